@@ -1,0 +1,256 @@
+//! One audit event: who, what, why, when. No field ever holds a key or a token.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::caller::Caller;
+use crate::certificate::{Serial, key_hash};
+use crate::policy::{SigningRequest, Subject};
+
+/// What kind of decision or change an event records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A workload asked for a certificate.
+    Certificate,
+    /// The CA issued its own serving certificate.
+    ServingCertificate,
+    /// A step in the life of an authority.
+    Authority,
+    /// The CA process started with a configuration.
+    Configuration,
+}
+
+impl EventKind {
+    /// The name shown to people, programs and storage.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::ServingCertificate => "serving_certificate",
+            Self::Authority => "authority",
+            Self::Configuration => "configuration",
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A certificate was issued.
+    Issued,
+    /// The request was refused: it was not entitled, or it was wrong.
+    Refused,
+    /// The request was in order, but could not be served.
+    Failed,
+    /// A step or change was made.
+    Done,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Issued, Self::Refused, Self::Failed, Self::Done];
+
+    /// The name shown to people, programs and storage.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Done => "done",
+        }
+    }
+
+    /// The outcome of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
+    }
+}
+
+/// Whom an event is about, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributed {
+    /// The SPIFFE ID that was certified or asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spiffe_id: Option<String>,
+    /// Kubernetes namespace of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Service account of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    /// UID of the service account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_uid: Option<String>,
+    /// Pod of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// UID of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// Node of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Cluster of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// How the caller proved itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_method: Option<String>,
+    /// Network address that the request came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+}
+
+impl Attributed {
+    /// Whom an authenticated request from `peer` is about.
+    #[must_use]
+    pub fn to_caller(caller: &Caller, peer: String) -> Self {
+        Self {
+            spiffe_id: Some(caller.identity.to_string()),
+            namespace: Some(caller.identity.namespace().to_owned()),
+            service_account: Some(caller.identity.service_account().to_owned()),
+            service_account_uid: Some(caller.service_account_uid.clone()),
+            pod: caller.pod.as_ref().map(|pod| pod.name.clone()),
+            pod_uid: caller.pod.as_ref().map(|pod| pod.uid.clone()),
+            node: caller.node.clone(),
+            cluster: Some(caller.cluster.clone()),
+            auth_method: Some(caller.method.as_str().to_owned()),
+            peer: Some(peer),
+        }
+    }
+}
+
+/// What was certified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certified {
+    /// Serial number as 32 hexadecimal digits.
+    pub serial: String,
+    /// SHA-256 of the SubjectPublicKeyInfo, hexadecimal.
+    pub key_hash: String,
+    /// DNS names and IP addresses beside the SPIFFE ID; only serving certificates have any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_names: Vec<String>,
+    /// Start of validity, seconds since 1970.
+    pub not_before: i64,
+    /// End of validity, seconds since 1970.
+    pub not_after: i64,
+    /// The issuing CA.
+    pub authority: String,
+    /// Sequence of the trust bundle that went with the certificate.
+    pub bundle_sequence: u64,
+}
+
+impl Certified {
+    /// What a signing decision will certify.
+    #[must_use]
+    pub fn by(request: &SigningRequest, bundle_sequence: u64) -> Self {
+        let other_names = match request.subject() {
+            Subject::Workload(_) => Vec::new(),
+            Subject::Serving { dns, ips, .. } => {
+                dns.iter().cloned().chain(ips.iter().map(ToString::to_string)).collect()
+            }
+        };
+        Self {
+            serial: request.serial().to_string(),
+            key_hash: key_hash(request.key().spki_der()).iter().map(|byte| format!("{byte:02x}")).collect(),
+            other_names,
+            not_before: request.not_before().unix_timestamp(),
+            not_after: request.not_after().unix_timestamp(),
+            authority: request.issuer().to_string(),
+            bundle_sequence,
+        }
+    }
+
+    /// The serial number as a value.
+    #[must_use]
+    pub fn serial(&self) -> Option<Serial> {
+        Serial::parse(&self.serial)
+    }
+}
+
+/// One event. Its JSON encoding, fields in this order, is the log entry whose hash the tree keeps: fields may be added
+/// with `skip_serializing_if`, never renamed or reordered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEvent {
+    /// When, in microseconds since 1970.
+    pub at_micros: i64,
+    /// The id of the request, as in logs and traces.
+    pub request_id: String,
+    /// What kind of event it is.
+    pub kind: EventKind,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, as a constant of a closed set, when it did not go well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Whom it is about.
+    pub who: Attributed,
+    /// What was certified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<Certified>,
+}
+
+impl AuditEvent {
+    /// The canonical encoding: what is stored and hashed.
+    ///
+    /// # Panics
+    /// Never: every field is text, a number or a list of them.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// When it happened.
+    #[must_use]
+    pub fn at(&self) -> OffsetDateTime {
+        let nanos = i128::from(self.at_micros) * 1000;
+        OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+
+    /// Microseconds since 1970, the resolution of the log.
+    #[must_use]
+    pub fn micros(at: OffsetDateTime) -> i64 {
+        i64::try_from(at.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
+    }
+}
+
+/// An event as it is in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredEvent {
+    /// Its position in the log, from 0, without gaps.
+    pub sequence: u64,
+    /// The event.
+    #[serde(flatten)]
+    pub event: AuditEvent,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_encoding_is_fixed_for_ever() {
+        let event = AuditEvent {
+            at_micros: 1_700_000_000_000_001,
+            request_id: "r1".into(),
+            kind: EventKind::Certificate,
+            outcome: Outcome::Refused,
+            reason: Some("token_expired".into()),
+            detail: None,
+            who: Attributed { peer: Some("127.0.0.1:5".into()), ..Attributed::default() },
+            what: None,
+        };
+        let text = r#"{"at_micros":1700000000000001,"request_id":"r1","kind":"certificate","outcome":"refused","reason":"token_expired","who":{"peer":"127.0.0.1:5"}}"#;
+        assert_eq!(String::from_utf8(event.encode()).unwrap(), text);
+        assert_eq!(serde_json::from_str::<AuditEvent>(text).unwrap(), event);
+    }
+}

@@ -1,0 +1,9 @@
+//! The record of decisions: what an event says, how it is encoded for ever, and how it is asked for.
+
+mod event;
+mod query;
+mod tree;
+
+pub use event::{Attributed, AuditEvent, Certified, EventKind, Outcome, StoredEvent};
+pub use query::{AuditQuery, MAX_PAGE, Page, QueryError};
+pub use tree::{LeafHash, leaf_hash};

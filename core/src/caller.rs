@@ -1,0 +1,62 @@
+//! Who asked: what an authenticator proved about the sender of a request.
+
+use std::net::SocketAddr;
+
+use crate::identity::WorkloadId;
+
+/// How a caller proved itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuthMethod {
+    /// A service-account token verified with the cluster's published keys.
+    Jwks,
+}
+
+impl AuthMethod {
+    /// The name used in records and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jwks => "jwks",
+        }
+    }
+}
+
+/// A Kubernetes object as a bound token names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundObject {
+    /// The object's name.
+    pub name: String,
+    /// The object's UID.
+    pub uid: String,
+}
+
+/// An authenticated workload. Only authenticators make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The identity that was proved.
+    pub identity: WorkloadId,
+    /// UID of the service account.
+    pub service_account_uid: String,
+    /// The pod the token is bound to.
+    pub pod: Option<BoundObject>,
+    /// The node the pod runs on, when the token says so (Kubernetes 1.29 and later).
+    pub node: Option<String>,
+    /// The configured id of the cluster, never an alias.
+    pub cluster: String,
+    /// How it was proved.
+    pub method: AuthMethod,
+}
+
+/// Where a request came from; for limits and records, never for decisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub Option<SocketAddr>);
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Certificates as Signet reads them back: what a DER certificate says, and chains that cannot be empty.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use base64::Engine;
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// A DER certificate could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// The bytes are not exactly one X.509 certificate (RFC 5280 section 4.1).
+    #[error("not exactly one X.509 certificate")]
+    NotX509,
+    /// An extension that Signet relies on does not parse.
+    #[error("a certificate extension does not parse")]
+    BadExtension,
+    /// A chain needs at least a leaf.
+    #[error("the certificate chain is empty")]
+    EmptyChain,
+}
+
+/// A certificate serial number: 16 bytes, positive, never zero (RFC 5280 section 4.1.2.2).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Serial([u8; 16]);
+
+impl Serial {
+    /// Makes a serial of random bytes: the top bit is cleared to stay positive, the next one set so that the length
+    /// is constant and zero impossible. 126 random bits remain.
+    #[must_use]
+    pub fn from_random(mut bytes: [u8; 16]) -> Self {
+        let [first, ..] = &mut bytes;
+        *first = (*first & 0x7f) | 0x40;
+        Self(bytes)
+    }
+
+    /// The big-endian bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Parses 32 hexadecimal digits, with or without colons between bytes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
+        let digits = std::str::from_utf8(&digits).ok().filter(|digits| digits.len() == 32)?;
+        u128::from_str_radix(digits, 16).ok().map(|value| Self(value.to_be_bytes()))
+    }
+}
+
+impl fmt::Display for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a certificate says, as far as Signet's rules look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Serial number, big-endian, without leading zeroes.
+    pub serial: Vec<u8>,
+    /// URI subject alternative names in order.
+    pub uris: Vec<String>,
+    /// DNS subject alternative names in order.
+    pub dns: Vec<String>,
+    /// IP subject alternative names in order.
+    pub ips: Vec<IpAddr>,
+    /// Number of subject alternative names of any other kind.
+    pub other_names: usize,
+    /// Whether the SAN extension is critical.
+    pub san_critical: bool,
+    /// Whether the subject is empty.
+    pub subject_empty: bool,
+    /// Start of validity.
+    pub not_before: OffsetDateTime,
+    /// End of validity.
+    pub not_after: OffsetDateTime,
+    /// Basic constraints cA.
+    pub is_ca: bool,
+    /// Key usage bits as in RFC 5280 section 4.2.1.3 (bit 0 = digitalSignature), absent when there is no extension.
+    pub key_usage: Option<u16>,
+    /// Whether the key usage extension is critical.
+    pub key_usage_critical: bool,
+    /// `(serverAuth, clientAuth, any other)`, absent when there is no extended key usage.
+    pub extended_key_usage: Option<(bool, bool, bool)>,
+    /// SubjectPublicKeyInfo in DER.
+    pub spki_der: Vec<u8>,
+    /// Issuer name in DER.
+    pub issuer_der: Vec<u8>,
+    /// Subject name in DER.
+    pub subject_der: Vec<u8>,
+    /// Subject key identifier.
+    pub subject_key_id: Option<Vec<u8>>,
+    /// Authority key identifier.
+    pub authority_key_id: Option<Vec<u8>>,
+    /// Number of critical extensions of kinds not listed here.
+    pub unknown_critical: usize,
+}
+
+impl Facts {
+    /// Reads one certificate.
+    ///
+    /// # Errors
+    /// [`CertificateError::NotX509`] for anything but one certificate without trailing bytes,
+    /// [`CertificateError::BadExtension`] when a known extension does not parse. Total on any input.
+    pub fn read(der: &[u8]) -> Result<Self, CertificateError> {
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| CertificateError::NotX509)?;
+        if !rest.is_empty() {
+            return Err(CertificateError::NotX509);
+        }
+        let mut facts = Self {
+            serial: certificate.raw_serial().iter().copied().skip_while(|byte| *byte == 0).collect(),
+            uris: Vec::new(),
+            dns: Vec::new(),
+            ips: Vec::new(),
+            other_names: 0,
+            san_critical: false,
+            subject_empty: certificate.subject().iter_attributes().next().is_none(),
+            not_before: certificate.validity().not_before.to_datetime(),
+            not_after: certificate.validity().not_after.to_datetime(),
+            is_ca: false,
+            key_usage: None,
+            key_usage_critical: false,
+            extended_key_usage: None,
+            spki_der: certificate.public_key().raw.to_vec(),
+            issuer_der: certificate.issuer().as_raw().to_vec(),
+            subject_der: certificate.subject().as_raw().to_vec(),
+            subject_key_id: None,
+            authority_key_id: None,
+            unknown_critical: 0,
+        };
+        for extension in certificate.extensions() {
+            facts.take(extension.parsed_extension(), extension.critical)?;
+        }
+        Ok(facts)
+    }
+
+    fn take(&mut self, extension: &ParsedExtension<'_>, critical: bool) -> Result<(), CertificateError> {
+        match extension {
+            ParsedExtension::SubjectAlternativeName(san) => {
+                self.san_critical = critical;
+                for name in &san.general_names {
+                    match name {
+                        GeneralName::URI(uri) => self.uris.push((*uri).to_owned()),
+                        GeneralName::DNSName(dns) => self.dns.push((*dns).to_owned()),
+                        GeneralName::IPAddress(bytes) => {
+                            self.ips.push(ip(bytes).ok_or(CertificateError::BadExtension)?)
+                        }
+                        _ => self.other_names += 1,
+                    }
+                }
+            }
+            ParsedExtension::BasicConstraints(constraints) => self.is_ca = constraints.ca,
+            ParsedExtension::KeyUsage(usage) => {
+                self.key_usage = Some(usage.flags);
+                self.key_usage_critical = critical;
+            }
+            ParsedExtension::ExtendedKeyUsage(usage) => {
+                let other = usage.any
+                    || usage.code_signing
+                    || usage.email_protection
+                    || usage.time_stamping
+                    || usage.ocsp_signing
+                    || !usage.other.is_empty();
+                self.extended_key_usage = Some((usage.server_auth, usage.client_auth, other));
+            }
+            ParsedExtension::SubjectKeyIdentifier(id) => self.subject_key_id = Some(id.0.to_vec()),
+            ParsedExtension::AuthorityKeyIdentifier(id) => {
+                self.authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+            }
+            ParsedExtension::ParseError { .. } => return Err(CertificateError::BadExtension),
+            _ if critical => self.unknown_critical += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether `key_usage` holds the bit `bit` (RFC 5280 numbering: 0 digitalSignature, 2 keyEncipherment,
+    /// 5 keyCertSign, 6 cRLSign).
+    #[must_use]
+    pub fn has_usage(&self, bit: u8) -> bool {
+        self.key_usage.is_some_and(|flags| flags & (1u16 << bit.min(15)) != 0)
+    }
+}
+
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let v6 = <[u8; 16]>::try_from(bytes).map(IpAddr::from);
+    v4.or(v6).ok()
+}
+
+/// SHA-256 over a SubjectPublicKeyInfo, as records name keys.
+#[must_use]
+pub fn key_hash(spki_der: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, spki_der);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest.as_ref());
+    hash
+}
+
+/// A leaf and the certificates between it and its root, in issuing order; the root itself is never part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateChain {
+    leaf: CertificateDer<'static>,
+    intermediates: Vec<CertificateDer<'static>>,
+}
+
+impl CertificateChain {
+    /// Joins a leaf and its intermediates.
+    #[must_use]
+    pub fn new(leaf: CertificateDer<'static>, intermediates: Vec<CertificateDer<'static>>) -> Self {
+        Self { leaf, intermediates }
+    }
+
+    /// Takes a list whose first element is the leaf.
+    ///
+    /// # Errors
+    /// [`CertificateError::EmptyChain`] when the list is empty.
+    pub fn from_list(list: Vec<CertificateDer<'static>>) -> Result<Self, CertificateError> {
+        let mut list = list.into_iter();
+        let leaf = list.next().ok_or(CertificateError::EmptyChain)?;
+        Ok(Self { leaf, intermediates: list.collect() })
+    }
+
+    /// The leaf.
+    #[must_use]
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        &self.leaf
+    }
+
+    /// The intermediates, nearest to the leaf first.
+    #[must_use]
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        &self.intermediates
+    }
+
+    /// Leaf and intermediates in order.
+    pub fn iter(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        std::iter::once(&self.leaf).chain(&self.intermediates)
+    }
+
+    /// The whole chain as PEM, leaf first.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.iter().map(|der| pem(der)).collect()
+    }
+}
+
+/// One certificate as PEM: lines of 64 characters (RFC 7468 section 2) and exactly one newline at the end, which is
+/// what both of Istio's clients expect of a reply element.
+#[must_use]
+pub fn pem(der: &[u8]) -> String {
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut text = String::with_capacity(body.len() + body.len() / 64 + 64);
+    text.push_str("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = body.as_str();
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = tail;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+    use super::*;
+    use proptest::prelude::*;
+    use rustls_pki_types::pem::PemObject;
+
+    #[test]
+    fn serials_are_positive_sixteen_bytes_and_round_trip_as_text() {
+        for bytes in [[0; 16], [0xff; 16], [0x80; 16]] {
+            let serial = Serial::from_random(bytes);
+            let [first, ..] = serial.as_bytes();
+            assert!((0x40..0x80).contains(first));
+            assert_eq!(Serial::parse(&serial.to_string()), Some(serial));
+        }
+        assert_eq!(Serial::parse("12"), None);
+        assert_eq!(Serial::parse(&"g".repeat(32)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn reading_a_certificate_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            drop(Facts::read(&bytes));
+        }
+
+        #[test]
+        fn pem_round_trips_and_ends_in_one_newline(bytes in proptest::collection::vec(any::<u8>(), 1..400)) {
+            let text = pem(&bytes);
+            prop_assert!(text.ends_with("-----END CERTIFICATE-----\n"));
+            prop_assert!(text.lines().all(|line| line.len() <= 64));
+            let back = CertificateDer::from_pem_slice(text.as_bytes()).unwrap();
+            prop_assert_eq!(back.as_ref(), bytes.as_slice());
+        }
+    }
+}

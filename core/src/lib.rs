@@ -1,0 +1,20 @@
+//! What the words mean: identities, certificates, policy, rotation rules, and the seams to the outside world.
+//!
+//! Nothing here performs I/O. Programs put these rules together with adapters that fill the traits in [`seams`].
+
+pub mod audit;
+pub mod bundle;
+pub mod caller;
+pub mod certificate;
+pub mod clock;
+pub mod csr;
+pub mod identity;
+pub mod key_type;
+pub mod policy;
+pub mod profile;
+pub mod release;
+pub mod renewal;
+pub mod rotation;
+pub mod seams;
+pub mod secret;
+pub mod verify;

@@ -1,0 +1,134 @@
+//! Tests of the decision: who gets which names for how long.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use super::*;
+use crate::caller::AuthMethod;
+use proptest::prelude::*;
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
+
+const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn policy() -> LeafPolicy {
+    LeafPolicy {
+        trust_domain: TrustDomain::parse("cluster.local").unwrap(),
+        default_ttl: DAY,
+        max_ttl: 90 * DAY,
+        csr_names: CsrNames::Strict,
+    }
+}
+
+fn issuer() -> IssuerLimits {
+    IssuerLimits { authority: AuthorityId::from_spki(b"issuer"), not_before: NOW - DAY, not_after: NOW + 30 * DAY }
+}
+
+fn workload() -> WorkloadId {
+    WorkloadId::parse("spiffe://cluster.local/ns/default/sa/web").unwrap()
+}
+
+fn csr(uris: &[&str]) -> CertificateRequest {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+    let pem = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+    CertificateRequest::parse(&pem).unwrap()
+}
+
+fn decided(asked_ttl: Option<i64>) -> Result<SigningRequest, Refusal> {
+    decide(&policy(), workload(), csr(&[]), asked_ttl, &issuer(), Serial::from_random([1; 16]), NOW)
+}
+
+#[test]
+fn lifetimes_are_default_asked_for_or_refused_but_never_silently_wrong() {
+    let life = |asked| decided(asked).map(|request| (request.not_after() - NOW).whole_seconds());
+    assert_eq!(life(None), Ok(86_400));
+    assert_eq!(life(Some(60)), Ok(60));
+    assert_eq!(life(Some(0)), Err(Refusal::TtlZero));
+    assert_eq!(life(Some(-1)), Err(Refusal::TtlNegative(-1)));
+    assert_eq!(life(Some(i64::MIN)), Err(Refusal::TtlNegative(i64::MIN)));
+    let maximum = 90 * 86_400;
+    for absurd in [i64::MAX, i64::MAX / 1_000_000_000 + 1, maximum + 1] {
+        assert_eq!(life(Some(absurd)), Err(Refusal::TtlTooLong { asked: absurd, maximum: 7_776_000 }));
+    }
+}
+
+#[test]
+fn a_leaf_never_outlives_its_issuer_and_says_that_it_was_cut() {
+    let request = decided(Some(60 * 86_400)).unwrap();
+    assert_eq!(request.not_after(), NOW + 30 * DAY);
+    assert!(request.clamped());
+    assert!(!decided(None).unwrap().clamped());
+}
+
+#[test]
+fn an_ended_issuer_or_a_clock_set_back_refuses() {
+    let at =
+        |now| decide(&policy(), workload(), csr(&[]), None, &issuer(), Serial::from_random([1; 16]), now).map(drop);
+    assert_eq!(at(NOW + 30 * DAY), Err(Refusal::IssuerExpired(NOW + 30 * DAY)));
+    assert_eq!(at(NOW - 2 * DAY), Err(Refusal::ClockBeforeIssuer(NOW - DAY)));
+}
+
+#[test]
+fn a_csr_may_ask_for_the_decided_identity_or_nothing() {
+    let ask = |uris: &[&str]| {
+        decide(&policy(), workload(), csr(uris), None, &issuer(), Serial::from_random([1; 16]), NOW).map(drop)
+    };
+    let own = "spiffe://cluster.local/ns/default/sa/web";
+    assert_eq!(ask(&[]), Ok(()));
+    assert_eq!(ask(&[own]), Ok(()));
+    for uris in
+        [&["spiffe://cluster.local/ns/default/sa/admin"][..], &[own, "spiffe://cluster.local/ns/x/sa/y"], &[own, own]]
+    {
+        assert!(matches!(ask(uris), Err(Refusal::NamesNotAllowed { .. })), "{uris:?}");
+    }
+    let lax = LeafPolicy { csr_names: CsrNames::Ignore, ..policy() };
+    let foreign = csr(&["spiffe://cluster.local/ns/default/sa/admin"]);
+    let request = decide(&lax, workload(), foreign, None, &issuer(), Serial::from_random([1; 16]), NOW).unwrap();
+    assert_eq!(request.spiffe_id().as_str(), own);
+}
+
+#[test]
+fn only_the_callers_own_identity_is_given_without_an_authorizer() {
+    let caller = Caller {
+        identity: workload(),
+        service_account_uid: "u".into(),
+        pod: None,
+        node: None,
+        cluster: "Kubernetes".into(),
+        method: AuthMethod::Jwks,
+    };
+    for own in [None, Some(""), Some("spiffe://cluster.local/ns/default/sa/web")] {
+        assert_eq!(subject(&caller, own), Ok(workload()));
+    }
+    for other in
+        ["spiffe://a,b/ns/x/sa/y", "spiffe://other/ns/default/sa/web", "spiffe://cluster.local/ns/default/sa/web/", "x"]
+    {
+        assert!(matches!(subject(&caller, Some(other)), Err(Refusal::ImpersonationDenied { .. })), "{other}");
+    }
+}
+
+#[test]
+fn an_identity_of_another_trust_domain_is_never_certified() {
+    let foreign = WorkloadId::parse("spiffe://other/ns/default/sa/web").unwrap();
+    let refused = decide(&policy(), foreign, csr(&[]), None, &issuer(), Serial::from_random([1; 16]), NOW);
+    assert!(matches!(refused, Err(Refusal::ForeignTrustDomain(_))));
+    for id in ["spiffe://other/signet/ca", "spiffe://cluster.local"] {
+        let id = SpiffeId::parse(id).unwrap();
+        let key = csr(&[]).into_key();
+        let refused = decide_serving(&policy(), id, vec![], vec![], key, &issuer(), Serial::from_random([1; 16]), NOW);
+        assert!(matches!(refused, Err(Refusal::ForeignTrustDomain(_))));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn every_decision_lies_within_its_issuer_and_renews_in_the_future(asked in 1i64..7_776_000, issuer_left in 1i64..7_776_000) {
+        let issuer = IssuerLimits { not_after: NOW + time::Duration::seconds(issuer_left), ..issuer() };
+        let request = decide(&policy(), workload(), csr(&[]), Some(asked), &issuer, Serial::from_random([1; 16]), NOW).unwrap();
+        prop_assert!(request.not_before() >= issuer.not_before && request.not_after() <= issuer.not_after);
+        prop_assert!(request.not_before() <= NOW && request.not_after() > NOW);
+        let half = request.not_before() + (request.not_after() - request.not_before()) / 2;
+        prop_assert!(half > NOW || request.not_after() - NOW <= time::Duration::seconds(1));
+    }
+}

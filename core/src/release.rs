@@ -1,0 +1,86 @@
+//! The rule "record before release" as types: a signed certificate is [`Unreleased`] until a [`Recorded`] proof that
+//! its record is durable opens it (invariant 2).
+
+use crate::certificate::{CertificateChain, Serial};
+
+/// Proof that the record of one certificate is on durable storage. Used up by the release it permits.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recorded {
+    serial: Option<Serial>,
+    sequence: u64,
+}
+
+impl Recorded {
+    /// Vouches that the event with this `sequence`, which names `serial`, survives a crash from now on.
+    ///
+    /// For implementations of [`AuditStore`](crate::seams::store::AuditStore) only, after their commit returned.
+    #[must_use]
+    pub fn durable(sequence: u64, serial: Option<Serial>) -> Self {
+        Self { serial, sequence }
+    }
+
+    /// The position of the record in the log.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+/// The record that was made durable is not that of the certificate to release: a bug, and nothing leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("bug: the durable record {sequence} does not name the certificate that is to be released")]
+pub struct WrongRecord {
+    sequence: u64,
+}
+
+/// A signed and verified chain that may not leave the process yet. There is no way to its content but
+/// [`release`](Self::release).
+pub struct Unreleased {
+    chain: CertificateChain,
+    serial: Serial,
+}
+
+impl Unreleased {
+    /// Only [`verify::check_issued`](crate::verify::check_issued) makes one.
+    pub(crate) fn new(chain: CertificateChain, serial: Serial) -> Self {
+        Self { chain, serial }
+    }
+
+    /// The serial of the leaf, for its record.
+    #[must_use]
+    pub fn serial(&self) -> Serial {
+        self.serial
+    }
+
+    /// Hands out the chain against the proof that its record is durable.
+    ///
+    /// # Errors
+    /// [`WrongRecord`] when the proof is for another certificate; the chain is dropped.
+    pub fn release(self, recorded: Recorded) -> Result<CertificateChain, WrongRecord> {
+        if recorded.serial == Some(self.serial) {
+            Ok(self.chain)
+        } else {
+            Err(WrongRecord { sequence: recorded.sequence })
+        }
+    }
+}
+
+impl std::fmt::Debug for Unreleased {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Unreleased({})", self.serial)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_record_of_the_same_certificate_opens_it() {
+        let (one, other) = (Serial::from_random([1; 16]), Serial::from_random([2; 16]));
+        let unreleased = || Unreleased::new(CertificateChain::new(vec![1].into(), vec![]), one);
+        assert!(unreleased().release(Recorded::durable(7, Some(one))).is_ok());
+        assert_eq!(unreleased().release(Recorded::durable(7, Some(other))), Err(WrongRecord { sequence: 7 }));
+        assert_eq!(unreleased().release(Recorded::durable(7, None)), Err(WrongRecord { sequence: 7 }));
+    }
+}

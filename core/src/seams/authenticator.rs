@@ -1,0 +1,97 @@
+//! Who does this token prove?
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use crate::caller::Caller;
+use crate::secret::Secret;
+
+/// Why a token proves nobody. Opaque on the wire; exact in logs, metrics and records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Denial {
+    /// The request carries no bearer token.
+    TokenMissing,
+    /// The token is longer than any real one.
+    TokenTooLong,
+    /// Not three base64url parts with JSON inside.
+    TokenMalformed,
+    /// The algorithm is not one of RS/PS 256 to 512 and ES256, ES384; `none` is such a one.
+    AlgorithmRefused,
+    /// The key id is not among the issuer's published keys.
+    KeyUnknown,
+    /// The signature does not verify.
+    SignatureInvalid,
+    /// `iss` is not the configured issuer.
+    IssuerMismatch,
+    /// None of `aud` is a configured audience.
+    AudienceMismatch,
+    /// `exp` has passed.
+    TokenExpired,
+    /// `nbf` or `iat` lies in the future.
+    TokenNotYetValid,
+    /// The `kubernetes.io` claims are missing, malformed, or contradict `sub`.
+    ClaimsInvalid,
+    /// The cluster named by the request is not configured.
+    ClusterUnknown,
+}
+
+impl Denial {
+    /// A short constant for metrics and records.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::TokenMissing => "token_missing",
+            Self::TokenTooLong => "token_too_long",
+            Self::TokenMalformed => "token_malformed",
+            Self::AlgorithmRefused => "algorithm_refused",
+            Self::KeyUnknown => "key_unknown",
+            Self::SignatureInvalid => "signature_invalid",
+            Self::IssuerMismatch => "issuer_mismatch",
+            Self::AudienceMismatch => "audience_mismatch",
+            Self::TokenExpired => "token_expired",
+            Self::TokenNotYetValid => "token_not_yet_valid",
+            Self::ClaimsInvalid => "claims_invalid",
+            Self::ClusterUnknown => "cluster_unknown",
+        }
+    }
+}
+
+/// An authentication that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthenticationError {
+    /// The credentials were judged and refused. `detail` is for the log and never holds any part of the token but
+    /// bounded claim values.
+    #[error("{}: {detail}", reason.label())]
+    Denied {
+        /// The reason as a closed set.
+        reason: Denial,
+        /// What exactly was wrong and what was expected.
+        detail: String,
+    },
+    /// The credentials could not be judged now; retrying may help.
+    #[error("the token could not be checked: {0}")]
+    Unavailable(String),
+}
+
+impl AuthenticationError {
+    /// A denial with its detail.
+    #[must_use]
+    pub fn denied(reason: Denial, detail: impl Into<String>) -> Self {
+        Self::Denied { reason, detail: detail.into() }
+    }
+}
+
+/// Verifies tokens of one cluster.
+///
+/// Implementations are total on hostile input, hold a deadline on every outside call, and never remember a token
+/// longer than its own life or after the key that signed it was withdrawn.
+#[async_trait]
+pub trait TokenAuthenticator: Send + Sync {
+    /// Tells who `token` proves at the time `now`.
+    ///
+    /// # Errors
+    /// [`AuthenticationError`].
+    async fn authenticate(&self, token: &Secret, now: OffsetDateTime) -> Result<Caller, AuthenticationError>;
+}

@@ -1,0 +1,106 @@
+//! Where private keys of authorities live. A key is used through its custody and never handed out.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::key_type::KeyType;
+
+/// Names a key within its custody: 1 to 64 characters of `[a-z0-9-]`.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyId(String);
+
+impl KeyId {
+    /// Accepts a well-formed name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        ((1..=64).contains(&name.len()) && name.bytes().all(allowed)).then(|| Self(name.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for KeyId {
+    type Error = &'static str;
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        Self::parse(&name).ok_or("a key id is 1 to 64 characters of a-z, 0-9 and '-'")
+    }
+}
+
+impl From<KeyId> for String {
+    fn from(id: KeyId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something went wrong with a key. Never says anything about its content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CustodyError {
+    /// There is no key of that name.
+    #[error("there is no key {0} in custody")]
+    Missing(KeyId),
+    /// The key is there but cannot be opened: wrong encryption key, or damaged.
+    #[error("key {0} cannot be opened: it is damaged or was encrypted with another key-encryption key")]
+    Unreadable(KeyId),
+    /// A key of that name exists already.
+    #[error("key {0} exists already")]
+    Exists(KeyId),
+    /// The custody's store failed.
+    #[error("the key store failed: {0}")]
+    Store(String),
+    /// Key generation failed.
+    #[error("making a {0} key failed")]
+    Generate(KeyType),
+}
+
+/// A private key in use.
+pub trait SigningKey: Send + Sync {
+    /// What kind of key it is.
+    fn key_type(&self) -> KeyType;
+
+    /// The public key as SubjectPublicKeyInfo in DER.
+    fn spki_der(&self) -> &[u8];
+
+    /// Signs `message`: ECDSA in ASN.1 with the hash of the curve's size, RSA as PKCS#1 v1.5 with SHA-256.
+    ///
+    /// # Errors
+    /// A text without any key material.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String>;
+}
+
+/// Creates, keeps and opens signing keys.
+#[async_trait]
+pub trait KeyCustody: Send + Sync {
+    /// Makes a new key and keeps it durably under `id` before it returns.
+    ///
+    /// # Errors
+    /// [`CustodyError::Exists`] when the name is taken: an existing key is never overwritten.
+    async fn create(&self, id: &KeyId, key_type: KeyType) -> Result<Arc<dyn SigningKey>, CustodyError>;
+
+    /// Opens a key.
+    ///
+    /// # Errors
+    /// [`CustodyError::Missing`] or [`CustodyError::Unreadable`], never one for the other.
+    async fn open(&self, id: &KeyId) -> Result<Arc<dyn SigningKey>, CustodyError>;
+}

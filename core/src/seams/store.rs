@@ -1,0 +1,95 @@
+//! Durable storage: the audit log, the journal of authorities, and sealed keys.
+
+use async_trait::async_trait;
+
+use super::custody::KeyId;
+use crate::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use crate::release::Recorded;
+use crate::rotation::Authorities;
+
+/// Storage did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The storage cannot be used now: full, read-only, locked, or away. Nothing was changed.
+    #[error("storage is unavailable: {0}")]
+    Unavailable(String),
+    /// What was read is not what was once written.
+    #[error("storage holds damaged data: {0}")]
+    Damaged(String),
+    /// The storage was made by a newer or an unknown version.
+    #[error("storage has another schema: {0}")]
+    Schema(String),
+}
+
+/// Why one event of a batch was not appended although the batch was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// A certificate with this serial number is on record already (invariant 2: no serial twice).
+    #[error("a certificate with this serial number is on record already")]
+    SerialTaken,
+}
+
+/// The append-only record of decisions.
+#[async_trait]
+pub trait AuditStore: Send + Sync {
+    /// Appends a batch in order with consecutive sequence numbers and returns only after it would survive a crash of
+    /// the machine. The result has one element per event, in order; a taken serial fails its own event alone.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing of the batch was kept.
+    async fn append(&self, events: Vec<AuditEvent>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError>;
+
+    /// One page of events, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError>;
+
+    /// Proves that storage can be written now, by writing; for readiness.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn probe(&self) -> Result<(), StoreError>;
+}
+
+/// The version of a journal entry; 0 means that there is none yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct JournalVersion(pub u64);
+
+/// What the authorities are and have promised, changed by compare-and-set only.
+#[async_trait]
+pub trait AuthorityJournal: Send + Sync {
+    /// The newest entry with its version.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn load(&self) -> Result<Option<(JournalVersion, Authorities)>, StoreError>;
+
+    /// Replaces the entry of version `expected` durably and returns the new version, or `None` when somebody else was
+    /// faster, in which case nothing was changed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn replace(
+        &self,
+        expected: JournalVersion,
+        authorities: &Authorities,
+    ) -> Result<Option<JournalVersion>, StoreError>;
+}
+
+/// Encrypted private keys. What is stored here is useless without the key-encryption key.
+#[async_trait]
+pub trait SealedKeys: Send + Sync {
+    /// Keeps `sealed` under `id` durably; `false` when the name is taken and nothing was changed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn insert(&self, id: &KeyId, sealed: &[u8]) -> Result<bool, StoreError>;
+
+    /// What is kept under `id`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn fetch(&self, id: &KeyId) -> Result<Option<Vec<u8>>, StoreError>;
+}

@@ -1,0 +1,128 @@
+//! The check that what an authority signed is what was decided, before anything is recorded or released.
+
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::bundle::TrustBundle;
+use crate::certificate::{CertificateChain, CertificateError, Facts};
+use crate::policy::{SigningRequest, Subject};
+use crate::profile::{leaf_usages, usage};
+use crate::release::Unreleased;
+
+/// How far the signature itself is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signer {
+    /// A key of this process signed. Names, key identifiers and validity of the chain are checked; the signature is
+    /// not verified again, which would cost more than making it and could only find a fault of the CPU.
+    Here,
+    /// Somebody else's system signed: every signature up to a root of the bundle is verified.
+    Elsewhere,
+}
+
+/// How an issued certificate differs from the decision. Each is a defect of the authority; nothing is released.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// A certificate of the chain is unreadable.
+    #[error("the authority returned an unreadable certificate: {0}")]
+    Unreadable(CertificateError),
+    /// A field of the leaf is not as decided.
+    #[error("the issued certificate has another {0} than was decided")]
+    Field(&'static str),
+    /// The chain does not lead to a root of the bundle.
+    #[error("the issued chain does not lead to a root of the trust bundle: {0}")]
+    Chain(&'static str),
+}
+
+impl From<CertificateError> for Mismatch {
+    fn from(error: CertificateError) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+/// Compares `chain` with the decision and uses the decision up.
+///
+/// # Errors
+/// The first [`Mismatch`]; the chain is dropped.
+pub fn check_issued(
+    request: SigningRequest,
+    chain: CertificateChain,
+    bundle: &TrustBundle,
+    signer: Signer,
+) -> Result<Unreleased, Mismatch> {
+    let leaf = Facts::read(chain.leaf())?;
+    check_leaf(&request, &leaf)?;
+    check_path(&leaf, &chain, bundle, signer)?;
+    Ok(Unreleased::new(chain, request.serial()))
+}
+
+fn check_leaf(request: &SigningRequest, leaf: &Facts) -> Result<(), Mismatch> {
+    let expect = |holds: bool, field| if holds { Ok(()) } else { Err(Mismatch::Field(field)) };
+    let (dns, ips) = match request.subject() {
+        Subject::Workload(_) => (&[][..], &[][..]),
+        Subject::Serving { dns, ips, .. } => (dns.as_slice(), ips.as_slice()),
+    };
+    // exactly one URI SAN.
+    expect(matches!(leaf.uris.as_slice(), [uri] if uri == request.spiffe_id().as_str()), "URI SAN")?;
+    expect(leaf.dns == dns && leaf.ips == ips && leaf.other_names == 0, "set of other SANs")?;
+    // an empty subject makes the SAN extension critical; a subject would name somebody nobody decided on.
+    expect(leaf.subject_empty && leaf.san_critical, "subject")?;
+    expect(leaf.spki_der == request.key().spki_der(), "public key")?;
+    expect(leaf.serial == request.serial().as_bytes(), "serial number")?;
+    expect(leaf.not_before == request.not_before() && leaf.not_after == request.not_after(), "validity")?;
+    expect(!leaf.is_ca, "CA flag")?;
+    //
+    let flags = leaf_usages(request.key().family()).iter().fold(0u16, |flags, bit| flags | 1 << bit);
+    expect(leaf.key_usage == Some(flags) && leaf.key_usage_critical, "key usage")?;
+    expect(leaf.extended_key_usage == Some((true, true, false)), "extended key usage")?;
+    expect(leaf.unknown_critical == 0, "set of critical extensions")
+}
+
+fn check_path(leaf: &Facts, chain: &CertificateChain, bundle: &TrustBundle, signer: Signer) -> Result<(), Mismatch> {
+    let mut below = leaf.clone();
+    let mut below_der: &CertificateDer<'static> = chain.leaf();
+    for intermediate in chain.intermediates() {
+        let issuer = Facts::read(intermediate)?;
+        check_link(&below, below_der, &issuer, intermediate, signer)?;
+        (below, below_der) = (issuer, intermediate);
+    }
+    for root in bundle.roots() {
+        let facts = Facts::read(root)?;
+        if facts.subject_der == below.issuer_der && matches_key_id(&below, &facts) {
+            return check_link(&below, below_der, &facts, root, signer);
+        }
+    }
+    Err(Mismatch::Chain("no root of that name and key"))
+}
+
+fn check_link(
+    below: &Facts,
+    below_der: &[u8],
+    issuer: &Facts,
+    issuer_der: &[u8],
+    signer: Signer,
+) -> Result<(), Mismatch> {
+    let expect = |holds: bool, what| if holds { Ok(()) } else { Err(Mismatch::Chain(what)) };
+    expect(below.issuer_der == issuer.subject_der, "issuer and subject names differ")?;
+    expect(matches_key_id(below, issuer), "key identifiers differ")?;
+    // X-5a.
+    expect(issuer.is_ca && issuer.has_usage(usage::KEY_CERT_SIGN), "an issuer may not sign certificates")?;
+    expect(below.not_after <= issuer.not_after, "a certificate outlives its issuer")?;
+    expect(below.not_before >= issuer.not_before, "a certificate starts before its issuer")?;
+    if signer == Signer::Elsewhere {
+        let (_, child) = X509Certificate::from_der(below_der).map_err(|_| CertificateError::NotX509)?;
+        let (_, parent) = X509Certificate::from_der(issuer_der).map_err(|_| CertificateError::NotX509)?;
+        child
+            .verify_signature(Some(parent.public_key()))
+            .map_err(|_| Mismatch::Chain("a signature does not verify"))?;
+    }
+    Ok(())
+}
+
+fn matches_key_id(below: &Facts, issuer: &Facts) -> bool {
+    below.authority_key_id.is_some() && below.authority_key_id == issuer.subject_key_id
+}
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

@@ -1,0 +1,164 @@
+//! Tests that nothing but the decided certificate gets past the check.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use super::*;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
+};
+use time::OffsetDateTime;
+
+use crate::certificate::Serial;
+use crate::csr::CertificateRequest;
+use crate::identity::{TrustDomain, WorkloadId};
+use crate::policy::{CsrNames, IssuerLimits, LeafPolicy, decide};
+use crate::rotation::AuthorityId;
+
+const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
+const DAY: Duration = Duration::from_secs(86_400);
+const ID: &str = "spiffe://cluster.local/ns/default/sa/web";
+
+struct World {
+    root: CertificateDer<'static>,
+    issuing: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+fn ca_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.not_before = NOW - DAY;
+    params.not_after = NOW + 30 * DAY;
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+fn world() -> World {
+    let root_key = KeyPair::generate().unwrap();
+    let root_params = ca_params("root");
+    let root = root_params.self_signed(&root_key).unwrap().der().clone();
+    let root_issuer = Issuer::new(root_params, root_key);
+    let key = KeyPair::generate().unwrap();
+    let params = ca_params("issuing");
+    let issuing = params.signed_by(&key, &root_issuer).unwrap().der().clone();
+    World { root, issuing, issuer: Issuer::new(params, key) }
+}
+
+fn request() -> SigningRequest {
+    let policy = LeafPolicy {
+        trust_domain: TrustDomain::parse("cluster.local").unwrap(),
+        default_ttl: DAY,
+        max_ttl: DAY,
+        csr_names: CsrNames::Strict,
+    };
+    let limits =
+        IssuerLimits { authority: AuthorityId::from_spki(b"i"), not_before: NOW - DAY, not_after: NOW + 30 * DAY };
+    let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap());
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    drop(csr);
+    let pem = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+    let csr = CertificateRequest::parse(&pem).unwrap();
+    decide(&policy, WorkloadId::parse(ID).unwrap(), csr, None, &limits, Serial::from_random([9; 16]), NOW).unwrap()
+}
+
+fn leaf_params(request: &SigningRequest) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.serial_number = Some(SerialNumber::from_slice(request.serial().as_bytes()));
+    params.not_before = request.not_before();
+    params.not_after = request.not_after();
+    params.subject_alt_names = vec![SanType::URI(ID.try_into().unwrap())];
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+fn check(change: impl FnOnce(&mut CertificateParams)) -> Result<(), Mismatch> {
+    let world = world();
+    let request = request();
+    let mut params = leaf_params(&request);
+    change(&mut params);
+    let key = SubjectPublicKeyInfo::from_der(request.key().spki_der()).unwrap();
+    let leaf = params.signed_by(&key, &world.issuer).unwrap().der().clone();
+    let bundle = TrustBundle::new(TrustDomain::parse("cluster.local").unwrap(), 1, vec![world.root]).unwrap();
+    let chain = CertificateChain::new(leaf, vec![world.issuing]);
+    check_issued(request, chain, &bundle, Signer::Elsewhere).map(drop)
+}
+
+#[test]
+fn the_decided_certificate_passes() {
+    assert_eq!(check(|_| {}), Ok(()));
+}
+
+#[test]
+fn any_difference_from_the_decision_is_found() {
+    type Change = fn(&mut CertificateParams);
+    let table: [(&str, Change); 14] = [
+        ("URI SAN", |p| {
+            p.subject_alt_names = vec![SanType::URI("spiffe://cluster.local/ns/a/sa/b".try_into().unwrap())]
+        }),
+        ("URI SAN", |p| p.subject_alt_names.push(SanType::URI("spiffe://cluster.local/ns/a/sa/b".try_into().unwrap()))),
+        ("URI SAN", |p| p.subject_alt_names.clear()),
+        ("set of other SANs", |p| p.subject_alt_names.push(SanType::DnsName("a.b".try_into().unwrap()))),
+        ("set of other SANs", |p| p.subject_alt_names.push(SanType::IpAddress([1, 1, 1, 1].into()))),
+        ("subject", |p| p.distinguished_name.push(DnType::CommonName, "admin")),
+        ("serial number", |p| p.serial_number = Some(SerialNumber::from_slice(&[5; 16]))),
+        ("validity", |p| p.not_after = NOW + 2 * DAY),
+        ("validity", |p| p.not_before = NOW - DAY),
+        ("CA flag", |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
+        ("key usage", |p| p.key_usages.push(KeyUsagePurpose::KeyCertSign)),
+        ("key usage", |p| p.key_usages.clear()),
+        ("extended key usage", |p| p.extended_key_usages.truncate(1)),
+        ("extended key usage", |p| p.extended_key_usages.push(ExtendedKeyUsagePurpose::CodeSigning)),
+    ];
+    for (field, change) in table {
+        assert_eq!(check(change), Err(Mismatch::Field(field)));
+    }
+}
+
+#[test]
+fn a_certificate_for_another_key_is_found() {
+    let world = world();
+    let request = request();
+    let stranger = KeyPair::generate().unwrap();
+    let leaf = leaf_params(&request).signed_by(&stranger, &world.issuer).unwrap().der().clone();
+    let bundle = TrustBundle::new(TrustDomain::parse("cluster.local").unwrap(), 1, vec![world.root]).unwrap();
+    let chain = CertificateChain::new(leaf, vec![world.issuing]);
+    assert_eq!(check_issued(request, chain, &bundle, Signer::Here).map(drop), Err(Mismatch::Field("public key")));
+}
+
+#[test]
+fn a_chain_that_misses_its_root_or_its_signature_is_found() {
+    let (world, stranger) = (world(), world());
+    let domain = || TrustDomain::parse("cluster.local").unwrap();
+    let leaf = |request: &SigningRequest, issuer: &Issuer<'static, KeyPair>| {
+        let key = SubjectPublicKeyInfo::from_der(request.key().spki_der()).unwrap();
+        leaf_params(request).signed_by(&key, issuer).unwrap().der().clone()
+    };
+
+    let one = request();
+    let chain = CertificateChain::new(leaf(&one, &world.issuer), vec![world.issuing.clone()]);
+    let foreign = TrustBundle::new(domain(), 1, vec![stranger.root]).unwrap();
+    assert!(matches!(check_issued(one, chain, &foreign, Signer::Here), Err(Mismatch::Chain(_))));
+
+    let one = request();
+    let chain = CertificateChain::new(leaf(&one, &world.issuer), vec![stranger.issuing]);
+    let own = TrustBundle::new(domain(), 1, vec![world.root]).unwrap();
+    assert!(matches!(check_issued(one, chain, &own, Signer::Here), Err(Mismatch::Chain(_))));
+
+    let one = request();
+    let mut forged = leaf(&one, &world.issuer).as_ref().to_vec();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let chain = CertificateChain::new(forged.into(), vec![world.issuing]);
+    let refused = check_issued(one, chain, &own, Signer::Elsewhere).map(drop);
+    assert_eq!(refused, Err(Mismatch::Chain("a signature does not verify")));
+}
