@@ -1,0 +1,135 @@
+//! Reads one YAML file into plain typed values and reports every wrong field at once, each with its dotted path.
+//!
+//! A program writes one function `read(&mut Section<'_>) -> Option<Config>`. The same function makes the values,
+//! the effective configuration for the log and the reference table of the documentation ([`Reference`]).
+//!
+//! ```
+//! use signet_runtime::config::{self, Section, kind};
+//!
+//! struct Server { listen: std::net::SocketAddr, ttl: std::time::Duration }
+//!
+//! fn read(s: &mut Section<'_>) -> Option<Server> {
+//!     let listen = s.defaulted("listen", "127.0.0.1:15012", kind::socket_address(), "where callers connect");
+//!     let ttl = s.defaulted("ttl", "24h", kind::duration(), "lifetime of a certificate");
+//!     Some(Server { listen: listen?, ttl: ttl? }) // every field is read before the first `?`
+//! }
+//!
+//! let loaded = config::parse("server.yaml", "ttl: 1h30m", read).unwrap();
+//! assert_eq!(loaded.config.ttl.as_secs(), 5400);
+//! assert_eq!(loaded.effective["listen"], "127.0.0.1:15012");
+//! ```
+
+pub mod kind;
+mod problems;
+mod reference;
+mod section;
+pub mod units;
+mod yaml;
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+pub use self::{
+    problems::{Problem, Problems},
+    reference::{FieldDoc, Reference},
+    section::{Section, Variant},
+};
+use crate::files::{self, FileError};
+
+/// The largest configuration file that is read, in bytes.
+pub const MAX_FILE_SIZE: u64 = 1 << 20;
+
+/// Why a configuration was not accepted.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file could not be read, or is larger than [`MAX_FILE_SIZE`].
+    #[error("reading the configuration failed")]
+    Read(#[source] FileError),
+    /// The text is not UTF-8.
+    #[error("{file}: the configuration is not UTF-8 text")]
+    NotText {
+        /// The file's name.
+        file: String,
+    },
+    /// The text is not one YAML document with unique text keys.
+    #[error("{file}:{line}:{column}: {message}")]
+    Syntax {
+        /// The file's name.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+        /// The column, from 1.
+        column: u64,
+        /// What is wrong there.
+        message: String,
+    },
+    /// The document is a list or a single value.
+    #[error("{file}: the configuration must be made of `key: value` lines")]
+    NotASection {
+        /// The file's name.
+        file: String,
+    },
+    /// Fields are wrong, missing or not known.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+}
+
+/// A configuration that was accepted.
+#[derive(Debug)]
+pub struct Loaded<T> {
+    /// The typed values.
+    pub config: T,
+    /// Every value in effect, defaults filled in, as written in the file. Holds no secrets: those are only
+    /// ever named by file path.
+    pub effective: Value,
+}
+
+/// Reads the file at `path` with `read`.
+///
+/// # Errors
+/// [`ConfigError`]; for wrong fields it holds all of them.
+pub fn load<T>(path: &Path, read: impl FnOnce(&mut Section<'_>) -> Option<T>) -> Result<Loaded<T>, ConfigError> {
+    let file = path.display().to_string();
+    let bytes = files::read(path, MAX_FILE_SIZE).map_err(ConfigError::Read)?;
+    let text = String::from_utf8(bytes).map_err(|_not_utf8| ConfigError::NotText { file: file.clone() })?;
+    parse(&file, &text, read)
+}
+
+/// Reads a configuration from `text`; `file` only names it in messages.
+///
+/// # Errors
+/// As [`load`], without the reading.
+pub fn parse<T>(
+    file: &str,
+    text: &str,
+    read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+) -> Result<Loaded<T>, ConfigError> {
+    let document = yaml::parse(text).map_err(|fault| ConfigError::Syntax {
+        file: file.to_owned(),
+        line: fault.line,
+        column: fault.column,
+        message: fault.message,
+    })?;
+    let values = match document {
+        Value::Null => Map::new(),
+        Value::Object(values) => values,
+        _ => return Err(ConfigError::NotASection { file: file.to_owned() }),
+    };
+    let (config, effective, mut found) = section::read_root(&values, read);
+    match config {
+        Some(config) if found.is_empty() => Ok(Loaded { config, effective: Value::Object(effective) }),
+        _ => {
+            if found.is_empty() {
+                // A reader that gives up without a reason is a bug of ours; saying so beats accepting the file.
+                found.push(Problem::new("", "the reader refused the configuration without a reason; this is a bug"));
+            }
+            Err(Problems::new(file, found).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

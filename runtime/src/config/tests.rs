@@ -1,0 +1,274 @@
+//! The reader as a whole: a configuration the shape of a real one, ten mistakes at once, and its own reference.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde_json::json;
+
+use super::{kind, *};
+
+#[derive(Debug, PartialEq)]
+enum Tokens {
+    Jwks { issuer: String, file: PathBuf },
+    Review { url: String },
+}
+
+#[derive(Debug, PartialEq)]
+struct Cluster {
+    id: String,
+    aliases: Vec<String>,
+    tokens: Tokens,
+}
+
+#[derive(Debug, PartialEq)]
+struct Server {
+    domain: String,
+    listen: SocketAddr,
+    ttl: Duration,
+    max_ttl: Duration,
+    workers: u32,
+    verbose: bool,
+    message: u64,
+    backend: u8,
+    tls: Option<PathBuf>,
+    clusters: Vec<Cluster>,
+}
+
+fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
+    let id = s.required("id", kind::text(), "the value of the clusterid header");
+    let aliases = s.defaulted("aliases", json!([]), kind::list_of(kind::text()), "further names");
+    let tokens = s.section("tokens", "how tokens are checked", |s| {
+        let jwks = Variant::new("jwks", "by published keys", |s| {
+            let issuer = s.required("issuer", kind::text(), "who makes the tokens");
+            let file = s.required("file", kind::path(), "the keys");
+            Some(Tokens::Jwks { issuer: issuer?, file: file? })
+        });
+        let review = Variant::new("token-review", "by asking", |s| {
+            let url = s.defaulted("url", "https://kubernetes.default.svc", kind::text(), "whom to ask");
+            Some(Tokens::Review { url: url? })
+        });
+        s.one_of("kind", None, &[jwks, review], "the way")
+    });
+    Some(Cluster { id: id?, aliases: aliases?, tokens: tokens? })
+}
+
+fn read_server(s: &mut Section<'_>) -> Option<Server> {
+    let domain = kind::parsed("trust domain", |text: &str| {
+        if text.chars().all(|c| c.is_ascii_lowercase() || c == '.') {
+            Ok(text.to_owned())
+        } else {
+            Err("lower case only")
+        }
+    });
+    let domain = s.defaulted("trust_domain", "cluster.local", domain, "the trust domain");
+    let listen = s.defaulted("listen", "127.0.0.1:15012", kind::socket_address(), "where callers connect");
+    let lifetimes = s.section("svid", "certificates", |s| {
+        let ttl = s.defaulted("default_ttl", "24h", kind::duration(), "lifetime");
+        let max_ttl = s.defaulted("max_ttl", "90d", kind::duration(), "longest lifetime");
+        if let (Some(ttl), Some(max_ttl)) = (ttl, max_ttl)
+            && ttl > max_ttl
+        {
+            s.problem("default_ttl", "is longer than max_ttl");
+        }
+        Some((ttl?, max_ttl?))
+    });
+    let workers = s.defaulted("workers", 2, kind::integer(1..=64), "threads");
+    let verbose = s.defaulted("verbose", false, kind::boolean(), "say more");
+    let message = s.defaulted("max_message", "64KiB", kind::size(), "largest request");
+    let backend = s.defaulted("backend", "native", kind::choice(&[("native", 1), ("files", 2)]), "who signs");
+    let tls = s.optional_section("tls", "own certificate", |s| s.required("file", kind::path(), "PEM file"));
+    let clusters = s.list("clusters", "whose tokens are taken", read_cluster);
+    let (ttl, max_ttl) = lifetimes?;
+    Some(Server {
+        domain: domain?,
+        listen: listen?,
+        ttl,
+        max_ttl,
+        workers: workers?,
+        verbose: verbose?,
+        message: message?,
+        backend: backend?,
+        tls: tls?,
+        clusters: clusters?,
+    })
+}
+
+fn problems_of(text: &str) -> Vec<String> {
+    match parse("f.yaml", text, read_server).unwrap_err() {
+        ConfigError::Problems(problems) => problems.to_string().lines().map(str::to_owned).collect(),
+        other => vec![other.to_string()],
+    }
+}
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    let loaded = parse("f.yaml", "", read_server).unwrap();
+    assert_eq!(loaded.config.domain, "cluster.local");
+    assert_eq!(loaded.config.tls, None);
+    assert_eq!(loaded.config.clusters, []);
+    assert_eq!(
+        loaded.effective,
+        json!({"trust_domain": "cluster.local", "listen": "127.0.0.1:15012",
+            "svid": {"default_ttl": "24h", "max_ttl": "90d"}, "workers": 2, "verbose": false,
+            "max_message": "64KiB", "backend": "native", "clusters": []})
+    );
+}
+
+#[test]
+fn a_full_file_gives_what_it_says() {
+    let text = "
+trust_domain: prod.example
+svid: { default_ttl: 1h30m }
+workers: 8
+verbose: true
+max_message: 1MiB
+backend: files
+tls: { file: /etc/tls.pem }
+clusters:
+  - id: Kubernetes
+    aliases: [one, two]
+    tokens: { kind: jwks, issuer: https://k, file: /etc/jwks.json }
+  - id: second
+    tokens:
+      kind: token-review
+";
+    let Loaded { config, effective } = parse("f.yaml", text, read_server).unwrap();
+    assert_eq!((config.ttl, config.max_ttl), (Duration::from_secs(5400), Duration::from_secs(90 * 86_400)));
+    assert_eq!((config.workers, config.verbose, config.message, config.backend), (8, true, 1 << 20, 2));
+    assert_eq!(config.tls, Some("/etc/tls.pem".into()));
+    assert_eq!(config.clusters[0].aliases, ["one", "two"]);
+    assert_eq!(config.clusters[0].tokens, Tokens::Jwks { issuer: "https://k".into(), file: "/etc/jwks.json".into() });
+    assert_eq!(config.clusters[1].tokens, Tokens::Review { url: "https://kubernetes.default.svc".into() });
+    assert_eq!(
+        effective["clusters"][1],
+        json!({"id": "second", "aliases": [], "tokens": {"kind": "token-review", "url": "https://kubernetes.default.svc"}})
+    );
+}
+
+#[test]
+fn many_mistakes_are_all_reported_at_once_with_their_paths() {
+    let text = "
+trust_domain: PROD
+listen: localhost:15012
+svid: { default_ttl: 24x, max_tll: 90d }
+workers: 0
+verbose: yes
+max_message: 64
+backend: vault
+tls: {}
+clusters:
+  - id: 7
+    aliases: [a, 1]
+    tokens: { kind: jwt }
+  - tokens: { kind: jwks, issuer: i, file: f, url: u }
+  - just-a-name
+colour: blue
+";
+    assert_eq!(
+        problems_of(text),
+        [
+            r#"f.yaml: trust_domain: "PROD": lower case only"#,
+            r#"f.yaml: listen: "localhost:15012" is not an address; write an IP address and a port, like 127.0.0.1:15012"#,
+            r#"f.yaml: svid.default_ttl: "24x" is not a duration; write a number with a unit, like 24h"#,
+            "f.yaml: svid.max_tll: is not a known key; did you mean max_ttl?",
+            "f.yaml: workers: 0 is not a whole number from 1 to 64",
+            r#"f.yaml: verbose: "yes" is not a boolean; write true or false"#,
+            "f.yaml: max_message: 64 is not a size; write a number with a unit, like 64KiB",
+            r#"f.yaml: backend: "vault" is not one of native, files"#,
+            "f.yaml: tls.file: is missing: PEM file",
+            "f.yaml: clusters[0].id: 7 is not text; put it in quotes",
+            "f.yaml: clusters[0].aliases[1]: 1 is not text; put it in quotes",
+            r#"f.yaml: clusters[0].tokens.kind: "jwt" is not one of jwks, token-review"#,
+            "f.yaml: clusters[1].id: is missing: the value of the clusterid header",
+            "f.yaml: clusters[1].tokens.url: only used with kind: token-review",
+            r#"f.yaml: clusters[2]: "just-a-name" is not a section; write `key: value` lines below it"#,
+            "f.yaml: colour: is not a known key",
+        ]
+    );
+}
+
+#[test]
+fn wrong_shapes_and_rules_over_several_fields_are_reported() {
+    for (text, wanted) in [
+        ("svid: { default_ttl: 91d }", "f.yaml: svid.default_ttl: is longer than max_ttl"),
+        ("svid: 24h", "f.yaml: svid: \"24h\" is not a section; write `key: value` lines below it"),
+        ("clusters: { id: a }", "f.yaml: clusters: a section is not a list; start each entry with a dash"),
+        ("- a\n- b", "f.yaml: the configuration must be made of `key: value` lines"),
+        ("workers: 1\nworkers: 2\n", "f.yaml:2:1:"),
+    ] {
+        let found = problems_of(text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with(wanted), "{found:?}");
+    }
+}
+
+#[test]
+fn a_key_without_a_value_counts_as_left_out() {
+    let loaded = parse("f.yaml", "svid:\nworkers:\nclusters:\ntls:\n", read_server).unwrap();
+    assert_eq!(loaded.config.workers, 2);
+    assert_eq!(loaded.config.tls, None);
+}
+
+#[test]
+fn a_reader_that_refuses_without_a_reason_is_not_accepted() {
+    let error = parse("f.yaml", "", |_| None::<()>).unwrap_err();
+    assert!(error.to_string().contains("bug"), "{error}");
+}
+
+#[test]
+fn the_reference_lists_every_field_even_of_lists_and_variants() {
+    let reference = Reference::of(read_server).unwrap();
+    let paths: Vec<&str> = reference.fields().iter().map(|field| field.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "trust_domain",
+            "listen",
+            "svid",
+            "svid.default_ttl",
+            "svid.max_ttl",
+            "workers",
+            "verbose",
+            "max_message",
+            "backend",
+            "tls",
+            "tls.file",
+            "clusters",
+            "clusters[].id",
+            "clusters[].aliases",
+            "clusters[].tokens",
+            "clusters[].tokens.kind",
+            "clusters[].tokens.issuer",
+            "clusters[].tokens.file",
+            "clusters[].tokens.url",
+        ]
+    );
+    let table = reference.to_markdown();
+    for row in [
+        "| `svid.default_ttl` | duration | `24h` | lifetime |",
+        "| `tls.file` | path | required | PEM file |",
+        "| `clusters[].tokens.kind` | one of jwks, token-review | required | the way. `jwks`: by published keys; `token-review`: by asking |",
+        "| `clusters[].tokens.issuer` | text | required | With `kind: jwks`: who makes the tokens |",
+    ] {
+        assert!(table.contains(row), "{row}\n{table}");
+    }
+}
+
+#[test]
+fn the_reference_refuses_a_default_its_own_field_would_refuse() {
+    let problems = Reference::of(|s| s.defaulted("ttl", "24", kind::duration(), "")).unwrap_err();
+    assert_eq!(problems.found()[0].path, "ttl");
+}
+
+#[test]
+fn files_are_limited_in_size_and_must_be_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    assert!(matches!(load(&path, read_server), Err(ConfigError::Read(_))));
+    std::fs::write(&path, b"workers: 3\n").unwrap();
+    assert_eq!(load(&path, read_server).unwrap().config.workers, 3);
+    std::fs::write(&path, vec![b'#'; (MAX_FILE_SIZE + 1) as usize]).unwrap();
+    assert!(matches!(load(&path, read_server), Err(ConfigError::Read(FileError::TooLarge { .. }))));
+    std::fs::write(&path, b"a: \xff\n").unwrap();
+    assert!(matches!(load(&path, read_server), Err(ConfigError::NotText { .. })));
+}

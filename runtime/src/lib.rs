@@ -1,0 +1,19 @@
+//! What any long-running process needs, and nothing that knows what a certificate is.
+//!
+//! Both programs are put together from these parts: a strict configuration reader that reports every problem
+//! at once ([`config`]), structured logs ([`telemetry`]), named tasks whose end is never overlooked
+//! ([`supervisor`], [`signal`], [`backoff`]), and what an operator looks at ([`metrics`], [`readiness`],
+//! [`liveness`], [`ops`], [`output`]). [`files`] holds the few careful ways to touch the file system. This crate
+//! depends on no other crate of the project and never asks for the wall clock.
+
+pub mod backoff;
+pub mod config;
+pub mod files;
+pub mod liveness;
+pub mod metrics;
+pub mod ops;
+pub mod output;
+pub mod readiness;
+pub mod signal;
+pub mod supervisor;
+pub mod telemetry;
