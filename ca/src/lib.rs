@@ -1,1 +1,20 @@
-//! placeholder
+//! The Signet CA server and its operator commands.
+//!
+//! Read [`issuance`] first: one function shows how a certificate request becomes a certificate.
+
+pub mod admission;
+pub mod app;
+pub mod audit_log;
+pub mod cli;
+pub mod clusters;
+pub mod config;
+pub mod grpc;
+pub mod health;
+pub mod issuance;
+pub mod metrics;
+pub mod rotator;
+pub mod serving;
+pub mod state;
+
+#[cfg(test)]
+mod world_tests;

@@ -47,6 +47,13 @@ impl Clock for SystemClock {
     }
 }
 
+/// A time as people and programs both read it: RFC 3339 in UTC, whole seconds.
+#[must_use]
+pub fn rfc3339(at: OffsetDateTime) -> String {
+    let whole = at.replace_nanosecond(0).unwrap_or(at);
+    whole.format(&time::format_description::well_known::Rfc3339).unwrap_or_else(|_| whole.to_string())
+}
+
 /// A clock that moves only when told to, for tests of anything that waits or expires.
 #[derive(Debug, Clone)]
 pub struct ManualClock {

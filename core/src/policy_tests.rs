@@ -35,7 +35,7 @@ fn csr(uris: &[&str]) -> CertificateRequest {
 }
 
 fn decided(asked_ttl: Option<i64>) -> Result<SigningRequest, Refusal> {
-    decide(&policy(), workload(), csr(&[]), asked_ttl, &issuer(), Serial::from_random([1; 16]), NOW)
+    decide(&policy(), workload(), csr(&[]), asked_ttl, &issuer(), Serial::new(NOW, [1; 16]), NOW)
 }
 
 #[test]
@@ -62,8 +62,7 @@ fn a_leaf_never_outlives_its_issuer_and_says_that_it_was_cut() {
 
 #[test]
 fn an_ended_issuer_or_a_clock_set_back_refuses() {
-    let at =
-        |now| decide(&policy(), workload(), csr(&[]), None, &issuer(), Serial::from_random([1; 16]), now).map(drop);
+    let at = |now| decide(&policy(), workload(), csr(&[]), None, &issuer(), Serial::new(NOW, [1; 16]), now).map(drop);
     assert_eq!(at(NOW + 30 * DAY), Err(Refusal::IssuerExpired(NOW + 30 * DAY)));
     assert_eq!(at(NOW - 2 * DAY), Err(Refusal::ClockBeforeIssuer(NOW - DAY)));
 }
@@ -71,7 +70,7 @@ fn an_ended_issuer_or_a_clock_set_back_refuses() {
 #[test]
 fn a_csr_may_ask_for_the_decided_identity_or_nothing() {
     let ask = |uris: &[&str]| {
-        decide(&policy(), workload(), csr(uris), None, &issuer(), Serial::from_random([1; 16]), NOW).map(drop)
+        decide(&policy(), workload(), csr(uris), None, &issuer(), Serial::new(NOW, [1; 16]), NOW).map(drop)
     };
     let own = "spiffe://cluster.local/ns/default/sa/web";
     assert_eq!(ask(&[]), Ok(()));
@@ -83,7 +82,7 @@ fn a_csr_may_ask_for_the_decided_identity_or_nothing() {
     }
     let lax = LeafPolicy { csr_names: CsrNames::Ignore, ..policy() };
     let foreign = csr(&["spiffe://cluster.local/ns/default/sa/admin"]);
-    let request = decide(&lax, workload(), foreign, None, &issuer(), Serial::from_random([1; 16]), NOW).unwrap();
+    let request = decide(&lax, workload(), foreign, None, &issuer(), Serial::new(NOW, [1; 16]), NOW).unwrap();
     assert_eq!(request.spiffe_id().as_str(), own);
 }
 
@@ -110,12 +109,12 @@ fn only_the_callers_own_identity_is_given_without_an_authorizer() {
 #[test]
 fn an_identity_of_another_trust_domain_is_never_certified() {
     let foreign = WorkloadId::parse("spiffe://other/ns/default/sa/web").unwrap();
-    let refused = decide(&policy(), foreign, csr(&[]), None, &issuer(), Serial::from_random([1; 16]), NOW);
+    let refused = decide(&policy(), foreign, csr(&[]), None, &issuer(), Serial::new(NOW, [1; 16]), NOW);
     assert!(matches!(refused, Err(Refusal::ForeignTrustDomain(_))));
     for id in ["spiffe://other/signet/ca", "spiffe://cluster.local"] {
         let id = SpiffeId::parse(id).unwrap();
         let key = csr(&[]).into_key();
-        let refused = decide_serving(&policy(), id, vec![], vec![], key, &issuer(), Serial::from_random([1; 16]), NOW);
+        let refused = decide_serving(&policy(), id, vec![], vec![], key, &issuer(), Serial::new(NOW, [1; 16]), NOW);
         assert!(matches!(refused, Err(Refusal::ForeignTrustDomain(_))));
     }
 }
@@ -125,7 +124,7 @@ proptest! {
     #[test]
     fn every_decision_lies_within_its_issuer_and_renews_in_the_future(asked in 1i64..7_776_000, issuer_left in 1i64..7_776_000) {
         let issuer = IssuerLimits { not_after: NOW + time::Duration::seconds(issuer_left), ..issuer() };
-        let request = decide(&policy(), workload(), csr(&[]), Some(asked), &issuer, Serial::from_random([1; 16]), NOW).unwrap();
+        let request = decide(&policy(), workload(), csr(&[]), Some(asked), &issuer, Serial::new(NOW, [1; 16]), NOW).unwrap();
         prop_assert!(request.not_before() >= issuer.not_before && request.not_after() <= issuer.not_after);
         prop_assert!(request.not_before() <= NOW && request.not_after() > NOW);
         let half = request.not_before() + (request.not_after() - request.not_before()) / 2;

@@ -77,7 +77,10 @@ mod tests {
 
     #[test]
     fn only_the_record_of_the_same_certificate_opens_it() {
-        let (one, other) = (Serial::from_random([1; 16]), Serial::from_random([2; 16]));
+        let (one, other) = (
+            Serial::new(time::OffsetDateTime::UNIX_EPOCH, [1; 16]),
+            Serial::new(time::OffsetDateTime::UNIX_EPOCH, [2; 16]),
+        );
         let unreleased = || Unreleased::new(CertificateChain::new(vec![1].into(), vec![]), one);
         assert!(unreleased().release(Recorded::durable(7, Some(one))).is_ok());
         assert_eq!(unreleased().release(Recorded::durable(7, Some(other))), Err(WrongRecord { sequence: 7 }));

@@ -64,7 +64,7 @@ fn request() -> SigningRequest {
     drop(csr);
     let pem = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
     let csr = CertificateRequest::parse(&pem).unwrap();
-    decide(&policy, WorkloadId::parse(ID).unwrap(), csr, None, &limits, Serial::from_random([9; 16]), NOW).unwrap()
+    decide(&policy, WorkloadId::parse(ID).unwrap(), csr, None, &limits, Serial::new(NOW, [9; 16]), NOW).unwrap()
 }
 
 fn leaf_params(request: &SigningRequest) -> CertificateParams {

@@ -1,1 +1,6 @@
-//! placeholder
+//! Everything that speaks to somebody else's system, each piece filling one seam of `signet-core`.
+
+pub mod authenticator;
+pub mod authority;
+pub mod custody;
+pub mod store;

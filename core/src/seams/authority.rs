@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use super::custody::SigningKey;
 use crate::certificate::CertificateChain;
 use crate::policy::{IssuerLimits, SigningRequest};
+use crate::rotation::RootAuthority;
 use crate::verify::Signer;
 
 /// A signature was not made.
@@ -44,31 +45,28 @@ pub trait CertificateAuthority: Send + Sync {
     async fn sign(&self, request: &SigningRequest) -> Result<CertificateChain, SignError>;
 }
 
-/// An issuing CA that was certified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertifiedIssuer {
-    /// The issuing CA's certificate, then any intermediates up to, and without, the root.
-    pub chain: CertificateChain,
-    /// Start of validity.
-    pub not_before: OffsetDateTime,
-    /// End of validity.
-    pub not_after: OffsetDateTime,
-}
-
-/// Certifies issuing CAs and tells the roots they chain to.
+/// Provides roots and certifies issuing CAs under them. An implementation holds what it needs for that (such as a
+/// [`KeyCustody`](super::custody::KeyCustody) and the trust domain); which root exists and which one signs is the
+/// journal's word, so the root is passed in.
 #[async_trait]
 pub trait UpstreamAuthority: Send + Sync {
-    /// The root that [`certify`](Self::certify) chains to now.
-    fn root(&self) -> &CertificateDer<'static>;
+    /// Makes the root of a new generation, with a new key that is kept durably before this returns, or learns the
+    /// root from the backend. The result is in state Prepared and has no issuing CA yet.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    async fn prepare_root(&self, generation: u64, now: OffsetDateTime) -> Result<RootAuthority, SignError>;
 
-    /// Certifies `key` as an issuing CA for `ttl` from `now`, clamped to the root's end.
+    /// Certifies `key` as an issuing CA under `root` for `ttl` from `now`, clamped to the root's end, and returns the
+    /// certificate.
     ///
     /// # Errors
     /// [`SignError`].
     async fn certify(
         &self,
+        root: &RootAuthority,
         key: &dyn SigningKey,
         ttl: Duration,
         now: OffsetDateTime,
-    ) -> Result<CertifiedIssuer, SignError>;
+    ) -> Result<CertificateDer<'static>, SignError>;
 }

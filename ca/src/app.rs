@@ -1,0 +1,41 @@
+//! Puts the process together: the only place of this program that names concrete plugins.
+
+mod backend;
+mod serve;
+
+use std::sync::Arc;
+
+use signet_core::bundle::TrustBundle;
+use signet_plugins::store::sqlite::SqliteStore;
+use zeroize::Zeroizing;
+
+pub use backend::{BackendError, check_files};
+pub use serve::{ServeError, serve};
+
+use crate::config::Config;
+
+/// Opens storage for queries, whether or not a CA is running on it.
+///
+/// # Errors
+/// [`BackendError::Store`].
+pub async fn open_for_reading(config: &Config) -> Result<SqliteStore, BackendError> {
+    Ok(SqliteStore::open_read_only(&config.storage, backend::STORE).await?)
+}
+
+/// Makes the content of a new key-encryption-key file.
+///
+/// # Errors
+/// [`BackendError::EncryptionKey`] when the system has no randomness.
+pub fn new_encryption_key() -> Result<Zeroizing<String>, BackendError> {
+    signet_plugins::custody::KeyEncryptionKey::generate()
+        .map_err(|error| BackendError::EncryptionKey { path: "-".into(), cause: error.to_string() })
+}
+
+/// Creates storage and the first authority without serving, for tools; returns the trust bundle.
+///
+/// # Errors
+/// [`BackendError`].
+pub async fn create_authority(config: &Config) -> Result<TrustBundle, BackendError> {
+    let backend = Arc::new(backend::Backend::open(config).await?);
+    backend.create_authority(config).await
+}

@@ -1,0 +1,180 @@
+//! Storage, keys and authorities as configured.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use signet_core::bundle::TrustBundle;
+use signet_core::certificate::CertificateChain;
+use signet_core::clock::{SharedClock, SystemClock};
+use signet_core::rotation::IssuingCa;
+use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
+use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::seams::store::StoreError;
+use signet_plugins::authenticator::{JwksAuthenticator, JwksConfig, JwksError};
+use signet_plugins::authority::{NativeAuthority, SelfSignedRoot};
+use signet_plugins::custody::{KeyEncryptionKey, SealedCustody};
+use signet_plugins::store::sqlite::{SqliteSettings, SqliteStore};
+use signet_runtime::files::{self, FileError};
+use signet_runtime::metrics::{MetricError, Metrics};
+use tokio_util::sync::CancellationToken;
+
+use crate::audit_log::{AuditLog, audit_log};
+use crate::config::{Cluster, Config, Tokens};
+use crate::metrics::CaMetrics;
+use crate::rotator::{Rotator, StepError};
+use crate::state::StateWriter;
+
+/// How storage behaves: a request must not wait longer for it than it would for the whole CA.
+pub(super) const STORE: SqliteSettings = SqliteSettings { deadline: Duration::from_secs(5), readers: 2 };
+
+/// The largest key-encryption-key file.
+const KEY_FILE: u64 = 1024;
+
+/// What is configured cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// Storage cannot be opened.
+    #[error("storage: {0}")]
+    Store(#[from] StoreError),
+    /// The file of the key-encryption key cannot be used.
+    #[error("keys.encryption_key_file")]
+    KeyFile(#[source] FileError),
+    /// The content of that file is not a key.
+    #[error("keys.encryption_key_file: {path}: {cause}")]
+    EncryptionKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its content.
+        cause: String,
+    },
+    /// A cluster's keys cannot be loaded.
+    #[error("clusters[].tokens.file: {0}")]
+    Jwks(#[from] JwksError),
+    /// The first authority could not be made.
+    #[error("authority: {0}")]
+    Authority(#[from] StepError),
+    /// A metric is registered twice, which is a bug.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+}
+
+/// Opened storage and custody, and the upstream authority over them.
+pub(super) struct Backend {
+    pub(super) store: Arc<SqliteStore>,
+    pub(super) custody: Arc<dyn KeyCustody>,
+    pub(super) upstream: Arc<dyn UpstreamAuthority>,
+}
+
+impl Backend {
+    pub(super) async fn open(config: &Config) -> Result<Self, BackendError> {
+        let key = encryption_key(&config.encryption_key_file)?;
+        let store = Arc::new(SqliteStore::open(&config.storage, STORE).await?);
+        let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, key));
+        let authority = config.authority;
+        let upstream = Arc::new(SelfSignedRoot::new(
+            config.trust_domain.clone(),
+            Arc::clone(&custody),
+            authority.key_type,
+            authority.schedule.root_ttl,
+        ));
+        Ok(Self { store, custody, upstream })
+    }
+
+    pub(super) fn rotator(
+        &self,
+        config: &Config,
+        audit: AuditLog,
+        clock: SharedClock,
+        metrics: Arc<CaMetrics>,
+        output: StateWriter,
+    ) -> Rotator {
+        Rotator {
+            trust_domain: config.trust_domain.clone(),
+            key_type: config.authority.key_type,
+            schedule: config.authority.schedule,
+            journal: Arc::clone(&self.store) as _,
+            custody: Arc::clone(&self.custody),
+            upstream: Arc::clone(&self.upstream),
+            open_issuer: Arc::new(open_native),
+            audit,
+            clock,
+            metrics,
+            output,
+        }
+    }
+
+    /// Runs the rotator until nothing is due, with a record of its own.
+    pub(super) async fn create_authority(&self, config: &Config) -> Result<TrustBundle, BackendError> {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&clock))?);
+        let (audit, writer) = audit_log(Arc::clone(&self.store) as _, Arc::clone(&metrics));
+        let (output, state) = tokio::sync::watch::channel(None);
+        let rotator = self.rotator(config, audit, clock, metrics, output);
+        let work = async {
+            let result = rotator.turn().await;
+            // The writer ends when its last sender is gone.
+            drop(rotator);
+            result
+        };
+        let (result, _) = tokio::join!(work, writer.run(CancellationToken::new()));
+        result?;
+        let state = crate::state::current(&state);
+        let nothing = || StoreError::Damaged("there is no authority after making one".to_owned());
+        Ok(state.ok_or_else(nothing)?.bundle.clone())
+    }
+}
+
+fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
+    let chain = CertificateChain::new(issuing.certificate.clone(), Vec::new());
+    let authority = NativeAuthority::new(key, &chain).map_err(|error| SignError::Failed(error.to_string()))?;
+    Ok(Arc::new(authority))
+}
+
+fn encryption_key(path: &Path) -> Result<KeyEncryptionKey, BackendError> {
+    let content = files::read_private(path, KEY_FILE).map_err(BackendError::KeyFile)?;
+    KeyEncryptionKey::from_file_bytes(&content)
+        .map_err(|error| BackendError::EncryptionKey { path: path.to_owned(), cause: error.to_string() })
+}
+
+/// How far a cluster's clock may be off ours.
+const LEEWAY: Duration = Duration::from_secs(10);
+
+/// The authenticator of a cluster, with its keys loaded.
+pub(super) async fn authenticator(cluster: &Cluster) -> Result<JwksAuthenticator, JwksError> {
+    JwksAuthenticator::open(jwks(cluster)).await
+}
+
+fn jwks(cluster: &Cluster) -> JwksConfig {
+    let Tokens::Jwks { issuer, file } = &cluster.tokens;
+    JwksConfig {
+        cluster: cluster.id.clone(),
+        trust_domain: cluster.trust_domain.clone(),
+        issuer: issuer.clone(),
+        audiences: cluster.audiences.clone(),
+        file: file.clone(),
+        leeway: LEEWAY,
+    }
+}
+
+/// What is wrong with the files that a well-formed configuration names; for `check`.
+#[must_use]
+pub async fn check_files(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Err(error) = encryption_key(&config.encryption_key_file) {
+        problems.push(signet_runtime::output::error_chain(&error));
+    }
+    for (index, cluster) in config.clusters.iter().enumerate() {
+        if let Err(error) = authenticator(cluster).await {
+            problems.push(format!("clusters[{index}].tokens.file: {error}"));
+        }
+    }
+    let database = config.storage.strip_prefix("sqlite://").map(Path::new);
+    if let Some(directory) = database.and_then(Path::parent)
+        && !directory.is_dir()
+    {
+        problems.push(format!("storage: the directory {} does not exist; create it", directory.display()));
+    }
+    problems
+}

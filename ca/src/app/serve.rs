@@ -1,0 +1,312 @@
+//! `signet-ca serve`: opens everything, starts the tasks, and waits for the end.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::SystemRandom;
+use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
+use signet_core::clock::{SharedClock, SystemClock};
+use signet_core::identity::IdentityError;
+use signet_core::seams::authenticator::TokenAuthenticator;
+use signet_plugins::authenticator::{JwksAuthenticator, Refreshed};
+use signet_proto::admin::v1alpha1::admin_server::AdminServer;
+use signet_proto::istio::istio_certificate_service_server::IstioCertificateServiceServer;
+use signet_runtime::config::Loaded;
+use signet_runtime::liveness::{Liveness, beat_event_loop};
+use signet_runtime::metrics::{MetricError, Metrics};
+use signet_runtime::ops::{self, BindError, Ops};
+use signet_runtime::readiness::{Condition, Readiness};
+use signet_runtime::signal::{SignalError, Signals};
+use signet_runtime::supervisor::{Importance, Supervisor, TaskFailure};
+use signet_runtime::telemetry::{self, TelemetryError};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use super::backend::{Backend, BackendError, authenticator};
+use crate::admission::Admission;
+use crate::audit_log::audit_log;
+use crate::clusters::Clusters;
+use crate::config::{Cluster, Config};
+use crate::grpc::admin::AdminService;
+use crate::grpc::create_certificate::CertificateService;
+use crate::grpc::{peer, tls};
+use crate::health;
+use crate::issuance::Issuance;
+use crate::metrics::CaMetrics;
+use crate::serving::ServingRenewer;
+
+/// How often JWKS files are looked at.
+const JWKS_POLL: Duration = Duration::from_secs(2);
+
+/// Largest request message: a CSR of the largest accepted size and its metadata, with room to answer larger ones with
+/// a clear error instead of a broken stream.
+const MESSAGE: usize = 2 * 1024 * 1024;
+
+/// Largest set of request headers. Tokens are under 16 KiB; a larger one gets its own refusal up to this size.
+const HEADERS: u32 = 128 * 1024;
+
+/// Why the CA did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Logging.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// Signals.
+    #[error(transparent)]
+    Signals(#[from] SignalError),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricError),
+    /// Storage, keys, authorities.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A port is in use or not allowed.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin socket.
+    #[error("admin: cannot listen on {path}: {cause}")]
+    Admin {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The CA's own identity.
+    #[error("the CA's own identity: {0}")]
+    Identity(#[from] IdentityError),
+    /// TLS.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// gRPC reflection.
+    #[error("gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// A task that the process needs has ended.
+    #[error(transparent)]
+    Task(#[from] TaskFailure),
+    /// Tasks did not end in time.
+    #[error("stopped before these had finished: {0}")]
+    Drain(String),
+}
+
+/// Runs the CA until it is told to stop.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
+    let Loaded { config, effective } = loaded;
+    telemetry::init(config.log.format, &config.log.level)?;
+    let signals = Signals::install()?;
+    let clock: SharedClock = Arc::new(SystemClock);
+
+    // Ports first: the commonest mistake should be told before anything is touched.
+    let listener = ops::bind("listen", config.listen).await?;
+    let ops_listener = ops::bind("ops", config.ops).await?;
+    let admin_listener = bind_admin(&config.admin)?;
+    let backend = Backend::open(&config).await?;
+    let mut authenticators = Vec::new();
+    for cluster in &config.clusters {
+        let authenticator = authenticator(cluster).await.map_err(BackendError::from)?;
+        authenticators.push((cluster.clone(), Arc::new(authenticator)));
+    }
+
+    let metrics = Metrics::for_process("ca", env!("CARGO_PKG_VERSION"), "")?;
+    let ca_metrics = Arc::new(CaMetrics::new(&metrics, Arc::clone(&clock))?);
+    let (readiness, liveness) = (Readiness::new(), Liveness::new());
+    let supervisor = Supervisor::new();
+    let critical = Importance::Critical;
+
+    // The record, and who writes into it. The writer ends when all of its senders have.
+    let (audit, writer) = audit_log(Arc::clone(&backend.store) as _, Arc::clone(&ca_metrics));
+    supervisor.spawn("audit writer", critical, |stop| writer.run(stop));
+    let (output, state) = tokio::sync::watch::channel(None);
+    let rotator = backend.rotator(&config, audit.clone(), Arc::clone(&clock), Arc::clone(&ca_metrics), output);
+    let signer = readiness.condition("signer");
+    supervisor.spawn("rotator", critical, |stop| rotator.run(signer, stop));
+    let (renewer, serving) = ServingRenewer::new(
+        &config.leaf_policy(),
+        config.serving.clone(),
+        state.clone(),
+        audit.clone(),
+        Arc::clone(&clock),
+        Arc::clone(&ca_metrics),
+        readiness.condition("serving certificate"),
+    )?;
+    supervisor.spawn("serving certificate", critical, |stop| renewer.run(stop));
+    let storage = readiness.condition("storage");
+    let probed = Arc::clone(&backend.store) as _;
+    supervisor.spawn("storage probe", critical, |stop| health::probe_storage(probed, storage, stop));
+
+    // The way of a request.
+    let clusters = clusters(authenticators, &readiness, &supervisor);
+    let admission = Arc::new(Admission::new(&config.limits));
+    let swept = Arc::clone(&admission);
+    supervisor.spawn("limit counters", critical, |stop| swept.sweep(stop));
+    let issuance = Arc::new(Issuance {
+        policy: config.leaf_policy(),
+        clusters,
+        state: state.clone(),
+        audit: audit.clone(),
+        admission,
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&ca_metrics),
+        random: SystemRandom::new(),
+    });
+
+    // The edges.
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let health_readiness = readiness.clone();
+    supervisor.spawn("health", critical, |stop| health::follow_readiness(health_readiness, reporter, stop));
+    let (ready, connections) = mpsc::channel(64);
+    let acceptor = tls::Acceptor {
+        listener,
+        config: tls::server_config(serving.clone())?,
+        connections: config.limits.connections,
+        ready,
+        metrics: Arc::clone(&ca_metrics),
+    };
+    supervisor.spawn("acceptor", critical, |stop| acceptor.run(stop));
+    let service = CertificateService::new(issuance, config.limits.request_timeout);
+    let service = IstioCertificateServiceServer::new(service).max_decoding_message_size(MESSAGE);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(signet_proto::DESCRIPTORS)
+    };
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_max_header_list_size(HEADERS)
+        .max_concurrent_streams(256)
+        .add_service(service)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    supervisor.spawn("certificate service", critical, |stop| async move {
+        let connections = ReceiverStream::new(connections);
+        router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await
+    });
+    let admin = AdminService {
+        trust_domain: config.trust_domain.to_string(),
+        started_at: clock.now().unix_timestamp(),
+        own_uid: rustix::process::geteuid().as_raw(),
+        state,
+        serving,
+        readiness: readiness.clone(),
+        metrics: Arc::clone(&ca_metrics),
+    };
+    let admin_router = Server::builder().timeout(Duration::from_secs(30)).add_service(AdminServer::new(admin));
+    supervisor.spawn("admin service", critical, |stop| async move {
+        admin_router.serve_with_incoming_shutdown(peer::incoming(admin_listener), stop.cancelled_owned()).await
+    });
+    let heartbeat = liveness.event_loop();
+    supervisor.spawn("heartbeat", critical, |stop| beat_event_loop(heartbeat, stop));
+    let ops = Ops { metrics, readiness: readiness.clone(), liveness };
+    supervisor.spawn("ops", critical, |stop| ops::serve(ops_listener, ops, stop));
+
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = %config.listen,
+        ops = %config.ops,
+        admin = %config.admin.display(),
+        config = %effective,
+        "signet-ca has started"
+    );
+    let started = AuditEvent {
+        at_micros: AuditEvent::micros(clock.now()),
+        request_id: String::new(),
+        kind: EventKind::Configuration,
+        outcome: Outcome::Done,
+        reason: None,
+        detail: Some(effective.to_string()),
+        who: Attributed::default(),
+        what: None,
+    };
+    if let Err(error) = audit.record(started).await {
+        tracing::warn!(%error, "the start could not be recorded");
+    }
+    // The last sender outside the tasks: with it the writer would wait for ever.
+    drop(audit);
+    drop(backend);
+
+    let outcome = supervisor.run_until(signals.stop(), signals.force(), config.drain).await;
+    drop(std::fs::remove_file(&config.admin));
+    match outcome.failure {
+        Some(failure) => Err(failure.into()),
+        None if outcome.aborted.is_empty() => Ok(()),
+        None => Err(ServeError::Drain(outcome.aborted.join(", "))),
+    }
+}
+
+fn clusters(
+    authenticators: Vec<(Cluster, Arc<JwksAuthenticator>)>,
+    readiness: &Readiness,
+    supervisor: &Supervisor,
+) -> Clusters {
+    let mut all = Vec::new();
+    for (cluster, authenticator) in authenticators {
+        let condition = readiness.condition(format!("tokens of {}", cluster.id));
+        condition.ready("keys loaded");
+        let (refreshed, name) = (Arc::clone(&authenticator), format!("keys of {}", cluster.id));
+        supervisor.spawn(&name, Importance::Critical, |stop| refresh(refreshed, condition, stop));
+        all.push((cluster.id, cluster.aliases, authenticator as Arc<dyn TokenAuthenticator>));
+    }
+    Clusters::new(all)
+}
+
+/// Reloads a cluster's keys when their file changes; the old ones stay when the new ones are no good.
+async fn refresh(
+    authenticator: Arc<JwksAuthenticator>,
+    condition: Condition,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let mut complained = String::new();
+    while stop.run_until_cancelled(tokio::time::sleep(JWKS_POLL)).await.is_some() {
+        match authenticator.refresh().await {
+            Ok(refreshed) => {
+                if let Refreshed::Replaced { keys, ignored } = refreshed {
+                    tracing::info!(keys, ignored, "token verification keys reloaded");
+                }
+                complained.clear();
+                condition.ready("keys loaded");
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if text != complained {
+                    tracing::warn!(error = text, "token verification keys could not be reloaded; the old ones stay");
+                }
+                condition.degraded(format!("the old keys stay in use: {text}"));
+                complained = text;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Listens on the admin socket with mode 0600. A socket left over by a crash is replaced, one in use is not.
+fn bind_admin(path: &Path) -> Result<UnixListener, ServeError> {
+    let failed = |cause: String| ServeError::Admin { path: path.to_owned(), cause };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|error| failed(error.to_string()))?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(failed("something that is not a socket is there; remove it".to_owned()));
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(failed("another process answers there; stop it or choose another path".to_owned()));
+        }
+        Ok(_) => std::fs::remove_file(path).map_err(|error| failed(error.to_string()))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error.to_string())),
+    }
+    let listener = UnixListener::bind(path).map_err(|error| failed(error.to_string()))?;
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, private).map_err(|error| failed(error.to_string()))?;
+    Ok(listener)
+}

@@ -1,0 +1,136 @@
+//! The way into the record: requests queue their events, one writer commits many at once, and only a durable record
+//! opens a certificate.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use signet_core::audit::AuditEvent;
+use signet_core::certificate::CertificateChain;
+use signet_core::release::{Recorded, Unreleased, WrongRecord};
+use signet_core::seams::store::{AppendError, AuditStore, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::CaMetrics;
+
+/// Events that may wait for the writer; more than this and requests are told to retry.
+const QUEUE: usize = 4096;
+
+/// Events per commit at most, which bounds the size of one transaction.
+const BATCH: usize = 512;
+
+/// An event is not on record, so what it describes must not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The writer cannot keep up or has ended.
+    #[error("the audit writer is overloaded or stopping")]
+    Queue,
+    /// Storage did not take the batch.
+    #[error("the audit record could not be committed: {0}")]
+    Store(#[from] StoreError),
+    /// The serial number is taken.
+    #[error("{0}")]
+    Append(#[from] AppendError),
+    /// The proof does not fit the certificate.
+    #[error("{0}")]
+    Release(#[from] WrongRecord),
+}
+
+impl RecordError {
+    /// A short constant for metrics and records.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Queue => "audit_queue_full",
+            Self::Store(_) => "audit_store_unavailable",
+            Self::Append(_) => "serial_taken",
+            Self::Release(_) => "wrong_record",
+        }
+    }
+}
+
+struct Entry {
+    event: AuditEvent,
+    reply: oneshot::Sender<Result<Recorded, RecordError>>,
+}
+
+/// The sending side; clones share one writer.
+#[derive(Clone)]
+pub struct AuditLog {
+    queue: mpsc::Sender<Entry>,
+}
+
+/// The writing side, run as one task.
+pub struct AuditWriter {
+    queue: mpsc::Receiver<Entry>,
+    store: Arc<dyn AuditStore>,
+    metrics: Arc<CaMetrics>,
+}
+
+/// A log in front of `store`.
+#[must_use]
+pub fn audit_log(store: Arc<dyn AuditStore>, metrics: Arc<CaMetrics>) -> (AuditLog, AuditWriter) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (AuditLog { queue: sender }, AuditWriter { queue: receiver, store, metrics })
+}
+
+impl AuditLog {
+    /// Returns once `event` is durable.
+    ///
+    /// # Errors
+    /// [`RecordError`]; the event may or may not be on record then, and what it describes must not happen.
+    pub async fn record(&self, event: AuditEvent) -> Result<Recorded, RecordError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Entry { event, reply }).map_err(|_| RecordError::Queue)?;
+        answer.await.map_err(|_| RecordError::Queue)?
+    }
+
+    /// Hands out a certificate once `event`, which names its serial, is durable (invariant 2).
+    ///
+    /// # Errors
+    /// [`RecordError`]; the certificate is dropped.
+    pub async fn release(&self, event: AuditEvent, certificate: Unreleased) -> Result<CertificateChain, RecordError> {
+        Ok(certificate.release(self.record(event).await?)?)
+    }
+}
+
+impl AuditWriter {
+    /// Commits batches until every sender is gone. While one commit runs, the next batch gathers, so the cost of a
+    /// commit is shared by whatever load there is.
+    ///
+    /// `_stop` is not looked at: requests in flight at shutdown still need their records. The senders end first.
+    ///
+    /// # Errors
+    /// None: a failing store fails the requests, not the process.
+    pub async fn run(mut self, _stop: CancellationToken) -> Result<(), std::convert::Infallible> {
+        let mut batch = Vec::with_capacity(BATCH);
+        while self.queue.recv_many(&mut batch, BATCH).await > 0 {
+            self.commit(&mut batch).await;
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, batch: &mut Vec<Entry>) {
+        let (events, replies): (Vec<_>, Vec<_>) = batch.drain(..).map(|entry| (entry.event, entry.reply)).unzip();
+        self.metrics.audit_batch.observe(events.len() as f64);
+        let started = Instant::now();
+        let result = self.store.append(events).await;
+        self.metrics.commit.observe(started.elapsed().as_secs_f64());
+        // A receiver that is gone is a request that was given up; its event is on record all the same.
+        match result {
+            Ok(outcomes) => {
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    drop(reply.send(outcome.map_err(RecordError::from)));
+                }
+            }
+            Err(error) => {
+                self.metrics.audit_failures.inc();
+                tracing::error!(%error, events = replies.len(), "audit records could not be committed; nothing is released");
+                for reply in replies {
+                    drop(reply.send(Err(RecordError::Store(error.clone()))));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `signet-ca audit list`: questions to the record, read from storage, so that they work with the CA up or down.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use signet_core::audit::{AuditEvent, AuditQuery, MAX_PAGE, Outcome, Page, StoredEvent};
+use signet_core::certificate::Serial;
+use signet_core::clock::{Clock, SystemClock};
+use signet_core::identity::SpiffeId;
+use signet_core::seams::store::AuditStore;
+use signet_runtime::config::units::parse_duration;
+use signet_runtime::output::{Output, OutputFormat, Table};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{ConfigFile, Failure, OutputArg, time_text};
+use crate::app;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// List events, newest first
+    List(ListArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Only events about this SPIFFE ID
+    #[arg(long, value_name = "SPIFFE_ID")]
+    identity: Option<String>,
+    /// Only events since this time: RFC 3339, or a duration before now like 10m
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only events with this outcome: issued, refused, failed or done
+    #[arg(long)]
+    outcome: Option<String>,
+    /// Only the certificate with this serial number (hexadecimal)
+    #[arg(long, value_name = "HEX")]
+    serial: Option<String>,
+    /// How many events at most, up to 1000
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PAGE)))]
+    limit: u32,
+    /// Continue before this sequence number, as the previous page said
+    #[arg(long, value_name = "SEQUENCE")]
+    before: Option<u64>,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+pub(super) async fn run(command: &AuditCommand) -> Result<(), Failure> {
+    let AuditCommand::List(args) = command;
+    let query = args.query(SystemClock.now()).map_err(Failure::Usage)?;
+    let config = args.file.load()?.config;
+    let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
+    let page = store.query(&query).await.map_err(Failure::failed)?;
+    let mut out = Output::stdout(args.output.output);
+    let shown = match args.output.output {
+        OutputFormat::Json => out.json(&json!({ "events": page.items, "next": page.next })),
+        OutputFormat::Table => out.raw(&as_text(&page)),
+    };
+    shown.map_err(Failure::failed)
+}
+
+impl ListArgs {
+    /// All mistakes at once, one per line.
+    fn query(&self, now: OffsetDateTime) -> Result<AuditQuery, String> {
+        let mut query = AuditQuery::newest(self.limit).map_err(|error| format!("--limit: {error}"))?;
+        let mut wrong = Vec::new();
+        if let Some(id) = &self.identity {
+            match SpiffeId::parse(id) {
+                Ok(id) => query.spiffe_id = Some(id.to_string()),
+                Err(error) => wrong.push(format!("--identity: {error}")),
+            }
+        }
+        if let Some(since) = &self.since {
+            match moment(since, now) {
+                Some(at) => query.since = Some(at),
+                None => wrong.push(format!(
+                    "--since: {since:?} is neither a time like 2026-03-01T12:00:00Z nor a duration like 10m"
+                )),
+            }
+        }
+        if let Some(outcome) = &self.outcome {
+            match Outcome::parse(outcome) {
+                Some(outcome) => query.outcome = Some(outcome),
+                None => wrong.push(format!("--outcome: {outcome:?} is not issued, refused, failed or done")),
+            }
+        }
+        if let Some(serial) = &self.serial {
+            match Serial::parse(serial) {
+                Some(serial) => query.serial = Some(serial),
+                None => wrong.push(format!("--serial: {serial:?} is not 32 hexadecimal digits")),
+            }
+        }
+        query.before = self.before;
+        if wrong.is_empty() { Ok(query) } else { Err(wrong.join("\n")) }
+    }
+}
+
+fn moment(text: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .ok()
+        .or_else(|| parse_duration(text).ok().and_then(|back| now.checked_sub(back.try_into().ok()?)))
+}
+
+fn as_text(page: &Page<StoredEvent>) -> String {
+    let mut table = Table::new(["sequence", "time", "kind", "outcome", "identity", "serial or reason", "peer"]);
+    for StoredEvent { sequence, event } in &page.items {
+        let identity = event.who.spiffe_id.as_deref().unwrap_or("-");
+        let peer = event.who.peer.as_deref().unwrap_or("-");
+        let time = time_text(event.at().unix_timestamp());
+        table.row([
+            &sequence.to_string(),
+            &time,
+            event.kind.as_str(),
+            event.outcome.as_str(),
+            identity,
+            &gist(event),
+            peer,
+        ]);
+    }
+    let more = page.next.map(|next| format!("more: --before {next}\n")).unwrap_or_default();
+    if table.is_empty() { "no events match\n".to_owned() } else { table.render() + &more }
+}
+
+/// Characters of an event's text that fit a table.
+const GIST: usize = 64;
+
+fn gist(event: &AuditEvent) -> String {
+    let serial = event.what.as_ref().map(|what| what.serial.clone());
+    let text = serial.or_else(|| event.reason.clone()).or_else(|| event.detail.clone());
+    // The whole text is in the JSON form; a table must stay readable.
+    text.map_or_else(|| "-".to_owned(), |text| text.chars().take(GIST).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn since_takes_a_time_or_a_duration_back() {
+        let now = time::macros::datetime!(2026-03-01 12:00 UTC);
+        assert_eq!(moment("10m", now), Some(time::macros::datetime!(2026-03-01 11:50 UTC)));
+        assert_eq!(moment("2026-01-01T00:00:00Z", now), Some(time::macros::datetime!(2026-01-01 00:00 UTC)));
+        for bad in ["yesterday", "", "10"] {
+            assert_eq!(moment(bad, now), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! `signet-ca check`: the configuration and the files that it names, every mistake at once.
+
+use clap::Args;
+use signet_runtime::output::{Output, OutputFormat};
+
+use super::{ConfigFile, Failure};
+use crate::{app, config};
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Print the reference of all fields as Markdown instead
+    #[arg(long)]
+    reference: bool,
+}
+
+pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
+    let mut out = Output::stdout(OutputFormat::Table);
+    if args.reference {
+        let reference = config::reference().map_err(Failure::failed)?;
+        return out.raw(&reference.to_markdown()).map_err(Failure::failed);
+    }
+    let loaded = args.file.load()?;
+    let file = args.file.config.display();
+    let problems = app::check_files(&loaded.config).await;
+    if problems.is_empty() {
+        return out.line(&format!("{file}: the configuration is in order")).map_err(Failure::failed);
+    }
+    let lines: Vec<String> = problems.iter().map(|problem| format!("{file}: {problem}")).collect();
+    Err(Failure::Usage(format!("the configuration is well-formed, but\n{}", lines.join("\n"))))
+}

@@ -1,0 +1,107 @@
+//! Tests of the configuration reader.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use super::*;
+use signet_runtime::config::{ConfigError, parse};
+
+const GOOD: &str = "
+trust_domain: cluster.local
+storage: sqlite:///tmp/signet.db
+keys: { encryption_key_file: /tmp/key }
+clusters:
+  - id: Kubernetes
+    trust_domain: cluster.local
+    tokens: { kind: jwks, issuer: https://kubernetes.default.svc, file: /tmp/jwks.json }
+";
+
+fn problems(text: &str) -> Vec<String> {
+    match parse("signet-ca.yaml", text, read) {
+        Ok(_) => vec![],
+        Err(ConfigError::Problems(problems)) => problems.to_string().lines().map(str::to_owned).collect(),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn the_smallest_file_has_the_documented_defaults() {
+    let config = parse("f", GOOD, read).unwrap().config;
+    assert_eq!(config.listen.to_string(), "127.0.0.1:15012");
+    assert_eq!(config.svid.default_ttl, DAY);
+    assert_eq!(config.svid.max_ttl, 90 * DAY);
+    assert_eq!(config.authority.key_type, KeyType::EcP256);
+    assert_eq!(config.svid.csr_names, CsrNames::Strict);
+}
+
+#[test]
+fn ten_mistakes_are_reported_at_once_each_with_its_path() {
+    let text = "
+trust_domain: Cluster.Local
+listen: nowhere
+admin: /run/x.sock
+ops: 127.0.0.1
+storage: mysql://x
+authority: { key_type: rsa-1024, root_ttl: 10 }
+svid: { default_ttl: 24x, csr_names: maybe }
+clusters:
+  - id: a
+    trust_domain: cluster.local
+    tokens: { kind: oracle }
+limits: { concurent_requests: 5 }
+";
+    let found = problems(text);
+    for path in [
+        "trust_domain",
+        "listen",
+        "admin",
+        "ops",
+        "storage",
+        "keys.encryption_key_file",
+        "authority.key_type",
+        "authority.root_ttl",
+        "svid.default_ttl",
+        "svid.csr_names",
+        "clusters[0].tokens.kind",
+        "limits.concurent_requests",
+    ] {
+        assert!(found.iter().any(|line| line.contains(&format!("{path}:"))), "{path} is missing in {found:#?}");
+    }
+    assert_eq!(found.len(), 12, "{found:#?}");
+}
+
+#[test]
+fn lifetimes_that_cannot_be_honoured_are_refused() {
+    let table = [
+        ("svid: { default_ttl: 48h, max_ttl: 24h }", "svid.default_ttl"),
+        ("svid: { default_ttl: 20d }", "svid.default_ttl"),
+        ("authority: { root_ttl: 10d, issuing_ttl: 30d }", "authority.issuing_ttl"),
+    ];
+    for (line, path) in table {
+        let found = problems(&format!("{GOOD}\n{line}\n"));
+        assert!(matches!(found.as_slice(), [one] if one.contains(path)), "{line}: {found:?}");
+    }
+}
+
+#[test]
+fn clusters_must_be_there_unambiguous_and_of_our_trust_domain() {
+    let cluster = |id: &str, domain: &str| {
+        format!("  - {{ id: {id}, trust_domain: {domain}, tokens: {{ kind: jwks, issuer: i, file: /f }} }}\n")
+    };
+    let head = "trust_domain: td\nkeys: { encryption_key_file: /k }\n";
+    let table = [
+        (format!("{head}clusters: []\n"), "clusters:"),
+        (format!("{head}clusters:\n{}{}", cluster("a", "td"), cluster("a", "td")), "used twice"),
+        (format!("{head}clusters:\n{}", cluster("a", "other")), "clusters[0].trust_domain"),
+    ];
+    for (text, expected) in table {
+        let found = problems(&text);
+        assert!(matches!(found.as_slice(), [one] if one.contains(expected)), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn the_reference_names_every_field() {
+    let markdown = reference().unwrap().to_markdown();
+    for path in ["trust_domain", "clusters[].tokens.file", "limits.per_identity.burst", "keys.encryption_key_file"] {
+        assert!(markdown.contains(path), "{path}");
+    }
+}

@@ -1,0 +1,155 @@
+//! `istio.v1.auth.IstioCertificateService/CreateCertificate`: from wire to domain and back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prost_types::value::Kind;
+use ring::rand::SecureRandom;
+use signet_core::audit::Attributed;
+use signet_core::caller::Peer;
+use signet_core::certificate::pem;
+use signet_core::secret::Secret;
+use signet_proto::istio::istio_certificate_service_server::IstioCertificateService;
+use signet_proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Request, Response, Status};
+use tracing::Instrument;
+
+use super::status;
+use crate::issuance::{Application, Issuance, IssueError, Issued};
+
+/// The service.
+pub struct CertificateService {
+    issuance: Arc<Issuance>,
+    timeout: Duration,
+}
+
+impl CertificateService {
+    /// Serves `issuance`, each request within `timeout`: neither of Istio's clients sets a deadline of its own.
+    #[must_use]
+    pub fn new(issuance: Arc<Issuance>, timeout: Duration) -> Self {
+        Self { issuance, timeout }
+    }
+
+    async fn answer(&self, application: Application, problem: Option<String>) -> Result<Issued, IssueError> {
+        if let Some(problem) = problem {
+            let error = IssueError::Malformed(problem);
+            let who = Attributed { peer: Some(application.peer.to_string()), ..Attributed::default() };
+            self.issuance.record_refusal(&application, who, &error).await;
+            return Err(error);
+        }
+        match tokio::time::timeout(self.timeout, self.issuance.issue(&application)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let who = Attributed { peer: Some(application.peer.to_string()), ..Attributed::default() };
+                let record = self.issuance.record_refusal(&application, who, &IssueError::TimedOut);
+                // The record may be what is stuck; the caller is not made to wait for it a second time.
+                drop(tokio::time::timeout(Duration::from_millis(100), record).await);
+                Err(IssueError::TimedOut)
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl IstioCertificateService for CertificateService {
+    async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let started = Instant::now();
+        self.issuance.metrics.arrived();
+        let request_id = request_id(&self.issuance)?;
+        let span = tracing::info_span!("request", request_id);
+        let peer = request.remote_addr();
+        let (metadata, _, message) = request.into_parts();
+        let (application, problem) = application(request_id.clone(), peer, &metadata, message);
+        let result = self.answer(application, problem).instrument(span).await;
+        self.issuance.metrics.request.observe(started.elapsed().as_secs_f64());
+        let id = MetadataValue::try_from(&request_id).map_err(|_| Status::internal("bug: request id"))?;
+        match result {
+            Ok(issued) => {
+                let mut response = Response::new(encode(&issued));
+                response.metadata_mut().insert("x-request-id", id);
+                Ok(response)
+            }
+            Err(error) => {
+                let mut status = status::of(&error);
+                status.metadata_mut().insert("x-request-id", id);
+                Err(status)
+            }
+        }
+    }
+}
+
+fn request_id(issuance: &Issuance) -> Result<String, Status> {
+    let mut bytes = [0; 16];
+    issuance.random.fill(&mut bytes).map_err(|_| Status::internal("the random number generator failed"))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// What the message says, and what is wrong with it, if anything.
+fn application(
+    request_id: String,
+    peer: Option<SocketAddr>,
+    metadata: &MetadataMap,
+    message: IstioCertificateRequest,
+) -> (Application, Option<String>) {
+    let mut application = Application {
+        request_id,
+        peer: Peer(peer),
+        cluster: cluster(metadata),
+        token: bearer(metadata),
+        csr: message.csr,
+        ttl: message.validity_duration,
+        impersonated: None,
+    };
+    let fields = message.metadata.map(|metadata| metadata.fields).unwrap_or_default();
+    // Unknown keys are accepted; the known two must be text.
+    for (key, value) in fields {
+        let text = match (key.as_str(), value.kind) {
+            ("ImpersonatedIdentity" | "CertSigner", Some(Kind::StringValue(text))) => text,
+            ("ImpersonatedIdentity" | "CertSigner", None | Some(Kind::NullValue(_))) => continue,
+            ("ImpersonatedIdentity" | "CertSigner", Some(_)) => {
+                return (application, Some(format!("the metadata key {key} must hold a string")));
+            }
+            _ => continue,
+        };
+        if key == "ImpersonatedIdentity" {
+            application.impersonated = Some(text);
+        } else if !text.is_empty() {
+            let problem = "the metadata key CertSigner names a signer, but this CA has one only; leave it empty";
+            return (application, Some(problem.to_owned()));
+        }
+    }
+    (application, None)
+}
+
+/// The `clusterid` header counts only when there is exactly one.
+fn cluster(metadata: &MetadataMap) -> Option<String> {
+    let mut values = metadata.get_all("clusterid").iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok().map(str::to_owned),
+        _ => None,
+    }
+}
+
+/// The first `authorization` value that begins with exactly `Bearer `.
+fn bearer(metadata: &MetadataMap) -> Option<Secret> {
+    let mut values = metadata.get_all("authorization").iter();
+    let token = values.find_map(|value| value.as_bytes().strip_prefix(b"Bearer ").map(<[u8]>::to_vec))?;
+    Some(Secret::new(token))
+}
+
+/// Leaf, each intermediate, and the whole root bundle as the last element: istio-agent and ztunnel both take the
+/// last element as the roots and the first certificate of every other one as the chain.
+fn encode(issued: &Issued) -> IstioCertificateResponse {
+    let mut cert_chain: Vec<String> = issued.chain.iter().map(|der| pem(der)).collect();
+    cert_chain.push(issued.bundle.pem().to_owned());
+    IstioCertificateResponse { cert_chain }
+}
+
+#[cfg(test)]
+#[path = "create_certificate_tests.rs"]
+mod tests;

@@ -1,0 +1,85 @@
+//! The one map from errors to gRPC status codes.
+//!
+//! Istio's agents retry RESOURCE_EXHAUSTED, UNAVAILABLE and INTERNAL at once and nothing else, so what may go away by
+//! itself gets one of these. Failed authentication is opaque: a caller that proves nothing learns nothing.
+
+use signet_core::policy::Refusal;
+use signet_core::seams::authenticator::AuthenticationError;
+use signet_core::seams::authority::SignError;
+use signet_core::seams::store::AppendError;
+use tonic::{Code, Status};
+
+use crate::audit_log::RecordError;
+use crate::issuance::IssueError;
+
+/// The whole message for any failed authentication, as istiod words it.
+const AUTHENTICATION: &str = "request authenticate failure";
+
+/// The whole message for any refused impersonation, as istiod words it.
+const IMPERSONATION: &str = "request impersonation authentication failure";
+
+/// What the caller is told.
+#[must_use]
+pub fn of(error: &IssueError) -> Status {
+    let (code, message) = match error {
+        IssueError::OverLimit(over) => (Code::ResourceExhausted, over.to_string()),
+        IssueError::Authentication(AuthenticationError::Denied { .. }) => {
+            (Code::Unauthenticated, AUTHENTICATION.to_owned())
+        }
+        IssueError::Authentication(_) => {
+            (Code::Unavailable, "the token cannot be checked at the moment; retry".to_owned())
+        }
+        IssueError::Refused(Refusal::ImpersonationDenied { .. }) => (Code::Unauthenticated, IMPERSONATION.to_owned()),
+        IssueError::Malformed(text) => (Code::InvalidArgument, text.clone()),
+        IssueError::Csr(error) => (Code::InvalidArgument, format!("CSR signing error ({error})")),
+        IssueError::Refused(Refusal::IssuerExpired(_) | Refusal::ClockBeforeIssuer(_)) => {
+            (Code::Unavailable, format!("CSR signing error ({error})"))
+        }
+        IssueError::Refused(refusal) => (Code::InvalidArgument, format!("CSR signing error ({refusal})")),
+        IssueError::NotReady => (Code::Unavailable, error.to_string()),
+        IssueError::Sign(SignError::Unavailable(_) | SignError::WrongIssuer) => {
+            (Code::Unavailable, "CSR signing error (the authority is unavailable; retry)".to_owned())
+        }
+        IssueError::Sign(_) | IssueError::Mismatch(_) | IssueError::Random => {
+            (Code::Internal, "CSR signing error (the authority failed; see the CA's log)".to_owned())
+        }
+        IssueError::Record(RecordError::Append(AppendError::SerialTaken) | RecordError::Release(_)) => {
+            (Code::Internal, "the certificate could not be recorded; see the CA's log".to_owned())
+        }
+        IssueError::Record(_) => {
+            (Code::Unavailable, "the certificate could not be recorded, so it is withheld; retry".to_owned())
+        }
+        IssueError::TimedOut => (Code::Unavailable, format!("{error}; retry")),
+    };
+    Status::new(code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signet_core::seams::authenticator::Denial;
+
+    #[test]
+    fn a_failed_authentication_tells_the_caller_nothing() {
+        for reason in [Denial::TokenExpired, Denial::SignatureInvalid, Denial::ClusterUnknown] {
+            let error = AuthenticationError::denied(reason, "audience is x, expected istio-ca");
+            let status = of(&IssueError::from(error));
+            assert_eq!((status.code(), status.message()), (Code::Unauthenticated, AUTHENTICATION));
+        }
+    }
+
+    #[test]
+    fn what_may_go_away_by_itself_gets_a_code_that_istio_agents_retry() {
+        let retried = [Code::ResourceExhausted, Code::Unavailable, Code::Internal];
+        let errors = [
+            IssueError::NotReady,
+            IssueError::TimedOut,
+            IssueError::OverLimit(crate::admission::OverLimit::Peer),
+            IssueError::Record(RecordError::Queue),
+            IssueError::Authentication(AuthenticationError::Unavailable("away".to_owned())),
+        ];
+        for error in errors {
+            assert!(retried.contains(&of(&error).code()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What readiness knows by trying: whether records can be written now. And the gRPC health service, which repeats it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use signet_core::seams::store::AuditStore;
+use signet_runtime::readiness::{Condition, Readiness};
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+/// How often storage is tried.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// Writes to storage again and again; `condition` says how that went.
+///
+/// # Errors
+/// None: a failing storage shows in readiness.
+pub async fn probe_storage(
+    store: Arc<dyn AuditStore>,
+    condition: Condition,
+    stop: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
+    loop {
+        match stop.run_until_cancelled(store.probe()).await {
+            None => return Ok(()),
+            Some(Ok(())) => condition.ready("records can be written"),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "storage cannot be written");
+                condition.failing(error.to_string());
+            }
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(PROBE)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// The services whose health follows readiness: the whole server, and Istio's service by name.
+const SERVICES: [&str; 2] = ["", "istio.v1.auth.IstioCertificateService"];
+
+/// Repeats readiness on the gRPC health service until `stop`, then says NOT_SERVING so that clients move on.
+///
+/// # Errors
+/// None.
+pub async fn follow_readiness(
+    readiness: Readiness,
+    reporter: HealthReporter,
+    stop: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
+    loop {
+        let ready = readiness.snapshot().ready;
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in SERVICES {
+            reporter.set_service_status(service, status).await;
+        }
+        if stop.run_until_cancelled(readiness.wait_until(!ready)).await.is_none() {
+            break;
+        }
+    }
+    for service in SERVICES {
+        reporter.set_service_status(service, ServingStatus::NotServing).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! How a certificate request becomes a certificate. Read [`Issuance::issue`] first: it is the order of things.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use signet_core::audit::{Attributed, AuditEvent, Certified, EventKind, Outcome};
+use signet_core::bundle::TrustBundle;
+use signet_core::caller::{Caller, Peer};
+use signet_core::certificate::{CertificateChain, Serial};
+use signet_core::clock::SharedClock;
+use signet_core::csr::{CertificateRequest, CsrError};
+use signet_core::identity::WorkloadId;
+use signet_core::policy::{self, LeafPolicy, Refusal};
+use signet_core::seams::authenticator::{AuthenticationError, Denial};
+use signet_core::seams::authority::SignError;
+use signet_core::secret::Secret;
+use signet_core::verify::{self, Mismatch};
+use time::OffsetDateTime;
+
+use crate::admission::{Admission, OverLimit};
+use crate::audit_log::{AuditLog, RecordError};
+use crate::clusters::Clusters;
+use crate::metrics::CaMetrics;
+use crate::state::{self, StateReader};
+
+/// What a caller sent, as the gRPC edge understood it.
+#[derive(Debug)]
+pub struct Application {
+    /// Ties log lines, the audit record and the reply together.
+    pub request_id: String,
+    /// Where it came from.
+    pub peer: Peer,
+    /// The `clusterid` header, when there was exactly one.
+    pub cluster: Option<String>,
+    /// The bearer token, when there was one.
+    pub token: Option<Secret>,
+    /// The CSR in PEM.
+    pub csr: String,
+    /// Seconds of lifetime asked for.
+    pub ttl: Option<i64>,
+    /// The `ImpersonatedIdentity` of the metadata.
+    pub impersonated: Option<String>,
+}
+
+/// What goes back.
+#[derive(Debug)]
+pub struct Issued {
+    /// Leaf and intermediates, released.
+    pub chain: CertificateChain,
+    /// The roots that go with them.
+    pub bundle: TrustBundle,
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// Over a limit.
+    #[error("{0}")]
+    OverLimit(#[from] OverLimit),
+    /// The sender did not prove who it is.
+    #[error("{0}")]
+    Authentication(#[from] AuthenticationError),
+    /// The edge could not make sense of the request's fields.
+    #[error("{0}")]
+    Malformed(String),
+    /// The CSR is not acceptable.
+    #[error("{0}")]
+    Csr(#[from] CsrError),
+    /// The request is understood and refused.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// No authority is ready to sign.
+    #[error("no authority is ready to sign yet")]
+    NotReady,
+    /// The authority did not sign.
+    #[error("{0}")]
+    Sign(#[from] SignError),
+    /// What was signed is not what was decided.
+    #[error("{0}")]
+    Mismatch(#[from] Mismatch),
+    /// The record could not be made durable.
+    #[error("{0}")]
+    Record(#[from] RecordError),
+    /// The request took longer than `limits.request_timeout`.
+    #[error("the request took longer than limits.request_timeout")]
+    TimedOut,
+    /// The system's random number generator failed.
+    #[error("the system's random number generator failed")]
+    Random,
+}
+
+impl IssueError {
+    /// A short constant for metrics and records.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::OverLimit(over) => over.label(),
+            Self::Authentication(AuthenticationError::Denied { reason, .. }) => reason.label(),
+            Self::Authentication(_) => "authentication_unavailable",
+            Self::Malformed(_) => "request_malformed",
+            Self::Csr(error) => error.label(),
+            Self::Refused(refusal) => refusal.label(),
+            Self::NotReady => "not_ready",
+            Self::Sign(SignError::Unavailable(_)) => "signer_unavailable",
+            Self::Sign(_) => "sign_failed",
+            Self::Mismatch(_) => "issued_differs_from_decided",
+            Self::Record(error) => error.label(),
+            Self::TimedOut => "timed_out",
+            Self::Random => "random_failed",
+        }
+    }
+
+    /// Whether the request itself was at fault, or the CA.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Authentication(AuthenticationError::Denied { .. })
+            | Self::OverLimit(_)
+            | Self::Malformed(_)
+            | Self::Csr(_) => Outcome::Refused,
+            Self::Refused(Refusal::IssuerExpired(_) | Refusal::ClockBeforeIssuer(_)) => Outcome::Failed,
+            Self::Refused(_) => Outcome::Refused,
+            _ => Outcome::Failed,
+        }
+    }
+}
+
+/// Everything that issuing needs. One per process, shared by all requests.
+pub struct Issuance {
+    /// Rules for leaves.
+    pub policy: LeafPolicy,
+    /// Authenticators.
+    pub clusters: Clusters,
+    /// What signs now.
+    pub state: StateReader,
+    /// The record.
+    pub audit: AuditLog,
+    /// Limits.
+    pub admission: Arc<Admission>,
+    /// The time.
+    pub clock: SharedClock,
+    /// Measurements.
+    pub metrics: Arc<CaMetrics>,
+    /// Randomness for serial numbers.
+    pub random: SystemRandom,
+}
+
+impl Issuance {
+    /// Turns an application into a released certificate, or records why not.
+    ///
+    /// # Errors
+    /// [`IssueError`]; it has been recorded and counted.
+    pub async fn issue(&self, application: &Application) -> Result<Issued, IssueError> {
+        // 1. Limits that cost nothing come first. What they turn away is counted, not recorded: a flood must not fill
+        //    the disk.
+        let address = application.peer.0.map(|address| address.ip());
+        let _slot = self.enter(address)?;
+        let mut who = Attributed { peer: Some(application.peer.to_string()), ..Attributed::default() };
+        let result = self.decide_and_sign(application, &mut who).await;
+        match &result {
+            Ok(_) => self.metrics.issued(),
+            Err(error) => self.record_refusal(application, who, error).await,
+        }
+        result
+    }
+
+    async fn decide_and_sign(&self, application: &Application, who: &mut Attributed) -> Result<Issued, IssueError> {
+        let now = self.clock.now();
+
+        // 2. Who is asking? Only the token says; nothing else in the request is believed before.
+        let caller = self.authenticate(application).await?;
+        *who = Attributed::to_caller(&caller, application.peer.to_string());
+        self.admission.count(&caller.identity.to_string())?;
+
+        // 3. The CSR proves possession of a key, and nothing but that key is taken from it.
+        let decision = Instant::now();
+        let csr = CertificateRequest::parse(&application.csr)?;
+
+        // 4. For whom: the caller itself, or an identity it may ask for.
+        let subject: WorkloadId = policy::subject(&caller, application.impersonated.as_deref())?;
+        who.spiffe_id = Some(subject.to_string());
+
+        // 5. The decision, bound to the issuer of one snapshot that serves the whole request.
+        let state = state::current(&self.state).ok_or(IssueError::NotReady)?;
+        let issuer = state.authority.limits();
+        let request = policy::decide(&self.policy, subject, csr, application.ttl, issuer, self.serial(now)?, now)?;
+        self.metrics.decision.observe(decision.elapsed().as_secs_f64());
+        if request.clamped() {
+            self.metrics.clamped.inc();
+        }
+
+        // 6. Sign, and check that what came back is what was decided.
+        let what = Certified::by(&request, state.bundle.sequence());
+        let signing = Instant::now();
+        let signed = state.authority.sign(&request).await?;
+        self.metrics.sign.observe(signing.elapsed().as_secs_f64());
+        let unreleased = verify::check_issued(request, signed, &state.bundle, state.authority.signer())?;
+
+        // 7. Only a durable record opens the certificate (invariant 2).
+        let event = AuditEvent {
+            at_micros: AuditEvent::micros(now),
+            request_id: application.request_id.clone(),
+            kind: EventKind::Certificate,
+            outcome: Outcome::Issued,
+            reason: None,
+            detail: None,
+            who: who.clone(),
+            what: Some(what),
+        };
+        tracing::debug!(spiffe_id = who.spiffe_id, serial = %unreleased.serial(), "certificate signed");
+        let chain = self.audit.release(event, unreleased).await?;
+
+        // 8. The edge encodes the reply.
+        Ok(Issued { chain, bundle: state.bundle.clone() })
+    }
+
+    /// Records a request that ended before [`issue`](Self::issue) could see it, such as one that timed out.
+    pub async fn record_refusal(&self, application: &Application, who: Attributed, error: &IssueError) {
+        let (outcome, reason) = (error.outcome(), error.label());
+        self.metrics.not_issued(outcome, error);
+        tracing::info!(
+            outcome = outcome.as_str(),
+            reason,
+            %error,
+            spiffe_id = who.spiffe_id,
+            peer.addr = %application.peer,
+            "no certificate"
+        );
+        if matches!(error, IssueError::OverLimit(_) | IssueError::Record(_)) {
+            return;
+        }
+        let event = AuditEvent {
+            at_micros: AuditEvent::micros(self.clock.now()),
+            request_id: application.request_id.clone(),
+            kind: EventKind::Certificate,
+            outcome,
+            reason: Some(reason.to_owned()),
+            detail: Some(error.to_string().chars().take(500).collect()),
+            who,
+            what: None,
+        };
+        if let Err(error) = self.audit.record(event).await {
+            tracing::warn!(%error, "a refusal could not be recorded");
+        }
+    }
+
+    fn enter(&self, address: Option<IpAddr>) -> Result<tokio::sync::OwnedSemaphorePermit, IssueError> {
+        self.admission.enter(address).map_err(|over| {
+            let error = IssueError::from(over);
+            self.metrics.not_issued(Outcome::Refused, &error);
+            error
+        })
+    }
+
+    async fn authenticate(&self, application: &Application) -> Result<Caller, AuthenticationError> {
+        let started = Instant::now();
+        let authenticator = self.clusters.select(application.cluster.as_deref())?;
+        let missing = || {
+            AuthenticationError::denied(
+                Denial::TokenMissing,
+                "the request has no `authorization: Bearer <token>` header",
+            )
+        };
+        let token = application.token.as_ref().ok_or_else(missing)?;
+        let result = authenticator.authenticate(token, self.clock.now()).await;
+        self.metrics.token.observe(started.elapsed().as_secs_f64());
+        result
+    }
+
+    fn serial(&self, now: OffsetDateTime) -> Result<Serial, IssueError> {
+        let mut bytes = [0; 16];
+        self.random.fill(&mut bytes).map_err(|_| IssueError::Random)?;
+        Ok(Serial::new(now, bytes))
+    }
+}
+
+#[cfg(test)]
+#[path = "issuance_tests.rs"]
+mod tests;

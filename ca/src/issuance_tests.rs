@@ -1,0 +1,106 @@
+//! Tests of the whole pipeline in memory: what is released, what is recorded, and what a failure leaves behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::world_tests::{DAY, NOW, WEB, World, application, csr};
+use signet_core::certificate::Facts;
+
+#[tokio::test]
+async fn a_certificate_leaves_with_its_record_on_file() {
+    let world = World::new().await;
+    let issued = world.issuance.issue(&application()).await.unwrap();
+    let leaf = Facts::read(issued.chain.leaf()).unwrap();
+    assert_eq!(leaf.uris, [WEB]);
+    assert_eq!(leaf.not_after, NOW + DAY);
+    let events = world.events().await;
+    let event = &events[0].event;
+    assert_eq!((event.outcome, event.request_id.as_str()), (Outcome::Issued, "r1"));
+    assert_eq!(event.what.as_ref().unwrap().serial().unwrap().as_bytes().to_vec(), leaf.serial);
+    assert_eq!(event.who.spiffe_id.as_deref(), Some(WEB));
+}
+
+#[tokio::test]
+async fn without_a_durable_record_nothing_is_released_and_later_requests_work_again() {
+    let world = World::new().await;
+    world.store.down.store(true, Ordering::SeqCst);
+    let refused = world.issuance.issue(&application()).await.unwrap_err();
+    assert!(matches!(refused, IssueError::Record(RecordError::Store(_))), "{refused}");
+    world.store.down.store(false, Ordering::SeqCst);
+    assert!(world.issuance.issue(&application()).await.is_ok());
+    let issued = world.events().await.into_iter().filter(|stored| stored.event.outcome == Outcome::Issued).count();
+    assert_eq!(issued, 1);
+}
+
+#[tokio::test]
+async fn every_refusal_is_recorded_with_its_reason() {
+    type Change = fn(&mut Application);
+    let table: [(&str, Change); 9] = [
+        ("token_missing", |a| a.token = None),
+        ("signature_invalid", |a| a.token = Some(Secret::new(b"stranger".to_vec()))),
+        ("cluster_unknown", |a| a.cluster = Some("nowhere".into())),
+        ("csr_not_pem", |a| a.csr = "hello".into()),
+        ("csr_names_not_allowed", |a| a.csr = csr(&["spiffe://cluster.local/ns/default/sa/admin"])),
+        ("ttl_zero", |a| a.ttl = Some(0)),
+        ("ttl_negative", |a| a.ttl = Some(-5)),
+        ("ttl_too_long", |a| a.ttl = Some(i64::MAX)),
+        ("impersonation_denied", |a| a.impersonated = Some("spiffe://cluster.local/ns/x/sa/y".into())),
+    ];
+    let world = World::new().await;
+    for (reason, change) in table {
+        let mut application = application();
+        change(&mut application);
+        let error = world.issuance.issue(&application).await.unwrap_err();
+        assert_eq!(error.label(), reason);
+        let newest = world.events().await.remove(0).event;
+        assert_eq!((newest.outcome, newest.reason.as_deref(), newest.what), (Outcome::Refused, Some(reason), None));
+    }
+    assert_eq!(world.metrics.totals(), (0, 9, 0));
+}
+
+#[tokio::test]
+async fn an_alias_and_the_own_identity_as_impersonated_one_are_served() {
+    let world = World::new().await;
+    let application = Application { cluster: Some("alias".into()), impersonated: Some(WEB.into()), ..application() };
+    assert!(world.issuance.issue(&application).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_clock_set_back_an_hour_fails_closed_and_recovers() {
+    let world = World::new().await;
+    world.clock.set(NOW - DAY / 24);
+    let error = world.issuance.issue(&application()).await.unwrap_err();
+    assert_eq!((error.label(), error.outcome()), ("clock_before_issuer", Outcome::Failed));
+    world.clock.set(NOW);
+    assert!(world.issuance.issue(&application()).await.is_ok());
+}
+
+#[tokio::test]
+async fn before_there_is_an_authority_the_answer_is_not_ready() {
+    let mut world = World::new().await;
+    let (_writer, empty) = tokio::sync::watch::channel(None);
+    Arc::get_mut(&mut world.issuance).unwrap().state = empty;
+    assert_eq!(world.issuance.issue(&application()).await.unwrap_err().label(), "not_ready");
+}
+
+#[tokio::test]
+async fn concurrent_requests_all_get_different_serials_and_their_own_record() {
+    let world = World::new().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let issuance = Arc::clone(&world.issuance);
+        tasks.spawn(async move {
+            let issued = issuance.issue(&application()).await.unwrap();
+            Facts::read(issued.chain.leaf()).unwrap().serial
+        });
+    }
+    let mut serials = tasks.join_all().await;
+    serials.sort();
+    serials.dedup();
+    assert_eq!(serials.len(), 8);
+    let recorded: Vec<_> = world.events().await.into_iter().filter_map(|stored| stored.event.what).collect();
+    for serial in serials {
+        assert!(recorded.iter().any(|what| what.serial().unwrap().as_bytes().to_vec() == serial));
+    }
+}

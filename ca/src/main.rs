@@ -1,0 +1,7 @@
+//! The `signet-ca` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    signet_ca::cli::main()
+}

@@ -1,0 +1,191 @@
+//! What the CA measures: its own names, and those of istiod's CA that dashboards already know.
+
+use std::sync::Arc;
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use signet_core::audit::Outcome;
+use signet_core::clock::SharedClock;
+use signet_core::policy::Refusal;
+use signet_core::seams::authenticator::AuthenticationError;
+use signet_runtime::metrics::{MetricError, Metrics};
+
+use crate::issuance::IssueError;
+
+/// Measurements of one CA process. Labels are closed sets and never hold a name from outside.
+pub struct CaMetrics {
+    /// Whole requests, in seconds.
+    pub request: Histogram,
+    /// Token verification, in seconds.
+    pub token: Histogram,
+    /// Parsing the CSR and deciding, in seconds.
+    pub decision: Histogram,
+    /// Signing, in seconds.
+    pub sign: Histogram,
+    /// Committing a batch of records, in seconds.
+    pub commit: Histogram,
+    /// Records per commit.
+    pub audit_batch: Histogram,
+    /// Commits that failed.
+    pub audit_failures: IntCounter,
+    /// Leaves cut short at the issuer's end.
+    pub clamped: IntCounter,
+    /// Serving certificates issued.
+    pub serving_renewals: IntCounter,
+    /// TLS handshakes that failed.
+    pub handshake_failures: IntCounter,
+    /// Connections open now.
+    pub connections: IntGauge,
+    /// End of the root, the issuing CA and the serving certificate in seconds since 1970.
+    pub expiry: Expiry,
+    certificates: IntCounterVec,
+    issued: IntCounter,
+    citadel: Citadel,
+}
+
+/// Gauges of expiry.
+pub struct Expiry {
+    /// The active root.
+    pub root: IntGauge,
+    /// The active issuing CA.
+    pub issuing: IntGauge,
+    /// The serving certificate.
+    pub serving: IntGauge,
+    citadel_root: IntGauge,
+    citadel_chain: IntGauge,
+}
+
+impl Expiry {
+    /// Sets the ends of the authorities, in seconds since 1970.
+    pub fn authorities(&self, root: i64, issuing: i64) {
+        self.root.set(root);
+        self.citadel_root.set(root);
+        self.issuing.set(issuing);
+        self.citadel_chain.set(issuing);
+    }
+}
+
+struct Citadel {
+    csr: IntCounter,
+    authentication_failure: IntCounter,
+    csr_parsing: IntCounter,
+    id_extraction: IntCounter,
+    sign: IntCounterVec,
+    success: IntCounter,
+}
+
+impl CaMetrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// [`MetricError`] when a name is taken, which is a bug.
+    pub fn new(metrics: &Metrics, clock: SharedClock) -> Result<Self, MetricError> {
+        let batches = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+        let certificates = metrics.counters(
+            "signet_ca_certificates_total",
+            "Certificate requests by outcome and reason.",
+            &["outcome", "reason"],
+        )?;
+        let citadel_root = metrics.gauge(
+            "citadel_server_root_cert_expiry_timestamp",
+            "The unix timestamp, in seconds, when the root certificate expires.",
+        )?;
+        let citadel_chain = metrics.gauge(
+            "citadel_server_cert_chain_expiry_timestamp",
+            "The unix timestamp, in seconds, when the certificate chain expires.",
+        )?;
+        for (name, help, end) in [
+            ("citadel_server_root_cert_expiry_seconds", "Seconds left of the root certificate.", &citadel_root),
+            ("citadel_server_cert_chain_expiry_seconds", "Seconds left of the certificate chain.", &citadel_chain),
+        ] {
+            let (end, clock) = (end.clone(), Arc::clone(&clock));
+            metrics.gauge_fn(name, help, move || (end.get() - clock.now().unix_timestamp()) as f64)?;
+        }
+        Ok(Self {
+            request: metrics.seconds("signet_ca_request_duration_seconds", "Whole certificate requests.")?,
+            token: metrics.seconds("signet_ca_token_verification_duration_seconds", "Verification of tokens.")?,
+            decision: metrics.seconds("signet_ca_decision_duration_seconds", "CSR check and policy decision.")?,
+            sign: metrics.seconds("signet_ca_sign_duration_seconds", "Signing of certificates.")?,
+            commit: metrics.seconds("signet_ca_audit_commit_duration_seconds", "Durable commits of records.")?,
+            audit_batch: metrics.histogram("signet_ca_audit_batch_records", "Records per commit.", &batches)?,
+            audit_failures: metrics.counter("signet_ca_audit_failures_total", "Commits of records that failed.")?,
+            clamped: metrics
+                .counter("signet_ca_lifetimes_cut_total", "Certificates cut short at their issuer's end.")?,
+            serving_renewals: metrics.counter("signet_ca_serving_renewals_total", "Serving certificates issued.")?,
+            handshake_failures: metrics.counter("signet_ca_tls_handshake_failures_total", "Failed TLS handshakes.")?,
+            connections: metrics.gauge("signet_ca_connections", "Open connections.")?,
+            expiry: Expiry {
+                root: metrics.gauge("signet_ca_root_expiry_timestamp_seconds", "End of the active root.")?,
+                issuing: metrics.gauge("signet_ca_issuing_expiry_timestamp_seconds", "End of the issuing CA.")?,
+                serving: metrics
+                    .gauge("signet_ca_serving_expiry_timestamp_seconds", "End of the serving certificate.")?,
+                citadel_root,
+                citadel_chain,
+            },
+            issued: certificates.with_label_values(&["issued", ""]),
+            certificates,
+            citadel: Citadel {
+                csr: metrics.counter("citadel_server_csr_count", "CSRs received.")?,
+                authentication_failure: metrics
+                    .counter("citadel_server_authentication_failure_count", "Authentication failures.")?,
+                csr_parsing: metrics.counter("citadel_server_csr_parsing_err_count", "CSRs that did not parse.")?,
+                id_extraction: metrics
+                    .counter("citadel_server_id_extraction_err_count", "CSRs whose names were refused.")?,
+                sign: metrics.counters("citadel_server_csr_sign_err_count", "Signing errors.", &["error"])?,
+                success: metrics.counter("citadel_server_success_cert_issuance_count", "Certificates issued.")?,
+            },
+        })
+    }
+
+    /// Counts a request that arrived.
+    pub fn arrived(&self) {
+        self.citadel.csr.inc();
+    }
+
+    /// Counts an issued certificate.
+    pub fn issued(&self) {
+        self.issued.inc();
+        self.citadel.success.inc();
+    }
+
+    /// Counts a request without a certificate.
+    pub fn not_issued(&self, outcome: Outcome, error: &IssueError) {
+        self.certificates.with_label_values(&[outcome.as_str(), error.label()]).inc();
+        let citadel = &self.citadel;
+        match error {
+            IssueError::Authentication(AuthenticationError::Denied { .. })
+            | IssueError::Refused(Refusal::ImpersonationDenied { .. }) => citadel.authentication_failure.inc(),
+            IssueError::Csr(_) => {
+                citadel.csr_parsing.inc();
+                citadel.sign.with_label_values(&["CSR_ERROR"]).inc();
+            }
+            IssueError::Refused(Refusal::NamesNotAllowed { .. }) => citadel.id_extraction.inc(),
+            IssueError::Refused(Refusal::TtlZero | Refusal::TtlNegative(_) | Refusal::TtlTooLong { .. }) => {
+                citadel.sign.with_label_values(&["TTL_ERROR"]).inc();
+            }
+            IssueError::NotReady => citadel.sign.with_label_values(&["CA_NOT_READY"]).inc(),
+            IssueError::Sign(_) | IssueError::Mismatch(_) => citadel.sign.with_label_values(&["CERT_GEN_ERROR"]).inc(),
+            IssueError::OverLimit(_) | IssueError::Malformed(_) => {}
+            _ => citadel.sign.with_label_values(&["UNKNOWN"]).inc(),
+        }
+    }
+
+    /// `(issued, refused, failed)` since the process started.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64, u64) {
+        use prometheus::core::Collector;
+        let mut totals = (0, 0, 0);
+        for family in self.certificates.collect() {
+            for metric in family.get_metric() {
+                let count = metric.get_counter().get_value() as u64;
+                let outcome = metric.get_label().iter().find(|label| label.name() == "outcome");
+                match outcome.map(|label| label.value()) {
+                    Some("issued") => totals.0 += count,
+                    Some("refused") => totals.1 += count,
+                    Some("failed") => totals.2 += count,
+                    _ => {}
+                }
+            }
+        }
+        totals
+    }
+}

@@ -1,0 +1,36 @@
+//! What signs now: one immutable snapshot serves a whole request, so that a leaf never meets another issuer's chain.
+
+use std::sync::Arc;
+
+use signet_core::bundle::TrustBundle;
+use signet_core::rotation::Authorities;
+use signet_core::seams::authority::CertificateAuthority;
+use tokio::sync::watch;
+
+/// Issuer and trust bundle of one moment.
+pub struct SigningState {
+    /// Signs leaves.
+    pub authority: Arc<dyn CertificateAuthority>,
+    /// Goes with every leaf.
+    pub bundle: TrustBundle,
+    /// The journal entry that both come from.
+    pub authorities: Authorities,
+}
+
+/// Where readers find the newest state; empty until there is one.
+pub type StateReader = watch::Receiver<Option<Arc<SigningState>>>;
+
+/// Where the rotator puts it.
+pub type StateWriter = watch::Sender<Option<Arc<SigningState>>>;
+
+/// The newest state.
+#[must_use]
+pub fn current(reader: &StateReader) -> Option<Arc<SigningState>> {
+    reader.borrow().clone()
+}
+
+/// The names of counters and tables for authorities need their ids in a short form: the first 8 hexadecimal digits.
+#[must_use]
+pub fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}

@@ -1,0 +1,10 @@
+//! Durable storage: one implementation of the seams `AuditStore`, `AuthorityJournal` and `SealedKeys` per database.
+//! SQL text exists nowhere else.
+
+pub mod memory;
+#[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "without a database nothing has rows"))]
+mod rows;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+#[cfg(test)]
+mod suite;

@@ -1,0 +1,259 @@
+//! The audit log: appending with as few turns to SQLite as possible, and paging through it.
+
+use std::sync::LazyLock;
+
+use async_trait::async_trait;
+use signet_core::audit::{AuditEvent, AuditQuery, Outcome, Page, StoredEvent};
+use signet_core::release::Recorded;
+use signet_core::seams::store::{AppendError, AuditStore, StoreError};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::error::{is_taken, is_unique_taken, store_error};
+use super::{Session, SqliteStore};
+use crate::store::rows::{Head, NewRow, SEGMENT, identity_hash, identity_key, matches, page, stored};
+
+/// Rows per INSERT statement at most. More save no CPU (measured), and each count is a prepared statement.
+const CHUNK: usize = 64;
+
+/// How many segments a query for one identity looks into at once, at most.
+const MAX_SEGMENTS: u64 = 64;
+
+type Row = (i64, Vec<u8>, Option<String>);
+
+/// One INSERT statement per number of rows, so that any batch up to [`CHUNK`] is one turn and all are prepared once.
+static INSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (1..=CHUNK).map(insert_text).collect());
+
+fn insert_text(rows: usize) -> String {
+    let mut text = String::from(
+        "INSERT INTO audit_event (seq, at_micros, high_micros, kind, outcome, reason, spiffe_id, identity_key, \
+         namespace, cluster, authority, serial, key_hash, not_after, request_id, leaf_hash, body) VALUES ",
+    );
+    let row = format!("({})", ["?"; 17].join(","));
+    text.push_str(&vec![row; rows].join(","));
+    text
+}
+
+/// Inserts up to [`CHUNK`] rows at the head of the log and returns the new head.
+async fn insert(connection: &mut SqliteConnection, rows: &[NewRow], mut head: Head) -> Result<Head, sqlx::Error> {
+    let Some(text) = rows.len().checked_sub(1).and_then(|index| INSERTS.get(index)) else { return Ok(head) };
+    let mut query = sqlx::query(text.as_str());
+    for row in rows {
+        let sequence = head.next;
+        head = head.after(row.event.at_micros);
+        let (event, what) = (&row.event, row.event.what.as_ref());
+        query = query
+            .bind(i64::try_from(sequence).unwrap_or(i64::MAX))
+            .bind(event.at_micros)
+            .bind(head.high_micros)
+            .bind(event.kind.as_str())
+            .bind(event.outcome.as_str())
+            .bind(event.reason.as_deref())
+            .bind(event.who.spiffe_id.as_deref())
+            .bind(row.identity_key(sequence))
+            .bind(event.who.namespace.as_deref())
+            .bind(event.who.cluster.as_deref())
+            .bind(what.map(|what| what.authority.as_str()))
+            .bind(row.serial.as_ref().map(|serial| serial.as_bytes().as_slice()))
+            .bind(what.map(|what| what.key_hash.as_str()))
+            .bind(what.map(|what| what.not_after))
+            .bind(event.request_id.as_str())
+            .bind(row.leaf_hash.as_slice())
+            .bind(row.body.as_str());
+    }
+    query.execute(connection).await.map(|_| head)
+}
+
+/// Where the log ends, read within the transaction that appends.
+async fn read_head(connection: &mut SqliteConnection) -> Result<Head, sqlx::Error> {
+    let last = sqlx::query_as("SELECT seq, high_micros FROM audit_event ORDER BY seq DESC LIMIT 1");
+    let last: Option<(i64, i64)> = last.fetch_optional(connection).await?;
+    // Before the first event every time is the largest.
+    let empty = Head { next: 0, high_micros: i64::MIN };
+    Ok(last.map_or(empty, |(seq, high_micros)| Head { next: seq.unsigned_abs().saturating_add(1), high_micros }))
+}
+
+/// The certain way to append: takes the write lock, reads where the log ends, and finds out which serials are taken.
+/// Gives the position of each row that was inserted.
+async fn append_locked(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Option<u64>>, sqlx::Error> {
+    let connection = &mut session.connection;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    let mut head = read_head(connection).await?;
+    let mut positions = Vec::with_capacity(rows.len());
+    for chunk in rows.chunks(CHUNK) {
+        match insert(connection, chunk, head).await {
+            Ok(after) => {
+                positions.extend((head.next..after.next).map(Some));
+                head = after;
+            }
+            // The statement changed nothing; the transaction goes on, row by row.
+            Err(error) if is_unique_taken(&error) => {
+                for row in chunk {
+                    match insert(connection, std::slice::from_ref(row), head).await {
+                        Ok(after) => {
+                            positions.push(Some(head.next));
+                            head = after;
+                        }
+                        Err(error) if is_unique_taken(&error) => positions.push(None),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    sqlx::query("COMMIT").execute(&mut *connection).await?;
+    session.head = Some(head);
+    Ok(positions)
+}
+
+/// Appends rows and gives the position of each that was inserted. A small batch is one statement in its own
+/// transaction at the remembered head; that is right because its primary key refuses it when the head has moved, and
+/// rows are never removed.
+async fn append(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Option<u64>>, sqlx::Error> {
+    if let Some(head) = session.head.take().filter(|_| rows.len() <= CHUNK) {
+        match insert(&mut session.connection, rows, head).await {
+            Ok(after) => {
+                session.head = Some(after);
+                return Ok((head.next..after.next).map(Some).collect());
+            }
+            // Another process has appended, or a serial is taken: nothing was changed yet.
+            Err(error) if is_taken(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    append_locked(session, rows).await
+}
+
+#[async_trait]
+impl AuditStore for SqliteStore {
+    async fn append(&self, events: Vec<AuditEvent>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
+        const DOING: &str = "appending to the audit log";
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<NewRow> = events.into_iter().map(NewRow::new).collect();
+        let write = async {
+            let mut writer = self.writer().await?;
+            let positions = append(&mut writer.session, &rows).await.map_err(|error| store_error(DOING, &error))?;
+            writer.keep();
+            Ok(positions)
+        };
+        let positions = Box::pin(self.within(DOING, write)).await?;
+        // COMMIT has returned: the records are durable.
+        let recorded = |(position, row): (Option<u64>, &NewRow)| {
+            position.map(|sequence| Recorded::durable(sequence, row.serial)).ok_or(AppendError::SerialTaken)
+        };
+        Ok(positions.into_iter().zip(&rows).map(recorded).collect())
+    }
+
+    async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {
+        const DOING: &str = "reading the audit log";
+        let read = async {
+            let acquired = self.readers.acquire().await;
+            let mut connection = acquired.map_err(|error| store_error(DOING, &error))?;
+            search(&mut connection, query).await
+        };
+        self.within(DOING, Box::pin(read)).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        const DOING: &str = "writing a probe";
+        let write = async {
+            let mut writer = self.writer().await?;
+            let update = sqlx::query("UPDATE storage_probe SET writes = writes + 1 WHERE id = 1");
+            let done = update.execute(&mut writer.session.connection).await;
+            done.map_err(|error| store_error(DOING, &error))?;
+            writer.keep();
+            Ok(())
+        };
+        self.within(DOING, write).await
+    }
+}
+
+/// Finds one page. Every statement reads a bounded part of an index, newest first; what an index cannot say exactly is
+/// filtered here, and reading goes on until the page is full. The log only grows, so no transaction is needed.
+async fn search(connection: &mut SqliteConnection, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {
+    let failed = |error: sqlx::Error| store_error("reading the audit log", &error);
+    let (lower, mut upper) = bounds(connection, query).await.map_err(failed)?;
+    let wanted = usize::try_from(query.limit).unwrap_or(usize::MAX).saturating_add(1);
+    let mut items = Vec::new();
+    let mut window = 1;
+    while lower < upper && items.len() < wanted {
+        let missing = i64::try_from(wanted.saturating_sub(items.len())).unwrap_or(i64::MAX);
+        // Only a query by identity proceeds in windows of whole segments; the others see the rest of the log at once.
+        let by_identity = query.spiffe_id.as_deref().filter(|_| query.serial.is_none());
+        let last_segment = upper.saturating_sub(1) / SEGMENT;
+        let first_segment = last_segment.saturating_sub(window - 1);
+        let from = if by_identity.is_some() { lower.max(first_segment.saturating_mul(SEGMENT)) } else { lower };
+        let mut statement = page_statement(query, by_identity, first_segment..=last_segment, from..upper, missing);
+        let rows = statement.build_query_as().persistent(by_identity.is_none()).fetch_all(&mut *connection);
+        let rows: Vec<Row> = rows.await.map_err(failed)?;
+        // A full statement may have left rows in its window; one that is not has seen all of it.
+        let exhausted = i64::try_from(rows.len()).unwrap_or(i64::MAX) < missing;
+        upper = match rows.last() {
+            Some((sequence, ..)) if !exhausted => sequence.unsigned_abs(),
+            _ => from,
+        };
+        window = (window * 2).min(MAX_SEGMENTS);
+        for (sequence, leaf, body) in rows {
+            items.extend(stored(sequence, &leaf, body.as_deref())?.filter(|found| matches(query, &found.event)));
+        }
+    }
+    Ok(page(items, query.limit))
+}
+
+/// The half-open range of positions that can match: `before` bounds it above, `since` below by bisection.
+async fn bounds(connection: &mut SqliteConnection, query: &AuditQuery) -> Result<(u64, u64), sqlx::Error> {
+    let head: i64 =
+        sqlx::query_scalar("SELECT coalesce(max(seq) + 1, 0) FROM audit_event").fetch_one(&mut *connection).await?;
+    let lower: i64 = match query.since {
+        None => 0,
+        Some(since) => {
+            let bisect = "WITH RECURSIVE bisect (lo, hi) AS (
+                SELECT 0, ?1 UNION ALL
+                SELECT iif((SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) < ?2, (lo + hi) / 2 + 1, lo),
+                       iif((SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) < ?2, hi, (lo + hi) / 2)
+                FROM bisect WHERE lo < hi)
+                SELECT lo FROM bisect WHERE lo >= hi";
+            let bisect = sqlx::query_scalar(bisect).bind(head).bind(AuditEvent::micros(since));
+            bisect.fetch_one(connection).await?
+        }
+    };
+    let upper = query.before.map_or(head.unsigned_abs(), |before| before.min(head.unsigned_abs()));
+    Ok((lower.unsigned_abs(), upper))
+}
+
+/// The statement for rows within `range`, newest first. Positions are found in an index alone before any row is read.
+fn page_statement(
+    query: &AuditQuery,
+    by_identity: Option<&str>,
+    segments: std::ops::RangeInclusive<u64>,
+    range: std::ops::Range<u64>,
+    limit: i64,
+) -> QueryBuilder<Sqlite> {
+    let position = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let mut text = QueryBuilder::new(
+        "SELECT seq, leaf_hash, body FROM audit_event WHERE seq IN (SELECT seq FROM audit_event WHERE seq >= ",
+    );
+    text.push_bind(position(range.start)).push(" AND seq < ").push_bind(position(range.end));
+    if let Some(serial) = &query.serial {
+        text.push(" AND serial = ").push_bind(serial.as_bytes().to_vec());
+    } else if let Some(spiffe_id) = by_identity {
+        let hash = identity_hash(spiffe_id);
+        let outcomes = || Outcome::ALL.into_iter().filter(|one| query.outcome.is_none_or(|wanted| wanted == *one));
+        let keys = segments.flat_map(|segment| outcomes().map(move |one| identity_key(segment, hash, one).to_string()));
+        let keys: Vec<String> = keys.collect();
+        // Numbers of our own making, and too many to bind; the text is not worth keeping prepared.
+        text.push(" AND identity_key IN (").push(keys.join(",")).push(")");
+    } else {
+        if let Some(outcome) = query.outcome {
+            text.push(" AND outcome = ").push_bind(outcome.as_str());
+        }
+        if let Some(since) = query.since {
+            text.push(" AND at_micros >= ").push_bind(AuditEvent::micros(since));
+        }
+    }
+    text.push(" ORDER BY seq DESC LIMIT ").push_bind(limit).push(") ORDER BY seq DESC");
+    text
+}

@@ -1,0 +1,211 @@
+//! Storage in one SQLite file: a single writer connection and a few readers that never block it (WAL).
+//!
+//! What was committed survives a crash of the machine (`synchronous=FULL`). Several processes may share the file.
+
+mod audit;
+mod error;
+mod journal;
+mod open;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use signet_core::seams::store::StoreError;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions};
+use tokio::sync::{Mutex, MutexGuard};
+
+use self::error::{is_not_writable, store_error};
+use super::rows::Head;
+
+/// How a store behaves under trouble and load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqliteSettings {
+    /// How long one call may take before it fails as unavailable.
+    pub deadline: Duration,
+    /// How many queries run at once.
+    pub readers: u32,
+}
+
+impl Default for SqliteSettings {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(5), readers: 2 }
+    }
+}
+
+/// An audit log, an authority journal and sealed keys in one SQLite file.
+///
+/// A call that runs into its deadline fails as unavailable although what it wrote may still be kept: the serial of an
+/// event that was kept is then taken, so trying again is safe.
+pub struct SqliteStore {
+    path: PathBuf,
+    settings: SqliteSettings,
+    file: (u64, u64),
+    /// The writer while nobody uses it. It is taken out for each use and put back only after success: whatever goes
+    /// wrong, or whoever stops waiting, the connection closes, which ends its transaction.
+    writer: Mutex<Option<Session>>,
+    writer_options: Option<SqliteConnectOptions>,
+    readers: SqlitePool,
+    #[cfg(test)]
+    max_pages: std::sync::atomic::AtomicU32,
+}
+
+/// The writing connection and what it knows.
+struct Session {
+    connection: SqliteConnection,
+    /// Where the log ends, unless another process has appended since. Checked with every use: the primary key refuses
+    /// a position that is taken.
+    head: Option<Head>,
+}
+
+/// The writer in use.
+struct Writer<'a> {
+    slot: MutexGuard<'a, Option<Session>>,
+    session: Session,
+}
+
+impl Writer<'_> {
+    /// Gives the writer back for the next use; only when no transaction is open and nothing went wrong.
+    fn keep(mut self) {
+        *self.slot = Some(self.session);
+    }
+}
+
+impl SqliteStore {
+    /// Opens the database at `url` (`sqlite:///absolute/path`) for writing, makes it when it is missing (mode 0600) and
+    /// brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when directory or file cannot be used, [`StoreError::Damaged`] when the file is not
+    /// a database, [`StoreError::Schema`] when it was made by a newer version or another program.
+    pub async fn open(url: &str, settings: SqliteSettings) -> Result<Self, StoreError> {
+        let path = open::path(url)?;
+        open::create(&path)?;
+        let busy = busy_timeout(settings);
+        let options = open::writer_options(&path, busy);
+        let connected = open::connect(&options, busy).await;
+        let mut connection = connected.map_err(|error| store_error(&format!("opening {}", path.display()), &error))?;
+        open::migrate(&mut connection, &path).await?;
+        let readers = pool(settings, open::reader_options(&path, busy));
+        let session = Session { connection, head: None };
+        Self::new(path, settings, Some(session), Some(options), readers)
+    }
+
+    /// Opens an existing database for queries only, whether or not a CA is running on it. Every change fails.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); [`StoreError::Schema`] also when the database was made by an older version.
+    pub async fn open_read_only(url: &str, settings: SqliteSettings) -> Result<Self, StoreError> {
+        let path = open::path(url)?;
+        open::file_id(&path)?;
+        let options = open::reader_options(&path, busy_timeout(settings));
+        let mut readers = pool(settings, options.clone());
+        let first = sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&readers).await;
+        if first.is_err_and(|error| is_not_writable(&error)) && !wal(&path).exists() {
+            // SQLite wants to make a -shm file and may not. Without a -wal file there is nobody to coordinate with.
+            readers = pool(settings, options.immutable(true));
+        }
+        let acquired = readers.acquire().await;
+        let mut connection = acquired.map_err(|error| store_error(&format!("opening {}", path.display()), &error))?;
+        open::check_schema(&mut connection, &path).await?;
+        drop(connection);
+        Self::new(path, settings, None, None, readers)
+    }
+
+    fn new(
+        path: PathBuf,
+        settings: SqliteSettings,
+        session: Option<Session>,
+        writer_options: Option<SqliteConnectOptions>,
+        readers: SqlitePool,
+    ) -> Result<Self, StoreError> {
+        let file = open::file_id(&path)?;
+        Ok(Self {
+            path,
+            settings,
+            file,
+            writer: Mutex::new(session),
+            writer_options,
+            readers,
+            #[cfg(test)]
+            max_pages: 0.into(),
+        })
+    }
+
+    /// The writer, as soon as nobody else of this process uses it.
+    async fn writer(&self) -> Result<Writer<'_>, StoreError> {
+        let Some(options) = &self.writer_options else {
+            return Err(StoreError::Unavailable(format!("{} was opened for reading only", self.path.display())));
+        };
+        let mut slot = self.writer.lock().await;
+        // Writing into a file that has no name any more would keep nothing.
+        if open::file_id(&self.path)? != self.file {
+            let cause = "was replaced while in use; start again to use the new file";
+            return Err(StoreError::Unavailable(format!("{} {cause}", self.path.display())));
+        }
+        let session = match slot.take() {
+            Some(session) => session,
+            None => {
+                let connected = open::connect(options, busy_timeout(self.settings)).await;
+                let connection =
+                    connected.map_err(|error| store_error(&format!("opening {}", self.path.display()), &error))?;
+                Session { connection, head: None }
+            }
+        };
+        #[cfg(test)]
+        let session = self.limit(session).await;
+        Ok(Writer { slot, session })
+    }
+
+    /// Runs `work` against the deadline.
+    async fn within<T>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let deadline = self.settings.deadline;
+        tokio::time::timeout(deadline, work)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("{doing}: not done within {deadline:?}"))))
+    }
+
+    /// Pretends that the disk has room for this many pages only; 0 lifts the limit.
+    #[cfg(test)]
+    fn limit_pages(&self, pages: u32) {
+        self.max_pages.store(pages, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    #[cfg(test)]
+    async fn limit(&self, mut session: Session) -> Session {
+        let pages = match self.max_pages.load(std::sync::atomic::Ordering::SeqCst) {
+            0 => 4_294_967_294,
+            pages => pages,
+        };
+        let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        drop(sqlx::raw_sql(pragma).execute(&mut session.connection).await);
+        session
+    }
+}
+
+/// SQLite gives up a little before the deadline, for the sake of a better message.
+fn busy_timeout(settings: SqliteSettings) -> Duration {
+    settings.deadline.mul_f32(0.75)
+}
+
+fn pool(settings: SqliteSettings, options: SqliteConnectOptions) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(settings.readers.max(1))
+        .acquire_timeout(settings.deadline)
+        // A file does not go away like a network peer: no need to ping before each query or to renew connections.
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_lazy_with(options)
+}
+
+fn wal(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}

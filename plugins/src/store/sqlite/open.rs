@@ -1,0 +1,177 @@
+//! Opening a database file: where it is, who may read it, which schema it has.
+
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use signet_core::seams::store::StoreError;
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
+
+use super::error::{is_busy, store_error};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+/// Between two attempts to get the exclusive lock that the change to WAL mode needs and SQLite does not wait for.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The file that a URL names.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] for anything but `sqlite:///absolute/path`.
+pub(super) fn path(url: &str) -> Result<PathBuf, StoreError> {
+    let path = url.strip_prefix("sqlite://").filter(|path| path.starts_with('/') && !path.ends_with('/'));
+    path.map(PathBuf::from)
+        .ok_or_else(|| StoreError::Unavailable(format!("{url} is not of the form sqlite:///absolute/path")))
+}
+
+/// Makes the file when it is missing, readable by its owner only; SQLite gives its `-wal` and `-shm` the same mode.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] that says what is wrong with which directory.
+pub(super) fn create(path: &Path) -> Result<(), StoreError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let unavailable = |cause: String| Err(StoreError::Unavailable(cause));
+    match fs::metadata(directory) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return unavailable(format!("{} is not a directory", directory.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return unavailable(format!("the directory {} does not exist; create it", directory.display()));
+        }
+        Err(error) => return unavailable(format!("cannot look into {}: {error}", directory.display())),
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {
+            unavailable(format!("{} is a directory, not a database", path.display()))
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => unavailable(format!("cannot create {}: {error}; is its directory writable?", path.display())),
+    }
+}
+
+/// Device and inode of the database file, to notice when it is removed or replaced.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] when it is not there.
+pub(super) fn file_id(path: &Path) -> Result<(u64, u64), StoreError> {
+    let found = fs::metadata(path)
+        .map_err(|error| StoreError::Unavailable(format!("cannot look at {}: {error}", path.display())))?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// How the one writer connects.
+pub(super) fn writer_options(path: &Path, busy: Duration) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        // NORMAL would lose the last commits when the machine crashes.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(busy)
+        // Room for the hot pages of the serial index; and fewer, larger checkpoints write a page once for many commits.
+        .pragma("cache_size", "-8000")
+        .pragma("wal_autocheckpoint", "4000")
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging()
+}
+
+/// How queries connect.
+pub(super) fn reader_options(path: &Path, busy: Duration) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .read_only(true)
+        .busy_timeout(busy)
+        .disable_statement_logging()
+}
+
+/// Connects the writer, waiting for locks no longer than `busy`.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub(super) async fn connect(options: &SqliteConnectOptions, busy: Duration) -> Result<SqliteConnection, sqlx::Error> {
+    let attempts = async {
+        loop {
+            match options.connect().await {
+                Err(error) if is_busy(&error) => tokio::time::sleep(LOCK_PAUSE).await,
+                other => return other,
+            }
+        }
+    };
+    tokio::time::timeout(busy, attempts).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// Brings the schema up to date in one transaction, so that of two processes one waits for the other.
+///
+/// # Errors
+/// [`StoreError::Schema`] when the database belongs to something else or to a newer version; nothing is changed then.
+pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
+    let doing = format!("preparing {}", path.display());
+    let failed = |error: sqlx::Error| store_error(&doing, &error);
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+    let tables = "SELECT count(*), coalesce(sum(name = '_sqlx_migrations'), 0) FROM sqlite_schema WHERE type = 'table'";
+    let (all, ours): (i64, i64) = sqlx::query_as(tables).fetch_one(&mut *transaction).await.map_err(failed)?;
+    if all > 0 && ours == 0 {
+        return Err(foreign(path));
+    }
+    MIGRATIONS.run_direct(None, &mut *transaction, false).await.map_err(|error| match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => store_error(&doing, &error),
+        MigrateError::VersionMissing(version) => newer(path, version),
+        MigrateError::VersionMismatch(version) => changed(path, version),
+        other => StoreError::Schema(format!("{doing}: {other}")),
+    })?;
+    // SQLite opens a file that may not be written all the same, and says so only at the first change.
+    let write = sqlx::query("UPDATE storage_probe SET writes = writes + 1 WHERE id = 1");
+    write.execute(&mut *transaction).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)
+}
+
+/// Checks the schema of a database that may not be changed.
+///
+/// # Errors
+/// [`StoreError::Schema`] for any schema but the one of this version.
+pub(super) async fn check_schema(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
+    let doing = format!("reading the schema of {}", path.display());
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'";
+    let ours: i64 =
+        sqlx::query_scalar(tables).fetch_one(&mut *connection).await.map_err(|error| store_error(&doing, &error))?;
+    if ours == 0 {
+        return Err(foreign(path));
+    }
+    let applied = connection.list_applied_migrations("_sqlx_migrations").await;
+    let applied = applied.map_err(|error| StoreError::Schema(format!("{doing}: {error}")))?;
+    for migration in &applied {
+        match MIGRATIONS.iter().find(|known| known.version == migration.version) {
+            None => return Err(newer(path, migration.version)),
+            Some(known) if known.checksum != migration.checksum => return Err(changed(path, migration.version)),
+            Some(_) => {}
+        }
+    }
+    let missing = MIGRATIONS.iter().find(|known| applied.iter().all(|found| found.version != known.version));
+    missing.map_or(Ok(()), |missing| {
+        Err(StoreError::Schema(format!(
+            "{} lacks migration {}: it was made by an older version; start the CA or run migrate first",
+            path.display(),
+            missing.version
+        )))
+    })
+}
+
+fn foreign(path: &Path) -> StoreError {
+    StoreError::Schema(format!("{} is a database of another program", path.display()))
+}
+
+fn newer(path: &Path, version: i64) -> StoreError {
+    StoreError::Schema(format!(
+        "{} has migration {version}, which this version does not know: it was made by a newer version; use that one",
+        path.display()
+    ))
+}
+
+fn changed(path: &Path, version: i64) -> StoreError {
+    StoreError::Schema(format!("migration {version} of {} is not the one of this version", path.display()))
+}

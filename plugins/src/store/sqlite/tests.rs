@@ -1,0 +1,314 @@
+//! What only a database in a file can get wrong: crashes, several processes, broken disks and foreign files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use signet_core::audit::{AuditEvent, AuditQuery};
+use signet_core::seams::custody::KeyId;
+use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, SealedKeys, StoreError};
+use sqlx::{ConnectOptions, Connection, Executor};
+
+use super::{SqliteSettings, SqliteStore, open};
+use crate::store::suite::{START, assert_gapless, authorities, every_case, everything, issued, refused};
+
+fn url(path: &Path) -> String {
+    format!("sqlite://{}", path.display())
+}
+
+async fn store(path: &Path) -> SqliteStore {
+    SqliteStore::open(&url(path), SqliteSettings::default()).await.unwrap()
+}
+
+async fn open_error(path: &Path) -> StoreError {
+    SqliteStore::open(&url(path), SqliteSettings::default()).await.err().expect("opening should fail")
+}
+
+/// Runs SQL on the file behind the store's back.
+async fn meddle(path: &Path, sql: &'static str) {
+    let mut connection = open::writer_options(path, Duration::from_secs(5)).connect().await.unwrap();
+    connection.execute(sql).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn sqlite_passes_the_suite() {
+    let directory = tempfile::tempdir().unwrap();
+    let count = AtomicU32::new(0);
+    every_case(async || store(&directory.path().join(format!("{}.db", count.fetch_add(1, Ordering::SeqCst)))).await)
+        .await;
+}
+
+#[tokio::test]
+async fn files_are_readable_by_their_owner_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let store = store(&path).await;
+    store.append(vec![issued("a", 1, START)]).await.unwrap();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort();
+    assert_eq!(names, ["signet.db", "signet.db-shm", "signet.db-wal"]);
+}
+
+#[tokio::test]
+async fn a_reopened_store_goes_on_where_it_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let first = store(&path).await;
+    first.append(vec![issued("a", 1, START), issued("a", 2, START)]).await.unwrap();
+    first.replace(JournalVersion(0), &authorities(5)).await.unwrap();
+    drop(first);
+    let second = store(&path).await;
+    let results = second.append(vec![issued("a", 2, START), issued("a", 3, START)]).await.unwrap();
+    assert_eq!(results[0], Err(AppendError::SerialTaken));
+    assert_eq!(results[1].as_ref().unwrap().sequence(), 2);
+    assert_eq!(second.load().await.unwrap(), Some((JournalVersion(1), authorities(5))));
+}
+
+#[tokio::test]
+async fn what_append_returned_is_in_the_files_at_that_instant() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, copy) = (directory.path().join("signet.db"), directory.path().join("copy.db"));
+    let store = store(&path).await;
+    for round in 0..5 {
+        store.append(vec![issued("a", round, START)]).await.unwrap();
+        // What a crash would leave: the files as they are, without the shared memory and with nobody closing them.
+        fs::copy(&path, &copy).unwrap();
+        fs::copy(directory.path().join("signet.db-wal"), directory.path().join("copy.db-wal")).unwrap();
+        let survived = self::store(&copy).await;
+        assert_eq!(everything(&survived).await.len() as u64, round + 1);
+        survived.readers.close().await;
+        drop(survived.writer.lock().await.take().unwrap().connection.close().await);
+        drop(fs::remove_file(&copy));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_on_one_file_neither_fork_nor_gap_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let (one, other) = tokio::join!(store(&path), store(&path));
+    let work = async |store: &SqliteStore, base: u64| {
+        let mut sequences = Vec::new();
+        for round in 0..60 {
+            let size = [1, 5, 70][(round % 3) as usize];
+            let first = base + round * 100;
+            let batch = (first..first + size).map(|n| issued("a", n, START)).collect();
+            sequences.extend(store.append(batch).await.unwrap().iter().map(|one| one.as_ref().unwrap().sequence()));
+        }
+        sequences
+    };
+    let (mut sequences, others) = tokio::join!(work(&one, 0), work(&other, 1_000_000));
+    assert!(sequences.is_sorted() && others.is_sorted());
+    sequences.extend(others);
+    sequences.sort_unstable();
+    assert_eq!(sequences, (0..2 * 20 * 76).collect::<Vec<u64>>());
+    assert_gapless(&everything(&one).await);
+    // A serial of the other process is known here too.
+    assert_eq!(one.append(vec![issued("a", 1_000_000, START)]).await.unwrap(), [Err(AppendError::SerialTaken)]);
+}
+
+#[tokio::test]
+async fn a_full_disk_keeps_nothing_and_heals() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory.path().join("signet.db")).await;
+    store.append(vec![issued("a", 0, START)]).await.unwrap();
+    store.limit_pages(1);
+    for size in [40, 130] {
+        let batch: Vec<AuditEvent> = (1..=size).map(|n| issued("a", n, START)).collect();
+        let Err(StoreError::Unavailable(text)) = store.append(batch).await else { panic!("the disk is full") };
+        assert!(text.contains("disk is full"), "{text}");
+    }
+    let id = KeyId::parse("k").unwrap();
+    assert!(matches!(store.insert(&id, &[0; 9000]).await, Err(StoreError::Unavailable(_))));
+    assert_eq!(everything(&store).await.len(), 1, "reading goes on");
+    store.limit_pages(0);
+    let results = store.append((1..=40).map(|n| issued("a", n, START)).collect()).await.unwrap();
+    assert_eq!(results[0].as_ref().unwrap().sequence(), 1);
+    assert!(store.insert(&id, &[0; 9000]).await.unwrap());
+    assert_gapless(&everything(&store).await);
+}
+
+#[tokio::test]
+async fn a_foreign_lock_fails_within_the_deadline_and_only_writers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let settings = SqliteSettings { deadline: Duration::from_millis(400), readers: 1 };
+    let store = SqliteStore::open(&url(&path), settings).await.unwrap();
+    store.append(vec![issued("a", 1, START)]).await.unwrap();
+    let mut rival = open::writer_options(&path, Duration::ZERO).connect().await.unwrap();
+    rival.execute("BEGIN IMMEDIATE").await.unwrap();
+    assert!(matches!(store.append(vec![issued("a", 2, START)]).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.probe().await, Err(StoreError::Unavailable(_))));
+    assert_eq!(everything(&store).await.len(), 1);
+    rival.execute("ROLLBACK").await.unwrap();
+    store.probe().await.unwrap();
+    assert_eq!(store.append(vec![issued("a", 2, START)]).await.unwrap()[0].as_ref().unwrap().sequence(), 1);
+}
+
+#[tokio::test]
+async fn an_append_that_nobody_waits_for_leaves_no_transaction_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let store = store(&path).await;
+    let mut rival = open::writer_options(&path, Duration::from_secs(5)).connect().await.unwrap();
+    for polls in 0..40 {
+        let batch = (0..70).map(|n| issued("a", polls * 100 + n, START)).collect();
+        let mut append = store.append(batch);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        for _ in 0..=polls {
+            if append.as_mut().poll(&mut context).is_ready() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        drop(append);
+        rival.execute("BEGIN IMMEDIATE; UPDATE storage_probe SET writes = 0; COMMIT").await.unwrap();
+    }
+    store.append(vec![issued("a", 1_000_000, START)]).await.unwrap();
+    let log = everything(&store).await;
+    assert_gapless(&log);
+    assert_eq!((log.len() - 1) % 70, 0, "a batch is kept whole or not at all");
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_or_replaced_takes_no_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let store = store(&path).await;
+    store.append(vec![refused("a", START)]).await.unwrap();
+    let moved = directory.path().join("moved.db");
+    fs::rename(&path, &moved).unwrap();
+    assert!(matches!(store.append(vec![refused("a", START)]).await, Err(StoreError::Unavailable(_))));
+    fs::write(&path, "").unwrap();
+    assert!(matches!(store.probe().await, Err(StoreError::Unavailable(_))));
+    fs::rename(&moved, &path).unwrap();
+    store.append(vec![refused("a", START)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn queries_work_beside_a_running_store_and_without_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let missing = SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await;
+    assert!(matches!(missing.err(), Some(StoreError::Unavailable(_))));
+    assert!(!path.exists());
+    let writing = store(&path).await;
+    writing.append(vec![issued("a", 1, START)]).await.unwrap();
+    let reading = SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await.unwrap();
+    assert_eq!(everything(&reading).await.len(), 1);
+    writing.append(vec![issued("a", 2, START)]).await.unwrap();
+    assert_eq!(everything(&reading).await.len(), 2);
+    assert!(matches!(reading.append(vec![issued("a", 3, START)]).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(reading.probe().await, Err(StoreError::Unavailable(_))));
+    reading.readers.close().await;
+    writing.readers.close().await;
+    writing.writer.lock().await.take().unwrap().connection.close().await.unwrap();
+    assert!(!super::wal(&path).exists());
+    let reading = SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await.unwrap();
+    assert_eq!(everything(&reading).await.len(), 2);
+}
+
+#[tokio::test]
+async fn each_unusable_place_has_its_own_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    for (bad, words) in [
+        (directory.path().join("absent/signet.db"), "does not exist; create it"),
+        (directory.path().to_path_buf(), "is a directory, not a database"),
+    ] {
+        let StoreError::Unavailable(text) = open_error(&bad).await else { panic!("{}", bad.display()) };
+        assert!(text.contains(words), "{text}");
+    }
+    for bad in ["sqlite::memory:", "sqlite://relative.db", "postgres://host/db", "sqlite:///"] {
+        let Err(StoreError::Unavailable(text)) = open::path(bad) else { panic!("{bad}") };
+        assert!(text.contains("sqlite:///absolute/path"), "{text}");
+    }
+    fs::write(&path, "this is certainly not a database, ".repeat(200)).unwrap();
+    let StoreError::Damaged(text) = open_error(&path).await else { panic!("accepted garbage") };
+    assert!(text.contains("not an SQLite database"), "{text}");
+    let StoreError::Damaged(_) =
+        SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await.err().unwrap()
+    else {
+        panic!("accepted garbage")
+    };
+}
+
+#[tokio::test]
+async fn a_directory_that_may_not_be_written_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, probe) = (directory.path().join("signet.db"), directory.path().join("probe"));
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    // The superuser may write everywhere, and the case cannot be made.
+    if fs::write(&probe, "").is_err() {
+        let StoreError::Unavailable(text) = open_error(&path).await else { panic!("no error") };
+        assert!(text.contains("is its directory writable?"), "{text}");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let writing = store(&path).await;
+        writing.append(vec![issued("a", 1, START)]).await.unwrap();
+        writing.readers.close().await;
+        writing.writer.lock().await.take().unwrap().connection.close().await.unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o500)).unwrap();
+        assert!(matches!(open_error(&path).await, StoreError::Unavailable(_)));
+        let reading = SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await.unwrap();
+        assert_eq!(everything(&reading).await.len(), 1, "reading needs no writable directory");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        let StoreError::Unavailable(text) = open_error(&path).await else { panic!("no error") };
+        assert!(text.contains("cannot be written"), "{text}");
+    }
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[tokio::test]
+async fn foreign_and_newer_databases_are_refused_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, sql, words) in [
+        ("newer", "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 4", "newer version"),
+        ("changed", "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1", "not the one of this version"),
+        ("foreign", "DROP TABLE _sqlx_migrations", "another program"),
+    ] {
+        let path = directory.path().join(name);
+        drop(store(&path).await);
+        meddle(&path, sql).await;
+        let reading = SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await.err();
+        for error in [open_error(&path).await, reading.expect("opening should fail")] {
+            let StoreError::Schema(text) = error else { panic!("{name}: {error}") };
+            assert!(text.contains(words), "{text}");
+        }
+    }
+    let path = directory.path().join("older");
+    drop(store(&path).await);
+    meddle(&path, "DROP TABLE storage_probe; DELETE FROM _sqlx_migrations WHERE version = 4").await;
+    let reading = SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await.err();
+    assert!(matches!(reading, Some(StoreError::Schema(text)) if text.contains("older version")));
+    store(&path).await.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_event_is_reported_as_damage_and_a_pruned_one_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let store = store(&path).await;
+    store.append((0..3).map(|n| issued("a", n, START)).collect()).await.unwrap();
+    meddle(&path, "UPDATE audit_event SET body = NULL WHERE seq = 1").await;
+    let left: Vec<u64> = everything(&store).await.iter().map(|stored| stored.sequence).collect();
+    assert_eq!(left, [2, 0]);
+    // A full read of which something was left out does not end the search.
+    let query = AuditQuery::newest(1).unwrap();
+    let page = store.query(&query).await.unwrap();
+    assert_eq!((page.items[0].sequence, page.next), (2, Some(2)));
+    let page = store.query(&AuditQuery { before: page.next, ..query }).await.unwrap();
+    assert_eq!((page.items[0].sequence, page.next), (0, None));
+    meddle(&path, "UPDATE audit_event SET body = replace(body, 'issued', 'refused') WHERE seq = 0").await;
+    let result = store.query(&AuditQuery::newest(10).unwrap()).await;
+    assert!(matches!(result, Err(StoreError::Damaged(text)) if text.contains("audit event 0")));
+}

@@ -1,0 +1,236 @@
+//! What every implementation of the storage seams must do. Each case gets its own empty store.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use signet_core::audit::{Attributed, AuditEvent, AuditQuery, Certified, EventKind, MAX_PAGE, Outcome, StoredEvent};
+use signet_core::certificate::Serial;
+use signet_core::rotation::Authorities;
+use signet_core::seams::custody::KeyId;
+use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, SealedKeys};
+use time::{Duration, OffsetDateTime};
+
+use super::rows::matches;
+
+/// A start of time for test events.
+pub(super) const START: i64 = 1_700_000_000_000_000;
+
+/// An event of identity `who` with a serial made from `serial`.
+pub(super) fn issued(who: &str, serial: u64, at_micros: i64) -> AuditEvent {
+    let what = Certified {
+        serial: self::serial(serial).to_string(),
+        key_hash: "ab".repeat(32),
+        other_names: Vec::new(),
+        not_before: 1_700_000_000,
+        not_after: 1_700_086_400,
+        authority: "cd".repeat(20),
+        bundle_sequence: 1,
+    };
+    AuditEvent { what: Some(what), outcome: Outcome::Issued, reason: None, ..refused(who, at_micros) }
+}
+
+/// A refusal of identity `who`; nobody's when it is empty.
+pub(super) fn refused(who: &str, at_micros: i64) -> AuditEvent {
+    let spiffe_id = (!who.is_empty()).then(|| format!("spiffe://cluster.local/ns/{who}/sa/default"));
+    AuditEvent {
+        at_micros,
+        request_id: format!("r-{at_micros}"),
+        kind: EventKind::Certificate,
+        outcome: Outcome::Refused,
+        reason: Some("not_entitled".into()),
+        detail: None,
+        who: Attributed { spiffe_id, namespace: Some(who.into()), ..Attributed::default() },
+        what: None,
+    }
+}
+
+/// The serial made from a number.
+pub(super) fn serial(number: u64) -> Serial {
+    Serial::new(OffsetDateTime::UNIX_EPOCH, u128::from(number).to_be_bytes())
+}
+
+/// The whole log, newest first.
+pub(super) async fn everything(store: &impl AuditStore) -> Vec<StoredEvent> {
+    pages(store, AuditQuery::newest(MAX_PAGE).unwrap()).await
+}
+
+async fn pages(store: &impl AuditStore, mut query: AuditQuery) -> Vec<StoredEvent> {
+    let mut all = Vec::new();
+    loop {
+        let page = store.query(&query).await.unwrap();
+        let full = page.items.len() == usize::try_from(query.limit).unwrap();
+        assert!(full || page.next.is_none(), "only the last page may be short");
+        all.extend(page.items);
+        match page.next {
+            Some(next) => query.before = Some(next),
+            None => return all,
+        }
+    }
+}
+
+/// That the log holds exactly these positions: 0, 1, 2 …
+pub(super) fn assert_gapless(newest_first: &[StoredEvent]) {
+    let found: Vec<u64> = newest_first.iter().rev().map(|event| event.sequence).collect();
+    let expected: Vec<u64> = (0..newest_first.len() as u64).collect();
+    assert_eq!(found, expected);
+}
+
+/// Runs the whole suite.
+pub(super) async fn every_case<S>(make: impl AsyncFn() -> S)
+where
+    S: AuditStore + AuthorityJournal + SealedKeys,
+{
+    an_empty_store_answers(make().await).await;
+    batches_are_kept_in_order_without_gaps(make().await).await;
+    a_taken_serial_fails_its_own_event_alone(make().await).await;
+    pages_stay_stable_while_events_are_added(make().await).await;
+    every_filter_finds_what_a_plain_scan_finds(make().await).await;
+    of_two_replacements_one_wins(make().await).await;
+    a_sealed_key_is_never_overwritten(make().await).await;
+}
+
+async fn an_empty_store_answers(store: impl AuditStore + AuthorityJournal + SealedKeys) {
+    store.probe().await.unwrap();
+    assert!(store.append(Vec::new()).await.unwrap().is_empty());
+    let page = store.query(&AuditQuery::newest(1).unwrap()).await.unwrap();
+    assert_eq!((page.items.len(), page.next), (0, None));
+    let since = Some(OffsetDateTime::UNIX_EPOCH);
+    let page = store.query(&AuditQuery { since, ..AuditQuery::newest(1).unwrap() }).await.unwrap();
+    assert_eq!((page.items.len(), page.next), (0, None));
+    assert_eq!(store.load().await.unwrap(), None);
+    assert_eq!(store.fetch(&KeyId::parse("none").unwrap()).await.unwrap(), None);
+}
+
+async fn batches_are_kept_in_order_without_gaps(store: impl AuditStore) {
+    let (mut next, mut all) = (0, Vec::new());
+    for size in [1, 3, 64, 65, 200, 1] {
+        let events: Vec<AuditEvent> = (next..next + size).map(|n| issued("a", n, START)).collect();
+        let recorded = store.append(events.clone()).await.unwrap();
+        let sequences: Vec<u64> = recorded.iter().map(|one| one.as_ref().unwrap().sequence()).collect();
+        assert_eq!(sequences, (next..next + size).collect::<Vec<u64>>());
+        next += size;
+        all.extend(events);
+    }
+    let found = everything(&store).await;
+    assert_gapless(&found);
+    assert_eq!(found.into_iter().rev().map(|stored| stored.event).collect::<Vec<_>>(), all);
+}
+
+async fn a_taken_serial_fails_its_own_event_alone(store: impl AuditStore) {
+    let append = async |serials: &[u64]| -> Vec<Result<u64, AppendError>> {
+        let events = serials.iter().map(|n| issued("a", *n, START)).collect();
+        let recorded = store.append(events).await.unwrap();
+        recorded.into_iter().map(|one| one.map(|recorded| recorded.sequence())).collect()
+    };
+    let taken = Err(AppendError::SerialTaken);
+    assert_eq!(append(&[7, 8, 7, 9]).await, [Ok(0), Ok(1), taken, Ok(2)], "in one batch");
+    assert_eq!(append(&[8]).await, [taken], "in a later batch, alone");
+    assert_eq!(append(&[10, 9, 11]).await, [Ok(3), taken, Ok(4)], "in a later batch, among others");
+    let mut many: Vec<u64> = (100..300).collect();
+    many[70] = 7;
+    many[199] = 100;
+    let results = append(&many).await;
+    assert_eq!(results.iter().filter(|result| **result == taken).count(), 2);
+    assert_eq!((results[69], results[70], results[71], results[199]), (Ok(74), taken, Ok(75), taken));
+    let found = everything(&store).await;
+    assert_gapless(&found);
+    assert_eq!(found.len(), 5 + 198);
+    // Events without a serial are never in each other's way.
+    let refusals = store.append(vec![refused("a", START), refused("a", START)]).await.unwrap();
+    assert!(refusals.iter().all(Result::is_ok));
+}
+
+async fn pages_stay_stable_while_events_are_added(store: impl AuditStore) {
+    store.append((0..25).map(|n| issued("a", n, START)).collect()).await.unwrap();
+    let mut query = AuditQuery::newest(10).unwrap();
+    let mut seen = Vec::new();
+    for round in 1.. {
+        let page = store.query(&query).await.unwrap();
+        seen.extend(page.items.iter().map(|stored| stored.sequence));
+        store.append(vec![issued("a", 1000 + round, START)]).await.unwrap();
+        match page.next {
+            Some(next) => query.before = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(seen, (0..25).rev().collect::<Vec<u64>>());
+}
+
+/// More events than fit in several segments, of identities that are frequent, rare, and gone for long.
+async fn every_filter_finds_what_a_plain_scan_finds(store: impl AuditStore) {
+    let outcomes = [Outcome::Issued, Outcome::Refused, Outcome::Issued, Outcome::Failed, Outcome::Done];
+    let event = |n: u64| {
+        let who = match n {
+            0..40 => "early",
+            _ if n.is_multiple_of(1000) => "rare",
+            _ if n.is_multiple_of(7) => "",
+            _ => ["busy", "other"][(n % 2) as usize],
+        };
+        // Time goes on, but not strictly: concurrent requests, and a clock that once ran ahead.
+        let jump = if n == 9_000 { 3_000_000 } else { 0 };
+        let at = START + n as i64 * 1000 - (n % 5) as i64 * 3000 + jump;
+        match outcomes[(n % 5) as usize] {
+            Outcome::Issued => issued(who, n, at),
+            outcome => AuditEvent { outcome, ..refused(who, at) },
+        }
+    };
+    let log: Vec<AuditEvent> = (0..20_000).map(event).collect();
+    for batch in log.chunks(500) {
+        store.append(batch.to_vec()).await.unwrap();
+    }
+    let start = OffsetDateTime::from_unix_timestamp_nanos(i128::from(START) * 1000).unwrap();
+    let identity = |who: &str| Some(format!("spiffe://cluster.local/ns/{who}/sa/default"));
+    let identities = [None, identity("early"), identity("rare"), identity("busy"), identity("nobody")];
+    let sinces = [None, Some(0), Some(8_500), Some(9_500), Some(19_990), Some(30_000)];
+    for spiffe_id in &identities {
+        for since in sinces.map(|since| since.map(|millis| start + Duration::milliseconds(millis))) {
+            for outcome in [None, Some(Outcome::Issued), Some(Outcome::Done)] {
+                for serial in [None, Some(serial(12_000)), Some(serial(1))] {
+                    let query =
+                        AuditQuery { spiffe_id: spiffe_id.clone(), since, outcome, serial, before: None, limit: 1000 };
+                    let scanned = log.iter().enumerate().rev().filter(|(_, event)| matches(&query, event));
+                    let expected: Vec<u64> = scanned.map(|(sequence, _)| sequence as u64).collect();
+                    // Three pages are enough where there are many; the last ones prove the end where there are few.
+                    let expected = &expected[..expected.len().min(2500)];
+                    let mut found = Vec::new();
+                    let mut cursor = query.clone();
+                    for limit in [500, 1000, 1000] {
+                        let page = store.query(&AuditQuery { limit, ..cursor.clone() }).await.unwrap();
+                        found.extend(page.items.iter().map(|stored| stored.sequence));
+                        let Some(next) = page.next else { break };
+                        cursor.before = Some(next);
+                    }
+                    assert!(found == expected, "{query:?}: {} instead of {}", found.len(), expected.len());
+                }
+            }
+        }
+    }
+}
+
+/// A journal entry told apart by its number.
+pub(super) fn authorities(bundle_sequence: u64) -> Authorities {
+    Authorities { bundle_sequence, roots: Vec::new() }
+}
+
+async fn of_two_replacements_one_wins(store: impl AuthorityJournal) {
+    let (none, first, second) = (JournalVersion(0), JournalVersion(1), JournalVersion(2));
+    assert_eq!(store.replace(first, &authorities(9)).await.unwrap(), None, "there is no version 1 yet");
+    assert_eq!(store.replace(none, &authorities(1)).await.unwrap(), Some(first));
+    assert_eq!(store.replace(none, &authorities(2)).await.unwrap(), None);
+    let (one_entry, other_entry) = (authorities(10), authorities(11));
+    let (one, other) = tokio::join!(store.replace(first, &one_entry), store.replace(first, &other_entry));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    let winner = match (one, other) {
+        (Some(version), None) if version == second => one_entry,
+        (None, Some(version)) if version == second => other_entry,
+        result => panic!("not exactly one won: {result:?}"),
+    };
+    assert_eq!(store.load().await.unwrap(), Some((second, winner)));
+}
+
+async fn a_sealed_key_is_never_overwritten(store: impl SealedKeys) {
+    let (one, other) = (KeyId::parse("root-1").unwrap(), KeyId::parse("root-2").unwrap());
+    assert!(store.insert(&one, b"first").await.unwrap());
+    assert!(!store.insert(&one, b"second").await.unwrap());
+    assert!(store.insert(&other, b"").await.unwrap());
+    assert_eq!(store.fetch(&one).await.unwrap().as_deref(), Some(b"first".as_slice()));
+    assert_eq!(store.fetch(&other).await.unwrap().as_deref(), Some(b"".as_slice()));
+}
