@@ -233,6 +233,13 @@ impl Section<'_> {
         self.effective.insert(name.to_owned(), value.into());
     }
 
+    /// Whether the fields are being described for the reference, not read: rules on what a file must hold do not
+    /// apply then.
+    #[must_use]
+    pub fn is_described(&self) -> bool {
+        self.sink.docs.is_some()
+    }
+
     /// The dotted path of this section, empty for the top level.
     #[must_use]
     pub fn path(&self) -> &str {

@@ -242,29 +242,44 @@ async fn each_unusable_place_has_its_own_error() {
     };
 }
 
+/// Runs one test of this binary again as a user that is not root, who may write everywhere.
+fn again_as_nobody(test: &str) {
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65_534;
+    // The binary may lie where nobody may not go.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = directory.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    let mut command = std::process::Command::new(binary);
+    let output = command.args(["--exact", test]).current_dir("/").uid(NOBODY).gid(NOBODY).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
 #[tokio::test]
 async fn a_directory_that_may_not_be_written_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let (path, probe) = (directory.path().join("signet.db"), directory.path().join("probe"));
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o500)).unwrap();
-    // The superuser may write everywhere, and the case cannot be made.
-    if fs::write(&probe, "").is_err() {
-        let StoreError::Unavailable(text) = open_error(&path).await else { panic!("no error") };
-        assert!(text.contains("is its directory writable?"), "{text}");
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        let writing = store(&path).await;
-        writing.append(vec![issued("a", 1, START)]).await.unwrap();
-        writing.readers.close().await;
-        writing.writer.lock().await.take().unwrap().connection.close().await.unwrap();
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o500)).unwrap();
-        assert!(matches!(open_error(&path).await, StoreError::Unavailable(_)));
-        let reading = SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await.unwrap();
-        assert_eq!(everything(&reading).await.len(), 1, "reading needs no writable directory");
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-        let StoreError::Unavailable(text) = open_error(&path).await else { panic!("no error") };
-        assert!(text.contains("cannot be written"), "{text}");
+    if fs::write(&probe, "").is_ok() {
+        return again_as_nobody("store::sqlite::tests::a_directory_that_may_not_be_written_is_named");
     }
+    let StoreError::Unavailable(text) = open_error(&path).await else { panic!("no error") };
+    assert!(text.contains("is its directory writable?"), "{text}");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let writing = store(&path).await;
+    writing.append(vec![issued("a", 1, START)]).await.unwrap();
+    writing.readers.close().await;
+    writing.writer.lock().await.take().unwrap().connection.close().await.unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    assert!(matches!(open_error(&path).await, StoreError::Unavailable(_)));
+    let reading = SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await.unwrap();
+    assert_eq!(everything(&reading).await.len(), 1, "reading needs no writable directory");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    let StoreError::Unavailable(text) = open_error(&path).await else { panic!("no error") };
+    assert!(text.contains("cannot be written"), "{text}");
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
 }
 
