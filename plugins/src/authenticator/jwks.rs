@@ -1,0 +1,264 @@
+//! Service-account tokens verified offline with a cluster's published keys: no request to the cluster, no I/O per call.
+//! Whether the pod or the service account still exists is deliberately not checked here.
+
+mod claims;
+mod keys;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Deserializer};
+use signet_core::caller::Caller;
+use signet_core::identity::TrustDomain;
+use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
+use signet_core::secret::Secret;
+use time::OffsetDateTime;
+use tokio::io::AsyncReadExt;
+
+pub use self::keys::KeySetError;
+
+use self::claims::Claims;
+use self::keys::{KeySet, NoKey, accepted};
+use super::token_cache::{CAPACITY, TokenCache, TokenHash};
+
+/// The longest token that is looked at, in bytes. A projected token is about 1 KiB.
+const MAX_TOKEN: usize = 16 * 1024;
+/// The largest JWKS file that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+/// How long reading the file may take; it may lie on a file system that hangs.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How the tokens of one cluster are verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwksConfig {
+    /// The configured id of the cluster.
+    pub cluster: String,
+    /// The trust domain of the identities that tokens of this cluster prove.
+    pub trust_domain: TrustDomain,
+    /// The `iss` of its tokens, compared exactly.
+    pub issuer: String,
+    /// A token must be for one of these.
+    pub audiences: Vec<String>,
+    /// The file with the cluster's keys: what its API server publishes at `/openid/v1/jwks`.
+    pub file: PathBuf,
+    /// How far `exp` may lie back and `nbf` ahead, for clocks that differ.
+    pub leeway: Duration,
+}
+
+/// The keys of a cluster could not be loaded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JwksError {
+    /// The file cannot be read.
+    #[error("reading the JWKS file {}: {cause}", file.display())]
+    Unreadable {
+        /// Which file.
+        file: PathBuf,
+        /// What the operating system says.
+        cause: String,
+    },
+    /// The file is larger than any real one.
+    #[error("the JWKS file {} is larger than 1 MiB", .0.display())]
+    TooLarge(PathBuf),
+    /// The file's content is not usable.
+    #[error("the JWKS file {}: {cause}", file.display())]
+    Content {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong with it.
+        cause: KeySetError,
+    },
+}
+
+/// What a look at the file brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refreshed {
+    /// The file is as it was.
+    Unchanged,
+    /// New keys are in use, and nothing that older keys verified is believed any more.
+    Replaced {
+        /// How many keys may verify tokens.
+        keys: usize,
+        /// How many published keys were ignored: of a type, use or algorithm that is not for our tokens.
+        ignored: usize,
+    },
+}
+
+/// A set of keys and what they verified. They are replaced together, so a token that a withdrawn key verified cannot
+/// stay behind, not even one that is being verified at this moment.
+struct State {
+    source: [u8; 32],
+    keys: KeySet,
+    cache: TokenCache,
+}
+
+/// Verifies tokens of one cluster with the keys in a file.
+pub struct JwksAuthenticator {
+    config: JwksConfig,
+    state: ArcSwap<State>,
+    cache_hits: AtomicU64,
+}
+
+impl JwksAuthenticator {
+    /// Reads the keys from the configured file.
+    ///
+    /// # Errors
+    /// [`JwksError`].
+    pub async fn open(config: JwksConfig) -> Result<Self, JwksError> {
+        let content = read(&config.file).await?;
+        Self::from_bytes(config, &content)
+    }
+
+    /// Takes the keys from `content`; the file is first looked at by [`refresh`](Self::refresh).
+    ///
+    /// # Errors
+    /// [`JwksError::Content`].
+    pub fn from_bytes(config: JwksConfig, content: &[u8]) -> Result<Self, JwksError> {
+        let state = State::new(&config, content)?;
+        Ok(Self { config, state: ArcSwap::from_pointee(state), cache_hits: AtomicU64::new(0) })
+    }
+
+    /// Reads the file again and takes its keys over when it has changed and is good. The caller decides how often.
+    ///
+    /// # Errors
+    /// [`JwksError`]; the keys in use stay.
+    pub async fn refresh(&self) -> Result<Refreshed, JwksError> {
+        let content = read(&self.config.file).await?;
+        if hash(&content) == self.state.load().source {
+            return Ok(Refreshed::Unchanged);
+        }
+        let state = State::new(&self.config, &content)?;
+        let refreshed = Refreshed::Replaced { keys: state.keys.len(), ignored: state.keys.ignored() };
+        self.state.store(Arc::new(state));
+        Ok(refreshed)
+    }
+
+    /// How many tokens were answered from memory since the start, for metrics.
+    #[must_use]
+    pub fn cache_hits(&self) -> u64 {
+        self.cache_hits.load(Ordering::Relaxed)
+    }
+}
+
+impl State {
+    fn new(config: &JwksConfig, content: &[u8]) -> Result<Self, JwksError> {
+        let keys = KeySet::parse(content).map_err(|cause| JwksError::Content { file: config.file.clone(), cause })?;
+        Ok(Self { source: hash(content), keys, cache: TokenCache::new(CAPACITY) })
+    }
+
+    /// Verifies the signature and returns the payload's claims, not yet judged.
+    fn verify(&self, token: &str) -> Result<Claims, AuthenticationError> {
+        let denied = |reason, detail: String| AuthenticationError::denied(reason, detail);
+        let malformed = |detail: &str| AuthenticationError::denied(Denial::TokenMalformed, detail);
+        let (signed, signature) = token.rsplit_once('.').ok_or_else(|| malformed("the token has no three parts"))?;
+        let (header, payload) = signed.split_once('.').ok_or_else(|| malformed("the token has no three parts"))?;
+        // '.' is not of the base64url alphabet, so a fourth part fails here.
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed("a part is not base64url"));
+        let (header, payload) = (decode(header)?, decode(payload)?);
+        decode(signature)?;
+        let header: Header =
+            serde_json::from_slice(&header).map_err(|_| malformed("the header is not a JOSE header"))?;
+        // RFC 7515 section 4.1.11: an extension that is not understood must not be passed over.
+        if header.crit {
+            return Err(malformed("the header demands extensions (crit); none is supported"));
+        }
+        let algorithm = accepted(&header.alg).ok_or_else(|| {
+            denied(Denial::AlgorithmRefused, format!("alg is {:?}; use RS, PS or ES", shorten(&header.alg)))
+        })?;
+        let key = self.keys.choose(header.kid.as_deref(), algorithm).map_err(|no_key| {
+            let kid = header.kid.as_deref().map_or_else(|| "missing".to_owned(), |kid| format!("{:?}", shorten(kid)));
+            match no_key {
+                NoKey::Unknown => denied(Denial::KeyUnknown, format!("kid is {kid}, which is not published")),
+                NoKey::OtherAlgorithm => {
+                    denied(Denial::AlgorithmRefused, format!("alg is {algorithm:?}, but key {kid} is for another one"))
+                }
+            }
+        })?;
+        match jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm) {
+            Ok(true) => Claims::parse(&payload),
+            Ok(false) | Err(_) => Err(denied(Denial::SignatureInvalid, "the signature does not verify".to_owned())),
+        }
+    }
+}
+
+#[async_trait]
+impl TokenAuthenticator for JwksAuthenticator {
+    async fn authenticate(&self, token: &Secret, now: OffsetDateTime) -> Result<Caller, AuthenticationError> {
+        let bytes = token.expose();
+        if bytes.is_empty() {
+            return Err(AuthenticationError::denied(Denial::TokenMissing, "the token is empty"));
+        }
+        if bytes.len() > MAX_TOKEN {
+            let detail = format!("the token is {} bytes long, the longest accepted is {MAX_TOKEN}", bytes.len());
+            return Err(AuthenticationError::denied(Denial::TokenTooLong, detail));
+        }
+        let state = self.state.load();
+        let hash = TokenHash::of(bytes);
+        if let Some(caller) = state.cache.find(hash, now) {
+            self.cache_hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(caller);
+        }
+        let text = token
+            .expose_str()
+            .ok_or_else(|| AuthenticationError::denied(Denial::TokenMalformed, "the token is not text"))?;
+        let (caller, life) = state.verify(text)?.judge(&self.config, now)?;
+        state.cache.remember(hash, caller.clone(), life, now);
+        Ok(caller)
+    }
+}
+
+impl fmt::Debug for JwksAuthenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwksAuthenticator").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// A JOSE header (RFC 7515 section 4). Keys that a token brings along (`jwk`, `jku`, `x5c`) are never looked at.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+async fn read(file: &PathBuf) -> Result<Vec<u8>, JwksError> {
+    let unreadable = |cause: String| JwksError::Unreadable { file: file.clone(), cause };
+    let reading = async {
+        let mut content = Vec::new();
+        // One byte more than allowed is enough to see that there is too much.
+        tokio::fs::File::open(file).await?.take(MAX_FILE + 1).read_to_end(&mut content).await?;
+        Ok::<_, std::io::Error>(content)
+    };
+    let content = tokio::time::timeout(READ_DEADLINE, reading)
+        .await
+        .map_err(|_| unreadable(format!("no answer within {} s", READ_DEADLINE.as_secs())))?
+        .map_err(|error| unreadable(error.to_string()))?;
+    if content.len() as u64 > MAX_FILE { Err(JwksError::TooLarge(file.clone())) } else { Ok(content) }
+}
+
+fn hash(content: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, content).as_ref());
+    hash
+}
+
+/// Bounds what of a foreign text gets into messages.
+fn shorten(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests;

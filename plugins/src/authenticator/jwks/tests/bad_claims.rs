@@ -1,0 +1,104 @@
+//! Tests that every bad claim under a good signature is refused for its own reason.
+
+use super::*;
+
+#[tokio::test]
+async fn every_bad_claim_is_refused_for_its_own_reason() {
+    let world = world();
+    let at = |seconds: i64| json!(NOW.unix_timestamp() + seconds);
+    let subject = |subject: &str| changed(&["sub"], json!(subject));
+    let table = [
+        (Denial::IssuerMismatch, changed(&["iss"], json!("https://kubernetes.default.svc/"))),
+        (Denial::IssuerMismatch, changed(&["iss"], json!("x".repeat(5000)))),
+        (Denial::IssuerMismatch, without(&["iss"])),
+        (Denial::AudienceMismatch, changed(&["aud"], json!(["vault"]))),
+        (Denial::AudienceMismatch, changed(&["aud"], json!("istio-ca,other-ca"))),
+        (Denial::AudienceMismatch, changed(&["aud"], json!([]))),
+        (Denial::AudienceMismatch, changed(&["aud"], json!(vec!["x".repeat(90); 90]))),
+        (Denial::AudienceMismatch, without(&["aud"])),
+        (Denial::TokenExpired, changed(&["exp"], at(0))),
+        (Denial::TokenExpired, changed(&["exp"], at(-1))),
+        (Denial::TokenExpired, changed(&["exp"], json!(0))),
+        (Denial::TokenExpired, changed(&["exp"], json!(-62_135_596_800_i64))),
+        (Denial::TokenNotYetValid, changed(&["nbf"], at(1))),
+        (Denial::TokenNotYetValid, changed(&["nbf"], json!(253_402_300_799_i64))),
+        (Denial::TokenNotYetValid, changed(&["iat"], at(61))),
+        (Denial::ClaimsInvalid, without(&["exp"])),
+        (Denial::ClaimsInvalid, changed(&["exp"], json!("tomorrow"))),
+        (Denial::ClaimsInvalid, changed(&["exp"], Value::Null)),
+        (Denial::ClaimsInvalid, changed(&["exp"], json!(1e300))),
+        (Denial::ClaimsInvalid, changed(&["exp"], json!(u64::MAX))),
+        (Denial::ClaimsInvalid, changed(&["nbf"], json!(i64::MIN))),
+        (Denial::ClaimsInvalid, changed(&["aud"], json!({"a": 1}))),
+        (Denial::ClaimsInvalid, changed(&["aud"], json!(["istio-ca", 5]))),
+        (Denial::ClaimsInvalid, changed(&["iss"], json!([ISSUER]))),
+        (Denial::ClaimsInvalid, without(&["sub"])),
+        (Denial::ClaimsInvalid, subject("")),
+        (Denial::ClaimsInvalid, subject("system:serviceaccount")),
+        (Denial::ClaimsInvalid, subject("system:serviceaccount:default")),
+        (Denial::ClaimsInvalid, subject("system:serviceaccount::web")),
+        (Denial::ClaimsInvalid, subject("system:serviceaccount:default:")),
+        (Denial::ClaimsInvalid, subject("system:serviceaccount:default:web:more")),
+        (Denial::ClaimsInvalid, subject("system:serviceaccounts:default:web")),
+        (Denial::ClaimsInvalid, subject(" system:serviceaccount:default:web")),
+        (Denial::ClaimsInvalid, subject("system:serviceaccount:default:web/../admin")),
+        (Denial::ClaimsInvalid, subject("system:serviceaccount:default:WEB")),
+        (Denial::ClaimsInvalid, subject("system:serviceaccount:de.fault:web")),
+        (Denial::ClaimsInvalid, subject("system:serviceaccount:default:admin")),
+        (Denial::ClaimsInvalid, subject("system:serviceaccount:kube-system:web")),
+        (Denial::ClaimsInvalid, subject("system:node:node-1")),
+        (Denial::ClaimsInvalid, without(&["kubernetes.io"])),
+        (Denial::ClaimsInvalid, changed(&["kubernetes.io"], json!("default"))),
+        (Denial::ClaimsInvalid, without(&["kubernetes.io", "namespace"])),
+        (Denial::ClaimsInvalid, changed(&["kubernetes.io", "namespace"], json!("other"))),
+        (Denial::ClaimsInvalid, without(&["kubernetes.io", "serviceaccount"])),
+        (Denial::ClaimsInvalid, changed(&["kubernetes.io", "serviceaccount", "name"], json!("other"))),
+        (Denial::ClaimsInvalid, without(&["kubernetes.io", "serviceaccount", "uid"])),
+        (Denial::ClaimsInvalid, changed(&["kubernetes.io", "serviceaccount", "uid"], json!(""))),
+        (Denial::ClaimsInvalid, changed(&["kubernetes.io", "serviceaccount", "uid"], json!("u".repeat(129)))),
+        (Denial::ClaimsInvalid, changed(&["kubernetes.io", "pod", "uid"], json!("a\nb"))),
+        (Denial::ClaimsInvalid, without(&["kubernetes.io", "pod", "uid"])),
+        (Denial::ClaimsInvalid, changed(&["kubernetes.io", "pod", "name"], json!("../web"))),
+        (Denial::ClaimsInvalid, changed(&["kubernetes.io", "pod", "name"], json!("p".repeat(254)))),
+        (Denial::ClaimsInvalid, changed(&["kubernetes.io", "node", "name"], json!(""))),
+        (Denial::ClaimsInvalid, json!([])),
+        (Denial::ClaimsInvalid, json!("text")),
+        (Denial::ClaimsInvalid, Value::Null),
+    ];
+    for (expected, claims) in table {
+        assert_eq!(world.refused(&world.token(&claims)).await, expected, "{claims}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_given_twice_is_refused_whatever_its_values() {
+    let world = world();
+    let good = claims().to_string();
+    let body = good.strip_prefix('{').unwrap();
+    for extra in [
+        format!("\"iss\":\"{ISSUER}\""),
+        "\"sub\":\"system:serviceaccount:default:web\"".to_owned(),
+        "\"sub\":\"system:serviceaccount:kube-system:admin\"".to_owned(),
+        "\"aud\":[\"istio-ca\"]".to_owned(),
+        "\"exp\":99999999999".to_owned(),
+        "\"kubernetes.io\":null".to_owned(),
+        // The same name in another spelling.
+        "\"\\u0073ub\":\"system:serviceaccount:kube-system:admin\"".to_owned(),
+    ] {
+        let token = world.token_text(&format!("{{{extra},{body}"));
+        assert_eq!(world.refused(&token).await, Denial::ClaimsInvalid, "{extra}");
+    }
+    let nested = good.replace("\"namespace\":\"default\"", "\"namespace\":\"default\",\"namespace\":\"default\"");
+    assert_ne!(nested, good);
+    assert_eq!(world.refused(&world.token_text(&nested)).await, Denial::ClaimsInvalid);
+}
+
+#[tokio::test]
+async fn deep_nesting_neither_overflows_the_stack_nor_proves_anything() {
+    let world = world();
+    let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+    let payload = format!("{{\"aud\":{deep},\"iss\":\"{ISSUER}\"}}");
+    assert_eq!(world.refused(&world.token_text(&payload)).await, Denial::TokenMalformed);
+    let payload = format!("{{\"unknown\":{deep},\"iss\":\"{ISSUER}\"}}");
+    assert_eq!(world.refused(&world.token_text(&payload)).await, Denial::AudienceMismatch);
+}

@@ -1,0 +1,98 @@
+//! Tests that neither a token nor what is remembered of it outlives its times or the key that signed it.
+
+use super::*;
+
+#[tokio::test]
+async fn leeway_stretches_both_ends_but_the_cache_keeps_to_the_token() {
+    let world = world_with(JwksConfig { leeway: Duration::from_secs(30), ..config() });
+    let at = |seconds: i64| NOW + time::Duration::seconds(seconds);
+    let mut claims = claims();
+    claims["nbf"] = json!(at(0).unix_timestamp());
+    claims["exp"] = json!(at(100).unix_timestamp());
+    let token = world.token(&claims);
+    let table = [
+        (-31, Err(Denial::TokenNotYetValid), 0),
+        (-30, Ok(()), 0),
+        (-30, Ok(()), 0),
+        (0, Ok(()), 1),
+        (99, Ok(()), 2),
+        (100, Ok(()), 2),
+        (129, Ok(()), 2),
+        (130, Err(Denial::TokenExpired), 2),
+    ];
+    for (seconds, expected, hits) in table {
+        assert_eq!(world.ask(&token, at(seconds)).await.map(drop), expected, "{seconds}");
+        assert_eq!(world.jwks.cache_hits(), hits, "{seconds}");
+    }
+}
+
+#[tokio::test]
+async fn a_remembered_token_ends_with_itself() {
+    let world = world();
+    let token = world.token(&claims());
+    for (seconds, expected) in
+        [(0, Ok(())), (599, Ok(())), (600, Err(Denial::TokenExpired)), (1000, Err(Denial::TokenExpired))]
+    {
+        assert_eq!(world.ask(&token, NOW + time::Duration::seconds(seconds)).await.map(drop), expected);
+    }
+    assert_eq!(world.jwks.cache_hits(), 1);
+    let before = NOW - time::Duration::seconds(11);
+    assert_eq!(world.ask(&token, before).await.map(drop), Err(Denial::TokenNotYetValid), "a clock set back");
+}
+
+#[tokio::test]
+async fn a_withdrawn_key_stops_verifying_at_once_even_for_remembered_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("jwks.json");
+    let (old, new) = (p256("old"), p256("new"));
+    let write = |content: &[u8]| std::fs::write(&file, content).unwrap();
+    write(&set(&[&old]));
+    let jwks = JwksAuthenticator::open(JwksConfig { file: file.clone(), ..config() }).await.unwrap();
+    let world = World { key: p256("unused"), jwks };
+    let token = |key: &ClusterKey, kid: &str| {
+        mint(&json!({"alg": "ES256", "kid": kid}), &claims().to_string(), &key.private, Algorithm::ES256)
+    };
+    let (by_old, by_new) = (token(&old, "old"), token(&new, "new"));
+    for _ in 0..2 {
+        assert!(world.ask(&by_old, NOW).await.is_ok());
+        assert_eq!(world.refused(&by_new).await, Denial::KeyUnknown);
+    }
+    assert_eq!(world.jwks.cache_hits(), 1);
+    assert_eq!(world.jwks.refresh().await, Ok(Refreshed::Unchanged));
+    assert!(world.ask(&by_old, NOW).await.is_ok());
+    assert_eq!(world.jwks.cache_hits(), 2, "an unchanged file keeps what is remembered");
+
+    write(&set(&[&old, &new]));
+    assert_eq!(world.jwks.refresh().await, Ok(Refreshed::Replaced { keys: 2, ignored: 0 }));
+    assert!(world.ask(&by_old, NOW).await.is_ok() && world.ask(&by_new, NOW).await.is_ok());
+    assert_eq!(world.jwks.cache_hits(), 2, "new keys start with nothing remembered");
+
+    write(&set(&[&new]));
+    assert_eq!(world.jwks.refresh().await, Ok(Refreshed::Replaced { keys: 1, ignored: 0 }));
+    assert_eq!(world.refused(&by_old).await, Denial::KeyUnknown);
+    assert!(world.ask(&by_new, NOW).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_bad_file_is_an_error_and_keeps_the_keys_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("jwks.json");
+    let key = p256("ec");
+    std::fs::write(&file, set(&[&key])).unwrap();
+    let jwks = JwksAuthenticator::open(JwksConfig { file: file.clone(), ..config() }).await.unwrap();
+    let world = World { key, jwks };
+    let token = world.token(&claims());
+    let weak = json!({"keys": [{"kty": "RSA", "kid": "w", "n": "AQAB", "e": "AQAB"}]}).to_string();
+    let large = vec![b' '; 1024 * 1024 + 1];
+    for content in [&b""[..], b"{", b"{\"keys\":[]}", weak.as_bytes(), &large] {
+        std::fs::write(&file, content).unwrap();
+        let error = world.jwks.refresh().await.unwrap_err();
+        assert_eq!(matches!(error, JwksError::TooLarge(_)), content.len() > 1024 * 1024, "{error}");
+        assert!(world.ask(&token, NOW).await.is_ok());
+        assert!(JwksAuthenticator::open(JwksConfig { file: file.clone(), ..config() }).await.is_err());
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert!(matches!(world.jwks.refresh().await, Err(JwksError::Unreadable { .. })));
+    assert!(world.ask(&token, NOW).await.is_ok());
+    assert!(!format!("{:?}", world.jwks).contains("keys"));
+}

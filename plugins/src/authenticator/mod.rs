@@ -1,0 +1,6 @@
+//! Who a bearer token proves.
+
+mod jwks;
+mod token_cache;
+
+pub use jwks::{JwksAuthenticator, JwksConfig, JwksError, KeySetError, Refreshed};

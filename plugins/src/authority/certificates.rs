@@ -1,0 +1,313 @@
+//! Certificates as Signet builds them: the profiles of root, issuing CA and leaf, and their builder's view of our keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls_pki_types::CertificateDer;
+use signet_core::certificate::{CertificateError, Facts, Serial};
+use signet_core::csr::KeyFamily;
+use signet_core::identity::TrustDomain;
+use signet_core::policy::{SigningRequest, Subject};
+use signet_core::profile::{leaf_usages, usage};
+use signet_core::rotation::AuthorityId;
+use signet_core::seams::authority::SignError;
+use signet_core::seams::custody::SigningKey;
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::custody::public_key::{PublicKey, signature_algorithm};
+
+/// How long before now the validity of a CA certificate starts, so that peers whose clocks are slow accept it at once.
+const CA_BACKDATE: time::Duration = time::Duration::minutes(2);
+
+/// The longest organisation name that X.520 allows (ub-organization-name); trust domains may be longer.
+const MAX_ORGANIZATION: usize = 64;
+
+/// Why a certificate and a key do not make an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// The certificate does not parse.
+    #[error("reading the authority's certificate: {0}")]
+    Unreadable(CertificateError),
+    /// The private key is not the one the certificate names.
+    #[error("the private key does not belong to the authority's certificate")]
+    OtherKey,
+    /// The key is of a kind that Signet does not sign with.
+    #[error("the authority's key is neither ECDSA P-256 or P-384 nor RSA")]
+    UnsupportedKey,
+    /// The certificate may not sign certificates (X-5a).
+    #[error("the certificate is not one of a CA: it needs basicConstraints cA and keyUsage keyCertSign")]
+    NotCa,
+    /// Leaves could not point to this certificate (RFC 5280 section 4.2.1.2).
+    #[error("the CA certificate has no subject key identifier")]
+    NoKeyIdentifier,
+    /// The subject cannot be repeated byte by byte as the issuer of a leaf, so chains would not build.
+    #[error(
+        "the CA certificate's subject is empty, repeats an attribute, or uses an unusual encoding; chains could not be built with it"
+    )]
+    UnsupportedSubject,
+}
+
+impl From<CertificateError> for AuthorityError {
+    fn from(error: CertificateError) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+/// A key of core as rcgen wants to see it: kept by an authority, or borrowed for one signature.
+pub(super) enum IssuerKey<'a> {
+    Kept(Arc<dyn SigningKey>),
+    Borrowed(&'a dyn SigningKey),
+}
+
+impl IssuerKey<'_> {
+    fn key(&self) -> &dyn SigningKey {
+        match self {
+            Self::Kept(key) => &**key,
+            Self::Borrowed(key) => *key,
+        }
+    }
+}
+
+impl PublicKeyData for IssuerKey<'_> {
+    fn subject_public_key_info(&self) -> Vec<u8> {
+        self.key().spki_der().to_vec()
+    }
+
+    fn der_bytes(&self) -> &[u8] {
+        // Both makers of this type have checked that the key parses, so the empty key is never written.
+        PublicKey::parse(self.key().spki_der()).map_or(&[], PublicKey::into_bits)
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        signature_algorithm(self.key().key_type())
+    }
+}
+
+impl rcgen::SigningKey for IssuerKey<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.key().sign(message).map_err(|_| rcgen::Error::RemoteKeyError)
+    }
+}
+
+/// An authority ready to sign: key and name are prepared once, not per signature.
+pub(super) type PreparedIssuer = Issuer<'static, IssuerKey<'static>>;
+
+/// Checks that `key` and `certificate` make an authority, and prepares it.
+///
+/// The leaf's issuer name must be the subject of `certificate` byte by byte (RFC 5280 section 4.1.2.4 compares more
+/// loosely, but verifiers differ), so it is compared here once for all leaves.
+pub(super) fn prepare(
+    key: Arc<dyn SigningKey>,
+    certificate: &CertificateDer<'static>,
+) -> Result<(PreparedIssuer, Facts), AuthorityError> {
+    let facts = Facts::read(certificate)?;
+    if facts.spki_der != key.spki_der() {
+        return Err(AuthorityError::OtherKey);
+    }
+    if PublicKey::parse(key.spki_der()).is_none() {
+        return Err(AuthorityError::UnsupportedKey);
+    }
+    if !facts.is_ca || !facts.has_usage(usage::KEY_CERT_SIGN) {
+        return Err(AuthorityError::NotCa);
+    }
+    if facts.subject_key_id.is_none() {
+        return Err(AuthorityError::NoKeyIdentifier);
+    }
+    if facts.subject_empty || !is_simple_name(certificate) {
+        return Err(AuthorityError::UnsupportedSubject);
+    }
+    let issuer =
+        Issuer::from_ca_cert_der(certificate, IssuerKey::Kept(key)).map_err(|_| AuthorityError::UnsupportedSubject)?;
+    if !repeats_subject(&issuer, &facts) {
+        return Err(AuthorityError::UnsupportedSubject);
+    }
+    Ok((issuer, facts))
+}
+
+/// Whether every part of the subject is one attribute; rcgen panics on a part without any.
+fn is_simple_name(certificate: &[u8]) -> bool {
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_, parsed)| parsed.subject().iter_rdn().all(|part| part.iter().count() == 1))
+}
+
+/// Writes the issuer's name once, with a stand-in for the key, and compares.
+fn repeats_subject(issuer: &PreparedIssuer, facts: &Facts) -> bool {
+    struct Unsigned;
+    impl PublicKeyData for Unsigned {
+        fn der_bytes(&self) -> &[u8] {
+            &[4]
+        }
+        fn algorithm(&self) -> &'static SignatureAlgorithm {
+            &rcgen::PKCS_ECDSA_P256_SHA256
+        }
+    }
+    let probe = CertificateParams::default().signed_by(&Unsigned, issuer);
+    let Ok(probe) = probe else { return false };
+    X509Certificate::from_der(probe.der()).is_ok_and(|(_, probe)| probe.issuer().as_raw() == facts.subject_der)
+}
+
+/// What a CA certificate is to say.
+pub(super) struct CaProfile<'a> {
+    pub(super) trust_domain: &'a TrustDomain,
+    /// `root` or `issuing`, for the common name.
+    pub(super) kind: &'static str,
+    /// The key to certify, as SubjectPublicKeyInfo in DER.
+    pub(super) spki_der: &'a [u8],
+    /// How many CAs may follow below it.
+    pub(super) path: BasicConstraints,
+    pub(super) not_before: OffsetDateTime,
+    pub(super) not_after: OffsetDateTime,
+}
+
+impl CaProfile<'_> {
+    /// The parameters of the certificate.
+    ///
+    /// The common name holds the start of the key's identifier, so that two generations never share a name and every
+    /// chain builds in one way only. There is no extended key usage: some verifiers apply it to everything below
+    /// (X-11c). The URI makes the CA an SVID of its trust domain, without a path (X-5b, X-5c).
+    pub(super) fn params(&self) -> Result<CertificateParams, SignError> {
+        let id = AuthorityId::from_spki(self.spki_der);
+        let mut subject = DistinguishedName::new();
+        let organization: String = self.trust_domain.as_str().chars().take(MAX_ORGANIZATION).collect();
+        subject.push(DnType::OrganizationName, organization);
+        let short_id: String = id.as_str().chars().take(8).collect();
+        subject.push(DnType::CommonName, format!("Signet {} {short_id}", self.kind));
+
+        let mut params = CertificateParams::default();
+        params.serial_number = Some(random_serial(self.not_before)?);
+        params.distinguished_name = subject;
+        params.not_before = self.not_before;
+        params.not_after = self.not_after;
+        params.subject_alt_names = vec![uri(self.trust_domain.id().as_str())?];
+        params.is_ca = IsCa::Ca(self.path);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.key_identifier_method = KeyIdMethod::PreSpecified(id.key_id());
+        Ok(params)
+    }
+}
+
+/// The validity of a CA made at `now`: backdated, in whole seconds as X.509 has them, and within `bounds` if it has an
+/// issuer. A lifetime that is cut ends at exactly the same second as the issuer.
+///
+/// # Errors
+/// [`SignError::Failed`] when the end lies beyond the year 9999 and no bound cuts it.
+pub(super) fn ca_validity(
+    now: OffsetDateTime,
+    ttl: Duration,
+    bounds: Option<(OffsetDateTime, OffsetDateTime)>,
+) -> Result<(OffsetDateTime, OffsetDateTime), SignError> {
+    let now = now.replace_nanosecond(0).unwrap_or(now);
+    let seconds = i64::try_from(ttl.as_secs()).ok().map(time::Duration::seconds);
+    let end = seconds.and_then(|ttl| now.checked_add(ttl));
+    let start = now.checked_sub(CA_BACKDATE).unwrap_or(now);
+    match (end, bounds) {
+        (Some(end), None) => Ok((start, end)),
+        (end, Some((first, last))) => Ok((start.max(first), end.map_or(last, |end| end.min(last)))),
+        (None, None) => {
+            Err(SignError::Failed(format!("a lifetime of {} s ends after the year 9999; ask for less", ttl.as_secs())))
+        }
+    }
+}
+
+/// The parts of a leaf that are the same for every decision, so that signing copies instead of building.
+pub(super) struct LeafTemplate {
+    ec: CertificateParams,
+    rsa: CertificateParams,
+}
+
+impl LeafTemplate {
+    /// Prepares the leaf profile of [`signet_core::profile`].
+    pub(super) fn new() -> Self {
+        Self { ec: leaf_params(KeyFamily::Ec), rsa: leaf_params(KeyFamily::Rsa) }
+    }
+
+    /// The parameters for exactly this decision.
+    pub(super) fn params(&self, request: &SigningRequest) -> Result<CertificateParams, SignError> {
+        let mut params = match request.key().family() {
+            KeyFamily::Ec => self.ec.clone(),
+            KeyFamily::Rsa => self.rsa.clone(),
+        };
+        params.serial_number = Some(SerialNumber::from_slice(request.serial().as_bytes()));
+        params.not_before = request.not_before();
+        params.not_after = request.not_after();
+        params.subject_alt_names.push(uri(request.spiffe_id().as_str())?);
+        if let Subject::Serving { dns, ips, .. } = request.subject() {
+            for name in dns {
+                let name = name.as_str().try_into().map_err(|_| failed("a DNS name is not ASCII"))?;
+                params.subject_alt_names.push(SanType::DnsName(name));
+            }
+            params.subject_alt_names.extend(ips.iter().copied().map(SanType::IpAddress));
+        }
+        Ok(params)
+    }
+}
+
+fn leaf_params(family: KeyFamily) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    // an empty subject, which makes rcgen mark the SAN extension critical.
+    params.distinguished_name = DistinguishedName::new();
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = leaf_usages(family).iter().filter_map(|bit| purpose(*bit)).collect();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+fn purpose(bit: u8) -> Option<KeyUsagePurpose> {
+    match bit {
+        usage::DIGITAL_SIGNATURE => Some(KeyUsagePurpose::DigitalSignature),
+        usage::KEY_ENCIPHERMENT => Some(KeyUsagePurpose::KeyEncipherment),
+        _ => None,
+    }
+}
+
+/// Signs `params` for the key in `spki_der`.
+pub(super) fn sign(
+    params: &CertificateParams,
+    spki_der: &[u8],
+    issuer: &PreparedIssuer,
+) -> Result<CertificateDer<'static>, SignError> {
+    let key = PublicKey::parse(spki_der).ok_or_else(|| failed("the key to certify is of an unsupported kind"))?;
+    params.signed_by(&key, issuer).map(CertificateDer::from).map_err(|error| build_failed(&error))
+}
+
+/// Signs `params` with the key that they certify.
+pub(super) fn self_sign(
+    params: &CertificateParams,
+    key: &dyn SigningKey,
+) -> Result<CertificateDer<'static>, SignError> {
+    if PublicKey::parse(key.spki_der()).is_none() {
+        return Err(failed("the key to certify is of an unsupported kind"));
+    }
+    params.self_signed(&IssuerKey::Borrowed(key)).map(CertificateDer::from).map_err(|error| build_failed(&error))
+}
+
+fn random_serial(at: OffsetDateTime) -> Result<SerialNumber, SignError> {
+    Ok(SerialNumber::from_slice(Serial::new(at, random()?).as_bytes()))
+}
+
+/// Bytes from the operating system.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], SignError> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| failed("the system's random generator failed"))?;
+    Ok(bytes)
+}
+
+fn uri(text: &str) -> Result<SanType, SignError> {
+    text.try_into().map(SanType::URI).map_err(|_| failed("a SPIFFE ID is not ASCII"))
+}
+
+pub(super) fn failed(what: &str) -> SignError {
+    SignError::Failed(what.to_owned())
+}
+
+fn build_failed(error: &rcgen::Error) -> SignError {
+    SignError::Failed(format!("building the certificate: {error}"))
+}

@@ -1,0 +1,178 @@
+//! The key-encryption key and the format of a sealed blob. Where blobs and the key's file are kept is not decided here.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use signet_core::seams::custody::KeyId;
+use signet_core::secret::Secret;
+use zeroize::Zeroizing;
+
+/// The first byte of every blob. Another format gets another number, so that old blobs stay readable.
+const VERSION: u8 = 1;
+const KEY_BYTES: usize = 32;
+
+/// A key-encryption key could not be taken or made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyEncryptionKeyError {
+    /// The file does not hold standard base64 text.
+    #[error(
+        "the key-encryption key file does not hold one line of standard base64 (make one with `openssl rand -base64 32`)"
+    )]
+    NotBase64,
+    /// The file holds another number of bytes.
+    #[error("the key-encryption key has {0} bytes, but it must have exactly 32")]
+    WrongLength(usize),
+    /// The operating system gave no randomness.
+    #[error("making a key-encryption key failed: the system's random generator failed")]
+    NoRandomness,
+}
+
+/// Encrypts private keys before they reach storage: AES-256-GCM (NIST SP 800-38D).
+///
+/// Nonces are random and 96 bits long. A custody seals a few keys a year, far from the 2^32 that random nonces allow.
+pub struct KeyEncryptionKey(LessSafeKey);
+
+impl KeyEncryptionKey {
+    /// Takes the content of a key file: exactly 32 bytes as standard base64; a newline at the end is fine.
+    /// Reading the file and checking its mode is the caller's job.
+    ///
+    /// # Errors
+    /// [`KeyEncryptionKeyError::NotBase64`] or [`KeyEncryptionKeyError::WrongLength`].
+    pub fn from_file_bytes(content: &[u8]) -> Result<Self, KeyEncryptionKeyError> {
+        let line = content.strip_suffix(b"\n").map_or(content, |line| line.strip_suffix(b"\r").unwrap_or(line));
+        let bytes = Zeroizing::new(STANDARD.decode(line).map_err(|_| KeyEncryptionKeyError::NotBase64)?);
+        // ring accepts exactly the key length of the algorithm.
+        let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| KeyEncryptionKeyError::WrongLength(bytes.len()))?;
+        Ok(Self(LessSafeKey::new(key)))
+    }
+
+    /// Makes the content of a new key file: one line that [`from_file_bytes`](Self::from_file_bytes) accepts.
+    ///
+    /// # Errors
+    /// [`KeyEncryptionKeyError::NoRandomness`].
+    pub fn generate() -> Result<Zeroizing<String>, KeyEncryptionKeyError> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        SystemRandom::new().fill(&mut *bytes).map_err(|_| KeyEncryptionKeyError::NoRandomness)?;
+        // Sized beforehand: growing would leave a copy behind that nobody wipes.
+        let mut text = Zeroizing::new(String::with_capacity(64));
+        STANDARD.encode_string(bytes.as_slice(), &mut text);
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// Encrypts `plain` for the name `id`: version, nonce, ciphertext, tag. `None` when the system has no randomness.
+    pub(super) fn seal(&self, id: &KeyId, plain: &Secret) -> Option<Vec<u8>> {
+        let mut nonce = [0; NONCE_LEN];
+        SystemRandom::new().fill(&mut nonce).ok()?;
+        let mut sealed = vec![VERSION];
+        sealed.extend_from_slice(&nonce);
+        let mut text = Zeroizing::new(plain.expose().to_vec());
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self.0.seal_in_place_separate_tag(nonce, additional_data(VERSION, id), &mut text).ok()?;
+        sealed.extend_from_slice(&text);
+        sealed.extend_from_slice(tag.as_ref());
+        Some(sealed)
+    }
+
+    /// Decrypts what [`seal`](Self::seal) made for the same name; `None` for anything else.
+    pub(super) fn open(&self, id: &KeyId, sealed: &[u8]) -> Option<Secret> {
+        let (version, rest) = sealed.split_first().filter(|(version, _)| **version == VERSION)?;
+        let (nonce, text) = rest.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut text = Zeroizing::new(text.to_vec());
+        let plain = self.0.open_in_place(nonce, additional_data(*version, id), &mut text).ok()?.len();
+        text.truncate(plain);
+        Some(Secret::new(std::mem::take(&mut *text)))
+    }
+}
+
+/// Binds a blob to its name, so that whoever can write the store cannot put one key in the place of another.
+fn additional_data(version: u8, id: &KeyId) -> Aad<Vec<u8>> {
+    Aad::from([b"signet sealed key ", [version].as_slice(), id.as_str().as_bytes()].concat())
+}
+
+impl fmt::Debug for KeyEncryptionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyEncryptionKey(32 bytes)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> KeyEncryptionKey {
+        KeyEncryptionKey::from_file_bytes(KeyEncryptionKey::generate().unwrap().as_bytes()).unwrap()
+    }
+
+    fn id() -> KeyId {
+        KeyId::parse("root-1").unwrap()
+    }
+
+    #[test]
+    fn a_key_file_is_one_line_of_base64_with_exactly_32_bytes() {
+        let text = |bytes: usize| STANDARD.encode(vec![7; bytes]);
+        for good in [text(32), format!("{}\n", text(32)), format!("{}\r\n", text(32))] {
+            assert!(KeyEncryptionKey::from_file_bytes(good.as_bytes()).is_ok(), "{good:?}");
+        }
+        let table = [
+            (text(31), KeyEncryptionKeyError::WrongLength(31)),
+            (text(33), KeyEncryptionKeyError::WrongLength(33)),
+            (text(64), KeyEncryptionKeyError::WrongLength(64)),
+            (String::new(), KeyEncryptionKeyError::WrongLength(0)),
+            ("a".repeat(31), KeyEncryptionKeyError::NotBase64),
+            ("0123".repeat(16), KeyEncryptionKeyError::WrongLength(48)),
+            (format!("{}\n\n", text(32)), KeyEncryptionKeyError::NotBase64),
+            (format!(" {}", text(32)), KeyEncryptionKeyError::NotBase64),
+            (text(32).replace('=', ""), KeyEncryptionKeyError::NotBase64),
+        ];
+        for (bad, expected) in table {
+            assert_eq!(KeyEncryptionKey::from_file_bytes(bad.as_bytes()).err(), Some(expected), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn sealing_twice_gives_different_blobs_that_hold_nothing_of_the_plain_text() {
+        let (key, plain) = (key(), Secret::new(b"the private key".to_vec()));
+        let (one, two) = (key.seal(&id(), &plain).unwrap(), key.seal(&id(), &plain).unwrap());
+        assert_ne!(one, two);
+        assert_eq!(one.len(), 1 + NONCE_LEN + plain.expose().len() + 16);
+        assert!(!one.windows(7).any(|window| window == b"private"));
+        assert_eq!(key.open(&id(), &one).unwrap().expose(), plain.expose());
+    }
+
+    #[test]
+    fn neither_a_flipped_bit_nor_a_missing_byte_is_accepted() {
+        let key = key();
+        let sealed = key.seal(&id(), &Secret::new(b"secret".to_vec())).unwrap();
+        for position in 0..sealed.len() {
+            for bit in 0..8 {
+                let mut damaged = sealed.clone();
+                damaged[position] ^= 1 << bit;
+                assert!(key.open(&id(), &damaged).is_none(), "byte {position} bit {bit}");
+            }
+            assert!(key.open(&id(), &sealed[..position]).is_none());
+        }
+        assert!(key.open(&KeyId::parse("root-2").unwrap(), &sealed).is_none());
+    }
+
+    #[test]
+    fn debug_output_shows_no_key() {
+        let text = KeyEncryptionKey::generate().unwrap();
+        let key = KeyEncryptionKey::from_file_bytes(text.as_bytes()).unwrap();
+        assert_eq!(format!("{key:?}"), "KeyEncryptionKey(32 bytes)");
+    }
+
+    proptest! {
+        #[test]
+        fn opening_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            prop_assert!(key().open(&id(), &bytes).is_none());
+        }
+    }
+}
