@@ -197,7 +197,7 @@ impl Issuance {
         let signing = Instant::now();
         let signed = state.authority.sign(&request).await?;
         self.metrics.sign.observe(signing.elapsed().as_secs_f64());
-        let unreleased = verify::check_issued(request, signed, &state.bundle, state.authority.signer())?;
+        let unreleased = verify::check_issued(request, signed, &state.path, state.authority.signer())?;
 
         // 7. Only a durable record opens the certificate (invariant 2).
         let event = AuditEvent {

@@ -17,6 +17,7 @@ use signet_core::rotation::{
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
 use signet_core::seams::store::{AuthorityJournal, JournalVersion, StoreError};
+use signet_core::verify::{Mismatch, VerifiedPath};
 use signet_runtime::readiness::Condition;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,9 @@ pub enum StepError {
     /// A certificate of an authority is unreadable.
     #[error("an authority's certificate is unreadable: {0}")]
     Certificate(#[from] CertificateError),
+    /// The issuing CA does not chain to the trust bundle.
+    #[error("the issuing CA: {0}")]
+    Path(#[from] Mismatch),
     /// The step could not be recorded.
     #[error("{0}")]
     Record(#[from] RecordError),
@@ -197,9 +201,10 @@ impl Rotator {
         let (Some(root), Some(issuing)) = (authorities.active(), authorities.active_issuer()) else { return Ok(()) };
         let key = self.custody.open(&issuing.key).await?;
         let authority = (self.open_issuer)(key, issuing)?;
+        let path = VerifiedPath::check(std::slice::from_ref(&issuing.certificate), &issuing.id.key_id(), &bundle)?;
         self.metrics.expiry.authorities(root.not_after.unix_timestamp(), issuing.not_after.unix_timestamp());
         tracing::info!(authority.id = %issuing.id, not_after = rfc3339(issuing.not_after), bundle.sequence = bundle.sequence(), "issuing CA in use");
-        self.output.send_replace(Some(Arc::new(SigningState { authority, bundle, authorities })));
+        self.output.send_replace(Some(Arc::new(SigningState { authority, path, bundle, authorities })));
         Ok(())
     }
 

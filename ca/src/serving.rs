@@ -192,7 +192,7 @@ impl ServingRenewer {
             what: Some(Certified::by(&request, state.bundle.sequence())),
         };
         let signed = state.authority.sign(&request).await.map_err(|error| error.to_string())?;
-        let unreleased = verify::check_issued(request, signed, &state.bundle, state.authority.signer())
+        let unreleased = verify::check_issued(request, signed, &state.path, state.authority.signer())
             .map_err(|error| error.to_string())?;
         let chain = self.audit.release(event, unreleased).await.map_err(|error| error.to_string())?;
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use signet_core::bundle::TrustBundle;
 use signet_core::rotation::Authorities;
 use signet_core::seams::authority::CertificateAuthority;
+use signet_core::verify::VerifiedPath;
 use tokio::sync::watch;
 
 /// Issuer and trust bundle of one moment.
 pub struct SigningState {
     /// Signs leaves.
     pub authority: Arc<dyn CertificateAuthority>,
+    /// What lies between leaves and the root, verified once.
+    pub path: VerifiedPath,
     /// Goes with every leaf.
     pub bundle: TrustBundle,
     /// The journal entry that both come from.

@@ -164,6 +164,11 @@ fn check_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<KeyFamily, CsrError> {
     let parsed = spki.parsed().map_err(|_| CsrError::WeakKey("unreadable".to_owned()))?;
     match parsed {
         PublicKey::RSA(rsa) if *algorithm == OID_PKCS1_RSAENCRYPTION => {
+            // RFC 3279 section 2.3.1: the parameters are NULL. Without them the key would not come back as it was sent.
+            let null = spki.algorithm.parameters.as_ref().is_some_and(|parameters| parameters.as_null().is_ok());
+            if !null {
+                return Err(CsrError::WeakKey("RSA without its NULL parameters".to_owned()));
+            }
             let modulus: &[u8] = rsa.modulus;
             let bits = modulus.iter().position(|byte| *byte != 0).map_or(0, |zeroes| {
                 let head = modulus.get(zeroes).copied().unwrap_or_default();

@@ -40,6 +40,52 @@ impl From<CertificateError> for Mismatch {
     }
 }
 
+/// The certificates between leaves and a root of the bundle, checked once for all the leaves below them: names, key
+/// identifiers, validity, CA rights and every signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedPath {
+    certificates: Vec<CertificateDer<'static>>,
+    issuer: Facts,
+    issuer_der: CertificateDer<'static>,
+}
+
+impl VerifiedPath {
+    /// Checks `intermediates`, nearest to the leaf first and without the root; with none, leaves are signed by the root
+    /// that `leaf_issuer_key_id` names.
+    ///
+    /// # Errors
+    /// [`Mismatch::Unreadable`] or [`Mismatch::Chain`].
+    pub fn check(
+        intermediates: &[CertificateDer<'static>],
+        leaf_issuer_key_id: &[u8],
+        bundle: &TrustBundle,
+    ) -> Result<Self, Mismatch> {
+        let roots: Vec<Facts> = bundle.roots().iter().map(|root| Facts::read(root)).collect::<Result<_, _>>()?;
+        let root_of = |matches: &dyn Fn(&Facts) -> bool| {
+            let found = roots.iter().zip(bundle.roots()).find(|(facts, _)| matches(facts));
+            found.ok_or(Mismatch::Chain("no root of that name and key"))
+        };
+        let chain: Vec<(Facts, &CertificateDer<'static>)> =
+            intermediates.iter().map(|der| Ok((Facts::read(der)?, der))).collect::<Result<_, CertificateError>>()?;
+        let (first, mut below) = match (chain.first(), chain.last()) {
+            (Some(first), Some(last)) => (first.clone(), last),
+            _ => {
+                let (facts, der) = root_of(&|root| root.subject_key_id.as_deref() == Some(leaf_issuer_key_id))?;
+                let (issuer, issuer_der) = (facts.clone(), der.clone());
+                return Ok(Self { certificates: Vec::new(), issuer, issuer_der });
+            }
+        };
+        let (root, root_der) =
+            root_of(&|root| root.subject_der == below.0.issuer_der && matches_key_id(&below.0, root))?;
+        check_link(&below.0, below.1, root, root_der, Signer::Elsewhere)?;
+        for above in chain.iter().rev().skip(1) {
+            check_link(&above.0, above.1, &below.0, below.1, Signer::Elsewhere)?;
+            below = above;
+        }
+        Ok(Self { certificates: intermediates.to_vec(), issuer: first.0, issuer_der: first.1.clone() })
+    }
+}
+
 /// Compares `chain` with the decision and uses the decision up.
 ///
 /// # Errors
@@ -47,12 +93,15 @@ impl From<CertificateError> for Mismatch {
 pub fn check_issued(
     request: SigningRequest,
     chain: CertificateChain,
-    bundle: &TrustBundle,
+    path: &VerifiedPath,
     signer: Signer,
 ) -> Result<Unreleased, Mismatch> {
     let leaf = Facts::read(chain.leaf())?;
     check_leaf(&request, &leaf)?;
-    check_path(&leaf, &chain, bundle, signer)?;
+    if chain.intermediates() != path.certificates {
+        return Err(Mismatch::Chain("the intermediates are not those that were verified"));
+    }
+    check_link(&leaf, chain.leaf(), &path.issuer, &path.issuer_der, signer)?;
     Ok(Unreleased::new(chain, request.serial()))
 }
 
@@ -76,23 +125,6 @@ fn check_leaf(request: &SigningRequest, leaf: &Facts) -> Result<(), Mismatch> {
     expect(leaf.key_usage == Some(flags) && leaf.key_usage_critical, "key usage")?;
     expect(leaf.extended_key_usage == Some((true, true, false)), "extended key usage")?;
     expect(leaf.unknown_critical == 0, "set of critical extensions")
-}
-
-fn check_path(leaf: &Facts, chain: &CertificateChain, bundle: &TrustBundle, signer: Signer) -> Result<(), Mismatch> {
-    let mut below = leaf.clone();
-    let mut below_der: &CertificateDer<'static> = chain.leaf();
-    for intermediate in chain.intermediates() {
-        let issuer = Facts::read(intermediate)?;
-        check_link(&below, below_der, &issuer, intermediate, signer)?;
-        (below, below_der) = (issuer, intermediate);
-    }
-    for root in bundle.roots() {
-        let facts = Facts::read(root)?;
-        if facts.subject_der == below.issuer_der && matches_key_id(&below, &facts) {
-            return check_link(&below, below_der, &facts, root, signer);
-        }
-    }
-    Err(Mismatch::Chain("no root of that name and key"))
 }
 
 fn check_link(

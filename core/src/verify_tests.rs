@@ -81,6 +81,11 @@ fn leaf_params(request: &SigningRequest) -> CertificateParams {
     params
 }
 
+fn verified(world: &World) -> VerifiedPath {
+    let bundle = TrustBundle::new(TrustDomain::parse("cluster.local").unwrap(), 1, vec![world.root.clone()]).unwrap();
+    VerifiedPath::check(std::slice::from_ref(&world.issuing), &[], &bundle).unwrap()
+}
+
 fn check(change: impl FnOnce(&mut CertificateParams)) -> Result<(), Mismatch> {
     let world = world();
     let request = request();
@@ -88,9 +93,9 @@ fn check(change: impl FnOnce(&mut CertificateParams)) -> Result<(), Mismatch> {
     change(&mut params);
     let key = SubjectPublicKeyInfo::from_der(request.key().spki_der()).unwrap();
     let leaf = params.signed_by(&key, &world.issuer).unwrap().der().clone();
-    let bundle = TrustBundle::new(TrustDomain::parse("cluster.local").unwrap(), 1, vec![world.root]).unwrap();
+    let path = verified(&world);
     let chain = CertificateChain::new(leaf, vec![world.issuing]);
-    check_issued(request, chain, &bundle, Signer::Elsewhere).map(drop)
+    check_issued(request, chain, &path, Signer::Elsewhere).map(drop)
 }
 
 #[test]
@@ -130,35 +135,56 @@ fn a_certificate_for_another_key_is_found() {
     let request = request();
     let stranger = KeyPair::generate().unwrap();
     let leaf = leaf_params(&request).signed_by(&stranger, &world.issuer).unwrap().der().clone();
-    let bundle = TrustBundle::new(TrustDomain::parse("cluster.local").unwrap(), 1, vec![world.root]).unwrap();
+    let path = verified(&world);
     let chain = CertificateChain::new(leaf, vec![world.issuing]);
-    assert_eq!(check_issued(request, chain, &bundle, Signer::Here).map(drop), Err(Mismatch::Field("public key")));
+    assert_eq!(check_issued(request, chain, &path, Signer::Here).map(drop), Err(Mismatch::Field("public key")));
 }
 
 #[test]
-fn a_chain_that_misses_its_root_or_its_signature_is_found() {
-    let (world, stranger) = (world(), world());
+fn a_path_that_misses_its_root_or_a_signature_is_found() {
+    let (ours, stranger) = (world(), world());
     let domain = || TrustDomain::parse("cluster.local").unwrap();
+    let foreign = TrustBundle::new(domain(), 1, vec![stranger.root]).unwrap();
+    let refused = VerifiedPath::check(std::slice::from_ref(&ours.issuing), &[], &foreign);
+    assert_eq!(refused, Err(Mismatch::Chain("no root of that name and key")));
+
+    let own = TrustBundle::new(domain(), 1, vec![ours.root.clone()]).unwrap();
+    let mut forged = ours.issuing.as_ref().to_vec();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let refused = VerifiedPath::check(&[forged.into()], &[], &own);
+    assert_eq!(refused, Err(Mismatch::Chain("a signature does not verify")));
+
+    assert!(VerifiedPath::check(&[], &[1, 2, 3], &own).is_err());
+    let root_id = Facts::read(&ours.root).unwrap().subject_key_id.unwrap();
+    assert!(VerifiedPath::check(&[], &root_id, &own).is_ok());
+}
+
+#[test]
+fn a_chain_other_than_the_verified_one_or_a_forged_leaf_is_found() {
+    let (ours, stranger) = (world(), world());
     let leaf = |request: &SigningRequest, issuer: &Issuer<'static, KeyPair>| {
         let key = SubjectPublicKeyInfo::from_der(request.key().spki_der()).unwrap();
         leaf_params(request).signed_by(&key, issuer).unwrap().der().clone()
     };
+    let path = verified(&ours);
+    let check = |request, leaf, intermediate: &CertificateDer<'static>, signer| {
+        check_issued(request, CertificateChain::new(leaf, vec![intermediate.clone()]), &path, signer).map(drop)
+    };
 
     let one = request();
-    let chain = CertificateChain::new(leaf(&one, &world.issuer), vec![world.issuing.clone()]);
-    let foreign = TrustBundle::new(domain(), 1, vec![stranger.root]).unwrap();
-    assert!(matches!(check_issued(one, chain, &foreign, Signer::Here), Err(Mismatch::Chain(_))));
+    let good = leaf(&one, &ours.issuer);
+    assert!(matches!(check(one, good, &stranger.issuing, Signer::Here), Err(Mismatch::Chain(_))));
 
     let one = request();
-    let chain = CertificateChain::new(leaf(&one, &world.issuer), vec![stranger.issuing]);
-    let own = TrustBundle::new(domain(), 1, vec![world.root]).unwrap();
-    assert!(matches!(check_issued(one, chain, &own, Signer::Here), Err(Mismatch::Chain(_))));
+    let strange = leaf(&one, &stranger.issuer);
+    let refused = check(one, strange, &ours.issuing, Signer::Here);
+    assert_eq!(refused, Err(Mismatch::Chain("key identifiers differ")));
 
     let one = request();
-    let mut forged = leaf(&one, &world.issuer).as_ref().to_vec();
+    let mut forged = leaf(&one, &ours.issuer).as_ref().to_vec();
     let last = forged.len() - 1;
     forged[last] ^= 1;
-    let chain = CertificateChain::new(forged.into(), vec![world.issuing]);
-    let refused = check_issued(one, chain, &own, Signer::Elsewhere).map(drop);
+    let refused = check(one, forged.into(), &ours.issuing, Signer::Elsewhere);
     assert_eq!(refused, Err(Mismatch::Chain("a signature does not verify")));
 }

@@ -19,7 +19,7 @@ use signet_core::policy::{CsrNames, LeafPolicy, SigningRequest, decide, decide_s
 use signet_core::rotation::{AuthorityId, RootAuthority};
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::SigningKey;
-use signet_core::verify::{Signer, check_issued};
+use signet_core::verify::{Signer, VerifiedPath, check_issued};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -54,8 +54,9 @@ async fn hierarchy(root_type: KeyType, issuing_type: KeyType) -> Hierarchy {
 }
 
 impl Hierarchy {
-    fn bundle(&self) -> TrustBundle {
-        TrustBundle::new(domain(), 1, vec![self.root.certificate.clone()]).unwrap()
+    fn path(&self) -> VerifiedPath {
+        let bundle = TrustBundle::new(domain(), 1, vec![self.root.certificate.clone()]).unwrap();
+        VerifiedPath::check(std::slice::from_ref(&self.issuing), &[], &bundle).unwrap()
     }
 
     /// A leaf for a workload whose CSR asks for everything it must not get.
@@ -202,7 +203,7 @@ async fn every_rule_holds(root_type: KeyType, issuing_type: KeyType) {
         let chain = hierarchy.authority.sign(&request).await.unwrap();
         assert_eq!(chain.intermediates(), std::slice::from_ref(&hierarchy.issuing));
         let leaf = chain.leaf().clone();
-        check_issued(request, chain, &hierarchy.bundle(), Signer::Elsewhere).expect(&what);
+        check_issued(request, chain, &hierarchy.path(), Signer::Elsewhere).expect(&what);
 
         let files = Files::new(&hierarchy.root.certificate, &hierarchy.issuing, &leaf);
         check_leaf(&what, &leaf, &files, key_type == KeyType::Rsa2048, &issuing);
@@ -260,7 +261,7 @@ async fn a_serving_certificate_names_its_id_first_and_then_what_clients_dial() {
     let request = decided("ca.signet.svc");
     let chain = hierarchy.authority.sign(&request).await.unwrap();
     let files = Files::new(&hierarchy.root.certificate, &hierarchy.issuing, chain.leaf());
-    check_issued(request, chain, &hierarchy.bundle(), Signer::Elsewhere).unwrap();
+    check_issued(request, chain, &hierarchy.path(), Signer::Elsewhere).unwrap();
     let san =
         "URI:spiffe://cluster.local/signet/ca, DNS:ca.signet.svc, IP Address:10.0.0.1, IP Address:0:0:0:0:0:0:0:1\n";
     assert!(files.text("leaf").contains(&format!("X509v3 Subject Alternative Name: critical\n{san}")));
