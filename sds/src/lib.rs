@@ -1,1 +1,10 @@
-//! placeholder
+//! Envoy's Secret Discovery Service: serves a watched [`snapshot::Snapshot`] of secrets to any number of streams.
+//!
+//! The protocol's rules live in [`session`], free of I/O; [`service`] is the gRPC edge that feeds it, [`resources`]
+//! the only place where Envoy's messages are built, [`streams`] what an operator sees of the connected clients.
+
+pub mod resources;
+pub mod service;
+pub mod session;
+pub mod snapshot;
+pub mod streams;

@@ -1,0 +1,260 @@
+//! Puts the agent together: this file alone knows all parts.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use signet_core::clock::{SharedClock, SystemClock};
+use signet_runtime::liveness::{Liveness, beat_event_loop};
+use signet_runtime::metrics::{MetricError, Metrics};
+use signet_runtime::ops::{self, BindError, Ops};
+use signet_runtime::output::error_chain;
+use signet_runtime::readiness::Readiness;
+use signet_runtime::signal::{SignalError, Signals};
+use signet_runtime::supervisor::{Importance, Spawner, Supervisor, TaskFailure};
+use signet_sds::service::SdsService;
+use signet_sds::snapshot::Snapshot;
+use signet_sds::streams::{Observer, Streams};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Sds};
+use crate::files::{WriteError, write_set};
+use crate::health::watch_certificate;
+use crate::inspection::Inspection;
+use crate::metrics::{RenewalMetrics, SdsMetrics};
+use crate::obtain::{ObtainError, Obtainer};
+use crate::renewer::{Outlets, Renewer};
+use crate::server;
+use crate::socket::{self, Access, Socket, SocketError};
+use crate::status::Status;
+
+/// Why the agent could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// A metric's name is taken.
+    #[error("cannot set up the metrics")]
+    Metrics(#[from] MetricError),
+    /// The ops port is taken.
+    #[error("cannot open the ops port")]
+    Ops(#[from] BindError),
+    /// The socket is taken or cannot be made.
+    #[error("cannot open the SDS socket")]
+    Socket(#[from] SocketError),
+    /// Signals cannot be handled.
+    #[error("cannot handle signals")]
+    Signals(#[from] SignalError),
+    /// A part that the agent needs has ended.
+    #[error("the agent has stopped")]
+    Task(#[from] TaskFailure),
+    /// No certificate came in time.
+    #[error("no certificate within {}s", .within.as_secs())]
+    NoCertificate {
+        /// How long was tried.
+        within: Duration,
+        /// The last failure, if an attempt came to its end.
+        #[source]
+        last: Option<ObtainError>,
+    },
+    /// The files could not be written.
+    #[error("the certificate was obtained but not written")]
+    Write(#[from] WriteError),
+}
+
+/// The agent's parts before any task runs, so that a test can look at them.
+pub struct Agent {
+    /// What operators see.
+    pub ops: Ops,
+    /// What the renewer says.
+    pub statuses: watch::Receiver<Status>,
+    /// What proxies are served.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// The open streams.
+    pub streams: Streams,
+    renewer: Renewer,
+    renewal_metrics: RenewalMetrics,
+    clock: SharedClock,
+    sds: Sds,
+}
+
+impl Agent {
+    /// Makes the parts. Nothing is opened, read or asked yet.
+    ///
+    /// # Errors
+    /// [`AppError::Metrics`].
+    pub fn new(config: &Config, clock: SharedClock) -> Result<Self, AppError> {
+        let metrics = Metrics::for_process("agent", env!("CARGO_PKG_VERSION"), revision())?;
+        let renewal_metrics = RenewalMetrics::register(&metrics)?;
+        let observer: Arc<dyn Observer> = Arc::new(SdsMetrics::register(&metrics)?);
+        let outlets = Outlets::new(config);
+        let ops = Ops { metrics, readiness: Readiness::new(), liveness: Liveness::new() };
+        Ok(Self {
+            ops,
+            statuses: outlets.status.subscribe(),
+            snapshots: outlets.snapshots.subscribe(),
+            streams: Streams::new(config.sds.max_streams, Arc::clone(&clock), observer),
+            renewer: Renewer::new(config, Arc::clone(&clock), outlets, renewal_metrics.clone()),
+            renewal_metrics,
+            clock,
+            sds: config.sds.clone(),
+        })
+    }
+
+    /// Opens the SDS socket.
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub async fn open(&self) -> Result<Socket, SocketError> {
+        let Sds { socket, mode, user, group, .. } = &self.sds;
+        let access = Access { mode: *mode, user: user.clone(), group: group.clone() };
+        socket::bind(socket, &access).await
+    }
+
+    /// Starts renewing, with everything that looks after it.
+    fn start_renewing(self, spawner: &Spawner) -> ServingParts {
+        // Registered before any task runs, so that none is forgotten by a slow start.
+        let certificate = self.ops.readiness.condition("certificate");
+        let (clock, statuses, metrics) = (Arc::clone(&self.clock), self.statuses.clone(), self.renewal_metrics);
+        let heartbeat = self.ops.liveness.event_loop();
+        spawner.spawn("heartbeat", Importance::Critical, |stop| beat_event_loop(heartbeat, stop));
+        spawner.spawn("health", Importance::Critical, |stop| {
+            watch_certificate(statuses, clock, certificate, metrics, stop)
+        });
+        spawner.spawn("renewer", Importance::Critical, |stop| self.renewer.run(stop));
+        ServingParts {
+            ops: self.ops,
+            statuses: self.statuses,
+            snapshots: self.snapshots,
+            streams: self.streams,
+            clock: self.clock,
+        }
+    }
+
+    /// Starts everything that [`run`] runs, except for the ops port.
+    pub fn start(self, socket: Socket, spawner: &Spawner) {
+        let serving = self.ops.readiness.condition("socket");
+        let parts = self.start_renewing(spawner);
+        spawner.spawn("sds", Importance::Critical, |stop| parts.serve(socket, serving, stop));
+    }
+}
+
+struct ServingParts {
+    ops: Ops,
+    statuses: watch::Receiver<Status>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    streams: Streams,
+    clock: SharedClock,
+}
+
+impl ServingParts {
+    async fn serve(
+        self,
+        socket: Socket,
+        serving: signet_runtime::readiness::Condition,
+        stop: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let max = self.streams.max();
+        let sds = SdsService::new(self.snapshots.clone(), self.streams.clone(), stop.clone());
+        let inspection = Inspection {
+            started_at: self.clock.now(),
+            statuses: self.statuses,
+            snapshots: self.snapshots,
+            streams: self.streams,
+            readiness: self.ops.readiness,
+        };
+        server::serve(socket, sds, inspection, max, serving, stop).await
+    }
+}
+
+/// `run`: renews and serves until a signal comes.
+///
+/// # Errors
+/// [`AppError`].
+pub async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %effective, "signet-agent starts");
+    let signals = Signals::install()?;
+    let agent = Agent::new(&config, Arc::new(SystemClock))?;
+    let ops = agent.ops.clone();
+    let listener = ops::bind("ops", config.ops).await?;
+    let socket = agent.open().await?;
+    let supervisor = Supervisor::new();
+    supervisor.spawn("ops", Importance::Critical, |stop| ops::serve(listener, ops, stop));
+    agent.start(socket, &supervisor.spawner());
+    finish(supervisor, signals, config.drain).await
+}
+
+/// `fetch`: writes the files at each renewal until a signal comes. No socket and no port is opened.
+///
+/// # Errors
+/// [`AppError`].
+pub async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError> {
+    let signals = Signals::install()?;
+    let agent = Agent::new(&config, Arc::new(SystemClock))?;
+    let supervisor = Supervisor::new();
+    let (statuses, directory) = (agent.statuses.clone(), directory.to_owned());
+    supervisor.spawn("files", Importance::Critical, |stop| async move {
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            written = write_changes(statuses, &directory) => written,
+        }
+    });
+    agent.start_renewing(&supervisor.spawner());
+    finish(supervisor, signals, config.drain).await
+}
+
+/// `fetch`: tries until a certificate is there and its files are written, at most `within` long.
+///
+/// # Errors
+/// [`AppError`].
+pub async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> Result<(), AppError> {
+    let obtainer = Obtainer::new(config, Arc::new(SystemClock));
+    let mut last = None;
+    let trying = async {
+        let mut wait = config.renewal.retry_initial;
+        loop {
+            match obtainer.obtain().await {
+                Ok(issued) => break issued,
+                Err(error) => {
+                    tracing::warn!(error = error_chain(&error), "no certificate obtained; trying again");
+                    last = Some(error);
+                }
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(config.renewal.retry_max);
+        }
+    };
+    match tokio::time::timeout(within, Box::pin(trying)).await {
+        Ok(issued) => Ok(write_set(directory, &issued)?),
+        Err(_elapsed) => Err(AppError::NoCertificate { within, last }),
+    }
+}
+
+async fn write_changes(mut statuses: watch::Receiver<Status>, directory: &Path) -> Result<(), WriteError> {
+    let mut written = 0;
+    loop {
+        let status = statuses.borrow_and_update().clone();
+        if let Some(held) = status.held.filter(|_| status.renewals != written) {
+            write_set(directory, &held)?;
+            written = status.renewals;
+            tracing::info!(directory = %directory.display(), serial = held.serial, "certificate files written");
+        }
+        if statuses.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn finish(supervisor: Supervisor, signals: Signals, drain: Duration) -> Result<(), AppError> {
+    let outcome = supervisor.run_until(signals.stop(), signals.force(), drain).await;
+    match outcome.failure {
+        Some(failure) => Err(failure.into()),
+        None => Ok(()),
+    }
+}
+
+/// The source revision, when the build tells it.
+fn revision() -> &'static str {
+    option_env!("SIGNET_REVISION").unwrap_or("unknown")
+}

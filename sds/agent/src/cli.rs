@@ -1,0 +1,197 @@
+//! The command line: `run`, `check`, `fetch` and `inspect`. Exit codes: 0 done, 1 failed, 2 wrong usage or config.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use signet_runtime::config::units::parse_duration;
+use signet_runtime::config::{Loaded, load};
+use signet_runtime::output::{Output, OutputFormat, error_chain};
+use signet_runtime::telemetry;
+
+use crate::app;
+use crate::config::{Config, DEFAULT_PATH, read};
+use crate::inspection;
+
+/// Threads of the runtime. One identity and its streams need little; the second keeps probes answered while the first
+/// is busy.
+const THREADS: usize = 2;
+
+/// Obtains and renews certificates from a mesh CA and serves them to local proxies over SDS.
+#[derive(Debug, Parser)]
+#[command(name = "signet-agent", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Renew and serve until stopped.
+    Run(ConfigArgs),
+    /// Check the configuration without starting anything.
+    Check(ConfigArgs),
+    /// Write certificate, key and roots to files, and keep them fresh.
+    Fetch(FetchArgs),
+    /// Show what a running agent serves, until when, and to whom.
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration file.
+    #[arg(short, long, default_value = DEFAULT_PATH, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct FetchArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The directory for cert-chain.pem, key.pem and root-cert.pem.
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// Keep the files fresh until stopped, instead of writing them once.
+    #[arg(long)]
+    watch: bool,
+    /// Without --watch: how long to try.
+    #[arg(long, default_value = "60s", value_parser = parse_duration, value_name = "DURATION")]
+    timeout: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+struct InspectArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The agent's socket, instead of the one in the configuration.
+    #[arg(short, long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// table or json.
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+    output: OutputFormat,
+}
+
+/// How a command failed.
+#[derive(Debug)]
+enum Failure {
+    /// Exit code 2.
+    Usage(String),
+    /// Exit code 1.
+    Failed(String),
+}
+
+impl Failure {
+    fn failed(error: impl std::error::Error) -> Self {
+        Self::Failed(error_chain(&error))
+    }
+}
+
+/// Runs the program with the process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Prints help and version to standard output, mistakes to standard error; 0 or 2.
+        Err(error) => error.exit(),
+    };
+    let (code, text) = match dispatch(cli.command) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => (2, text),
+        Err(Failure::Failed(text)) => (1, text),
+    };
+    // Nobody is left to tell when standard error is closed.
+    let _told = writeln!(io::stderr(), "{text}").is_ok();
+    ExitCode::from(code)
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => {
+            let loaded = configured(&args.config)?;
+            with_runtime(async { app::run(loaded.config, &loaded.effective).await.map_err(Failure::failed) })
+        }
+        Command::Check(args) => {
+            load_config(&args.config)?;
+            let text = format!("{} is in order", args.config.display());
+            Output::stdout(OutputFormat::Table).line(&text).map_err(Failure::failed)
+        }
+        Command::Fetch(args) => {
+            let config = configured(&args.config.config)?.config;
+            with_runtime(async {
+                let done = if args.watch {
+                    app::keep_files(config, &args.out).await
+                } else {
+                    app::fetch_once(&config, &args.out, args.timeout).await
+                };
+                done.map_err(Failure::failed)
+            })
+        }
+        Command::Inspect(args) => {
+            let socket = match args.socket {
+                Some(socket) => socket,
+                None => load_config(&args.config.config)?.config.sds.socket,
+            };
+            let answer = with_runtime(async { inspection::ask(&socket).await.map_err(Failure::failed) })?;
+            let mut output = Output::stdout(args.output);
+            let printed = match args.output {
+                OutputFormat::Json => output.json(&inspection::as_json(&answer)),
+                OutputFormat::Table => output.raw(&inspection::as_tables(&answer)),
+            };
+            printed.map_err(Failure::failed)
+        }
+    }
+}
+
+fn load_config(path: &Path) -> Result<Loaded<Config>, Failure> {
+    load(path, read).map_err(|error| Failure::Usage(error_chain(&error)))
+}
+
+/// Loads the configuration and sets up logging as it says.
+fn configured(path: &Path) -> Result<Loaded<Config>, Failure> {
+    let loaded = load_config(path)?;
+    telemetry::init(loaded.config.log.format, &loaded.config.log.level).map_err(Failure::failed)?;
+    Ok(loaded)
+}
+
+fn with_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    // Boxed: the whole program is one future, which would not sit well on the stack.
+    runtime.map_err(Failure::failed)?.block_on(Box::pin(work))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent_and_reads_durations_and_formats() {
+        Cli::command().debug_assert();
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        let Command::Fetch(fetch) = parse("signet-agent fetch --out /x --timeout 5s").unwrap().command else {
+            unreachable!("fetch")
+        };
+        assert!(!fetch.watch && fetch.timeout.as_secs() == 5);
+        for wrong in [
+            "signet-agent",
+            "signet-agent fetch",
+            "signet-agent inspect -o yaml",
+            "signet-agent fetch -o /x --timeout 5",
+        ] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_a_mistake_of_usage() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("c.yaml");
+        std::fs::write(&config, "trust_domain: TD\nextra: 1\n").unwrap();
+        let refused = dispatch(Command::Check(ConfigArgs { config: config.clone() })).unwrap_err();
+        assert!(matches!(&refused, Failure::Usage(text) if text.lines().count() == 4), "{refused:?}");
+        let missing = dispatch(Command::Check(ConfigArgs { config: directory.path().join("no.yaml") }));
+        assert!(matches!(missing, Err(Failure::Usage(_))));
+    }
+}

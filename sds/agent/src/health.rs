@@ -1,0 +1,103 @@
+//! Judges the certificate that is held: keeps readiness and metrics right, also at the moment when it expires.
+
+use std::convert::Infallible;
+
+use signet_core::clock::SharedClock;
+use signet_runtime::readiness::{Condition, State};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::RenewalMetrics;
+use crate::reply::SKEW;
+use crate::status::{Status, rfc3339};
+
+/// The task: judges whenever the status changes, and when the certificate ends.
+///
+/// An expired certificate is still served, since a proxy is not better off with none, but never silently: readiness
+/// fails, a metric shows it and one error is logged.
+///
+/// # Errors
+/// None; ends when `stop` is cancelled.
+pub async fn watch_certificate(
+    mut statuses: watch::Receiver<Status>,
+    clock: SharedClock,
+    condition: Condition,
+    metrics: RenewalMetrics,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let mut reported = None;
+    loop {
+        let status = statuses.borrow_and_update().clone();
+        let now = clock.now();
+        let (state, detail) = judge(&status, now);
+        let not_after = status.held.as_ref().map(|held| held.not_after);
+        let expired = not_after.is_some_and(|not_after| not_after <= now);
+        metrics.certificate(not_after, not_after.is_some() && !expired);
+        if expired && reported != not_after {
+            tracing::error!(error = detail, "the certificate has expired and is still served for want of another");
+            reported = not_after;
+        }
+        match state {
+            State::Ready => condition.ready(detail),
+            State::Degraded => condition.degraded(detail),
+            State::Failing => condition.failing(detail),
+        }
+        let ends = async {
+            match not_after {
+                Some(not_after) if !expired => clock.sleep_until(not_after).await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            changed = statuses.changed() => if changed.is_err() { return Ok(()) },
+            () = ends => {}
+        }
+    }
+}
+
+/// The state of the identity and a sentence about it.
+#[must_use]
+pub fn judge(status: &Status, now: OffsetDateTime) -> (State, String) {
+    let failure = match &status.last_failure {
+        Some(failure) if status.failures > 0 => Some(failure.text.as_str()),
+        _ => None,
+    };
+    let Some(held) = &status.held else {
+        let why = failure.unwrap_or("the CA has not answered yet");
+        return (State::Failing, format!("no certificate yet: {why}"));
+    };
+    let ends = rfc3339(held.not_after);
+    if held.not_after <= now {
+        let why = failure.unwrap_or("a renewal is due");
+        return (State::Failing, format!("the certificate expired at {ends}: {why}"));
+    }
+    if let Some(failure) = failure {
+        let failures = status.failures;
+        return (State::Degraded, format!("valid until {ends}, but {failures} renewals failed in a row: {failure}"));
+    }
+    if held.not_before > now + SKEW {
+        let starts = rfc3339(held.not_before);
+        return (State::Degraded, format!("by this machine's clock the certificate starts only at {starts}"));
+    }
+    (State::Ready, format!("{} valid until {ends}", held.spiffe_id))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::status::Failure;
+
+    #[test]
+    fn without_a_certificate_the_agent_fails_and_says_why() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let (state, detail) = judge(&Status::default(), now);
+        assert_eq!((state, detail.as_str()), (State::Failing, "no certificate yet: the CA has not answered yet"));
+        let failure = Failure { text: "no route".into(), at: now };
+        let status = Status { failures: 1, last_failure: Some(failure), ..Status::default() };
+        assert_eq!(judge(&status, now), (State::Failing, "no certificate yet: no route".into()));
+    }
+}

@@ -1,0 +1,218 @@
+//! What the agent serves at the moment, asked on its own socket: the answering side and the asking side.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use signet_proto::agent::v1alpha1::agent_inspection_client::AgentInspectionClient;
+use signet_proto::agent::v1alpha1::agent_inspection_server::AgentInspection;
+use signet_proto::agent::v1alpha1::{
+    Check, Identity, InspectRequest, InspectResponse, Secret, Stream as StreamMessage,
+};
+use signet_runtime::output::{Table, error_chain};
+use signet_runtime::readiness::Readiness;
+use signet_sds::snapshot::Snapshot;
+use signet_sds::streams::{StreamView, Streams};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tonic::transport::Endpoint;
+use tonic::{Request, Response, Status as GrpcStatus};
+
+use crate::status::{Status, rfc3339};
+
+/// How long an agent on the same machine may take to answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The largest answer that is read: that of an agent with very many streams.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// The answering side. Nothing secret is part of an answer.
+pub struct Inspection {
+    /// When the agent started.
+    pub started_at: OffsetDateTime,
+    /// The renewer's word.
+    pub statuses: watch::Receiver<Status>,
+    /// What is served.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// To whom.
+    pub streams: Streams,
+    /// Whether all is well.
+    pub readiness: Readiness,
+}
+
+#[tonic::async_trait]
+impl AgentInspection for Inspection {
+    async fn inspect(&self, _: Request<InspectRequest>) -> Result<Response<InspectResponse>, GrpcStatus> {
+        let readiness = self.readiness.snapshot();
+        let status = self.statuses.borrow().clone();
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let check = |check: signet_runtime::readiness::Check| Check {
+            name: check.name,
+            state: check.state.to_string(),
+            detail: check.detail,
+        };
+        let secrets = snapshot
+            .iter()
+            .map(|(name, secret)| Secret { name: name.to_string(), version: secret.version().to_string() });
+        Ok(Response::new(InspectResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at.unix_timestamp(),
+            ready: readiness.ready,
+            identities: vec![identity(&status)],
+            streams: self.streams.views().into_iter().map(stream).collect(),
+            secrets: secrets.collect(),
+            checks: readiness.checks.into_iter().map(check).collect(),
+        }))
+    }
+}
+
+fn seconds(at: Option<OffsetDateTime>) -> i64 {
+    at.map_or(0, OffsetDateTime::unix_timestamp)
+}
+
+fn identity(status: &Status) -> Identity {
+    let held = status.held.as_deref();
+    let text = |field: fn(&crate::reply::Issued) -> String| held.map(field).unwrap_or_default();
+    let (last_error, last_error_at) =
+        status.last_failure.clone().map(|failure| (failure.text, Some(failure.at))).unwrap_or_default();
+    Identity {
+        spiffe_id: text(|held| held.spiffe_id.to_string()),
+        serial: text(|held| held.serial.clone()),
+        authority: text(|held| held.authority.clone()),
+        issuer: text(|held| held.issuer.clone()),
+        not_before: seconds(held.map(|held| held.not_before)),
+        not_after: seconds(held.map(|held| held.not_after)),
+        next_renewal: seconds(status.next_attempt),
+        renewals: status.renewals,
+        failures_in_a_row: u64::from(status.failures),
+        last_error,
+        last_error_at: seconds(last_error_at),
+        roots: held.map_or(0, |held| u32::try_from(held.bundle.roots().len()).unwrap_or(u32::MAX)),
+    }
+}
+
+fn stream(view: StreamView) -> StreamMessage {
+    let (last_nack, last_nack_at) = view.last_nack.map(|(text, at)| (text, Some(at))).unwrap_or_default();
+    StreamMessage {
+        peer: view.peer,
+        node_id: view.node_id,
+        names: view.names.iter().map(ToString::to_string).collect(),
+        connected_at: view.connected_at.unix_timestamp(),
+        acked_version: view.acked_version,
+        pushes: view.pushes,
+        acks: view.acks,
+        nacks: view.nacks,
+        last_nack,
+        last_nack_at: seconds(last_nack_at),
+    }
+}
+
+/// Why an agent could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("no agent answers on {path}; is it running, and may you open its socket? ({cause})")]
+pub struct AskError {
+    path: String,
+    cause: String,
+}
+
+/// Asks the agent that serves `socket`.
+///
+/// # Errors
+/// [`AskError`] when nobody answers in time.
+pub async fn ask(socket: &Path) -> Result<InspectResponse, AskError> {
+    let failed = |cause: String| AskError { path: socket.display().to_string(), cause };
+    let asking = async {
+        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
+        let channel = endpoint.map_err(|error| failed(error_chain(&error)))?.connect().await;
+        let mut client = AgentInspectionClient::new(channel.map_err(|error| failed(error_chain(&error)))?)
+            .max_decoding_message_size(MAX_ANSWER_BYTES);
+        let answer = client.inspect(InspectRequest {}).await;
+        answer.map(Response::into_inner).map_err(|status| failed(status.message().to_owned()))
+    };
+    tokio::time::timeout(DEADLINE, Box::pin(asking))
+        .await
+        .unwrap_or_else(|_elapsed| Err(failed(format!("no answer within {}s", DEADLINE.as_secs()))))
+}
+
+/// The answer for programs: times as RFC 3339, absent where they are unknown.
+#[must_use]
+pub fn as_json(answer: &InspectResponse) -> Value {
+    let identities = answer.identities.iter().map(|it| {
+        json!({
+            "spiffe_id": it.spiffe_id, "serial": it.serial, "issuer": it.issuer, "authority": it.authority,
+            "not_before": moment(it.not_before), "not_after": moment(it.not_after),
+            "next_renewal": moment(it.next_renewal), "renewals": it.renewals,
+            "failures_in_a_row": it.failures_in_a_row, "last_error": it.last_error,
+            "last_error_at": moment(it.last_error_at), "roots": it.roots,
+        })
+    });
+    let streams = answer.streams.iter().map(|it| {
+        json!({
+            "peer": it.peer, "node_id": it.node_id, "names": it.names, "connected_at": moment(it.connected_at),
+            "acked_version": it.acked_version, "pushes": it.pushes, "acks": it.acks, "nacks": it.nacks,
+            "last_nack": it.last_nack, "last_nack_at": moment(it.last_nack_at),
+        })
+    });
+    let secrets = answer.secrets.iter().map(|it| json!({"name": it.name, "version": it.version}));
+    let checks = answer.checks.iter().map(|it| json!({"name": it.name, "state": it.state, "detail": it.detail}));
+    json!({
+        "version": answer.version, "started_at": moment(answer.started_at), "ready": answer.ready,
+        "checks": checks.collect::<Vec<_>>(), "identities": identities.collect::<Vec<_>>(),
+        "secrets": secrets.collect::<Vec<_>>(), "streams": streams.collect::<Vec<_>>(),
+    })
+}
+
+/// The answer for people: one block per subject.
+#[must_use]
+pub fn as_tables(answer: &InspectResponse) -> String {
+    let mut about = Table::new(["agent", ""]);
+    let ready = if answer.ready { "ready" } else { "not ready" };
+    about.row(["version", &answer.version]).row(["started", &shown(answer.started_at)]).row(["state", ready]);
+    for check in &answer.checks {
+        about.row([&check.name, &format!("{}: {}", check.state, check.detail)]);
+    }
+    let mut text = about.render();
+    for it in &answer.identities {
+        let mut table = Table::new(["identity", ""]);
+        let failures = format!("{} in a row", it.failures_in_a_row);
+        let last_error = match it.last_error_at {
+            0 => "none".to_owned(),
+            at => format!("{} at {}", it.last_error, shown(at)),
+        };
+        table.row(["SPIFFE ID", or_none(&it.spiffe_id)]).row(["serial", or_none(&it.serial)]);
+        table.row(["issuer", or_none(&it.issuer)]).row(["authority", or_none(&it.authority)]);
+        table.row(["valid from", &shown(it.not_before)]).row(["valid until", &shown(it.not_after)]);
+        table.row(["next renewal", &shown(it.next_renewal)]).row(["renewals", &it.renewals.to_string()]);
+        table.row(["failures", &failures]).row(["last error", &last_error]);
+        table.row(["roots", &it.roots.to_string()]);
+        text += &format!("\n{}", table.render());
+    }
+    let mut secrets = Table::new(["secret", "version"]);
+    for it in &answer.secrets {
+        secrets.row([&it.name, &it.version]);
+    }
+    let mut streams = Table::new(["stream of", "node", "names", "since", "pushes", "acks", "nacks", "last nack"]);
+    for it in &answer.streams {
+        let [pushes, acks, nacks] = [it.pushes, it.acks, it.nacks].map(|count| count.to_string());
+        let names = it.names.join(", ");
+        let since = shown(it.connected_at);
+        streams.row([&it.peer, &it.node_id, &names, &since, &pushes, &acks, &nacks, &it.last_nack]);
+    }
+    for (table, none) in [(secrets, "no secrets yet\n"), (streams, "no streams\n")] {
+        text += &format!("\n{}", if table.is_empty() { none.to_owned() } else { table.render() });
+    }
+    text
+}
+
+fn moment(seconds: i64) -> Option<String> {
+    (seconds != 0).then(|| OffsetDateTime::from_unix_timestamp(seconds).ok().map(rfc3339))?
+}
+
+fn shown(seconds: i64) -> String {
+    moment(seconds).unwrap_or_else(|| "-".to_owned())
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}

@@ -1,0 +1,223 @@
+//! What the CA sent is believed only after it was checked: identity, key, validity and chain (AG-05).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::digest::{SHA256, digest};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::server::ParsedCertificate;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use signet_core::bundle::{BundleError, TrustBundle};
+use signet_core::certificate::{CertificateChain, CertificateError, Facts};
+use signet_core::identity::{SpiffeId, TrustDomain};
+use signet_core::renewal::renew_at;
+use signet_core::secret::Secret;
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Name};
+
+use crate::status::rfc3339;
+
+/// How far in the future a certificate may start: the CA's clock may be ahead of ours.
+pub const SKEW: Duration = Duration::from_secs(120);
+
+/// The most elements, and the most certificates, that are looked at.
+const MAX_CERTIFICATES: usize = 64;
+
+/// Why a reply is refused. The certificate held so far stays.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// A leaf and a root are the least.
+    #[error("the CA's reply has {0} elements; a leaf and a root bundle are the least")]
+    TooShort(usize),
+    /// More certificates than any chain has.
+    #[error("the CA's reply holds more than {MAX_CERTIFICATES} certificates")]
+    TooLong,
+    /// An element is not PEM, or holds none or too many certificates.
+    #[error("element {0} of the CA's reply is not the PEM certificate that belongs there")]
+    NotPem(usize),
+    /// A certificate is unreadable.
+    #[error("the CA's reply holds an unreadable certificate")]
+    Unreadable(#[source] CertificateError),
+    /// The roots are not a trust bundle.
+    #[error("the last element of the CA's reply is not a trust bundle")]
+    Bundle(#[source] BundleError),
+    /// The leaf is for somebody else.
+    #[error("the CA certified {given:?} instead of {wanted}")]
+    Identity {
+        /// The leaf's names.
+        given: Vec<String>,
+        /// What was asked for.
+        wanted: SpiffeId,
+    },
+    /// The leaf holds another key.
+    #[error("the CA certified another key than ours")]
+    Key,
+    /// The leaf may sign certificates.
+    #[error("the CA sent a CA certificate as leaf")]
+    IsCa,
+    /// The leaf is over.
+    #[error("the certificate from the CA ended at {end}, which is past by this machine's clock", end = rfc3339(*.0))]
+    Expired(OffsetDateTime),
+    /// The leaf has not begun.
+    #[error("the certificate from the CA starts at {start}, which is in the future; check this machine's clock", start = rfc3339(*.0))]
+    NotYetValid(OffsetDateTime),
+    /// The chain does not verify.
+    #[error("the chain from the CA does not lead to a root it sent: {0}")]
+    Chain(rustls::Error),
+}
+
+/// A certificate that passed every check, with its key.
+#[derive(Debug)]
+pub struct Issued {
+    /// Who it is for.
+    pub spiffe_id: SpiffeId,
+    /// Leaf and intermediates, without any root.
+    pub chain: CertificateChain,
+    /// The private key, PKCS#8 PEM.
+    pub key_pem: Arc<Secret>,
+    /// The roots that came along.
+    pub bundle: TrustBundle,
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// Key identifier of the issuing CA, hexadecimal; empty when the leaf does not tell.
+    pub authority: String,
+    /// Name of the issuing CA.
+    pub issuer: String,
+    /// Start of validity.
+    pub not_before: OffsetDateTime,
+    /// End of validity.
+    pub not_after: OffsetDateTime,
+    /// When it is replaced.
+    pub renew_at: OffsetDateTime,
+}
+
+/// What was asked for, to compare the reply with.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The identity.
+    pub spiffe_id: &'a SpiffeId,
+    /// The trust domain.
+    pub trust_domain: &'a TrustDomain,
+    /// SubjectPublicKeyInfo of our key, DER.
+    pub spki_der: &'a [u8],
+}
+
+/// Checks `elements` (PEM: leaf, intermediates, and the roots in the last one) and joins them with the key.
+///
+/// Both of Istio's clients read replies in this way: the first certificate is the leaf, the last element the whole
+/// root bundle. Roots among the intermediates are dropped, since a peer has its own.
+///
+/// # Errors
+/// [`ReplyError`]; nothing of such a reply may be used.
+pub fn check(
+    elements: &[String],
+    asked: Asked<'_>,
+    key_pem: Secret,
+    now: OffsetDateTime,
+) -> Result<Issued, ReplyError> {
+    let [leaf, middle @ .., roots] = elements else { return Err(ReplyError::TooShort(elements.len())) };
+    if elements.len() > MAX_CERTIFICATES {
+        return Err(ReplyError::TooLong);
+    }
+    let leaf = match certificates(leaf, 0)?.as_slice() {
+        [leaf] => leaf.clone(),
+        _ => return Err(ReplyError::NotPem(0)),
+    };
+    let roots = certificates(roots, elements.len() - 1)?;
+    // The sequence of the CA's bundle is not part of its reply; a bundle is told from another by its roots.
+    let bundle = TrustBundle::new(asked.trust_domain.clone(), 0, roots).map_err(ReplyError::Bundle)?;
+    let mut intermediates = Vec::new();
+    for (index, element) in middle.iter().enumerate() {
+        for certificate in certificates(element, index + 1)? {
+            let facts = Facts::read(&certificate).map_err(ReplyError::Unreadable)?;
+            if facts.subject_der != facts.issuer_der && !bundle.roots().contains(&certificate) {
+                intermediates.push(certificate);
+            }
+        }
+    }
+    if intermediates.len() + bundle.roots().len() >= MAX_CERTIFICATES {
+        return Err(ReplyError::TooLong);
+    }
+    let facts = Facts::read(&leaf).map_err(ReplyError::Unreadable)?;
+    check_leaf(&facts, asked, now)?;
+    check_chain(&leaf, &intermediates, &bundle, now.max(facts.not_before)).map_err(ReplyError::Chain)?;
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest(&SHA256, &leaf).as_ref());
+    Ok(Issued {
+        spiffe_id: asked.spiffe_id.clone(),
+        chain: CertificateChain::new(leaf, intermediates),
+        key_pem: Arc::new(key_pem),
+        bundle,
+        serial: hex(&facts.serial),
+        authority: hex(facts.authority_key_id.as_deref().unwrap_or_default()),
+        issuer: X509Name::from_der(&facts.issuer_der).map(|(_, name)| name.to_string()).unwrap_or_default(),
+        not_before: facts.not_before,
+        not_after: facts.not_after,
+        renew_at: renew_at(facts.not_before, facts.not_after, &fingerprint),
+    })
+}
+
+fn certificates(element: &str, index: usize) -> Result<Vec<CertificateDer<'static>>, ReplyError> {
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(element.as_bytes()).take(MAX_CERTIFICATES + 1).collect();
+    match found {
+        Ok(found) if found.len() > MAX_CERTIFICATES => Err(ReplyError::TooLong),
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(ReplyError::NotPem(index)),
+    }
+}
+
+fn check_leaf(facts: &Facts, asked: Asked<'_>, now: OffsetDateTime) -> Result<(), ReplyError> {
+    let others = facts.dns.len() + facts.ips.len() + facts.other_names;
+    // one URI, byte for byte the one we asked for, and nothing else that names somebody.
+    if !matches!(facts.uris.as_slice(), [uri] if uri == asked.spiffe_id.as_str()) || others > 0 {
+        let given = facts.uris.iter().chain(&facts.dns).take(8).map(|name| name.chars().take(100).collect()).collect();
+        return Err(ReplyError::Identity { given, wanted: asked.spiffe_id.clone() });
+    }
+    if facts.spki_der != asked.spki_der {
+        return Err(ReplyError::Key);
+    }
+    if facts.is_ca {
+        return Err(ReplyError::IsCa);
+    }
+    if facts.not_after <= now {
+        return Err(ReplyError::Expired(facts.not_after));
+    }
+    if facts.not_before > now + SKEW {
+        return Err(ReplyError::NotYetValid(facts.not_before));
+    }
+    Ok(())
+}
+
+/// Verifies as a peer would: signatures, validity, CA flags and usages up to one of the roots that came along.
+fn check_chain(
+    leaf: &CertificateDer<'static>,
+    intermediates: &[CertificateDer<'static>],
+    bundle: &TrustBundle,
+    now: OffsetDateTime,
+) -> Result<(), rustls::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    for root in bundle.roots() {
+        roots.add(root.clone())?;
+    }
+    let seconds = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(
+        &ParsedCertificate::try_from(leaf)?,
+        &roots,
+        intermediates,
+        now,
+        algorithms,
+    )
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+#[path = "reply_tests.rs"]
+mod tests;

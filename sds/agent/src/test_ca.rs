@@ -1,0 +1,203 @@
+//! A CA in the test's own process: issues like a real one, or as wrongly as a test asks it to.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+};
+use rustls_pki_types::CertificateDer;
+use signet_core::certificate::pem;
+use signet_core::clock::{Clock, ManualClock};
+use signet_proto::istio::istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer};
+use signet_proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::{Code, Request, Response, Status};
+
+/// A signing certificate with its key.
+pub(crate) struct Authority {
+    pub(crate) der: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+fn ca_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+impl Authority {
+    pub(crate) fn root(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let params = ca_params(name);
+        let der = params.self_signed(&key).unwrap().der().clone();
+        Self { der, issuer: Issuer::new(params, key) }
+    }
+
+    pub(crate) fn intermediate(&self, name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = ca_params(name);
+        params.use_authority_key_identifier_extension = true;
+        let der = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        Self { der, issuer: Issuer::new(params, key) }
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        pem(&self.der)
+    }
+
+    pub(crate) fn sign(&self, key: &impl PublicKeyData, params: &CertificateParams) -> String {
+        pem(params.signed_by(key, &self.issuer).unwrap().der())
+    }
+}
+
+/// A leaf as the CA would decide it.
+pub(crate) fn leaf_params(uri: &str, not_before: OffsetDateTime, not_after: OffsetDateTime) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    (params.not_before, params.not_after) = (not_before, not_after);
+    params
+}
+
+/// How the next calls are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Good,
+    Refuse(Code),
+    /// Never answers.
+    Hang,
+    /// Certifies somebody else.
+    WrongIdentity,
+    /// Issues certificates that are nearly over.
+    Old,
+}
+
+/// A call as the CA saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) authorization: String,
+    pub(crate) cluster: String,
+    pub(crate) validity: Option<i64>,
+    pub(crate) csr: String,
+}
+
+struct World {
+    mode: Mode,
+    calls: Vec<Call>,
+    serial: u64,
+}
+
+#[derive(Clone)]
+pub(crate) struct TestCa {
+    world: Arc<Mutex<World>>,
+    clock: ManualClock,
+    root: Arc<Authority>,
+    issuing: Arc<Authority>,
+    pub(crate) ttl: Duration,
+}
+
+impl TestCa {
+    pub(crate) fn new(clock: ManualClock) -> Self {
+        let root = Authority::root("test root");
+        let issuing = root.intermediate("test issuer");
+        let world = World { mode: Mode::Good, calls: vec![], serial: 0x4000 };
+        let world = Arc::new(Mutex::new(world));
+        let ttl = Duration::from_secs(86_400);
+        Self { world, clock, root: Arc::new(root), issuing: Arc::new(issuing), ttl }
+    }
+
+    pub(crate) fn answer(&self, mode: Mode) {
+        self.world.lock().unwrap().mode = mode;
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.world.lock().unwrap().calls.clone()
+    }
+
+    pub(crate) fn root_pem(&self) -> String {
+        self.root.pem()
+    }
+
+    /// Serves with a certificate of `tls` for `localhost`, at `address` if it is given.
+    pub(crate) async fn serve(&self, tls: &Authority, address: Option<SocketAddr>) -> Serving {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.use_authority_key_identifier_extension = true;
+        let identity = Identity::from_pem(tls.sign(&key, &params), key.serialize_pem());
+        let listener = TcpListener::bind(address.unwrap_or(([127, 0, 0, 1], 0).into())).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut task = JoinSet::new();
+        let service = IstioCertificateServiceServer::new(self.clone());
+        task.spawn(async move {
+            let mut server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
+            server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        });
+        Serving { address, task }
+    }
+}
+
+/// Stops when dropped, or when waited for.
+pub(crate) struct Serving {
+    pub(crate) address: SocketAddr,
+    task: JoinSet<()>,
+}
+
+impl Serving {
+    pub(crate) async fn stop(mut self) -> SocketAddr {
+        self.task.shutdown().await;
+        self.address
+    }
+}
+
+#[tonic::async_trait]
+impl IstioCertificateService for TestCa {
+    async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let header = |name| request.metadata().get(name).unwrap().to_str().unwrap().to_owned();
+        let (authorization, cluster) = (header("authorization"), header("clusterid"));
+        let message = request.into_inner();
+        let call = Call { authorization, cluster, validity: message.validity_duration, csr: message.csr.clone() };
+        let (mode, serial) = {
+            let mut world = self.world.lock().unwrap();
+            world.calls.push(call);
+            world.serial += 1;
+            (world.mode, world.serial)
+        };
+        let now = self.clock.now();
+        let mut from = now - Duration::from_secs(120).min(self.ttl / 10);
+        let mut uri = None;
+        match mode {
+            Mode::Good => {}
+            Mode::Refuse(code) => return Err(Status::new(code, "no\u{1b}[2J")),
+            Mode::Hang => std::future::pending().await,
+            Mode::WrongIdentity => uri = Some("spiffe://td/ns/prod/sa/other".to_owned()),
+            Mode::Old => from = now - self.ttl * 9 / 10,
+        }
+        let asked = CertificateSigningRequestParams::from_pem(&message.csr).unwrap();
+        let uri = uri.unwrap_or_else(|| match &asked.params.subject_alt_names[..] {
+            [SanType::URI(uri)] => uri.to_string(),
+            other => panic!("asked for {other:?}"),
+        });
+        let mut params = leaf_params(&uri, from, from + self.ttl);
+        params.serial_number = Some(SerialNumber::from(serial));
+        let leaf = self.issuing.sign(&asked.public_key, &params);
+        let cert_chain = vec![leaf, self.issuing.pem(), self.root.pem()];
+        Ok(Response::new(IstioCertificateResponse { cert_chain }))
+    }
+}

@@ -1,0 +1,227 @@
+//! The gRPC edge: one driver per stream feeds a [`Sotw`] session with the client's requests and the newest snapshot.
+//!
+//! A driver runs only when the transport has room for the next response. A client that does not read therefore costs
+//! one idle driver and delays nobody: when it reads again it gets what is newest then, and nothing that lay between.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::{
+    SecretDiscoveryService, SecretDiscoveryServiceServer,
+};
+use futures::Stream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{TcpConnectInfo, UdsConnectInfo};
+use tonic::{Request, Status, Streaming};
+
+use crate::resources::{SECRET_TYPE_URL, packed};
+use crate::session::{self, Refusal, Response, Sotw};
+use crate::snapshot::{Snapshot, Version};
+use crate::streams::{Entry, Streams};
+
+/// The largest request that is read, in bytes: the most and longest names fit.
+const MAX_REQUEST_BYTES: usize = 512 * 1024;
+
+type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
+type DeltaResponses = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
+
+/// Serves the newest snapshot to everybody who asks. Who may ask is decided by the transport.
+pub struct SdsService {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    streams: Streams,
+    stop: CancellationToken,
+    opened: AtomicU64,
+}
+
+impl SdsService {
+    /// Serves what `snapshots` holds, until `stop` is cancelled: streams then end, so that a server can drain.
+    #[must_use]
+    pub fn new(snapshots: watch::Receiver<Arc<Snapshot>>, streams: Streams, stop: CancellationToken) -> Self {
+        Self { snapshots, streams, stop, opened: AtomicU64::new(0) }
+    }
+
+    /// The tonic service, to be added to a server.
+    #[must_use]
+    pub fn into_server(self) -> SecretDiscoveryServiceServer<Self> {
+        SecretDiscoveryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
+    }
+}
+
+#[tonic::async_trait]
+impl SecretDiscoveryService for SdsService {
+    type StreamSecretsStream = Responses;
+    type DeltaSecretsStream = DeltaResponses;
+
+    async fn stream_secrets(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<tonic::Response<Responses>, Status> {
+        let id = self.opened.fetch_add(1, Ordering::Relaxed);
+        let entry = self.streams.enter(id, peer(&request)).ok_or_else(|| {
+            Status::resource_exhausted(format!("{} streams are open already, which is the limit", self.streams.max()))
+        })?;
+        let driver = Driver {
+            requests: request.into_inner(),
+            snapshots: self.snapshots.clone(),
+            session: Sotw::new(format!("{id:x}")),
+            entry,
+            stop: self.stop.clone(),
+            started: Instant::now(),
+            node_known: false,
+        };
+        let responses = futures::stream::unfold(Some(driver), |driver| async move { driver?.next().await });
+        Ok(tonic::Response::new(Box::pin(responses)))
+    }
+
+    async fn delta_secrets(
+        &self,
+        _: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<tonic::Response<DeltaResponses>, Status> {
+        Err(Status::unimplemented("incremental SDS is not served yet; use the api_type GRPC"))
+    }
+
+    async fn fetch_secrets(
+        &self,
+        request: Request<DiscoveryRequest>,
+    ) -> Result<tonic::Response<DiscoveryResponse>, Status> {
+        let message = request.into_inner();
+        session::check(&view(&message)).map_err(refused)?;
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let mut names: Vec<_> = snapshot.iter().map(|(name, _)| Arc::clone(name)).collect();
+        if !message.resource_names.is_empty() {
+            names.retain(|name| message.resource_names.iter().any(|wanted| **wanted == **name));
+        }
+        if names.is_empty() {
+            return Err(Status::unavailable("none of these secrets is known yet; ask again later"));
+        }
+        let versions = names.iter().filter_map(|name| Some((&**name, snapshot.secret(name)?.version())));
+        let response = Response { version: Version::of_set(versions), nonce: String::new(), names };
+        Ok(tonic::Response::new(message_of(&response, &snapshot)))
+    }
+}
+
+/// One stream. Dropped with the response stream, hence with the connection; its place in the registry goes with it.
+struct Driver {
+    requests: Streaming<DiscoveryRequest>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    session: Sotw,
+    entry: Entry,
+    stop: CancellationToken,
+    started: Instant,
+    node_known: bool,
+}
+
+type Step = Option<(Result<DiscoveryResponse, Status>, Option<Driver>)>;
+
+impl Driver {
+    /// Waits until there is something to send. `None` ends the stream in peace, an error ends it with a status.
+    async fn next(mut self) -> Step {
+        loop {
+            let wake_at = self.session.wake_at().map(|after| self.started + after);
+            let wake = async {
+                match wake_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let (response, snapshot) = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {
+                    return Some((Err(Status::unavailable("the server is stopping; connect again")), None));
+                }
+                changed = self.snapshots.changed() => {
+                    // Nobody is left who could change anything, which means that the process ends.
+                    changed.ok()?;
+                    let snapshot = self.newest();
+                    (self.session.on_snapshot(&snapshot), snapshot)
+                }
+                () = wake => {
+                    let snapshot = self.newest();
+                    (self.session.on_wake(&snapshot, self.started.elapsed()), snapshot)
+                }
+                request = self.requests.message() => {
+                    // A broken connection is an everyday thing and nobody is there to hear of it.
+                    let request = request.ok()??;
+                    let snapshot = self.newest();
+                    match self.take(&request, &snapshot) {
+                        Ok(response) => (response, snapshot),
+                        Err(refusal) => return Some((Err(refused(refusal)), None)),
+                    }
+                }
+            };
+            if let Some(response) = response {
+                self.entry.pushed(&response);
+                return Some((Ok(message_of(&response, &snapshot)), Some(self)));
+            }
+        }
+    }
+
+    fn newest(&mut self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow_and_update())
+    }
+
+    fn take(&mut self, request: &DiscoveryRequest, snapshot: &Snapshot) -> Result<Option<Response>, Refusal> {
+        if let (false, Some(node)) = (self.node_known, &request.node) {
+            self.node_known = true;
+            self.entry.node(&node.id);
+        }
+        let outcome = self.session.on_request(&view(request), snapshot, self.started.elapsed())?;
+        self.entry.requested(&outcome.event, &request.version_info, &self.session);
+        Ok(outcome.response)
+    }
+}
+
+fn view(message: &DiscoveryRequest) -> session::Request<'_> {
+    session::Request {
+        type_url: &message.type_url,
+        names: &message.resource_names,
+        nonce: &message.response_nonce,
+        version: &message.version_info,
+        error: message.error_detail.as_ref().map(|status| status.message.as_str()),
+    }
+}
+
+fn message_of(response: &Response, snapshot: &Snapshot) -> DiscoveryResponse {
+    let resource = |name| Some(packed(name, snapshot.secret(name)?.content()));
+    DiscoveryResponse {
+        version_info: response.version.to_string(),
+        resources: response.names.iter().filter_map(|name| resource(name)).collect(),
+        type_url: SECRET_TYPE_URL.to_owned(),
+        nonce: response.nonce.clone(),
+        ..DiscoveryResponse::default()
+    }
+}
+
+/// The one map from refusals to the wire.
+fn refused(refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::WrongType | Refusal::TooManyNames(_) | Refusal::NameTooLong(_) => {
+            Status::invalid_argument(refusal.to_string())
+        }
+    }
+}
+
+/// Who is connected: process and user on a Unix socket, the address on TCP.
+fn peer<T>(request: &Request<T>) -> String {
+    if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
+        return match info.peer_cred {
+            Some(peer) => {
+                let pid = peer.pid().map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+                format!("pid={pid} uid={} gid={}", peer.uid(), peer.gid())
+            }
+            None => "unix".to_owned(),
+        };
+    }
+    let address = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
+}
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

@@ -1,0 +1,214 @@
+//! State of the world: the client repeats its whole subscription in every request, the server sends what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Event, Outcome, REFETCH_PAUSE, Refusal, Request, Response, check};
+use crate::snapshot::{Name, Snapshot, Version};
+
+/// One stream. Times are durations since the stream began, given by the caller.
+#[derive(Debug)]
+pub struct Sotw {
+    /// Makes nonces unique across streams, so that one from another stream is seen to be stale (rule 2).
+    prefix: String,
+    responses: u64,
+    /// `None` until the first request.
+    subscription: Option<Subscription>,
+    last: Option<Sent>,
+    /// The newest version sent of each subscribed name, applied or not: content that the client refused is not sent
+    /// again (rules 5 and 21).
+    sent: BTreeMap<Name, Version>,
+    refetch: Refetch,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Subscription {
+    /// The first request named nothing (rule 8).
+    Everything,
+    Names(BTreeSet<Name>),
+}
+
+#[derive(Debug)]
+struct Sent {
+    nonce: String,
+    version: String,
+    answer: Answer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Awaited,
+    Acknowledged,
+    Refused,
+}
+
+/// Answers to repeated requests: when the next may go out, and whether one is owed.
+#[derive(Debug, Default)]
+struct Refetch {
+    allowed_at: Duration,
+    owed: bool,
+}
+
+impl Sotw {
+    /// A stream that has seen nothing yet; `prefix` differs for every stream of the process.
+    #[must_use]
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            responses: 0,
+            subscription: None,
+            last: None,
+            sent: BTreeMap::new(),
+            refetch: Refetch::default(),
+        }
+    }
+
+    /// Takes a request. `snapshot` is the newest one.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the stream must be closed with it. An unknown name is no reason to (rule 19).
+    pub fn on_request(
+        &mut self,
+        request: &Request<'_>,
+        snapshot: &Snapshot,
+        now: Duration,
+    ) -> Result<Outcome, Refusal> {
+        check(request)?;
+        let wanted: BTreeSet<Name> = request.names.iter().map(|name| Arc::from(name.as_str())).collect();
+        let Some(current) = &self.subscription else {
+            // Whatever nonce or version a client brings from another stream says nothing here (rules 1 and 2). It is
+            // answered even if it holds the current version: sending it again is harmless, withholding it is not.
+            self.subscription =
+                Some(if wanted.is_empty() { Subscription::Everything } else { Subscription::Names(wanted) });
+            return Ok(Outcome { event: Event::Opened, response: self.send_due(snapshot) });
+        };
+        if request.nonce != self.last.as_ref().map_or("", |sent| sent.nonce.as_str()) {
+            return Ok(Outcome { event: Event::StaleNonce, response: None });
+        }
+        let changed = match current {
+            // An acknowledgement of everything names nothing either.
+            Subscription::Everything => !wanted.is_empty(),
+            Subscription::Names(names) => *names != wanted,
+        };
+        let event = self.judge(request, changed);
+        if changed {
+            self.resubscribe(wanted);
+        }
+        if event == Event::Repeated && self.is_subscribed() {
+            self.refetch.owed = true;
+        }
+        Ok(Outcome { event, response: self.send_if_owed(snapshot, now) })
+    }
+
+    /// Takes a new snapshot. Before the first request nothing is ever sent.
+    #[must_use]
+    pub fn on_snapshot(&mut self, snapshot: &Snapshot) -> Option<Response> {
+        self.send_due(snapshot)
+    }
+
+    /// When [`Sotw::on_wake`] wants to be called, if at all.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Duration> {
+        self.refetch.owed.then_some(self.refetch.allowed_at)
+    }
+
+    /// Sends what was put off.
+    #[must_use]
+    pub fn on_wake(&mut self, snapshot: &Snapshot, now: Duration) -> Option<Response> {
+        self.send_if_owed(snapshot, now)
+    }
+
+    /// The names the client asks for, known or not; empty for a stream that wants everything or nothing.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        let names = match &self.subscription {
+            Some(Subscription::Names(names)) => Some(names),
+            _ => None,
+        };
+        names.into_iter().flatten()
+    }
+
+    /// Whether the client asked for everything.
+    #[must_use]
+    pub fn wants_everything(&self) -> bool {
+        self.subscription == Some(Subscription::Everything)
+    }
+
+    fn is_subscribed(&self) -> bool {
+        self.wants_everything() || self.names().next().is_some()
+    }
+
+    /// Notes the client's answer to the newest response. A NACK is known by its error alone: a request that changes
+    /// the subscription carries an older version too (rule 3).
+    fn judge(&mut self, request: &Request<'_>, changed: bool) -> Event {
+        let Some(last) = &mut self.last else { return Event::Subscription };
+        if let Some(error) = request.error {
+            last.answer = Answer::Refused;
+            return Event::Refused(error.to_owned());
+        }
+        if request.version != last.version {
+            return Event::Subscription;
+        }
+        match last.answer {
+            Answer::Acknowledged if changed => Event::Subscription,
+            Answer::Acknowledged => Event::Repeated,
+            Answer::Awaited | Answer::Refused => {
+                last.answer = Answer::Acknowledged;
+                Event::Acknowledged
+            }
+        }
+    }
+
+    /// Forgets what was sent of the names that left, so that they are sent again when they come back (rule 6).
+    fn resubscribe(&mut self, wanted: BTreeSet<Name>) {
+        if self.wants_everything() {
+            // Every name is now an added one.
+            self.sent.clear();
+        } else {
+            self.sent.retain(|name, _| wanted.contains(name));
+        }
+        self.subscription = Some(Subscription::Names(wanted));
+        if !self.is_subscribed() {
+            self.refetch.owed = false;
+        }
+    }
+
+    fn send_if_owed(&mut self, snapshot: &Snapshot, now: Duration) -> Option<Response> {
+        if self.refetch.owed && now >= self.refetch.allowed_at {
+            self.refetch = Refetch { owed: false, allowed_at: now + REFETCH_PAUSE };
+            self.sent.clear();
+        }
+        self.send_due(snapshot)
+    }
+
+    /// The subscribed secrets whose newest version has not been sent. What is not there yet, or no more, is passed
+    /// over: it is sent when it appears (rule 7), and removal has no form in this protocol (rule 6).
+    fn send_due(&mut self, snapshot: &Snapshot) -> Option<Response> {
+        let held: Vec<(Name, Version)> = match self.subscription.as_ref()? {
+            Subscription::Everything => {
+                snapshot.iter().map(|(name, secret)| (Arc::clone(name), secret.version())).collect()
+            }
+            Subscription::Names(names) => {
+                let known = |name: &Name| Some((Arc::clone(name), snapshot.secret(name)?.version()));
+                names.iter().filter_map(known).collect()
+            }
+        };
+        let due: Vec<Name> = held
+            .iter()
+            .filter(|(name, version)| self.sent.get(name) != Some(version))
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        if due.is_empty() {
+            return None;
+        }
+        let version = Version::of_set(held.iter().map(|(name, version)| (&**name, *version)));
+        if self.wants_everything() {
+            self.sent.clear();
+        }
+        self.sent.extend(held);
+        self.responses += 1;
+        let nonce = format!("{}-{}", self.prefix, self.responses);
+        self.last = Some(Sent { nonce: nonce.clone(), version: version.to_string(), answer: Answer::Awaited });
+        Some(Response { version, nonce, names: due })
+    }
+}
