@@ -32,6 +32,9 @@ const POLL: Duration = Duration::from_secs(15);
 /// How soon a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Steps made one after another before a pause: enough for a first root, and for losing a few races.
+const STEPS_PER_TURN: usize = 4;
+
 /// Issuing CAs that ended this long ago are dropped from the journal.
 const KEEP_ENDED: Duration = Duration::from_secs(24 * 3600);
 
@@ -60,6 +63,9 @@ pub enum StepError {
     /// The step could not be recorded.
     #[error("{0}")]
     Record(#[from] RecordError),
+    /// Steps follow each other without end: lifetimes too short for this machine, or a clock that jumps.
+    #[error("the authorities need one step after another; are their lifetimes too short, or does the clock jump?")]
+    Endless,
     /// The random number generator failed.
     #[error("the system's random number generator failed")]
     Random,
@@ -126,7 +132,7 @@ impl Rotator {
     /// # Errors
     /// [`StepError`]; what was done before it stays done.
     pub async fn turn(&self) -> Result<OffsetDateTime, StepError> {
-        loop {
+        for _ in 0..STEPS_PER_TURN {
             let (version, authorities) = match self.journal.load().await? {
                 Some(entry) => entry,
                 None => (JournalVersion::default(), Authorities { bundle_sequence: 0, roots: Vec::new() }),
@@ -146,6 +152,7 @@ impl Rotator {
                 self.record(done, now).await?;
             }
         }
+        Err(StepError::Endless)
     }
 
     async fn create_root(

@@ -43,6 +43,7 @@ async fn two_replicas_on_one_journal_end_with_the_same_authority() {
     let replica = Rotator {
         journal: Arc::clone(&world.rotator.journal),
         custody: Arc::clone(&world.rotator.custody),
+        upstream: Arc::clone(&world.rotator.upstream),
         output,
         ..other.rotator
     };

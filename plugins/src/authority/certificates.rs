@@ -13,7 +13,7 @@ use signet_core::certificate::{CertificateError, Facts, Serial};
 use signet_core::csr::KeyFamily;
 use signet_core::identity::TrustDomain;
 use signet_core::policy::{SigningRequest, Subject};
-use signet_core::profile::{leaf_usages, usage};
+use signet_core::profile::{backdate, leaf_usages, usage};
 use signet_core::rotation::AuthorityId;
 use signet_core::seams::authority::SignError;
 use signet_core::seams::custody::SigningKey;
@@ -21,9 +21,6 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::custody::public_key::{PublicKey, signature_algorithm};
-
-/// How long before now the validity of a CA certificate starts, so that peers whose clocks are slow accept it at once.
-const CA_BACKDATE: time::Duration = time::Duration::minutes(2);
 
 /// The longest organisation name that X.520 allows (ub-organization-name); trust domains may be longer.
 const MAX_ORGANIZATION: usize = 64;
@@ -206,7 +203,8 @@ pub(super) fn ca_validity(
     let now = now.replace_nanosecond(0).unwrap_or(now);
     let seconds = i64::try_from(ttl.as_secs()).ok().map(time::Duration::seconds);
     let end = seconds.and_then(|ttl| now.checked_add(ttl));
-    let start = now.checked_sub(CA_BACKDATE).unwrap_or(now);
+    // Proportional as for leaves: a fixed backdate would put half of a short life into the past at birth.
+    let start = now - Duration::from_secs(backdate(ttl).as_secs());
     match (end, bounds) {
         (Some(end), None) => Ok((start, end)),
         (end, Some((first, last))) => Ok((start.max(first), end.map_or(last, |end| end.min(last)))),

@@ -28,7 +28,7 @@ pub struct RootCertificate {
 }
 
 impl RootCertificate {
-    /// Makes the certificate of a new root: signed with `key` itself, valid from two minutes before `now` until `ttl`
+    /// Makes the certificate of a new root: signed with `key` itself, valid from a little before `now` until `ttl`
     /// after it. The path length stays open, so that issuing CAs elsewhere may hang below it.
     ///
     /// # Errors

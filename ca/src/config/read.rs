@@ -1,0 +1,291 @@
+//! Reads the configuration file: every field, its default, its meaning, and the rules between fields.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde_json::json;
+use signet_core::identity::TrustDomain;
+use signet_core::key_type::KeyType;
+use signet_core::policy::CsrNames;
+use signet_core::rotation::Schedule;
+use signet_runtime::config::{Problems, Reference, Section, Variant, kind};
+use signet_runtime::telemetry::{self, LogFormat};
+
+use super::{Authority, Cluster, Config, Limits, Log, Rate, Serving, Svid, Tokens};
+
+/// The reference of all fields, from which `docs/configuration.md` is made.
+///
+/// # Errors
+/// None unless the defaults themselves are wrong, which a test excludes.
+pub fn reference() -> Result<Reference, Problems> {
+    Reference::of(read)
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Reads the configuration; every wrong field is noted in the section.
+#[must_use]
+pub fn read(s: &mut Section<'_>) -> Option<Config> {
+    let trust_domain = s.required("trust_domain", trust_domain_kind(), "the trust domain that this CA certifies");
+    let listen =
+        s.defaulted("listen", "127.0.0.1:15012", kind::socket_address(), "where certificate requests arrive, over TLS");
+    let admin = s.defaulted(
+        "admin",
+        "unix:///run/signet/ca-admin.sock",
+        kind::unix_address(),
+        "the operators' socket; its callers must have the CA's user id or be root",
+    );
+    let ops = s.defaulted("ops", "127.0.0.1:15014", kind::socket_address(), "metrics and probes, over plain HTTP");
+    let storage = s.defaulted(
+        "storage",
+        "sqlite:///var/lib/signet/signet.db",
+        kind::parsed("storage URL", storage_url),
+        "where records, authorities and encrypted keys are kept",
+    );
+    let serving = s.section("serving", "the CA's own TLS certificate, issued by its own authority", read_serving);
+    let keys = s.section("keys", "protection of private keys at rest", |s| {
+        s.required(
+            "encryption_key_file",
+            kind::path(),
+            "file with the key that encrypts private keys: 32 bytes as base64, mode 0600",
+        )
+    });
+    let authority = s.section("authority", "the authorities that sign", read_authority);
+    let svid = s.section("svid", "rules for the certificates of workloads", read_svid);
+    let clusters = s.list("clusters", "the clusters whose service-account tokens are accepted", read_cluster);
+    let limits = s.section("limits", "limits on requests", read_limits);
+    let log = s.section("log", "logging, to standard error", read_log);
+    let drain = s.defaulted("drain", "10s", kind::duration(), "how long requests in flight may take at shutdown");
+
+    if let (Some(authority), Some(svid)) = (&authority, &svid) {
+        check_lifetimes(s, &authority.schedule, svid);
+    }
+    if let Some(clusters) = &clusters {
+        check_clusters(s, clusters, trust_domain.as_ref());
+    }
+    Some(Config {
+        trust_domain: trust_domain?,
+        listen: listen?,
+        admin: admin?,
+        ops: ops?,
+        storage: storage?,
+        serving: serving?,
+        encryption_key_file: keys?,
+        authority: authority?,
+        svid: svid?,
+        clusters: clusters?,
+        limits: limits?,
+        log: log?,
+        drain: drain?,
+    })
+}
+
+fn trust_domain_kind() -> kind::Kind<TrustDomain> {
+    kind::parsed("trust domain", TrustDomain::parse)
+}
+
+fn storage_url(text: &str) -> Result<String, &'static str> {
+    match text.strip_prefix("sqlite://") {
+        Some(path) if path.starts_with('/') && path.len() > 1 => Ok(text.to_owned()),
+        _ => Err("is not a storage URL; write sqlite:// and an absolute path, like sqlite:///var/lib/signet/signet.db"),
+    }
+}
+
+fn read_serving(s: &mut Section<'_>) -> Option<Serving> {
+    let dns_names = s.defaulted(
+        "dns_names",
+        json!(["localhost"]),
+        kind::list_of(kind::parsed("DNS name", dns_name)),
+        "DNS names that clients dial",
+    );
+    let ip_addresses = s.defaulted(
+        "ip_addresses",
+        json!(["127.0.0.1"]),
+        kind::list_of(kind::parsed("IP address", |text| {
+            text.parse::<IpAddr>().map_err(|_| "is not an IP address, like 10.0.0.1")
+        })),
+        "IP addresses that clients dial",
+    );
+    let ttl = s.defaulted(
+        "ttl",
+        "24h",
+        kind::duration_within(Duration::from_secs(2)..=90 * DAY),
+        "lifetime of the serving certificate; it is renewed at half of it",
+    );
+    if let (Some([]), Some([])) = (dns_names.as_deref(), ip_addresses.as_deref()) {
+        s.problem("dns_names", "no names at all: clients could not verify the CA; give dns_names or ip_addresses");
+    }
+    Some(Serving { dns_names: dns_names?, ip_addresses: ip_addresses?, ttl: ttl? })
+}
+
+fn dns_name(text: &str) -> Result<String, &'static str> {
+    rustls_pki_types::DnsName::try_from(text)
+        .map(|_| text.to_owned())
+        .map_err(|_| "is not a DNS name; leave out scheme, port and wildcards")
+}
+
+fn read_authority(s: &mut Section<'_>) -> Option<Authority> {
+    let backend = s.one_of(
+        "backend",
+        Some("native"),
+        &[Variant::new("native", "a self-signed root and issuing CAs under it, with keys kept here", |_| Some(()))],
+        "who certifies the issuing CA",
+    );
+    let key_type = s.defaulted(
+        "key_type",
+        KeyType::EcP256.as_str(),
+        kind::choice(&KeyType::ALL.map(|key_type| (key_type.as_str(), key_type))),
+        "type of the root's and the issuing CA's keys",
+    );
+    let minute = Duration::from_secs(60);
+    let root_ttl =
+        s.defaulted("root_ttl", "3650d", kind::duration_within(minute..=20 * 365 * DAY), "lifetime of a root");
+    let issuing_ttl = s.defaulted(
+        "issuing_ttl",
+        "30d",
+        kind::duration_within(Duration::from_secs(4)..=10 * 365 * DAY),
+        "lifetime of an issuing CA; it is renewed at half of it, without a change of the trust bundle",
+    );
+    backend?;
+    Some(Authority { key_type: key_type?, schedule: Schedule { root_ttl: root_ttl?, issuing_ttl: issuing_ttl? } })
+}
+
+fn read_svid(s: &mut Section<'_>) -> Option<Svid> {
+    let lifetime = || kind::duration_within(Duration::from_secs(1)..=365 * DAY);
+    let default_ttl = s.defaulted("default_ttl", "24h", lifetime(), "lifetime when a request asks for none");
+    let max_ttl = s.defaulted("max_ttl", "90d", lifetime(), "the longest lifetime that may be asked for");
+    let csr_names = s.defaulted(
+        "csr_names",
+        "strict",
+        kind::choice(&[("strict", CsrNames::Strict), ("ignore", CsrNames::Ignore)]),
+        "`strict` refuses a CSR that asks for names other than the caller's identity; `ignore` takes only its key, as istiod does",
+    );
+    if let (Some(default_ttl), Some(max_ttl)) = (default_ttl, max_ttl)
+        && default_ttl > max_ttl
+    {
+        s.problem("default_ttl", "is longer than svid.max_ttl");
+    }
+    Some(Svid { default_ttl: default_ttl?, max_ttl: max_ttl?, csr_names: csr_names? })
+}
+
+fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
+    let id = s.required("id", name_kind(), "the value of the clusterid header; Istio's clients send `Kubernetes`");
+    let aliases = s.defaulted("aliases", json!([]), kind::list_of(name_kind()), "other values for the same cluster");
+    let trust_domain = s.required("trust_domain", trust_domain_kind(), "the trust domain of the cluster's workloads");
+    let audiences = s.defaulted(
+        "audiences",
+        json!(["istio-ca"]),
+        kind::list_of(kind::text()),
+        "audiences of which a token needs one",
+    );
+    let tokens = s.section("tokens", "how tokens are verified", |s| {
+        let jwks = Variant::new("jwks", "with the cluster's published keys", |s: &mut Section<'_>| {
+            let issuer = s.required("issuer", kind::text(), "the exact `iss` claim of the cluster's tokens");
+            let file = s.required("file", kind::path(), "JSON Web Key Set; reloaded when its content changes");
+            Some(Tokens::Jwks { issuer: issuer?, file: file? })
+        });
+        s.one_of("kind", None, &[jwks], "the way of verification")
+    });
+    if audiences.as_ref().is_some_and(Vec::is_empty) {
+        s.problem("audiences", "is empty: a token for anybody else would be accepted; name at least one");
+    }
+    Some(Cluster { id: id?, aliases: aliases?, trust_domain: trust_domain?, audiences: audiences?, tokens: tokens? })
+}
+
+fn name_kind() -> kind::Kind<String> {
+    kind::text().check(|name| {
+        let plain = name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_graphic());
+        if plain { Ok(()) } else { Err("may hold at most 253 printable ASCII characters and no space") }
+    })
+}
+
+fn read_limits(s: &mut Section<'_>) -> Option<Limits> {
+    let concurrent_requests = s.defaulted(
+        "concurrent_requests",
+        256,
+        kind::integer(1..=100_000),
+        "requests worked on at the same time; more are answered RESOURCE_EXHAUSTED, which clients retry",
+    );
+    let connections = s.defaulted(
+        "connections",
+        10_000,
+        kind::integer(1..=1_000_000),
+        "connections open at the same time; more wait to be accepted",
+    );
+    let request_timeout = s.defaulted("request_timeout", "10s", kind::duration(), "how long one request may take");
+    let per_identity =
+        s.section("per_identity", "certificates for one identity; more are answered RESOURCE_EXHAUSTED", |s| {
+            read_rate(s, 20, 200)
+        });
+    let per_peer =
+        s.section("per_peer", "requests from one network address, before authentication", |s| read_rate(s, 1000, 2000));
+    Some(Limits {
+        concurrent_requests: concurrent_requests?,
+        connections: connections?,
+        request_timeout: request_timeout?,
+        per_identity: per_identity?,
+        per_peer: per_peer?,
+    })
+}
+
+fn read_rate(s: &mut Section<'_>, per_second: u32, burst: u32) -> Option<Rate> {
+    let per_second = s.defaulted("per_second", per_second, kind::integer(1..=1_000_000), "sustained, per second");
+    let burst = s.defaulted("burst", burst, kind::integer(1..=1_000_000), "at once after a pause");
+    Some(Rate { per_second: NonZeroU32::new(per_second?)?, burst: NonZeroU32::new(burst?)? })
+}
+
+fn read_log(s: &mut Section<'_>) -> Option<Log> {
+    let format = s.defaulted(
+        "format",
+        "json",
+        kind::choice(&[("json", LogFormat::Json), ("human", LogFormat::Human)]),
+        "form of the log lines",
+    );
+    let level = s.defaulted(
+        "level",
+        "info",
+        kind::text().check(|filter| telemetry::check_filter(filter)),
+        "least level logged: error, warn, info, debug or trace; or a filter like info,signet_ca=debug",
+    );
+    Some(Log { format: format?, level: level? })
+}
+
+fn check_lifetimes(s: &mut Section<'_>, schedule: &Schedule, svid: &Svid) {
+    if schedule.issuing_ttl > schedule.root_ttl {
+        s.problem("authority.issuing_ttl", "is longer than authority.root_ttl");
+    }
+    // At half-life, when the issuing CA is replaced, a leaf of the default lifetime must still fit under it.
+    if svid.default_ttl > schedule.issuing_ttl / 2 {
+        s.problem(
+            "svid.default_ttl",
+            "is longer than half of authority.issuing_ttl, so that leaves would be cut short; lengthen one or shorten the other",
+        );
+    }
+}
+
+fn check_clusters(s: &mut Section<'_>, clusters: &[Cluster], trust_domain: Option<&TrustDomain>) {
+    if clusters.is_empty() && !s.is_described() {
+        s.problem("clusters", "is empty: nobody could get a certificate; name at least one cluster");
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for (index, cluster) in clusters.iter().enumerate() {
+        for name in std::iter::once(&cluster.id).chain(&cluster.aliases) {
+            if !seen.insert(name.as_str()) {
+                s.problem(&format!("clusters[{index}].id"), format!("the id or alias {name:?} is used twice"));
+            }
+        }
+        if let Some(trust_domain) = trust_domain
+            && cluster.trust_domain != *trust_domain
+        {
+            s.problem(
+                &format!("clusters[{index}].trust_domain"),
+                format!("is {}, but this CA certifies {trust_domain} only", cluster.trust_domain),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
