@@ -99,9 +99,11 @@ fn clusters_must_be_there_unambiguous_and_of_our_trust_domain() {
 }
 
 #[test]
-fn the_reference_names_every_field() {
+fn the_documentation_holds_the_reference_of_every_field() {
+    let page = include_str!("../../../docs/configuration.md");
     let markdown = reference().unwrap().to_markdown();
     for path in ["trust_domain", "clusters[].tokens.file", "limits.per_identity.burst", "keys.encryption_key_file"] {
         assert!(markdown.contains(path), "{path}");
     }
+    assert!(page.contains(&markdown), "docs/configuration.md is out of date: make docs");
 }

@@ -11,7 +11,7 @@ use signet_runtime::output::{Output, OutputFormat, error_chain};
 use signet_runtime::telemetry;
 
 use crate::app;
-use crate::config::{Config, DEFAULT_PATH, read};
+use crate::config::{Config, DEFAULT_PATH, read, reference};
 use crate::inspection;
 
 /// Threads of the runtime. One identity and its streams need little; the second keeps probes answered while the first
@@ -31,7 +31,7 @@ enum Command {
     /// Renew and serve until stopped.
     Run(ConfigArgs),
     /// Check the configuration without starting anything.
-    Check(ConfigArgs),
+    Check(CheckArgs),
     /// Write certificate, key and roots to files, and keep them fresh.
     Fetch(FetchArgs),
     /// Show what a running agent serves, until when, and to whom.
@@ -43,6 +43,15 @@ struct ConfigArgs {
     /// The configuration file.
     #[arg(short, long, default_value = DEFAULT_PATH, value_name = "FILE")]
     config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print the reference of all fields as Markdown instead.
+    #[arg(long)]
+    reference: bool,
 }
 
 #[derive(Debug, Args)]
@@ -112,9 +121,13 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             with_runtime(async { app::run(loaded.config, &loaded.effective).await.map_err(Failure::failed) })
         }
         Command::Check(args) => {
-            load_config(&args.config)?;
-            let text = format!("{} is in order", args.config.display());
-            Output::stdout(OutputFormat::Table).line(&text).map_err(Failure::failed)
+            let mut out = Output::stdout(OutputFormat::Table);
+            if args.reference {
+                let reference = reference().map_err(Failure::failed)?;
+                return out.raw(&reference.to_markdown()).map_err(Failure::failed);
+            }
+            load_config(&args.config.config)?;
+            out.line(&format!("{} is in order", args.config.config.display())).map_err(Failure::failed)
         }
         Command::Fetch(args) => {
             let config = configured(&args.config.config)?.config;
@@ -184,14 +197,24 @@ mod tests {
         }
     }
 
+    fn check(config: PathBuf) -> Command {
+        Command::Check(CheckArgs { config: ConfigArgs { config }, reference: false })
+    }
+
+    #[test]
+    fn the_documentation_holds_the_reference_of_every_field() {
+        let page = include_str!("../../../docs/configuration.md");
+        assert!(page.contains(&reference().unwrap().to_markdown()), "docs/configuration.md is out of date: make docs");
+    }
+
     #[test]
     fn a_wrong_configuration_is_a_mistake_of_usage() {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("c.yaml");
         std::fs::write(&config, "trust_domain: TD\nextra: 1\n").unwrap();
-        let refused = dispatch(Command::Check(ConfigArgs { config: config.clone() })).unwrap_err();
+        let refused = dispatch(check(config.clone())).unwrap_err();
         assert!(matches!(&refused, Failure::Usage(text) if text.lines().count() == 4), "{refused:?}");
-        let missing = dispatch(Command::Check(ConfigArgs { config: directory.path().join("no.yaml") }));
+        let missing = dispatch(check(directory.path().join("no.yaml")));
         assert!(matches!(missing, Err(Failure::Usage(_))));
     }
 }
