@@ -109,8 +109,11 @@ impl Rotator {
     pub async fn run(self, condition: Condition, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
         let mut next = self.clock.now();
         loop {
-            if stop.run_until_cancelled(self.clock.sleep_until(next)).await.is_none() {
-                return Ok(());
+            // The monotonic clock too: a wall clock that is set back must not make this sleep for as long.
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = self.clock.sleep_until(next) => {}
+                () = tokio::time::sleep(POLL) => {}
             }
             next = match stop.run_until_cancelled(self.turn()).await {
                 None => return Ok(()),

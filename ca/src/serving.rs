@@ -31,6 +31,9 @@ use crate::state::{SigningState, StateReader};
 /// How soon a failed renewal is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How often the wall clock is looked at again, whatever it said.
+const LOOK: Duration = Duration::from_secs(15);
+
 /// A serving certificate in use.
 #[derive(Debug)]
 pub struct Serving {
@@ -132,6 +135,8 @@ impl ServingRenewer {
                 let clock = Arc::clone(&self.clock);
                 tokio::select! {
                     () = clock.sleep_until(at) => {}
+                    // A wall clock that is set back must not hide what is due.
+                    () = tokio::time::sleep(LOOK) => {}
                     changed = self.state.changed() => if changed.is_err() { std::future::pending::<()>().await },
                 }
             }

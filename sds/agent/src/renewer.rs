@@ -109,10 +109,15 @@ impl Renewer {
                 Ok(issued) => {
                     backoff.reset();
                     let renew_at = self.succeeded(issued);
+                    let planned = Duration::try_from(renew_at - self.clock.now()).unwrap_or_default();
                     // By the monotonic clock first: whatever the wall clock says, certificates are not asked for in a
-                    // loop. Then by the wall clock, because certificates end by it, also after a suspend or a step.
+                    // loop. Then by whichever clock is earlier: the wall clock, because certificates end by it, also
+                    // after a suspend; the monotonic one, because the wall clock may be set back.
                     sleep(self.retry.0).await;
-                    self.clock.sleep_until(renew_at).await;
+                    tokio::select! {
+                        () = self.clock.sleep_until(renew_at) => {}
+                        () = sleep(planned) => {}
+                    }
                 }
                 Err(error) => {
                     let wait = backoff.next(jitter());
