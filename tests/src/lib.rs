@@ -1,1 +1,13 @@
-//! placeholder
+//! Support for the end-to-end tests, the demo and the bench: real processes, real clients, independent judges.
+//!
+//! Nothing here links the CA or the agent: both are driven as the binaries that users run.
+
+pub mod client;
+pub mod demo;
+pub mod failure;
+pub mod harness;
+pub mod judge;
+pub mod stage;
+pub mod tools;
+pub mod traffic;
+pub mod upstream;

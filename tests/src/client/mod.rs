@@ -1,0 +1,10 @@
+//! Clients of the CA: what real ones send, what broken ones send, and how real ones read the answer.
+
+pub mod ask;
+pub mod certify;
+pub mod csr;
+pub mod raw;
+pub mod rules;
+pub mod sds;
+pub mod tls;
+pub mod token;

@@ -1,0 +1,5 @@
+//! What a demo needs beside a stage: an observer of certificates, a narrator, and a summary for programs.
+
+pub mod narrator;
+pub mod observer;
+pub mod summary;

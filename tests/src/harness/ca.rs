@@ -1,0 +1,125 @@
+//! A running `signet-ca serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::metrics::Metrics;
+use super::{Dev, Process, probe};
+use crate::failure::{Failure, Outcome};
+use crate::tools;
+
+/// How long the CA may take to become ready, on a busy machine with an unoptimised build.
+const START: Duration = Duration::from_secs(60);
+/// The largest page of the audit log.
+const PAGE: &str = "1000";
+
+/// The CA's process and how to talk to it.
+pub struct Ca {
+    /// The process.
+    pub process: Process,
+    config: PathBuf,
+    ops: SocketAddr,
+}
+
+impl Ca {
+    /// Starts the CA of an installation.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn start(dev: &Dev) -> Outcome<Self> {
+        Self::start_command(dev, dev.ca_command(&["serve"])?)
+    }
+
+    /// Starts it by a prepared command, such as one with limits.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn start_command(dev: &Dev, command: Command) -> Outcome<Self> {
+        let process = Process::start_command("ca", command, dev.directory())?;
+        Ok(Self { process, config: dev.path("signet-ca.yaml"), ops: dev.ops })
+    }
+
+    /// Waits until `/readyz` says so.
+    ///
+    /// # Errors
+    /// [`Failure`] with the log.
+    pub async fn ready(&mut self) -> Outcome {
+        self.ready_is(true, START).await.map(drop)
+    }
+
+    /// Waits until `/readyz` says ready or not ready; gives its JSON.
+    ///
+    /// # Errors
+    /// [`Failure`] with the log.
+    pub async fn ready_is(&mut self, wanted: bool, within: Duration) -> Outcome<Value> {
+        let ops = self.ops;
+        let what = if wanted { "readiness" } else { "unreadiness" };
+        self.process
+            .until(what, within, async || {
+                let (status, body) = probe::fetch(ops, "/readyz?output=json").await.ok()?;
+                ((status == 200) == wanted).then(|| serde_json::from_str(&body).unwrap_or_default())
+            })
+            .await
+    }
+
+    /// One scrape of `/metrics`.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn metrics(&self) -> Outcome<Metrics> {
+        Ok(Metrics::parse(&probe::fetch(self.ops, "/metrics").await?.1))
+    }
+
+    /// Runs an operator command and reads its JSON.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn ask(&self, args: &[&str]) -> Outcome<Value> {
+        let mut command = Command::new(tools::own("signet-ca")?);
+        command.args(args).args(["--output", "json", "--config"]).arg(&self.config);
+        let text = tools::run(&mut command)?;
+        serde_json::from_str(&text).map_err(Failure::while_doing("read the JSON of a command"))
+    }
+
+    /// All events of the audit log that match the filters, newest first, over all pages.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn audit(&self, filters: &[&str]) -> Outcome<Vec<Value>> {
+        let mut all = Vec::new();
+        let mut before: Option<String> = None;
+        loop {
+            let mut args = vec!["audit", "list", "--limit", PAGE];
+            args.extend_from_slice(filters);
+            if let Some(before) = &before {
+                args.extend(["--before", before]);
+            }
+            let mut page = self.ask(&args)?;
+            let Some(events) = page.get_mut("events").and_then(Value::as_array_mut) else {
+                return Err(Failure::unexpected(format!("audit list printed no events: {page}")));
+            };
+            all.append(events);
+            match page.get("next").and_then(Value::as_u64) {
+                Some(next) => before = Some(next.to_string()),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// The newest event that matches the filters.
+    ///
+    /// # Errors
+    /// [`Failure`], also when there is none.
+    pub fn newest(&self, filters: &[&str]) -> Outcome<Value> {
+        let mut args = vec!["audit", "list", "--limit", "1"];
+        args.extend_from_slice(filters);
+        let page = self.ask(&args)?;
+        page.pointer("/events/0")
+            .cloned()
+            .ok_or_else(|| Failure::unexpected(format!("no event matches {filters:?}: {page}")))
+    }
+}

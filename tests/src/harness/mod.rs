@@ -1,0 +1,18 @@
+//! Real processes in a throw-away directory: started, awaited by events, and always stopped.
+
+pub mod agent;
+pub mod ca;
+pub mod dev;
+pub mod envoy;
+pub mod limits;
+pub mod metrics;
+pub mod ports;
+pub mod probe;
+pub mod process;
+pub mod yaml;
+
+pub use agent::Agent;
+pub use ca::Ca;
+pub use dev::{Dev, DevOptions};
+pub use envoy::Envoy;
+pub use process::Process;

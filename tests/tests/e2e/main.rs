@@ -1,0 +1,32 @@
+//! End-to-end tests: the two programs as users run them, real Envoys, OpenSSL as the judge. One executable, so that
+//! everything is linked once; every test has its own directory, ports and processes, so that all run side by side.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::large_futures,
+    clippy::let_underscore_untyped,
+    reason = "tests"
+)]
+
+mod agent_cli;
+mod architecture;
+mod audit;
+mod clock;
+mod config;
+mod contract;
+mod crash;
+mod csr;
+mod envoy;
+mod facts;
+mod full_disk;
+mod metadata;
+mod operate;
+mod sds;
+mod secrets;
+mod shutdown;
+mod tokens;
+mod transport;
+mod ttl;

@@ -1,0 +1,84 @@
+//! No token and no private key is ever in a log or, in clear, in the database.
+
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
+use signet_tests::client::ask::Ask;
+use signet_tests::client::certify::Client;
+use signet_tests::client::{csr, sds};
+use signet_tests::failure::{Failure, Outcome, ensure};
+use signet_tests::harness::{Agent, Dev, yaml};
+
+/// The private key that the agent serves to its proxy.
+async fn served_key(agent: &Agent) -> Outcome<String> {
+    let response = sds::fetch(agent.channel().await?, sds::subscribe("test", &["default"])).await;
+    let response = response.map_err(Failure::while_doing("fetch a secret"))?;
+    for secret in sds::secrets(&response)? {
+        if let Some(Type::TlsCertificate(certificate)) = secret.r#type {
+            match certificate.private_key.and_then(|key| key.specifier) {
+                Some(Specifier::InlineBytes(bytes)) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+                Some(Specifier::InlineString(text)) => return Ok(text),
+                _ => {}
+            }
+        }
+    }
+    Err(Failure::unexpected("the agent serves no key"))
+}
+
+/// The lines of base64 in a PEM text or the parts of a token: what would betray it anywhere.
+fn traces(secret: &str) -> Vec<String> {
+    secret
+        .split(|c: char| c.is_whitespace() || c == '.')
+        .filter(|part| part.len() >= 30 && !part.contains('-'))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[tokio::test]
+async fn logs_at_trace_level_and_the_database_hold_no_token_and_no_key() -> Outcome {
+    let dev = Dev::plain()?;
+    dev.set_ca("log.level", "trace")?;
+    dev.edit("agent-client.yaml", |config| yaml::set(config, "log.level", "trace"))?;
+    let ca = dev.start_ca().await?;
+    let agent = dev.start_agent("client").await?;
+    let client = Client::connect(&dev).await?;
+    let made = csr::like_ztunnel(None)?;
+    client.issued(&Ask::new(&made.csr, &dev.token("server")?)).await?;
+    let bent = format!("{}x", dev.token("server")?);
+    client.call(&Ask::new(&made.csr, &bent)).await.expect_err("refused");
+    let mut secrets = vec![
+        ("a token", dev.token("client")?),
+        ("a token", dev.token("server")?),
+        ("a refused token", bent),
+        ("the agent's key", served_key(&agent).await?),
+        ("the cluster's key", dev.text("cluster-signing-key.pem")?),
+    ];
+    secrets.push(("the encryption key", dev.text("key-encryption.key")?));
+    let mut places = vec![("log of the CA".to_owned(), ca.process.log().into_bytes())];
+    places.push(("log of the agent".to_owned(), agent.process.log().into_bytes()));
+    for entry in std::fs::read_dir(dev.directory()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("signet.db") {
+            places.push((name, std::fs::read(entry.path()).unwrap()));
+        }
+    }
+    ensure(places.iter().all(|(_, bytes)| !bytes.is_empty()) || places.len() >= 3, || "nothing to search".to_owned())?;
+    let log = ca.process.log();
+    ensure(log.to_lowercase().contains("trace") || log.to_lowercase().contains("debug"), || {
+        "the log is not detailed".to_owned()
+    })?;
+    for (place, bytes) in &places {
+        ensure(!contains(bytes, b"PRIVATE KEY"), || format!("a private key is in the {place}"))?;
+        for (what, secret) in &secrets {
+            for trace in traces(secret) {
+                // A JOSE header is the same for every token and betrays nothing.
+                let header = secret.split('.').next() == Some(trace.as_str()) && secret.contains('.');
+                ensure(header || !contains(bytes, trace.as_bytes()), || format!("{what} is in the {place}: {trace}"))?;
+            }
+        }
+    }
+    Ok(())
+}
