@@ -36,6 +36,7 @@ use crate::clusters::Clusters;
 use crate::config::{Cluster, Config};
 use crate::grpc::admin::AdminService;
 use crate::grpc::create_certificate::CertificateService;
+use crate::grpc::intake::Intake;
 use crate::grpc::{peer, tls};
 use crate::health;
 use crate::issuance::Issuance;
@@ -45,9 +46,13 @@ use crate::serving::ServingRenewer;
 /// How often JWKS files are looked at.
 const JWKS_POLL: Duration = Duration::from_secs(2);
 
-/// Largest request message: a CSR of the largest accepted size and its metadata, with room to answer larger ones with
-/// a clear error instead of a broken stream.
-const MESSAGE: usize = 2 * 1024 * 1024;
+/// Largest request message: a CSR several times larger than the largest accepted one, so that it gets a refusal of its
+/// own; beyond this the message is not even read.
+const MESSAGE: usize = 128 * 1024;
+
+/// Requests whose body may be arriving at the same time, per request that may be worked on. With [`MESSAGE`] this bounds
+/// the memory that unknown senders can take: 128 MiB with the default limits.
+const INTAKE: usize = 4;
 
 /// Largest set of request headers. Tokens are under 16 KiB; a larger one gets its own refusal up to this size.
 const HEADERS: u32 = 128 * 1024;
@@ -180,7 +185,12 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
             .with_service_name("istio.v1.auth.IstioCertificateService")
             .with_service_name("grpc.health.v1.Health")
     };
+    let intake = Intake::new(
+        config.limits.concurrent_requests.saturating_mul(INTAKE),
+        config.limits.request_timeout + Duration::from_secs(1),
+    );
     let router = Server::builder()
+        .layer(intake)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .http2_max_header_list_size(HEADERS)

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod create_certificate;
+pub mod intake;
 pub mod peer;
 pub mod status;
 pub mod tls;

@@ -48,7 +48,7 @@ fn bad_requests() -> Outcome<Vec<(&'static str, String, &'static str)>> {
         ("CA:TRUE", openssl(P256, &[&own, "basicConstraints=critical,CA:TRUE"])?, "csr_names_not_allowed"),
         ("keyCertSign", openssl(P256, &[&own, "keyUsage=critical,keyCertSign"])?, "csr_names_not_allowed"),
         ("a common name", by_openssl(P256, "/CN=admin", &[&own])?.csr, "csr_names_not_allowed"),
-        ("1 MiB", format!("{good}{}", "\n".repeat(1 << 20)), "csr_too_long"),
+        ("64 KiB", format!("{good}{}", "\n".repeat(64 << 10)), "csr_too_long"),
     ])
 }
 
@@ -76,6 +76,20 @@ async fn each_bad_csr_gets_a_clear_error_and_changes_nothing() -> Outcome {
         }
     }
     ensure(wrong.is_empty(), || wrong.join("\n"))?;
+    let issued = ca.audit(&["--outcome", "issued", "--identity", CLIENT_ID])?;
+    ensure(issued.is_empty(), || format!("issued: {issued:?}"))?;
+    client.certificate(&dev, "client").await.map(drop)
+}
+
+/// So that unknown senders cannot make the CA hold much, a message far too large is refused before it is read.
+#[tokio::test]
+async fn a_csr_of_one_mebibyte_is_refused_unread() -> Outcome {
+    let dev = Dev::plain()?;
+    let ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    let huge = "A".repeat(1 << 20);
+    let message = client.refused(&Ask::new(&huge, &dev.token("client")?), Code::OutOfRange).await?;
+    ensure(message.contains("too large"), || message.clone())?;
     let issued = ca.audit(&["--outcome", "issued", "--identity", CLIENT_ID])?;
     ensure(issued.is_empty(), || format!("issued: {issued:?}"))?;
     client.certificate(&dev, "client").await.map(drop)

@@ -62,7 +62,11 @@ async fn files_that_may_not_grow_withhold_certificates_until_they_may() -> Outco
 #[tokio::test]
 async fn a_full_file_system_withholds_certificates_until_there_is_room() -> Outcome {
     if !may_mount() {
-        // Without the right to mount, the test above is the nearest thing to a full disk.
+        // Without the right to mount, the test above is the nearest thing to a full disk. Said where the test runner
+        // does not swallow it.
+        let text =
+            b"NOT RUN: a_full_file_system_withholds_certificates_until_there_is_room needs root to mount a disk\n";
+        std::io::Write::write_all(&mut std::io::stderr(), text).unwrap();
         return Ok(());
     }
     let dev = Dev::plain()?;
