@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use signet_core::audit::AuditEvent;
 use signet_core::certificate::CertificateChain;
-use signet_core::release::{Recorded, Unreleased, WrongRecord};
-use signet_core::seams::store::{AppendError, AuditStore, StoreError};
+use signet_core::release::{Recorded, Unreleased};
+use signet_core::seams::store::AuditStore;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::error::RecordError;
 use crate::metrics::CaMetrics;
 
 /// Events that may wait for the writer; more than this and requests are told to retry.
@@ -22,37 +23,6 @@ const BATCH: usize = 512;
 /// How often tasks that are ready are let past before a commit. More rounds make commits fewer and larger, at less CPU
 /// per record; too many leave the processors idle while all requests wait for one commit.
 const GATHER_ROUNDS: usize = 3;
-
-/// An event is not on record, so what it describes must not happen.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecordError {
-    /// The writer cannot keep up or has ended.
-    #[error("the audit writer is overloaded or stopping")]
-    Queue,
-    /// Storage did not take the batch.
-    #[error("the audit record could not be committed: {0}")]
-    Store(#[from] StoreError),
-    /// The serial number is taken.
-    #[error("{0}")]
-    Append(#[from] AppendError),
-    /// The proof does not fit the certificate.
-    #[error("{0}")]
-    Release(#[from] WrongRecord),
-}
-
-impl RecordError {
-    /// A short constant for metrics and records.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Queue => "audit_queue_full",
-            Self::Store(_) => "audit_store_unavailable",
-            Self::Append(_) => "serial_taken",
-            Self::Release(_) => "wrong_record",
-        }
-    }
-}
 
 struct Entry {
     event: AuditEvent,

@@ -10,18 +10,18 @@ use signet_core::bundle::TrustBundle;
 use signet_core::caller::{Caller, Peer};
 use signet_core::certificate::{CertificateChain, Serial};
 use signet_core::clock::SharedClock;
-use signet_core::csr::{CertificateRequest, CsrError};
+use signet_core::csr::CertificateRequest;
 use signet_core::identity::WorkloadId;
-use signet_core::policy::{self, LeafPolicy, Refusal};
+use signet_core::policy::{self, LeafPolicy};
 use signet_core::seams::authenticator::{AuthenticationError, Denial};
-use signet_core::seams::authority::SignError;
 use signet_core::secret::Secret;
-use signet_core::verify::{self, Mismatch};
+use signet_core::verify;
 use time::OffsetDateTime;
 
-use crate::admission::{Admission, OverLimit};
-use crate::audit_log::{AuditLog, RecordError};
+use crate::admission::Admission;
+use crate::audit_log::AuditLog;
 use crate::clusters::Clusters;
+use crate::error::IssueError;
 use crate::metrics::CaMetrics;
 use crate::state::{self, StateReader};
 
@@ -51,81 +51,6 @@ pub struct Issued {
     pub chain: CertificateChain,
     /// The roots that go with them.
     pub bundle: TrustBundle,
-}
-
-/// Why there is no certificate.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum IssueError {
-    /// Over a limit.
-    #[error("{0}")]
-    OverLimit(#[from] OverLimit),
-    /// The sender did not prove who it is.
-    #[error("{0}")]
-    Authentication(#[from] AuthenticationError),
-    /// The edge could not make sense of the request's fields.
-    #[error("{0}")]
-    Malformed(String),
-    /// The CSR is not acceptable.
-    #[error("{0}")]
-    Csr(#[from] CsrError),
-    /// The request is understood and refused.
-    #[error("{0}")]
-    Refused(#[from] Refusal),
-    /// No authority is ready to sign.
-    #[error("no authority is ready to sign yet")]
-    NotReady,
-    /// The authority did not sign.
-    #[error("{0}")]
-    Sign(#[from] SignError),
-    /// What was signed is not what was decided.
-    #[error("{0}")]
-    Mismatch(#[from] Mismatch),
-    /// The record could not be made durable.
-    #[error("{0}")]
-    Record(#[from] RecordError),
-    /// The request took longer than `limits.request_timeout`.
-    #[error("the request took longer than limits.request_timeout")]
-    TimedOut,
-    /// The system's random number generator failed.
-    #[error("the system's random number generator failed")]
-    Random,
-}
-
-impl IssueError {
-    /// A short constant for metrics and records.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::OverLimit(over) => over.label(),
-            Self::Authentication(AuthenticationError::Denied { reason, .. }) => reason.label(),
-            Self::Authentication(_) => "authentication_unavailable",
-            Self::Malformed(_) => "request_malformed",
-            Self::Csr(error) => error.label(),
-            Self::Refused(refusal) => refusal.label(),
-            Self::NotReady => "not_ready",
-            Self::Sign(SignError::Unavailable(_)) => "signer_unavailable",
-            Self::Sign(_) => "sign_failed",
-            Self::Mismatch(_) => "issued_differs_from_decided",
-            Self::Record(error) => error.label(),
-            Self::TimedOut => "timed_out",
-            Self::Random => "random_failed",
-        }
-    }
-
-    /// Whether the request itself was at fault, or the CA.
-    #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        match self {
-            Self::Authentication(AuthenticationError::Denied { .. })
-            | Self::OverLimit(_)
-            | Self::Malformed(_)
-            | Self::Csr(_) => Outcome::Refused,
-            Self::Refused(Refusal::IssuerExpired(_) | Refusal::ClockBeforeIssuer(_)) => Outcome::Failed,
-            Self::Refused(_) => Outcome::Refused,
-            _ => Outcome::Failed,
-        }
-    }
 }
 
 /// Everything that issuing needs. One per process, shared by all requests.

@@ -8,6 +8,7 @@ pub mod audit_log;
 pub mod cli;
 pub mod clusters;
 pub mod config;
+pub mod error;
 pub mod grpc;
 pub mod health;
 pub mod issuance;

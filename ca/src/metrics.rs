@@ -9,7 +9,7 @@ use signet_core::policy::Refusal;
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
-use crate::issuance::IssueError;
+use crate::error::IssueError;
 
 /// Measurements of one CA process. Labels are closed sets and never hold a name from outside.
 pub struct CaMetrics {

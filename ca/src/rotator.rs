@@ -22,7 +22,8 @@ use signet_runtime::readiness::Condition;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit_log::{AuditLog, RecordError};
+use crate::audit_log::AuditLog;
+use crate::error::RecordError;
 use crate::metrics::CaMetrics;
 use crate::state::{SigningState, StateWriter, short};
 

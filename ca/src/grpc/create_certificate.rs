@@ -17,7 +17,8 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::status;
-use crate::issuance::{Application, Issuance, IssueError, Issued};
+use crate::error::IssueError;
+use crate::issuance::{Application, Issuance, Issued};
 
 /// The service.
 pub struct CertificateService {

@@ -9,8 +9,8 @@ use signet_core::seams::authority::SignError;
 use signet_core::seams::store::AppendError;
 use tonic::{Code, Status};
 
-use crate::audit_log::RecordError;
-use crate::issuance::IssueError;
+use crate::error::IssueError;
+use crate::error::RecordError;
 
 /// The whole message for any failed authentication, as istiod words it.
 const AUTHENTICATION: &str = "request authenticate failure";

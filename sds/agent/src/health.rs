@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use signet_core::clock::SharedClock;
+use signet_core::clock::{SharedClock, rfc3339};
 use signet_runtime::readiness::{Condition, State};
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::RenewalMetrics;
 use crate::reply::SKEW;
-use crate::status::{Status, rfc3339};
+use crate::status::Status;
 
 /// The task: judges whenever the status changes, and when the certificate ends.
 ///

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use signet_core::clock::rfc3339;
 use signet_proto::agent::v1alpha1::agent_inspection_client::AgentInspectionClient;
 use signet_proto::agent::v1alpha1::agent_inspection_server::AgentInspection;
 use signet_proto::agent::v1alpha1::{
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status as GrpcStatus};
 
-use crate::status::{Status, rfc3339};
+use crate::status::Status;
 
 /// How long an agent on the same machine may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use signet_core::clock::SharedClock;
+use signet_core::clock::{SharedClock, rfc3339};
 use signet_runtime::backoff::Backoff;
 use signet_runtime::files::ContentWatch;
 use signet_runtime::output::error_chain;
@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::metrics::RenewalMetrics;
 use crate::obtain::{ObtainError, Obtainer};
 use crate::reply::Issued;
-use crate::status::{Failure, Status, rfc3339, snapshot_of};
+use crate::status::{Failure, Status, snapshot_of};
 use crate::token::MAX_TOKEN_BYTES;
 
 /// How often the token and the root file are looked at while attempts fail; also bounds the rate of attempts when a

@@ -10,13 +10,12 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateChain, CertificateError, Facts};
+use signet_core::clock::rfc3339;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::renewal::renew_at;
 use signet_core::secret::Secret;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Name};
-
-use crate::status::rfc3339;
 
 /// How far in the future a certificate may start: the CA's clock may be ahead of ours.
 pub const SKEW: Duration = Duration::from_secs(120);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use signet_sds::snapshot::{SecretContent, Snapshot};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::reply::Issued;
 
@@ -37,10 +36,4 @@ pub struct Failure {
 pub fn snapshot_of(issued: &Issued, certificate_name: &str, bundle_name: &str) -> Snapshot {
     let certificate = SecretContent::Certificate { chain: issued.chain.clone(), key_pem: Arc::clone(&issued.key_pem) };
     Snapshot::new([(certificate_name, certificate), (bundle_name, SecretContent::Validation(issued.bundle.clone()))])
-}
-
-/// A time as messages and tables show it, to the second.
-#[must_use]
-pub fn rfc3339(at: OffsetDateTime) -> String {
-    at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }

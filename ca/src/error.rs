@@ -1,0 +1,118 @@
+//! Why there is no certificate: the errors of the issuance pipeline, with the words for metrics and records.
+
+use signet_core::audit::Outcome;
+use signet_core::csr::CsrError;
+use signet_core::policy::Refusal;
+use signet_core::release::WrongRecord;
+use signet_core::seams::authenticator::AuthenticationError;
+use signet_core::seams::authority::SignError;
+use signet_core::seams::store::{AppendError, StoreError};
+use signet_core::verify::Mismatch;
+
+use crate::admission::OverLimit;
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// Over a limit.
+    #[error("{0}")]
+    OverLimit(#[from] OverLimit),
+    /// The sender did not prove who it is.
+    #[error("{0}")]
+    Authentication(#[from] AuthenticationError),
+    /// The edge could not make sense of the request's fields.
+    #[error("{0}")]
+    Malformed(String),
+    /// The CSR is not acceptable.
+    #[error("{0}")]
+    Csr(#[from] CsrError),
+    /// The request is understood and refused.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// No authority is ready to sign.
+    #[error("no authority is ready to sign yet")]
+    NotReady,
+    /// The authority did not sign.
+    #[error("{0}")]
+    Sign(#[from] SignError),
+    /// What was signed is not what was decided.
+    #[error("{0}")]
+    Mismatch(#[from] Mismatch),
+    /// The record could not be made durable.
+    #[error("{0}")]
+    Record(#[from] RecordError),
+    /// The request took longer than `limits.request_timeout`.
+    #[error("the request took longer than limits.request_timeout")]
+    TimedOut,
+    /// The system's random number generator failed.
+    #[error("the system's random number generator failed")]
+    Random,
+}
+
+impl IssueError {
+    /// A short constant for metrics and records.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::OverLimit(over) => over.label(),
+            Self::Authentication(AuthenticationError::Denied { reason, .. }) => reason.label(),
+            Self::Authentication(_) => "authentication_unavailable",
+            Self::Malformed(_) => "request_malformed",
+            Self::Csr(error) => error.label(),
+            Self::Refused(refusal) => refusal.label(),
+            Self::NotReady => "not_ready",
+            Self::Sign(SignError::Unavailable(_)) => "signer_unavailable",
+            Self::Sign(_) => "sign_failed",
+            Self::Mismatch(_) => "issued_differs_from_decided",
+            Self::Record(error) => error.label(),
+            Self::TimedOut => "timed_out",
+            Self::Random => "random_failed",
+        }
+    }
+
+    /// Whether the request itself was at fault, or the CA.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Authentication(AuthenticationError::Denied { .. })
+            | Self::OverLimit(_)
+            | Self::Malformed(_)
+            | Self::Csr(_) => Outcome::Refused,
+            Self::Refused(Refusal::IssuerExpired(_) | Refusal::ClockBeforeIssuer(_)) => Outcome::Failed,
+            Self::Refused(_) => Outcome::Refused,
+            _ => Outcome::Failed,
+        }
+    }
+}
+
+/// An event is not on record, so what it describes must not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The writer cannot keep up or has ended.
+    #[error("the audit writer is overloaded or stopping")]
+    Queue,
+    /// Storage did not take the batch.
+    #[error("the audit record could not be committed: {0}")]
+    Store(#[from] StoreError),
+    /// The serial number is taken.
+    #[error("{0}")]
+    Append(#[from] AppendError),
+    /// The proof does not fit the certificate.
+    #[error("{0}")]
+    Release(#[from] WrongRecord),
+}
+
+impl RecordError {
+    /// A short constant for metrics and records.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Queue => "audit_queue_full",
+            Self::Store(_) => "audit_store_unavailable",
+            Self::Append(_) => "serial_taken",
+            Self::Release(_) => "wrong_record",
+        }
+    }
+}
