@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use signet_core::audit::{Attributed, AuditEvent, Certified, EventKind, Outcome};
@@ -25,6 +25,9 @@ use crate::error::IssueError;
 use crate::metrics::CaMetrics;
 use crate::state::{self, StateReader};
 
+/// How long a refusal waits for its record.
+const REFUSAL_RECORD: Duration = Duration::from_secs(1);
+
 /// What a caller sent, as the gRPC edge understood it.
 #[derive(Debug)]
 pub struct Application {
@@ -42,6 +45,8 @@ pub struct Application {
     pub ttl: Option<i64>,
     /// The `ImpersonatedIdentity` of the metadata.
     pub impersonated: Option<String>,
+    /// What the edge could not make sense of.
+    pub problem: Option<String>,
 }
 
 /// What goes back.
@@ -71,6 +76,8 @@ pub struct Issuance {
     pub metrics: Arc<CaMetrics>,
     /// Randomness for serial numbers.
     pub random: SystemRandom,
+    /// How long one request may take: neither of Istio's clients sets a deadline of its own.
+    pub timeout: Duration,
 }
 
 impl Issuance {
@@ -84,7 +91,8 @@ impl Issuance {
         let address = application.peer.0.map(|address| address.ip());
         let _slot = self.enter(address)?;
         let mut who = Attributed { peer: Some(application.peer.to_string()), ..Attributed::default() };
-        let result = self.decide_and_sign(application, &mut who).await;
+        let work = tokio::time::timeout(self.timeout, self.decide_and_sign(application, &mut who)).await;
+        let result = work.unwrap_or(Err(IssueError::TimedOut));
         match &result {
             Ok(_) => self.metrics.issued(),
             Err(error) => self.record_refusal(application, who, error).await,
@@ -99,6 +107,9 @@ impl Issuance {
         let caller = self.authenticate(application).await?;
         *who = Attributed::to_caller(&caller, application.peer.to_string());
         self.admission.count(&caller.identity.to_string())?;
+        if let Some(problem) = &application.problem {
+            return Err(IssueError::Malformed(problem.clone()));
+        }
 
         // 3. The CSR proves possession of a key, and nothing but that key is taken from it.
         let decision = Instant::now();
@@ -142,8 +153,7 @@ impl Issuance {
         Ok(Issued { chain, bundle: state.bundle.clone() })
     }
 
-    /// Records a request that ended before [`issue`](Self::issue) could see it, such as one that timed out.
-    pub async fn record_refusal(&self, application: &Application, who: Attributed, error: &IssueError) {
+    async fn record_refusal(&self, application: &Application, who: Attributed, error: &IssueError) {
         let (outcome, reason) = (error.outcome(), error.label());
         self.metrics.not_issued(outcome, error);
         tracing::info!(
@@ -167,8 +177,11 @@ impl Issuance {
             who,
             what: None,
         };
-        if let Err(error) = self.audit.record(event).await {
-            tracing::warn!(%error, "a refusal could not be recorded");
+        // The record may be what is stuck; the caller is not made to wait for it a second time.
+        match tokio::time::timeout(REFUSAL_RECORD, self.audit.record(event)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a refusal could not be recorded"),
+            Err(_) => tracing::warn!("a refusal could not be recorded in time"),
         }
     }
 

@@ -37,7 +37,8 @@ async fn without_a_durable_record_nothing_is_released_and_later_requests_work_ag
 #[tokio::test]
 async fn every_refusal_is_recorded_with_its_reason() {
     type Change = fn(&mut Application);
-    let table: [(&str, Change); 9] = [
+    let table: [(&str, Change); 10] = [
+        ("request_malformed", |a| a.problem = Some("the metadata key CertSigner must hold a string".into())),
         ("token_missing", |a| a.token = None),
         ("signature_invalid", |a| a.token = Some(Secret::new(b"stranger".to_vec()))),
         ("cluster_unknown", |a| a.cluster = Some("nowhere".into())),
@@ -57,7 +58,7 @@ async fn every_refusal_is_recorded_with_its_reason() {
         let newest = world.events().await.remove(0).event;
         assert_eq!((newest.outcome, newest.reason.as_deref(), newest.what), (Outcome::Refused, Some(reason), None));
     }
-    assert_eq!(world.metrics.totals(), (0, 9, 0));
+    assert_eq!(world.metrics.totals(), (0, 10, 0));
 }
 
 #[tokio::test]
@@ -104,4 +105,12 @@ async fn concurrent_requests_all_get_different_serials_and_their_own_record() {
     for serial in serials {
         assert!(recorded.iter().any(|what| what.serial().unwrap().as_bytes().to_vec() == serial));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_record_ends_the_request_in_time() {
+    let world = World::new().await;
+    world.store.stuck.store(true, Ordering::SeqCst);
+    let error = world.issuance.issue(&application()).await.unwrap_err();
+    assert_eq!((error.label(), error.outcome()), ("timed_out", Outcome::Failed));
 }

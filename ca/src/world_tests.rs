@@ -48,11 +48,15 @@ pub(crate) const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
 pub(crate) struct FlakyStore {
     pub(crate) inner: MemoryStore,
     pub(crate) down: AtomicBool,
+    pub(crate) stuck: AtomicBool,
 }
 
 #[async_trait]
 impl AuditStore for FlakyStore {
     async fn append(&self, events: Vec<AuditEvent>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
+        if self.stuck.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         if self.down.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("disk full".to_owned()));
         }
@@ -149,6 +153,7 @@ impl World {
             clock: shared,
             metrics: Arc::clone(&metrics),
             random: SystemRandom::new(),
+            timeout: limits.request_timeout,
         });
         Self { issuance, store, clock, rotator, state, metrics, _writer: tasks }
     }
@@ -176,5 +181,6 @@ pub(crate) fn application() -> Application {
         csr: csr(&[]),
         ttl: None,
         impersonated: None,
+        problem: None,
     }
 }

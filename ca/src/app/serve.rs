@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,8 +50,14 @@ const JWKS_POLL: Duration = Duration::from_secs(2);
 /// own; beyond this the message is not even read.
 const MESSAGE: usize = 128 * 1024;
 
+/// Largest message to the health and reflection services: both take a name.
+const SMALL_MESSAGE: usize = 4 * 1024;
+
+/// Calls open on one connection at the same time; ztunnel, the busiest client, has 8.
+const STREAMS: u32 = 64;
+
 /// Requests whose body may be arriving at the same time, per request that may be worked on. With [`MESSAGE`] this bounds
-/// the memory that unknown senders can take: 128 MiB with the default limits.
+/// the memory that certificate requests of unknown senders can take: 128 MiB with the default limits.
 const INTAKE: usize = 4;
 
 /// Largest set of request headers. Tokens are under 16 KiB; a larger one gets its own refusal up to this size.
@@ -111,7 +117,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     // Ports first: the commonest mistake should be told before anything is touched.
     let listener = ops::bind("listen", config.listen).await?;
     let ops_listener = ops::bind("ops", config.ops).await?;
-    let admin_listener = bind_admin(&config.admin)?;
+    let (admin_listener, admin_socket) = bind_admin(&config.admin)?;
     let backend = Backend::open(&config).await?;
     let mut authenticators = Vec::new();
     for cluster in &config.clusters {
@@ -160,6 +166,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&ca_metrics),
         random: SystemRandom::new(),
+        timeout: config.limits.request_timeout,
     });
 
     // The edges.
@@ -175,7 +182,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         metrics: Arc::clone(&ca_metrics),
     };
     supervisor.spawn("acceptor", critical, |stop| acceptor.run(stop));
-    let service = CertificateService::new(issuance, config.limits.request_timeout);
+    let service = CertificateService::new(issuance);
     let service = IstioCertificateServiceServer::new(service).max_decoding_message_size(MESSAGE);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -194,11 +201,11 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .http2_max_header_list_size(HEADERS)
-        .max_concurrent_streams(256)
+        .max_concurrent_streams(STREAMS)
         .add_service(service)
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(health_service.max_decoding_message_size(SMALL_MESSAGE))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(SMALL_MESSAGE))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(SMALL_MESSAGE));
     supervisor.spawn("certificate service", critical, |stop| async move {
         let connections = ReceiverStream::new(connections);
         router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await
@@ -247,7 +254,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     drop(backend);
 
     let outcome = supervisor.run_until(signals.stop(), signals.force(), config.drain).await;
-    drop(std::fs::remove_file(&config.admin));
+    drop(admin_socket);
     if !outcome.aborted.is_empty() {
         // One client that holds a call open must not make every restart look failed.
         tracing::warn!(tasks = outcome.aborted.join(", "), "the drain deadline has passed; requests were cut off");
@@ -301,7 +308,7 @@ async fn refresh(
 }
 
 /// Listens on the admin socket with mode 0600. A socket left over by a crash is replaced, one in use is not.
-fn bind_admin(path: &Path) -> Result<UnixListener, ServeError> {
+fn bind_admin(path: &Path) -> Result<(UnixListener, SocketFile), ServeError> {
     let failed = |cause: String| ServeError::Admin { path: path.to_owned(), cause };
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(|error| failed(error.to_string()))?;
@@ -320,5 +327,22 @@ fn bind_admin(path: &Path) -> Result<UnixListener, ServeError> {
     let listener = UnixListener::bind(path).map_err(|error| failed(error.to_string()))?;
     let private = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(path, private).map_err(|error| failed(error.to_string()))?;
-    Ok(listener)
+    let made = std::fs::symlink_metadata(path).map_err(|error| failed(error.to_string()))?;
+    Ok((listener, SocketFile { path: path.to_owned(), identity: (made.dev(), made.ino()) }))
+}
+
+/// Removes the socket at the end, unless a successor has put its own in the place.
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let still_ours =
+            std::fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        if still_ours {
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
 }

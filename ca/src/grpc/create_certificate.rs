@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prost_types::value::Kind;
 use ring::rand::SecureRandom;
-use signet_core::audit::Attributed;
 use signet_core::caller::Peer;
 use signet_core::certificate::pem;
 use signet_core::secret::Secret;
@@ -17,39 +16,18 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::status;
-use crate::error::IssueError;
 use crate::issuance::{Application, Issuance, Issued};
 
 /// The service.
 pub struct CertificateService {
     issuance: Arc<Issuance>,
-    timeout: Duration,
 }
 
 impl CertificateService {
-    /// Serves `issuance`, each request within `timeout`: neither of Istio's clients sets a deadline of its own.
+    /// Serves `issuance`.
     #[must_use]
-    pub fn new(issuance: Arc<Issuance>, timeout: Duration) -> Self {
-        Self { issuance, timeout }
-    }
-
-    async fn answer(&self, application: Application, problem: Option<String>) -> Result<Issued, IssueError> {
-        if let Some(problem) = problem {
-            let error = IssueError::Malformed(problem);
-            let who = Attributed { peer: Some(application.peer.to_string()), ..Attributed::default() };
-            self.issuance.record_refusal(&application, who, &error).await;
-            return Err(error);
-        }
-        match tokio::time::timeout(self.timeout, self.issuance.issue(&application)).await {
-            Ok(result) => result,
-            Err(_) => {
-                let who = Attributed { peer: Some(application.peer.to_string()), ..Attributed::default() };
-                let record = self.issuance.record_refusal(&application, who, &IssueError::TimedOut);
-                // The record may be what is stuck; the caller is not made to wait for it a second time.
-                drop(tokio::time::timeout(Duration::from_millis(100), record).await);
-                Err(IssueError::TimedOut)
-            }
-        }
+    pub fn new(issuance: Arc<Issuance>) -> Self {
+        Self { issuance }
     }
 }
 
@@ -65,8 +43,8 @@ impl IstioCertificateService for CertificateService {
         let span = tracing::info_span!("request", request_id);
         let peer = request.remote_addr();
         let (metadata, _, message) = request.into_parts();
-        let (application, problem) = application(request_id.clone(), peer, &metadata, message);
-        let result = self.answer(application, problem).instrument(span).await;
+        let application = application(request_id.clone(), peer, &metadata, message);
+        let result = self.issuance.issue(&application).instrument(span).await;
         self.issuance.metrics.request.observe(started.elapsed().as_secs_f64());
         let id = MetadataValue::try_from(&request_id).map_err(|_| Status::internal("bug: request id"))?;
         match result {
@@ -90,13 +68,13 @@ fn request_id(issuance: &Issuance) -> Result<String, Status> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-/// What the message says, and what is wrong with it, if anything.
+/// What the message says.
 fn application(
     request_id: String,
     peer: Option<SocketAddr>,
     metadata: &MetadataMap,
     message: IstioCertificateRequest,
-) -> (Application, Option<String>) {
+) -> Application {
     let mut application = Application {
         request_id,
         peer: Peer(peer),
@@ -105,6 +83,7 @@ fn application(
         csr: message.csr,
         ttl: message.validity_duration,
         impersonated: None,
+        problem: None,
     };
     let fields = message.metadata.map(|metadata| metadata.fields).unwrap_or_default();
     // Unknown keys are accepted; the known two must be text.
@@ -113,7 +92,8 @@ fn application(
             ("ImpersonatedIdentity" | "CertSigner", Some(Kind::StringValue(text))) => text,
             ("ImpersonatedIdentity" | "CertSigner", None | Some(Kind::NullValue(_))) => continue,
             ("ImpersonatedIdentity" | "CertSigner", Some(_)) => {
-                return (application, Some(format!("the metadata key {key} must hold a string")));
+                application.problem = Some(format!("the metadata key {key} must hold a string"));
+                return application;
             }
             _ => continue,
         };
@@ -121,10 +101,11 @@ fn application(
             application.impersonated = Some(text);
         } else if !text.is_empty() {
             let problem = "the metadata key CertSigner names a signer, but this CA has one only; leave it empty";
-            return (application, Some(problem.to_owned()));
+            application.problem = Some(problem.to_owned());
+            return application;
         }
     }
-    (application, None)
+    application
 }
 
 /// The `clusterid` header counts only when there is exactly one.

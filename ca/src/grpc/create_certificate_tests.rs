@@ -14,8 +14,8 @@ fn understood(headers: &[(&'static str, &str)], message: IstioCertificateRequest
     for (name, value) in headers {
         metadata.append(*name, value.parse().unwrap());
     }
-    let (application, problem) = application("r".into(), None, &metadata, message);
-    problem.map_or(Ok(application), Err)
+    let application = application("r".into(), None, &metadata, message);
+    application.problem.clone().map_or(Ok(application), Err)
 }
 
 #[test]
