@@ -116,18 +116,17 @@ impl Rotator {
                 () = self.clock.sleep_until(next) => {}
                 () = tokio::time::sleep(POLL) => {}
             }
+            let mut trouble = None;
             next = match stop.run_until_cancelled(self.turn()).await {
                 None => return Ok(()),
                 Some(Ok(next)) => next.min(self.clock.now() + POLL),
                 Some(Err(error)) => {
                     tracing::error!(%error, "a step with the authorities failed; it is retried");
-                    if self.output.borrow().is_none() {
-                        condition.failing(error.to_string());
-                    }
+                    trouble = Some(error.to_string());
                     self.clock.now() + RETRY
                 }
             };
-            self.report(&condition);
+            self.report(&condition, trouble);
         }
     }
 
@@ -150,10 +149,12 @@ impl Rotator {
                 Step::CreateRoot => self.create_root(authorities, now).await?,
                 Step::RenewIssuing => self.renew_issuing(authorities, now).await?,
             };
-            // Another replica may have been faster; then its journal is what counts, and the key made here is unused.
+            // On record before it happens, so that no step is ever missing from the log; and again when it has happened,
+            // because another replica may have been faster: then its journal is what counts.
+            self.record(Some("intended"), &done, now).await?;
             if self.journal.replace(version, &changed).await?.is_some() {
                 tracing::info!(step = done.as_str(), "authorities changed");
-                self.record(done, now).await?;
+                self.record(None, &done, now).await?;
             }
         }
         Err(StepError::Endless)
@@ -205,11 +206,16 @@ impl Rotator {
     }
 
     async fn publish(&self, authorities: Authorities) -> Result<(), StepError> {
-        if self.output.borrow().as_ref().is_some_and(|state| state.authorities == authorities) {
+        let unchanged = |state: &Arc<SigningState>| {
+            let issuer = authorities.active_issuer(self.clock.now()).map(|issuing| &issuing.id);
+            state.authorities == authorities && issuer == Some(&state.authority.limits().authority)
+        };
+        if self.output.borrow().as_ref().is_some_and(unchanged) {
             return Ok(());
         }
         let bundle = authorities.bundle(&self.trust_domain)?;
-        let (Some(root), Some(issuing)) = (authorities.active(), authorities.active_issuer()) else { return Ok(()) };
+        let issuer = authorities.active_issuer(self.clock.now());
+        let (Some(root), Some(issuing)) = (authorities.active(), issuer) else { return Ok(()) };
         let key = self.custody.open(&issuing.key).await?;
         let authority = (self.open_issuer)(key, issuing)?;
         let path = VerifiedPath::check(std::slice::from_ref(&issuing.certificate), &issuing.id.key_id(), &bundle)?;
@@ -219,14 +225,14 @@ impl Rotator {
         Ok(())
     }
 
-    async fn record(&self, detail: String, now: OffsetDateTime) -> Result<(), StepError> {
+    async fn record(&self, reason: Option<&str>, step: &str, now: OffsetDateTime) -> Result<(), StepError> {
         let event = AuditEvent {
             at_micros: AuditEvent::micros(now),
             request_id: String::new(),
             kind: EventKind::Authority,
             outcome: Outcome::Done,
-            reason: None,
-            detail: Some(detail),
+            reason: reason.map(str::to_owned),
+            detail: Some(step.to_owned()),
             who: Attributed::default(),
             what: None,
         };
@@ -234,10 +240,10 @@ impl Rotator {
         Ok(())
     }
 
-    fn report(&self, condition: &Condition) {
+    fn report(&self, condition: &Condition, trouble: Option<String>) {
         let now = self.clock.now();
         match self.output.borrow().as_ref().map(|state| state.authority.limits()) {
-            None => {}
+            None => condition.failing(trouble.unwrap_or_else(|| "there is no authority yet".to_owned())),
             Some(limits) if limits.not_after <= now => {
                 condition.failing(format!("the issuing CA ended at {}", rfc3339(limits.not_after)));
             }
@@ -248,7 +254,12 @@ impl Rotator {
                 ));
             }
             Some(limits) => {
-                condition.ready(format!("issuing CA {} until {}", limits.authority, rfc3339(limits.not_after)))
+                let text = format!("issuing CA {} until {}", limits.authority, rfc3339(limits.not_after));
+                match trouble {
+                    None => condition.ready(text),
+                    // What is there still signs, but its renewal does not work: the time to act is now.
+                    Some(trouble) => condition.degraded(format!("{text}; {trouble}")),
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ async fn the_first_turn_makes_a_root_and_an_issuing_ca_and_records_it() {
     let state = state::current(&world.state).unwrap();
     assert_eq!((state.bundle.sequence(), state.bundle.roots().len()), (1, 1));
     let steps = world.events().await.into_iter().filter(|stored| stored.event.kind == EventKind::Authority).count();
-    assert_eq!(steps, 1);
+    assert_eq!(steps, 2, "intended, and done");
     // Nothing is due: a second turn changes nothing.
     world.rotator.turn().await.unwrap();
     assert_eq!(state::current(&world.state).unwrap().authorities, state.authorities);
@@ -59,4 +59,17 @@ async fn two_replicas_on_one_journal_end_with_the_same_authority() {
     let (one, two) = (state::current(&world.state).unwrap(), state::current(&joined).unwrap());
     assert_eq!(one.authorities, two.authorities);
     assert_eq!(one.authorities.roots[0].issuing.len(), 2);
+}
+
+#[tokio::test]
+async fn an_issuing_ca_made_while_the_clock_was_ahead_does_not_stop_the_one_before_it() {
+    let world = World::new().await;
+    let before = state::current(&world.state).unwrap().authority.limits().authority.clone();
+    world.clock.set(NOW + 16 * DAY);
+    world.rotator.turn().await.unwrap();
+    assert_ne!(state::current(&world.state).unwrap().authority.limits().authority, before);
+    world.clock.set(NOW);
+    world.rotator.turn().await.unwrap();
+    assert_eq!(state::current(&world.state).unwrap().authority.limits().authority, before);
+    assert!(world.issuance.issue(&application()).await.is_ok());
 }

@@ -252,8 +252,12 @@ fn read_log(s: &mut Section<'_>) -> Option<Log> {
 }
 
 fn check_lifetimes(s: &mut Section<'_>, schedule: &Schedule, svid: &Svid) {
-    if schedule.issuing_ttl > schedule.root_ttl {
-        s.problem("authority.issuing_ttl", "is longer than authority.root_ttl");
+    // An issuing CA that ends with its root could not be renewed under it.
+    if schedule.issuing_ttl > schedule.root_ttl / 2 {
+        s.problem(
+            "authority.issuing_ttl",
+            "is longer than half of authority.root_ttl; lengthen one or shorten the other",
+        );
     }
     // At half-life, when the issuing CA is replaced, a leaf of the default lifetime must still fit under it.
     if svid.default_ttl > schedule.issuing_ttl / 2 {

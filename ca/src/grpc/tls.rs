@@ -1,6 +1,7 @@
 //! TLS on the certificate port: handshakes run beside each other, bounded in number and time, and each picks up the
 //! newest serving certificate.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -52,9 +54,15 @@ pub fn server_config(serving: ServingReader) -> Result<Arc<ServerConfig>, rustls
     Ok(Arc::new(config))
 }
 
+/// How long a client may take for its first bytes after the handshake: HTTP/2 clients send theirs at once
+/// (RFC 9113 section 3.4), and one that stays silent must not hold its place for ever.
+const FIRST_BYTES: Duration = Duration::from_secs(10);
+
 /// A TLS connection that holds its place among the permitted ones.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
+    /// Runs until the first bytes have arrived.
+    silence: Option<Pin<Box<Sleep>>>,
     _place: Place,
 }
 
@@ -78,7 +86,15 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() {
+            self.silence = None;
+        } else if let Some(silence) = &mut self.silence
+            && silence.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 
@@ -163,7 +179,10 @@ async fn handshake(
     drop(stream.set_nodelay(true));
     let metrics = Arc::clone(&place.metrics);
     match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => drop(ready.send(Ok(Connection { stream, _place: place })).await),
+        Ok(Ok(stream)) => {
+            let silence = Some(Box::pin(tokio::time::sleep(FIRST_BYTES)));
+            drop(ready.send(Ok(Connection { stream, silence, _place: place })).await);
+        }
         Ok(Err(error)) => {
             metrics.handshake_failures.inc();
             tracing::debug!(%error, "a TLS handshake failed");

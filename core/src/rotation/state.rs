@@ -137,10 +137,13 @@ impl Authorities {
         self.roots.iter().find(|root| root.state == AuthorityState::Active)
     }
 
-    /// The issuing CA that signs leaves.
+    /// The issuing CA that signs leaves at the time `now`: the newest one that is valid then. One that was made while
+    /// the clock was ahead does not take over before its time; when none is valid, the newest one says so by its limits.
     #[must_use]
-    pub fn active_issuer(&self) -> Option<&IssuingCa> {
-        self.active().and_then(|root| root.issuing.last())
+    pub fn active_issuer(&self, now: OffsetDateTime) -> Option<&IssuingCa> {
+        let issuing = &self.active()?.issuing;
+        let valid = |issuer: &&IssuingCa| issuer.not_before <= now && now < issuer.not_after;
+        issuing.iter().rev().find(valid).or(issuing.last())
     }
 
     /// The trust bundle: the certificates of all roots.

@@ -185,7 +185,7 @@ pub async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
     finish(supervisor, signals, config.drain).await
 }
 
-/// `fetch`: writes the files at each renewal until a signal comes. No socket and no port is opened.
+/// `fetch --watch`: writes the files at each renewal until a signal comes. No socket and no port is opened.
 ///
 /// # Errors
 /// [`AppError`].

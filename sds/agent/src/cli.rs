@@ -32,7 +32,7 @@ enum Command {
     Run(ConfigArgs),
     /// Check the configuration without starting anything.
     Check(CheckArgs),
-    /// Write certificate, key and roots to files, and keep them fresh.
+    /// Write certificate, key and roots to files, once or with --watch at each renewal.
     Fetch(FetchArgs),
     /// Show what a running agent serves, until when, and to whom.
     Inspect(InspectArgs),

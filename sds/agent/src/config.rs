@@ -224,7 +224,10 @@ fn read_log(s: &mut Section<'_>) -> Option<Log> {
 }
 
 fn read_renewal(s: &mut Section<'_>) -> Option<Renewal> {
-    let retry_initial = s.defaulted("retry_initial", "1s", kind::duration(), "the first wait");
+    // It is also the least time between two certificates, so it must not be next to nothing.
+    let least = kind::duration_within(Duration::from_millis(10)..=Duration::from_secs(3600));
+    let retry_initial =
+        s.defaulted("retry_initial", "1s", least, "the first wait, and the least time between renewals");
     let retry_max = s.defaulted("retry_max", "60s", kind::duration(), "the longest wait; waits double up to it");
     if let (Some(initial), Some(max)) = (retry_initial, retry_max)
         && initial > max

@@ -12,7 +12,10 @@ use crate::metrics::RenewalMetrics;
 use crate::reply::SKEW;
 use crate::status::Status;
 
-/// The task: judges whenever the status changes, and when the certificate ends.
+/// How often the wall clock is looked at again, whatever it said.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// The task: judges whenever the status changes, when the certificate ends, and now and then.
 ///
 /// An expired certificate is still served, since a proxy is not better off with none, but never silently: readiness
 /// fails, a metric shows it and one error is logged.
@@ -54,6 +57,8 @@ pub async fn watch_certificate(
             () = stop.cancelled() => return Ok(()),
             changed = statuses.changed() => if changed.is_err() { return Ok(()) },
             () = ends => {}
+            // The wall clock may be stepped either way.
+            () = tokio::time::sleep(LOOK) => {}
         }
     }
 }

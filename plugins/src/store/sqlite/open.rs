@@ -154,7 +154,7 @@ pub(super) async fn check_schema(connection: &mut SqliteConnection, path: &Path)
     let missing = MIGRATIONS.iter().find(|known| applied.iter().all(|found| found.version != known.version));
     missing.map_or(Ok(()), |missing| {
         Err(StoreError::Schema(format!(
-            "{} lacks migration {}: it was made by an older version; start the CA or run migrate first",
+            "{} lacks migration {}: it was made by an older version; start the CA, which brings it up to date",
             path.display(),
             missing.version
         )))
