@@ -130,3 +130,33 @@ async fn the_serving_certificate_is_renewed_without_dropping_connections() -> Ou
     let serving = recorded.iter().filter(|event| event["kind"] == "serving_certificate").count();
     ensure(serving >= seen.len(), || format!("{serving} serving certificates on record, {} were seen", seen.len()))
 }
+
+/// A client that finishes TLS and then says nothing would otherwise hold one of `limits.connections` for ever.
+#[tokio::test]
+async fn a_connection_that_stays_silent_loses_its_place() -> Outcome {
+    let dev = Dev::plain()?;
+    dev.set_ca("limits.connections", 1)?;
+    let _ca = dev.start_ca().await?;
+    let config = tls::config(&dev.text("root-cert.pem")?, &[&TLS13], &["h2"])?;
+    let mut silent = tls::connect(dev.listen, config.clone()).await?;
+    let ended = async {
+        let mut bytes = [0; 1024];
+        // The server's own preface may arrive; what counts is the end.
+        while matches!(tokio::io::AsyncReadExt::read(&mut silent, &mut bytes).await, Ok(read) if read > 0) {}
+    };
+    tokio::time::timeout(Duration::from_secs(30), ended).await.expect("the silent connection is still open");
+    // Its place is free again.
+    let mut next = Raw::connect(dev.listen, config).await?;
+    next.ping().await
+}
+
+/// Health and reflection take a name; nobody may make them hold more.
+#[tokio::test]
+async fn the_small_services_refuse_large_messages() -> Outcome {
+    let dev = Dev::plain()?;
+    let _ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    let request = HealthCheckRequest { service: "x".repeat(1 << 20) };
+    let refused = HealthClient::new(client.channel.clone()).check(request).await.expect_err("a name of one mebibyte");
+    ensure(refused.code() == tonic::Code::OutOfRange, || refused.to_string())
+}
