@@ -114,7 +114,14 @@ mod tests {
     fn limits(concurrent_requests: usize, burst: u32) -> Limits {
         let rate = Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::new(burst).unwrap() };
         let request_timeout = Duration::from_secs(1);
-        Limits { concurrent_requests, connections: 1, request_timeout, per_identity: rate, per_peer: rate }
+        Limits {
+            concurrent_requests,
+            connections: 1,
+            bundle_streams: 1,
+            request_timeout,
+            per_identity: rate,
+            per_peer: rate,
+        }
     }
 
     #[test]

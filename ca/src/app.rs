@@ -1,7 +1,9 @@
 //! Puts the process together: the only place of this program that names concrete plugins.
 
+mod admin_socket;
 mod backend;
 mod serve;
+mod tokens;
 
 use std::sync::Arc;
 

@@ -1,16 +1,17 @@
 //! The configuration of `signet-ca`: one YAML file, read into plain data. Nothing is opened or connected here.
 
 mod read;
+mod read_authority;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use signet_core::identity::TrustDomain;
+use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::key_type::KeyType;
 use signet_core::policy::{CsrNames, LeafPolicy};
-use signet_core::rotation::Schedule;
+use signet_core::rotation::{Rules, Schedule};
 use signet_runtime::telemetry::LogFormat;
 
 pub use read::{read, reference};
@@ -24,6 +25,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The operators' Unix socket.
     pub admin: PathBuf,
+    /// Who may use the operators' service over TLS.
+    pub admins: Vec<SpiffeId>,
+    /// Where the trust bundle is written as PEM at each change.
+    pub bundle_file: Option<PathBuf>,
     /// Metrics and probes (plain HTTP).
     pub ops: SocketAddr,
     /// The storage URL.
@@ -58,12 +63,27 @@ pub struct Serving {
 }
 
 /// Keys and lifetimes of authorities.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Authority {
+    /// Who makes them.
+    pub backend: Backend,
     /// Type of the root's and the issuing CA's keys.
     pub key_type: KeyType,
     /// Lifetimes.
     pub schedule: Schedule,
+    /// When roots change.
+    pub rules: Rules,
+    /// How long agents may take to renew after an authority was compromised.
+    pub renewal_window: Duration,
+}
+
+/// Who makes authorities.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    /// This CA.
+    Native,
+    /// The operator, by putting files into a directory.
+    Files(PathBuf),
 }
 
 /// Rules for leaves.
@@ -120,6 +140,8 @@ pub struct Limits {
     pub concurrent_requests: usize,
     /// Connections open at the same time.
     pub connections: usize,
+    /// Bundle streams open at the same time.
+    pub bundle_streams: usize,
     /// How long one request may take.
     pub request_timeout: Duration,
     /// Certificates per identity.

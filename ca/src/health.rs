@@ -36,6 +36,37 @@ pub async fn probe_storage(
     }
 }
 
+/// How often the CA files are asked about their revocation lists.
+const CA_FILES: Duration = Duration::from_secs(2);
+
+/// Says whether the operator's CA files can be used: what is wrong with them keeps the old ones in use, and never
+/// stops what works.
+///
+/// # Errors
+/// None.
+pub async fn watch_ca_files(
+    files: Arc<impl CaFiles>,
+    condition: Condition,
+    stop: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
+    loop {
+        match files.problem().await {
+            None => condition.ready("in use"),
+            Some(problem) => condition.degraded(problem),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(CA_FILES)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Files that may be wrong.
+#[async_trait::async_trait]
+pub trait CaFiles: Send + Sync + 'static {
+    /// What is wrong with them now.
+    async fn problem(&self) -> Option<String>;
+}
+
 /// The services whose health follows readiness: the whole server, and Istio's service by name.
 const SERVICES: [&str; 2] = ["", "istio.v1.auth.IstioCertificateService"];
 

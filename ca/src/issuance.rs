@@ -39,6 +39,10 @@ pub struct Application {
     pub cluster: Option<String>,
     /// The bearer token, when there was one.
     pub token: Option<Secret>,
+    /// What the client calls itself, to be told apart from others of its identity.
+    pub instance: Option<String>,
+    /// Whether the client acknowledges trust bundles over a stream of its own.
+    pub acknowledges: bool,
     /// The CSR in PEM.
     pub csr: String,
     /// Seconds of lifetime asked for.
@@ -63,7 +67,7 @@ pub struct Issuance {
     /// Rules for leaves.
     pub policy: LeafPolicy,
     /// Authenticators.
-    pub clusters: Clusters,
+    pub clusters: Arc<Clusters>,
     /// What signs now.
     pub state: StateReader,
     /// The record.
@@ -106,6 +110,7 @@ impl Issuance {
         // 2. Who is asking? Only the token says; nothing else in the request is believed before.
         let caller = self.authenticate(application).await?;
         *who = Attributed::to_caller(&caller, application.peer.to_string());
+        who.instance.clone_from(&application.instance);
         self.admission.count(&caller.identity.to_string())?;
         if let Some(problem) = &application.problem {
             return Err(IssueError::Malformed(problem.clone()));
@@ -129,7 +134,8 @@ impl Issuance {
         }
 
         // 6. Sign, and check that what came back is what was decided.
-        let what = Certified::by(&request, state.bundle.sequence());
+        let mut what = Certified::by(&request, state.bundle().sequence());
+        what.acknowledges = application.acknowledges;
         let signing = Instant::now();
         let signed = state.authority.sign(&request).await?;
         self.metrics.sign.observe(signing.elapsed().as_secs_f64());
@@ -150,7 +156,7 @@ impl Issuance {
         let chain = self.audit.release(event, unreleased).await?;
 
         // 8. The edge encodes the reply.
-        Ok(Issued { chain, bundle: state.bundle.clone() })
+        Ok(Issued { chain, bundle: state.bundle().clone() })
     }
 
     async fn record_refusal(&self, application: &Application, who: Attributed, error: &IssueError) {

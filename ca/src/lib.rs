@@ -2,9 +2,12 @@
 //!
 //! Read [`issuance`] first: one function shows how a certificate request becomes a certificate.
 
+pub mod acknowledgements;
 pub mod admission;
 pub mod app;
 pub mod audit_log;
+pub mod bundle_feed;
+pub mod bundle_file;
 pub mod cli;
 pub mod clusters;
 pub mod config;
@@ -13,6 +16,7 @@ pub mod grpc;
 pub mod health;
 pub mod issuance;
 pub mod metrics;
+pub mod operations;
 pub mod rotator;
 pub mod serving;
 pub mod state;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use signet_core::audit::Outcome;
 use signet_core::clock::SharedClock;
 use signet_core::policy::Refusal;
+use signet_core::rotation::{Authorities, Phase};
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
@@ -37,9 +38,54 @@ pub struct CaMetrics {
     pub connections: IntGauge,
     /// End of the root, the issuing CA and the serving certificate in seconds since 1970.
     pub expiry: Expiry,
+    /// Where rotation stands.
+    pub rotation: RotationMetrics,
     certificates: IntCounterVec,
     issued: IntCounter,
     citadel: Citadel,
+}
+
+/// Gauges of rotation.
+pub struct RotationMetrics {
+    sequence: IntGauge,
+    roots: IntGauge,
+    holders: IntGauge,
+    behind: IntGauge,
+    phases: IntGaugeVec,
+    revoked: IntGauge,
+    /// Bundle streams open now.
+    pub streams: IntGauge,
+    /// Bundles that holders have refused.
+    pub refused: IntCounter,
+}
+
+impl RotationMetrics {
+    fn new(metrics: &Metrics) -> Result<Self, MetricError> {
+        Ok(Self {
+            sequence: metrics.gauge("signet_ca_bundle_sequence", "Sequence of the trust bundle.")?,
+            roots: metrics.gauge("signet_ca_bundle_roots", "Roots in the trust bundle.")?,
+            holders: metrics.gauge("signet_ca_holders", "Holders of unexpired certificates.")?,
+            behind: metrics.gauge("signet_ca_holders_behind", "Holders without the bundle that is waited for.")?,
+            phases: metrics.gauges("signet_ca_rotation_phase", "1 for the phase of rotation.", &["phase"])?,
+            revoked: metrics.gauge("signet_ca_revoked_certificates", "Certificates on revocation lists.")?,
+            streams: metrics.gauge("signet_ca_bundle_streams", "Open bundle streams.")?,
+            refused: metrics.counter("signet_ca_bundles_refused_total", "Bundles that holders have refused.")?,
+        })
+    }
+
+    /// Sets what a look at the journal and the records has shown.
+    pub fn set(&self, authorities: &Authorities, holders: u64, covered: u64) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.sequence.set(number(authorities.bundle_sequence));
+        self.roots.set(number(authorities.roots.len() as u64));
+        self.holders.set(number(holders));
+        self.behind.set(number(holders.saturating_sub(covered)));
+        self.revoked.set(number(authorities.revocations.entries.len() as u64));
+        for phase in Phase::ALL {
+            let is_it = Phase::of(authorities) == phase;
+            self.phases.with_label_values(&[phase.as_str()]).set(i64::from(is_it));
+        }
+    }
 }
 
 /// Gauges of expiry.
@@ -121,6 +167,7 @@ impl CaMetrics {
                 citadel_root,
                 citadel_chain,
             },
+            rotation: RotationMetrics::new(metrics)?,
             issued: certificates.with_label_values(&["issued", ""]),
             certificates,
             citadel: Citadel {

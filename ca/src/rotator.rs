@@ -1,34 +1,45 @@
-//! Keeps the authorities in order: does the next step that the rules name, by compare-and-set on the journal, and
-//! publishes what signs now. Any number of replicas may run it on one journal.
+//! Keeps the authorities in order: takes the steps that the rules name, and publishes what signs now. Any number of
+//! replicas may run it on one journal.
+
+mod make;
+mod steady;
+mod steps;
+pub(crate) mod words;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ring::rand::{SecureRandom, SystemRandom};
-use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
-use signet_core::bundle::BundleError;
+use signet_core::audit::Attributed;
+use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateError, Facts};
-use signet_core::clock::{SharedClock, rfc3339};
+use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
-use signet_core::key_type::KeyType;
-use signet_core::rotation::{
-    Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, Schedule, Step, next_step,
-};
-use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
-use signet_core::seams::store::{AuthorityJournal, JournalVersion, StoreError};
+use signet_core::rotation::{Authorities, AuthorityState, IssuingCa, Phase, RootAuthority, Step, next_step};
+use signet_core::seams::authority::{CertificateAuthority, SignError};
+use signet_core::seams::custody::{CustodyError, SigningKey};
+use signet_core::seams::store::{JournalVersion, StoreError};
 use signet_core::verify::{Mismatch, VerifiedPath};
 use signet_runtime::readiness::Condition;
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit_log::AuditLog;
+pub use make::{Maker, SignList};
+pub use steps::{Entry, Look, Steps};
+
 use crate::error::RecordError;
 use crate::metrics::CaMetrics;
-use crate::state::{SigningState, StateWriter, short};
+use crate::state::{SigningState, StateWriter};
 
-/// How often the journal is read for steps that another replica made.
-const POLL: Duration = Duration::from_secs(15);
+/// How often the journal's version is read: how far a replica lags behind another one's step at most, which the rules
+/// of rotation count on ([`signet_core::rotation::LAG`]).
+const POLL: Duration = Duration::from_millis(500);
+
+/// How often everything is looked at while something is in progress: holders acknowledge at any replica.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Looking may take this share of the time at most, however many holders there are.
+const LOOK_SHARE: u32 = 20;
 
 /// How soon a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -36,8 +47,10 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Steps made one after another before a pause: enough for a first root, and for losing a few races.
 const STEPS_PER_TURN: usize = 4;
 
-/// Issuing CAs that ended this long ago are dropped from the journal.
-const KEEP_ENDED: Duration = Duration::from_secs(24 * 3600);
+/// How long a holder is remembered after its last certificate has ended, and how many are forgotten at a time.
+const KEEP_HOLDERS: Duration = Duration::from_secs(3600);
+const FORGET_BATCH: u32 = 1000;
+const FORGET: Duration = Duration::from_secs(60);
 
 /// A step was not made; it is retried.
 #[derive(Debug, thiserror::Error)]
@@ -80,26 +93,26 @@ pub type OpenIssuer =
 pub struct Rotator {
     /// The trust domain of all authorities.
     pub trust_domain: TrustDomain,
-    /// Type of issuing keys.
-    pub key_type: KeyType,
-    /// Lifetimes.
-    pub schedule: Schedule,
-    /// What exists.
-    pub journal: Arc<dyn AuthorityJournal>,
-    /// Where issuing keys live.
-    pub custody: Arc<dyn KeyCustody>,
-    /// Who makes roots and certifies issuing CAs.
-    pub upstream: Arc<dyn UpstreamAuthority>,
+    /// How steps are made.
+    pub steps: Arc<Steps>,
     /// Makes signers.
     pub open_issuer: Arc<OpenIssuer>,
-    /// The record; absent in tools that set up a state before any CA runs.
-    pub audit: AuditLog,
-    /// The time.
-    pub clock: SharedClock,
     /// Measurements.
     pub metrics: Arc<CaMetrics>,
     /// Where the state appears.
     pub output: StateWriter,
+    /// Rung when something has happened that may make a step due: an operator's command, an acknowledgement.
+    pub bell: Arc<Notify>,
+}
+
+/// What a turn found out about the next one.
+#[derive(Debug, Clone, Copy)]
+struct Next {
+    version: JournalVersion,
+    /// Nothing is due before this time of day.
+    due: OffsetDateTime,
+    /// When to look at everything again, whatever the time of day.
+    look_at: Option<Instant>,
 }
 
 impl Rotator {
@@ -108,25 +121,51 @@ impl Rotator {
     /// # Errors
     /// None: a failed step shows in readiness and is retried.
     pub async fn run(self, condition: Condition, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
-        let mut next = self.clock.now();
+        let mut next: Option<Next> = None;
+        let mut forget_at = Instant::now();
         loop {
-            // The monotonic clock too: a wall clock that is set back must not make this sleep for as long.
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = self.clock.sleep_until(next) => {}
-                () = tokio::time::sleep(POLL) => {}
-            }
+            self.steps.watch_clock();
+            let rung = stop.run_until_cancelled(self.wait(next)).await;
+            let Some(look) = rung else { return Ok(()) };
             let mut trouble = None;
-            next = match stop.run_until_cancelled(self.turn()).await {
-                None => return Ok(()),
-                Some(Ok(next)) => next.min(self.clock.now() + POLL),
-                Some(Err(error)) => {
-                    tracing::error!(%error, "a step with the authorities failed; it is retried");
-                    trouble = Some(error.to_string());
-                    self.clock.now() + RETRY
+            if look {
+                match stop.run_until_cancelled(self.turn_at()).await {
+                    None => return Ok(()),
+                    Some(Ok(found)) => next = Some(found),
+                    Some(Err(error)) => {
+                        tracing::error!(%error, "a step with the authorities failed; it is retried");
+                        trouble = Some(error.to_string());
+                        // What another replica has done, or what is there, still counts.
+                        if let Err(error) = self.publish_journal().await {
+                            tracing::debug!(%error, "the authorities cannot be loaded");
+                        }
+                        next = None;
+                    }
                 }
-            };
-            self.report(&condition, trouble);
+                self.report(&condition, trouble.clone());
+            }
+            if trouble.is_some() && stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                return Ok(());
+            }
+            if forget_at <= Instant::now() {
+                forget_at = Instant::now() + FORGET;
+                self.forget().await;
+            }
+        }
+    }
+
+    /// Waits until a turn may be worth it; `false` when only the poll came and found nothing new.
+    async fn wait(&self, next: Option<Next>) -> bool {
+        let Some(next) = next else { return true };
+        let look = next.look_at.map_or(POLL, |at| at.saturating_duration_since(Instant::now()));
+        tokio::select! {
+            () = self.bell.notified() => true,
+            () = self.steps.clock.sleep_until(next.due) => true,
+            // The monotonic clock too: a wall clock that is set back must not make this sleep for as long.
+            () = tokio::time::sleep(look.min(POLL)) => {
+                let looked = next.look_at.is_some_and(|at| at <= Instant::now());
+                looked || self.steps.journal.version().await != Ok(next.version)
+            }
         }
     }
 
@@ -135,134 +174,122 @@ impl Rotator {
     /// # Errors
     /// [`StepError`]; what was done before it stays done.
     pub async fn turn(&self) -> Result<OffsetDateTime, StepError> {
+        self.turn_at().await.map(|next| next.due)
+    }
+
+    async fn turn_at(&self) -> Result<Next, StepError> {
         for _ in 0..STEPS_PER_TURN {
-            let (version, authorities) = match self.journal.load().await? {
-                Some(entry) => entry,
-                None => (JournalVersion::default(), Authorities { bundle_sequence: 0, roots: Vec::new() }),
-            };
-            let now = self.clock.now();
-            let (changed, done) = match next_step(now, &authorities) {
-                Step::WaitUntil(at) => {
-                    self.publish(authorities).await?;
-                    return Ok(at);
-                }
-                Step::CreateRoot => self.create_root(authorities, now).await?,
-                Step::RenewIssuing => self.renew_issuing(authorities, now).await?,
-            };
-            // On record before it happens, so that no step is ever missing from the log; and again when it has happened,
-            // because another replica may have been faster: then its journal is what counts.
-            self.record(Some("intended"), &done, now).await?;
-            if self.journal.replace(version, &changed).await?.is_some() {
-                tracing::info!(step = done.as_str(), "authorities changed");
-                self.record(None, &done, now).await?;
+            let started = Instant::now();
+            let look = self.steps.look().await?;
+            let took = started.elapsed();
+            let step = next_step(look.now, &look.authorities, &look.seen(), &self.steps.rules);
+            if let Step::WaitUntil(due) = step {
+                self.measure(&look);
+                let brings = look.offer.is_some();
+                let waits =
+                    look.authorities.roots.iter().flat_map(|root| &root.issuing).any(|one| one.after_sequence > 0);
+                let busy = Phase::of(&look.authorities) != Phase::Settled || waits || brings || !look.clock_is_steady;
+                let look_at = busy.then(|| Instant::now() + LOOK.max(took * LOOK_SHARE));
+                let version = look.version;
+                self.publish(look.authorities).await?;
+                return Ok(Next { version, due, look_at });
             }
+            // Whoever else signs must be known before the first use of it; a lost race is looked at again.
+            self.steps.take(&look, &step, Entry::Unchanged, &Attributed::default()).await?;
         }
+        // What has been reached works, and the next turn goes on from there.
+        self.publish_journal().await?;
         Err(StepError::Endless)
     }
 
-    async fn create_root(
-        &self,
-        mut authorities: Authorities,
-        now: OffsetDateTime,
-    ) -> Result<(Authorities, String), StepError> {
-        let generation = authorities.roots.iter().map(|root| root.generation).max().unwrap_or(0) + 1;
-        let mut root = self.upstream.prepare_root(generation, now).await?;
-        let issuing = self.certify(&root, now).await?;
-        let done = format!("root {} of generation {generation} made, issuing CA {} under it", root.id, issuing.id);
-        root.issuing.push(issuing);
-        // The first root has nobody to wait for: no certificate exists that it could make invalid.
-        root.state = AuthorityState::Active;
-        authorities.roots.push(root);
-        authorities.bundle_sequence += 1;
-        Ok((authorities, done))
-    }
-
-    async fn renew_issuing(
-        &self,
-        mut authorities: Authorities,
-        now: OffsetDateTime,
-    ) -> Result<(Authorities, String), StepError> {
-        let mut done = String::new();
-        let active = authorities.roots.iter_mut().find(|root| root.state == AuthorityState::Active);
-        if let Some(root) = active {
-            let issuing = self.certify(root, now).await?;
-            done = format!("issuing CA {} made under root {}", issuing.id, root.id);
-            root.issuing.retain(|old| old.not_after + KEEP_ENDED > now);
-            root.issuing.push(issuing);
+    async fn publish_journal(&self) -> Result<(), StepError> {
+        match self.steps.journal.load().await? {
+            Some((_, authorities)) => self.publish(authorities).await,
+            None => Ok(()),
         }
-        Ok((authorities, done))
-    }
-
-    async fn certify(&self, root: &RootAuthority, now: OffsetDateTime) -> Result<IssuingCa, StepError> {
-        let mut random = [0; 8];
-        SystemRandom::new().fill(&mut random).map_err(|_| StepError::Random)?;
-        let name = format!("issuing-{}-{:016x}", short(root.id.as_str()), u64::from_be_bytes(random));
-        let key_id = KeyId::parse(&name).ok_or(StepError::Random)?;
-        let key = self.custody.create(&key_id, self.key_type).await?;
-        let certificate = self.upstream.certify(root, key.as_ref(), self.schedule.issuing_ttl, now).await?;
-        let facts = Facts::read(&certificate)?;
-        let id = AuthorityId::from_spki(key.spki_der());
-        Ok(IssuingCa { id, key: key_id, certificate, not_before: facts.not_before, not_after: facts.not_after })
     }
 
     async fn publish(&self, authorities: Authorities) -> Result<(), StepError> {
+        let now = self.steps.clock.now();
         let unchanged = |state: &Arc<SigningState>| {
-            let issuer = authorities.active_issuer(self.clock.now()).map(|issuing| &issuing.id);
+            let issuer = authorities.active_issuer(now).map(|issuing| &issuing.id);
             state.authorities == authorities && issuer == Some(&state.authority.limits().authority)
         };
         if self.output.borrow().as_ref().is_some_and(unchanged) {
             return Ok(());
         }
-        let bundle = authorities.bundle(&self.trust_domain)?;
-        let issuer = authorities.active_issuer(self.clock.now());
-        let (Some(root), Some(issuing)) = (authorities.active(), issuer) else { return Ok(()) };
-        let key = self.custody.open(&issuing.key).await?;
+        let validation = authorities.validation(&self.trust_domain)?;
+        let (Some(root), Some(issuing)) = (authorities.active(), authorities.active_issuer(now)) else { return Ok(()) };
+        let key = self.steps.maker.custody.open(&issuing.key).await?;
         let authority = (self.open_issuer)(key, issuing)?;
-        let path = VerifiedPath::check(std::slice::from_ref(&issuing.certificate), &issuing.id.key_id(), &bundle)?;
+        let path = verified_path(root, issuing, &validation.bundle)?;
         self.metrics.expiry.authorities(root.not_after.unix_timestamp(), issuing.not_after.unix_timestamp());
-        tracing::info!(authority.id = %issuing.id, not_after = rfc3339(issuing.not_after), bundle.sequence = bundle.sequence(), "issuing CA in use");
-        self.output.send_replace(Some(Arc::new(SigningState { authority, path, bundle, authorities })));
+        tracing::info!(authority.id = %issuing.id, not_after = rfc3339(issuing.not_after), bundle.sequence = validation.bundle.sequence(), "issuing CA in use");
+        self.output.send_replace(Some(Arc::new(SigningState { authority, path, validation, authorities })));
         Ok(())
     }
 
-    async fn record(&self, reason: Option<&str>, step: &str, now: OffsetDateTime) -> Result<(), StepError> {
-        let event = AuditEvent {
-            at_micros: AuditEvent::micros(now),
-            request_id: String::new(),
-            kind: EventKind::Authority,
-            outcome: Outcome::Done,
-            reason: reason.map(str::to_owned),
-            detail: Some(step.to_owned()),
-            who: Attributed::default(),
-            what: None,
-        };
-        self.audit.record(event).await?;
-        Ok(())
+    fn measure(&self, look: &Look) {
+        let awaited = look.authorities.awaited_sequence();
+        self.metrics.rotation.set(&look.authorities, look.coverage.live(), look.coverage.covered(awaited));
+    }
+
+    async fn forget(&self) {
+        let before = self.steps.clock.now() - KEEP_HOLDERS;
+        match self.steps.holders.forget_ended(before, FORGET_BATCH).await {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::debug!(forgotten, "holders whose certificates have ended are forgotten"),
+            Err(error) => tracing::debug!(%error, "ended holders could not be forgotten"),
+        }
     }
 
     fn report(&self, condition: &Condition, trouble: Option<String>) {
-        let now = self.clock.now();
-        match self.output.borrow().as_ref().map(|state| state.authority.limits()) {
-            None => condition.failing(trouble.unwrap_or_else(|| "there is no authority yet".to_owned())),
-            Some(limits) if limits.not_after <= now => {
-                condition.failing(format!("the issuing CA ended at {}", rfc3339(limits.not_after)));
-            }
-            Some(limits) if now < limits.not_before => {
-                condition.failing(format!(
-                    "the clock is before the issuing CA's start {}; was it set back?",
-                    rfc3339(limits.not_before)
-                ));
-            }
-            Some(limits) => {
-                let text = format!("issuing CA {} until {}", limits.authority, rfc3339(limits.not_after));
-                match trouble {
-                    None => condition.ready(text),
-                    // What is there still signs, but its renewal does not work: the time to act is now.
-                    Some(trouble) => condition.degraded(format!("{text}; {trouble}")),
-                }
-            }
+        let now = self.steps.clock.now();
+        let Some(state) = self.output.borrow().clone() else {
+            return condition.failing(trouble.unwrap_or_else(|| "there is no authority yet".to_owned()));
+        };
+        let limits = state.authority.limits();
+        if limits.not_after <= now {
+            return condition.failing(format!("the issuing CA ended at {}", rfc3339(limits.not_after)));
+        }
+        if now < limits.not_before {
+            let start = rfc3339(limits.not_before);
+            return condition.failing(format!("the clock is before the issuing CA's start {start}; was it set back?"));
+        }
+        let text = format!("issuing CA {} until {}", limits.authority, rfc3339(limits.not_after));
+        match trouble.or_else(|| self.worry(&state.authorities, now)) {
+            None => condition.ready(text),
+            // What is there still signs, but its renewal does not work: the time to act is now.
+            Some(trouble) => condition.degraded(format!("{text}; {trouble}")),
         }
     }
+
+    /// What an operator should look at although certificates are issued.
+    fn worry(&self, authorities: &Authorities, now: OffsetDateTime) -> Option<String> {
+        let active = authorities.active()?;
+        if active.tainted_at.is_some() {
+            return Some(format!("the root {} is compromised and still signs; see `authority list`", active.id));
+        }
+        let life = active.not_after - active.not_before;
+        if now > active.not_after - life / 10 {
+            let waits = authorities.roots.iter().any(|root| root.state == AuthorityState::Prepared);
+            let hint =
+                if waits { "its successor waits, see `holders list --behind`" } else { "use `authority rotate`" };
+            return Some(format!("the root ends at {}: {hint}", rfc3339(active.not_after)));
+        }
+        None
+    }
+}
+
+/// The verified way from leaves to the root. An operator's root that signs leaves itself has nothing in between.
+fn verified_path(root: &RootAuthority, issuing: &IssuingCa, bundle: &TrustBundle) -> Result<VerifiedPath, StepError> {
+    let key_id = Facts::read(&issuing.certificate)?.subject_key_id.unwrap_or_default();
+    let mut between = Vec::new();
+    if issuing.certificate != root.certificate {
+        between.push(issuing.certificate.clone());
+        between.extend(issuing.intermediates.iter().cloned());
+    }
+    Ok(VerifiedPath::check(&between, &key_id, bundle)?)
 }
 
 #[cfg(test)]

@@ -2,15 +2,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
+use crate::operations::{OperationError, Operator};
 use crate::state;
 use crate::world_tests::{DAY, NOW, World, application};
-use signet_core::audit::EventKind;
+use signet_core::audit::{EventKind, Outcome};
+use signet_core::certificate::Serial;
+use signet_core::clock::Clock;
+use signet_core::holder::{Acknowledgement, Acknowledger};
+use signet_core::rotation::{Command, RevocationReason};
+use signet_core::seams::store::HolderStore;
 
 #[tokio::test]
 async fn the_first_turn_makes_a_root_and_an_issuing_ca_and_records_it() {
     let world = World::new().await;
     let state = state::current(&world.state).unwrap();
-    assert_eq!((state.bundle.sequence(), state.bundle.roots().len()), (1, 1));
+    assert_eq!((state.bundle().sequence(), state.bundle().roots().len()), (1, 1));
     let steps = world.events().await.into_iter().filter(|stored| stored.event.kind == EventKind::Authority).count();
     assert_eq!(steps, 2, "intended, and done");
     // Nothing is due: a second turn changes nothing.
@@ -25,10 +31,10 @@ async fn the_issuing_ca_is_renewed_at_half_life_without_touching_the_bundle_or_c
     world.clock.set(NOW + 15 * DAY);
     world.rotator.turn().await.unwrap();
     let after = state::current(&world.state).unwrap();
-    assert_eq!(after.bundle, before.bundle);
+    assert_eq!(after.bundle(), before.bundle());
     assert_ne!(after.authority.limits().authority, before.authority.limits().authority);
     let issued = world.issuance.issue(&application()).await.unwrap();
-    assert_eq!(issued.bundle, before.bundle);
+    assert_eq!(&issued.bundle, before.bundle());
     let leaf = Facts::read(issued.chain.leaf()).unwrap();
     assert_eq!(leaf.not_after, NOW + 16 * DAY);
     assert_eq!(leaf.authority_key_id.unwrap(), after.authority.limits().authority.key_id());
@@ -37,28 +43,20 @@ async fn the_issuing_ca_is_renewed_at_half_life_without_touching_the_bundle_or_c
 #[tokio::test]
 async fn two_replicas_on_one_journal_end_with_the_same_authority() {
     let world = World::new().await;
-    let other = World::new().await;
-    // The second replica joins the first one's journal and custody.
-    let (output, joined) = tokio::sync::watch::channel(None);
-    let replica = Rotator {
-        journal: Arc::clone(&world.rotator.journal),
-        custody: Arc::clone(&world.rotator.custody),
-        upstream: Arc::clone(&world.rotator.upstream),
-        output,
-        ..other.rotator
+    let other = world.another();
+    other.rotator.turn().await.unwrap();
+    let same = || {
+        let (one, two) = (state::current(&world.state).unwrap(), state::current(&other.state).unwrap());
+        assert_eq!(one.authorities, two.authorities);
+        one.authorities.clone()
     };
-    replica.turn().await.unwrap();
-    let (one, two) = (state::current(&world.state).unwrap(), state::current(&joined).unwrap());
-    assert_eq!(one.authorities, two.authorities);
+    same();
     world.clock.set(NOW + 15 * DAY);
-    other.clock.set(NOW + 15 * DAY);
-    let (first, second) = tokio::join!(world.rotator.turn(), replica.turn());
+    let (first, second) = tokio::join!(world.rotator.turn(), other.rotator.turn());
     first.unwrap();
     second.unwrap();
     world.rotator.turn().await.unwrap();
-    let (one, two) = (state::current(&world.state).unwrap(), state::current(&joined).unwrap());
-    assert_eq!(one.authorities, two.authorities);
-    assert_eq!(one.authorities.roots[0].issuing.len(), 2);
+    assert_eq!(same().roots[0].issuing.len(), 2);
 }
 
 #[tokio::test]
@@ -72,4 +70,196 @@ async fn an_issuing_ca_made_while_the_clock_was_ahead_does_not_stop_the_one_befo
     world.rotator.turn().await.unwrap();
     assert_eq!(state::current(&world.state).unwrap().authority.limits().authority, before);
     assert!(world.issuance.issue(&application()).await.is_ok());
+}
+
+/// A whole rotation, step by step, with time passing between the steps.
+async fn rotate(world: &World) {
+    for _ in 0..40 {
+        if world.rotator.turn().await.is_err() {
+            return;
+        }
+        world.clock.advance(Duration::from_secs(3600));
+    }
+}
+
+fn operator() -> Operator {
+    Operator { name: "uid 0".to_owned(), peer: None }
+}
+
+/// Wherever a process dies, before a write is kept or after it and before it hears of it, the next one goes on from
+/// there, and in the end nothing tells the difference but keys that nobody names.
+#[tokio::test]
+async fn a_rotation_that_dies_at_any_write_is_finished_by_the_next_process() {
+    let mut finished = 0;
+    for last_is_kept in [false, true] {
+        for writes in 1..30 {
+            let world = World::new().await;
+            let before = state::current(&world.state).unwrap().authorities.active().unwrap().id.clone();
+            world.issuance.issue(&application()).await.unwrap();
+            world.store.die_after(writes, last_is_kept);
+            let asked = world.operations.command(&operator(), Command::Rotate, "test").await;
+            if asked.is_ok() {
+                rotate(&world).await;
+            }
+            let survived = world.store.is_alive();
+            world.store.live();
+            let next = world.another();
+            // An operator who got no answer asks again.
+            next.operations.command(&operator(), Command::Rotate, "again").await.unwrap();
+            for _ in 0..3 {
+                world.clock.advance(Duration::from_secs(20));
+                next.rotator.turn().await.unwrap();
+            }
+            // Its holder has not heard of the new root: it waits until the certificate has ended.
+            let waits = state::current(&next.state).unwrap().authorities.clone();
+            if !survived && waits.prepared().is_some() {
+                assert_eq!(waits.active().unwrap().id, before);
+            }
+            rotate(&next).await;
+            let after = state::current(&next.state).unwrap().authorities.clone();
+            assert_eq!(Phase::of(&after), Phase::Settled, "died at write {writes}");
+            assert_ne!(after.active().unwrap().id, before);
+            next.issuance.issue(&application()).await.unwrap();
+            // Every change of the journal was announced in the record, even if its end is not there.
+            let intended = next.events().await.into_iter().filter(|one| one.event.outcome == Outcome::Intended);
+            assert!(intended.count() >= 4, "first root, prepare, activate, retire");
+            finished += usize::from(survived);
+        }
+    }
+    assert!(finished > 0, "the last rounds reach the end without dying, so every write has been tried");
+    assert!(finished < 50);
+}
+
+#[tokio::test]
+async fn nothing_is_activated_before_every_holder_has_the_bundle_and_the_laggard_is_named() {
+    let world = World::new().await;
+    let mut agent = application();
+    agent.acknowledges = true;
+    agent.instance = Some("0123456789abcdef0123456789abcdef".into());
+    world.issuance.issue(&agent).await.unwrap();
+    let (_, view) = world.operations.command(&operator(), Command::Rotate, "").await.unwrap();
+    assert_eq!((view.phase, view.awaited_sequence, view.coverage.covered(2)), (Phase::Propagate, 2, 0));
+    assert_eq!(view.laggards[0].key.spiffe_id, crate::world_tests::WEB);
+    world.clock.advance(Duration::from_secs(60));
+    world.rotator.turn().await.unwrap();
+    let prepared = view.authorities.prepared().unwrap().id.clone();
+    let early = Command::Activate { id: prepared.clone(), force: false };
+    let refused = world.operations.command(&operator(), early, "").await;
+    let Err(OperationError::Refused(text)) = refused else { panic!("activated") };
+    assert!(text.contains(crate::world_tests::WEB) && text.contains("1 of 1 holders"), "{text}");
+    // A refusal is no acknowledgement; the real one is.
+    let word = |refused: Option<String>| Acknowledgement {
+        from: Acknowledger::Holder(view.laggards[0].key.clone()),
+        sequence: 2,
+        refused,
+        at: world.clock.now(),
+    };
+    world.store.acknowledge(&[word(Some("bad bundle".into()))]).await.unwrap();
+    world.rotator.turn().await.unwrap();
+    let view = world.operations.view().await.unwrap();
+    assert_eq!((view.phase, view.laggards[0].refused.clone()), (Phase::Propagate, Some((2, "bad bundle".to_owned()))));
+    world.store.acknowledge(&[word(None)]).await.unwrap();
+    world.rotator.turn().await.unwrap();
+    let view = world.operations.view().await.unwrap();
+    assert_eq!((view.phase, &view.authorities.active().unwrap().id), (Phase::Drain, &prepared));
+}
+
+#[tokio::test]
+async fn force_needs_a_reason_and_is_on_record_with_it() {
+    let world = World::new().await;
+    world.issuance.issue(&application()).await.unwrap();
+    let (_, view) = world.operations.command(&operator(), Command::Prepare, "").await.unwrap();
+    let id = view.authorities.prepared().unwrap().id.clone();
+    let force = || Command::Activate { id: id.clone(), force: true };
+    assert!(matches!(world.operations.command(&operator(), force(), " ").await, Err(OperationError::Invalid(_))));
+    let (_, view) = world.operations.command(&operator(), force(), "key leaked").await.unwrap();
+    assert_eq!(view.authorities.active().unwrap().id, id);
+    let recorded = world.events().await.into_iter().filter(|one| one.event.kind == EventKind::Admin);
+    let texts: Vec<String> = recorded.filter_map(|one| one.event.detail).collect();
+    assert!(texts.iter().any(|text| text.contains("uid 0: activate --force (key leaked)")), "{texts:?}");
+}
+
+#[tokio::test]
+async fn a_compromised_root_goes_with_a_replacement_that_everybody_knows() {
+    let world = World::new().await;
+    world.issuance.issue(&application()).await.unwrap();
+    let first = state::current(&world.state).unwrap().authorities.active().unwrap().id.clone();
+    let taint = || Command::Taint { id: first.clone(), force: false };
+    let revoke = || Command::Revoke { id: first.clone(), force: false };
+    world.operations.command(&operator(), taint(), "leaked").await.unwrap();
+    world.rotator.turn().await.unwrap();
+    let now = state::current(&world.state).unwrap();
+    assert_eq!((now.bundle().roots().len(), &now.authorities.active().unwrap().id), (2, &first));
+    assert!(now.authorities.renewal_orders().is_empty());
+    // Its holder renews, hears of the new root, and the old one stops to sign.
+    world.issuance.issue(&application()).await.unwrap();
+    world.clock.advance(Duration::from_secs(3));
+    let old: Vec<u64> = world.operations.view().await.unwrap().coverage.by_sequence.into_keys().collect();
+    assert_eq!(old.last(), Some(&2));
+    world.clock.advance(DAY);
+    world.issuance.issue(&application()).await.unwrap();
+    world.rotator.turn().await.unwrap();
+    let now = state::current(&world.state).unwrap();
+    assert_ne!(now.authorities.active().unwrap().id, first);
+    assert_eq!(now.authorities.renewal_orders().len(), 1);
+    let Err(OperationError::Refused(text)) = world.operations.command(&operator(), revoke(), "").await else {
+        panic!("revoked while in use")
+    };
+    assert!(text.contains("1 holders still use"), "{text}");
+    world.clock.advance(DAY);
+    world.issuance.issue(&application()).await.unwrap();
+    world.operations.command(&operator(), revoke(), "").await.unwrap();
+    world.rotator.turn().await.unwrap();
+    assert_eq!(state::current(&world.state).unwrap().bundle().roots().len(), 1);
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_on_its_issuers_list_with_an_empty_list_for_every_other_authority_until_cleared() {
+    let world = World::new().await;
+    let issued = world.issuance.issue(&application()).await.unwrap();
+    let serial = Facts::read(issued.chain.leaf()).unwrap().serial_text();
+    let parsed = Serial::parse(&serial).unwrap();
+    let who = operator();
+    let revoke = |clear| world.operations.revoke_certificate(&who, parsed, RevocationReason::KeyCompromise, clear);
+    // Taking off what is not on is fine.
+    assert_eq!(revoke(true).await.unwrap().revoked, 0);
+    assert_eq!(revoke(false).await.unwrap().revoked, 1);
+    world.rotator.turn().await.unwrap();
+    let now = state::current(&world.state).unwrap();
+    assert_eq!((now.bundle().sequence(), now.validation.revocation_lists.len()), (2, 2), "root and issuing CA");
+    let revoked: Vec<usize> = now.validation.revocation_lists.iter().map(|der| entries(der)).collect();
+    assert_eq!(revoked.iter().sum::<usize>(), 1);
+    // An authority that comes brings its list along in the same change.
+    world.operations.command(&operator(), Command::Prepare, "").await.unwrap();
+    world.rotator.turn().await.unwrap();
+    let now = state::current(&world.state).unwrap();
+    assert_eq!((now.bundle().sequence(), now.validation.revocation_lists.len()), (3, 3));
+    assert_eq!(revoke(true).await.unwrap().revoked, 0);
+    world.rotator.turn().await.unwrap();
+    let now = state::current(&world.state).unwrap();
+    assert_eq!((now.bundle().sequence(), now.validation.revocation_lists.len()), (4, 0));
+    let unknown = Serial::new(NOW, [9; 16]);
+    let asked = world.operations.revoke_certificate(&operator(), unknown, RevocationReason::Unspecified, false).await;
+    assert!(matches!(asked, Err(OperationError::Unknown(_))));
+}
+
+fn entries(der: &[u8]) -> usize {
+    use x509_parser::prelude::FromDer;
+    let (_, list) = x509_parser::revocation_list::CertificateRevocationList::from_der(der).unwrap();
+    list.iter_revoked_certificates().count()
+}
+
+#[tokio::test]
+async fn a_changed_trust_domain_keeps_working_under_the_old_root_and_the_next_root_bears_the_new_name() {
+    let world = World::new().await;
+    world.issuance.issue(&application()).await.unwrap();
+    let renamed = world.renamed("mesh.example");
+    renamed.rotator.turn().await.unwrap();
+    let issued = renamed.issuance.issue(&application()).await.unwrap();
+    assert_eq!(Facts::read(issued.chain.leaf()).unwrap().uris, ["spiffe://mesh.example/ns/default/sa/web"]);
+    renamed.operations.command(&operator(), Command::Rotate, "new name").await.unwrap();
+    rotate(&renamed).await;
+    let state = state::current(&renamed.state).unwrap();
+    assert_eq!(Facts::read(&state.bundle().roots()[0]).unwrap().uris, ["spiffe://mesh.example"]);
+    assert!(renamed.issuance.issue(&application()).await.is_ok());
 }

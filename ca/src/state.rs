@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use signet_core::bundle::TrustBundle;
+use signet_core::bundle::{TrustBundle, Validation};
 use signet_core::rotation::Authorities;
 use signet_core::seams::authority::CertificateAuthority;
 use signet_core::verify::VerifiedPath;
@@ -14,10 +14,18 @@ pub struct SigningState {
     pub authority: Arc<dyn CertificateAuthority>,
     /// What lies between leaves and the root, verified once.
     pub path: VerifiedPath,
-    /// Goes with every leaf.
-    pub bundle: TrustBundle,
-    /// The journal entry that both come from.
+    /// The trust bundle and the revocation lists.
+    pub validation: Validation,
+    /// The journal entry that everything comes from.
     pub authorities: Authorities,
+}
+
+impl SigningState {
+    /// The trust bundle that goes with every leaf.
+    #[must_use]
+    pub fn bundle(&self) -> &TrustBundle {
+        &self.validation.bundle
+    }
 }
 
 /// Where readers find the newest state; empty until there is one.

@@ -1,8 +1,9 @@
 //! A whole CA in memory for tests: real authority, real policy, a store that can be made to fail, a clock to be moved.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,19 +11,19 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use ring::rand::SystemRandom;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::caller::{AuthMethod, Caller, Peer};
-use signet_core::certificate::CertificateChain;
 use signet_core::clock::{ManualClock, SharedClock};
+use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery};
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
 use signet_core::policy::{CsrNames, LeafPolicy};
 use signet_core::release::Recorded;
-use signet_core::rotation::{IssuingCa, Schedule};
+use signet_core::rotation::{Authorities, AuthorityId, IssuingCa, Rules, Schedule};
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
-use signet_core::seams::custody::SigningKey;
-use signet_core::seams::store::{AppendError, AuditStore, StoreError};
+use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
+use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, StoreError};
 use signet_core::secret::Secret;
-use signet_plugins::authority::{NativeAuthority, SelfSignedRoot};
+use signet_plugins::authority::{NativeAuthority, SelfSignedRoot, sign_list};
 use signet_plugins::custody::MemoryCustody;
 use signet_plugins::store::memory::MemoryStore;
 use signet_runtime::metrics::Metrics;
@@ -36,19 +37,64 @@ use crate::clusters::Clusters;
 use crate::config::{Limits, Rate};
 use crate::issuance::{Application, Issuance};
 use crate::metrics::CaMetrics;
-use crate::rotator::Rotator;
+use crate::operations::Operations;
+use crate::rotator::{Maker, Rotator, Steps};
 use crate::state::StateReader;
 
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 pub(crate) const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
 
-/// Storage that can be switched off.
+/// Storage that can be switched off, or that dies at a chosen write: everything durable goes through it.
 #[derive(Default)]
 pub(crate) struct FlakyStore {
     pub(crate) inner: MemoryStore,
     pub(crate) down: AtomicBool,
     pub(crate) stuck: AtomicBool,
+    keys: MemoryCustody,
+    /// Writes until the process dies; negative: it lives for ever.
+    life: AtomicI64,
+    /// Whether the last write is still kept, though nobody hears of it.
+    last_is_kept: AtomicBool,
+}
+
+impl FlakyStore {
+    /// Lets the process die at its write number `writes`, counted from now.
+    pub(crate) fn die_after(&self, writes: i64, last_is_kept: bool) {
+        self.life.store(writes + 1, Ordering::SeqCst);
+        self.last_is_kept.store(last_is_kept, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.life.load(Ordering::SeqCst) != 1
+    }
+
+    pub(crate) fn live(&self) {
+        self.life.store(0, Ordering::SeqCst);
+    }
+
+    /// `Ok(true)`: write and tell; `Ok(false)`: write, but the writer dies before it hears of it.
+    fn write(&self) -> Result<bool, StoreError> {
+        match self.life.load(Ordering::SeqCst) {
+            0 => Ok(true),
+            1 => Err(StoreError::Unavailable("dead".to_owned())),
+            2 => {
+                self.life.store(1, Ordering::SeqCst);
+                match self.last_is_kept.load(Ordering::SeqCst) {
+                    true => Ok(false),
+                    false => Err(StoreError::Unavailable("dead".to_owned())),
+                }
+            }
+            left => {
+                self.life.store(left - 1, Ordering::SeqCst);
+                Ok(true)
+            }
+        }
+    }
+}
+
+fn dead<T>() -> Result<T, StoreError> {
+    Err(StoreError::Unavailable("died before it heard".to_owned()))
 }
 
 #[async_trait]
@@ -60,7 +106,9 @@ impl AuditStore for FlakyStore {
         if self.down.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("disk full".to_owned()));
         }
-        self.inner.append(events).await
+        let heard = self.write()?;
+        let appended = self.inner.append(events).await?;
+        if heard { Ok(appended) } else { dead() }
     }
     async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {
         self.inner.query(query).await
@@ -70,15 +118,80 @@ impl AuditStore for FlakyStore {
     }
 }
 
-/// Knows one token, `web`.
-struct OneToken;
+#[async_trait]
+impl AuthorityJournal for FlakyStore {
+    async fn load(&self) -> Result<Option<(JournalVersion, Authorities)>, StoreError> {
+        self.inner.load().await
+    }
+    async fn version(&self) -> Result<JournalVersion, StoreError> {
+        self.inner.version().await
+    }
+    async fn replace(
+        &self,
+        expected: JournalVersion,
+        authorities: &Authorities,
+    ) -> Result<Option<JournalVersion>, StoreError> {
+        let heard = self.write()?;
+        let replaced = self.inner.replace(expected, authorities).await?;
+        if heard { Ok(replaced) } else { dead() }
+    }
+}
+
+#[async_trait]
+impl KeyCustody for FlakyStore {
+    async fn create(&self, id: &KeyId, key_type: KeyType) -> Result<Arc<dyn SigningKey>, CustodyError> {
+        let heard = self.write().map_err(|error| CustodyError::Store(error.to_string()))?;
+        let key = self.keys.create(id, key_type).await?;
+        if heard { Ok(key) } else { Err(CustodyError::Store("died before it heard".to_owned())) }
+    }
+    async fn import(&self, id: &KeyId, pkcs8: &Secret) -> Result<Arc<dyn SigningKey>, CustodyError> {
+        self.keys.import(id, pkcs8).await
+    }
+    async fn open(&self, id: &KeyId) -> Result<Arc<dyn SigningKey>, CustodyError> {
+        self.keys.open(id).await
+    }
+}
+
+#[async_trait]
+impl HolderStore for FlakyStore {
+    async fn acknowledge(&self, acknowledgements: &[Acknowledgement]) -> Result<(), StoreError> {
+        self.inner.acknowledge(acknowledgements).await
+    }
+    async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
+        self.inner.coverage(now).await
+    }
+    async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
+        self.inner.holders(query).await
+    }
+    async fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
+        self.inner.last_ends().await
+    }
+    async fn forget_ended(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        self.inner.forget_ended(before, limit).await
+    }
+}
+
+/// The rules of the tests: by command only.
+pub(crate) fn rules() -> Rules {
+    Rules {
+        automatic: false,
+        prepare_at: 70,
+        activate_at: 80,
+        coverage: 100,
+        propagation: Duration::from_secs(10),
+        list_ttl: DAY,
+    }
+}
+
+/// Knows one token, `web`, of a trust domain.
+struct OneToken(TrustDomain);
 
 #[async_trait]
 impl TokenAuthenticator for OneToken {
     async fn authenticate(&self, token: &Secret, _now: OffsetDateTime) -> Result<Caller, AuthenticationError> {
         match token.expose_str() {
             Some("web") => Ok(Caller {
-                identity: WorkloadId::parse(WEB).unwrap(),
+                identity: WorkloadId::new(self.0.clone(), "default", "web").unwrap(),
                 service_account_uid: "uid".into(),
                 pod: None,
                 node: None,
@@ -96,57 +209,86 @@ pub(crate) struct World {
     pub(crate) store: Arc<FlakyStore>,
     pub(crate) clock: ManualClock,
     pub(crate) rotator: Rotator,
+    pub(crate) operations: Operations,
     pub(crate) state: StateReader,
     pub(crate) metrics: Arc<CaMetrics>,
     _writer: JoinSet<()>,
 }
 
 fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
-    let chain = CertificateChain::new(issuing.certificate.clone(), Vec::new());
-    Ok(Arc::new(NativeAuthority::new(key, &chain).map_err(|error| SignError::Failed(error.to_string()))?))
+    Ok(Arc::new(NativeAuthority::new(key, issuing).map_err(|error| SignError::Failed(error.to_string()))?))
 }
 
 impl World {
+    /// A CA that has just started for the first time.
     pub(crate) async fn new() -> Self {
-        let clock = ManualClock::at(NOW);
+        let world = Self::on(Arc::default(), ManualClock::at(NOW), "cluster.local");
+        world.rotator.turn().await.unwrap();
+        world
+    }
+
+    /// One more process of this CA, or the same after a restart: nothing but storage and the time are shared.
+    pub(crate) fn another(&self) -> Self {
+        self.renamed("cluster.local")
+    }
+
+    /// The same CA after a restart with another trust domain in its configuration.
+    pub(crate) fn renamed(&self, trust_domain: &str) -> Self {
+        Self::on(Arc::clone(&self.store), self.clock.clone(), trust_domain)
+    }
+
+    fn on(store: Arc<FlakyStore>, clock: ManualClock, trust_domain: &str) -> Self {
         let shared: SharedClock = Arc::new(clock.clone());
-        let trust_domain = TrustDomain::parse("cluster.local").unwrap();
-        let store = Arc::new(FlakyStore::default());
+        let trust_domain = TrustDomain::parse(trust_domain).unwrap();
         let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&shared)).unwrap());
         let (audit, writer) = audit_log(Arc::clone(&store) as _, Arc::clone(&metrics));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { writer.run(CancellationToken::new()).await.unwrap() });
-        let custody = Arc::new(MemoryCustody::new());
+        let custody: Arc<dyn KeyCustody> = Arc::clone(&store) as _;
         let (output, state) = tokio::sync::watch::channel(None);
         let schedule = Schedule { root_ttl: 365 * DAY, issuing_ttl: 30 * DAY };
         let upstream =
-            SelfSignedRoot::new(trust_domain.clone(), Arc::clone(&custody) as _, KeyType::EcP256, schedule.root_ttl);
-        let rotator = Rotator {
-            trust_domain: trust_domain.clone(),
+            SelfSignedRoot::new(trust_domain.clone(), Arc::clone(&custody), KeyType::EcP256, schedule.root_ttl);
+        let maker = Maker {
             key_type: KeyType::EcP256,
             schedule,
-            journal: Arc::new(MemoryStore::new()),
             custody,
             upstream: Arc::new(upstream),
+            sign_list: Arc::new(sign_list),
+        };
+        let (journal, holders) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
+        let steps = Arc::new(Steps::new(rules(), maker, journal, holders, audit.clone(), Arc::clone(&shared)));
+        let rotator = Rotator {
+            trust_domain: trust_domain.clone(),
+            steps: Arc::clone(&steps),
             open_issuer: Arc::new(open_native),
-            audit: audit.clone(),
-            clock: Arc::clone(&shared),
             metrics: Arc::clone(&metrics),
             output,
+            bell: Arc::default(),
         };
-        rotator.turn().await.unwrap();
+        let operations = Operations { steps, store: Arc::clone(&store) as _, bell: Arc::default() };
         let rate = Rate { per_second: 1000.try_into().unwrap(), burst: 1000.try_into().unwrap() };
         let limits = Limits {
             concurrent_requests: 10,
             connections: 10,
+            bundle_streams: 10,
             request_timeout: Duration::from_secs(5),
             per_identity: rate,
             per_peer: rate,
         };
-        let policy = LeafPolicy { trust_domain, default_ttl: DAY, max_ttl: 20 * DAY, csr_names: CsrNames::Strict };
+        let policy = LeafPolicy {
+            trust_domain: trust_domain.clone(),
+            default_ttl: DAY,
+            max_ttl: 20 * DAY,
+            csr_names: CsrNames::Strict,
+        };
         let issuance = Arc::new(Issuance {
             policy,
-            clusters: Clusters::new(vec![("Kubernetes".into(), vec!["alias".into()], Arc::new(OneToken))]),
+            clusters: Arc::new(Clusters::new(vec![(
+                "Kubernetes".into(),
+                vec!["alias".into()],
+                Arc::new(OneToken(trust_domain.clone())),
+            )])),
             state: state.clone(),
             audit: audit.clone(),
             admission: Arc::new(Admission::new(&limits)),
@@ -155,7 +297,7 @@ impl World {
             random: SystemRandom::new(),
             timeout: limits.request_timeout,
         });
-        Self { issuance, store, clock, rotator, state, metrics, _writer: tasks }
+        Self { issuance, store, clock, rotator, operations, state, metrics, _writer: tasks }
     }
 
     pub(crate) async fn events(&self) -> Vec<StoredEvent> {
@@ -178,6 +320,8 @@ pub(crate) fn application() -> Application {
         peer: Peer(Some("127.0.0.1:5000".parse().unwrap())),
         cluster: None,
         token: Some(Secret::new(b"web".to_vec())),
+        instance: None,
+        acknowledges: false,
         csr: csr(&[]),
         ttl: None,
         impersonated: None,

@@ -1,6 +1,6 @@
 //! The trust bundle: the roots of one trust domain, versioned on its own and never glued to a leaf.
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use crate::certificate::{CertificateError, Facts, pem};
 use crate::identity::TrustDomain;
@@ -81,6 +81,22 @@ impl TrustBundle {
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+}
+
+/// What peers are verified with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validation {
+    /// The roots.
+    pub bundle: TrustBundle,
+    /// One list for every authority below and including the roots, or none at all: Envoy, given a list for one CA of
+    /// a chain, refuses every chain that has a CA without one.
+    pub revocation_lists: Vec<CertificateRevocationListDer<'static>>,
+}
+
+impl From<TrustBundle> for Validation {
+    fn from(bundle: TrustBundle) -> Self {
+        Self { bundle, revocation_lists: Vec::new() }
     }
 }
 

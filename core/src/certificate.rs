@@ -191,6 +191,13 @@ impl Facts {
         Ok(())
     }
 
+    /// The serial number as records name it: hexadecimal, at least 32 digits.
+    #[must_use]
+    pub fn serial_text(&self) -> String {
+        let digits: String = self.serial.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{digits:0>32}")
+    }
+
     /// Whether `key_usage` holds the bit `bit` (RFC 5280 numbering: 0 digitalSignature, 2 keyEncipherment,
     /// 5 keyCertSign, 6 cRLSign).
     #[must_use]

@@ -8,6 +8,7 @@ pub mod caller;
 pub mod certificate;
 pub mod clock;
 pub mod csr;
+pub mod holder;
 pub mod identity;
 pub mod key_type;
 pub mod policy;

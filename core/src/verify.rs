@@ -1,6 +1,7 @@
 //! The check that what an authority signed is what was decided, before anything is recorded or released.
 
 use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::bundle::TrustBundle;
@@ -47,6 +48,9 @@ pub struct VerifiedPath {
     certificates: Vec<CertificateDer<'static>>,
     issuer: Facts,
     issuer_der: CertificateDer<'static>,
+    /// The time that every certificate up to the root covers. In an operator's chain one may outlive its issuer, which
+    /// verifiers accept; a leaf may not outlive any of them.
+    bounds: (OffsetDateTime, OffsetDateTime),
 }
 
 impl VerifiedPath {
@@ -72,17 +76,30 @@ impl VerifiedPath {
             _ => {
                 let (facts, der) = root_of(&|root| root.subject_key_id.as_deref() == Some(leaf_issuer_key_id))?;
                 let (issuer, issuer_der) = (facts.clone(), der.clone());
-                return Ok(Self { certificates: Vec::new(), issuer, issuer_der });
+                let bounds = (issuer.not_before, issuer.not_after);
+                return Ok(Self { certificates: Vec::new(), issuer, issuer_der, bounds });
             }
         };
-        let (root, root_der) =
-            root_of(&|root| root.subject_der == below.0.issuer_der && matches_key_id(&below.0, root))?;
-        check_link(&below.0, below.1, root, root_der, Signer::Elsewhere)?;
+        // Several generations of a CA may share a name, and an operator's certificate need not name its issuer's key:
+        // the signature decides.
+        let named = roots.iter().zip(bundle.roots()).filter(|(root, _)| root.subject_der == below.0.issuer_der);
+        let mut tried = Err(Mismatch::Chain("no root of that name and key"));
+        for (root, der) in named {
+            tried = check_link(&below.0, below.1, root, der, Signer::Elsewhere).map(|()| root);
+            if tried.is_ok() {
+                break;
+            }
+        }
+        let root = tried?;
         for above in chain.iter().rev().skip(1) {
             check_link(&above.0, above.1, &below.0, below.1, Signer::Elsewhere)?;
             below = above;
         }
-        Ok(Self { certificates: intermediates.to_vec(), issuer: first.0, issuer_der: first.1.clone() })
+        let above = || chain.iter().map(|(facts, _)| facts).chain([root]);
+        let first_day = above().map(|facts| facts.not_before).max().unwrap_or(root.not_before);
+        let last_day = above().map(|facts| facts.not_after).min().unwrap_or(root.not_after);
+        let bounds = (first_day, last_day);
+        Ok(Self { certificates: intermediates.to_vec(), issuer: first.0, issuer_der: first.1.clone(), bounds })
     }
 }
 
@@ -102,6 +119,9 @@ pub fn check_issued(
         return Err(Mismatch::Chain("the intermediates are not those that were verified"));
     }
     check_link(&leaf, chain.leaf(), &path.issuer, &path.issuer_der, signer)?;
+    let expect = |holds: bool, what| if holds { Ok(()) } else { Err(Mismatch::Chain(what)) };
+    expect(leaf.not_after <= path.bounds.1, "a certificate outlives its issuer")?;
+    expect(leaf.not_before >= path.bounds.0, "a certificate starts before its issuer")?;
     Ok(Unreleased::new(chain, request.serial()))
 }
 
@@ -136,11 +156,11 @@ fn check_link(
 ) -> Result<(), Mismatch> {
     let expect = |holds: bool, what| if holds { Ok(()) } else { Err(Mismatch::Chain(what)) };
     expect(below.issuer_der == issuer.subject_der, "issuer and subject names differ")?;
-    expect(matches_key_id(below, issuer), "key identifiers differ")?;
+    // RFC 5280 section 4.2.1.1 demands the identifier, yet CAs made with common scripts lack it; ours do not.
+    let named = below.authority_key_id.is_some() || signer == Signer::Here;
+    expect(!named || matches_key_id(below, issuer), "key identifiers differ")?;
     // X-5a.
     expect(issuer.is_ca && issuer.has_usage(usage::KEY_CERT_SIGN), "an issuer may not sign certificates")?;
-    expect(below.not_after <= issuer.not_after, "a certificate outlives its issuer")?;
-    expect(below.not_before >= issuer.not_before, "a certificate starts before its issuer")?;
     if signer == Signer::Elsewhere {
         let (_, child) = X509Certificate::from_der(below_der).map_err(|_| CertificateError::NotX509)?;
         let (_, parent) = X509Certificate::from_der(issuer_der).map_err(|_| CertificateError::NotX509)?;

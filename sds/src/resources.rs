@@ -1,21 +1,27 @@
 //! From domain content to Envoy's `Secret` message. Material travels inline, so that no proxy needs our files.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, Secret, TlsCertificate, secret,
+    CertificateValidationContext, GenericSecret, Secret, TlsCertificate, secret,
 };
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
+use rustls_pki_types::CertificateRevocationListDer;
+use signet_core::bundle::Validation;
 
 use crate::snapshot::SecretContent;
 
 /// The only resource type that SDS serves.
 pub const SECRET_TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
-/// One secret as Envoy's message: the chain without its root and the PKCS#8 key, or the roots as `trusted_ca`.
+/// One secret as Envoy's message: the chain without its root and the PKCS#8 key, or the roots as `trusted_ca` with all
+/// revocation lists as `crl`, or a generic secret.
 ///
-/// A validation context is never empty, because a trust bundle cannot be.
+/// A validation context is never empty, because a trust bundle cannot be. Without lists there is no `crl` at all:
+/// Envoy refuses an empty one.
 #[must_use]
 pub fn secret(name: &str, content: &SecretContent) -> Secret {
     let body = match content {
@@ -24,10 +30,17 @@ pub fn secret(name: &str, content: &SecretContent) -> Secret {
             private_key: Some(inline(key_pem.expose().to_vec())),
             ..TlsCertificate::default()
         }),
-        SecretContent::Validation(bundle) => secret::Type::ValidationContext(CertificateValidationContext {
-            trusted_ca: Some(inline(bundle.pem().as_bytes().to_vec())),
-            ..CertificateValidationContext::default()
-        }),
+        SecretContent::Validation(Validation { bundle, revocation_lists }) => {
+            let lists: String = revocation_lists.iter().map(list_pem).collect();
+            secret::Type::ValidationContext(CertificateValidationContext {
+                trusted_ca: Some(inline(bundle.pem().as_bytes().to_vec())),
+                crl: (!lists.is_empty()).then(|| inline(lists.into_bytes())),
+                ..CertificateValidationContext::default()
+            })
+        }
+        SecretContent::Generic(bytes) => {
+            secret::Type::GenericSecret(GenericSecret { secret: Some(inline(bytes.to_vec())), ..Default::default() })
+        }
     };
     Secret { name: name.to_owned(), r#type: Some(body) }
 }
@@ -38,6 +51,23 @@ pub fn packed(name: &str, content: &SecretContent) -> Any {
     Any { type_url: SECRET_TYPE_URL.to_owned(), value: secret(name, content).encode_to_vec() }
 }
 
+/// One revocation list as PEM (RFC 7468 section 6), lines of 64 characters.
+#[must_use]
+pub fn list_pem(list: &CertificateRevocationListDer<'_>) -> String {
+    let body = STANDARD.encode(list);
+    let mut text = String::with_capacity(body.len() + body.len() / 64 + 64);
+    text.push_str("-----BEGIN X509 CRL-----\n");
+    let mut rest = body.as_str();
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = tail;
+    }
+    text.push_str("-----END X509 CRL-----\n");
+    text
+}
+
 fn inline(bytes: Vec<u8>) -> DataSource {
     DataSource { specifier: Some(Specifier::InlineBytes(bytes)), ..DataSource::default() }
 }
@@ -46,7 +76,8 @@ fn inline(bytes: Vec<u8>) -> DataSource {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use super::*;
-    use crate::snapshot::tests::{bundle, certificate, root};
+    use crate::snapshot::tests::{bundle, certificate, revoking, root};
+    use rustls_pki_types::pem::PemObject;
     use signet_core::certificate::pem;
 
     fn bytes(source: Option<DataSource>) -> Vec<u8> {
@@ -74,5 +105,26 @@ mod tests {
         let Some(secret::Type::ValidationContext(context)) = secret.r#type else { panic!("not a validation context") };
         let text = String::from_utf8(bytes(context.trusted_ca)).unwrap();
         assert!(text.contains(&pem(&a)) && text.contains(&pem(&b)));
+    }
+    #[test]
+    fn revocation_lists_travel_as_one_text_and_only_when_there_are_any() {
+        let long = "l".repeat(100);
+        let context = |content| match secret("ROOTCA", &content).r#type {
+            Some(secret::Type::ValidationContext(context)) => context,
+            other => panic!("{other:?}"),
+        };
+        let roots = [root("a")];
+        assert_eq!(context(bundle(1, &roots)).crl, None);
+        let text = bytes(context(revoking(1, &roots, &["one", &long])).crl);
+        assert!(text.split(|byte| *byte == b'\n').all(|line| line.len() <= 64));
+        let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&text).map(Result::unwrap).collect();
+        assert_eq!(lists, [b"one".as_slice(), long.as_bytes()].map(CertificateRevocationListDer::from));
+    }
+
+    #[test]
+    fn a_generic_secret_holds_its_bytes() {
+        let secret = secret("x", &SecretContent::Generic(b"{}".as_slice().into()));
+        let Some(secret::Type::GenericSecret(generic)) = secret.r#type else { panic!("not generic") };
+        assert_eq!(bytes(generic.secret), b"{}");
     }
 }

@@ -23,15 +23,17 @@ use tonic::{Request, Status, Streaming};
 use crate::resources::{SECRET_TYPE_URL, packed};
 use crate::session::{self, Refusal, Response, Sotw};
 use crate::snapshot::{Snapshot, Version};
-use crate::streams::{Entry, Streams};
+use crate::streams::{Entry, NoListener, StreamListener, Streams};
 
 /// The largest request that is read, in bytes: the most and longest names fit.
-const MAX_REQUEST_BYTES: usize = 512 * 1024;
+pub const MAX_REQUEST_BYTES: usize = 512 * 1024;
 
-type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
+/// What a stream is answered with. Dropping it ends the stream.
+pub type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
 type DeltaResponses = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
 
-/// Serves the newest snapshot to everybody who asks. Who may ask is decided by the transport.
+/// Serves the newest snapshot to everybody who asks. Who may ask is decided by the transport, or by whoever calls
+/// [`SdsService::stream`].
 pub struct SdsService {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     streams: Streams,
@@ -51,6 +53,55 @@ impl SdsService {
     pub fn into_server(self) -> SecretDiscoveryServiceServer<Self> {
         SecretDiscoveryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
     }
+
+    /// Runs one stream for a service of its own that has found out who asks. `peer` is shown to operators; `listener`
+    /// is told what becomes of each secret, by the versions in the snapshot.
+    ///
+    /// The service must limit messages to [`MAX_REQUEST_BYTES`].
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when there are too many streams; the listener is then told nothing.
+    pub fn stream(
+        &self,
+        requests: Streaming<DiscoveryRequest>,
+        peer: &str,
+        listener: Arc<dyn StreamListener>,
+    ) -> Result<tonic::Response<Responses>, Status> {
+        let id = self.opened.fetch_add(1, Ordering::Relaxed);
+        let entry = self.streams.enter(id, peer, listener).ok_or_else(|| {
+            Status::resource_exhausted(format!("{} streams are open already, which is the limit", self.streams.max()))
+        })?;
+        let driver = Driver {
+            requests,
+            snapshots: self.snapshots.clone(),
+            session: Sotw::new(format!("{id:x}")),
+            entry,
+            stop: self.stop.clone(),
+            started: Instant::now(),
+            node_known: false,
+        };
+        let responses = futures::stream::unfold(Some(driver), |driver| async move { driver?.next().await });
+        Ok(tonic::Response::new(Box::pin(responses)))
+    }
+
+    /// Answers one `FetchSecrets` call: what is known of what was asked for, without a stream.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for an absurd request, `UNAVAILABLE` when nothing asked for is known.
+    pub fn fetch(&self, message: &DiscoveryRequest) -> Result<DiscoveryResponse, Status> {
+        session::check(&view(message)).map_err(refused)?;
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let mut names: Vec<_> = snapshot.iter().map(|(name, _)| Arc::clone(name)).collect();
+        if !message.resource_names.is_empty() {
+            names.retain(|name| message.resource_names.iter().any(|wanted| **wanted == **name));
+        }
+        if names.is_empty() {
+            return Err(Status::unavailable("none of these secrets is known yet; ask again later"));
+        }
+        let versions = names.iter().filter_map(|name| Some((&**name, snapshot.secret(name)?.version())));
+        let response = Response { version: Version::of_set(versions), nonce: String::new(), names };
+        Ok(message_of(&response, &snapshot))
+    }
 }
 
 #[tonic::async_trait]
@@ -62,21 +113,8 @@ impl SecretDiscoveryService for SdsService {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<tonic::Response<Responses>, Status> {
-        let id = self.opened.fetch_add(1, Ordering::Relaxed);
-        let entry = self.streams.enter(id, peer(&request)).ok_or_else(|| {
-            Status::resource_exhausted(format!("{} streams are open already, which is the limit", self.streams.max()))
-        })?;
-        let driver = Driver {
-            requests: request.into_inner(),
-            snapshots: self.snapshots.clone(),
-            session: Sotw::new(format!("{id:x}")),
-            entry,
-            stop: self.stop.clone(),
-            started: Instant::now(),
-            node_known: false,
-        };
-        let responses = futures::stream::unfold(Some(driver), |driver| async move { driver?.next().await });
-        Ok(tonic::Response::new(Box::pin(responses)))
+        let peer = peer(&request);
+        self.stream(request.into_inner(), &peer, Arc::new(NoListener))
     }
 
     async fn delta_secrets(
@@ -90,19 +128,7 @@ impl SecretDiscoveryService for SdsService {
         &self,
         request: Request<DiscoveryRequest>,
     ) -> Result<tonic::Response<DiscoveryResponse>, Status> {
-        let message = request.into_inner();
-        session::check(&view(&message)).map_err(refused)?;
-        let snapshot = Arc::clone(&self.snapshots.borrow());
-        let mut names: Vec<_> = snapshot.iter().map(|(name, _)| Arc::clone(name)).collect();
-        if !message.resource_names.is_empty() {
-            names.retain(|name| message.resource_names.iter().any(|wanted| **wanted == **name));
-        }
-        if names.is_empty() {
-            return Err(Status::unavailable("none of these secrets is known yet; ask again later"));
-        }
-        let versions = names.iter().filter_map(|name| Some((&**name, snapshot.secret(name)?.version())));
-        let response = Response { version: Version::of_set(versions), nonce: String::new(), names };
-        Ok(tonic::Response::new(message_of(&response, &snapshot)))
+        self.fetch(request.get_ref()).map(tonic::Response::new)
     }
 }
 
@@ -172,7 +198,7 @@ impl Driver {
             self.entry.node(&node.id);
         }
         let outcome = self.session.on_request(&view(request), snapshot, self.started.elapsed())?;
-        self.entry.requested(&outcome.event, &request.version_info, &self.session);
+        self.entry.requested(&outcome.event, &request.version_info, &mut self.session);
         Ok(outcome.response)
     }
 }

@@ -19,7 +19,8 @@ use tonic::transport::{Channel, Endpoint, Server};
 
 use super::*;
 use crate::snapshot::tests::{bundle, certificate, root};
-use crate::streams::Observer;
+use crate::streams::{Observer, Settled};
+use std::sync::Mutex;
 
 type Client = SecretDiscoveryServiceClient<Channel>;
 
@@ -49,7 +50,58 @@ impl Observer for Counts {
     }
 }
 
+/// Remembers what it is told.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl StreamListener for Told {
+    fn applied(&self, name: &str, version: Version) {
+        self.0.lock().unwrap().push(format!("{name} applied {version}"));
+    }
+    fn refused(&self, name: &str, version: Version, text: &str) {
+        self.0.lock().unwrap().push(format!("{name} refused {version} {text}"));
+    }
+    fn closed(&self) {
+        self.0.lock().unwrap().push("closed".to_owned());
+    }
+}
+
+/// A service that knows its callers and listens to their streams, as a CA does.
+struct Listening {
+    sds: SdsService,
+    told: Arc<Told>,
+}
+
+#[tonic::async_trait]
+impl SecretDiscoveryService for Listening {
+    type StreamSecretsStream = Responses;
+    type DeltaSecretsStream = DeltaResponses;
+
+    async fn stream_secrets(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<tonic::Response<Responses>, Status> {
+        let peer = peer(&request);
+        self.sds.stream(request.into_inner(), &peer, Arc::clone(&self.told) as Arc<dyn StreamListener>)
+    }
+
+    async fn delta_secrets(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<tonic::Response<DeltaResponses>, Status> {
+        self.sds.delta_secrets(request).await
+    }
+
+    async fn fetch_secrets(
+        &self,
+        request: Request<DiscoveryRequest>,
+    ) -> Result<tonic::Response<DiscoveryResponse>, Status> {
+        self.sds.fetch(request.get_ref()).map(tonic::Response::new)
+    }
+}
+
 struct World {
+    told: Arc<Told>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     streams: Streams,
     counts: Arc<Counts>,
@@ -65,16 +117,18 @@ impl World {
         let streams = Streams::new(max, clock, Arc::clone(&counts) as Arc<dyn Observer>);
         let snapshots = watch::Sender::new(Arc::new(Snapshot::empty()));
         let stop = CancellationToken::new();
-        let service = SdsService::new(snapshots.subscribe(), streams.clone(), stop.clone());
+        let told = Arc::new(Told::default());
+        let sds = SdsService::new(snapshots.subscribe(), streams.clone(), stop.clone());
+        let service = SecretDiscoveryServiceServer::new(Listening { sds, told: Arc::clone(&told) });
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("s")).unwrap();
         let mut server = JoinSet::new();
         let stopped = stop.clone().cancelled_owned();
         server.spawn(async move {
-            let router = Server::builder().add_service(service.into_server());
+            let router = Server::builder().add_service(service);
             router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped).await.unwrap();
         });
-        Self { snapshots, streams, counts, stop, directory, server }
+        Self { told, snapshots, streams, counts, stop, directory, server }
     }
 
     async fn client(&self) -> Client {
@@ -141,6 +195,9 @@ async fn until(condition: impl Fn() -> bool) {
 fn names(response: &DiscoveryResponse) -> Vec<String> {
     response.resources.iter().map(|any| Secret::decode(any.value.as_slice()).unwrap().name).collect()
 }
+
+#[path = "listening_tests.rs"]
+mod listening;
 
 #[tokio::test]
 async fn a_request_before_there_is_material_is_answered_when_it_arrives_and_the_registry_tells_the_story() {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ring::digest::{Context, SHA256};
-use signet_core::bundle::TrustBundle;
+use signet_core::bundle::Validation;
 use signet_core::certificate::CertificateChain;
 use signet_core::secret::Secret;
 
@@ -69,23 +69,33 @@ pub enum SecretContent {
         /// The private key as PKCS#8 PEM.
         key_pem: Arc<Secret>,
     },
-    /// The roots to verify peers with. Never empty: Envoy verifies nothing when handed an empty context.
-    Validation(TrustBundle),
+    /// The roots to verify peers with, and the revocation lists when there are any. Never without roots: Envoy verifies
+    /// nothing when handed an empty context.
+    Validation(Validation),
+    /// Bytes that mean something to whoever asked for them.
+    Generic(Arc<[u8]>),
 }
 
 impl SecretContent {
+    /// Identifies the content, as [`Versioned::version`] does.
+    ///
     /// The private key is left out: the leaf holds its public half, and nothing derived from a key should travel in
-    /// a version. A bundle's sequence number is left out too, since equal roots are equal content.
-    fn version(&self) -> Version {
+    /// a version. A bundle's sequence number is left out too, since equal roots and lists are equal content.
+    #[must_use]
+    pub fn version(&self) -> Version {
         match self {
             Self::Certificate { chain, .. } => {
                 let ders = chain.iter().map(|certificate| certificate.as_ref());
                 Version::over(std::iter::once(b"certificate".as_slice()).chain(ders))
             }
-            Self::Validation(bundle) => {
-                let ders = bundle.roots().iter().map(|root| root.as_ref());
-                Version::over(std::iter::once(b"validation".as_slice()).chain(ders))
+            Self::Validation(Validation { bundle, revocation_lists }) => {
+                let roots = bundle.roots().iter().map(|root| root.as_ref());
+                let lists = revocation_lists.iter().map(|list| list.as_ref());
+                // The empty part cannot be a root: without it a root could pass for a list.
+                let parts = std::iter::once(b"validation".as_slice()).chain(roots);
+                Version::over(parts.chain(std::iter::once(b"".as_slice())).chain(lists))
             }
+            Self::Generic(bytes) => Version::over([b"generic".as_slice(), bytes]),
         }
     }
 }
@@ -163,7 +173,8 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
-    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+    use signet_core::bundle::TrustBundle;
     use signet_core::identity::TrustDomain;
 
     pub(crate) fn root(name: &str) -> CertificateDer<'static> {
@@ -173,8 +184,14 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn bundle(sequence: u64, roots: &[CertificateDer<'static>]) -> SecretContent {
-        let domain = TrustDomain::parse("td").unwrap();
-        SecretContent::Validation(TrustBundle::new(domain, sequence, roots.to_vec()).unwrap())
+        revoking(sequence, roots, &[])
+    }
+
+    /// A bundle with lists that are these bytes.
+    pub(crate) fn revoking(sequence: u64, roots: &[CertificateDer<'static>], lists: &[&str]) -> SecretContent {
+        let bundle = TrustBundle::new(TrustDomain::parse("td").unwrap(), sequence, roots.to_vec()).unwrap();
+        let list = |text: &&str| CertificateRevocationListDer::from(text.as_bytes().to_vec());
+        SecretContent::Validation(Validation { bundle, revocation_lists: lists.iter().map(list).collect() })
     }
 
     /// A certificate secret whose leaf is the bytes of `leaf`: for tests that do not look inside.
@@ -187,7 +204,14 @@ pub(crate) mod tests {
     fn identical_material_has_the_same_version_and_any_change_another() {
         let (a, b) = (root("a"), root("b"));
         assert_eq!(bundle(1, &[a.clone(), b.clone()]).version(), bundle(2, &[b.clone(), a.clone()]).version());
-        assert_ne!(bundle(1, std::slice::from_ref(&a)).version(), bundle(1, &[a, b]).version());
+        assert_ne!(bundle(1, std::slice::from_ref(&a)).version(), bundle(1, &[a.clone(), b]).version());
+        let lists = |lists: &[&str]| revoking(1, std::slice::from_ref(&a), lists).version();
+        assert_eq!(lists(&["x", "y"]), revoking(9, std::slice::from_ref(&a), &["x", "y"]).version());
+        assert_ne!(lists(&[]), lists(&["x"]));
+        assert_ne!(lists(&["x", "y"]), lists(&["xy"]));
+        let generic = |text: &str| SecretContent::Generic(text.as_bytes().into()).version();
+        assert_eq!(generic("x"), generic("x"));
+        assert_ne!(generic("x"), generic("y"));
         assert_eq!(certificate("x", "k").version(), certificate("x", "k").version());
         assert_ne!(certificate("x", "k").version(), certificate("y", "k").version());
         // The border between two certificates counts.

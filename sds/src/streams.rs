@@ -5,12 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use signet_core::clock::SharedClock;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
-use crate::session::{Event, Response, Sotw};
-use crate::snapshot::Name;
-
-/// The longest text of a client that is kept, in characters.
-const MAX_TEXT: usize = 512;
+use crate::session::{Answer, Event, Response, Sotw, Standing, printable};
+use crate::snapshot::{Name, Version};
 
 /// Is told what happens, to count it. Calls are short and come from many tasks.
 pub trait Observer: Send + Sync + 'static {
@@ -24,6 +22,37 @@ pub trait Observer: Send + Sync + 'static {
     fn acknowledged(&self) {}
     /// A client could not apply a response.
     fn refused(&self) {}
+}
+
+/// Is told what becomes of one stream. Calls are short and come from the stream's own task, in order.
+pub trait StreamListener: Send + Sync + 'static {
+    /// The client has applied this content of the secret: [`Versioned::version`](crate::snapshot::Versioned::version)
+    /// of what it was sent. Told once per content, and again after a refusal.
+    fn applied(&self, name: &str, version: Version);
+    /// The client cannot apply this content of the secret and says why (bounded, without control characters).
+    fn refused(&self, name: &str, version: Version, text: &str);
+    /// The stream has ended; nothing follows.
+    fn closed(&self) {}
+}
+
+/// Listens to nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoListener;
+
+impl StreamListener for NoListener {
+    fn applied(&self, _: &str, _: Version) {}
+    fn refused(&self, _: &str, _: Version, _: &str) {}
+}
+
+/// Whether one content of one secret has reached everybody who is connected and asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// Every stream that asks for the secret has applied this content; also when there is none.
+    Yes,
+    /// This many streams have not answered yet, and none has refused.
+    Waiting(usize),
+    /// At least one stream could not apply it: the text of the one that has been open longest.
+    Refused(String),
 }
 
 /// Counts nothing.
@@ -53,6 +82,14 @@ pub struct StreamView {
     pub nacks: u64,
     /// The newest refusal and when it came; kept when a later response is applied.
     pub last_nack: Option<(String, OffsetDateTime)>,
+    /// What became of each secret that was sent and is still asked for.
+    pub standing: BTreeMap<Name, Standing>,
+}
+
+impl StreamView {
+    fn wants(&self, secret: &str) -> bool {
+        self.names.iter().any(|name| matches!(&**name, "*") || **name == *secret)
+    }
 }
 
 type Views = BTreeMap<u64, StreamView>;
@@ -64,13 +101,15 @@ pub struct Streams {
     max: usize,
     clock: SharedClock,
     observer: Arc<dyn Observer>,
+    /// Counts what [`Streams::settled`] depends on.
+    changes: Arc<watch::Sender<u64>>,
 }
 
 impl Streams {
     /// A registry for at most `max` streams at a time.
     #[must_use]
     pub fn new(max: usize, clock: SharedClock, observer: Arc<dyn Observer>) -> Self {
-        Self { views: Arc::default(), max, clock, observer }
+        Self { views: Arc::default(), max, clock, observer, changes: Arc::default() }
     }
 
     /// The streams that are open now, oldest first.
@@ -85,15 +124,41 @@ impl Streams {
         self.max
     }
 
+    /// Whether every open stream that asks for the secret `name`, or for everything, has applied this content of it.
+    #[must_use]
+    pub fn settled(&self, name: &str, version: Version) -> Settled {
+        let (mut waiting, mut refused) = (0, None);
+        for view in self.lock().values().filter(|view| view.wants(name)) {
+            match view.standing.get(name) {
+                Some(Standing { refused: Some((what, text)), .. }) if *what == version => {
+                    refused = refused.or_else(|| Some(text.clone()));
+                }
+                Some(Standing { applied: Some(what), .. }) if *what == version => {}
+                _ => waiting += 1,
+            }
+        }
+        match (refused, waiting) {
+            (Some(text), _) => Settled::Refused(text),
+            (None, 0) => Settled::Yes,
+            (None, waiting) => Settled::Waiting(waiting),
+        }
+    }
+
+    /// Marked as changed whenever [`Streams::settled`] may have another answer. Subscribe before asking.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     /// Enters a stream, or gives `None` when there are too many. `id` is unique in the process.
-    pub(crate) fn enter(&self, id: u64, peer: String) -> Option<Entry> {
+    pub(crate) fn enter(&self, id: u64, peer: &str, listener: Arc<dyn StreamListener>) -> Option<Entry> {
         let connected_at = self.clock.now();
         let mut views = self.lock();
         if views.len() >= self.max {
             return None;
         }
         let view = StreamView {
-            peer: printable(&peer),
+            peer: printable(peer),
             connected_at,
             node_id: String::new(),
             names: Vec::new(),
@@ -102,11 +167,12 @@ impl Streams {
             acks: 0,
             nacks: 0,
             last_nack: None,
+            standing: BTreeMap::new(),
         };
         views.insert(id, view);
         drop(views);
         self.observer.opened();
-        Some(Entry { id, streams: self.clone() })
+        Some(Entry { id, streams: self.clone(), listener })
     }
 
     fn lock(&self) -> MutexGuard<'_, Views> {
@@ -118,6 +184,7 @@ impl Streams {
 pub(crate) struct Entry {
     id: u64,
     streams: Streams,
+    listener: Arc<dyn StreamListener>,
 }
 
 impl Entry {
@@ -132,38 +199,54 @@ impl Entry {
     }
 
     /// Notes what a request meant; `version` is the one it carried.
-    pub(crate) fn requested(&self, event: &Event, version: &str, session: &Sotw) {
+    pub(crate) fn requested(&self, event: &Event, version: &str, session: &mut Sotw) {
         let now = self.streams.clock.now();
+        let answers = session.take_answers();
         let names: Vec<Name> =
             if session.wants_everything() { vec!["*".into()] } else { session.names().cloned().collect() };
+        // An answer to a superseded response counts too; it is only not replied to.
+        let refused = match event {
+            Event::Refused(error) => Some(printable(error)),
+            _ => answers.iter().find_map(|answer| answer.refused.clone()),
+        };
+        let applied = *event == Event::Acknowledged || (refused.is_none() && !answers.is_empty());
+        let mut changed = !answers.is_empty();
         self.update(|view| {
-            view.names = names;
-            match event {
-                Event::Acknowledged => {
-                    view.acks += 1;
-                    view.acked_version = printable(version);
-                }
-                Event::Refused(error) => {
-                    view.nacks += 1;
-                    view.last_nack = Some((printable(error), now));
-                }
-                _ => {}
+            if *event == Event::Acknowledged {
+                view.acked_version = printable(version);
+            }
+            view.acks += u64::from(applied);
+            if let Some(error) = &refused {
+                view.nacks += 1;
+                view.last_nack = Some((error.clone(), now));
+            }
+            if changed || view.names != names {
+                changed = true;
+                view.names = names;
+                view.standing.clone_from(session.standing());
             }
         });
-        match event {
-            Event::Acknowledged => self.streams.observer.acknowledged(),
-            Event::Refused(error) => {
-                self.streams.observer.refused();
-                let (peer, node) = self.who();
-                let error = printable(error);
-                tracing::warn!(
-                    peer.addr = peer,
-                    node.id = node,
-                    error,
-                    "an SDS client refused a secret and keeps its old one"
-                );
+        if changed {
+            self.streams.changes.send_modify(|count| *count += 1);
+        }
+        if applied {
+            self.streams.observer.acknowledged();
+        }
+        if let Some(error) = refused {
+            self.streams.observer.refused();
+            let (peer, node) = self.who();
+            tracing::warn!(
+                peer.addr = peer,
+                node.id = node,
+                error,
+                "an SDS client refused a secret and keeps its old one"
+            );
+        }
+        for Answer { name, version, refused } in &answers {
+            match refused {
+                None => self.listener.applied(name, *version),
+                Some(text) => self.listener.refused(name, *version, text),
             }
-            _ => {}
         }
     }
 
@@ -181,11 +264,8 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         self.streams.lock().remove(&self.id);
+        self.streams.changes.send_modify(|count| *count += 1);
         self.streams.observer.closed();
+        self.listener.closed();
     }
-}
-
-/// Text from outside, bounded and without anything that steers a terminal or breaks a log line.
-fn printable(text: &str) -> String {
-    text.chars().take(MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

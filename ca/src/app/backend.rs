@@ -5,24 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signet_core::bundle::TrustBundle;
-use signet_core::certificate::CertificateChain;
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::rotation::IssuingCa;
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::seams::store::StoreError;
 use signet_plugins::authenticator::{JwksAuthenticator, JwksConfig, JwksError};
-use signet_plugins::authority::{NativeAuthority, SelfSignedRoot};
-use signet_plugins::custody::{KeyEncryptionKey, SealedCustody};
+use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
+use signet_plugins::custody::{KeyEncryptionKey, MemoryCustody, SealedCustody};
 use signet_plugins::store::sqlite::{SqliteSettings, SqliteStore};
 use signet_runtime::files::{self, FileError};
 use signet_runtime::metrics::{MetricError, Metrics};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit_log::{AuditLog, audit_log};
-use crate::config::{Cluster, Config, Tokens};
+use crate::config::{Backend as ConfiguredBackend, Cluster, Config, Tokens};
+use crate::health::CaFiles;
 use crate::metrics::CaMetrics;
-use crate::rotator::{Rotator, StepError};
+use crate::rotator::{Maker, Rotator, StepError, Steps};
 use crate::state::StateWriter;
 
 /// How storage behaves: a request must not wait longer for it than it would for the whole CA.
@@ -65,6 +66,8 @@ pub(super) struct Backend {
     pub(super) store: Arc<SqliteStore>,
     pub(super) custody: Arc<dyn KeyCustody>,
     pub(super) upstream: Arc<dyn UpstreamAuthority>,
+    /// The operator's own CA, when it is the backend.
+    pub(super) files: Option<Arc<FilesAuthority>>,
 }
 
 impl Backend {
@@ -72,37 +75,43 @@ impl Backend {
         let key = encryption_key(&config.encryption_key_file)?;
         let store = Arc::new(SqliteStore::open(&config.storage, STORE).await?);
         let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, key));
-        let authority = config.authority;
-        let upstream = Arc::new(SelfSignedRoot::new(
-            config.trust_domain.clone(),
-            Arc::clone(&custody),
-            authority.key_type,
-            authority.schedule.root_ttl,
-        ));
-        Ok(Self { store, custody, upstream })
+        let authority = &config.authority;
+        let (upstream, files): (Arc<dyn UpstreamAuthority>, _) = match &authority.backend {
+            ConfiguredBackend::Native => {
+                let (key_type, ttl) = (authority.key_type, authority.schedule.root_ttl);
+                let domain = config.trust_domain.clone();
+                (Arc::new(SelfSignedRoot::new(domain, Arc::clone(&custody), key_type, ttl)), None)
+            }
+            ConfiguredBackend::Files(directory) => {
+                let files = FilesAuthority::new(directory.clone(), Arc::clone(&custody), Arc::new(SystemClock));
+                let files = Arc::new(files);
+                (Arc::clone(&files) as _, Some(files))
+            }
+        };
+        Ok(Self { store, custody, upstream, files })
+    }
+
+    pub(super) fn steps(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Steps> {
+        let maker = Maker {
+            key_type: config.authority.key_type,
+            schedule: config.authority.schedule,
+            custody: Arc::clone(&self.custody),
+            upstream: Arc::clone(&self.upstream),
+            sign_list: Arc::new(sign_list),
+        };
+        let (journal, holders) = (Arc::clone(&self.store) as _, Arc::clone(&self.store) as _);
+        Arc::new(Steps::new(config.authority.rules, maker, journal, holders, audit, clock))
     }
 
     pub(super) fn rotator(
-        &self,
         config: &Config,
-        audit: AuditLog,
-        clock: SharedClock,
+        steps: Arc<Steps>,
         metrics: Arc<CaMetrics>,
         output: StateWriter,
+        bell: Arc<Notify>,
     ) -> Rotator {
-        Rotator {
-            trust_domain: config.trust_domain.clone(),
-            key_type: config.authority.key_type,
-            schedule: config.authority.schedule,
-            journal: Arc::clone(&self.store) as _,
-            custody: Arc::clone(&self.custody),
-            upstream: Arc::clone(&self.upstream),
-            open_issuer: Arc::new(open_native),
-            audit,
-            clock,
-            metrics,
-            output,
-        }
+        let trust_domain = config.trust_domain.clone();
+        Rotator { trust_domain, steps, open_issuer: Arc::new(open_native), metrics, output, bell }
     }
 
     /// Runs the rotator until nothing is due, with a record of its own.
@@ -111,7 +120,8 @@ impl Backend {
         let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&clock))?);
         let (audit, writer) = audit_log(Arc::clone(&self.store) as _, Arc::clone(&metrics));
         let (output, state) = tokio::sync::watch::channel(None);
-        let rotator = self.rotator(config, audit, clock, metrics, output);
+        let steps = self.steps(config, audit, clock);
+        let rotator = Self::rotator(config, steps, metrics, output, Arc::default());
         let work = async {
             let result = rotator.turn().await;
             // The writer ends when its last sender is gone.
@@ -122,13 +132,12 @@ impl Backend {
         result?;
         let state = crate::state::current(&state);
         let nothing = || StoreError::Damaged("there is no authority after making one".to_owned());
-        Ok(state.ok_or_else(nothing)?.bundle.clone())
+        Ok(state.ok_or_else(nothing)?.bundle().clone())
     }
 }
 
 fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
-    let chain = CertificateChain::new(issuing.certificate.clone(), Vec::new());
-    let authority = NativeAuthority::new(key, &chain).map_err(|error| SignError::Failed(error.to_string()))?;
+    let authority = NativeAuthority::new(key, issuing).map_err(|error| SignError::Failed(error.to_string()))?;
     Ok(Arc::new(authority))
 }
 
@@ -165,6 +174,12 @@ pub async fn check_files(config: &Config) -> Vec<String> {
     if let Err(error) = encryption_key(&config.encryption_key_file) {
         problems.push(signet_runtime::output::error_chain(&error));
     }
+    if let ConfiguredBackend::Files(directory) = &config.authority.backend {
+        let custody = Arc::new(MemoryCustody::new());
+        let files = FilesAuthority::new(directory.clone(), custody, Arc::new(SystemClock));
+        problems.extend(files.offer().await.err().map(|error| format!("authority.files: {error}")));
+        problems.extend(files.crl_problem().map(|problem| format!("authority.files: {problem}")));
+    }
     for (index, cluster) in config.clusters.iter().enumerate() {
         if let Err(error) = authenticator(cluster).await {
             problems.push(format!("clusters[{index}].tokens.file: {error}"));
@@ -177,4 +192,14 @@ pub async fn check_files(config: &Config) -> Vec<String> {
         problems.push(format!("storage: the directory {} does not exist; create it", directory.display()));
     }
     problems
+}
+
+#[async_trait::async_trait]
+impl CaFiles for FilesAuthority {
+    async fn problem(&self) -> Option<String> {
+        match self.offer().await {
+            Err(error) => Some(format!("the files are not used, the CA goes on with what it had: {error}")),
+            Ok(_) => self.crl_problem(),
+        }
+    }
 }

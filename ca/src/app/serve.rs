@@ -1,50 +1,50 @@
 //! `signet-ca serve`: opens everything, starts the tasks, and waits for the end.
 
-use std::convert::Infallible;
-use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use ring::rand::SystemRandom;
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::identity::IdentityError;
-use signet_core::seams::authenticator::TokenAuthenticator;
-use signet_plugins::authenticator::{JwksAuthenticator, Refreshed};
-use signet_proto::admin::v1alpha1::admin_server::AdminServer;
 use signet_proto::istio::istio_certificate_service_server::IstioCertificateServiceServer;
 use signet_runtime::config::Loaded;
 use signet_runtime::liveness::{Liveness, beat_event_loop};
 use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::ops::{self, BindError, Ops};
-use signet_runtime::readiness::{Condition, Readiness};
+use signet_runtime::readiness::Readiness;
 use signet_runtime::signal::{SignalError, Signals};
 use signet_runtime::supervisor::{Importance, Supervisor, TaskFailure};
 use signet_runtime::telemetry::{self, TelemetryError};
-use tokio::net::UnixListener;
-use tokio::sync::mpsc;
+use signet_sds::service::{MAX_REQUEST_BYTES, SdsService};
+use signet_sds::streams::{NoObserver, Streams};
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use super::admin_socket::bind_admin;
 use super::backend::{Backend, BackendError, authenticator};
+use super::tokens::clusters;
+use crate::acknowledgements::Acknowledgements;
 use crate::admission::Admission;
 use crate::audit_log::audit_log;
-use crate::clusters::Clusters;
-use crate::config::{Cluster, Config};
+use crate::bundle_feed::BundleFeed;
+use crate::config::Config;
+use crate::grpc::access::Access;
 use crate::grpc::admin::AdminService;
+use crate::grpc::bundle_stream::{BundleStream, Listeners};
+use crate::grpc::client_identity::ClientVerifier;
 use crate::grpc::create_certificate::CertificateService;
 use crate::grpc::intake::Intake;
 use crate::grpc::{peer, tls};
-use crate::health;
 use crate::issuance::Issuance;
 use crate::metrics::CaMetrics;
+use crate::operations::Operations;
 use crate::serving::ServingRenewer;
-
-/// How often JWKS files are looked at.
-const JWKS_POLL: Duration = Duration::from_secs(2);
+use crate::{bundle_file, health};
 
 /// Largest request message: a CSR several times larger than the largest accepted one, so that it gets a refusal of its
 /// own; beyond this the message is not even read.
@@ -135,7 +135,12 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let (audit, writer) = audit_log(Arc::clone(&backend.store) as _, Arc::clone(&ca_metrics));
     supervisor.spawn("audit writer", critical, |stop| writer.run(stop));
     let (output, state) = tokio::sync::watch::channel(None);
-    let rotator = backend.rotator(&config, audit.clone(), Arc::clone(&clock), Arc::clone(&ca_metrics), output);
+    let bell = Arc::new(Notify::new());
+    let steps = backend.steps(&config, audit.clone(), Arc::clone(&clock));
+    let operations =
+        Operations { steps: Arc::clone(&steps), store: Arc::clone(&backend.store) as _, bell: Arc::clone(&bell) };
+    let operations = Arc::new(operations);
+    let rotator = Backend::rotator(&config, steps, Arc::clone(&ca_metrics), output, Arc::clone(&bell));
     let signer = readiness.condition("signer");
     supervisor.spawn("rotator", critical, |stop| rotator.run(signer, stop));
     let (renewer, serving) = ServingRenewer::new(
@@ -152,21 +157,57 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let probed = Arc::clone(&backend.store) as _;
     supervisor.spawn("storage probe", critical, |stop| health::probe_storage(probed, storage, stop));
 
+    if let Some(path) = config.bundle_file.clone() {
+        let (reader, condition) = (state.clone(), readiness.condition("bundle file"));
+        supervisor.spawn("bundle file", critical, |stop| bundle_file::keep(path, reader, condition, stop));
+    }
+    if let Some(files) = backend.files.clone() {
+        let condition = readiness.condition("CA files");
+        supervisor.spawn("CA files", critical, |stop| health::watch_ca_files(files, condition, stop));
+    }
+
     // The way of a request.
-    let clusters = clusters(authenticators, &readiness, &supervisor);
+    let clusters = Arc::new(clusters(authenticators, &readiness, &supervisor));
     let admission = Arc::new(Admission::new(&config.limits));
     let swept = Arc::clone(&admission);
     supervisor.spawn("limit counters", critical, |stop| swept.sweep(stop));
     let issuance = Arc::new(Issuance {
         policy: config.leaf_policy(),
-        clusters,
+        clusters: Arc::clone(&clusters),
         state: state.clone(),
         audit: audit.clone(),
-        admission,
+        admission: Arc::clone(&admission),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&ca_metrics),
         random: SystemRandom::new(),
         timeout: config.limits.request_timeout,
+    });
+
+    let clients = Arc::new(ClientVerifier::new(config.trust_domain.clone(), state.clone()));
+
+    // The way of the trust bundle, and of what holders say about it.
+    let acknowledgements = Acknowledgements::default();
+    let feed = BundleFeed::new(state.clone(), config.authority.renewal_window);
+    let (words, sequences) = (acknowledgements.clone(), feed.sequences());
+    let listeners = Listeners::new(words, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics));
+    let bundle_streams = Streams::new(config.limits.bundle_streams, Arc::clone(&clock), Arc::new(NoObserver));
+    let sds_stop = CancellationToken::new();
+    let bundle_stream = BundleStream {
+        sds: SdsService::new(feed.snapshots(), bundle_streams, sds_stop.clone()),
+        clusters,
+        clients: Arc::clone(&clients),
+        admission,
+        clock: Arc::clone(&clock),
+        listeners: listeners.clone(),
+    };
+    let (holders, followed) = (Arc::clone(&backend.store) as _, feed.snapshots());
+    supervisor.spawn("acknowledgements", critical, |stop| acknowledgements.write(holders, bell, stop));
+    supervisor.spawn("bundle listeners", critical, |stop| listeners.follow(followed, stop));
+    supervisor.spawn("bundle feed", critical, |stop| feed.run(stop));
+    supervisor.spawn("bundle streams", critical, |stop| async move {
+        stop.cancelled().await;
+        sds_stop.cancel();
+        Ok::<_, std::convert::Infallible>(())
     });
 
     // The edges.
@@ -176,7 +217,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let (ready, connections) = mpsc::channel(64);
     let acceptor = tls::Acceptor {
         listener,
-        config: tls::server_config(serving.clone())?,
+        config: tls::server_config(serving.clone(), Arc::clone(&clients), Arc::clone(&clock))?,
         connections: config.limits.connections,
         ready,
         metrics: Arc::clone(&ca_metrics),
@@ -191,11 +232,29 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
             // What this port serves, not all that the descriptors hold.
             .with_service_name("istio.v1.auth.IstioCertificateService")
             .with_service_name("grpc.health.v1.Health")
+            .with_service_name("signet.admin.v1alpha1.Admin")
     };
     let intake = Intake::new(
         config.limits.concurrent_requests.saturating_mul(INTAKE),
         config.limits.request_timeout + Duration::from_secs(1),
     );
+    let admin = AdminService {
+        trust_domain: config.trust_domain.to_string(),
+        started_at: clock.now().unix_timestamp(),
+        state,
+        serving,
+        readiness: readiness.clone(),
+        metrics: Arc::clone(&ca_metrics),
+        operations,
+        clock: Arc::clone(&clock),
+    };
+    let admin = admin.guarded(Access {
+        own_uid: rustix::process::geteuid().as_raw(),
+        admins: config.admins.clone(),
+        clients,
+        clock: Arc::clone(&clock),
+    });
+    let bundle_service = SecretDiscoveryServiceServer::new(bundle_stream).max_decoding_message_size(MAX_REQUEST_BYTES);
     let router = Server::builder()
         .layer(intake)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
@@ -203,6 +262,8 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         .http2_max_header_list_size(HEADERS)
         .max_concurrent_streams(STREAMS)
         .add_service(service)
+        .add_service(bundle_service)
+        .add_service(admin.clone())
         .add_service(health_service.max_decoding_message_size(SMALL_MESSAGE))
         .add_service(reflection().build_v1()?.max_decoding_message_size(SMALL_MESSAGE))
         .add_service(reflection().build_v1alpha()?.max_decoding_message_size(SMALL_MESSAGE));
@@ -210,16 +271,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         let connections = ReceiverStream::new(connections);
         router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await
     });
-    let admin = AdminService {
-        trust_domain: config.trust_domain.to_string(),
-        started_at: clock.now().unix_timestamp(),
-        own_uid: rustix::process::geteuid().as_raw(),
-        state,
-        serving,
-        readiness: readiness.clone(),
-        metrics: Arc::clone(&ca_metrics),
-    };
-    let admin_router = Server::builder().timeout(Duration::from_secs(30)).add_service(AdminServer::new(admin));
+    let admin_router = Server::builder().timeout(Duration::from_secs(30)).add_service(admin);
     supervisor.spawn("admin service", critical, |stop| async move {
         admin_router.serve_with_incoming_shutdown(peer::incoming(admin_listener), stop.cancelled_owned()).await
     });
@@ -260,89 +312,4 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         tracing::warn!(tasks = outcome.aborted.join(", "), "the drain deadline has passed; requests were cut off");
     }
     outcome.failure.map_or(Ok(()), |failure| Err(failure.into()))
-}
-
-fn clusters(
-    authenticators: Vec<(Cluster, Arc<JwksAuthenticator>)>,
-    readiness: &Readiness,
-    supervisor: &Supervisor,
-) -> Clusters {
-    let mut all = Vec::new();
-    for (cluster, authenticator) in authenticators {
-        let condition = readiness.condition(format!("tokens of {}", cluster.id));
-        condition.ready("keys loaded");
-        let (refreshed, name) = (Arc::clone(&authenticator), format!("keys of {}", cluster.id));
-        supervisor.spawn(&name, Importance::Critical, |stop| refresh(refreshed, condition, stop));
-        all.push((cluster.id, cluster.aliases, authenticator as Arc<dyn TokenAuthenticator>));
-    }
-    Clusters::new(all)
-}
-
-/// Reloads a cluster's keys when their file changes; the old ones stay when the new ones are no good.
-async fn refresh(
-    authenticator: Arc<JwksAuthenticator>,
-    condition: Condition,
-    stop: CancellationToken,
-) -> Result<(), Infallible> {
-    let mut complained = String::new();
-    while stop.run_until_cancelled(tokio::time::sleep(JWKS_POLL)).await.is_some() {
-        match authenticator.refresh().await {
-            Ok(refreshed) => {
-                if let Refreshed::Replaced { keys, ignored } = refreshed {
-                    tracing::info!(keys, ignored, "token verification keys reloaded");
-                }
-                complained.clear();
-                condition.ready("keys loaded");
-            }
-            Err(error) => {
-                let text = error.to_string();
-                if text != complained {
-                    tracing::warn!(error = text, "token verification keys could not be reloaded; the old ones stay");
-                }
-                condition.degraded(format!("the old keys stay in use: {text}"));
-                complained = text;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Listens on the admin socket with mode 0600. A socket left over by a crash is replaced, one in use is not.
-fn bind_admin(path: &Path) -> Result<(UnixListener, SocketFile), ServeError> {
-    let failed = |cause: String| ServeError::Admin { path: path.to_owned(), cause };
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| failed(error.to_string()))?;
-    }
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(failed("something that is not a socket is there; remove it".to_owned()));
-        }
-        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-            return Err(failed("another process answers there; stop it or choose another path".to_owned()));
-        }
-        Ok(_) => std::fs::remove_file(path).map_err(|error| failed(error.to_string()))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error.to_string())),
-    }
-    let listener = UnixListener::bind(path).map_err(|error| failed(error.to_string()))?;
-    let private = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(path, private).map_err(|error| failed(error.to_string()))?;
-    let made = std::fs::symlink_metadata(path).map_err(|error| failed(error.to_string()))?;
-    Ok((listener, SocketFile { path: path.to_owned(), identity: (made.dev(), made.ino()) }))
-}
-
-/// Removes the socket at the end, unless a successor has put its own in the place.
-struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let still_ours =
-            std::fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
-        if still_ours {
-            drop(std::fs::remove_file(&self.path));
-        }
-    }
 }

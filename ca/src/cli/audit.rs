@@ -2,11 +2,11 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use signet_core::audit::{AuditEvent, AuditQuery, MAX_PAGE, Outcome, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, EventKind, MAX_PAGE, Outcome, Page, StoredEvent};
 use signet_core::certificate::Serial;
 use signet_core::clock::{Clock, SystemClock};
 use signet_core::identity::SpiffeId;
-use signet_core::seams::store::AuditStore;
+use signet_core::seams::store::{AuditStore, StoreError};
 use signet_runtime::config::units::parse_duration;
 use signet_runtime::output::{Output, OutputFormat, Table};
 use time::OffsetDateTime;
@@ -31,7 +31,7 @@ pub(super) struct ListArgs {
     /// Only events since this time: RFC 3339, or a duration before now like 10m
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only events with this outcome: issued, refused, failed or done
+    /// Only events with this outcome: issued, refused, failed, done or intended
     #[arg(long)]
     outcome: Option<String>,
     /// Only the certificate with this serial number (hexadecimal)
@@ -52,7 +52,11 @@ pub(super) async fn run(command: &AuditCommand) -> Result<(), Failure> {
     let query = args.query(SystemClock.now()).map_err(Failure::Usage)?;
     let config = args.file.load()?.config;
     let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
-    let page = store.query(&query).await.map_err(Failure::failed)?;
+    let mut page = store.query(&query).await.map_err(Failure::failed)?;
+    if let Some(serial) = query.serial {
+        let later = revocations(&store, serial, &page).await.map_err(Failure::failed)?;
+        page.items.splice(0..0, later);
+    }
     let mut out = Output::stdout(args.output.output);
     let shown = match args.output.output {
         OutputFormat::Json => out.json(&json!({ "events": page.items, "next": page.next })),
@@ -83,7 +87,7 @@ impl ListArgs {
         if let Some(outcome) = &self.outcome {
             match Outcome::parse(outcome) {
                 Some(outcome) => query.outcome = Some(outcome),
-                None => wrong.push(format!("--outcome: {outcome:?} is not issued, refused, failed or done")),
+                None => wrong.push(format!("--outcome: {outcome:?} is not issued, refused, failed, done or intended")),
             }
         }
         if let Some(serial) = &self.serial {
@@ -94,6 +98,35 @@ impl ListArgs {
         }
         query.before = self.before;
         if wrong.is_empty() { Ok(query) } else { Err(wrong.join("\n")) }
+    }
+}
+
+/// What operators have done to the one certificate of `page` later on, newest first. Those events are about its holder
+/// and name it in their text.
+async fn revocations(
+    store: &dyn AuditStore,
+    serial: Serial,
+    page: &Page<StoredEvent>,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let Some(issued) = page.items.first() else { return Ok(Vec::new()) };
+    let name = serial.to_string();
+    let mut query = AuditQuery {
+        spiffe_id: issued.event.who.spiffe_id.clone(),
+        since: Some(issued.event.at()),
+        outcome: Some(Outcome::Done),
+        serial: None,
+        before: None,
+        limit: MAX_PAGE,
+    };
+    let mut found = Vec::new();
+    loop {
+        let Page { items, next } = store.query(&query).await?;
+        let about = |event: &AuditEvent| event.detail.as_ref().is_some_and(|text| text.contains(&name));
+        found.extend(items.into_iter().filter(|one| one.event.kind == EventKind::Admin && about(&one.event)));
+        query.before = next;
+        if next.is_none() {
+            return Ok(found);
+        }
     }
 }
 

@@ -147,7 +147,7 @@ async fn init(args: &InitArgs) -> Result<(), Failure> {
 fn tell(dir: &Path, workloads: &[Workload]) -> Result<(), Failure> {
     let shown = dir.display();
     let mut text = format!(
-        "made a throw-away state in {shown}\n\n  signet-ca.yaml           configuration of the CA\n  root-cert.pem            the root that agents trust\n  cluster-signing-key.pem  signs tokens; its public half is in jwks.json\n  key-encryption.key       encrypts the private keys in signet.db\n"
+        "made a throw-away state in {shown}\n\n  signet-ca.yaml           configuration of the CA\n  root-cert.pem            the roots that agents trust, kept up to date by the CA\n  cluster-signing-key.pem  signs tokens; its public half is in jwks.json\n  key-encryption.key       encrypts the private keys in signet.db\n"
     );
     for workload in workloads {
         let Workload { name, id } = workload;
@@ -226,6 +226,8 @@ ops: {ops}
 admin: "unix://{admin}"
 storage: "sqlite://{storage}"
 keys: {{ encryption_key_file: {key} }}
+bundle_file: {roots}
+authority: {{ rotation: {{ propagation: 5s, renewal_window: 30s }} }}
 serving: {{ dns_names: [localhost], ip_addresses: [127.0.0.1] }}
 svid: {{ default_ttl: {ttl}, max_ttl: {max_ttl} }}
 clusters:
@@ -237,6 +239,7 @@ clusters:
         admin = admin.display(),
         storage = storage.display(),
         key = file("key-encryption.key"),
+        roots = file("root-cert.pem"),
         jwks = file("jwks.json"),
     )
 }

@@ -1,11 +1,18 @@
 //! The command line: what can be asked, and how answers and failures leave the process.
 
+mod admin_client;
 mod audit;
+mod authority;
 mod bundle;
+mod certificate;
 mod check;
 mod dev;
 mod dev_tokens;
+mod holders;
+mod progress;
+mod rotation_view;
 mod status;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +41,15 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what a running CA is doing
     Status(status::StatusArgs),
+    /// See, rotate and revoke authorities
+    #[command(subcommand)]
+    Authority(authority::AuthorityCommand),
+    /// Revoke certificates
+    #[command(subcommand)]
+    Certificate(certificate::CertificateCommand),
+    /// See who holds certificates and which trust bundle has reached whom
+    #[command(subcommand)]
+    Holders(holders::HoldersCommand),
     /// Look at the trust bundle
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
@@ -101,6 +117,9 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(file) => app::serve(file.load()?).await.map_err(Failure::failed),
         Command::Check(args) => check::run(&args).await,
         Command::Status(args) => status::run(&args).await,
+        Command::Authority(command) => authority::run(&command).await,
+        Command::Certificate(command) => certificate::run(&command).await,
+        Command::Holders(command) => holders::run(&command).await,
         Command::Bundle(command) => bundle::run(&command).await,
         Command::Audit(command) => audit::run(&command).await,
         Command::Dev(command) => dev::run(command).await,
@@ -120,4 +139,70 @@ fn complain(failure: &Failure) -> ExitCode {
 /// A time for tables.
 fn time_text(seconds: i64) -> String {
     time::OffsetDateTime::from_unix_timestamp(seconds).map_or_else(|_| "-".to_owned(), rfc3339)
+}
+
+/// Text from elsewhere, as it may be printed: a name must not steer the terminal, and each character must take one
+/// column where columns count.
+fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' '..='~' => safe.push(c),
+            _ => safe.extend(c.escape_default()),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_needs_more_is_wrong_usage_without_it() {
+        let tls = "--address https://ca:1 --cert c --key k --ca r";
+        for (line, right) in [
+            ("authority list".to_owned(), true),
+            (format!("authority list {tls} --server-name ca"), true),
+            (format!("status {tls} --output json"), true),
+            ("authority rotate --wait --timeout 10m --reason x".to_owned(), true),
+            ("authority activate 1a2b --force --reason x --wait".to_owned(), true),
+            ("authority taint 1a2b --wait".to_owned(), true),
+            ("certificate revoke --serial 0123456789abcdef0123456789abcdef --reason superseded".to_owned(), true),
+            ("certificate revoke --serial 0123456789abcdef0123456789abcdef --clear".to_owned(), true),
+            ("holders list --behind --sequence 3 --authority 1a --limit 1000 --page x".to_owned(), true),
+            ("authority activate 1a2b --force".to_owned(), false),
+            ("authority taint 1a2b --force".to_owned(), false),
+            ("authority revoke 1a2b --force".to_owned(), false),
+            ("authority activate".to_owned(), false),
+            ("authority rotate --timeout 10m".to_owned(), false),
+            ("authority rotate --wait --timeout soon".to_owned(), false),
+            ("authority list --address https://ca:1 --cert c --key k".to_owned(), false),
+            ("authority list --cert c".to_owned(), false),
+            ("certificate revoke --serial 0123456789abcdef0123456789abcdef".to_owned(), false),
+            ("certificate revoke --serial 0123456789abcdef0123456789abcdef --reason ca_compromise".to_owned(), false),
+            ("certificate revoke --serial 12 --clear".to_owned(), false),
+            ("holders list --sequence 3".to_owned(), false),
+            ("holders list --limit 1001".to_owned(), false),
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("signet-ca").chain(line.split_whitespace()));
+            match parsed {
+                Ok(_) => assert!(right, "{line}"),
+                Err(error) => assert!(!right && error.exit_code() == 2, "{line}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_text_cannot_steer_the_terminal() {
+        assert_eq!(printable("plain ~ text"), "plain ~ text");
+        assert_eq!(printable("a\u{1b}[2J\n\u{202e}\u{4e16}"), r"a\u{1b}[2J\n\u{202e}\u{4e16}");
+    }
 }

@@ -1,63 +1,36 @@
 //! `signet-ca status`: asks a running CA over its admin socket.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use clap::Args;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use signet_proto::admin::v1alpha1::admin_client::AdminClient;
-use signet_proto::admin::v1alpha1::{StatusRequest, StatusResponse};
+use signet_proto::admin::v1alpha1::{Rotation, StatusRequest, StatusResponse};
 use signet_runtime::output::{Output, OutputFormat, Table};
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::{ConfigFile, Failure, OutputArg, time_text};
-use crate::state::short;
-
-/// How long the CA may take to answer.
-const DEADLINE: Duration = Duration::from_secs(5);
+use super::admin_client::{ANSWER, AdminArgs, explanation, failure, within};
+use super::rotation_view::{authorities_table, authority_json, rotation_json, rotation_rows};
+use super::{Failure, OutputArg, time_text};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
-    file: ConfigFile,
+    admin: AdminArgs,
     #[command(flatten)]
     output: OutputArg,
 }
 
 pub(super) async fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let socket = args.file.load()?.config.admin;
-    let mut client = AdminClient::new(connect(socket).await?);
-    let request = tonic::Request::new(StatusRequest {});
-    let answer = tokio::time::timeout(DEADLINE, client.status(request)).await;
-    let answer = answer.map_err(|_| Failure::Failed("the CA did not answer within 5 s".to_owned()))?;
-    let status =
-        answer.map_err(|status| Failure::Failed(format!("the CA refused: {}", status.message())))?.into_inner();
+    let mut client = args.admin.connect().await?;
+    let status = within(ANSWER, client.service.status(StatusRequest {})).await.map_err(|status| failure(&status))?;
+    // Storage may be what is broken; the rest is worth to be seen then.
+    let rotation = client.rotation().await.map_err(|status| explanation(&status));
     let mut out = Output::stdout(args.output.output);
     let shown = match args.output.output {
-        OutputFormat::Json => out.json(&as_json(&status)),
-        OutputFormat::Table => out.raw(&as_text(&status)),
+        OutputFormat::Json => out.json(&as_json(&status, rotation.as_ref())),
+        OutputFormat::Table => out.raw(&as_text(&status, rotation.as_ref())),
     };
     shown.map_err(Failure::failed)
 }
 
-async fn connect(socket: PathBuf) -> Result<Channel, Failure> {
-    let shown = socket.display().to_string();
-    let connector = tower::service_fn(move |_: Uri| {
-        let socket = socket.clone();
-        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-    });
-    // The address is not used: the connector knows the socket.
-    let endpoint = Endpoint::from_static("http://admin").connect_timeout(DEADLINE);
-    endpoint.connect_with_connector(connector).await.map_err(|_| {
-        Failure::Failed(format!(
-            "no CA answers at {shown}; is `signet-ca serve` running with this configuration, as this user?"
-        ))
-    })
-}
-
-fn as_json(status: &StatusResponse) -> Value {
+fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Value {
     json!({
         "version": status.version,
         "trust_domain": status.trust_domain,
@@ -66,11 +39,7 @@ fn as_json(status: &StatusResponse) -> Value {
         "checks": status.checks.iter().map(|check| json!({
             "name": check.name, "state": check.state, "detail": check.detail,
         })).collect::<Vec<_>>(),
-        "authorities": status.authorities.iter().map(|authority| json!({
-            "id": authority.id, "kind": authority.kind, "state": authority.state,
-            "not_before": time_text(authority.not_before), "not_after": time_text(authority.not_after),
-            "renews_at": (authority.renews_at > 0).then(|| time_text(authority.renews_at)),
-        })).collect::<Vec<_>>(),
+        "authorities": status.authorities.iter().map(authority_json).collect::<Vec<_>>(),
         "bundle": status.bundle.as_ref().map(|bundle| json!({ "sequence": bundle.sequence, "roots": bundle.roots })),
         "serving": status.serving.as_ref().map(|serving| json!({
             "serial": serving.serial, "names": serving.names,
@@ -79,10 +48,12 @@ fn as_json(status: &StatusResponse) -> Value {
         "counters": status.counters.map(|counters| json!({
             "issued": counters.issued, "refused": counters.refused, "failed": counters.failed,
         })),
+        "rotation": rotation.ok().map(rotation_json),
+        "rotation_unknown": rotation.err(),
     })
 }
 
-fn as_text(status: &StatusResponse) -> String {
+fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> String {
     let mut head = Table::new(["what", "value"]);
     head.row(["trust domain", status.trust_domain.as_str()]);
     head.row(["version", status.version.as_str()]);
@@ -99,15 +70,21 @@ fn as_text(status: &StatusResponse) -> String {
         let text = format!("{} issued, {} refused, {} failed", counters.issued, counters.refused, counters.failed);
         head.row(["since start", &text]);
     }
+    match rotation {
+        Ok(rotation) => {
+            for (what, value) in rotation_rows(rotation) {
+                head.row([what, &value]);
+            }
+        }
+        Err(why) => {
+            head.row(["rotation", &format!("unknown: {why}")]);
+        }
+    }
     let mut checks = Table::new(["check", "state", "detail"]);
     for check in &status.checks {
         checks.row([&check.name, &check.state, &check.detail]);
     }
-    let mut authorities = Table::new(["authority", "kind", "state", "not after", "renews at"]);
-    for authority in &status.authorities {
-        let renews = if authority.renews_at > 0 { time_text(authority.renews_at) } else { "-".to_owned() };
-        let id = short(&authority.id);
-        authorities.row([id, &authority.kind, &authority.state, &time_text(authority.not_after), &renews]);
-    }
-    format!("{}\n{}\n{}", head.render(), checks.render(), authorities.render())
+    // Storage knows who needs which authority; memory does not.
+    let authorities = rotation.map_or(&status.authorities, |rotation| &rotation.authorities);
+    format!("{}\n{}\n{}", head.render(), checks.render(), authorities_table(authorities).render())
 }

@@ -5,14 +5,13 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde_json::json;
-use signet_core::identity::TrustDomain;
-use signet_core::key_type::KeyType;
+use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::policy::CsrNames;
-use signet_core::rotation::Schedule;
 use signet_runtime::config::{Problems, Reference, Section, Variant, kind};
 use signet_runtime::telemetry::{self, LogFormat};
 
-use super::{Authority, Cluster, Config, Limits, Log, Rate, Serving, Svid, Tokens};
+use super::read_authority::{check_lifetimes, read_authority};
+use super::{Cluster, Config, Limits, Log, Rate, Serving, Svid, Tokens};
 
 /// The reference of all fields, from which `docs/configuration.md` is made.
 ///
@@ -22,7 +21,7 @@ pub fn reference() -> Result<Reference, Problems> {
     Reference::of(read)
 }
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads the configuration; every wrong field is noted in the section.
 #[must_use]
@@ -35,6 +34,17 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
         "unix:///run/signet/ca-admin.sock",
         kind::unix_address(),
         "the operators' socket; its callers must have the CA's user id or be root",
+    );
+    let admins = s.defaulted(
+        "admins",
+        json!([]),
+        kind::list_of(kind::parsed("SPIFFE ID", SpiffeId::parse)),
+        "SPIFFE IDs that may use the operators' service over TLS, on the address of `listen`",
+    );
+    let bundle_file = s.optional(
+        "bundle_file",
+        kind::path(),
+        "where the trust bundle is written as PEM, at the start and at each change; a root file for agents",
     );
     let ops = s.defaulted("ops", "127.0.0.1:15014", kind::socket_address(), "metrics and probes, over plain HTTP");
     let storage = s.defaulted(
@@ -59,7 +69,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     let drain = s.defaulted("drain", "10s", kind::duration(), "how long requests in flight may take at shutdown");
 
     if let (Some(authority), Some(svid)) = (&authority, &svid) {
-        check_lifetimes(s, &authority.schedule, svid);
+        check_lifetimes(s, authority, svid);
     }
     if let Some(clusters) = &clusters {
         check_clusters(s, clusters, trust_domain.as_ref());
@@ -68,6 +78,8 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
         trust_domain: trust_domain?,
         listen: listen?,
         admin: admin?,
+        admins: admins?,
+        bundle_file: bundle_file?,
         ops: ops?,
         storage: storage?,
         serving: serving?,
@@ -123,32 +135,6 @@ fn dns_name(text: &str) -> Result<String, &'static str> {
     rustls_pki_types::DnsName::try_from(text)
         .map(|_| text.to_owned())
         .map_err(|_| "is not a DNS name; leave out scheme, port and wildcards")
-}
-
-fn read_authority(s: &mut Section<'_>) -> Option<Authority> {
-    let backend = s.one_of(
-        "backend",
-        Some("native"),
-        &[Variant::new("native", "a self-signed root and issuing CAs under it, with keys kept here", |_| Some(()))],
-        "who certifies the issuing CA",
-    );
-    let key_type = s.defaulted(
-        "key_type",
-        KeyType::EcP256.as_str(),
-        kind::choice(&KeyType::ALL.map(|key_type| (key_type.as_str(), key_type))),
-        "type of the root's and the issuing CA's keys",
-    );
-    let minute = Duration::from_secs(60);
-    let root_ttl =
-        s.defaulted("root_ttl", "3650d", kind::duration_within(minute..=20 * 365 * DAY), "lifetime of a root");
-    let issuing_ttl = s.defaulted(
-        "issuing_ttl",
-        "30d",
-        kind::duration_within(Duration::from_secs(4)..=10 * 365 * DAY),
-        "lifetime of an issuing CA; it is renewed at half of it, without a change of the trust bundle",
-    );
-    backend?;
-    Some(Authority { key_type: key_type?, schedule: Schedule { root_ttl: root_ttl?, issuing_ttl: issuing_ttl? } })
 }
 
 fn read_svid(s: &mut Section<'_>) -> Option<Svid> {
@@ -213,7 +199,19 @@ fn read_limits(s: &mut Section<'_>) -> Option<Limits> {
         kind::integer(1..=1_000_000),
         "connections open at the same time; more wait to be accepted",
     );
-    let request_timeout = s.defaulted("request_timeout", "10s", kind::duration(), "how long one request may take");
+    let bundle_streams = s.defaulted(
+        "bundle_streams",
+        10_000,
+        kind::integer(1..=1_000_000),
+        "streams of the trust bundle open at the same time, one for each agent",
+    );
+    let request_timeout = s.defaulted(
+        "request_timeout",
+        "10s",
+        // Rotation counts on it: a request that began before a change is over soon after it.
+        kind::duration_within(Duration::from_millis(1)..=Duration::from_secs(10)),
+        "how long one request may take",
+    );
     let per_identity =
         s.section("per_identity", "certificates for one identity; more are answered RESOURCE_EXHAUSTED", |s| {
             read_rate(s, 20, 200)
@@ -223,6 +221,7 @@ fn read_limits(s: &mut Section<'_>) -> Option<Limits> {
     Some(Limits {
         concurrent_requests: concurrent_requests?,
         connections: connections?,
+        bundle_streams: bundle_streams?,
         request_timeout: request_timeout?,
         per_identity: per_identity?,
         per_peer: per_peer?,
@@ -249,23 +248,6 @@ fn read_log(s: &mut Section<'_>) -> Option<Log> {
         "least level logged: error, warn, info, debug or trace; or a filter like info,signet_ca=debug",
     );
     Some(Log { format: format?, level: level? })
-}
-
-fn check_lifetimes(s: &mut Section<'_>, schedule: &Schedule, svid: &Svid) {
-    // An issuing CA that ends with its root could not be renewed under it.
-    if schedule.issuing_ttl > schedule.root_ttl / 2 {
-        s.problem(
-            "authority.issuing_ttl",
-            "is longer than half of authority.root_ttl; lengthen one or shorten the other",
-        );
-    }
-    // At half-life, when the issuing CA is replaced, a leaf of the default lifetime must still fit under it.
-    if svid.default_ttl > schedule.issuing_ttl / 2 {
-        s.problem(
-            "svid.default_ttl",
-            "is longer than half of authority.issuing_ttl, so that leaves would be cut short; lengthen one or shorten the other",
-        );
-    }
 }
 
 fn check_clusters(s: &mut Section<'_>, clusters: &[Cluster], trust_domain: Option<&TrustDomain>) {

@@ -1,29 +1,45 @@
-//! The operators' service on the Unix socket.
+//! The operators' service, the same on the Unix socket and over TLS: from wire to [`Operate`] and back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use signet_core::renewal::half_life;
-use signet_core::rotation::Authorities;
-use signet_proto::admin::v1alpha1::admin_server::Admin;
-use signet_proto::admin::v1alpha1::{
-    Authority, Bundle, Check, Counters, ServingCertificate, StatusRequest, StatusResponse,
-};
+use signet_core::certificate::Serial;
+use signet_core::clock::SharedClock;
+use signet_core::holder::{HolderQuery, MAX_HOLDERS};
+use signet_core::rotation::{Authorities, AuthorityId, Command, RevocationReason};
+use signet_proto::admin::v1alpha1 as wire;
+use signet_proto::admin::v1alpha1::admin_server::{Admin, AdminServer};
+use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Readiness;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 
-use super::peer;
+use super::access::{Access, Guard, admitted};
+use super::admin_messages as messages;
+use super::operate::Operate;
 use crate::metrics::CaMetrics;
+use crate::operations::{OperationError, Operator, View};
 use crate::serving::ServingReader;
 use crate::state::{self, StateReader};
 
-/// Answers from what the process holds in memory.
+/// How long an answer may take; storage that hangs must not hold an operator for ever.
+const DEADLINE: Duration = Duration::from_secs(25);
+
+/// Largest request: every field is short text.
+const MESSAGE: usize = 16 * 1024;
+
+/// Longest reason, in bytes: it goes into the record as it is.
+const REASON: usize = 500;
+
+/// Holders on a page when no number was asked for.
+const PAGE: u32 = 100;
+
+/// Answers operators: what the process does from memory, what the cluster does from storage.
 pub struct AdminService {
     /// The trust domain that this CA certifies.
     pub trust_domain: String,
     /// When the process started, in seconds since 1970.
     pub started_at: i64,
-    /// The user id of this process.
-    pub own_uid: u32,
     /// What signs now.
     pub state: StateReader,
     /// The serving certificate.
@@ -32,64 +48,256 @@ pub struct AdminService {
     pub readiness: Readiness,
     /// Measurements.
     pub metrics: Arc<CaMetrics>,
+    /// What changes things.
+    pub operations: Arc<dyn Operate>,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+/// The service behind its guard, ready for a router; clones serve further edges.
+pub type GuardedAdmin = InterceptedService<AdminServer<AdminService>, Guard>;
+
+impl AdminService {
+    /// Puts the guard before the service. There is no other way in: the service answers nobody whom no guard has seen.
+    #[must_use]
+    pub fn guarded(self, access: Access) -> GuardedAdmin {
+        let server = AdminServer::new(self).max_decoding_message_size(MESSAGE);
+        InterceptedService::new(server, Guard(Arc::new(access)))
+    }
+
+    async fn view(&self) -> Result<View, Status> {
+        within(self.operations.view()).await
+    }
+
+    async fn change(
+        &self,
+        operator: &Operator,
+        command: Command,
+        reason: &str,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        if command.is_forced() && reason.trim().is_empty() {
+            return Err(Status::invalid_argument("force needs a reason, which is kept in the record"));
+        }
+        if reason.len() > REASON {
+            return Err(Status::invalid_argument(format!("the reason is longer than {REASON} bytes")));
+        }
+        let (done, view) = within(self.operations.command(operator, command, reason.trim())).await?;
+        Ok(Response::new(messages::rotation(&view, done, self.clock.now())))
+    }
+
+    /// A change of one authority, found by its id or the beginning of it.
+    async fn change_one(
+        &self,
+        request: Request<wire::ChangeAuthorityRequest>,
+        command: impl FnOnce(AuthorityId, bool) -> Command + Send,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        let (operator, message) = admitted(request)?;
+        let id = find(&self.view().await?.authorities, &message.id)?;
+        self.change(&operator, command(id, message.force), &message.reason).await
+    }
+}
+
+async fn within<T>(answer: impl Future<Output = Result<T, OperationError>>) -> Result<T, Status> {
+    let late = || Status::unavailable("storage or keys did not answer in time; ask again to see what was done");
+    tokio::time::timeout(DEADLINE, answer).await.map_err(|_| late())?.map_err(|error| refusal(&error))
+}
+
+/// The one map from errors of operations to gRPC status codes.
+fn refusal(error: &OperationError) -> Status {
+    let text = error_chain(error);
+    match error {
+        OperationError::Refused(_) => Status::failed_precondition(text),
+        OperationError::Unknown(_) => Status::not_found(text),
+        OperationError::Invalid(_) => Status::invalid_argument(text),
+        OperationError::Conflict => Status::aborted(text),
+        _ => Status::unavailable(text),
+    }
+}
+
+/// The one authority, root or issuing CA, whose id begins like this.
+fn find(authorities: &Authorities, beginning: &str) -> Result<AuthorityId, Status> {
+    let beginning = beginning.to_ascii_lowercase();
+    if beginning.is_empty() {
+        return Err(Status::invalid_argument("which authority? give its id; `authority list` shows them"));
+    }
+    let issuing = authorities.roots.iter().flat_map(|root| &root.issuing).map(|issuing| &issuing.id);
+    let all = authorities.roots.iter().map(|root| &root.id).chain(issuing);
+    let mut found: Vec<&AuthorityId> = all.filter(|id| id.as_str().starts_with(&beginning)).collect();
+    // An issuing CA that was certified again under another root keeps its id.
+    found.sort();
+    found.dedup();
+    match found.as_slice() {
+        [] => Err(Status::not_found(format!("there is no authority {beginning}; `authority list` shows them"))),
+        [one] => Ok((*one).clone()),
+        several => {
+            let ids: Vec<&str> = several.iter().map(|id| id.as_str()).collect();
+            let text = format!("{beginning} is the beginning of several authorities: {}", ids.join(", "));
+            Err(Status::invalid_argument(text))
+        }
+    }
 }
 
 #[tonic::async_trait]
 impl Admin for AdminService {
-    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        peer::check(&request, self.own_uid)?;
+    async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusResponse>, Status> {
+        let _operator = admitted(request)?;
         let readiness = self.readiness.snapshot();
-        let checks = readiness.checks.into_iter().map(|check| Check {
+        let checks = readiness.checks.into_iter().map(|check| wire::Check {
             name: check.name,
             state: check.state.to_string(),
             detail: check.detail,
         });
         let state = state::current(&self.state);
         let (issued, refused, failed) = self.metrics.totals();
-        Ok(Response::new(StatusResponse {
+        let rows = |authorities| messages::authorities(authorities, &messages::Use::default(), self.clock.now());
+        Ok(Response::new(wire::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             trust_domain: self.trust_domain.clone(),
             started_at: self.started_at,
             ready: readiness.ready,
             checks: checks.collect(),
-            authorities: state.as_ref().map(|state| authorities(&state.authorities)).unwrap_or_default(),
-            bundle: state.as_ref().map(|state| Bundle {
-                sequence: state.bundle.sequence(),
-                roots: u32::try_from(state.bundle.roots().len()).unwrap_or(u32::MAX),
+            authorities: state.as_ref().map(|state| rows(&state.authorities)).unwrap_or_default(),
+            bundle: state.as_ref().map(|state| wire::Bundle {
+                sequence: state.bundle().sequence(),
+                roots: messages::count(state.bundle().roots().len()),
             }),
-            serving: self.serving.borrow().as_ref().map(|serving| ServingCertificate {
+            serving: self.serving.borrow().as_ref().map(|serving| wire::ServingCertificate {
                 serial: serving.serial.to_string(),
-                not_after: serving.not_after.unix_timestamp(),
-                renews_at: serving.renews_at().unix_timestamp(),
+                not_after: messages::seconds(serving.not_after),
+                renews_at: messages::seconds(serving.renews_at()),
                 names: serving.names.clone(),
             }),
-            counters: Some(Counters { issued, refused, failed }),
+            counters: Some(wire::Counters { issued, refused, failed }),
+        }))
+    }
+
+    async fn get_rotation(
+        &self,
+        request: Request<wire::GetRotationRequest>,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        let _operator = admitted(request)?;
+        let view = self.view().await?;
+        Ok(Response::new(messages::rotation(&view, String::new(), self.clock.now())))
+    }
+
+    async fn prepare_authority(
+        &self,
+        request: Request<wire::PrepareAuthorityRequest>,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        let (operator, message) = admitted(request)?;
+        self.change(&operator, Command::Prepare, &message.reason).await
+    }
+
+    async fn rotate_authority(
+        &self,
+        request: Request<wire::RotateAuthorityRequest>,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        let (operator, message) = admitted(request)?;
+        let command = if message.issuing { Command::RenewIssuing } else { Command::Rotate };
+        self.change(&operator, command, &message.reason).await
+    }
+
+    async fn activate_authority(
+        &self,
+        request: Request<wire::ChangeAuthorityRequest>,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        self.change_one(request, |id, force| Command::Activate { id, force }).await
+    }
+
+    async fn rollback_authority(
+        &self,
+        request: Request<wire::RollbackAuthorityRequest>,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        let (operator, message) = admitted(request)?;
+        self.change(&operator, Command::Rollback, &message.reason).await
+    }
+
+    async fn taint_authority(
+        &self,
+        request: Request<wire::ChangeAuthorityRequest>,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        self.change_one(request, |id, force| Command::Taint { id, force }).await
+    }
+
+    async fn revoke_authority(
+        &self,
+        request: Request<wire::ChangeAuthorityRequest>,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        self.change_one(request, |id, force| Command::Revoke { id, force }).await
+    }
+
+    async fn revoke_certificate(
+        &self,
+        request: Request<wire::RevokeCertificateRequest>,
+    ) -> Result<Response<wire::RevokeCertificateResponse>, Status> {
+        let (operator, message) = admitted(request)?;
+        let wrong = |text: String| Status::invalid_argument(text);
+        let serial = Serial::parse(&message.serial)
+            .ok_or_else(|| wrong(format!("{:?} is not a serial number of 32 hexadecimal digits", message.serial)))?;
+        let reason = match (message.clear, message.reason.as_str()) {
+            (true, _) => Some(RevocationReason::Unspecified),
+            // Authorities are revoked by another call.
+            (false, reason) => {
+                RevocationReason::parse(reason).filter(|reason| *reason != RevocationReason::CaCompromise)
+            }
+        };
+        let reason = reason.ok_or_else(|| wrong(format!("{:?} is not a reason to revoke for", message.reason)))?;
+        let work = self.operations.revoke_certificate(&operator, serial, reason, message.clear);
+        let revoked = within(work).await?;
+        Ok(Response::new(wire::RevokeCertificateResponse {
+            serial: revoked.serial.to_string(),
+            spiffe_id: revoked.spiffe_id,
+            not_after: messages::seconds(revoked.not_after),
+            revoked: messages::count(revoked.revoked),
+        }))
+    }
+
+    async fn list_holders(
+        &self,
+        request: Request<wire::ListHoldersRequest>,
+    ) -> Result<Response<wire::ListHoldersResponse>, Status> {
+        let (_operator, message) = admitted(request)?;
+        let bad_page = || Status::invalid_argument("page_token is none that this service gave");
+        let after = Some(message.page_token.as_str()).filter(|token| !token.is_empty());
+        let after = after.map(|token| messages::page_after(token).ok_or_else(bad_page)).transpose()?;
+        let mut query = HolderQuery {
+            now: self.clock.now(),
+            behind: None,
+            authorities: Vec::new(),
+            after,
+            limit: if message.limit == 0 { PAGE } else { message.limit.min(MAX_HOLDERS) },
+        };
+        if message.behind || !message.authority.is_empty() {
+            let authorities = self.view().await?.authorities;
+            let newest = authorities.bundle_sequence;
+            query.behind = message.behind.then_some(match message.behind_sequence {
+                0 => newest,
+                sequence => sequence,
+            });
+            if !message.authority.is_empty() {
+                query.authorities = below(&authorities, find(&authorities, &message.authority)?);
+            }
+        }
+        let found = within(self.operations.holders(&query)).await?;
+        let full = found.len() >= usize::try_from(query.limit).unwrap_or(usize::MAX);
+        let last = found.last().filter(|_| full);
+        Ok(Response::new(wire::ListHoldersResponse {
+            holders: found.iter().map(messages::holder).collect(),
+            next_page_token: last.map(|holder| messages::page_token(&holder.key)).unwrap_or_default(),
+            sequence: query.behind.unwrap_or_default(),
         }))
     }
 }
 
-fn authorities(authorities: &Authorities) -> Vec<Authority> {
-    let mut rows = Vec::new();
-    for root in &authorities.roots {
-        rows.push(Authority {
-            id: root.id.to_string(),
-            kind: "root".to_owned(),
-            state: root.state.as_str().to_owned(),
-            not_before: root.not_before.unix_timestamp(),
-            not_after: root.not_after.unix_timestamp(),
-            renews_at: 0,
-        });
-        for (index, issuing) in root.issuing.iter().enumerate() {
-            let newest = index + 1 == root.issuing.len();
-            rows.push(Authority {
-                id: issuing.id.to_string(),
-                kind: "issuing".to_owned(),
-                state: if newest { root.state.as_str() } else { "old" }.to_owned(),
-                not_before: issuing.not_before.unix_timestamp(),
-                not_after: issuing.not_after.unix_timestamp(),
-                renews_at: half_life(issuing.not_before, issuing.not_after).unix_timestamp(),
-            });
-        }
+/// The issuing CAs that certificates below this authority name: those of a root, or itself.
+fn below(authorities: &Authorities, id: AuthorityId) -> Vec<AuthorityId> {
+    match authorities.root(&id) {
+        // A root may sign leaves itself.
+        Some(root) => root.issuing.iter().map(|issuing| issuing.id.clone()).chain([id]).collect(),
+        None => vec![id],
     }
-    rows
 }
+
+#[cfg(test)]
+#[path = "admin_tests.rs"]
+mod tests;

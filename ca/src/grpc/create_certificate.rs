@@ -8,14 +8,13 @@ use prost_types::value::Kind;
 use ring::rand::SecureRandom;
 use signet_core::caller::Peer;
 use signet_core::certificate::pem;
-use signet_core::secret::Secret;
 use signet_proto::istio::istio_certificate_service_server::IstioCertificateService;
 use signet_proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use super::status;
+use super::{headers, status, tls};
 use crate::issuance::{Application, Issuance, Issued};
 
 /// The service.
@@ -41,7 +40,7 @@ impl IstioCertificateService for CertificateService {
         self.issuance.metrics.arrived();
         let request_id = request_id(&self.issuance)?;
         let span = tracing::info_span!("request", request_id);
-        let peer = request.remote_addr();
+        let peer = tls::remote_addr(&request);
         let (metadata, _, message) = request.into_parts();
         let application = application(request_id.clone(), peer, &metadata, message);
         let result = self.issuance.issue(&application).instrument(span).await;
@@ -51,6 +50,7 @@ impl IstioCertificateService for CertificateService {
             Ok(issued) => {
                 let mut response = Response::new(encode(&issued));
                 response.metadata_mut().insert("x-request-id", id);
+                response.metadata_mut().insert(headers::SEQUENCE_HEADER, issued.bundle.sequence().into());
                 Ok(response)
             }
             Err(error) => {
@@ -78,8 +78,10 @@ fn application(
     let mut application = Application {
         request_id,
         peer: Peer(peer),
-        cluster: cluster(metadata),
-        token: bearer(metadata),
+        cluster: headers::cluster(metadata),
+        token: headers::bearer(metadata),
+        instance: headers::instance(metadata),
+        acknowledges: headers::acknowledges(metadata),
         csr: message.csr,
         ttl: message.validity_duration,
         impersonated: None,
@@ -106,22 +108,6 @@ fn application(
         }
     }
     application
-}
-
-/// The `clusterid` header counts only when there is exactly one.
-fn cluster(metadata: &MetadataMap) -> Option<String> {
-    let mut values = metadata.get_all("clusterid").iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok().map(str::to_owned),
-        _ => None,
-    }
-}
-
-/// The first `authorization` value that begins with exactly `Bearer `.
-fn bearer(metadata: &MetadataMap) -> Option<Secret> {
-    let mut values = metadata.get_all("authorization").iter();
-    let token = values.find_map(|value| value.as_bytes().strip_prefix(b"Bearer ").map(<[u8]>::to_vec))?;
-    Some(Secret::new(token))
 }
 
 /// Leaf, each intermediate, and the whole root bundle as the last element: istio-agent and ztunnel both take the

@@ -1,8 +1,19 @@
 //! The edges: gRPC and TLS. Protobuf types appear here and nowhere else.
 
+pub mod access;
 pub mod admin;
+mod admin_messages;
+pub mod bundle_stream;
+pub mod client_identity;
 pub mod create_certificate;
+pub mod headers;
 pub mod intake;
+pub mod operate;
 pub mod peer;
 pub mod status;
 pub mod tls;
+
+#[cfg(test)]
+mod admin_stage;
+#[cfg(test)]
+pub(crate) mod test_mesh;

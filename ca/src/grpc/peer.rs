@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::server::Connected;
-use tonic::{Request, Status};
 
 /// The user id of a peer.
 #[derive(Debug, Clone, Copy)]
@@ -45,32 +44,4 @@ impl AsyncWrite for AdminConnection {
 pub fn incoming(listener: UnixListener) -> impl tokio_stream::Stream<Item = io::Result<AdminConnection>> {
     use tokio_stream::StreamExt;
     tokio_stream::wrappers::UnixListenerStream::new(listener).map(|stream| stream.map(AdminConnection))
-}
-
-/// Lets root and the CA's own user through.
-///
-/// # Errors
-/// `PERMISSION_DENIED` for everybody else.
-pub fn check<T>(request: &Request<T>, own: u32) -> Result<(), Status> {
-    match request.extensions().get::<PeerUser>() {
-        Some(PeerUser(Some(uid))) if *uid == 0 || *uid == own => Ok(()),
-        _ => Err(Status::permission_denied("only root and the CA's own user may use this socket")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_root_and_the_own_user_get_through() {
-        let from = |uid: Option<u32>| {
-            let mut request = Request::new(());
-            request.extensions_mut().insert(PeerUser(uid));
-            check(&request, 1000).is_ok()
-        };
-        assert!(from(Some(0)) && from(Some(1000)));
-        assert!(!from(Some(1001)) && !from(None));
-        assert!(check(&Request::new(()), 1000).is_err());
-    }
 }

@@ -13,7 +13,10 @@ use crate::error::IssueError;
 use crate::error::RecordError;
 
 /// The whole message for any failed authentication, as istiod words it.
-const AUTHENTICATION: &str = "request authenticate failure";
+pub(super) const AUTHENTICATION: &str = "request authenticate failure";
+
+/// The message when it cannot be told at the moment who the caller is.
+pub(super) const UNCHECKED: &str = "the token cannot be checked at the moment; retry";
 
 /// The whole message for any refused impersonation, as istiod words it.
 const IMPERSONATION: &str = "request impersonation authentication failure";
@@ -26,9 +29,7 @@ pub fn of(error: &IssueError) -> Status {
         IssueError::Authentication(AuthenticationError::Denied { .. }) => {
             (Code::Unauthenticated, AUTHENTICATION.to_owned())
         }
-        IssueError::Authentication(_) => {
-            (Code::Unavailable, "the token cannot be checked at the moment; retry".to_owned())
-        }
+        IssueError::Authentication(_) => (Code::Unavailable, UNCHECKED.to_owned()),
         IssueError::Refused(Refusal::ImpersonationDenied { .. }) => (Code::Unauthenticated, IMPERSONATION.to_owned()),
         IssueError::Malformed(text) => (Code::InvalidArgument, text.clone()),
         IssueError::Csr(error) => (Code::InvalidArgument, format!("CSR signing error ({error})")),

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use crate::caller::Caller;
 use crate::certificate::{Serial, key_hash};
+use crate::holder::HolderKey;
 use crate::policy::{SigningRequest, Subject};
 
 /// What kind of decision or change an event records.
@@ -18,6 +19,8 @@ pub enum EventKind {
     ServingCertificate,
     /// A step in the life of an authority.
     Authority,
+    /// An operator asked for a change.
+    Admin,
     /// The CA process started with a configuration.
     Configuration,
 }
@@ -30,6 +33,7 @@ impl EventKind {
             Self::Certificate => "certificate",
             Self::ServingCertificate => "serving_certificate",
             Self::Authority => "authority",
+            Self::Admin => "admin",
             Self::Configuration => "configuration",
         }
     }
@@ -47,11 +51,14 @@ pub enum Outcome {
     Failed,
     /// A step or change was made.
     Done,
+    /// A step is about to be made. That it was made is an event of its own: in between a process may die, or another
+    /// replica be faster.
+    Intended,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 4] = [Self::Issued, Self::Refused, Self::Failed, Self::Done];
+    pub const ALL: [Self; 5] = [Self::Issued, Self::Refused, Self::Failed, Self::Done, Self::Intended];
 
     /// The name shown to people, programs and storage.
     #[must_use]
@@ -61,6 +68,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::Done => "done",
+            Self::Intended => "intended",
         }
     }
 
@@ -104,6 +112,9 @@ pub struct Attributed {
     /// Network address that the request came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
+    /// What the client calls itself, to be told apart from others of the same identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 impl Attributed {
@@ -121,6 +132,7 @@ impl Attributed {
             cluster: Some(caller.cluster.clone()),
             auth_method: Some(caller.method.as_str().to_owned()),
             peer: Some(peer),
+            instance: None,
         }
     }
 }
@@ -143,6 +155,9 @@ pub struct Certified {
     pub authority: String,
     /// Sequence of the trust bundle that went with the certificate.
     pub bundle_sequence: u64,
+    /// Whether the holder acknowledges bundles itself, so that the one in the reply does not count as received.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub acknowledges: bool,
 }
 
 impl Certified {
@@ -163,6 +178,7 @@ impl Certified {
             not_after: request.not_after().unix_timestamp(),
             authority: request.issuer().to_string(),
             bundle_sequence,
+            acknowledges: false,
         }
     }
 
@@ -206,6 +222,17 @@ impl AuditEvent {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The holder that this event makes or renews: for a certificate that was issued to a workload.
+    #[must_use]
+    pub fn holder(&self) -> Option<HolderKey> {
+        if (self.kind, self.outcome) != (EventKind::Certificate, Outcome::Issued) {
+            return None;
+        }
+        let serial = &self.what.as_ref()?.serial;
+        let instance = self.who.pod_uid.as_ref().or(self.who.instance.as_ref()).unwrap_or(serial);
+        Some(HolderKey { spiffe_id: self.who.spiffe_id.clone()?, instance: instance.clone() })
     }
 
     /// When it happened.

@@ -1,7 +1,42 @@
 //! Authorities and their life: what exists, what each may do, and what to do next.
+//!
+//! [`next_step`] is what happens by itself, [`judge`] what an operator may do; both name one [`Step`], whose effect on
+//! the journal's document is in `change`.
 
+mod apply;
+mod change;
+mod command;
+mod rules;
 mod state;
 mod step;
 
-pub use state::{Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
-pub use step::{Schedule, Step, next_step};
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod test_authorities;
+
+pub use apply::{Made, Needs, apply, needs};
+pub use change::{Phase, RenewalOrder};
+pub use command::{Command, Refused, judge, lists_possible};
+pub use rules::{Observed, Rules, SETTLE, Schedule};
+pub use state::{
+    Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RevocationList, RevocationReason, Revocations,
+    Revoked, RootAuthority,
+};
+pub use step::{LAG, Step, lists_wanted, next_step, usable_issuer};
+
+/// Whether the certificate of an issuing CA is on the list of its root.
+#[must_use]
+pub fn is_revoked(authorities: &Authorities, issuing: &IssuingCa) -> bool {
+    revocation_of(authorities, issuing).is_some()
+}
+
+fn revocation_of<'a>(authorities: &'a Authorities, issuing: &IssuingCa) -> Option<&'a Revoked> {
+    if authorities.revocations.entries.is_empty() {
+        return None;
+    }
+    let serial = crate::certificate::Facts::read(&issuing.certificate).ok()?.serial_text();
+    // CAs of an operator's may share serial numbers.
+    let root = &authorities.root_of(&issuing.id)?.id;
+    authorities.revocations.entries.iter().find(|entry| entry.serial == serial && entry.issuer == *root)
+}

@@ -4,11 +4,11 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 
-use crate::bundle::{BundleError, TrustBundle};
+use crate::bundle::{BundleError, TrustBundle, Validation};
 use crate::identity::TrustDomain;
 use crate::seams::custody::KeyId;
 
@@ -95,6 +95,13 @@ pub struct IssuingCa {
     /// End of its validity.
     #[serde(with = "time::serde::timestamp")]
     pub not_after: OffsetDateTime,
+    /// Certificates between this one and the root, nearest first; only an operator's own CA has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "ders")]
+    pub intermediates: Vec<CertificateDer<'static>>,
+    /// The bundle sequence that first carried its revocation list and that must be covered before it signs; 0 when
+    /// there was nothing to wait for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after_sequence: u64,
 }
 
 /// A root and the issuing CAs it has certified, newest last. The newest one signs.
@@ -119,15 +126,145 @@ pub struct RootAuthority {
     pub not_after: OffsetDateTime,
     /// Its issuing CAs, oldest first.
     pub issuing: Vec<IssuingCa>,
+    /// The first bundle sequence that held it: whoever has received that one, or a later one, knows this root.
+    #[serde(default)]
+    pub published: u64,
+    /// When it entered its state.
+    #[serde(default = "epoch", with = "time::serde::timestamp")]
+    pub since: OffsetDateTime,
+    /// When it may be activated, while it is Prepared.
+    #[serde(default)]
+    pub activation: Activation,
+    /// When it was found to be compromised. One that still signs stays Active until another one can.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::timestamp::option")]
+    pub tainted_at: Option<OffsetDateTime>,
+    /// Whether the operator's files list it, so that it stays in the bundle.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+}
+
+/// What a Prepared root waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// An operator.
+    #[default]
+    OnCommand,
+    /// Coverage.
+    WhenCovered,
+    /// Coverage, and this time (seconds since 1970).
+    NotBefore(i64),
 }
 
 /// All authorities of one trust domain: the document that the journal keeps under compare-and-set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authorities {
-    /// Sequence of the trust bundle; grows with every change of the set of roots (B-2b).
+    /// Sequence of the trust bundle; grows with every change of the roots (B-2b) or of the revocation lists.
     pub bundle_sequence: u64,
     /// Roots, oldest generation first.
     pub roots: Vec<RootAuthority>,
+    /// The highest generation ever made; a rolled back or revoked one is not used again.
+    #[serde(default)]
+    pub last_generation: u64,
+    /// Whether the automatic rotation of roots waits for an operator, because one has rolled it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// What is revoked, and the lists that say so.
+    #[serde(default, skip_serializing_if = "Revocations::is_empty")]
+    pub revocations: Revocations,
+}
+
+/// Revoked certificates and the signed lists of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocations {
+    /// The number of the newest lists (RFC 5280 section 5.2.3); never reused.
+    pub number: u64,
+    /// Revoked certificates that have not ended.
+    pub entries: Vec<Revoked>,
+    /// Nothing, or one list per authority in the journal.
+    pub lists: Vec<RevocationList>,
+}
+
+impl Revocations {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One revoked certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// Serial number, hexadecimal without leading zeroes cut: as certificates of this CA are recorded.
+    pub serial: String,
+    /// Who issued it.
+    pub issuer: AuthorityId,
+    /// Why.
+    pub reason: RevocationReason,
+    /// When it was revoked, seconds since 1970.
+    pub at: i64,
+    /// When it ends by itself, seconds since 1970; after that it needs no entry.
+    pub not_after: i64,
+}
+
+/// Why a certificate was revoked (RFC 5280 section 5.3.1, those that make sense for a mesh).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationReason {
+    /// Not said.
+    Unspecified,
+    /// The certificate's private key is known to others.
+    KeyCompromise,
+    /// The issuing CA's private key is known to others.
+    CaCompromise,
+    /// The holder changed.
+    AffiliationChanged,
+    /// A newer certificate took its place.
+    Superseded,
+    /// It is not needed any more.
+    CessationOfOperation,
+}
+
+impl RevocationReason {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::Unspecified,
+        Self::KeyCompromise,
+        Self::CaCompromise,
+        Self::AffiliationChanged,
+        Self::Superseded,
+        Self::CessationOfOperation,
+    ];
+
+    /// The name shown to people and programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::KeyCompromise => "key_compromise",
+            Self::CaCompromise => "ca_compromise",
+            Self::AffiliationChanged => "affiliation_changed",
+            Self::Superseded => "superseded",
+            Self::CessationOfOperation => "cessation_of_operation",
+        }
+    }
+
+    /// The reason of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+}
+
+/// A signed revocation list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationList {
+    /// Who signed it.
+    pub issuer: AuthorityId,
+    /// The list, DER in base64.
+    #[serde(serialize_with = "crl_out", deserialize_with = "crl_in")]
+    pub der: CertificateRevocationListDer<'static>,
+    /// When a newer one should have been made, seconds since 1970.
+    pub next_update: i64,
 }
 
 impl Authorities {
@@ -142,8 +279,38 @@ impl Authorities {
     #[must_use]
     pub fn active_issuer(&self, now: OffsetDateTime) -> Option<&IssuingCa> {
         let issuing = &self.active()?.issuing;
+        // Unless revoked, or waiting for its revocation list to travel.
+        let may = |issuer: &&IssuingCa| issuer.after_sequence == 0 && !super::is_revoked(self, issuer);
         let valid = |issuer: &&IssuingCa| issuer.not_before <= now && now < issuer.not_after;
-        issuing.iter().rev().find(valid).or(issuing.last())
+        let usable = || issuing.iter().rev().filter(may);
+        usable().find(valid).or_else(|| usable().next())
+    }
+
+    /// The root of this id.
+    #[must_use]
+    pub fn root(&self, id: &AuthorityId) -> Option<&RootAuthority> {
+        self.roots.iter().find(|root| root.id == *id)
+    }
+
+    /// The root that is to become active next.
+    #[must_use]
+    pub fn prepared(&self) -> Option<&RootAuthority> {
+        self.roots.iter().find(|root| root.state == AuthorityState::Prepared)
+    }
+
+    /// The root above the issuing CA of this id.
+    #[must_use]
+    pub fn root_of(&self, issuing: &AuthorityId) -> Option<&RootAuthority> {
+        self.roots.iter().find(|root| root.issuing.iter().any(|one| one.id == *issuing))
+    }
+
+    /// What peers are verified with: the trust bundle and the revocation lists.
+    ///
+    /// # Errors
+    /// As [`bundle`](Self::bundle).
+    pub fn validation(&self, trust_domain: &TrustDomain) -> Result<Validation, BundleError> {
+        let revocation_lists = self.revocations.lists.iter().map(|list| list.der.clone()).collect();
+        Ok(Validation { bundle: self.bundle(trust_domain)?, revocation_lists })
     }
 
     /// The trust bundle: the certificates of all roots.
@@ -163,4 +330,38 @@ fn der_out<S: Serializer>(der: &CertificateDer<'static>, serializer: S) -> Resul
 fn der_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CertificateDer<'static>, D::Error> {
     let text = String::deserialize(deserializer)?;
     STANDARD.decode(text).map(CertificateDer::from).map_err(serde::de::Error::custom)
+}
+
+fn crl_out<S: Serializer>(der: &CertificateRevocationListDer<'static>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&STANDARD.encode(der))
+}
+
+fn crl_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CertificateRevocationListDer<'static>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    STANDARD.decode(text).map(CertificateRevocationListDer::from).map_err(serde::de::Error::custom)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn epoch() -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH
+}
+
+mod ders {
+    use super::{CertificateDer, Deserialize, Deserializer, Engine, STANDARD, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(ders: &[CertificateDer<'static>], serializer: S) -> Result<S::Ok, S::Error> {
+        ders.iter().map(|der| STANDARD.encode(der)).collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<CertificateDer<'static>>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let decode = |text: String| STANDARD.decode(text).map(CertificateDer::from).map_err(serde::de::Error::custom);
+        texts.into_iter().map(decode).collect()
+    }
 }

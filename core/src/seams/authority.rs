@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::custody::SigningKey;
 use crate::certificate::CertificateChain;
 use crate::policy::{IssuerLimits, SigningRequest};
-use crate::rotation::RootAuthority;
+use crate::rotation::{AuthorityId, IssuingCa, RevocationList, Revoked, RootAuthority};
 use crate::verify::Signer;
 
 /// A signature was not made.
@@ -45,6 +45,32 @@ pub trait CertificateAuthority: Send + Sync {
     async fn sign(&self, request: &SigningRequest) -> Result<CertificateChain, SignError>;
 }
 
+/// A CA that somebody else runs, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Every root that peers must know, in state Prepared, with no issuing CA, `pinned`; `generation` is not set.
+    pub roots: Vec<RootAuthority>,
+    /// The root that `issuing` chains to; one of `roots`.
+    pub signer: AuthorityId,
+    /// The CA that signs leaves. Its key is in custody already, and stays there when the backend moves on.
+    pub issuing: IssuingCa,
+    /// Revocation lists that the operator made, one for each CA of the chain, or none.
+    pub revocation_lists: Vec<RevocationList>,
+}
+
+/// What a revocation list says.
+#[derive(Debug, Clone, Copy)]
+pub struct ListContent<'a> {
+    /// The list's number (RFC 5280 section 5.2.3).
+    pub number: u64,
+    /// Revoked certificates of this issuer.
+    pub revoked: &'a [&'a Revoked],
+    /// When it is made.
+    pub this_update: OffsetDateTime,
+    /// When the next one is made at the latest.
+    pub next_update: OffsetDateTime,
+}
+
 /// Provides roots and certifies issuing CAs under them. An implementation holds what it needs for that (such as a
 /// [`KeyCustody`](super::custody::KeyCustody) and the trust domain); which root exists and which one signs is the
 /// journal's word, so the root is passed in.
@@ -56,6 +82,13 @@ pub trait UpstreamAuthority: Send + Sync {
     /// # Errors
     /// [`SignError`].
     async fn prepare_root(&self, generation: u64, now: OffsetDateTime) -> Result<RootAuthority, SignError>;
+
+    /// What the backend is and wants by itself: `None` when it makes roots and issuing CAs on demand. Such a backend is
+    /// followed, not commanded: its roots are published first, and it signs once they are covered.
+    ///
+    /// # Errors
+    /// [`SignError`]; what was offered before goes on.
+    async fn offer(&self) -> Result<Option<Offer>, SignError>;
 
     /// Certifies `key` as an issuing CA under `root` for `ttl` from `now`, clamped to the root's end, and returns the
     /// certificate.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::key_type::KeyType;
+use crate::secret::Secret;
 
 /// Names a key within its custody: 1 to 64 characters of `[a-z0-9-]`.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,6 +70,9 @@ pub enum CustodyError {
     /// The custody's store failed.
     #[error("the key store failed: {0}")]
     Store(String),
+    /// A key to be imported is of no supported kind, or damaged.
+    #[error("the key for {0} is neither an ECDSA P-256 or P-384 nor an RSA private key of 2048 to 4096 bits")]
+    Unsupported(KeyId),
     /// Key generation failed.
     #[error("making a {0} key failed")]
     Generate(KeyType),
@@ -97,6 +101,14 @@ pub trait KeyCustody: Send + Sync {
     /// # Errors
     /// [`CustodyError::Exists`] when the name is taken: an existing key is never overwritten.
     async fn create(&self, id: &KeyId, key_type: KeyType) -> Result<Arc<dyn SigningKey>, CustodyError>;
+
+    /// Keeps a key that was made elsewhere (unencrypted PKCS#8 DER) durably under `id`. Doing it again with the same key
+    /// is fine, so that it can be repeated after a crash.
+    ///
+    /// # Errors
+    /// [`CustodyError::Exists`] when the name is taken by another key, [`CustodyError::Unsupported`] when it is not a
+    /// key that Signet signs with.
+    async fn import(&self, id: &KeyId, pkcs8: &Secret) -> Result<Arc<dyn SigningKey>, CustodyError>;
 
     /// Opens a key.
     ///

@@ -1,11 +1,15 @@
 //! Durable storage: the audit log, the journal of authorities, and sealed keys.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
+use time::OffsetDateTime;
 
 use super::custody::KeyId;
 use crate::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use crate::holder::{Acknowledgement, Coverage, Holder, HolderQuery};
 use crate::release::Recorded;
-use crate::rotation::Authorities;
+use crate::rotation::{Authorities, AuthorityId};
 
 /// Storage did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +70,12 @@ pub trait AuthorityJournal: Send + Sync {
     /// [`StoreError`].
     async fn load(&self) -> Result<Option<(JournalVersion, Authorities)>, StoreError>;
 
+    /// The version of the newest entry, 0 when there is none: a cheap way to find out whether it was replaced.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn version(&self) -> Result<JournalVersion, StoreError>;
+
     /// Replaces the entry of version `expected` durably and returns the new version, or `None` when somebody else was
     /// faster, in which case nothing was changed.
     ///
@@ -76,6 +86,47 @@ pub trait AuthorityJournal: Send + Sync {
         expected: JournalVersion,
         authorities: &Authorities,
     ) -> Result<Option<JournalVersion>, StoreError>;
+}
+
+/// Who holds certificates and which trust bundle each holder has received.
+///
+/// The rows come from the audit log: [`AuditStore::append`] of an event of kind `Certificate` and outcome `Issued`
+/// that has a [`holder`](crate::audit::AuditEvent::holder) enters the holder in the same transaction. The newest
+/// certificate counts for `serial`, `authority` and the names; `not_after` is the latest one ever seen; `sequence`
+/// never falls, and is raised by the event only when the holder does not acknowledge by itself.
+#[async_trait]
+pub trait HolderStore: Send + Sync {
+    /// Notes acknowledgements durably, in order. Those of unknown holders are ignored. One that was refused leaves
+    /// `sequence` as it is.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was kept.
+    async fn acknowledge(&self, acknowledgements: &[Acknowledgement]) -> Result<(), StoreError>;
+
+    /// The numbers of holders whose last certificate ends after `now`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError>;
+
+    /// Holders, ordered by key (SPIFFE ID, then instance, by bytes).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError>;
+
+    /// For each issuing CA that has ever signed a workload's certificate, when the last one of them ends: known
+    /// exactly, kept in the transaction of the records.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError>;
+
+    /// Forgets at most `limit` holders whose last certificate ended before `before`; returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn forget_ended(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError>;
 }
 
 /// Encrypted private keys. What is stored here is useless without the key-encryption key.

@@ -16,9 +16,9 @@ use signet_core::policy::{SigningRequest, Subject};
 use signet_core::profile::{backdate, leaf_usages, usage};
 use signet_core::rotation::AuthorityId;
 use signet_core::seams::authority::SignError;
-use signet_core::seams::custody::SigningKey;
+use signet_core::seams::custody::{CustodyError, SigningKey};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Error};
 
 use crate::custody::public_key::{PublicKey, signature_algorithm};
 
@@ -126,6 +126,17 @@ pub(super) fn prepare(
         return Err(AuthorityError::UnsupportedSubject);
     }
     Ok((issuer, facts))
+}
+
+/// Whether a certificate is signed with the key it certifies: a root.
+///
+/// A signature of a kind that cannot be verified here decides nothing; names and key identifiers do then.
+pub(super) fn is_self_signed(certificate: &[u8], facts: &Facts) -> bool {
+    let own_key = facts.authority_key_id.is_none() || facts.authority_key_id == facts.subject_key_id;
+    facts.issuer_der == facts.subject_der
+        && own_key
+        && X509Certificate::from_der(certificate)
+            .is_ok_and(|(_, parsed)| parsed.verify_signature(None) != Err(X509Error::SignatureVerificationError))
 }
 
 /// Whether every part of the subject is one attribute; rcgen panics on a part without any.
@@ -304,6 +315,14 @@ fn uri(text: &str) -> Result<SanType, SignError> {
 
 pub(super) fn failed(what: &str) -> SignError {
     SignError::Failed(what.to_owned())
+}
+
+/// A failure of custody as one of signing: only what may pass by itself is called so.
+pub(super) fn custody_failed(error: &CustodyError) -> SignError {
+    match error {
+        CustodyError::Store(_) => SignError::Unavailable(error.to_string()),
+        _ => SignError::Failed(error.to_string()),
+    }
 }
 
 fn build_failed(error: &rcgen::Error) -> SignError {

@@ -1,12 +1,19 @@
-//! Authorities that sign in this process: the root made here, and the issuing CA under it or under anyone's root.
+//! Authorities that sign in this process: the root made here, the operator's own CA, and the issuing CA
+//! under either of them.
 
 mod certificates;
+mod files;
 mod native;
+mod revocation;
 mod self_signed;
 
 pub use certificates::AuthorityError;
+pub use files::FilesAuthority;
 pub use native::NativeAuthority;
+pub use revocation::{ListError, read_lists, sign_list};
 pub use self_signed::{RootCertificate, SelfSignedRoot};
 
 #[cfg(test)]
 mod profile_tests;
+#[cfg(test)]
+mod test_pki;

@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use rustls_pki_types::CertificateDer;
 use signet_core::certificate::CertificateChain;
 use signet_core::policy::{IssuerLimits, SigningRequest};
-use signet_core::rotation::AuthorityId;
+use signet_core::rotation::{AuthorityId, IssuingCa};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::SigningKey;
 use signet_core::verify::Signer;
 
-use super::certificates::{AuthorityError, LeafTemplate, PreparedIssuer, prepare, sign};
+use super::certificates::{AuthorityError, LeafTemplate, PreparedIssuer, is_self_signed, prepare, sign};
 
 /// Signs leaves with a local issuing key.
 ///
@@ -27,15 +27,27 @@ pub struct NativeAuthority {
 }
 
 impl NativeAuthority {
-    /// Joins the issuing key and its chain: the issuing CA's certificate first, the root left out.
+    /// Joins the issuing key and what the journal says about its CA.
+    ///
+    /// Leaves stay within the validity of the certificate and within that of the record, which is narrower when
+    /// something above the issuing CA ends earlier. Their authority key identifier is the one in the certificate, which
+    /// an operator's CA need not have derived from its key as Signet does. A self-signed certificate is a root that
+    /// signs leaves itself; as every root it is left out of the chain.
     ///
     /// # Errors
     /// [`AuthorityError`] when key and certificate do not make a certificate authority.
-    pub fn new(key: Arc<dyn SigningKey>, chain: &CertificateChain) -> Result<Self, AuthorityError> {
+    pub fn new(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Self, AuthorityError> {
         let authority = AuthorityId::from_spki(key.spki_der());
-        let (issuer, facts) = prepare(key, chain.leaf())?;
-        let limits = IssuerLimits { authority, not_before: facts.not_before, not_after: facts.not_after };
-        Ok(Self { limits, issuer, template: LeafTemplate::new(), intermediates: chain.iter().cloned().collect() })
+        let (issuer, facts) = prepare(key, &issuing.certificate)?;
+        let not_before = facts.not_before.max(issuing.not_before);
+        let not_after = facts.not_after.min(issuing.not_after);
+        let intermediates = if is_self_signed(&issuing.certificate, &facts) {
+            Vec::new()
+        } else {
+            std::iter::once(&issuing.certificate).chain(&issuing.intermediates).cloned().collect()
+        };
+        let limits = IssuerLimits { authority, not_before, not_after };
+        Ok(Self { limits, issuer, template: LeafTemplate::new(), intermediates })
     }
 }
 

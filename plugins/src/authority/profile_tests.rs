@@ -11,14 +11,14 @@ use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, Exte
 use rcgen::{CustomExtension, KeyUsagePurpose, SanType};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use signet_core::bundle::TrustBundle;
-use signet_core::certificate::{CertificateChain, Facts, Serial, pem};
+use signet_core::certificate::{Facts, Serial, pem};
 use signet_core::csr::{CertificateRequest, ProvenKey};
 use signet_core::identity::{SpiffeId, TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
 use signet_core::policy::{CsrNames, LeafPolicy, SigningRequest, decide, decide_serving};
-use signet_core::rotation::{AuthorityId, RootAuthority};
+use signet_core::rotation::{AuthorityId, IssuingCa, RootAuthority};
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
-use signet_core::seams::custody::SigningKey;
+use signet_core::seams::custody::{KeyId, SigningKey};
 use signet_core::verify::{Signer, VerifiedPath, check_issued};
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -49,8 +49,23 @@ async fn hierarchy(root_type: KeyType, issuing_type: KeyType) -> Hierarchy {
     let root = upstream.prepare_root(1, NOW).await.unwrap();
     let key: Arc<dyn SigningKey> = Arc::new(LocalKey::generate(issuing_type).await.unwrap().0);
     let issuing = upstream.certify(&root, &*key, 30 * DAY, NOW).await.unwrap();
-    let authority = NativeAuthority::new(key, &CertificateChain::new(issuing.clone(), vec![])).unwrap();
+    let authority = NativeAuthority::new(key, &issuing_ca(&issuing)).unwrap();
     Hierarchy { root, issuing, authority }
+}
+
+/// What the journal would say about an issuing CA that lies under a root of Signet.
+fn issuing_ca(certificate: &CertificateDer<'static>) -> IssuingCa {
+    let facts = Facts::read(certificate);
+    let validity = facts.as_ref().map_or((NOW, NOW), |facts| (facts.not_before, facts.not_after));
+    IssuingCa {
+        id: AuthorityId::from_spki(facts.as_ref().map_or(&b""[..], |facts| &facts.spki_der)),
+        key: KeyId::parse("issuing").unwrap(),
+        certificate: certificate.clone(),
+        not_before: validity.0,
+        not_after: validity.1,
+        intermediates: Vec::new(),
+        after_sequence: 0,
+    }
 }
 
 impl Hierarchy {
@@ -306,7 +321,7 @@ async fn a_key_and_a_certificate_that_make_no_authority_are_refused() {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         change(&mut params);
-        CertificateChain::new(params.self_signed(&pair).unwrap().der().clone(), vec![])
+        issuing_ca(params.self_signed(&pair).unwrap().der())
     };
     let table: [(Change, AuthorityError); 3] = [
         (|params| params.is_ca = IsCa::ExplicitNoCa, AuthorityError::NotCa),
@@ -319,8 +334,8 @@ async fn a_key_and_a_certificate_that_make_no_authority_are_refused() {
     }
     let stranger: Arc<dyn SigningKey> = Arc::new(LocalKey::generate(KeyType::EcP256).await.unwrap().0);
     assert_eq!(NativeAuthority::new(stranger, &made(|_| {})).err(), Some(AuthorityError::OtherKey));
-    let mut cut = made(|_| {}).leaf().to_vec();
+    let mut cut = made(|_| {}).certificate.to_vec();
     cut.pop();
-    let cut = CertificateChain::new(cut.into(), vec![]);
+    let cut = issuing_ca(&cut.into());
     assert!(matches!(NativeAuthority::new(key, &cut).err(), Some(AuthorityError::Unreadable(_))));
 }

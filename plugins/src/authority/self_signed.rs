@@ -9,12 +9,12 @@ use rcgen::BasicConstraints;
 use rustls_pki_types::CertificateDer;
 use signet_core::identity::TrustDomain;
 use signet_core::key_type::KeyType;
-use signet_core::rotation::{AuthorityId, AuthorityState, RootAuthority};
-use signet_core::seams::authority::{SignError, UpstreamAuthority};
-use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
+use signet_core::rotation::{Activation, AuthorityId, AuthorityState, RootAuthority};
+use signet_core::seams::authority::{Offer, SignError, UpstreamAuthority};
+use signet_core::seams::custody::{KeyCustody, KeyId, SigningKey};
 use time::OffsetDateTime;
 
-use super::certificates::{CaProfile, ca_validity, failed, prepare, random, self_sign, sign};
+use super::certificates::{CaProfile, ca_validity, custody_failed, failed, prepare, random, self_sign, sign};
 
 /// A new root certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,16 @@ impl UpstreamAuthority for SelfSignedRoot {
             not_before: made.not_before,
             not_after: made.not_after,
             issuing: Vec::new(),
+            published: 0,
+            since: now,
+            activation: Activation::default(),
+            tainted_at: None,
+            pinned: false,
         })
+    }
+
+    async fn offer(&self) -> Result<Option<Offer>, SignError> {
+        Ok(None)
     }
 
     async fn certify(
@@ -123,13 +132,6 @@ impl UpstreamAuthority for SelfSignedRoot {
         let mut params = profile.params()?;
         params.use_authority_key_identifier_extension = true;
         sign(&params, key.spki_der(), &issuer)
-    }
-}
-
-fn custody_failed(error: &CustodyError) -> SignError {
-    match error {
-        CustodyError::Store(_) => SignError::Unavailable(error.to_string()),
-        _ => SignError::Failed(error.to_string()),
     }
 }
 
@@ -171,6 +173,8 @@ mod tests {
         assert_eq!((root.not_before, root.not_after), (SECOND - 2 * MINUTE, SECOND + 10 * DAY));
         assert_eq!((facts.not_before, facts.not_after), (root.not_before, root.not_after));
         assert_eq!((root.generation, root.state, root.issuing.len()), (7, AuthorityState::Prepared, 0));
+        assert_eq!((root.published, root.since, root.pinned, root.tainted_at), (0, NOW, false, None));
+        assert_eq!(upstream.offer().await, Ok(None), "it is commanded, not followed");
 
         let again = upstream.prepare_root(7, NOW).await.unwrap();
         assert_ne!(again.id, root.id, "a second attempt at the same generation succeeds with a key of its own");

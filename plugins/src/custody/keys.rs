@@ -52,7 +52,8 @@ impl LocalKey {
     /// Reads a PKCS#8 key (RFC 5208) of one of the four key types; `None` for anything else.
     ///
     /// Elliptic-curve keys must hold their public key and RSA keys their CRT parameters, as the ones made here do.
-    /// The parts are checked against each other.
+    /// The parts are checked against each other. RSA keys of other people have sizes between the two known ones (3072
+    /// bits is usual): they sign alike and count as the smaller type.
     #[must_use]
     pub fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
         let random = SystemRandom::new();
@@ -64,7 +65,7 @@ impl LocalKey {
         } else {
             let key = RsaKeyPair::from_pkcs8(pkcs8).ok()?;
             let key_type = match key.public().modulus_len() {
-                256 => KeyType::Rsa2048,
+                256..512 => KeyType::Rsa2048,
                 512 => KeyType::Rsa4096,
                 _ => return None,
             };

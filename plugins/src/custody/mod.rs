@@ -2,6 +2,7 @@
 
 mod keys;
 mod memory;
+pub(crate) mod private_key;
 pub(crate) mod public_key;
 mod sealed;
 mod sealing;

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use signet_core::key_type::KeyType;
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
 use signet_core::seams::store::{SealedKeys, StoreError};
+use signet_core::secret::Secret;
 
 use super::keys::LocalKey;
 use super::sealing::KeyEncryptionKey;
@@ -34,6 +35,21 @@ impl KeyCustody for SealedCustody {
         match self.store.insert(id, &sealed).await {
             Ok(true) => Ok(Arc::new(key)),
             Ok(false) => Err(CustodyError::Exists(id.clone())),
+            Err(error) => Err(CustodyError::Store(error.to_string())),
+        }
+    }
+
+    async fn import(&self, id: &KeyId, pkcs8: &Secret) -> Result<Arc<dyn SigningKey>, CustodyError> {
+        let key = LocalKey::from_pkcs8(pkcs8.expose()).ok_or_else(|| CustodyError::Unsupported(id.clone()))?;
+        let sealed = self.key.seal(id, pkcs8).ok_or(CustodyError::Generate(key.key_type()))?;
+        match self.store.insert(id, &sealed).await {
+            Ok(true) => Ok(Arc::new(key)),
+            Ok(false) => {
+                // Another process may have been first, or an earlier run of this one: what counts is what is kept.
+                let kept = self.open(id).await?;
+                let same = kept.spki_der() == key.spki_der();
+                same.then_some(kept).ok_or_else(|| CustodyError::Exists(id.clone()))
+            }
             Err(error) => Err(CustodyError::Store(error.to_string())),
         }
     }
@@ -115,6 +131,35 @@ mod tests {
         let refused = custody.create(&id("a"), KeyType::EcP256).await.err();
         assert_eq!(refused, Some(CustodyError::Exists(id("a"))));
         assert_eq!(custody.open(&id("a")).await.unwrap().spki_der(), first.spki_der());
+    }
+
+    #[tokio::test]
+    async fn an_imported_key_is_kept_like_one_made_here_and_never_replaces_another() {
+        let (store, text) = (Arc::new(Blobs::default()), KeyEncryptionKey::generate().unwrap());
+        for (name, key_type) in [("p256", KeyType::EcP256), ("p384", KeyType::EcP384), ("rsa", KeyType::Rsa2048)] {
+            let (key, pkcs8) = LocalKey::generate(key_type).await.unwrap();
+            for _ in 0..2 {
+                let imported = custody(&store, &text).import(&id(name), &pkcs8).await.unwrap();
+                assert_eq!((imported.key_type(), imported.spki_der()), (key_type, key.spki_der()));
+            }
+            let opened = custody(&store, &text).open(&id(name)).await.unwrap();
+            assert_eq!(opened.spki_der(), key.spki_der());
+            let blob = store.fetch(&id(name)).await.unwrap().unwrap();
+            assert!(!blob.windows(16).any(|part| pkcs8.expose().windows(16).any(|window| window == part)));
+
+            let (_, other) = LocalKey::generate(KeyType::EcP256).await.unwrap();
+            let refused = custody(&store, &text).import(&id(name), &other).await.err();
+            assert_eq!(refused, Some(CustodyError::Exists(id(name))));
+            let locked = custody(&store, &KeyEncryptionKey::generate().unwrap()).import(&id(name), &pkcs8).await.err();
+            assert_eq!(locked, Some(CustodyError::Unreadable(id(name))), "another encryption key");
+            assert_eq!(custody(&store, &text).open(&id(name)).await.unwrap().spki_der(), key.spki_der());
+        }
+        let ed25519 = Secret::new(rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_der());
+        for unusable in [ed25519, Secret::new(b"junk".to_vec()), Secret::new(Vec::new())] {
+            let refused = custody(&store, &text).import(&id("new"), &unusable).await.err();
+            assert_eq!(refused, Some(CustodyError::Unsupported(id("new"))));
+        }
+        assert_eq!(store.fetch(&id("new")).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -1,20 +1,26 @@
 //! Storage that forgets everything at the end of the process: for tests and for trying things out. Same semantics as
 //! the databases but for durability.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::certificate::Serial;
+use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS};
 use signet_core::release::Recorded;
-use signet_core::rotation::Authorities;
+use signet_core::rotation::{Authorities, AuthorityId};
 use signet_core::seams::custody::KeyId;
-use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, SealedKeys, StoreError};
+use signet_core::seams::store::{
+    AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, SealedKeys, StoreError,
+};
+use time::OffsetDateTime;
 
+use super::holders::{HolderRow, Renewals, column, coverage, ended_below, last_ends, live_above};
 use super::rows::{matches, page};
 
-/// An audit log, a journal and sealed keys in memory.
+/// An audit log, holders, a journal and sealed keys in memory.
 #[derive(Default)]
 pub struct MemoryStore {
     content: Mutex<Content>,
@@ -24,6 +30,8 @@ pub struct MemoryStore {
 struct Content {
     events: Vec<AuditEvent>,
     serials: HashSet<Serial>,
+    holders: BTreeMap<HolderKey, HolderRow>,
+    usage: BTreeMap<String, i64>,
     journal: Option<(JournalVersion, Authorities)>,
     keys: HashMap<KeyId, Vec<u8>>,
 }
@@ -44,6 +52,7 @@ impl MemoryStore {
 impl AuditStore for MemoryStore {
     async fn append(&self, events: Vec<AuditEvent>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
         let content = &mut *self.content();
+        let before = content.events.len();
         let mut append = |event: AuditEvent| {
             let serial = event.what.as_ref().and_then(|what| what.serial());
             if serial.is_some_and(|serial| !content.serials.insert(serial)) {
@@ -53,7 +62,10 @@ impl AuditStore for MemoryStore {
             content.events.push(event);
             Ok(Recorded::durable(sequence, serial))
         };
-        Ok(events.into_iter().map(&mut append).collect())
+        let recorded = events.into_iter().map(&mut append).collect();
+        let Content { events, holders, usage, .. } = content;
+        renew(holders, usage, Renewals::of(events.iter().skip(before)));
+        Ok(recorded)
     }
 
     async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {
@@ -75,10 +87,83 @@ impl AuditStore for MemoryStore {
     }
 }
 
+/// Enters what recorded events change.
+fn renew(holders: &mut BTreeMap<HolderKey, HolderRow>, usage: &mut BTreeMap<String, i64>, renewals: Renewals<'_>) {
+    for (key, renewal) in renewals.holders {
+        let row = match holders.remove(&key) {
+            Some(row) => row.renewed(&renewal),
+            None => HolderRow::new(key.clone(), &renewal),
+        };
+        holders.insert(key, row);
+    }
+    for (authority, last_not_after) in renewals.usage {
+        let last = usage.entry(authority.to_owned()).or_insert(last_not_after);
+        *last = last_not_after.max(*last);
+    }
+}
+
+#[async_trait]
+impl HolderStore for MemoryStore {
+    async fn acknowledge(&self, acknowledgements: &[Acknowledgement]) -> Result<(), StoreError> {
+        let holders = &mut self.content().holders;
+        for acknowledgement in acknowledgements {
+            let row = match &acknowledgement.from {
+                Acknowledger::Holder(key) => holders.get_mut(key),
+                Acknowledger::Certificate { spiffe_id, serial } => {
+                    let first = HolderKey { spiffe_id: spiffe_id.clone(), instance: String::new() };
+                    let mut of_identity = holders.range_mut(first..).take_while(|(key, _)| key.spiffe_id == *spiffe_id);
+                    of_identity.find(|(_, row)| row.serial == *serial).map(|(_, row)| row)
+                }
+            };
+            if let Some(row) = row {
+                row.acknowledge(acknowledgement);
+            }
+        }
+        Ok(())
+    }
+
+    async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
+        let content = self.content();
+        let live = content.holders.values().filter(|row| row.not_after > live_above(now));
+        coverage(live.map(|row| (row.authority.clone(), row.sequence, 1, i64::from(row.acknowledges))))
+    }
+
+    async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
+        let content = self.content();
+        let limit = usize::try_from(query.limit.clamp(1, MAX_HOLDERS)).unwrap_or(usize::MAX);
+        let from = query.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = content.holders.range::<HolderKey, _>((from, Bound::Unbounded)).map(|(_, row)| row);
+        let rows = rows.filter(|row| {
+            row.not_after > live_above(query.now)
+                && query.behind.is_none_or(|behind| row.sequence < column(behind))
+                && (query.authorities.is_empty() || query.authorities.iter().any(|one| one.as_str() == row.authority))
+        });
+        rows.take(limit).cloned().map(HolderRow::into_holder).collect()
+    }
+
+    async fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
+        last_ends(self.content().usage.iter().map(|(authority, end)| (authority.clone(), *end)))
+    }
+
+    async fn forget_ended(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        let mut forgotten = 0;
+        self.content().holders.retain(|_, row| {
+            let forget = row.not_after < ended_below(before) && forgotten < u64::from(limit);
+            forgotten += u64::from(forget);
+            !forget
+        });
+        Ok(forgotten)
+    }
+}
+
 #[async_trait]
 impl AuthorityJournal for MemoryStore {
     async fn load(&self) -> Result<Option<(JournalVersion, Authorities)>, StoreError> {
         Ok(self.content().journal.clone())
+    }
+
+    async fn version(&self) -> Result<JournalVersion, StoreError> {
+        Ok(self.content().journal.as_ref().map_or(JournalVersion(0), |(version, _)| *version))
     }
 
     async fn replace(
@@ -115,11 +200,17 @@ impl SealedKeys for MemoryStore {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::suite;
     use super::MemoryStore;
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn memory_passes_the_suite() {
-        suite::every_case(|| async { MemoryStore::new() }).await;
+        suite::every_case(async || {
+            let store = Arc::new(MemoryStore::new());
+            [Arc::clone(&store), store]
+        })
+        .await;
     }
 }

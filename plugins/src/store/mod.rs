@@ -1,6 +1,7 @@
-//! Durable storage: one implementation of the seams `AuditStore`, `AuthorityJournal` and `SealedKeys` per database.
-//! SQL text exists nowhere else.
+//! Durable storage: one implementation of the seams `AuditStore`, `AuthorityJournal`, `HolderStore` and `SealedKeys` per
+//! database. SQL text exists nowhere else.
 
+mod holders;
 pub mod memory;
 #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "without a database nothing has rows"))]
 mod rows;

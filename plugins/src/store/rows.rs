@@ -72,6 +72,7 @@ pub(super) fn identity_key(segment: u64, hash: u32, outcome: Outcome) -> i64 {
         Outcome::Refused => 1,
         Outcome::Failed => 2,
         Outcome::Done => 3,
+        Outcome::Intended => 4,
     };
     let key = (segment << 35) | (u64::from(hash) << 3) | outcome;
     i64::try_from(key & (u64::MAX >> 1)).unwrap_or(i64::MAX)

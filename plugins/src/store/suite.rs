@@ -1,13 +1,21 @@
-//! What every implementation of the storage seams must do. Each case gets its own empty store.
+//! What every implementation of the storage seams must do. Each case gets its own empty store, through two handles
+//! that stand for two processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod holders;
+mod journal;
+mod live_holders;
+
+use std::sync::Arc;
 
 use signet_core::audit::{Attributed, AuditEvent, AuditQuery, Certified, EventKind, MAX_PAGE, Outcome, StoredEvent};
 use signet_core::certificate::Serial;
-use signet_core::rotation::Authorities;
 use signet_core::seams::custody::KeyId;
-use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, SealedKeys};
+use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, SealedKeys};
 use time::{Duration, OffsetDateTime};
 
+pub(super) use self::holders::{ended, held, key, listed};
+pub(super) use self::journal::authorities;
 use super::rows::matches;
 
 /// A start of time for test events.
@@ -23,6 +31,7 @@ pub(super) fn issued(who: &str, serial: u64, at_micros: i64) -> AuditEvent {
         not_after: 1_700_086_400,
         authority: "cd".repeat(20),
         bundle_sequence: 1,
+        acknowledges: false,
     };
     AuditEvent { what: Some(what), outcome: Outcome::Issued, reason: None, ..refused(who, at_micros) }
 }
@@ -73,21 +82,22 @@ pub(super) fn assert_gapless(newest_first: &[StoredEvent]) {
     assert_eq!(found, expected);
 }
 
-/// Runs the whole suite.
-pub(super) async fn every_case<S>(make: impl AsyncFn() -> S)
+/// Runs the whole suite. `make` gives two handles on one empty store.
+pub(super) async fn every_case<S>(make: impl AsyncFn() -> [Arc<S>; 2])
 where
-    S: AuditStore + AuthorityJournal + SealedKeys,
+    S: AuditStore + AuthorityJournal + HolderStore + SealedKeys + 'static,
 {
-    an_empty_store_answers(make().await).await;
-    batches_are_kept_in_order_without_gaps(make().await).await;
-    a_taken_serial_fails_its_own_event_alone(make().await).await;
-    pages_stay_stable_while_events_are_added(make().await).await;
-    every_filter_finds_what_a_plain_scan_finds(make().await).await;
-    of_two_replacements_one_wins(make().await).await;
-    a_sealed_key_is_never_overwritten(make().await).await;
+    an_empty_store_answers(&*make().await[0]).await;
+    batches_are_kept_in_order_without_gaps(&*make().await[0]).await;
+    a_taken_serial_fails_its_own_event_alone(&*make().await[0]).await;
+    pages_stay_stable_while_events_are_added(&*make().await[0]).await;
+    every_filter_finds_what_a_plain_scan_finds(&*make().await[0]).await;
+    journal::every_case(&make).await;
+    holders::every_case(&make).await;
+    live_holders::every_case(&make).await;
 }
 
-async fn an_empty_store_answers(store: impl AuditStore + AuthorityJournal + SealedKeys) {
+async fn an_empty_store_answers(store: &(impl AuditStore + AuthorityJournal + SealedKeys)) {
     store.probe().await.unwrap();
     assert!(store.append(Vec::new()).await.unwrap().is_empty());
     let page = store.query(&AuditQuery::newest(1).unwrap()).await.unwrap();
@@ -95,11 +105,11 @@ async fn an_empty_store_answers(store: impl AuditStore + AuthorityJournal + Seal
     let since = Some(OffsetDateTime::UNIX_EPOCH);
     let page = store.query(&AuditQuery { since, ..AuditQuery::newest(1).unwrap() }).await.unwrap();
     assert_eq!((page.items.len(), page.next), (0, None));
-    assert_eq!(store.load().await.unwrap(), None);
+    assert_eq!((store.load().await.unwrap(), store.version().await.unwrap()), (None, JournalVersion(0)));
     assert_eq!(store.fetch(&KeyId::parse("none").unwrap()).await.unwrap(), None);
 }
 
-async fn batches_are_kept_in_order_without_gaps(store: impl AuditStore) {
+async fn batches_are_kept_in_order_without_gaps(store: &impl AuditStore) {
     let (mut next, mut all) = (0, Vec::new());
     for size in [1, 3, 64, 65, 200, 1] {
         let events: Vec<AuditEvent> = (next..next + size).map(|n| issued("a", n, START)).collect();
@@ -109,12 +119,12 @@ async fn batches_are_kept_in_order_without_gaps(store: impl AuditStore) {
         next += size;
         all.extend(events);
     }
-    let found = everything(&store).await;
+    let found = everything(store).await;
     assert_gapless(&found);
     assert_eq!(found.into_iter().rev().map(|stored| stored.event).collect::<Vec<_>>(), all);
 }
 
-async fn a_taken_serial_fails_its_own_event_alone(store: impl AuditStore) {
+async fn a_taken_serial_fails_its_own_event_alone(store: &impl AuditStore) {
     let append = async |serials: &[u64]| -> Vec<Result<u64, AppendError>> {
         let events = serials.iter().map(|n| issued("a", *n, START)).collect();
         let recorded = store.append(events).await.unwrap();
@@ -130,7 +140,7 @@ async fn a_taken_serial_fails_its_own_event_alone(store: impl AuditStore) {
     let results = append(&many).await;
     assert_eq!(results.iter().filter(|result| **result == taken).count(), 2);
     assert_eq!((results[69], results[70], results[71], results[199]), (Ok(74), taken, Ok(75), taken));
-    let found = everything(&store).await;
+    let found = everything(store).await;
     assert_gapless(&found);
     assert_eq!(found.len(), 5 + 198);
     // Events without a serial are never in each other's way.
@@ -138,7 +148,7 @@ async fn a_taken_serial_fails_its_own_event_alone(store: impl AuditStore) {
     assert!(refusals.iter().all(Result::is_ok));
 }
 
-async fn pages_stay_stable_while_events_are_added(store: impl AuditStore) {
+async fn pages_stay_stable_while_events_are_added(store: &impl AuditStore) {
     store.append((0..25).map(|n| issued("a", n, START)).collect()).await.unwrap();
     let mut query = AuditQuery::newest(10).unwrap();
     let mut seen = Vec::new();
@@ -155,7 +165,7 @@ async fn pages_stay_stable_while_events_are_added(store: impl AuditStore) {
 }
 
 /// More events than fit in several segments, of identities that are frequent, rare, and gone for long.
-async fn every_filter_finds_what_a_plain_scan_finds(store: impl AuditStore) {
+async fn every_filter_finds_what_a_plain_scan_finds(store: &impl AuditStore) {
     let outcomes = [Outcome::Issued, Outcome::Refused, Outcome::Issued, Outcome::Failed, Outcome::Done];
     let event = |n: u64| {
         let who = match n {
@@ -203,34 +213,4 @@ async fn every_filter_finds_what_a_plain_scan_finds(store: impl AuditStore) {
             }
         }
     }
-}
-
-/// A journal entry told apart by its number.
-pub(super) fn authorities(bundle_sequence: u64) -> Authorities {
-    Authorities { bundle_sequence, roots: Vec::new() }
-}
-
-async fn of_two_replacements_one_wins(store: impl AuthorityJournal) {
-    let (none, first, second) = (JournalVersion(0), JournalVersion(1), JournalVersion(2));
-    assert_eq!(store.replace(first, &authorities(9)).await.unwrap(), None, "there is no version 1 yet");
-    assert_eq!(store.replace(none, &authorities(1)).await.unwrap(), Some(first));
-    assert_eq!(store.replace(none, &authorities(2)).await.unwrap(), None);
-    let (one_entry, other_entry) = (authorities(10), authorities(11));
-    let (one, other) = tokio::join!(store.replace(first, &one_entry), store.replace(first, &other_entry));
-    let (one, other) = (one.unwrap(), other.unwrap());
-    let winner = match (one, other) {
-        (Some(version), None) if version == second => one_entry,
-        (None, Some(version)) if version == second => other_entry,
-        result => panic!("not exactly one won: {result:?}"),
-    };
-    assert_eq!(store.load().await.unwrap(), Some((second, winner)));
-}
-
-async fn a_sealed_key_is_never_overwritten(store: impl SealedKeys) {
-    let (one, other) = (KeyId::parse("root-1").unwrap(), KeyId::parse("root-2").unwrap());
-    assert!(store.insert(&one, b"first").await.unwrap());
-    assert!(!store.insert(&one, b"second").await.unwrap());
-    assert!(store.insert(&other, b"").await.unwrap());
-    assert_eq!(store.fetch(&one).await.unwrap().as_deref(), Some(b"first".as_slice()));
-    assert_eq!(store.fetch(&other).await.unwrap().as_deref(), Some(b"".as_slice()));
 }

@@ -14,18 +14,22 @@ use signet_runtime::readiness::Readiness;
 use signet_runtime::signal::{SignalError, Signals};
 use signet_runtime::supervisor::{Importance, Spawner, Supervisor, TaskFailure};
 use signet_sds::service::SdsService;
-use signet_sds::snapshot::Snapshot;
+use signet_sds::snapshot::{Snapshot, Version};
 use signet_sds::streams::{Observer, Streams};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::bundle::{BundleStream, Recipients};
+use crate::ca_channel::CaChannel;
+use crate::ca_client::Acknowledges;
 use crate::config::{Config, Sds};
 use crate::files::{WriteError, write_set};
-use crate::health::watch_certificate;
+use crate::health::{watch_bundle_stream, watch_certificate};
+use crate::holdings::Holdings;
 use crate::inspection::Inspection;
-use crate::metrics::{RenewalMetrics, SdsMetrics};
+use crate::metrics::{BundleMetrics, RenewalMetrics, SdsMetrics};
 use crate::obtain::{ObtainError, Obtainer};
-use crate::renewer::{Outlets, Renewer};
+use crate::renewer::Renewer;
 use crate::server;
 use crate::socket::{self, Access, Socket, SocketError};
 use crate::status::Status;
@@ -73,10 +77,12 @@ pub struct Agent {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// The open streams.
     pub streams: Streams,
-    renewer: Renewer,
+    config: Config,
+    holdings: Arc<Holdings>,
+    channel: Arc<CaChannel>,
     renewal_metrics: RenewalMetrics,
+    bundle_metrics: BundleMetrics,
     clock: SharedClock,
-    sds: Sds,
 }
 
 impl Agent {
@@ -88,17 +94,20 @@ impl Agent {
         let metrics = Metrics::for_process("agent", env!("CARGO_PKG_VERSION"), revision())?;
         let renewal_metrics = RenewalMetrics::register(&metrics)?;
         let observer: Arc<dyn Observer> = Arc::new(SdsMetrics::register(&metrics)?);
-        let outlets = Outlets::new(config);
+        let bundle_metrics = BundleMetrics::register(&metrics)?;
+        let holdings = Arc::new(Holdings::new(config, Arc::clone(&clock)));
         let ops = Ops { metrics, readiness: Readiness::new(), liveness: Liveness::new() };
         Ok(Self {
             ops,
-            statuses: outlets.status.subscribe(),
-            snapshots: outlets.snapshots.subscribe(),
+            statuses: holdings.statuses(),
+            snapshots: holdings.snapshots(),
             streams: Streams::new(config.sds.max_streams, Arc::clone(&clock), observer),
-            renewer: Renewer::new(config, Arc::clone(&clock), outlets, renewal_metrics.clone()),
+            channel: Arc::new(CaChannel::new(config.ca.clone(), holdings.statuses())),
+            config: config.clone(),
+            holdings,
             renewal_metrics,
+            bundle_metrics,
             clock,
-            sds: config.sds.clone(),
         })
     }
 
@@ -107,22 +116,31 @@ impl Agent {
     /// # Errors
     /// [`SocketError`].
     pub async fn open(&self) -> Result<Socket, SocketError> {
-        let Sds { socket, mode, user, group, .. } = &self.sds;
+        let Sds { socket, mode, user, group, .. } = &self.config.sds;
         let access = Access { mode: *mode, user: user.clone(), group: group.clone() };
         socket::bind(socket, &access).await
     }
 
-    /// Starts renewing, with everything that looks after it.
-    fn start_renewing(self, spawner: &Spawner) -> ServingParts {
+    /// Starts renewing and listening for new bundles, with everything that looks after it.
+    fn start_renewing(self, recipients: Recipients, spawner: &Spawner) -> ServingParts {
         // Registered before any task runs, so that none is forgotten by a slow start.
         let certificate = self.ops.readiness.condition("certificate");
-        let (clock, statuses, metrics) = (Arc::clone(&self.clock), self.statuses.clone(), self.renewal_metrics);
+        let stream = self.ops.readiness.condition("bundle_stream");
+        let (clock, statuses, metrics) = (Arc::clone(&self.clock), self.statuses.clone(), self.renewal_metrics.clone());
+        let (config, holdings, channel) = (&self.config, Arc::clone(&self.holdings), Arc::clone(&self.channel));
+        let obtainer = Obtainer::new(config, Arc::clone(&clock), Arc::clone(&channel), Acknowledges::OnStream);
+        let renewer = Renewer::new(config, obtainer, Arc::clone(&holdings), Arc::clone(&clock), self.renewal_metrics);
+        let bundles = BundleStream::new(config, channel, holdings, recipients, self.bundle_metrics.clone());
         let heartbeat = self.ops.liveness.event_loop();
         spawner.spawn("heartbeat", Importance::Critical, |stop| beat_event_loop(heartbeat, stop));
         spawner.spawn("health", Importance::Critical, |stop| {
             watch_certificate(statuses, clock, certificate, metrics, stop)
         });
-        spawner.spawn("renewer", Importance::Critical, |stop| self.renewer.run(stop));
+        let (statuses, metrics) = (self.statuses.clone(), self.bundle_metrics);
+        spawner
+            .spawn("bundle_health", Importance::Critical, |stop| watch_bundle_stream(statuses, stream, metrics, stop));
+        spawner.spawn("renewer", Importance::Critical, |stop| renewer.run(stop));
+        spawner.spawn("bundle_stream", Importance::Critical, |stop| bundles.run(stop));
         ServingParts {
             ops: self.ops,
             statuses: self.statuses,
@@ -132,10 +150,24 @@ impl Agent {
         }
     }
 
+    /// Starts everything that [`keep_files`] runs.
+    pub fn start_writing(self, directory: &Path, spawner: &Spawner) {
+        let (statuses, directory, written) = (self.statuses.clone(), directory.to_owned(), watch::Sender::new(None));
+        let recipients = Recipients::Files(written.subscribe());
+        spawner.spawn("files", Importance::Critical, |stop| async move {
+            tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                done = write_changes(statuses, &directory, &written) => done,
+            }
+        });
+        drop(self.start_renewing(recipients, spawner));
+    }
+
     /// Starts everything that [`run`] runs, except for the ops port.
     pub fn start(self, socket: Socket, spawner: &Spawner) {
         let serving = self.ops.readiness.condition("socket");
-        let parts = self.start_renewing(spawner);
+        let recipients = Recipients::proxies(self.streams.clone(), self.config.sds.bundle_name.clone());
+        let parts = self.start_renewing(recipients, spawner);
         spawner.spawn("sds", Importance::Critical, |stop| parts.serve(socket, serving, stop));
     }
 }
@@ -185,7 +217,8 @@ pub async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
     finish(supervisor, signals, config.drain).await
 }
 
-/// `fetch --watch`: writes the files at each renewal until a signal comes. No socket and no port is opened.
+/// `fetch --watch`: writes the files at each renewal and each new bundle until a signal comes. No socket and no port is
+/// opened.
 ///
 /// # Errors
 /// [`AppError`].
@@ -193,14 +226,7 @@ pub async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError
     let signals = Signals::install()?;
     let agent = Agent::new(&config, Arc::new(SystemClock))?;
     let supervisor = Supervisor::new();
-    let (statuses, directory) = (agent.statuses.clone(), directory.to_owned());
-    supervisor.spawn("files", Importance::Critical, |stop| async move {
-        tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            written = write_changes(statuses, &directory) => written,
-        }
-    });
-    agent.start_renewing(&supervisor.spawner());
+    agent.start_writing(directory, &supervisor.spawner());
     finish(supervisor, signals, config.drain).await
 }
 
@@ -209,7 +235,9 @@ pub async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError
 /// # Errors
 /// [`AppError`].
 pub async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> Result<(), AppError> {
-    let obtainer = Obtainer::new(config, Arc::new(SystemClock));
+    let holdings = Holdings::new(config, Arc::new(SystemClock));
+    let channel = Arc::new(CaChannel::new(config.ca.clone(), holdings.statuses()));
+    let obtainer = Obtainer::new(config, Arc::new(SystemClock), channel, Acknowledges::Never);
     let mut last = None;
     let trying = async {
         let mut wait = config.renewal.retry_initial;
@@ -226,19 +254,32 @@ pub async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> 
         }
     };
     match tokio::time::timeout(within, Box::pin(trying)).await {
-        Ok(issued) => Ok(write_set(directory, &issued)?),
+        Ok(issued) => Ok(write_set(directory, &issued, &issued.bundle)?),
         Err(_elapsed) => Err(AppError::NoCertificate { within, last }),
     }
 }
 
-async fn write_changes(mut statuses: watch::Receiver<Status>, directory: &Path) -> Result<(), WriteError> {
-    let mut written = 0;
+/// Writes what is held whenever it changes, and tells which bundle is on disk.
+async fn write_changes(
+    mut statuses: watch::Receiver<Status>,
+    directory: &Path,
+    written: &watch::Sender<Option<Version>>,
+) -> Result<(), WriteError> {
+    let mut last = None;
     loop {
         let status = statuses.borrow_and_update().clone();
-        if let Some(held) = status.held.filter(|_| status.renewals != written) {
-            write_set(directory, &held)?;
-            written = status.renewals;
-            tracing::info!(directory = %directory.display(), serial = held.serial, "certificate files written");
+        if let (Some(held), Some(validation)) = (status.held, status.validation)
+            && last != Some((status.renewals, validation.version))
+        {
+            write_set(directory, &held, &validation.validation.bundle)?;
+            last = Some((status.renewals, validation.version));
+            written.send_replace(Some(validation.version));
+            tracing::info!(
+                directory = %directory.display(),
+                serial = held.serial,
+                bundle.sequence = validation.sequence,
+                "certificate files written"
+            );
         }
         if statuses.changed().await.is_err() {
             return Ok(());

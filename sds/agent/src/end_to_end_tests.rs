@@ -201,8 +201,8 @@ async fn inspection_tells_what_is_served_until_when_and_to_whom() {
     let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
     agent.check(State::Ready).await;
     let socket = &world.config.sds.socket;
-    let mut responses = world.connect(&["default"]).await;
-    within(responses.message()).await.unwrap().unwrap();
+    let mut proxy = world.connect(&["default"]).await;
+    proxy.next().await;
     let answer = inspection::ask(socket).await.unwrap();
     let json = inspection::as_json(&answer);
     assert_eq!(json["ready"], true);
@@ -228,11 +228,11 @@ async fn stopping_ends_streams_and_tasks_in_time_and_removes_the_socket() {
     let mut agent = world.start().await;
     agent.until(|status| status.held.is_some()).await;
     let socket = world.config.sds.socket.clone();
-    let mut responses = world.connect(&[]).await;
-    within(responses.message()).await.unwrap().unwrap();
+    let mut proxy = world.connect(&[]).await;
+    proxy.next().await;
     let outcome = agent.stop().await;
     assert!(outcome.failure.is_none() && outcome.aborted.is_empty(), "{outcome:?}");
-    assert_eq!(within(responses.message()).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(within(proxy.responses.message()).await.unwrap_err().code(), Code::Unavailable);
     assert!(!socket.exists());
 }
 

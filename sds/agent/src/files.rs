@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
+use signet_core::bundle::TrustBundle;
 use signet_runtime::files::{FileError, write_atomic};
 
 use crate::reply::Issued;
@@ -49,11 +50,11 @@ pub enum WriteError {
     },
 }
 
-/// Writes the set to `directory`, which is made when missing, and switches to it.
+/// Writes the certificate, its key and the roots of `bundle` to `directory`, which is made when missing, and switches to it.
 ///
 /// # Errors
 /// [`WriteError`].
-pub fn write_set(directory: &Path, issued: &Issued) -> Result<(), WriteError> {
+pub fn write_set(directory: &Path, issued: &Issued, bundle: &TrustBundle) -> Result<(), WriteError> {
     let system = |doing, path: &Path| {
         let path = path.to_owned();
         move |source| WriteError::System { doing, path, source }
@@ -67,7 +68,7 @@ pub fn write_set(directory: &Path, issued: &Issued) -> Result<(), WriteError> {
     fs::DirBuilder::new().mode(0o755).create(&generation).map_err(system("make the directory", &generation))?;
     write_atomic(&generation.join(CHAIN_FILE), issued.chain.pem().as_bytes(), 0o644)?;
     write_atomic(&generation.join(KEY_FILE), issued.key_pem.expose(), 0o600)?;
-    write_atomic(&generation.join(ROOT_FILE), issued.bundle.pem().as_bytes(), 0o644)?;
+    write_atomic(&generation.join(ROOT_FILE), bundle.pem().as_bytes(), 0o644)?;
     let new = directory.join(CURRENT_NEW);
     replace_link(Path::new(&name), &new, &current).map_err(system("switch", &current))?;
     for file in FILES {

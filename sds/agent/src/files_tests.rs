@@ -23,13 +23,19 @@ fn set(generation: u32, root: &Authority) -> Issued {
         chain: CertificateChain::new(leaf, vec![]),
         key_pem: Arc::new(Secret::new(generation.to_string().into_bytes())),
         bundle: TrustBundle::new(TrustDomain::parse("td").unwrap(), 0, vec![root.der.clone()]).unwrap(),
+        sequence: None,
         serial: String::new(),
         authority: String::new(),
         issuer: String::new(),
         not_before: OffsetDateTime::UNIX_EPOCH,
         not_after: OffsetDateTime::UNIX_EPOCH,
         renew_at: OffsetDateTime::UNIX_EPOCH,
+        jitter: 0.0,
     }
+}
+
+fn write(directory: &Path, issued: &Issued) -> Result<(), WriteError> {
+    write_set(directory, issued, &issued.bundle)
 }
 
 fn generation_of(directory: &Path) -> (String, String) {
@@ -44,7 +50,7 @@ fn the_three_files_are_there_with_their_modes_and_old_generations_go() {
     let root = Authority::root("r");
     for generation in 1..=4 {
         let issued = set(generation, &root);
-        write_set(&out, &issued).unwrap();
+        write_set(&out, &issued, &issued.bundle).unwrap();
         assert_eq!(generation_of(&out), (issued.chain.pem(), generation.to_string()));
         assert_eq!(fs::read_to_string(out.join(ROOT_FILE)).unwrap(), issued.bundle.pem());
         let mode = |file| fs::metadata(out.join(file)).unwrap().permissions().mode() & 0o777;
@@ -59,7 +65,7 @@ fn a_reader_of_one_generation_never_sees_two() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().to_owned();
     let root = Authority::root("r");
-    write_set(&out, &set(0, &root)).unwrap();
+    write(&out, &set(0, &root)).unwrap();
     let done = AtomicBool::new(false);
     let reads = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -77,7 +83,7 @@ fn a_reader_of_one_generation_never_sees_two() {
             reads
         });
         for generation in 1..60 {
-            write_set(&out, &set(generation, &root)).unwrap();
+            write(&out, &set(generation, &root)).unwrap();
         }
         done.store(true, Ordering::SeqCst);
         reader.join().unwrap()
@@ -94,7 +100,7 @@ fn plain_files_and_the_remains_of_a_crash_are_replaced() {
     fs::write(out.join("..generation-7/key.pem"), "half").unwrap();
     symlink("..generation-7", out.join(CURRENT_NEW)).unwrap();
     let issued = set(8, &Authority::root("r"));
-    write_set(out, &issued).unwrap();
+    write_set(out, &issued, &issued.bundle).unwrap();
     assert_eq!(generation_of(out), (issued.chain.pem(), "8".to_owned()));
     assert_eq!(fs::read_link(out.join(CURRENT)).unwrap(), Path::new("..generation-8"));
     assert!(!out.join("..generation-7").exists());
@@ -105,12 +111,12 @@ fn a_failed_write_leaves_the_old_set_in_place() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path();
     let root = Authority::root("r");
-    write_set(out, &set(1, &root)).unwrap();
+    write(out, &set(1, &root)).unwrap();
     // Somebody put a directory where a link is made.
     fs::create_dir(out.join(CURRENT_NEW)).unwrap();
-    assert!(write_set(out, &set(2, &root)).is_err());
+    assert!(write(out, &set(2, &root)).is_err());
     assert_eq!(generation_of(out).1, "1");
     let file = out.join("file");
     fs::write(&file, "").unwrap();
-    assert!(write_set(&file, &set(2, &root)).unwrap_err().to_string().starts_with("cannot make the directory"));
+    assert!(write(&file, &set(2, &root)).unwrap_err().to_string().starts_with("cannot make the directory"));
 }

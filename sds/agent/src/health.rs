@@ -1,4 +1,5 @@
-//! Judges the certificate that is held: keeps readiness and metrics right, also at the moment when it expires.
+//! Judges the certificate that is held and the bundle stream: keeps readiness and metrics right, also at the moment
+//! when the certificate expires.
 
 use std::convert::Infallible;
 
@@ -8,9 +9,9 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::RenewalMetrics;
+use crate::metrics::{BundleMetrics, RenewalMetrics};
 use crate::reply::SKEW;
-use crate::status::Status;
+use crate::status::{BundleStreamStatus, Link, Status};
 
 /// How often the wall clock is looked at again, whatever it said.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(15);
@@ -90,6 +91,48 @@ pub fn judge(status: &Status, now: OffsetDateTime) -> (State, String) {
     (State::Ready, format!("{} valid until {ends}", held.spiffe_id))
 }
 
+/// The task: judges the bundle stream whenever the status changes. Never failing: proxies are served without it.
+///
+/// # Errors
+/// None; ends when `stop` is cancelled.
+pub async fn watch_bundle_stream(
+    mut statuses: watch::Receiver<Status>,
+    condition: Condition,
+    metrics: BundleMetrics,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    loop {
+        let status = statuses.borrow_and_update().clone();
+        let sequence = status.validation.as_ref().and_then(|held| held.sequence);
+        metrics.bundle(sequence, status.bundle_stream.link == Link::Up);
+        match judge_bundle_stream(&status.bundle_stream) {
+            (State::Ready, detail) => condition.ready(detail),
+            (_, detail) => condition.degraded(detail),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            changed = statuses.changed() => if changed.is_err() { return Ok(()) },
+        }
+    }
+}
+
+/// The state of the bundle stream and a sentence about it. A CA that never had one is in order.
+#[must_use]
+pub fn judge_bundle_stream(stream: &BundleStreamStatus) -> (State, String) {
+    let since = stream.since.map(rfc3339).unwrap_or_default();
+    let why = stream.last_failure.as_ref().map_or("", |failure| failure.text.as_str());
+    match stream.link {
+        Link::NotStarted => (State::Ready, "waits for the first certificate".to_owned()),
+        Link::Up => (State::Ready, format!("open since {since}")),
+        Link::Unsupported if !stream.worked => {
+            (State::Ready, "the CA has none; new roots come with the next certificate".to_owned())
+        }
+        Link::Unsupported => (State::Degraded, format!("the CA has none any more, since {since}")),
+        Link::Down => (State::Degraded, format!("down since {since}, new roots come late: {why}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -104,5 +147,19 @@ mod tests {
         let failure = Failure { text: "no route".into(), at: now };
         let status = Status { failures: 1, last_failure: Some(failure), ..Status::default() };
         assert_eq!(judge(&status, now), (State::Failing, "no certificate yet: no route".into()));
+    }
+    #[test]
+    fn a_bundle_stream_never_fails_the_agent_and_one_that_never_was_is_no_trouble() {
+        for (link, worked, expected) in [
+            (Link::NotStarted, false, State::Ready),
+            (Link::Up, true, State::Ready),
+            (Link::Unsupported, false, State::Ready),
+            (Link::Unsupported, true, State::Degraded),
+            (Link::Down, false, State::Degraded),
+            (Link::Down, true, State::Degraded),
+        ] {
+            let status = BundleStreamStatus { link, worked, ..BundleStreamStatus::default() };
+            assert_eq!(judge_bundle_stream(&status).0, expected, "{link:?} {worked}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use signet_core::clock::rfc3339;
 use signet_proto::agent::v1alpha1::agent_inspection_client::AgentInspectionClient;
 use signet_proto::agent::v1alpha1::agent_inspection_server::AgentInspection;
 use signet_proto::agent::v1alpha1::{
-    Check, Identity, InspectRequest, InspectResponse, Secret, Stream as StreamMessage,
+    BundleStream, Check, Identity, InspectRequest, InspectResponse, Secret, Stream as StreamMessage,
 };
 use signet_runtime::output::{Table, error_chain};
 use signet_runtime::readiness::Readiness;
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status as GrpcStatus};
 
-use crate::status::Status;
+use crate::status::{BundleStreamStatus, Status};
 
 /// How long an agent on the same machine may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -73,7 +73,7 @@ fn seconds(at: Option<OffsetDateTime>) -> i64 {
 }
 
 fn identity(status: &Status) -> Identity {
-    let held = status.held.as_deref();
+    let (held, validation) = (status.held.as_deref(), status.validation.as_deref());
     let text = |field: fn(&crate::reply::Issued) -> String| held.map(field).unwrap_or_default();
     let (last_error, last_error_at) =
         status.last_failure.clone().map(|failure| (failure.text, Some(failure.at))).unwrap_or_default();
@@ -89,7 +89,25 @@ fn identity(status: &Status) -> Identity {
         failures_in_a_row: u64::from(status.failures),
         last_error,
         last_error_at: seconds(last_error_at),
-        roots: held.map_or(0, |held| u32::try_from(held.bundle.roots().len()).unwrap_or(u32::MAX)),
+        roots: count(validation.map_or(0, |held| held.validation.bundle.roots().len())),
+        bundle_sequence: validation.and_then(|held| held.sequence).unwrap_or_default(),
+        revocation_lists: count(validation.map_or(0, |held| held.validation.revocation_lists.len())),
+        bundle_stream: Some(bundle_stream(&status.bundle_stream)),
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn bundle_stream(stream: &BundleStreamStatus) -> BundleStream {
+    let (last_error, last_error_at) =
+        stream.last_failure.clone().map(|failure| (failure.text, Some(failure.at))).unwrap_or_default();
+    BundleStream {
+        state: stream.link.as_str().to_owned(),
+        since: seconds(stream.since),
+        last_error,
+        last_error_at: seconds(last_error_at),
     }
 }
 
@@ -146,6 +164,11 @@ pub fn as_json(answer: &InspectResponse) -> Value {
             "next_renewal": moment(it.next_renewal), "renewals": it.renewals,
             "failures_in_a_row": it.failures_in_a_row, "last_error": it.last_error,
             "last_error_at": moment(it.last_error_at), "roots": it.roots,
+            "bundle_sequence": it.bundle_sequence, "revocation_lists": it.revocation_lists,
+            "bundle_stream": it.bundle_stream.as_ref().map(|stream| json!({
+                "state": stream.state, "since": moment(stream.since),
+                "last_error": stream.last_error, "last_error_at": moment(stream.last_error_at),
+            })),
         })
     });
     let streams = answer.streams.iter().map(|it| {
@@ -177,16 +200,20 @@ pub fn as_tables(answer: &InspectResponse) -> String {
     for it in &answer.identities {
         let mut table = Table::new(["identity", ""]);
         let failures = format!("{} in a row", it.failures_in_a_row);
-        let last_error = match it.last_error_at {
-            0 => "none".to_owned(),
-            at => format!("{} at {}", it.last_error, shown(at)),
-        };
+        let last_error = error_shown(&it.last_error, it.last_error_at);
         table.row(["SPIFFE ID", or_none(&it.spiffe_id)]).row(["serial", or_none(&it.serial)]);
         table.row(["issuer", or_none(&it.issuer)]).row(["authority", or_none(&it.authority)]);
         table.row(["valid from", &shown(it.not_before)]).row(["valid until", &shown(it.not_after)]);
         table.row(["next renewal", &shown(it.next_renewal)]).row(["renewals", &it.renewals.to_string()]);
         table.row(["failures", &failures]).row(["last error", &last_error]);
-        table.row(["roots", &it.roots.to_string()]);
+        let sequence = if it.bundle_sequence == 0 { "-".to_owned() } else { it.bundle_sequence.to_string() };
+        table.row(["roots", &it.roots.to_string()]).row(["bundle sequence", &sequence]);
+        table.row(["revocation lists", &it.revocation_lists.to_string()]);
+        if let Some(stream) = &it.bundle_stream {
+            let state = format!("{} since {}", stream.state, shown(stream.since));
+            table.row(["bundle stream", &state]);
+            table.row(["its last error", &error_shown(&stream.last_error, stream.last_error_at)]);
+        }
         text += &format!("\n{}", table.render());
     }
     let mut secrets = Table::new(["secret", "version"]);
@@ -212,6 +239,10 @@ fn moment(seconds: i64) -> Option<String> {
 
 fn shown(seconds: i64) -> String {
     moment(seconds).unwrap_or_else(|| "-".to_owned())
+}
+
+fn error_shown(text: &str, at: i64) -> String {
+    if at == 0 { "none".to_owned() } else { format!("{text} at {}", shown(at)) }
 }
 
 fn or_none(text: &str) -> &str {

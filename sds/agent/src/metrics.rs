@@ -78,6 +78,48 @@ impl RenewalMetrics {
     }
 }
 
+/// Metrics of the trust bundle and the stream that brings it.
+#[derive(Debug, Clone)]
+pub struct BundleMetrics {
+    sequence: IntGauge,
+    up: IntGauge,
+    refused: IntCounter,
+}
+
+impl BundleMetrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// [`MetricError`] when a name is taken, which is a bug.
+    pub fn register(metrics: &Metrics) -> Result<Self, MetricError> {
+        Ok(Self {
+            sequence: metrics.gauge(
+                "signet_agent_bundle_sequence",
+                "The CA's number of the trust bundle that is served; 0 if the CA tells none.",
+            )?,
+            up: metrics.gauge(
+                "signet_agent_bundle_stream_up",
+                "Whether the stream is open on which the CA sends new trust bundles at once.",
+            )?,
+            refused: metrics.counter(
+                "signet_agent_bundle_nacks_total",
+                "Trust bundles that a proxy refused, of which the CA was told.",
+            )?,
+        })
+    }
+
+    /// Shows what is held and whether more can come.
+    pub fn bundle(&self, sequence: Option<u64>, up: bool) {
+        self.sequence.set(sequence.and_then(|sequence| i64::try_from(sequence).ok()).unwrap_or_default());
+        self.up.set(i64::from(up));
+    }
+
+    /// Notes that the CA was told of a refusal.
+    pub fn refused(&self) {
+        self.refused.inc();
+    }
+}
+
 fn seconds(at: Option<OffsetDateTime>) -> f64 {
     at.map_or(0.0, |at| (at - OffsetDateTime::UNIX_EPOCH).as_seconds_f64())
 }

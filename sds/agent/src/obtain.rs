@@ -1,13 +1,15 @@
 //! One attempt to obtain a certificate: token, identity, fresh key, call, checks.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use signet_core::clock::SharedClock;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::key_type::KeyType;
 
-use crate::ca_client::{CaClient, CaError};
+use crate::ca_channel::{CaChannel, CaError};
+use crate::ca_client::{Acknowledges, CaClient};
 use crate::config::Config;
 use crate::key::{FreshKey, KeyError};
 use crate::reply::{self, Asked, Issued, ReplyError};
@@ -66,16 +68,16 @@ pub struct Obtainer {
 }
 
 impl Obtainer {
-    /// As configured.
+    /// As configured, over `channel`.
     #[must_use]
-    pub fn new(config: &Config, clock: SharedClock) -> Self {
+    pub fn new(config: &Config, clock: SharedClock, channel: Arc<CaChannel>, acknowledges: Acknowledges) -> Self {
         Self {
             trust_domain: config.trust_domain.clone(),
             identity: config.identity.clone(),
             token_file: config.token_file.clone(),
             key_type: config.svid.key_type,
             ttl: config.svid.ttl,
-            ca: CaClient::new(config.ca.clone()),
+            ca: CaClient::new(channel, acknowledges),
             clock,
         }
     }
@@ -91,8 +93,8 @@ impl Obtainer {
             None => token::subject(&token, &self.trust_domain)?.spiffe_id(),
         };
         let FreshKey { key_pem, csr_pem, spki_der } = FreshKey::generate(self.key_type, &spiffe_id)?;
-        let elements = self.ca.create_certificate(csr_pem, self.ttl, &token).await?;
+        let reply = self.ca.create_certificate(csr_pem, self.ttl, &token).await?;
         let asked = Asked { spiffe_id: &spiffe_id, trust_domain: &self.trust_domain, spki_der: &spki_der };
-        Ok(reply::check(&elements, asked, key_pem, self.clock.now())?)
+        Ok(reply::check(&reply, asked, key_pem, self.clock.now())?)
     }
 }

@@ -8,22 +8,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
 use signet_core::clock::{SharedClock, rfc3339};
 use signet_runtime::backoff::Backoff;
 use signet_runtime::files::ContentWatch;
 use signet_runtime::output::error_chain;
-use signet_sds::snapshot::Snapshot;
 use time::OffsetDateTime;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::holdings::Holdings;
 use crate::metrics::RenewalMetrics;
 use crate::obtain::{ObtainError, Obtainer};
+use crate::random::jitter;
 use crate::reply::Issued;
-use crate::status::{Failure, Status, snapshot_of};
+use crate::status::Status;
 use crate::token::MAX_TOKEN_BYTES;
 
 /// How often the token and the root file are looked at while attempts fail; also bounds the rate of attempts when a
@@ -33,54 +32,38 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The largest root file that is watched, in bytes.
 const MAX_WATCHED_BYTES: u64 = 1 << 20;
 
+/// The least time between two renewals that the CA orders: a CA that orders ever again must not be a load on itself.
+const BETWEEN_ORDERS: Duration = Duration::from_secs(10);
+
 /// The task's parts.
 pub struct Renewer {
     obtainer: Obtainer,
     clock: SharedClock,
-    outlets: Outlets,
+    holdings: Arc<Holdings>,
     metrics: RenewalMetrics,
     retry: (Duration, Duration),
     inputs: Inputs,
-}
-
-/// Where results go.
-pub struct Outlets {
-    /// For everybody who wants to know.
-    pub status: watch::Sender<Status>,
-    /// For proxies.
-    pub snapshots: watch::Sender<Arc<Snapshot>>,
-    certificate_name: String,
-    bundle_name: String,
-}
-
-impl Outlets {
-    /// Outlets that hold nothing yet.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        Self {
-            status: watch::Sender::new(Status::default()),
-            snapshots: watch::Sender::new(Arc::new(Snapshot::empty())),
-            certificate_name: config.sds.certificate_name.clone(),
-            bundle_name: config.sds.bundle_name.clone(),
-        }
-    }
-
-    fn publish(&self, issued: &Issued) {
-        let snapshot = Arc::new(snapshot_of(issued, &self.certificate_name, &self.bundle_name));
-        self.snapshots.send_replace(snapshot);
-    }
+    /// The earliest time of the next renewal by order.
+    next_ordered: Instant,
 }
 
 impl Renewer {
-    /// As configured.
+    /// As configured: what `obtainer` obtains goes to `holdings`.
     #[must_use]
-    pub fn new(config: &Config, clock: SharedClock, outlets: Outlets, metrics: RenewalMetrics) -> Self {
+    pub fn new(
+        config: &Config,
+        obtainer: Obtainer,
+        holdings: Arc<Holdings>,
+        clock: SharedClock,
+        metrics: RenewalMetrics,
+    ) -> Self {
         Self {
-            obtainer: Obtainer::new(config, Arc::clone(&clock)),
+            obtainer,
             clock,
-            outlets,
+            holdings,
             metrics,
             retry: (config.renewal.retry_initial, config.renewal.retry_max),
+            next_ordered: Instant::now(),
             inputs: Inputs::new([config.token_file.clone(), config.ca.root_file.clone()]),
         }
     }
@@ -109,15 +92,7 @@ impl Renewer {
                 Ok(issued) => {
                     backoff.reset();
                     let renew_at = self.succeeded(issued);
-                    let planned = Duration::try_from(renew_at - self.clock.now()).unwrap_or_default();
-                    // By the monotonic clock first: whatever the wall clock says, certificates are not asked for in a
-                    // loop. Then by whichever clock is earlier: the wall clock, because certificates end by it, also
-                    // after a suspend; the monotonic one, because the wall clock may be set back.
-                    sleep(self.retry.0).await;
-                    tokio::select! {
-                        () = self.clock.sleep_until(renew_at) => {}
-                        () = sleep(planned) => {}
-                    }
+                    self.until_due(renew_at).await;
                 }
                 Err(error) => {
                     let wait = backoff.next(jitter());
@@ -143,29 +118,50 @@ impl Renewer {
             next_renewal = rfc3339(renew_at),
             "certificate obtained"
         );
-        self.outlets.publish(&issued);
+        self.holdings.obtained(issued);
         self.metrics.next_attempt(Some(renew_at));
-        self.outlets.status.send_modify(|status| {
-            status.held = Some(Arc::new(issued));
-            status.renewals += 1;
-            status.failures = 0;
-            status.next_attempt = Some(renew_at);
-        });
         renew_at
     }
 
+    /// Returns when the certificate is to be renewed: at `renew_at`, or earlier if the CA orders so.
+    async fn until_due(&mut self, renew_at: OffsetDateTime) {
+        let left = |at: OffsetDateTime| Duration::try_from(at - self.clock.now()).unwrap_or_default();
+        let planned = Instant::now() + self.retry.0 + left(renew_at);
+        // By the monotonic clock first: whatever the wall clock or the CA's orders say, certificates are not asked for
+        // in a loop. Then by whichever clock is earlier: the wall clock, because certificates end by it, also after a
+        // suspend; the monotonic one, because the wall clock may be set back.
+        sleep(self.retry.0).await;
+        let mut statuses = self.holdings.statuses();
+        loop {
+            let ordered = statuses.borrow_and_update().ordered().filter(|at| *at < renew_at);
+            let at = ordered.unwrap_or(renew_at);
+            self.metrics.next_attempt(Some(at));
+            let by_order = async {
+                let Some(at) = ordered else { return std::future::pending().await };
+                tokio::select! {
+                    () = self.clock.sleep_until(at) => {}
+                    () = sleep(left(at)) => {}
+                }
+                sleep_until(self.next_ordered).await;
+            };
+            let other = |status: &Status| status.ordered().filter(|at| *at < renew_at) != ordered;
+            tokio::select! {
+                () = self.clock.sleep_until(renew_at) => return,
+                () = sleep_until(planned) => return,
+                () = by_order => break,
+                // Fails only without a sender, which the holdings are.
+                _other = async { statuses.wait_for(other).await.is_ok() } => {}
+            }
+        }
+        tracing::info!("the CA has ordered this certificate to be renewed before its time");
+        self.next_ordered = Instant::now() + BETWEEN_ORDERS;
+    }
+
     fn failed(&self, error: &ObtainError, wait: Duration) {
-        let at = self.clock.now();
         let text = error_chain(error);
-        let next = Some(at + wait);
-        self.metrics.next_attempt(next);
-        let mut failures = 0;
-        self.outlets.status.send_modify(|status| {
-            status.failures = status.failures.saturating_add(1);
-            failures = status.failures;
-            status.last_failure = Some(Failure { text: text.clone(), at });
-            status.next_attempt = next;
-        });
+        let next = self.clock.now() + wait;
+        self.metrics.next_attempt(Some(next));
+        let failures = self.holdings.failed(text.clone(), next);
         // The first, and then ever fewer: at the longest wait, about one an hour, then one in two.
         if failures.is_power_of_two() {
             tracing::warn!(error = text, failures, retry_in_s = wait.as_secs_f64(), "no certificate obtained");
@@ -207,14 +203,5 @@ impl Inputs {
     fn look(watch: &mut ContentWatch, path: &std::path::Path) -> bool {
         // The content may be a token: wiped at once.
         watch.changed(path).ok().flatten().map(signet_core::secret::Secret::new).is_some()
-    }
-}
-
-/// A random number from 0 to 1, so that agents which failed together do not come back together.
-fn jitter() -> f64 {
-    let mut bytes = [0; 4];
-    match SystemRandom::new().fill(&mut bytes) {
-        Ok(()) => f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_unspecified) => 1.0,
     }
 }

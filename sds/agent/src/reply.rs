@@ -17,6 +17,8 @@ use signet_core::secret::Secret;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Name};
 
+use crate::ca_client::Reply;
+
 /// How far in the future a certificate may start: the CA's clock may be ahead of ours.
 pub const SKEW: Duration = Duration::from_secs(120);
 
@@ -76,8 +78,10 @@ pub struct Issued {
     pub chain: CertificateChain,
     /// The private key, PKCS#8 PEM.
     pub key_pem: Arc<Secret>,
-    /// The roots that came along.
+    /// The roots that came along; whether they are served is another question.
     pub bundle: TrustBundle,
+    /// The CA's number for that bundle, if it told one.
+    pub sequence: Option<u64>,
     /// Serial number, hexadecimal.
     pub serial: String,
     /// Key identifier of the issuing CA, hexadecimal; empty when the leaf does not tell.
@@ -90,6 +94,9 @@ pub struct Issued {
     pub not_after: OffsetDateTime,
     /// When it is replaced.
     pub renew_at: OffsetDateTime,
+    /// A number from 0 to 1 that is always the same for this certificate: its place among those that are ordered to
+    /// renew.
+    pub jitter: f64,
 }
 
 /// What was asked for, to compare the reply with.
@@ -103,20 +110,16 @@ pub struct Asked<'a> {
     pub spki_der: &'a [u8],
 }
 
-/// Checks `elements` (PEM: leaf, intermediates, and the roots in the last one) and joins them with the key.
+/// Checks the reply's elements (PEM: leaf, intermediates, and the roots in the last one) and joins them with the key.
 ///
 /// Both of Istio's clients read replies in this way: the first certificate is the leaf, the last element the whole
 /// root bundle. Roots among the intermediates are dropped, since a peer has its own.
 ///
 /// # Errors
 /// [`ReplyError`]; nothing of such a reply may be used.
-pub fn check(
-    elements: &[String],
-    asked: Asked<'_>,
-    key_pem: Secret,
-    now: OffsetDateTime,
-) -> Result<Issued, ReplyError> {
-    let [leaf, middle @ .., roots] = elements else { return Err(ReplyError::TooShort(elements.len())) };
+pub fn check(reply: &Reply, asked: Asked<'_>, key_pem: Secret, now: OffsetDateTime) -> Result<Issued, ReplyError> {
+    let elements = &reply.elements;
+    let [leaf, middle @ .., roots] = elements.as_slice() else { return Err(ReplyError::TooShort(elements.len())) };
     if elements.len() > MAX_CERTIFICATES {
         return Err(ReplyError::TooLong);
     }
@@ -125,8 +128,8 @@ pub fn check(
         _ => return Err(ReplyError::NotPem(0)),
     };
     let roots = certificates(roots, elements.len() - 1)?;
-    // The sequence of the CA's bundle is not part of its reply; a bundle is told from another by its roots.
-    let bundle = TrustBundle::new(asked.trust_domain.clone(), 0, roots).map_err(ReplyError::Bundle)?;
+    let sequence = reply.sequence.unwrap_or_default();
+    let bundle = TrustBundle::new(asked.trust_domain.clone(), sequence, roots).map_err(ReplyError::Bundle)?;
     let mut intermediates = Vec::new();
     for (index, element) in middle.iter().enumerate() {
         for certificate in certificates(element, index + 1)? {
@@ -149,12 +152,14 @@ pub fn check(
         chain: CertificateChain::new(leaf, intermediates),
         key_pem: Arc::new(key_pem),
         bundle,
+        sequence: reply.sequence,
         serial: hex(&facts.serial),
         authority: hex(facts.authority_key_id.as_deref().unwrap_or_default()),
         issuer: X509Name::from_der(&facts.issuer_der).map(|(_, name)| name.to_string()).unwrap_or_default(),
         not_before: facts.not_before,
         not_after: facts.not_after,
         renew_at: renew_at(facts.not_before, facts.not_after, &fingerprint),
+        jitter: jitter(&fingerprint),
     })
 }
 
@@ -211,6 +216,12 @@ fn check_chain(
         now,
         algorithms,
     )
+}
+
+/// From other bytes than the time of the normal renewal is.
+fn jitter(fingerprint: &[u8; 32]) -> f64 {
+    let [.., a, b, c, d] = *fingerprint;
+    f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
 }
 
 fn hex(bytes: &[u8]) -> String {

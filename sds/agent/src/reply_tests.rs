@@ -43,7 +43,8 @@ impl World {
         let trust_domain = TrustDomain::parse("td").unwrap();
         let spki_der = self.key.subject_public_key_info();
         let asked = Asked { spiffe_id: &spiffe_id, trust_domain: &trust_domain, spki_der: &spki_der };
-        check(elements, asked, Secret::new(b"private".to_vec()), now)
+        let reply = Reply { elements: elements.to_vec(), sequence: Some(7) };
+        check(&reply, asked, Secret::new(b"private".to_vec()), now)
     }
 
     fn with_leaf(&self, leaf: String) -> Result<Issued, ReplyError> {
@@ -69,6 +70,8 @@ fn a_good_reply_is_split_into_chain_and_roots_in_each_shape_cas_send() {
         let issued = world.check(&elements).unwrap();
         assert_eq!(issued.chain.pem(), format!("{leaf}{issuing}"), "no root in the chain");
         assert_eq!(issued.bundle.roots().len(), roots);
+        assert_eq!((issued.sequence, issued.bundle.sequence()), (Some(7), 7));
+        assert!((0.0..=1.0).contains(&issued.jitter));
         assert!(issued.bundle.pem().contains(&root));
         assert_eq!(issued.issuer, "CN=issuing");
         assert!(!issued.serial.is_empty() && issued.authority.len() >= 40, "{issued:?}");

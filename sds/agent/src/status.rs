@@ -1,10 +1,12 @@
-//! What the agent holds and how renewing goes: written by the renewer only, read by everybody else.
+//! What the agent holds and how obtaining it goes: changed by [`crate::holdings`] only, read by everybody else.
 
 use std::sync::Arc;
 
-use signet_sds::snapshot::{SecretContent, Snapshot};
+use signet_core::bundle::Validation;
+use signet_sds::snapshot::Version;
 use time::OffsetDateTime;
 
+use crate::orders::Order;
 use crate::reply::Issued;
 
 /// The state of one identity. Cheap to clone.
@@ -12,6 +14,8 @@ use crate::reply::Issued;
 pub struct Status {
     /// The last good certificate. It stays until it is replaced.
     pub held: Option<Arc<Issued>>,
+    /// What peers are verified with: from the CA's replies and from the bundle stream, whichever is newer.
+    pub validation: Option<Arc<HeldValidation>>,
     /// Certificates obtained since the start.
     pub renewals: u64,
     /// Failed attempts since the last good one.
@@ -20,6 +24,38 @@ pub struct Status {
     pub last_failure: Option<Failure>,
     /// When the next attempt is planned.
     pub next_attempt: Option<OffsetDateTime>,
+    /// The CA's standing orders.
+    pub orders: Arc<[KnownOrder]>,
+    /// The stream that brings bundles.
+    pub bundle_stream: BundleStreamStatus,
+}
+
+impl Status {
+    /// When the certificate that is held is to be renewed because of an order.
+    #[must_use]
+    pub fn ordered(&self) -> Option<OffsetDateTime> {
+        self.orders.iter().filter_map(|known| known.due).min()
+    }
+}
+
+/// What peers are verified with, and how new it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldValidation {
+    /// Roots and revocation lists.
+    pub validation: Validation,
+    /// The CA's number for it, if it told one.
+    pub sequence: Option<u64>,
+    /// The version under which it is served.
+    pub version: Version,
+}
+
+/// An order that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownOrder {
+    /// The order.
+    pub order: Order,
+    /// When the certificate that is held follows it. `None` if the order is not about it, or was there before it.
+    pub due: Option<OffsetDateTime>,
 }
 
 /// A failed attempt.
@@ -31,9 +67,42 @@ pub struct Failure {
     pub at: OffsetDateTime,
 }
 
-/// What proxies are served of a certificate: it and its bundle, under these names.
-#[must_use]
-pub fn snapshot_of(issued: &Issued, certificate_name: &str, bundle_name: &str) -> Snapshot {
-    let certificate = SecretContent::Certificate { chain: issued.chain.clone(), key_pem: Arc::clone(&issued.key_pem) };
-    Snapshot::new([(certificate_name, certificate), (bundle_name, SecretContent::Validation(issued.bundle.clone()))])
+/// How the bundle stream is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BundleStreamStatus {
+    /// What it is doing.
+    pub link: Link,
+    /// Since when; unknown until something happened.
+    pub since: Option<OffsetDateTime>,
+    /// Whether it has ever brought a bundle.
+    pub worked: bool,
+    /// The newest failure; kept when the stream is back, as history.
+    pub last_failure: Option<Failure>,
+}
+
+/// What the bundle stream is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Link {
+    /// There has been no certificate yet, which comes first.
+    #[default]
+    NotStarted,
+    /// It is open and has brought the bundle.
+    Up,
+    /// It failed and is tried again.
+    Down,
+    /// The CA has no such stream; it is asked again now and then.
+    Unsupported,
+}
+
+impl Link {
+    /// The name shown to people and programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotStarted => "not started",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unsupported => "unsupported",
+        }
+    }
 }

@@ -18,8 +18,11 @@ use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
+
+use crate::test_bundles::TestBundles;
 
 /// A signing certificate with its key.
 pub(crate) struct Authority {
@@ -93,9 +96,15 @@ pub(crate) struct Call {
     pub(crate) cluster: String,
     pub(crate) validity: Option<i64>,
     pub(crate) csr: String,
+    pub(crate) instance: String,
+    pub(crate) bundle: String,
 }
 
 struct World {
+    /// The bundle in replies and its number; the test root alone and none at first.
+    roots: Option<String>,
+    sequence: Option<u64>,
+    issuing: Arc<Authority>,
     mode: Mode,
     calls: Vec<Call>,
     serial: u64,
@@ -105,23 +114,35 @@ struct World {
 pub(crate) struct TestCa {
     world: Arc<Mutex<World>>,
     clock: ManualClock,
-    root: Arc<Authority>,
-    issuing: Arc<Authority>,
+    pub(crate) root: Arc<Authority>,
+    pub(crate) bundles: TestBundles,
     pub(crate) ttl: Duration,
 }
 
 impl TestCa {
     pub(crate) fn new(clock: ManualClock) -> Self {
         let root = Authority::root("test root");
-        let issuing = root.intermediate("test issuer");
-        let world = World { mode: Mode::Good, calls: vec![], serial: 0x4000 };
+        let issuing = Arc::new(root.intermediate("test issuer"));
+        let world = World { roots: None, sequence: None, issuing, mode: Mode::Good, calls: vec![], serial: 0x4000 };
         let world = Arc::new(Mutex::new(world));
         let ttl = Duration::from_secs(86_400);
-        Self { world, clock, root: Arc::new(root), issuing: Arc::new(issuing), ttl }
+        Self { world, clock, root: Arc::new(root), bundles: TestBundles::default(), ttl }
     }
 
     pub(crate) fn answer(&self, mode: Mode) {
         self.world.lock().unwrap().mode = mode;
+    }
+
+    /// Replies carry these roots from now on, and the number if there is one.
+    pub(crate) fn reply_with(&self, sequence: Option<u64>, roots: &[&Authority]) {
+        let mut world = self.world.lock().unwrap();
+        world.roots = Some(roots.iter().map(|root| root.pem()).collect());
+        world.sequence = sequence;
+    }
+
+    /// Signs with another issuing CA under the same root from now on.
+    pub(crate) fn roll_issuer(&self) {
+        self.world.lock().unwrap().issuing = Arc::new(self.root.intermediate("next issuer"));
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
@@ -142,11 +163,18 @@ impl TestCa {
         let address = listener.local_addr().unwrap();
         let mut task = JoinSet::new();
         let service = IstioCertificateServiceServer::new(self.clone());
+        let stop = CancellationToken::new();
+        let bundles = self.bundles.serve(stop.clone());
         task.spawn(async move {
             let mut server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
-            server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+            server
+                .add_service(service)
+                .add_service(bundles)
+                .serve_with_incoming(TcpListenerStream::new(listener))
+                .await
+                .unwrap();
         });
-        Serving { address, task }
+        Serving { address, task, stop }
     }
 }
 
@@ -154,10 +182,13 @@ impl TestCa {
 pub(crate) struct Serving {
     pub(crate) address: SocketAddr,
     task: JoinSet<()>,
+    stop: CancellationToken,
 }
 
 impl Serving {
     pub(crate) async fn stop(mut self) -> SocketAddr {
+        // Connections live on without their listener; streams must end.
+        self.stop.cancel();
         self.task.shutdown().await;
         self.address
     }
@@ -169,15 +200,17 @@ impl IstioCertificateService for TestCa {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let header = |name| request.metadata().get(name).unwrap().to_str().unwrap().to_owned();
+        let header = |name| request.metadata().get(name).map(|it| it.to_str().unwrap().to_owned()).unwrap_or_default();
         let (authorization, cluster) = (header("authorization"), header("clusterid"));
+        let (instance, bundle) = (header("signet-instance"), header("signet-bundle"));
         let message = request.into_inner();
-        let call = Call { authorization, cluster, validity: message.validity_duration, csr: message.csr.clone() };
-        let (mode, serial) = {
+        let (validity, csr) = (message.validity_duration, message.csr.clone());
+        let call = Call { authorization, cluster, validity, csr, instance, bundle };
+        let (mode, serial, issuing, roots, sequence) = {
             let mut world = self.world.lock().unwrap();
             world.calls.push(call);
             world.serial += 1;
-            (world.mode, world.serial)
+            (world.mode, world.serial, Arc::clone(&world.issuing), world.roots.clone(), world.sequence)
         };
         let now = self.clock.now();
         let mut from = now - Duration::from_secs(120).min(self.ttl / 10);
@@ -196,8 +229,12 @@ impl IstioCertificateService for TestCa {
         });
         let mut params = leaf_params(&uri, from, from + self.ttl);
         params.serial_number = Some(SerialNumber::from(serial));
-        let leaf = self.issuing.sign(&asked.public_key, &params);
-        let cert_chain = vec![leaf, self.issuing.pem(), self.root.pem()];
-        Ok(Response::new(IstioCertificateResponse { cert_chain }))
+        let leaf = issuing.sign(&asked.public_key, &params);
+        let cert_chain = vec![leaf, issuing.pem(), roots.unwrap_or_else(|| self.root.pem())];
+        let mut response = Response::new(IstioCertificateResponse { cert_chain });
+        if let Some(sequence) = sequence {
+            response.metadata_mut().insert("signet-bundle-sequence", sequence.to_string().parse().unwrap());
+        }
+        Ok(response)
     }
 }

@@ -8,13 +8,6 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use envoy_types::pb::envoy::config::core::v3::DataSource;
-use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, secret};
-use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
-use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
-use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
-use prost::Message;
 use signet_core::clock::ManualClock;
 use signet_runtime::config::parse;
 use signet_runtime::readiness::State;
@@ -23,14 +16,12 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
-use tonic::codegen::tokio_stream::StreamExt;
-use tonic::transport::Endpoint;
 
 use crate::app::Agent;
 use crate::config::{Config, read};
 use crate::status::Status;
 use crate::test_ca::{Authority, Serving, TestCa};
+use crate::test_proxy::{Proxy, secrets};
 
 pub(crate) const ID: &str = "spiffe://td/ns/prod/sa/web";
 
@@ -68,7 +59,12 @@ impl World {
         let clock = ManualClock::at(now);
         let ca = TestCa::new(clock.clone());
         let tls = Authority::root("tls");
-        let serving = ca.serve(&tls, None).await;
+        Self::with_tls(clock, ca, &tls, retry_initial).await
+    }
+
+    /// With a CA whose serving certificate is of `tls`, which alone is in the root file.
+    pub(crate) async fn with_tls(clock: ManualClock, ca: TestCa, tls: &Authority, retry_initial: &str) -> Self {
+        let serving = ca.serve(tls, None).await;
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
         std::fs::write(path("token"), token(1) + "\n").unwrap();
@@ -104,38 +100,14 @@ renewal: {{retry_initial: {retry_initial}, retry_max: 60s}}
     }
 
     /// A new proxy that asks for `names`.
-    pub(crate) async fn connect(&self, names: &[&str]) -> Streaming<DiscoveryResponse> {
-        let socket = self.config.sds.socket.display();
-        let channel = Endpoint::from_shared(format!("unix://{socket}")).unwrap().connect().await.unwrap();
-        let mut client = SecretDiscoveryServiceClient::new(channel);
-        let resource_names = names.iter().map(|name| (*name).to_owned()).collect();
-        let request = DiscoveryRequest { resource_names, ..DiscoveryRequest::default() };
-        let requests = tokio_stream::once(request).chain(tokio_stream::pending());
-        client.stream_secrets(requests).await.unwrap().into_inner()
+    pub(crate) async fn connect(&self, names: &[&str]) -> Proxy {
+        Proxy::connect(&self.config.sds.socket, names).await
     }
 
     /// The chain and the number of roots that a new proxy gets.
     pub(crate) async fn fetch(&self) -> (String, usize) {
-        let mut responses = self.connect(&["default", "ROOTCA"]).await;
-        let response = within(responses.message()).await.unwrap().unwrap();
-        let text = |source: Option<DataSource>| match source.unwrap().specifier {
-            Some(Specifier::InlineBytes(bytes)) => String::from_utf8(bytes).unwrap(),
-            other => panic!("not inline: {other:?}"),
-        };
-        let (mut chain, mut roots) = (String::new(), 0);
-        for any in response.resources {
-            match Secret::decode(any.value.as_slice()).unwrap().r#type {
-                Some(secret::Type::TlsCertificate(tls)) => {
-                    assert!(text(tls.private_key).starts_with("-----BEGIN PRIVATE KEY-----"));
-                    chain = text(tls.certificate_chain);
-                }
-                Some(secret::Type::ValidationContext(context)) => {
-                    roots = text(context.trusted_ca).matches("BEGIN CERTIFICATE").count();
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-        (chain, roots)
+        let secrets = secrets(&self.connect(&["default", "ROOTCA"]).await.next().await);
+        (secrets["default"].0.clone(), secrets["ROOTCA"].0.matches("BEGIN CERTIFICATE").count())
     }
 }
 
@@ -146,10 +118,14 @@ impl Running {
 
     /// The certificate's check, once `state` is reached.
     pub(crate) async fn check(&self, state: State) -> String {
+        self.check_of("certificate", state).await
+    }
+
+    pub(crate) async fn check_of(&self, name: &str, state: State) -> String {
         within(async {
             loop {
                 let checks = self.ops.readiness.snapshot().checks;
-                let check = checks.into_iter().find(|check| check.name == "certificate").unwrap();
+                let check = checks.into_iter().find(|check| check.name == name).unwrap();
                 if check.state == state {
                     return check.detail;
                 }

@@ -20,13 +20,19 @@
 //! 21. A NACK is made known, and changes nothing until the content changes.
 //! 22. The stream and the last good content outlive any outage behind it.
 //!
+//! Rules 3 and 4 leave one thing open: an answer to a response that was superseded while the answer was under way gets
+//! no reply, but it still tells what became of the secrets in that response; see [`Standing`].
+//!
 //! And one proposal of ours: a client that repeats an acknowledgement with the same names has lost its copy (Envoy does
 //! so after some listener updates) and is answered once more; see [`REFETCH_PAUSE`].
 
+mod answers;
 mod sotw;
 
 use std::time::Duration;
 
+pub(crate) use self::answers::printable;
+pub use self::answers::{Answer, Standing};
 pub use self::sotw::Sotw;
 use crate::snapshot::{Name, Version};
 
@@ -124,6 +130,8 @@ pub fn check(request: &Request<'_>) -> Result<(), Refusal> {
     }
 }
 
+#[cfg(test)]
+mod answer_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

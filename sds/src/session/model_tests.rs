@@ -168,9 +168,51 @@ impl Model {
     }
 }
 
+/// What the client has said about single secrets: by nonces, in no way tied to which response was the newest.
+#[derive(Debug, Default)]
+struct Said {
+    /// Nonce, version of the set, content by name; oldest first.
+    responses: Vec<(String, String, BTreeMap<&'static str, u8>)>,
+    refused: BTreeSet<usize>,
+    /// Everything that the client ever said it had applied, outright or by applying a later response.
+    applied: BTreeSet<(&'static str, u8)>,
+}
+
+impl Said {
+    fn request(&mut self, nonce: &str, version: &str, error: bool) {
+        let Some(at) = self.responses.iter().position(|(known, ..)| known == nonce) else { return };
+        if error {
+            self.refused.insert(at);
+        } else if self.responses[at].1 == version {
+            self.refused.remove(&at);
+            let counting = (0..=at).filter(|index| !self.refused.contains(index));
+            self.applied.extend(counting.flat_map(|index| self.responses[index].2.clone()));
+        }
+    }
+
+    /// Nothing is taken for applied that the client did not say; an ACK of the newest is believed for all it carried.
+    fn check(&self, session: &Sotw, event: &Event) {
+        let version = |content: u8| certificate(&content.to_string(), "key").version();
+        for (name, standing) in session.standing() {
+            let known = |version_of: Version| {
+                self.applied.iter().any(|(of, content)| **of == **name && version(*content) == version_of)
+            };
+            assert!(standing.applied.is_none_or(known), "{name} {standing:?} {self:?}");
+        }
+        if *event == Event::Acknowledged {
+            for (name, content) in &self.responses.last().unwrap().2 {
+                if let Some(standing) = session.standing().get(*name) {
+                    assert_eq!((standing.applied, &standing.refused), (Some(version(*content)), &None), "{name}");
+                }
+            }
+        }
+    }
+}
+
 struct Play {
     session: Sotw,
     model: Model,
+    said: Said,
     world: World,
     now: Duration,
     streams: usize,
@@ -191,6 +233,8 @@ impl Play {
         let request = Request { type_url: "", names: &list, nonce, version, error: error.then_some("error") };
         let outcome = self.session.on_request(&request, &self.snapshot(), self.now).unwrap();
         assert_eq!(outcome.event, self.model.request(&wanted, nonce, version, error, self.now));
+        self.said.request(nonce, version, error);
+        self.said.check(&self.session, &outcome.event);
         if outcome.event == Event::StaleNonce {
             assert_eq!(outcome.response, None);
         } else {
@@ -210,7 +254,9 @@ impl Play {
         let set: Vec<(&str, u8)> = self.world.iter().filter(|(name, _)| in_set(name)).map(|(n, c)| (*n, *c)).collect();
         let version = response.version.to_string();
         assert_eq!(self.versions.entry(set).or_insert_with(|| version.clone()), &version, "rule 10");
-        self.model.history.push(Entry::Sent(due.into_iter().map(|name| (name, self.world[name])).collect()));
+        let content: BTreeMap<_, _> = due.into_iter().map(|name| (name, self.world[name])).collect();
+        self.said.responses.push((response.nonce.clone(), version.clone(), content.clone()));
+        self.model.history.push(Entry::Sent(content));
         self.model.nonces.push(response.nonce);
         (self.model.newest_version, self.model.newest_acked) = (version, false);
     }
@@ -255,6 +301,7 @@ impl Play {
                 self.streams += 1;
                 self.session = Sotw::new(format!("s{}", self.streams));
                 self.model = Model::default();
+                self.said = Said::default();
                 self.request(&picks, "", &self.applied.clone(), false);
             }
             Step::Wait(millis) => {
@@ -277,6 +324,7 @@ proptest! {
         let mut play = Play {
             session: Sotw::new("s0"),
             model: Model::default(),
+            said: Said::default(),
             world: World::from([("default", 1)]),
             now: Duration::ZERO,
             streams: 0,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answers::{Answer as SecretAnswer, Answers, Standing};
 use super::{Event, Outcome, REFETCH_PAUSE, Refusal, Request, Response, check};
 use crate::snapshot::{Name, Snapshot, Version};
 
@@ -20,6 +21,7 @@ pub struct Sotw {
     /// again (rules 5 and 21).
     sent: BTreeMap<Name, Version>,
     refetch: Refetch,
+    answers: Answers,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +63,7 @@ impl Sotw {
             last: None,
             sent: BTreeMap::new(),
             refetch: Refetch::default(),
+            answers: Answers::default(),
         }
     }
 
@@ -83,6 +86,8 @@ impl Sotw {
                 Some(if wanted.is_empty() { Subscription::Everything } else { Subscription::Names(wanted) });
             return Ok(Outcome { event: Event::Opened, response: self.send_due(snapshot) });
         };
+        // Told by its nonce, an answer to an older response is worth as much as one to the newest, though it gets no reply.
+        self.answers.take(request.nonce, request.version, request.error);
         if request.nonce != self.last.as_ref().map_or("", |sent| sent.nonce.as_str()) {
             return Ok(Outcome { event: Event::StaleNonce, response: None });
         }
@@ -134,6 +139,17 @@ impl Sotw {
         self.subscription == Some(Subscription::Everything)
     }
 
+    /// What requests have said about single secrets since the last call.
+    pub fn take_answers(&mut self) -> Vec<SecretAnswer> {
+        self.answers.news()
+    }
+
+    /// Where the client stands with each secret it was sent and still asks for.
+    #[must_use]
+    pub fn standing(&self) -> &BTreeMap<Name, Standing> {
+        self.answers.standing()
+    }
+
     fn is_subscribed(&self) -> bool {
         self.wants_everything() || self.names().next().is_some()
     }
@@ -167,6 +183,7 @@ impl Sotw {
         } else {
             self.sent.retain(|name, _| wanted.contains(name));
         }
+        self.answers.retain(|name| wanted.contains(name));
         self.subscription = Some(Subscription::Names(wanted));
         if !self.is_subscribed() {
             self.refetch.owed = false;
@@ -193,22 +210,22 @@ impl Sotw {
                 names.iter().filter_map(known).collect()
             }
         };
-        let due: Vec<Name> = held
-            .iter()
-            .filter(|(name, version)| self.sent.get(name) != Some(version))
-            .map(|(name, _)| Arc::clone(name))
-            .collect();
+        let due: Vec<(Name, Version)> =
+            held.iter().filter(|(name, version)| self.sent.get(name) != Some(version)).cloned().collect();
         if due.is_empty() {
             return None;
         }
         let version = Version::of_set(held.iter().map(|(name, version)| (&**name, *version)));
         if self.wants_everything() {
             self.sent.clear();
+            self.answers.retain(|name| snapshot.secret(name).is_some());
         }
         self.sent.extend(held);
         self.responses += 1;
         let nonce = format!("{}-{}", self.prefix, self.responses);
         self.last = Some(Sent { nonce: nonce.clone(), version: version.to_string(), answer: Answer::Awaited });
-        Some(Response { version, nonce, names: due })
+        let names = due.iter().map(|(name, _)| Arc::clone(name)).collect();
+        self.answers.sent(nonce.clone(), version.to_string(), due);
+        Some(Response { version, nonce, names })
     }
 }

@@ -10,7 +10,9 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::error::{is_taken, is_unique_taken, store_error};
+use super::holders::{self, Statement, USAGE, upsert_text};
 use super::{Session, SqliteStore};
+use crate::store::holders::Renewals;
 use crate::store::rows::{Head, NewRow, SEGMENT, identity_hash, identity_key, matches, page, stored};
 
 /// Rows per INSERT statement at most. More save no CPU (measured), and each count is a prepared statement.
@@ -34,10 +36,17 @@ fn insert_text(rows: usize) -> String {
     text
 }
 
-/// Inserts up to [`CHUNK`] rows at the head of the log and returns the new head.
-async fn insert(connection: &mut SqliteConnection, rows: &[NewRow], mut head: Head) -> Result<Head, sqlx::Error> {
-    let Some(text) = rows.len().checked_sub(1).and_then(|index| INSERTS.get(index)) else { return Ok(head) };
-    let mut query = sqlx::query(text.as_str());
+/// A whole transaction per number of rows that says something about holders: one turn to SQLite instead of five.
+/// A conflict ends the transaction; otherwise SQLite would copy each page for the case that one statement is undone.
+static WHOLES: LazyLock<Vec<String>> = LazyLock::new(|| (1..=CHUNK).map(whole_text).collect());
+
+fn whole_text(rows: usize) -> String {
+    let (log, holders, usage) = (insert_text(rows), upsert_text(rows), USAGE);
+    format!("BEGIN IMMEDIATE; {log}; {holders}; {usage}; COMMIT").replace("INSERT INTO", "INSERT OR ROLLBACK INTO")
+}
+
+/// Binds the columns of rows at the head of the log and gives the new head.
+fn bind<'q>(mut query: Statement<'q>, rows: &'q [NewRow], mut head: Head) -> (Statement<'q>, Head) {
     for row in rows {
         let sequence = head.next;
         head = head.after(row.event.at_micros);
@@ -61,7 +70,35 @@ async fn insert(connection: &mut SqliteConnection, rows: &[NewRow], mut head: He
             .bind(row.leaf_hash.as_slice())
             .bind(row.body.as_str());
     }
+    (query, head)
+}
+
+/// Inserts up to [`CHUNK`] rows at the head of the log and returns the new head.
+async fn insert(connection: &mut SqliteConnection, rows: &[NewRow], head: Head) -> Result<Head, sqlx::Error> {
+    let Some(text) = rows.len().checked_sub(1).and_then(|index| INSERTS.get(index)) else { return Ok(head) };
+    let (query, head) = bind(sqlx::query(text.as_str()), rows, head);
     query.execute(connection).await.map(|_| head)
+}
+
+/// Appends a usual batch in one turn: up to [`CHUNK`] rows at the remembered head, without a taken serial, of at most
+/// one issuing CA. Gives the new head, or `None` when the batch or the log turns out to be unusual; then nothing was
+/// changed.
+async fn append_at_once(
+    connection: &mut SqliteConnection,
+    rows: &[NewRow],
+    head: Head,
+) -> Result<Option<Head>, sqlx::Error> {
+    let renewals = Renewals::of(rows.iter().map(|row| &row.event));
+    let texts = if renewals.holders.is_empty() { &*INSERTS } else { &*WHOLES };
+    let text = rows.len().checked_sub(1).and_then(|index| texts.get(index));
+    let (Some(text), 0..=1) = (text, renewals.usage.len()) else { return Ok(None) };
+    let (query, head) = bind(sqlx::query(text.as_str()), rows, head);
+    let query = renewals.bind(query, rows.len());
+    match query.execute(connection).await {
+        Ok(_) => Ok(Some(head)),
+        Err(error) if is_taken(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Where the log ends, read within the transaction that appends.
@@ -73,12 +110,12 @@ async fn read_head(connection: &mut SqliteConnection) -> Result<Head, sqlx::Erro
     Ok(last.map_or(empty, |(seq, high_micros)| Head { next: seq.unsigned_abs().saturating_add(1), high_micros }))
 }
 
-/// The certain way to append: takes the write lock, reads where the log ends, and finds out which serials are taken.
-/// Gives the position of each row that was inserted.
-async fn append_locked(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Option<u64>>, sqlx::Error> {
-    let connection = &mut session.connection;
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    let mut head = read_head(connection).await?;
+/// Inserts rows at `head`, within a transaction. Gives the position of each row that was inserted and the new head.
+async fn insert_all(
+    connection: &mut SqliteConnection,
+    rows: &[NewRow],
+    mut head: Head,
+) -> Result<(Vec<Option<u64>>, Head), sqlx::Error> {
     let mut positions = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {
         match insert(connection, chunk, head).await {
@@ -102,25 +139,33 @@ async fn append_locked(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Opt
             Err(error) => return Err(error),
         }
     }
+    Ok((positions, head))
+}
+
+/// The certain way to append: takes the write lock, reads where the log ends, and finds out which serials are taken.
+/// Gives the position of each row that was inserted.
+async fn append_locked(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Option<u64>>, sqlx::Error> {
+    let connection = &mut session.connection;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    let head = read_head(connection).await?;
+    let (positions, head) = insert_all(connection, rows, head).await?;
+    let kept = rows.iter().zip(&positions).filter(|(_, position)| position.is_some());
+    holders::renew(connection, &Renewals::of(kept.map(|(row, _)| &row.event))).await?;
     sqlx::query("COMMIT").execute(&mut *connection).await?;
     session.head = Some(head);
     Ok(positions)
 }
 
-/// Appends rows and gives the position of each that was inserted. A small batch is one statement in its own
-/// transaction at the remembered head; that is right because its primary key refuses it when the head has moved, and
-/// rows are never removed.
+/// Appends rows, and what they say about holders, in one transaction. Gives the position of each row that was inserted.
+///
+/// The remembered head saves reading it. That is right because the primary key refuses the first row when another
+/// process has moved the head: rows are never removed.
 async fn append(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Option<u64>>, sqlx::Error> {
-    if let Some(head) = session.head.take().filter(|_| rows.len() <= CHUNK) {
-        match insert(&mut session.connection, rows, head).await {
-            Ok(after) => {
-                session.head = Some(after);
-                return Ok((head.next..after.next).map(Some).collect());
-            }
-            // Another process has appended, or a serial is taken: nothing was changed yet.
-            Err(error) if is_taken(&error) => {}
-            Err(error) => return Err(error),
-        }
+    if let Some(head) = session.head.take()
+        && let Some(after) = append_at_once(&mut session.connection, rows, head).await?
+    {
+        session.head = Some(after);
+        return Ok((head.next..after.next).map(Some).collect());
     }
     append_locked(session, rows).await
 }

@@ -21,6 +21,14 @@ impl AuthorityJournal for SqliteStore {
         Ok(Some((JournalVersion(version.unsigned_abs()), authorities)))
     }
 
+    async fn version(&self) -> Result<JournalVersion, StoreError> {
+        const DOING: &str = "reading the version of the authority journal";
+        let read = sqlx::query_scalar("SELECT version FROM authority_journal WHERE id = 1");
+        let read = async { read.fetch_optional(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
+        let found: Option<i64> = self.within(DOING, read).await?;
+        Ok(JournalVersion(found.unwrap_or_default().unsigned_abs()))
+    }
+
     async fn replace(
         &self,
         expected: JournalVersion,

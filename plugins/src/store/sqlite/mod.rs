@@ -4,6 +4,9 @@
 
 mod audit;
 mod error;
+#[cfg(test)]
+mod holder_tests;
+mod holders;
 mod journal;
 mod open;
 #[cfg(test)]
@@ -34,7 +37,7 @@ impl Default for SqliteSettings {
     }
 }
 
-/// An audit log, an authority journal and sealed keys in one SQLite file.
+/// An audit log, holders, an authority journal and sealed keys in one SQLite file.
 ///
 /// A call that runs into its deadline fails as unavailable although what it wrote may still be kept: the serial of an
 /// event that was kept is then taken, so trying again is safe.

@@ -76,6 +76,10 @@ pub(super) fn writer_options(path: &Path, busy: Duration) -> SqliteConnectOption
         .pragma("cache_size", "-8000")
         .pragma("wal_autocheckpoint", "4000")
         .pragma("journal_size_limit", "67108864")
+        // What it takes to undo one statement of a transaction is never worth a file.
+        .pragma("temp_store", "MEMORY")
+        // One statement per size of a batch for the log, for holders and for both, and a few others.
+        .statement_cache_capacity(256)
         .disable_statement_logging()
 }
 

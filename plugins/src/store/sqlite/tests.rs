@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -15,11 +16,11 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use super::{SqliteSettings, SqliteStore, open};
 use crate::store::suite::{START, assert_gapless, authorities, every_case, everything, issued, refused};
 
-fn url(path: &Path) -> String {
+pub(super) fn url(path: &Path) -> String {
     format!("sqlite://{}", path.display())
 }
 
-async fn store(path: &Path) -> SqliteStore {
+pub(super) async fn store(path: &Path) -> SqliteStore {
     SqliteStore::open(&url(path), SqliteSettings::default()).await.unwrap()
 }
 
@@ -28,18 +29,21 @@ async fn open_error(path: &Path) -> StoreError {
 }
 
 /// Runs SQL on the file behind the store's back.
-async fn meddle(path: &Path, sql: &'static str) {
+pub(super) async fn meddle(path: &Path, sql: &'static str) {
     let mut connection = open::writer_options(path, Duration::from_secs(5)).connect().await.unwrap();
     connection.execute(sql).await.unwrap();
     connection.close().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn sqlite_passes_the_suite() {
     let directory = tempfile::tempdir().unwrap();
     let count = AtomicU32::new(0);
-    every_case(async || store(&directory.path().join(format!("{}.db", count.fetch_add(1, Ordering::SeqCst)))).await)
-        .await;
+    every_case(async || {
+        let path = directory.path().join(format!("{}.db", count.fetch_add(1, Ordering::SeqCst)));
+        [Arc::new(store(&path).await), Arc::new(store(&path).await)]
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -287,7 +291,7 @@ async fn a_directory_that_may_not_be_written_is_named() {
 async fn foreign_and_newer_databases_are_refused_untouched() {
     let directory = tempfile::tempdir().unwrap();
     for (name, sql, words) in [
-        ("newer", "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 4", "newer version"),
+        ("newer", "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 5", "newer version"),
         ("changed", "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1", "not the one of this version"),
         ("foreign", "DROP TABLE _sqlx_migrations", "another program"),
     ] {
@@ -302,7 +306,8 @@ async fn foreign_and_newer_databases_are_refused_untouched() {
     }
     let path = directory.path().join("older");
     drop(store(&path).await);
-    meddle(&path, "DROP TABLE storage_probe; DELETE FROM _sqlx_migrations WHERE version = 4").await;
+    meddle(&path, "DROP TABLE holder; DROP TABLE authority_usage; DELETE FROM _sqlx_migrations WHERE version = 5")
+        .await;
     let reading = SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await.err();
     assert!(matches!(reading, Some(StoreError::Schema(text)) if text.contains("older version")));
     store(&path).await.probe().await.unwrap();

@@ -1,0 +1,122 @@
+//! What the bundle stream serves: the validation context and the orders for agents, made anew with each change of the
+//! authorities, and the way back from content to bundle sequence.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use signet_sds::snapshot::{DEFAULT_BUNDLE_NAME, SecretContent, Snapshot, Version, Versioned};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::state::{SigningState, StateReader};
+
+/// The name of the secret that tells agents the bundle's sequence and whether to renew.
+pub const AGENT_NAME: &str = "signet/agent";
+
+/// How many contents are remembered: acknowledgements of older ones say nothing that matters.
+const REMEMBERED: usize = 64;
+
+/// Which content had which sequence.
+#[derive(Clone, Default)]
+pub struct Sequences(Arc<Mutex<VecDeque<(Version, u64)>>>);
+
+impl Sequences {
+    /// The newest sequence that had this content.
+    #[must_use]
+    pub fn of(&self, version: Version) -> Option<u64> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().rev().find(|(one, _)| *one == version).map(|(_, sequence)| *sequence)
+    }
+
+    fn remember(&self, version: Version, sequence: u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.back() == Some(&(version, sequence)) {
+            return;
+        }
+        if known.len() == REMEMBERED {
+            known.pop_front();
+        }
+        known.push_back((version, sequence));
+    }
+}
+
+/// Follows the authorities.
+pub struct BundleFeed {
+    state: StateReader,
+    renewal_window: Duration,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    sequences: Sequences,
+}
+
+impl BundleFeed {
+    /// A feed that has nothing to serve until there are authorities; the window is given to agents with each order.
+    #[must_use]
+    pub fn new(state: StateReader, renewal_window: Duration) -> Self {
+        let snapshots = watch::Sender::new(Arc::new(Snapshot::empty()));
+        Self { state, renewal_window, snapshots, sequences: Sequences::default() }
+    }
+
+    /// Where streams read.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.subscribe()
+    }
+
+    /// What tells the sequence of a content.
+    #[must_use]
+    pub fn sequences(&self) -> Sequences {
+        self.sequences.clone()
+    }
+
+    /// Publishes each change until `stop`.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
+        loop {
+            let state = self.state.borrow_and_update().clone();
+            if let Some(state) = state {
+                self.publish(&state);
+            }
+            match stop.run_until_cancelled(self.state.changed()).await {
+                None => return Ok(()),
+                Some(Ok(())) => {}
+                // The rotator is gone, which means that the process ends.
+                Some(Err(_)) => {
+                    stop.cancelled().await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn publish(&self, state: &SigningState) {
+        let snapshot = snapshot(state, self.renewal_window);
+        if snapshot.is_same_content(&self.snapshots.borrow()) {
+            return;
+        }
+        if let Some(version) = snapshot.secret(DEFAULT_BUNDLE_NAME).map(Versioned::version) {
+            // Before anybody can acknowledge it.
+            self.sequences.remember(version, state.bundle().sequence());
+        }
+        self.snapshots.send_replace(Arc::new(snapshot));
+    }
+}
+
+fn snapshot(state: &SigningState, window: Duration) -> Snapshot {
+    let orders = state.authorities.renewal_orders().into_iter().map(|order| {
+        json!({
+            "authorities": order.authorities,
+            "since": order.since.unix_timestamp(),
+            "window": window.as_secs(),
+        })
+    });
+    let word = json!({ "sequence": state.bundle().sequence(), "renew": orders.collect::<Vec<_>>() });
+    let word: Arc<[u8]> = word.to_string().into_bytes().into();
+    Snapshot::new([
+        (DEFAULT_BUNDLE_NAME, SecretContent::Validation(state.validation.clone())),
+        (AGENT_NAME, SecretContent::Generic(word)),
+    ])
+}

@@ -1,0 +1,169 @@
+//! The way to a running CA: over its admin socket, or over TLS with an administrator's certificate. Each call has a
+//! deadline, and each failure says what to do.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use signet_proto::admin::v1alpha1::admin_client::AdminClient;
+use signet_proto::admin::v1alpha1::{GetRotationRequest, Rotation};
+use signet_runtime::files;
+use signet_runtime::output::error_chain;
+use tokio::net::UnixStream;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
+use tonic::{Code, Response, Status};
+
+use super::{ConfigFile, Failure, printable};
+
+/// How long the CA may take to tell something.
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long it may take to change something: keys are made and storage is written.
+pub(super) const CHANGE: Duration = Duration::from_secs(30);
+
+/// The largest certificate or key file that is read, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+const OVER_TLS: &str = "Options for a CA elsewhere";
+
+/// Where the CA is. Without an address, the configuration file names its socket.
+#[derive(Debug, Clone, Args)]
+pub(super) struct AdminArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Ask over TLS at this address, like https://ca.example:15012, instead of the admin socket
+    #[arg(long, help_heading = OVER_TLS, value_name = "URL", requires_all = ["cert", "key", "ca"])]
+    address: Option<String>,
+    /// Your certificate chain (PEM), of a SPIFFE ID that the CA lists as an administrator
+    #[arg(long, help_heading = OVER_TLS, value_name = "FILE", requires = "address")]
+    cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, help_heading = OVER_TLS, value_name = "FILE", requires = "address")]
+    key: Option<PathBuf>,
+    /// The roots that the CA's serving certificate is verified with (PEM)
+    #[arg(long, help_heading = OVER_TLS, value_name = "FILE", requires = "address")]
+    ca: Option<PathBuf>,
+    /// The name in the CA's serving certificate, when it is not the host of the address
+    #[arg(long, help_heading = OVER_TLS, value_name = "NAME", requires = "address")]
+    server_name: Option<String>,
+}
+
+/// A connection to a CA. After a break, the next call makes a new one.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    pub(super) service: AdminClient<Channel>,
+}
+
+impl AdminArgs {
+    /// Connects.
+    pub(super) async fn connect(&self) -> Result<Client, Failure> {
+        let channel = match &self.address {
+            Some(address) => self.over_tls(address).await?,
+            None => on_socket(self.file.load()?.config.admin).await?,
+        };
+        Ok(Client { service: AdminClient::new(channel) })
+    }
+
+    async fn over_tls(&self, address: &str) -> Result<Channel, Failure> {
+        if !address.starts_with("https://") {
+            return Err(Failure::Usage(format!("--address: {address:?} does not begin with https://")));
+        }
+        let (cert, key, ca) = (given("--cert", &self.cert)?, given("--key", &self.key)?, given("--ca", &self.ca)?);
+        let unreadable = |error| Failure::Usage(error_chain(&error));
+        let chain = files::read(cert, MAX_FILE).map_err(unreadable)?;
+        let private = files::read_private(key, MAX_FILE).map_err(unreadable)?;
+        let roots = files::read(ca, MAX_FILE).map_err(unreadable)?;
+        if CertificateDer::pem_slice_iter(&roots).next().is_none() {
+            return Err(Failure::Usage(format!("--ca: {} holds no PEM certificate", ca.display())));
+        }
+        let mut tls = ClientTlsConfig::new()
+            .identity(Identity::from_pem(chain, &*private))
+            .ca_certificate(Certificate::from_pem(roots));
+        if let Some(name) = &self.server_name {
+            tls = tls.domain_name(name);
+        }
+        let unusable = |error| Failure::Usage(format!("--address, --cert, --key, --ca: {}", error_chain(&error)));
+        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(unusable)?.connect_timeout(ANSWER);
+        let endpoint = endpoint.tls_config(tls).map_err(unusable)?;
+        endpoint
+            .connect()
+            .await
+            .map_err(|error| Failure::Failed(format!("cannot connect to the CA at {address}: {}", error_chain(&error))))
+    }
+}
+
+/// clap has seen to it that there is one.
+fn given<'a>(option: &str, path: &'a Option<PathBuf>) -> Result<&'a Path, Failure> {
+    path.as_deref().ok_or_else(|| Failure::Usage(format!("{option} is missing")))
+}
+
+async fn on_socket(socket: PathBuf) -> Result<Channel, Failure> {
+    let shown = socket.display().to_string();
+    let connector = tower::service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    // The address is not used: the connector knows the socket.
+    let endpoint = Endpoint::from_static("http://admin").connect_timeout(ANSWER);
+    endpoint.connect_with_connector(connector).await.map_err(|_| {
+        Failure::Failed(format!(
+            "no CA answers at {shown}; is `signet-ca serve` running with this configuration, as this user?"
+        ))
+    })
+}
+
+impl Client {
+    /// Where rotation stands.
+    pub(super) async fn rotation(&mut self) -> Result<Rotation, Status> {
+        within(ANSWER, self.service.get_rotation(GetRotationRequest {})).await
+    }
+}
+
+/// The answer to a call, which must come within `deadline`.
+pub(super) async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Status> {
+    let late = || Status::deadline_exceeded(format!("the CA did not answer within {} s", deadline.as_secs()));
+    tokio::time::timeout(deadline, call).await.map_err(|_| late())?.map(Response::into_inner)
+}
+
+/// Whether the same call may succeed in a moment: the CA restarts, or its storage does.
+pub(super) fn is_passing(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Unknown)
+}
+
+/// What a failed call means to the person who made it.
+pub(super) fn failure(status: &Status) -> Failure {
+    let text = explanation(status);
+    match status.code() {
+        Code::InvalidArgument => Failure::Usage(text),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => {
+            Failure::Failed(format!("the CA cannot do that now: {text}"))
+        }
+        _ => Failure::Failed(format!("the CA refused: {text}")),
+    }
+}
+
+/// The status in words, safe to print.
+pub(super) fn explanation(status: &Status) -> String {
+    let cause = std::error::Error::source(status).map(error_chain);
+    let text = match cause {
+        // TLS 1.3 servers judge the client's certificate after the client thinks that the handshake is over.
+        Some(cause) if cause.contains("fatal alert") => {
+            format!("it does not accept the certificate of --cert ({cause})")
+        }
+        Some(cause) if cause.contains(status.message()) => cause,
+        Some(cause) => format!("{}: {cause}", status.message()),
+        None => status.message().to_owned(),
+    };
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+#[path = "admin_client_tests.rs"]
+mod tests;

@@ -1,0 +1,76 @@
+//! `signet-ca holders list`: who has certificates, and the newest trust bundle each has received.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use signet_proto::admin::v1alpha1::{ListHoldersRequest, ListHoldersResponse};
+use signet_runtime::output::{Output, OutputFormat};
+
+use super::admin_client::{ANSWER, AdminArgs, failure, within};
+use super::rotation_view::{holder_json, holders_table};
+use super::{Failure, OutputArg};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HoldersCommand {
+    /// List holders of unexpired certificates with the newest trust bundle each has received
+    List(ListArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only those that have not received the newest trust bundle
+    #[arg(long)]
+    behind: bool,
+    /// With --behind: only those that have not received this trust bundle
+    #[arg(long, value_name = "SEQUENCE", requires = "behind", value_parser = clap::value_parser!(u64).range(1..))]
+    sequence: Option<u64>,
+    /// Only those whose newest certificate chains to this root or issuing CA (its id, or the beginning of it)
+    #[arg(long, value_name = "ID")]
+    authority: Option<String>,
+    /// How many at most, up to 1000
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Continue after the previous page, as it said
+    #[arg(long, value_name = "TOKEN")]
+    page: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+pub(super) async fn run(command: &HoldersCommand) -> Result<(), Failure> {
+    let HoldersCommand::List(args) = command;
+    let mut client = args.admin.connect().await?;
+    let request = ListHoldersRequest {
+        behind: args.behind,
+        behind_sequence: args.sequence.unwrap_or_default(),
+        authority: args.authority.clone().unwrap_or_default(),
+        limit: args.limit,
+        page_token: args.page.clone().unwrap_or_default(),
+    };
+    let page = within(ANSWER, client.service.list_holders(request)).await.map_err(|status| failure(&status))?;
+    let mut out = Output::stdout(args.output.output);
+    let shown = match args.output.output {
+        OutputFormat::Json => out.json(&json!({
+            "holders": page.holders.iter().map(holder_json).collect::<Vec<_>>(),
+            "behind_sequence": args.behind.then_some(page.sequence),
+            "next_page": (!page.next_page_token.is_empty()).then_some(&page.next_page_token),
+        })),
+        OutputFormat::Table => out.raw(&as_text(&page, args.behind)),
+    };
+    shown.map_err(Failure::failed)
+}
+
+fn as_text(page: &ListHoldersResponse, behind: bool) -> String {
+    if page.holders.is_empty() {
+        return match behind {
+            true => format!("no holder lags: all have received bundle {}\n", page.sequence),
+            false => "no holders\n".to_owned(),
+        };
+    }
+    let mut text = holders_table(&page.holders).render();
+    if !page.next_page_token.is_empty() {
+        text += &format!("more: --page {}\n", page.next_page_token);
+    }
+    text
+}

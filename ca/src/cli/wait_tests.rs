@@ -1,0 +1,144 @@
+//! When waiting is over, and what is told on the way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use signet_proto::admin::v1alpha1::Coverage;
+
+use super::*;
+
+/// A root of a generation; its id repeats the generation.
+fn root(generation: u64, state: &str) -> Authority {
+    let id = generation.to_string().repeat(40);
+    Authority { id, kind: "root".into(), state: state.into(), generation, ..Authority::default() }
+}
+
+fn rotation(phase: &str, authorities: Vec<Authority>) -> Rotation {
+    Rotation { phase: phase.into(), authorities, coverage: Some(Coverage::default()), ..Rotation::default() }
+}
+
+fn is(verdict: &Verdict, expected: &str) -> bool {
+    match (verdict, expected) {
+        (Verdict::Going, "going") => true,
+        (Verdict::Done(_), "done") => true,
+        (Verdict::Stopped(text), why) => text.contains(why),
+        _ => false,
+    }
+}
+
+#[test]
+fn a_rotation_is_over_when_the_new_root_signs_alone_or_somebody_has_ended_it() {
+    let goal = Goal::Signs(root(2, "").id);
+    let tainted = Authority { tainted_at: 1, ..root(2, "active") };
+    let paused = Rotation { paused: true, ..rotation("propagate", vec![root(1, "active"), root(2, "prepared")]) };
+    for (rotation, expected) in [
+        (rotation("propagate", vec![root(1, "active"), root(2, "prepared")]), "going"),
+        (rotation("drain", vec![root(1, "old"), root(2, "active")]), "going"),
+        (rotation("emergency", vec![root(1, "tainted"), root(2, "active")]), "going"),
+        (rotation("settled", vec![root(2, "active")]), "done"),
+        (rotation("settled", vec![root(1, "active")]), "rolled the rotation back"),
+        (rotation("drain", vec![root(1, "active"), root(2, "old")]), "rolled the rotation back"),
+        (rotation("drain", vec![root(2, "old"), root(3, "active")]), "replaced by a newer one"),
+        (rotation("emergency", vec![tainted]), "compromised"),
+        (paused, "paused"),
+    ] {
+        let verdict = goal.verdict(&rotation);
+        assert!(is(&verdict, expected), "{expected}: {verdict:?}");
+    }
+}
+
+#[test]
+fn the_goal_of_a_rotation_is_the_newest_root_on_its_way() {
+    let goal = |authorities| Goal::of_rotate(&rotation("", authorities));
+    let two = Some(Goal::Signs(root(2, "").id));
+    assert_eq!(goal(vec![root(1, "active"), root(2, "prepared")]), two);
+    // Picked up while the old one drains; an even newer one that was compromised is none to wait for.
+    assert_eq!(goal(vec![root(1, "old"), root(2, "active"), root(3, "tainted")]), two);
+    assert_eq!(goal(vec![]), None);
+}
+
+#[test]
+fn a_compromised_root_is_done_with_when_nobody_uses_it() {
+    let goal = Goal::Unused(root(1, "").id);
+    let used = Authority { holders: 3, tainted_at: 1, ..root(1, "tainted") };
+    let signing = Authority { tainted_at: 1, ..root(1, "active") };
+    for (authorities, expected) in [
+        (vec![signing, root(2, "prepared")], "going"),
+        (vec![used, root(2, "active")], "going"),
+        (vec![Authority { tainted_at: 1, ..root(1, "tainted") }, root(2, "active")], "done"),
+        (vec![root(2, "active")], "done"),
+    ] {
+        let verdict = goal.verdict(&rotation("emergency", authorities));
+        assert!(is(&verdict, expected), "{expected}: {verdict:?}");
+    }
+}
+
+#[test]
+fn the_renewal_of_an_issuing_ca_is_over_when_the_new_one_signs() {
+    let issuing = |id: &str, state: &str| Authority {
+        id: id.into(),
+        kind: "issuing".into(),
+        state: state.into(),
+        root: root(1, "").id,
+        ..Authority::default()
+    };
+    let with = |states: [&str; 2]| {
+        rotation("settled", vec![root(1, "active"), issuing("aa", states[0]), issuing("bb", states[1])])
+    };
+    let goal = Goal::of_renewal(&with(["active", "prepared"])).unwrap();
+    assert_eq!(goal, Goal::Issues("bb".into()));
+    assert!(is(&goal.verdict(&with(["active", "prepared"])), "going"));
+    assert!(is(&goal.verdict(&with(["old", "active"])), "done"));
+    assert!(is(&goal.verdict(&with(["active", "revoked"])), "another one"));
+}
+
+#[test]
+fn moving_over_counts_once_the_new_root_signs() {
+    let holders = |root: Authority, holders| Authority { holders, ..root };
+    let goal = Goal::Signs(root(2, "").id);
+    let before = rotation("propagate", vec![holders(root(1, "active"), 5), root(2, "prepared")]);
+    let after = rotation("drain", vec![holders(root(1, "old"), 3), holders(root(2, "active"), 2)]);
+    assert_eq!((goal.renewed(&before), goal.renewed(&after)), (None, Some((2, 5))));
+    assert_eq!(Goal::Unused(root(1, "").id).renewed(&after), Some((2, 5)));
+}
+
+#[test]
+fn pipes_get_a_line_and_programs_an_object_per_change() {
+    let first = rotation("propagate", vec![root(1, "active"), root(2, "prepared")]);
+    let second = rotation("drain", vec![root(1, "old"), root(2, "active")]);
+    let now = time::macros::datetime!(2026-03-01 12:00 UTC);
+    let told = |manner: Manner| {
+        let mut teller = Teller { writer: Vec::new(), manner };
+        for rotation in [&first, &first, &second, &second] {
+            let moment = Moment { title: "", rotation, renewed: None, trouble: None, now };
+            teller.tell(&moment).unwrap();
+        }
+        teller.end("it is so").unwrap();
+        String::from_utf8(teller.writer).unwrap()
+    };
+    let lines = told(Manner::Lines(None));
+    assert_eq!(lines.lines().count(), 3, "{lines}");
+    assert!(lines.contains("Z  propagate: ") && lines.ends_with("done: it is so\n"), "{lines}");
+    let objects = told(Manner::Objects(None));
+    let phases: Vec<String> = objects
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["phase"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(phases, ["propagate", "drain"]);
+}
+
+#[test]
+fn a_reader_that_went_away_ends_the_waiting() {
+    struct Gone;
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let rotation = rotation("drain", Vec::new());
+    let now = time::OffsetDateTime::UNIX_EPOCH;
+    let moment = Moment { title: "", rotation: &rotation, renewed: None, trouble: None, now };
+    let mut teller = Teller { writer: Gone, manner: Manner::Lines(None) };
+    assert!(matches!(teller.tell(&moment), Err(Failure::Failed(text)) if text.contains("nobody reads")));
+}

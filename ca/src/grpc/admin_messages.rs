@@ -1,0 +1,170 @@
+//! The operators' messages: from what the CA knows to what the wire says.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use signet_core::holder::{Coverage, Holder, HolderKey};
+use signet_core::renewal::half_life;
+use signet_core::rotation::{Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, is_revoked};
+use signet_proto::admin::v1alpha1 as wire;
+use time::OffsetDateTime;
+
+use crate::operations::View;
+
+/// What is known about the use of authorities.
+#[derive(Default)]
+pub(super) struct Use<'a> {
+    coverage: Option<&'a Coverage>,
+    last_ends: Option<&'a BTreeMap<AuthorityId, OffsetDateTime>>,
+}
+
+impl Use<'_> {
+    fn holders(&self, issuing: &AuthorityId) -> u64 {
+        self.coverage.and_then(|coverage| coverage.by_authority.get(issuing)).copied().unwrap_or_default()
+    }
+
+    fn needed_until(&self, issuing: &AuthorityId) -> i64 {
+        self.last_ends.and_then(|ends| ends.get(issuing)).copied().map(seconds).unwrap_or_default()
+    }
+}
+
+/// Where rotation stands; `done` says what was done, when this answers a change.
+pub(super) fn rotation(view: &View, done: String, now: OffsetDateTime) -> wire::Rotation {
+    let used = Use { coverage: Some(&view.coverage), last_ends: Some(&view.last_ends) };
+    wire::Rotation {
+        phase: view.phase.as_str().to_owned(),
+        bundle_sequence: view.authorities.bundle_sequence,
+        authorities: authorities(&view.authorities, &used, now),
+        coverage: Some(wire::Coverage {
+            sequence: view.awaited_sequence,
+            holders: view.coverage.live(),
+            covered: view.coverage.covered(view.awaited_sequence),
+            threshold_percent: u32::from(view.threshold_percent),
+            laggards: view.laggards.iter().map(holder).collect(),
+        }),
+        paused: view.authorities.paused,
+        next: view.next.clone(),
+        expected_at: view.expected_at.map(seconds).unwrap_or_default(),
+        revoked_certificates: count(view.authorities.revocations.entries.len()),
+        done,
+    }
+}
+
+/// Roots, each followed by its issuing CAs.
+pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: OffsetDateTime) -> Vec<wire::Authority> {
+    let signs = authorities.active_issuer(now).map(|issuing| &issuing.id);
+    let mut rows = Vec::new();
+    for root in &authorities.roots {
+        let needed = root.issuing.iter().map(|issuing| used.needed_until(&issuing.id)).max();
+        rows.push(wire::Authority {
+            id: root.id.to_string(),
+            kind: "root".to_owned(),
+            state: root.state.as_str().to_owned(),
+            not_before: seconds(root.not_before),
+            not_after: seconds(root.not_after),
+            renews_at: 0,
+            generation: root.generation,
+            root: String::new(),
+            since: seconds(root.since),
+            published: root.published,
+            holders: root.issuing.iter().map(|issuing| used.holders(&issuing.id)).sum(),
+            needed_until: needed.unwrap_or_default(),
+            tainted_at: root.tainted_at.map(seconds).unwrap_or_default(),
+            pinned: root.pinned,
+        });
+        for (index, issuing) in root.issuing.iter().enumerate() {
+            rows.push(wire::Authority {
+                id: issuing.id.to_string(),
+                kind: "issuing".to_owned(),
+                state: issuing_state(authorities, root, index, issuing, signs).to_owned(),
+                not_before: seconds(issuing.not_before),
+                not_after: seconds(issuing.not_after),
+                renews_at: seconds(half_life(issuing.not_before, issuing.not_after)),
+                root: root.id.to_string(),
+                holders: used.holders(&issuing.id),
+                needed_until: used.needed_until(&issuing.id),
+                ..wire::Authority::default()
+            });
+        }
+    }
+    rows
+}
+
+/// An issuing CA shares the state of its root, but under the root that signs only one of them does.
+fn issuing_state(
+    authorities: &Authorities,
+    root: &RootAuthority,
+    index: usize,
+    issuing: &IssuingCa,
+    signs: Option<&AuthorityId>,
+) -> &'static str {
+    if is_revoked(authorities, issuing) {
+        return "revoked";
+    }
+    if root.state != AuthorityState::Active {
+        return root.state.as_str();
+    }
+    let signer = root.issuing.iter().position(|one| Some(&one.id) == signs);
+    match signer {
+        Some(signer) if index == signer => AuthorityState::Active.as_str(),
+        Some(signer) if index < signer => AuthorityState::Old.as_str(),
+        _ => AuthorityState::Prepared.as_str(),
+    }
+}
+
+/// One holder.
+pub(super) fn holder(holder: &Holder) -> wire::Holder {
+    let refused = holder.refused.as_ref();
+    wire::Holder {
+        spiffe_id: holder.key.spiffe_id.clone(),
+        instance: holder.key.instance.clone(),
+        pod: holder.pod.clone().unwrap_or_default(),
+        node: holder.node.clone().unwrap_or_default(),
+        cluster: holder.cluster.clone().unwrap_or_default(),
+        serial: holder.serial.clone(),
+        authority: holder.authority.to_string(),
+        not_after: seconds(holder.not_after),
+        bundle_sequence: holder.sequence,
+        learns_by: if holder.acknowledges { "acknowledged" } else { "reply" }.to_owned(),
+        seen_at: seconds(holder.seen_at),
+        refused: refused.map(|(sequence, why)| format!("bundle {sequence}: {why}")).unwrap_or_default(),
+    }
+}
+
+/// The page token that continues after a holder.
+pub(super) fn page_token(key: &HolderKey) -> String {
+    let text = serde_json::to_vec(&(&key.spiffe_id, &key.instance)).unwrap_or_default();
+    URL_SAFE_NO_PAD.encode(text)
+}
+
+/// The holder that a page token continues after.
+pub(super) fn page_after(token: &str) -> Option<HolderKey> {
+    let (spiffe_id, instance) = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+    Some(HolderKey { spiffe_id, instance })
+}
+
+/// A time on the wire.
+pub(super) fn seconds(at: OffsetDateTime) -> i64 {
+    at.unix_timestamp()
+}
+
+/// A number on the wire.
+pub(super) fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_page_token_brings_back_its_holder_and_garbage_none() {
+        let key = HolderKey { spiffe_id: "spiffe://td/ns/a/sa/b".into(), instance: "an \"instance\"/1".into() };
+        assert_eq!(page_after(&page_token(&key)).unwrap(), key);
+        for garbage in ["", "x", "!!", "W10", &URL_SAFE_NO_PAD.encode("[1,2]")] {
+            assert_eq!(page_after(garbage), None, "{garbage:?}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Roots, issuing CAs and leaves of every shape for the tests of the edges, and the state that publishes them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use signet_core::certificate::{CertificateChain, Facts, Serial, pem};
+use signet_core::identity::TrustDomain;
+use signet_core::policy::{IssuerLimits, SigningRequest};
+use signet_core::rotation::{
+    Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RevocationReason, Revoked, RootAuthority,
+};
+use signet_core::seams::authority::{CertificateAuthority, SignError};
+use signet_core::seams::custody::KeyId;
+use signet_core::verify::{Signer, VerifiedPath};
+use time::OffsetDateTime;
+
+use crate::state::{SigningState, StateReader, StateWriter};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The trust domain of the mesh.
+pub(crate) fn trust_domain() -> TrustDomain {
+    TrustDomain::parse("cluster.local").unwrap()
+}
+
+/// A root, and the issuing CA below it that makes leaves.
+pub(crate) struct TestRoot {
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) issuing: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+fn ca(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+impl TestRoot {
+    pub(crate) fn new(name: &str) -> Self {
+        let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let root = ca(&format!("root {name}"));
+        let certificate = root.self_signed(&root_key).unwrap().der().clone();
+        let params = ca(&format!("issuing {name}"));
+        let issuing = params.signed_by(&key, &Issuer::new(root, root_key)).unwrap().der().clone();
+        Self { certificate, issuing, issuer: Issuer::new(params, key) }
+    }
+
+    pub(crate) fn id(&self) -> AuthorityId {
+        AuthorityId::from_spki(&Facts::read(&self.certificate).unwrap().spki_der)
+    }
+
+    pub(crate) fn issuing_id(&self) -> AuthorityId {
+        AuthorityId::from_spki(&Facts::read(&self.issuing).unwrap().spki_der)
+    }
+
+    /// An X.509-SVID that was made at `now` for an hour, after `change` has spoilt it.
+    pub(crate) fn leaf(&self, id: &str, now: OffsetDateTime, change: impl FnOnce(&mut CertificateParams)) -> Shown {
+        let mut params = CertificateParams::default();
+        let random = [u8::try_from(id.len()).unwrap(); 16];
+        params.serial_number = Some(Serial::new(now, random).as_bytes().to_vec().into());
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = vec![uri(id)];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.not_before = now - Duration::from_secs(60);
+        params.not_after = now + HOUR;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        Shown { chain: vec![leaf.der().clone(), self.issuing.clone()], key }
+    }
+
+    fn authority(&self, generation: u64, state: AuthorityState) -> RootAuthority {
+        let (root, issuing) = (Facts::read(&self.certificate).unwrap(), Facts::read(&self.issuing).unwrap());
+        RootAuthority {
+            id: self.id(),
+            generation,
+            state,
+            key: None,
+            certificate: self.certificate.clone(),
+            not_before: root.not_before,
+            not_after: root.not_after,
+            issuing: vec![IssuingCa {
+                id: self.issuing_id(),
+                key: KeyId::parse("issuing").unwrap(),
+                certificate: self.issuing.clone(),
+                not_before: issuing.not_before,
+                not_after: issuing.not_after,
+                intermediates: Vec::new(),
+                after_sequence: 0,
+            }],
+            published: generation,
+            since: OffsetDateTime::UNIX_EPOCH,
+            activation: Activation::WhenCovered,
+            tainted_at: None,
+            pinned: false,
+        }
+    }
+}
+
+pub(crate) fn uri(id: &str) -> SanType {
+    SanType::URI(id.try_into().unwrap())
+}
+
+/// A certificate chain with its key.
+pub(crate) struct Shown {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    key: KeyPair,
+}
+
+impl Shown {
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    }
+
+    pub(crate) fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
+    pub(crate) fn chain_pem(&self) -> String {
+        self.chain.iter().map(|der| pem(der)).collect()
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        Facts::read(&self.chain[0]).unwrap()
+    }
+
+    /// The entry that revokes certificate `index` of the chain, made by `issuer`.
+    pub(crate) fn revoked(&self, index: usize, issuer: AuthorityId) -> Revoked {
+        let serial = Facts::read(&self.chain[index]).unwrap().serial_text();
+        Revoked { serial, issuer, reason: RevocationReason::KeyCompromise, at: 0, not_after: i64::MAX }
+    }
+}
+
+/// A serving certificate for handshakes.
+#[derive(Debug)]
+pub(crate) struct Serves(Arc<CertifiedKey>);
+
+impl Serves {
+    pub(crate) fn new(shown: &Shown) -> Arc<Self> {
+        let key = rustls::crypto::ring::sign::any_supported_type(&shown.key()).unwrap();
+        Arc::new(Self(Arc::new(CertifiedKey::new(shown.chain.clone(), key))))
+    }
+}
+
+impl ResolvesServerCert for Serves {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// Signs nothing: the edges only read what it published.
+struct NoAuthority(IssuerLimits);
+
+#[async_trait]
+impl CertificateAuthority for NoAuthority {
+    fn limits(&self) -> &IssuerLimits {
+        &self.0
+    }
+    fn signer(&self) -> Signer {
+        Signer::Here
+    }
+    async fn sign(&self, _: &SigningRequest) -> Result<CertificateChain, SignError> {
+        Err(SignError::Failed("a test".into()))
+    }
+}
+
+/// The authorities that these roots make; the last one is active.
+pub(crate) fn authorities(sequence: u64, roots: &[&TestRoot], revoked: &[Revoked]) -> Authorities {
+    let state = |index| if index + 1 == roots.len() { AuthorityState::Active } else { AuthorityState::Old };
+    let mut authorities = Authorities { bundle_sequence: sequence, ..Authorities::default() };
+    for (index, root) in roots.iter().enumerate() {
+        authorities.roots.push(root.authority(u64::try_from(index).unwrap() + 1, state(index)));
+    }
+    authorities.revocations.entries = revoked.to_vec();
+    authorities
+}
+
+/// What a CA with these roots publishes.
+pub(crate) fn publish(writer: &StateWriter, sequence: u64, roots: &[&TestRoot], revoked: &[Revoked]) {
+    let authorities = authorities(sequence, roots, revoked);
+    let validation = authorities.validation(&trust_domain()).unwrap();
+    let signer = roots.last().unwrap();
+    let issuing = Facts::read(&signer.issuing).unwrap();
+    let path = VerifiedPath::check(
+        std::slice::from_ref(&signer.issuing),
+        issuing.subject_key_id.as_deref().unwrap_or_default(),
+        &validation.bundle,
+    );
+    let limits =
+        IssuerLimits { authority: signer.issuing_id(), not_before: issuing.not_before, not_after: issuing.not_after };
+    let authority = Arc::new(NoAuthority(limits));
+    let state = SigningState { authority, path: path.unwrap(), validation, authorities };
+    writer.send_replace(Some(Arc::new(state)));
+}
+
+/// A state that nothing has been published to yet.
+pub(crate) fn nothing() -> (StateWriter, StateReader) {
+    tokio::sync::watch::channel(None)
+}

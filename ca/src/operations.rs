@@ -1,0 +1,285 @@
+//! What operators ask for: each command is judged by the rules, taken as a step like any other, and on record with its
+//! operator. Commands act on the journal, hence on all replicas.
+
+mod revocation;
+mod words;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
+use signet_core::holder::{Coverage, Holder, HolderQuery};
+use signet_core::rotation::{Activation, Authorities, AuthorityId, Command, Phase, Refused, Step, judge, next_step};
+use signet_core::seams::store::{AuditStore, StoreError};
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+
+pub use revocation::RevokedCertificate;
+use revocation::revoked_issuing;
+
+use crate::rotator::{Entry, Look, StepError, Steps};
+
+/// How many holders that lag are named.
+const NAMED: u32 = 20;
+
+/// How often a command is judged again because somebody else was faster.
+const RACES: usize = 5;
+
+/// A command was not carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OperationError {
+    /// The rules forbid it now.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    Unknown(String),
+    /// The request makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// Storage failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The step failed.
+    #[error("{0}")]
+    Step(#[from] StepError),
+    /// Others changed the authorities all the time.
+    #[error("the authorities were changed by somebody else at the same time; look, and try again")]
+    Conflict,
+}
+
+impl From<Refused> for OperationError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unknown(_) => Self::Unknown(refused.to_string()),
+            _ => Self::Refused(refused.to_string()),
+        }
+    }
+}
+
+/// Who gives a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// A user id on this host or a SPIFFE ID.
+    pub name: String,
+    /// The network address, for one who comes over TLS.
+    pub peer: Option<String>,
+}
+
+/// Where rotation stands.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The journal.
+    pub authorities: Authorities,
+    /// Who knows which bundle.
+    pub coverage: Coverage,
+    /// When the last certificate of each issuing CA ends.
+    pub last_ends: BTreeMap<AuthorityId, OffsetDateTime>,
+    /// The first of the holders that lag.
+    pub laggards: Vec<Holder>,
+    /// How many holders must have received a root before it signs, in percent.
+    pub threshold_percent: u8,
+    /// Where a rotation stands.
+    pub phase: Phase,
+    /// What happens next, in words; empty when nothing is in progress.
+    pub next: String,
+    /// When that is over at the latest, if time alone brings it about.
+    pub expected_at: Option<OffsetDateTime>,
+    /// The bundle sequence that holders are waited for.
+    pub awaited_sequence: u64,
+}
+
+/// Carries out commands.
+pub struct Operations {
+    /// How steps are made.
+    pub steps: Arc<Steps>,
+    /// The record.
+    pub store: Arc<dyn AuditStore>,
+    /// Rung after each change, so that it is published at once.
+    pub bell: Arc<Notify>,
+}
+
+impl Operations {
+    /// Where rotation stands, from storage.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn view(&self) -> Result<View, OperationError> {
+        let look = self.steps.look().await?;
+        self.view_of(look).await
+    }
+
+    async fn view_of(&self, look: Look) -> Result<View, OperationError> {
+        let awaited_sequence = look.authorities.awaited_sequence();
+        let behind = HolderQuery {
+            now: look.now,
+            behind: Some(awaited_sequence),
+            authorities: Vec::new(),
+            after: None,
+            limit: NAMED,
+        };
+        let laggards = self.steps.holders.holders(&behind).await?;
+        let (next, expected_at) = words::what_next(&look, &self.steps.rules);
+        let phase = Phase::of(&look.authorities);
+        let threshold_percent = self.steps.rules.coverage;
+        let Look { authorities, coverage, last_ends, .. } = look;
+        Ok(View {
+            authorities,
+            coverage,
+            last_ends,
+            laggards,
+            threshold_percent,
+            phase,
+            next,
+            expected_at,
+            awaited_sequence,
+        })
+    }
+
+    /// Carries out `command` for `reason`. What was done, in words, and where rotation stands then. Doing what is done
+    /// already is fine.
+    ///
+    /// # Errors
+    /// [`OperationError`]; a refusal is on record too.
+    pub async fn command(
+        &self,
+        operator: &Operator,
+        command: Command,
+        reason: &str,
+    ) -> Result<(String, View), OperationError> {
+        if command.is_forced() && reason.trim().is_empty() {
+            return Err(OperationError::Invalid("force leaves holders behind: give the reason for the record".into()));
+        }
+        for _ in 0..RACES {
+            let look = self.steps.look().await?;
+            let judged = judge(look.now, &look.authorities, &look.seen(), &self.steps.rules, &command);
+            let step = match judged {
+                Ok(step) => step,
+                Err(refused) => {
+                    self.record(operator, &command, reason, Outcome::Refused, &refused.to_string()).await?;
+                    return Err(self.with_laggards(refused, &look).await);
+                }
+            };
+            let Some(step) = step else {
+                let done = "nothing to do: that is so, or under way, already";
+                self.record(operator, &command, reason, Outcome::Done, done).await?;
+                return Ok((done.to_owned(), self.view_of(look).await?));
+            };
+            let text = words::done(&step);
+            self.record(operator, &command, reason, Outcome::Done, &text).await?;
+            let entry = match &step {
+                Step::RevokeIssuing(id) => revoked_issuing(&look, id)?,
+                _ => Entry::Unchanged,
+            };
+            if self.steps.take(&look, &step, entry, &attributed(operator)).await?.is_none() {
+                continue;
+            }
+            if let (Command::Taint { force: true, .. }, Step::Taint(_)) = (&command, &step) {
+                self.replace_at_once(operator).await?;
+            }
+            self.bell.notify_one();
+            return Ok((text, self.view().await?));
+        }
+        Err(OperationError::Conflict)
+    }
+
+    /// Lets another root sign although holders may not know it: the operator has said so.
+    async fn replace_at_once(&self, operator: &Operator) -> Result<(), OperationError> {
+        for _ in 0..RACES {
+            let look = self.steps.look().await?;
+            let replaced = look.authorities.active().is_some_and(|root| root.tainted_at.is_none());
+            if replaced {
+                return Ok(());
+            }
+            let fallback = next_step(look.now, &look.authorities, &look.seen(), &self.steps.rules);
+            let step = match (look.authorities.prepared(), fallback) {
+                (_, step @ Step::Activate(_)) => step,
+                (Some(root), _) => Step::Activate(root.id.clone()),
+                (None, _) if look.offer.is_some() => return Err(Refused::Foreign.into()),
+                (None, _) => Step::PrepareRoot(Activation::WhenCovered),
+            };
+            self.steps.take(&look, &step, Entry::Unchanged, &attributed(operator)).await?;
+        }
+        Err(OperationError::Conflict)
+    }
+
+    /// Holders.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, OperationError> {
+        Ok(self.steps.holders.holders(query).await?)
+    }
+
+    /// The time, for queries.
+    #[must_use]
+    pub fn now(&self) -> OffsetDateTime {
+        self.steps.clock.now()
+    }
+
+    async fn with_laggards(&self, refused: Refused, look: &Look) -> OperationError {
+        let query = match &refused {
+            Refused::NotCovered { sequence, .. } => (Some(*sequence), Vec::new()),
+            Refused::Needed { id, .. } => {
+                let root = look.authorities.root(id).map(|root| &root.issuing);
+                let ids = root.map(|issuing| issuing.iter().map(|one| one.id.clone()).collect());
+                (None, ids.unwrap_or_else(|| vec![id.clone()]))
+            }
+            _ => return refused.into(),
+        };
+        let (behind, authorities) = query;
+        let query = HolderQuery { now: look.now, behind, authorities, after: None, limit: NAMED };
+        let named = self.steps.holders.holders(&query).await.unwrap_or_default();
+        let mut text = refused.to_string();
+        for holder in &named {
+            text += &format!("\n  {}", words::holder(holder));
+        }
+        if named.len() >= NAMED as usize {
+            text += "\n  and possibly more: see `holders list`";
+        }
+        OperationError::Refused(text)
+    }
+
+    async fn record(
+        &self,
+        operator: &Operator,
+        command: &Command,
+        reason: &str,
+        outcome: Outcome,
+        text: &str,
+    ) -> Result<(), OperationError> {
+        let force = if command.is_forced() { " --force" } else { "" };
+        let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+        let text = format!("{}{force}{why}: {text}", command.as_str());
+        self.record_admin(operator, command.as_str(), &text, outcome, attributed(operator)).await
+    }
+
+    async fn record_admin(
+        &self,
+        operator: &Operator,
+        command: &str,
+        text: &str,
+        outcome: Outcome,
+        who: Attributed,
+    ) -> Result<(), OperationError> {
+        let event = AuditEvent {
+            at_micros: AuditEvent::micros(self.now()),
+            request_id: String::new(),
+            kind: EventKind::Admin,
+            outcome,
+            reason: Some(command.to_owned()),
+            detail: Some(format!("{}: {text}", operator.name).chars().take(1000).collect()),
+            who,
+            what: None,
+        };
+        self.steps.audit.record(event).await.map_err(StepError::from)?;
+        Ok(())
+    }
+}
+
+fn attributed(operator: &Operator) -> Attributed {
+    let spiffe_id = operator.name.starts_with("spiffe://").then(|| operator.name.clone());
+    let peer = operator.peer.clone().or_else(|| Some(operator.name.clone()));
+    Attributed { spiffe_id, peer, ..Attributed::default() }
+}

@@ -1,0 +1,125 @@
+//! Revoking certificates: entries for the lists of the authorities that issued them.
+
+use signet_core::audit::{Attributed, AuditQuery, Certified, Outcome, QueryError};
+use signet_core::certificate::{Facts, Serial};
+use signet_core::rotation::{Authorities, AuthorityId, RevocationReason, Revoked, Step, lists_possible};
+use time::OffsetDateTime;
+
+use super::{OperationError, Operations, Operator, RACES, attributed};
+use crate::rotator::{Entry, Look, StepError};
+
+/// The most certificates on revocation lists: every proxy holds all of them in memory.
+const MAX_REVOKED: usize = 10_000;
+
+/// A certificate that was put on, or taken off, a revocation list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedCertificate {
+    /// Which.
+    pub serial: Serial,
+    /// Whose.
+    pub spiffe_id: String,
+    /// When it ends by itself.
+    pub not_after: OffsetDateTime,
+    /// Certificates on lists now.
+    pub revoked: usize,
+}
+
+impl Operations {
+    /// Puts a certificate on the revocation list of its issuing CA, or takes it off.
+    ///
+    /// # Errors
+    /// [`OperationError`]: unknown, ended, or not to be revoked here.
+    pub async fn revoke_certificate(
+        &self,
+        operator: &Operator,
+        serial: Serial,
+        reason: RevocationReason,
+        clear: bool,
+    ) -> Result<RevokedCertificate, OperationError> {
+        let (spiffe_id, what) = self.issued(serial).await?;
+        let ends = OffsetDateTime::from_unix_timestamp(what.not_after).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        for _ in 0..RACES {
+            let look = self.steps.look().await?;
+            let known = look.authorities.revocations.entries.iter().any(|entry| entry.serial == what.serial);
+            if known != clear {
+                let revoked = look.authorities.revocations.entries.len();
+                return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked });
+            }
+            let entry = if clear {
+                Entry::Clear(what.serial.clone())
+            } else {
+                Entry::Add(self.entry(&look, &what, ends, reason)?)
+            };
+            let text = if clear { "taken off the revocation list" } else { reason.as_str() };
+            let who = Attributed { spiffe_id: Some(spiffe_id.clone()), ..attributed(operator) };
+            self.record_admin(operator, "certificate revoke", &format!("{serial}: {text}"), Outcome::Done, who).await?;
+            let step = Step::WaitUntil(look.now);
+            if let Some(next) = self.steps.take(&look, &step, entry, &attributed(operator)).await? {
+                self.bell.notify_one();
+                let revoked = next.revocations.entries.len();
+                return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked });
+            }
+        }
+        Err(OperationError::Conflict)
+    }
+
+    fn entry(
+        &self,
+        look: &Look,
+        what: &Certified,
+        ends: OffsetDateTime,
+        reason: RevocationReason,
+    ) -> Result<Revoked, OperationError> {
+        if ends <= look.now {
+            return Err(OperationError::Refused(format!("certificate {} has ended already", what.serial)));
+        }
+        let issuer = look.authorities.roots.iter().flat_map(|root| &root.issuing);
+        let issuer = issuer.map(|issuing| &issuing.id).find(|id| id.as_str() == what.authority).cloned();
+        let gone = || OperationError::Refused(format!("its authority {} is in the bundle no more", what.authority));
+        lists_possible(&look.authorities, &look.seen())?;
+        room(&look.authorities)?;
+        Ok(Revoked {
+            serial: what.serial.clone(),
+            issuer: issuer.ok_or_else(gone)?,
+            reason,
+            at: look.now.unix_timestamp(),
+            not_after: what.not_after,
+        })
+    }
+
+    /// The record of an issued certificate.
+    async fn issued(&self, serial: Serial) -> Result<(String, Certified), OperationError> {
+        let invalid = |error: QueryError| OperationError::Invalid(error.to_string());
+        let query = AuditQuery { serial: Some(serial), ..AuditQuery::newest(1).map_err(invalid)? };
+        let found = self.store.query(&query).await?.items.into_iter().next().map(|stored| stored.event);
+        let unknown = || OperationError::Unknown(format!("no certificate with the serial {serial} is on record"));
+        let event = found.filter(|event| event.outcome == Outcome::Issued).ok_or_else(unknown)?;
+        Ok((event.who.spiffe_id.unwrap_or_default(), event.what.ok_or_else(unknown)?))
+    }
+}
+
+fn room(authorities: &Authorities) -> Result<(), OperationError> {
+    if authorities.revocations.entries.len() >= MAX_REVOKED {
+        let text = format!(
+            "{MAX_REVOKED} certificates are revoked, which is the limit: replace the issuing CA, and revoke that"
+        );
+        return Err(OperationError::Refused(text));
+    }
+    Ok(())
+}
+
+/// The entry that revokes an issuing CA.
+pub(super) fn revoked_issuing(look: &Look, id: &AuthorityId) -> Result<Entry, OperationError> {
+    let unknown = || OperationError::Unknown(format!("there is no issuing CA {id}"));
+    let root = look.authorities.root_of(id).ok_or_else(unknown)?;
+    let issuing = root.issuing.iter().find(|issuing| issuing.id == *id).ok_or_else(unknown)?;
+    room(&look.authorities)?;
+    let facts = Facts::read(&issuing.certificate).map_err(StepError::from)?;
+    Ok(Entry::Add(Revoked {
+        serial: facts.serial_text(),
+        issuer: root.id.clone(),
+        reason: RevocationReason::CaCompromise,
+        at: look.now.unix_timestamp(),
+        not_after: issuing.not_after.unix_timestamp(),
+    }))
+}

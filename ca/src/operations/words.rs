@@ -1,0 +1,97 @@
+//! Where rotation stands and what was done, in words for operators.
+
+use signet_core::clock::rfc3339;
+use signet_core::holder::Holder;
+use signet_core::rotation::{Activation, Authorities, AuthorityState, Observed, Phase, Rules, Step};
+use time::OffsetDateTime;
+
+use crate::rotator::Look;
+
+/// A holder as refusals name it.
+pub(super) fn holder(holder: &Holder) -> String {
+    let place = holder.pod.as_ref().map_or_else(|| holder.key.instance.clone(), |pod| format!("pod {pod}"));
+    let refused = holder.refused.as_ref().map(|(_, text)| format!(", refused it: {text}")).unwrap_or_default();
+    format!("{} ({place}, has bundle {}{refused})", holder.key.spiffe_id, holder.sequence)
+}
+
+/// What a command has done.
+pub(super) fn done(step: &Step) -> String {
+    match step {
+        Step::PrepareRoot(_) => "the next root is prepared and published".to_owned(),
+        Step::Await(id, _) => format!("root {id} signs as soon as every holder knows it"),
+        Step::CertifyIssuing(_) => "a new issuing CA takes over".to_owned(),
+        Step::Activate(id) => format!("root {id} signs from now on"),
+        Step::DropPrepared(id) => format!("the prepared root {id} is dropped"),
+        Step::Reinstate(id) => format!("root {id} signs again; automatic rotation is paused"),
+        Step::Taint(id) => format!("root {id} is declared compromised; another one takes its place once it is covered"),
+        Step::Revoke(id) => format!("root {id} is in no bundle any more"),
+        Step::RevokeIssuing(id) => format!("issuing CA {id} is on the revocation list of its root"),
+        _ => "done".to_owned(),
+    }
+}
+
+/// What happens next by itself, in words, and when at the latest.
+pub(super) fn what_next(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
+    let (authorities, seen) = (&look.authorities, look.seen());
+    let expected = authorities.expected_end(&seen);
+    if !look.clock_is_steady {
+        return (
+            "the clock has jumped; nothing is activated or removed until it has run evenly for a while".into(),
+            None,
+        );
+    }
+    let behind = |sequence| look.coverage.live().saturating_sub(look.coverage.covered(sequence));
+    let waits_for = |sequence| match behind(sequence) {
+        0 => "its propagation time".to_owned(),
+        1 => "1 holder that has not received it".to_owned(),
+        count => format!("{count} holders that have not received it"),
+    };
+    let text = match Phase::of(authorities) {
+        Phase::None => "the first root is made".to_owned(),
+        Phase::Settled => return (settled(authorities, rules), None),
+        Phase::Propagate | Phase::Emergency if authorities.prepared().is_some() => {
+            let Some(root) = authorities.prepared() else { return (String::new(), None) };
+            let what = format!("root {} is activated", root.id);
+            match root.activation {
+                Activation::OnCommand if Phase::of(authorities) == Phase::Propagate => {
+                    format!(
+                        "`authority activate {}`, or `authority rotate`, lets the prepared root sign; missing: {}",
+                        root.id,
+                        waits_for(root.published)
+                    )
+                }
+                _ => format!("{what} after {}", waits_for(root.published)),
+            }
+        }
+        Phase::Emergency if authorities.active().is_some_and(|root| root.tainted_at.is_some()) => {
+            "a successor of the compromised root is prepared".to_owned()
+        }
+        Phase::Emergency => emergency(authorities, &seen),
+        Phase::Drain | Phase::Propagate => "the old root is retired when its last certificate has ended".to_owned(),
+    };
+    (text, expected)
+}
+
+fn emergency(authorities: &Authorities, seen: &Observed<'_>) -> String {
+    let tainted = authorities.roots.iter().filter(|root| root.state == AuthorityState::Tainted);
+    let holders: u64 = tainted.clone().map(|root| seen.holders_of(root)).sum();
+    let ids: Vec<&str> = tainted.map(|root| root.id.as_str()).collect();
+    match holders {
+        0 => format!("nobody uses the compromised root any more: `authority revoke {}` removes it", ids.join(" ")),
+        1 => "1 holder still uses a certificate of the compromised root; agents renew now".to_owned(),
+        count => format!("{count} holders still use certificates of the compromised root; agents renew now"),
+    }
+}
+
+fn settled(authorities: &Authorities, rules: &Rules) -> String {
+    let Some(active) = authorities.active() else { return String::new() };
+    if authorities.paused {
+        return "automatic rotation is paused since a rollback; `authority rotate` goes on".to_owned();
+    }
+    if !rules.automatic || active.pinned {
+        return String::new();
+    }
+    let life = active.not_after - active.not_before;
+    let at = active.not_before + life * f64::from(rules.prepare_at) / 100.0;
+    format!("the next root is prepared at {}", rfc3339(at))
+}

@@ -1,0 +1,202 @@
+//! One step from look to record: load what is, decide, make what is needed, and change the journal by compare-and-set.
+//! The rotator and the operators' commands both go this way, on any replica.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
+use signet_core::clock::SharedClock;
+use signet_core::holder::Coverage;
+use signet_core::rotation::{Authorities, AuthorityId, Observed, Revoked, Rules, Step, apply, needs};
+use signet_core::seams::authority::Offer;
+use signet_core::seams::store::{AuthorityJournal, HolderStore, JournalVersion};
+use time::OffsetDateTime;
+
+use super::make::Maker;
+use super::steady::SteadyClock;
+use super::{StepError, words};
+use crate::audit_log::AuditLog;
+
+/// Everything that steps are made with.
+pub struct Steps {
+    /// When roots change.
+    pub rules: Rules,
+    /// Makes keys, certificates and lists.
+    pub maker: Maker,
+    /// What exists.
+    pub journal: Arc<dyn AuthorityJournal>,
+    /// Who holds certificates and knows which bundle.
+    pub holders: Arc<dyn HolderStore>,
+    /// The record.
+    pub audit: AuditLog,
+    /// The time.
+    pub clock: SharedClock,
+    steady: Mutex<SteadyClock>,
+    started: Instant,
+    /// What the backend brought last: a set of files that is wrong now stops nothing that goes on without it.
+    offered: Mutex<Option<Offer>>,
+}
+
+/// What was seen at one moment.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// When.
+    pub now: OffsetDateTime,
+    /// The version of the journal.
+    pub version: JournalVersion,
+    /// The journal.
+    pub authorities: Authorities,
+    /// Who knows which bundle.
+    pub coverage: Coverage,
+    /// When the last certificate of each issuing CA ends.
+    pub last_ends: BTreeMap<AuthorityId, OffsetDateTime>,
+    /// The CA that the backend brings, if it does.
+    pub offer: Option<Offer>,
+    /// Whether the clock can be relied on.
+    pub clock_is_steady: bool,
+}
+
+impl Look {
+    /// The same as the rules of rotation want it.
+    #[must_use]
+    pub fn seen(&self) -> Observed<'_> {
+        Observed {
+            coverage: &self.coverage,
+            last_ends: &self.last_ends,
+            offer: self.offer.as_ref(),
+            clock_is_steady: self.clock_is_steady,
+        }
+    }
+}
+
+/// A change of the revocation entries that goes with a step.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// None.
+    Unchanged,
+    /// This certificate is revoked.
+    Add(Revoked),
+    /// The certificate with this serial is not revoked any more.
+    Clear(String),
+}
+
+impl Steps {
+    /// Steps on these parts.
+    #[must_use]
+    pub fn new(
+        rules: Rules,
+        maker: Maker,
+        journal: Arc<dyn AuthorityJournal>,
+        holders: Arc<dyn HolderStore>,
+        audit: AuditLog,
+        clock: SharedClock,
+    ) -> Self {
+        let (steady, started, offered) = (Mutex::default(), Instant::now(), Mutex::default());
+        Self { rules, maker, journal, holders, audit, clock, steady, started, offered }
+    }
+
+    /// Notes how the clocks run; to be called again and again.
+    pub fn watch_clock(&self) {
+        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seconds) = steady.look(self.clock.now(), self.started.elapsed()) {
+            tracing::warn!(seconds, "the wall clock has jumped; no root is activated or removed for some minutes");
+        }
+    }
+
+    /// Loads everything that decisions depend on.
+    ///
+    /// # Errors
+    /// [`StepError`].
+    pub async fn look(&self) -> Result<Look, StepError> {
+        let offer = self.offer().await?;
+        let (version, authorities) = self.journal.load().await?.unwrap_or_default();
+        let now = self.clock.now();
+        // After the journal: a holder that the records do not show yet has got its certificate with a bundle that is
+        // at least as new as the one seen here, or from a replica that lags less than the rules allow for.
+        let coverage = self.holders.coverage(now).await?;
+        let last_ends = self.holders.last_ends().await?;
+        let steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        let clock_is_steady = steady.is_steady(self.started.elapsed());
+        Ok(Look { now, version, authorities, coverage, last_ends, offer, clock_is_steady })
+    }
+
+    async fn offer(&self) -> Result<Option<Offer>, StepError> {
+        let brought = self.maker.upstream.offer().await;
+        let mut offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
+        match (brought, &*offered) {
+            (Ok(offer), _) => {
+                offered.clone_from(&offer);
+                Ok(offer)
+            }
+            (Err(_), Some(last)) => Ok(Some(last.clone())),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    /// Takes a step for `who`. The new document, or `None` when somebody else has changed the journal meanwhile.
+    ///
+    /// It is on record before it happens, so that no step is ever missing from the log; and again when it has happened,
+    /// because another replica may have been faster: then its journal is what counts.
+    ///
+    /// # Errors
+    /// [`StepError`]; whatever was made is not used, and the same step can be taken again.
+    pub async fn take(
+        &self,
+        look: &Look,
+        step: &Step,
+        entry: Entry,
+        who: &Attributed,
+    ) -> Result<Option<Authorities>, StepError> {
+        let offer = look.offer.as_ref();
+        let needs = needs(step, &look.authorities, &look.seen(), look.now);
+        let made = self.maker.make(&needs, &look.authorities, look.now).await?;
+        let said = words::of_step(step, &look.authorities, &made, offer);
+        let mut next = apply(step, &look.authorities, made, offer, look.now);
+        let said = match entry {
+            Entry::Unchanged => said,
+            Entry::Add(revoked) => {
+                let said = format!("certificate {} revoked: {}", revoked.serial, revoked.reason.as_str());
+                next.revoke(revoked);
+                said
+            }
+            Entry::Clear(serial) => {
+                next.clear_revocation(&serial);
+                format!("certificate {serial} is not revoked any more")
+            }
+        };
+        let refresh = matches!(step, Step::RefreshLists);
+        self.maker.bring_lists_up_to_date(&mut next, &look.authorities, offer, &self.rules, refresh, look.now).await?;
+        if next == look.authorities {
+            return Ok(Some(next));
+        }
+        self.record(Outcome::Intended, &said, look.now, who).await?;
+        if self.journal.replace(look.version, &next).await?.is_none() {
+            return Ok(None);
+        }
+        tracing::info!(step = said.as_str(), bundle.sequence = next.bundle_sequence, "authorities changed");
+        self.record(Outcome::Done, &said, look.now, who).await?;
+        Ok(Some(next))
+    }
+
+    async fn record(
+        &self,
+        outcome: Outcome,
+        step: &str,
+        now: OffsetDateTime,
+        who: &Attributed,
+    ) -> Result<(), StepError> {
+        let event = AuditEvent {
+            at_micros: AuditEvent::micros(now),
+            request_id: String::new(),
+            kind: EventKind::Authority,
+            outcome,
+            reason: None,
+            detail: Some(step.to_owned()),
+            who: who.clone(),
+            what: None,
+        };
+        self.audit.record(event).await?;
+        Ok(())
+    }
+}

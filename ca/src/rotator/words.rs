@@ -1,0 +1,43 @@
+//! Steps in words, for records, logs and operators.
+
+use signet_core::clock::rfc3339;
+use signet_core::rotation::{Activation, Authorities, AuthorityId, Made, Step};
+use signet_core::seams::authority::Offer;
+
+/// What a step does.
+pub(crate) fn of_step(step: &Step, authorities: &Authorities, made: &Made, offer: Option<&Offer>) -> String {
+    let root = made.root.as_ref().map(|root| &root.id).or(offer.map(|offer| &offer.signer));
+    let issuing = made.issuing.as_ref().or(offer.map(|offer| &offer.issuing)).map(|issuing| &issuing.id);
+    let name = |id: Option<&AuthorityId>| id.map_or_else(|| "-".to_owned(), ToString::to_string);
+    let generation = authorities.next_generation();
+    match step {
+        Step::CreateRoot => {
+            format!("root {} of generation {generation} made, issuing CA {} under it", name(root), name(issuing))
+        }
+        Step::PrepareRoot(activation) => {
+            let waits = match activation {
+                Activation::OnCommand => "waits for an operator".to_owned(),
+                Activation::WhenCovered => "signs once it is covered".to_owned(),
+                Activation::NotBefore(at) => format!("signs once it is covered, from {} on", time(*at)),
+            };
+            format!("root {} of generation {generation} prepared and published; it {waits}", name(root))
+        }
+        Step::AdoptRoots => "the roots of the CA files published".to_owned(),
+        Step::CertifyIssuing(root) => format!("issuing CA {} made under root {root}", name(issuing)),
+        Step::UseIssuing(id) => format!("issuing CA {id} may sign: its revocation list has been published"),
+        Step::Activate(id) => format!("root {id} activated: new certificates chain to it"),
+        Step::Await(id, _) => format!("root {id} signs once it is covered"),
+        Step::DropPrepared(id) => format!("prepared root {id} dropped; it has signed nothing"),
+        Step::Reinstate(id) => format!("rolled back: root {id} signs again, automatic rotation is paused"),
+        Step::Taint(id) => format!("root {id} declared compromised"),
+        Step::Retire(id) => format!("root {id} retired: no certificate chains to it any more"),
+        Step::Revoke(id) => format!("root {id} revoked: it is in no bundle any more"),
+        Step::RevokeIssuing(id) => format!("issuing CA {id} revoked"),
+        Step::RefreshLists => "revocation lists brought up to date".to_owned(),
+        Step::WaitUntil(_) => "nothing".to_owned(),
+    }
+}
+
+fn time(seconds: i64) -> String {
+    time::OffsetDateTime::from_unix_timestamp(seconds).map_or_else(|_| seconds.to_string(), rfc3339)
+}

@@ -1,0 +1,117 @@
+//! A step from end to end: what has to be made for it, and the document that it leads to.
+
+use time::OffsetDateTime;
+
+use super::rules::Observed;
+use super::state::{Activation, Authorities, AuthorityId, IssuingCa, RootAuthority};
+use super::step::{Step, usable_issuer};
+use crate::seams::authority::Offer;
+
+/// What must be made before a step can be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// A new root.
+    Root,
+    /// A new root, and an issuing CA under it.
+    RootAndIssuing,
+    /// An issuing CA under this root.
+    Issuing(AuthorityId),
+}
+
+/// What was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Made {
+    /// A root that is in no bundle yet.
+    pub root: Option<RootAuthority>,
+    /// An issuing CA that has signed nothing yet.
+    pub issuing: Option<IssuingCa>,
+}
+
+/// What has to be made for `step`. A backend that brings its own CA has made everything already.
+#[must_use]
+pub fn needs(step: &Step, authorities: &Authorities, seen: &Observed<'_>, now: OffsetDateTime) -> Needs {
+    if seen.offer.is_some() {
+        return Needs::Nothing;
+    }
+    match step {
+        Step::CreateRoot => Needs::RootAndIssuing,
+        Step::PrepareRoot(_) => Needs::Root,
+        Step::CertifyIssuing(root) => Needs::Issuing(root.clone()),
+        Step::Activate(id) | Step::Reinstate(id) => match authorities.root(id) {
+            Some(root) if usable_issuer(authorities, root, seen, now).is_none() => Needs::Issuing(id.clone()),
+            _ => Needs::Nothing,
+        },
+        _ => Needs::Nothing,
+    }
+}
+
+/// The document after `step`. Revocation lists are signed afterwards, see [`Authorities::set_lists`].
+#[must_use]
+pub fn apply(
+    step: &Step,
+    authorities: &Authorities,
+    made: Made,
+    offer: Option<&Offer>,
+    now: OffsetDateTime,
+) -> Authorities {
+    let mut next = authorities.clone();
+    match step {
+        Step::CreateRoot => create(&mut next, made, offer, now),
+        Step::PrepareRoot(activation) => {
+            if let Some(root) = made.root {
+                next.add_root(root, *activation, now);
+            }
+        }
+        Step::AdoptRoots => next.adopt(offer, now),
+        Step::CertifyIssuing(root) => {
+            let offered = offer.filter(|offer| offer.signer == *root).map(|offer| offer.issuing.clone());
+            if let Some(issuing) = made.issuing.or(offered) {
+                next.add_issuing(root, issuing, now);
+            }
+        }
+        Step::UseIssuing(id) => next.use_issuing(id),
+        Step::Activate(id) => activate(&mut next, id, made, offer, now),
+        Step::Reinstate(id) => {
+            activate(&mut next, id, made, offer, now);
+            next.paused = true;
+        }
+        Step::Await(id, activation) => next.wait_for(id, *activation),
+        Step::DropPrepared(id) => {
+            let ours = authorities.root(id).is_some_and(|root| root.key.is_some());
+            next.remove_root(id);
+            next.paused |= ours;
+        }
+        Step::Taint(id) => next.taint(id, now),
+        Step::Retire(id) | Step::Revoke(id) => next.remove_root(id),
+        Step::RevokeIssuing(_) | Step::WaitUntil(_) => {}
+        Step::RefreshLists => next.forget_ended_entries(now),
+    }
+    next
+}
+
+fn create(next: &mut Authorities, made: Made, offer: Option<&Offer>, now: OffsetDateTime) {
+    let id = match (offer, made.root) {
+        (Some(offer), _) => {
+            next.adopt(Some(offer), now);
+            offer.signer.clone()
+        }
+        (None, Some(root)) => {
+            let id = root.id.clone();
+            next.add_root(root, Activation::WhenCovered, now);
+            id
+        }
+        (None, None) => return,
+    };
+    // The first root has nobody to wait for: no certificate exists that it could make invalid.
+    activate(next, &id, Made { root: None, issuing: made.issuing }, offer, now);
+}
+
+fn activate(next: &mut Authorities, id: &AuthorityId, made: Made, offer: Option<&Offer>, now: OffsetDateTime) {
+    let offered = offer.filter(|offer| offer.signer == *id).map(|offer| offer.issuing.clone());
+    if let Some(issuing) = made.issuing.or(offered) {
+        next.add_issuing(id, issuing, now);
+    }
+    next.activate(id, now);
+}

@@ -1,0 +1,292 @@
+//! What each step does to the journal's document. Pure: keys and certificates are made before and passed in.
+
+use time::OffsetDateTime;
+
+use super::rules::Observed;
+use super::state::{
+    Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RevocationList, Revoked, RootAuthority,
+};
+use crate::seams::authority::Offer;
+
+/// Issuing CAs that ended this long ago are forgotten.
+const KEEP_ENDED: time::Duration = time::Duration::hours(24);
+
+impl Authorities {
+    /// The sequence that the next change of roots or lists gets.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.bundle_sequence.saturating_add(1)
+    }
+
+    /// The generation of the next root.
+    #[must_use]
+    pub fn next_generation(&self) -> u64 {
+        let newest = self.roots.iter().map(|root| root.generation).max().unwrap_or(0);
+        newest.max(self.last_generation).saturating_add(1)
+    }
+
+    /// Publishes a new root of our own.
+    pub fn add_root(&mut self, mut root: RootAuthority, activation: Activation, now: OffsetDateTime) {
+        self.bundle_sequence = self.next_sequence();
+        root.generation = self.next_generation();
+        root.state = AuthorityState::Prepared;
+        (root.published, root.since, root.activation) = (self.bundle_sequence, now, activation);
+        self.last_generation = root.generation;
+        self.paused = false;
+        self.roots.push(root);
+    }
+
+    /// Publishes the roots of a backend that brings its own, and notes which ones it wants; without a backend of that
+    /// kind, none.
+    pub fn adopt(&mut self, offer: Option<&Offer>, now: OffsetDateTime) {
+        let wanted = |id: &AuthorityId| offer.is_some_and(|offer| offer.roots.iter().any(|root| root.id == *id));
+        let signer = offer.map(|offer| &offer.signer);
+        for root in &mut self.roots {
+            root.pinned = wanted(&root.id);
+            // One that is in the bundle but is not to sign is, in the terms of rotation, one that has signed.
+            if root.pinned && root.state == AuthorityState::Prepared && signer != Some(&root.id) {
+                (root.state, root.since) = (AuthorityState::Old, now);
+            }
+        }
+        let renewed = |root: &RootAuthority| {
+            let same = |one: &&RootAuthority| one.id == root.id && one.certificate != root.certificate;
+            offer.and_then(|offer| offer.roots.iter().find(same)).cloned()
+        };
+        let mut changed = false;
+        for root in &mut self.roots {
+            // The same key with another certificate: whoever knew the old one knows the key, so nobody is waited for.
+            if let Some(new) = renewed(root) {
+                (root.certificate, root.not_before, root.not_after) = (new.certificate, new.not_before, new.not_after);
+                changed = true;
+            }
+        }
+        let news: Vec<&RootAuthority> =
+            offer.iter().flat_map(|offer| &offer.roots).filter(|root| self.root(&root.id).is_none()).collect();
+        if news.is_empty() && !changed {
+            return;
+        }
+        self.bundle_sequence = self.next_sequence();
+        for root in news {
+            let signs = signer == Some(&root.id);
+            let generation = self.next_generation();
+            self.last_generation = generation;
+            self.roots.push(RootAuthority {
+                generation,
+                state: if signs { AuthorityState::Prepared } else { AuthorityState::Old },
+                // Somebody else's: even if the key is at hand, nothing new is certified with it here.
+                key: None,
+                issuing: Vec::new(),
+                published: self.bundle_sequence,
+                since: now,
+                activation: Activation::WhenCovered,
+                tainted_at: None,
+                pinned: true,
+                ..root.clone()
+            });
+        }
+    }
+
+    /// Adds an issuing CA under a root. While revocation lists are in use it waits until its own list has arrived.
+    pub fn add_issuing(&mut self, root: &AuthorityId, mut issuing: IssuingCa, now: OffsetDateTime) {
+        issuing.after_sequence = if self.revocations.lists.is_empty() { 0 } else { self.next_sequence() };
+        if let Some(root) = self.roots.iter_mut().find(|one| one.id == *root) {
+            root.issuing.retain(|old| old.not_after + KEEP_ENDED > now && old.id != issuing.id);
+            root.issuing.push(issuing);
+        }
+    }
+
+    /// Lets an issuing CA sign that has waited for its revocation list.
+    pub fn use_issuing(&mut self, id: &AuthorityId) {
+        for issuing in self.roots.iter_mut().flat_map(|root| &mut root.issuing).filter(|issuing| issuing.id == *id) {
+            issuing.after_sequence = 0;
+        }
+    }
+
+    /// Lets a root sign, and the one that does so now no more. Exactly one signs before and after.
+    pub fn activate(&mut self, id: &AuthorityId, now: OffsetDateTime) {
+        if self.root(id).is_none() {
+            return;
+        }
+        for root in &mut self.roots {
+            if root.id == *id {
+                (root.state, root.since) = (AuthorityState::Active, now);
+                for issuing in &mut root.issuing {
+                    issuing.after_sequence = 0;
+                }
+            } else if root.state == AuthorityState::Active {
+                let tainted = root.tainted_at.is_some();
+                root.state = if tainted { AuthorityState::Tainted } else { AuthorityState::Old };
+                root.since = now;
+            }
+        }
+    }
+
+    /// Changes what a prepared root waits for.
+    pub fn wait_for(&mut self, id: &AuthorityId, activation: Activation) {
+        for root in self.roots.iter_mut().filter(|root| root.id == *id) {
+            root.activation = activation;
+        }
+        self.paused = false;
+    }
+
+    /// Drops a root from the bundle. The active one stays, whatever happens.
+    pub fn remove_root(&mut self, id: &AuthorityId) {
+        let before = self.roots.len();
+        self.last_generation = self.next_generation().saturating_sub(1);
+        self.roots.retain(|root| root.id != *id || root.state == AuthorityState::Active);
+        if self.roots.len() != before {
+            self.bundle_sequence = self.next_sequence();
+        }
+    }
+
+    /// Notes that a root is compromised.
+    pub fn taint(&mut self, id: &AuthorityId, now: OffsetDateTime) {
+        for root in self.roots.iter_mut().filter(|root| root.id == *id) {
+            root.tainted_at = Some(now);
+            if root.state == AuthorityState::Old {
+                (root.state, root.since) = (AuthorityState::Tainted, now);
+            }
+        }
+    }
+
+    /// Adds an entry to the revocation lists; the lists themselves are signed afterwards.
+    pub fn revoke(&mut self, entry: Revoked) {
+        let known = |one: &Revoked| one.serial == entry.serial && one.issuer == entry.issuer;
+        if !self.revocations.entries.iter().any(known) {
+            self.revocations.entries.push(entry);
+        }
+    }
+
+    /// Takes an entry off the revocation lists; `false` when there was none.
+    pub fn clear_revocation(&mut self, serial: &str) -> bool {
+        let before = self.revocations.entries.len();
+        self.revocations.entries.retain(|entry| entry.serial != serial);
+        self.revocations.entries.len() != before
+    }
+
+    /// Replaces the revocation lists, as part of the change that made `self` out of a document with the bundle sequence
+    /// `before`: one change raises the sequence once.
+    pub fn set_lists(&mut self, lists: Vec<RevocationList>, before: u64) {
+        if lists.is_empty() && self.revocations.lists.is_empty() {
+            return;
+        }
+        if lists.is_empty() {
+            // Nothing to wait for any more.
+            for issuing in self.roots.iter_mut().flat_map(|root| &mut root.issuing) {
+                issuing.after_sequence = 0;
+            }
+        }
+        self.revocations.lists = lists;
+        self.bundle_sequence = self.bundle_sequence.max(before.saturating_add(1));
+    }
+
+    /// Drops entries of certificates that ended before `now`, which no verifier accepts anyway.
+    pub fn forget_ended_entries(&mut self, now: OffsetDateTime) {
+        let limit = now.unix_timestamp() - super::step::KEEP_ENTRY_SECONDS;
+        self.revocations.entries.retain(|entry| entry.not_after > limit);
+    }
+}
+
+/// The key identifier that leaves name their issuer by. That of an operator's CA need not follow from its key.
+fn key_id(issuing: &IssuingCa) -> String {
+    let own = crate::certificate::Facts::read(&issuing.certificate).ok().and_then(|facts| facts.subject_key_id);
+    own.map_or_else(|| issuing.id.to_string(), |id| id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Where a rotation stands, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// There is no authority yet.
+    None,
+    /// One root signs, and nothing else is in the bundle but what an operator put there.
+    Settled,
+    /// A prepared root is on its way to all holders.
+    Propagate,
+    /// A former root stays until nothing chains to it.
+    Drain,
+    /// A compromised root signs still, or is still in the bundle.
+    Emergency,
+}
+
+impl Phase {
+    /// Where `authorities` stand.
+    #[must_use]
+    pub fn of(authorities: &Authorities) -> Self {
+        let Some(active) = authorities.active() else { return Self::None };
+        let has = |state| authorities.roots.iter().any(|root| root.state == state && !root.pinned);
+        if active.tainted_at.is_some() || has(AuthorityState::Tainted) {
+            Self::Emergency
+        } else if authorities.prepared().is_some() {
+            Self::Propagate
+        } else if has(AuthorityState::Old) {
+            Self::Drain
+        } else {
+            Self::Settled
+        }
+    }
+
+    /// Every phase.
+    pub const ALL: [Self; 5] = [Self::None, Self::Settled, Self::Propagate, Self::Drain, Self::Emergency];
+
+    /// The name shown to people and programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Settled => "settled",
+            Self::Propagate => "propagate",
+            Self::Drain => "drain",
+            Self::Emergency => "emergency",
+        }
+    }
+}
+
+/// An order to agents: certificates of these issuing CAs are to be renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewalOrder {
+    /// The key identifiers of the issuing CAs under one compromised root, hexadecimal as in the leaves below them.
+    pub authorities: Vec<String>,
+    /// Since when another one signs.
+    pub since: OffsetDateTime,
+}
+
+impl Authorities {
+    /// The orders that follow from the journal: a compromised root that has been replaced, and issuing CAs whose
+    /// certificates proxies refuse because they are revoked.
+    #[must_use]
+    pub fn renewal_orders(&self) -> Vec<RenewalOrder> {
+        let tainted = self
+            .roots
+            .iter()
+            .filter(|root| root.state == AuthorityState::Tainted)
+            .map(|root| RenewalOrder { authorities: root.issuing.iter().map(key_id).collect(), since: root.since });
+        let issuing = self.roots.iter().flat_map(|root| &root.issuing);
+        let revoked = issuing.filter_map(|issuing| {
+            let at = super::revocation_of(self, issuing)?.at;
+            let since = OffsetDateTime::from_unix_timestamp(at).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+            Some(RenewalOrder { authorities: vec![key_id(issuing)], since })
+        });
+        tainted.chain(revoked).filter(|order| !order.authorities.is_empty()).collect()
+    }
+
+    /// The bundle sequence that holders are waited for: that of the prepared root, else the newest.
+    #[must_use]
+    pub fn awaited_sequence(&self) -> u64 {
+        self.prepared().map_or(self.bundle_sequence, |root| root.published)
+    }
+
+    /// When what is in progress will be over at the latest, if time alone brings it about: holders that lag lose their
+    /// certificates, and certificates of a former root end.
+    #[must_use]
+    pub fn expected_end(&self, seen: &Observed<'_>) -> Option<OffsetDateTime> {
+        let ends = |root: &RootAuthority| seen.needed_until(root).map_or(root.since, |end| end.max(root.since));
+        match Phase::of(self) {
+            Phase::Drain => {
+                let old = self.roots.iter().filter(|root| root.state == AuthorityState::Old && !root.pinned);
+                old.map(ends).max().map(|end| end + super::rules::SETTLE)
+            }
+            Phase::Propagate => seen.last_ends.values().max().copied(),
+            _ => None,
+        }
+    }
+}

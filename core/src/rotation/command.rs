@@ -1,0 +1,334 @@
+//! What an operator may do and when: the one judge of commands, whoever brings them.
+
+use time::OffsetDateTime;
+
+use super::Phase;
+use super::rules::{Observed, Rules, SETTLE};
+use super::state::{Activation, Authorities, AuthorityId, AuthorityState, RootAuthority};
+use super::step::{LAG, Step, is_covered, is_ours, usable_issuer};
+use crate::clock::rfc3339;
+
+/// What an operator asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Publish the next root and wait.
+    Prepare,
+    /// Publish the next root and let everything else follow.
+    Rotate,
+    /// Replace the issuing CA.
+    RenewIssuing,
+    /// Let a prepared root sign.
+    Activate {
+        /// The root.
+        id: AuthorityId,
+        /// Although holders do not know it.
+        force: bool,
+    },
+    /// Take the last step back.
+    Rollback,
+    /// Declare a root compromised.
+    Taint {
+        /// The root.
+        id: AuthorityId,
+        /// Switch although holders do not know the next one.
+        force: bool,
+    },
+    /// Remove a compromised root, or revoke an issuing CA.
+    Revoke {
+        /// The root or issuing CA.
+        id: AuthorityId,
+        /// Although holders still need it.
+        force: bool,
+    },
+}
+
+impl Command {
+    /// The name shown to people and in records.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Rotate => "rotate",
+            Self::RenewIssuing => "rotate --issuing",
+            Self::Activate { .. } => "activate",
+            Self::Rollback => "rollback",
+            Self::Taint { .. } => "taint",
+            Self::Revoke { .. } => "revoke",
+        }
+    }
+
+    /// Whether holders may be left behind.
+    #[must_use]
+    pub fn is_forced(&self) -> bool {
+        match self {
+            Self::Activate { force, .. } | Self::Taint { force, .. } | Self::Revoke { force, .. } => *force,
+            Self::Prepare | Self::Rotate | Self::RenewIssuing | Self::Rollback => false,
+        }
+    }
+}
+
+/// Why a command is not followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// There is nothing yet.
+    #[error("there is no authority yet; is the CA still starting?")]
+    NoAuthority,
+    /// No such authority.
+    #[error("there is no authority {0}; `authority list` shows them")]
+    Unknown(AuthorityId),
+    /// The operator's own CA cannot be commanded.
+    #[error("the CA files are the authority (authority.backend: files): put the new CA into that directory instead")]
+    Foreign,
+    /// The state does not allow it.
+    #[error("authority {id} is {state}: {hint}")]
+    State {
+        /// Which.
+        id: AuthorityId,
+        /// Its state.
+        state: &'static str,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// Holders do not know the root yet.
+    #[error(
+        "{behind} of {live} holders have not received bundle {sequence}, which holds {id}: wait for them, or use --force with a --reason"
+    )]
+    NotCovered {
+        /// The root.
+        id: AuthorityId,
+        /// The bundle that they need.
+        sequence: u64,
+        /// How many have not received it.
+        behind: u64,
+        /// How many there are.
+        live: u64,
+    },
+    /// It was published too short a time ago.
+    #[error(
+        "authority {id} is to be published until {until} before it signs (authority.rotation.propagation): wait, or use --force with a --reason"
+    )]
+    TooSoon {
+        /// The root.
+        id: AuthorityId,
+        /// When it may sign.
+        until: String,
+    },
+    /// Certificates still chain to it.
+    #[error(
+        "{holders} holders still use certificates that chain to {id}: wait for their renewal, or use --force with a --reason"
+    )]
+    Needed {
+        /// The root.
+        id: AuthorityId,
+        /// How many.
+        holders: u64,
+    },
+    /// It has stopped to sign only now.
+    #[error("authority {0} has signed until a moment ago; requests may be on their way: try again in {secs} s", secs = SETTLE.as_secs())]
+    Settling(AuthorityId),
+    /// There is no step to take back.
+    #[error(
+        "there is nothing to roll back: no root is prepared, and no earlier root is in the bundle that could sign again"
+    )]
+    NothingToRollBack,
+    /// The lists would not be complete.
+    #[error(
+        "revocation lists need one list for every authority in the bundle, and the key of {0} is not held here: its owner has to revoke (ca-crl.pem beside the CA files)"
+    )]
+    ListsImpossible(AuthorityId),
+    /// The wall clock has jumped.
+    #[error(
+        "the clock of this host has jumped a moment ago; check it, then try again in a few minutes or use --force with a --reason"
+    )]
+    ClockJumped,
+}
+
+/// Decides what a command does now: a step, or `None` when it is done already.
+///
+/// # Errors
+/// [`Refused`]; nothing changes then.
+pub fn judge(
+    now: OffsetDateTime,
+    authorities: &Authorities,
+    seen: &Observed<'_>,
+    rules: &Rules,
+    command: &Command,
+) -> Result<Option<Step>, Refused> {
+    let active = authorities.active().ok_or(Refused::NoAuthority)?;
+    match command {
+        Command::Prepare => prepare(authorities, seen, Activation::OnCommand),
+        Command::Rotate => rotate(authorities, seen),
+        Command::RenewIssuing if seen.offer.is_some() || !is_ours(active, None) => Err(Refused::Foreign),
+        Command::RenewIssuing => Ok(Some(Step::CertifyIssuing(active.id.clone()))),
+        Command::Activate { id, force } => activate(now, authorities, seen, rules, id, *force),
+        Command::Rollback => rollback(now, authorities, seen),
+        Command::Taint { id, .. } => taint(authorities, id),
+        Command::Revoke { id, force } => revoke(now, authorities, seen, id, *force),
+    }
+}
+
+fn find<'a>(authorities: &'a Authorities, id: &AuthorityId) -> Result<&'a RootAuthority, Refused> {
+    authorities.root(id).ok_or_else(|| Refused::Unknown(id.clone()))
+}
+
+fn refuse<T>(root: &RootAuthority, hint: &'static str) -> Result<T, Refused> {
+    Err(Refused::State { id: root.id.clone(), state: root.state.as_str(), hint })
+}
+
+fn prepare(authorities: &Authorities, seen: &Observed<'_>, activation: Activation) -> Result<Option<Step>, Refused> {
+    if seen.offer.is_some() {
+        return Err(Refused::Foreign);
+    }
+    Ok(authorities.prepared().is_none().then_some(Step::PrepareRoot(activation)))
+}
+
+/// Run again after an interruption, it goes on with the rotation that is under way instead of beginning another one.
+fn rotate(authorities: &Authorities, seen: &Observed<'_>) -> Result<Option<Step>, Refused> {
+    match authorities.prepared() {
+        _ if seen.offer.is_some() => Err(Refused::Foreign),
+        Some(root) if root.activation == Activation::WhenCovered => Ok(None),
+        Some(root) => Ok(Some(Step::Await(root.id.clone(), Activation::WhenCovered))),
+        None if Phase::of(authorities) == Phase::Drain && !authorities.paused => Ok(None),
+        None => prepare(authorities, seen, Activation::WhenCovered),
+    }
+}
+
+fn activate(
+    now: OffsetDateTime,
+    authorities: &Authorities,
+    seen: &Observed<'_>,
+    rules: &Rules,
+    id: &AuthorityId,
+    force: bool,
+) -> Result<Option<Step>, Refused> {
+    let root = find(authorities, id)?;
+    match root.state {
+        AuthorityState::Prepared => {}
+        AuthorityState::Active => return refuse(root, "it signs already"),
+        AuthorityState::Old => return refuse(root, "to let the previous root sign again, use `authority rollback`"),
+        AuthorityState::Tainted => return refuse(root, "a compromised root never signs again"),
+    }
+    if force {
+        return Ok(Some(Step::Activate(id.clone())));
+    }
+    if !seen.clock_is_steady {
+        return Err(Refused::ClockJumped);
+    }
+    if !is_covered(root, seen, rules) {
+        let (live, covered) = (seen.coverage.live(), seen.coverage.covered(root.published));
+        return Err(Refused::NotCovered { id: id.clone(), sequence: root.published, behind: live - covered, live });
+    }
+    let until = root.since + rules.propagation.max(LAG);
+    if now < until {
+        return Err(Refused::TooSoon { id: id.clone(), until: rfc3339(until) });
+    }
+    let lists = !authorities.revocations.lists.is_empty() && seen.offer.is_none();
+    if lists && usable_issuer(authorities, root, seen, now).is_none() {
+        // Its issuing CA's list travels first; then it goes on by itself.
+        return Ok(Some(Step::Await(id.clone(), Activation::WhenCovered)));
+    }
+    Ok(Some(Step::Activate(id.clone())))
+}
+
+fn rollback(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>) -> Result<Option<Step>, Refused> {
+    if seen.offer.is_some() {
+        return Err(Refused::Foreign);
+    }
+    if let Some(root) = authorities.prepared() {
+        return Ok(Some(Step::DropPrepared(root.id.clone())));
+    }
+    // Any earlier root that is in the bundle is in everybody's, or it would not have signed.
+    let earlier = authorities.roots.iter().filter(|root| {
+        root.state == AuthorityState::Old && root.tainted_at.is_none() && is_ours(root, None) && now < root.not_after
+    });
+    let newest = earlier.max_by_key(|root| (root.since, root.generation)).ok_or(Refused::NothingToRollBack)?;
+    Ok(Some(Step::Reinstate(newest.id.clone())))
+}
+
+fn taint(authorities: &Authorities, id: &AuthorityId) -> Result<Option<Step>, Refused> {
+    let root = find(authorities, id)?;
+    if root.tainted_at.is_some() {
+        return refuse(root, "it is marked as compromised already");
+    }
+    Ok(Some(match root.state {
+        // It has signed nothing, so there is nothing to move away from.
+        AuthorityState::Prepared if !root.pinned => Step::DropPrepared(id.clone()),
+        _ => Step::Taint(id.clone()),
+    }))
+}
+
+fn revoke(
+    now: OffsetDateTime,
+    authorities: &Authorities,
+    seen: &Observed<'_>,
+    id: &AuthorityId,
+    force: bool,
+) -> Result<Option<Step>, Refused> {
+    let Some(root) = authorities.root(id) else { return revoke_issuing(now, authorities, seen, id, force) };
+    match root.state {
+        AuthorityState::Tainted => {}
+        AuthorityState::Active if root.tainted_at.is_some() => {
+            return refuse(
+                root,
+                "it still signs, until its successor is known to all holders; `status` shows who lags",
+            );
+        }
+        _ => return refuse(root, "only a compromised root is revoked; declare it with `authority taint` first"),
+    }
+    if root.pinned {
+        return refuse(root, "the CA files list it; take it out of them first");
+    }
+    if !force {
+        let holders = seen.holders_of(root);
+        if holders > 0 {
+            return Err(Refused::Needed { id: id.clone(), holders });
+        }
+        if now < root.since + SETTLE {
+            return Err(Refused::Settling(id.clone()));
+        }
+        if !seen.clock_is_steady {
+            return Err(Refused::ClockJumped);
+        }
+    }
+    Ok(Some(Step::Revoke(id.clone())))
+}
+
+fn revoke_issuing(
+    now: OffsetDateTime,
+    authorities: &Authorities,
+    seen: &Observed<'_>,
+    id: &AuthorityId,
+    force: bool,
+) -> Result<Option<Step>, Refused> {
+    let root = authorities.root_of(id).ok_or_else(|| Refused::Unknown(id.clone()))?;
+    lists_possible(authorities, seen)?;
+    if authorities.active_issuer(now).is_some_and(|issuing| issuing.id == *id) {
+        return Err(Refused::State {
+            id: id.clone(),
+            state: "signing",
+            hint: "replace it first with `authority rotate --issuing`",
+        });
+    }
+    let holders = seen.coverage.by_authority.get(id).copied().unwrap_or(0);
+    if !force && holders > 0 {
+        return Err(Refused::Needed { id: id.clone(), holders });
+    }
+    let done = root.issuing.iter().any(|issuing| issuing.id == *id && super::is_revoked(authorities, issuing));
+    Ok((!done).then(|| Step::RevokeIssuing(id.clone())))
+}
+
+/// Whether something can be revoked: each authority's list can be signed here.
+///
+/// # Errors
+/// [`Refused::ListsImpossible`] names the first authority for which that is not so.
+pub fn lists_possible(authorities: &Authorities, seen: &Observed<'_>) -> Result<(), Refused> {
+    if seen.offer.is_some() {
+        let signer = authorities.active().ok_or(Refused::NoAuthority)?;
+        return Err(Refused::ListsImpossible(signer.id.clone()));
+    }
+    match authorities.roots.iter().find(|root| root.key.is_none()) {
+        Some(root) => Err(Refused::ListsImpossible(root.id.clone())),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,75 @@
+//! What the rules of rotation look at: what is configured, and what the records and the backend say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::state::{AuthorityId, RootAuthority};
+use crate::holder::Coverage;
+use crate::seams::authority::Offer;
+
+/// The configured lifetimes of authorities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// Lifetime of a root.
+    pub root_ttl: Duration,
+    /// Lifetime of an issuing CA.
+    pub issuing_ttl: Duration,
+}
+
+/// When the state of authorities may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Whether roots are replaced without being asked.
+    pub automatic: bool,
+    /// When the next root is prepared, in percent of the active one's life.
+    pub prepare_at: u8,
+    /// When it is activated at the earliest, in percent of the active one's life.
+    pub activate_at: u8,
+    /// How many of all holders must have received a root before it signs, in percent.
+    pub coverage: u8,
+    /// The least time between publishing a root and signing under it: for those who learn roots in other ways than
+    /// from us (F-1a), and for replicas that lag.
+    pub propagation: Duration,
+    /// Lifetime of a revocation list; it is renewed at half of it.
+    pub list_ttl: Duration,
+}
+
+/// How long a root stays at least after it has stopped to sign: a request that had begun before then may still be on
+/// its way to its record, and another replica may be a moment behind.
+pub const SETTLE: Duration = Duration::from_secs(15);
+
+/// What is seen of the world at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// Who has received which bundle.
+    pub coverage: &'a Coverage,
+    /// When the last certificate of each issuing CA ends.
+    pub last_ends: &'a BTreeMap<AuthorityId, OffsetDateTime>,
+    /// The CA that somebody else runs, when such a backend is configured.
+    pub offer: Option<&'a Offer>,
+    /// False for a while after the wall clock has jumped: what a clock that is wrong makes look ended or expired may be
+    /// alive, so nothing is activated or removed then.
+    pub clock_is_steady: bool,
+}
+
+impl Observed<'_> {
+    /// When the last certificate that chains to `root` ends, if any was ever issued.
+    #[must_use]
+    pub fn needed_until(&self, root: &RootAuthority) -> Option<OffsetDateTime> {
+        root.issuing.iter().filter_map(|issuing| self.last_ends.get(&issuing.id)).max().copied()
+    }
+
+    /// Live holders whose newest certificate chains to `root`.
+    #[must_use]
+    pub fn holders_of(&self, root: &RootAuthority) -> u64 {
+        root.issuing.iter().filter_map(|issuing| self.coverage.by_authority.get(&issuing.id)).sum()
+    }
+
+    /// Whether nothing that chains to `root` can be valid any more, on any clock that is no more than [`SETTLE`] off.
+    #[must_use]
+    pub fn is_drained(&self, root: &RootAuthority, now: OffsetDateTime) -> bool {
+        root.since + SETTLE <= now && self.needed_until(root).is_none_or(|end| end + SETTLE <= now)
+    }
+}

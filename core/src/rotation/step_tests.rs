@@ -1,0 +1,307 @@
+//! Tests of single steps; sequences of them are in `model_tests`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use super::super::test_authorities::{DAY, START, Seen, first, id, issuing, root, rules, take};
+use super::super::{Activation, AuthorityState, Command, Phase, Refused, RevocationReason, Revoked, judge};
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn step(now: OffsetDateTime, authorities: &Authorities, seen: &Seen) -> Step {
+    next_step(now, authorities, &seen.view(), &rules())
+}
+
+/// r1 signs, r2 is prepared since [`START`] and waits for coverage of bundle 2.
+fn prepared(activation: Activation) -> Authorities {
+    take(&Step::PrepareRoot(activation), &first(), &Seen::nobody(), START, "r2")
+}
+
+/// r2 signs, r1 drains.
+fn draining() -> Authorities {
+    take(&Step::Activate(id("r2")), &prepared(Activation::WhenCovered), &Seen::nobody(), START, "r2")
+}
+
+#[test]
+fn the_first_root_is_made_at_once_and_signs_at_once() {
+    let authorities = first();
+    assert_eq!(authorities.active().unwrap().id, id("r1"));
+    assert_eq!((authorities.bundle_sequence, authorities.active().unwrap().generation), (1, 1));
+    assert_eq!(authorities.active_issuer(START).unwrap().id, id("r1-issuing"));
+    assert_eq!(Phase::of(&authorities), Phase::Settled);
+}
+
+#[test]
+fn an_issuing_ca_is_renewed_at_half_life_and_not_before_without_a_change_of_the_bundle() {
+    let (authorities, seen) = (first(), Seen::nobody());
+    assert_eq!(step(START + 14 * DAY, &authorities, &seen), Step::WaitUntil(START + 14 * DAY + 3600 * SECOND));
+    assert_eq!(step(START + 15 * DAY - SECOND, &authorities, &seen), Step::WaitUntil(START + 15 * DAY));
+    let due = step(START + 15 * DAY, &authorities, &seen);
+    assert_eq!(due, Step::CertifyIssuing(id("r1")));
+    let next = take(&due, &authorities, &seen, START + 15 * DAY, "r1-second");
+    assert_eq!(next.bundle_sequence, authorities.bundle_sequence);
+    assert_eq!(next.active_issuer(START + 15 * DAY).unwrap().id, id("r1-second-issuing"));
+}
+
+#[test]
+fn an_issuing_ca_that_ends_with_its_root_is_not_renewed_in_a_loop() {
+    let mut authorities = first();
+    authorities.roots[0].issuing[0].not_after = authorities.roots[0].not_after;
+    authorities.paused = true;
+    assert!(
+        matches!(step(START + 99 * DAY, &authorities, &Seen::nobody()), Step::WaitUntil(at) if at > START + 99 * DAY)
+    );
+}
+
+#[test]
+fn the_root_is_prepared_and_activated_at_its_shares_of_life_unless_that_is_turned_off() {
+    let mut authorities = first();
+    authorities.roots[0].issuing[0].not_before = START + 69 * DAY;
+    authorities.roots[0].issuing[0].not_after = START + 99 * DAY;
+    let seen = Seen::holders(&[(1, 3)]);
+    assert_eq!(step(START + 70 * DAY - SECOND, &authorities, &seen), Step::WaitUntil(START + 70 * DAY));
+    let at = (START + 80 * DAY).unix_timestamp();
+    let prepare = step(START + 70 * DAY, &authorities, &seen);
+    assert_eq!(prepare, Step::PrepareRoot(Activation::NotBefore(at)));
+    let off = Rules { automatic: false, ..rules() };
+    assert!(matches!(next_step(START + 70 * DAY, &authorities, &seen.view(), &off), Step::WaitUntil(_)));
+    let authorities = take(&prepare, &authorities, &seen, START + 70 * DAY, "r2");
+    // Covered long before, yet not activated before its time; the issuing CA goes on meanwhile.
+    let covered = Seen::holders(&[(2, 3)]);
+    assert!(
+        matches!(step(START + 80 * DAY - SECOND, &authorities, &covered), Step::WaitUntil(at) if at == START + 80 * DAY)
+    );
+    assert_eq!(step(START + 80 * DAY, &authorities, &covered), Step::Activate(id("r2")));
+    assert!(matches!(step(START + 80 * DAY, &authorities, &seen), Step::WaitUntil(_)), "not covered");
+}
+
+#[test]
+fn a_root_that_ended_unnoticed_is_replaced_without_an_operator() {
+    let (authorities, seen, now) = (first(), Seen::nobody(), START + 101 * DAY);
+    let prepare = step(now, &authorities, &seen);
+    assert!(matches!(prepare, Step::PrepareRoot(_)));
+    let authorities = take(&prepare, &authorities, &seen, now, "r2");
+    assert_eq!(step(now, &authorities, &seen), Step::Activate(id("r2")));
+}
+
+#[test]
+fn a_prepared_root_waits_for_its_propagation_time_for_every_holder_and_for_a_steady_clock() {
+    let now = START + rules().propagation;
+    let authorities = prepared(Activation::WhenCovered);
+    for (seen, now, expected) in [
+        (Seen::holders(&[(2, 3)]), now, true),
+        (Seen::nobody(), now, true),
+        (Seen::holders(&[(1, 1), (2, 1000)]), now, false),
+        (Seen::holders(&[(2, 3)]), now - SECOND, false),
+        (Seen { steady: false, ..Seen::holders(&[(2, 3)]) }, now, false),
+    ] {
+        let found = step(now, &authorities, &seen);
+        assert_eq!(found == Step::Activate(id("r2")), expected, "{found:?}");
+    }
+    let waits = prepared(Activation::OnCommand);
+    assert!(matches!(step(now + DAY, &waits, &Seen::holders(&[(2, 3)])), Step::WaitUntil(_)));
+}
+
+#[test]
+fn exactly_one_root_signs_after_activation_and_the_other_one_drains_until_its_last_certificate_has_ended() {
+    let authorities = draining();
+    let active: Vec<_> = authorities.roots.iter().filter(|root| root.state == AuthorityState::Active).collect();
+    assert_eq!((active.len(), &active[0].id, authorities.bundle_sequence), (1, &id("r2"), 2));
+    assert_eq!(Phase::of(&authorities), Phase::Drain);
+    let mut seen = Seen::nobody();
+    let end = START + DAY;
+    seen.ends.insert(id("r1-issuing"), end);
+    assert_eq!(step(end + SETTLE - SECOND, &authorities, &seen), Step::WaitUntil(end + SETTLE));
+    assert_eq!(step(end + SETTLE, &authorities, &seen), Step::Retire(id("r1")));
+    let after = take(&Step::Retire(id("r1")), &authorities, &seen, end, "x");
+    assert_eq!((after.roots.len(), after.bundle_sequence, Phase::of(&after)), (1, 3, Phase::Settled));
+    // With a clock that has jumped, nothing is removed; and a root that has only just stopped stays a while.
+    assert!(matches!(step(end + DAY, &authorities, &Seen { steady: false, ..seen }), Step::WaitUntil(_)));
+    assert!(matches!(step(START + SETTLE - SECOND, &authorities, &Seen::nobody()), Step::WaitUntil(_)));
+}
+
+#[test]
+fn a_compromised_root_is_replaced_by_a_known_one_at_once_or_by_a_new_one_once_covered() {
+    // In the drain phase the former root is known to everybody.
+    let seen = Seen::holders(&[(2, 3)]);
+    let tainted = take(&Step::Taint(id("r2")), &draining(), &seen, START, "x");
+    assert_eq!(tainted.active().unwrap().id, id("r2"), "it signs until another one can");
+    assert_eq!((step(START, &tainted, &seen), Phase::of(&tainted)), (Step::Activate(id("r1")), Phase::Emergency));
+    let after = take(&Step::Activate(id("r1")), &tainted, &seen, START, "x");
+    assert_eq!(after.root(&id("r2")).unwrap().state, AuthorityState::Tainted);
+    assert_eq!(after.renewal_orders()[0].authorities, [id("r2-issuing").to_string()]);
+    // Alone, a new one is prepared, and waits for nothing but coverage and replicas.
+    let tainted = take(&Step::Taint(id("r1")), &first(), &seen, START, "x");
+    assert_eq!(step(START, &tainted, &seen), Step::PrepareRoot(Activation::WhenCovered));
+    let prepared = take(&Step::PrepareRoot(Activation::WhenCovered), &tainted, &seen, START, "r2");
+    assert!(matches!(step(START + LAG, &prepared, &Seen::holders(&[(1, 1)])), Step::WaitUntil(_)));
+    assert_eq!(step(START + LAG, &prepared, &seen), Step::Activate(id("r2")));
+    assert!(prepared.renewal_orders().is_empty(), "nobody renews into the compromised root");
+}
+
+#[test]
+fn after_a_rollback_no_root_is_replaced_by_itself_until_an_operator_says_so() {
+    let mut authorities = take(&Step::Reinstate(id("r1")), &draining(), &Seen::nobody(), START, "x");
+    assert_eq!(authorities.active().unwrap().id, id("r1"));
+    assert_eq!(authorities.root(&id("r2")).unwrap().state, AuthorityState::Old);
+    authorities.roots[0].issuing[0].not_after = authorities.roots[0].not_after;
+    let later = START + 75 * DAY;
+    let after = take(&step(later, &authorities, &Seen::nobody()), &authorities, &Seen::nobody(), later, "x");
+    assert!(matches!(step(later, &after, &Seen::nobody()), Step::WaitUntil(_)));
+    let asked = judge(later, &after, &Seen::nobody().view(), &rules(), &Command::Rotate).unwrap();
+    assert_eq!(asked, Some(Step::PrepareRoot(Activation::WhenCovered)));
+    assert!(!take(&asked.unwrap(), &after, &Seen::nobody(), later, "r3").paused);
+}
+
+#[test]
+fn commands_are_judged_by_the_state_they_meet() {
+    let seen = Seen::holders(&[(1, 1), (2, 2)]);
+    let covered = Seen::holders(&[(2, 3)]);
+    let waiting = prepared(Activation::OnCommand);
+    let drain = draining();
+    let tainted = take(&Step::Taint(id("r1")), &drain, &seen, START, "x");
+    let activate = |name: &str, force| Command::Activate { id: id(name), force };
+    let revoke = |name: &str| Command::Revoke { id: id(name), force: false };
+    let taint = |name: &str| Command::Taint { id: id(name), force: false };
+    let late = START + DAY;
+    let ask = |authorities: &Authorities, seen: &Seen, now, command: &Command| {
+        judge(now, authorities, &seen.view(), &rules(), command)
+    };
+    let state = |result: Result<Option<Step>, Refused>| matches!(result, Err(Refused::State { .. }));
+    assert_eq!(ask(&first(), &seen, late, &Command::Prepare), Ok(Some(Step::PrepareRoot(Activation::OnCommand))));
+    assert_eq!(ask(&waiting, &seen, late, &Command::Prepare), Ok(None), "prepared already");
+    assert_eq!(ask(&waiting, &seen, late, &Command::Rotate), Ok(Some(Step::Await(id("r2"), Activation::WhenCovered))));
+    assert_eq!(ask(&drain, &seen, late, &Command::Rotate), Ok(None), "goes on with the one under way");
+    assert_eq!(ask(&waiting, &covered, late, &activate("r2", false)), Ok(Some(Step::Activate(id("r2")))));
+    assert!(matches!(
+        ask(&waiting, &seen, late, &activate("r2", false)),
+        Err(Refused::NotCovered { behind: 1, live: 3, sequence: 2, .. })
+    ));
+    assert!(matches!(ask(&waiting, &covered, START, &activate("r2", false)), Err(Refused::TooSoon { .. })));
+    let jumped = Seen { steady: false, ..Seen::holders(&[(2, 3)]) };
+    assert_eq!(ask(&waiting, &jumped, late, &activate("r2", false)), Err(Refused::ClockJumped));
+    assert_eq!(ask(&waiting, &seen, START, &activate("r2", true)), Ok(Some(Step::Activate(id("r2")))));
+    assert!(state(ask(&waiting, &covered, late, &activate("r1", true))), "active");
+    assert!(state(ask(&drain, &covered, late, &activate("r1", true))), "old");
+    assert!(state(ask(&tainted, &covered, late, &activate("r1", true))), "tainted");
+    assert_eq!(ask(&waiting, &seen, late, &activate("r9", false)), Err(Refused::Unknown(id("r9"))));
+    assert_eq!(ask(&waiting, &seen, late, &Command::Rollback), Ok(Some(Step::DropPrepared(id("r2")))));
+    assert_eq!(ask(&drain, &seen, late, &Command::Rollback), Ok(Some(Step::Reinstate(id("r1")))));
+    assert_eq!(ask(&first(), &seen, late, &Command::Rollback), Err(Refused::NothingToRollBack));
+    assert_eq!(
+        ask(&tainted, &seen, late, &Command::Rollback),
+        Err(Refused::NothingToRollBack),
+        "never to a tainted one"
+    );
+    assert_eq!(ask(&drain, &seen, late, &taint("r2")), Ok(Some(Step::Taint(id("r2")))));
+    assert_eq!(ask(&waiting, &seen, late, &taint("r2")), Ok(Some(Step::DropPrepared(id("r2")))));
+    assert!(state(ask(&tainted, &seen, late, &taint("r1"))), "tainted already");
+    assert!(state(ask(&drain, &seen, late, &revoke("r1"))), "not tainted");
+    assert!(state(ask(&drain, &seen, late, &revoke("r2"))), "active");
+    assert_eq!(ask(&tainted, &seen, late, &revoke("r1")), Ok(Some(Step::Revoke(id("r1")))));
+    assert_eq!(ask(&tainted, &seen, START, &revoke("r1")), Err(Refused::Settling(id("r1"))));
+    let mut needed = Seen::holders(&[(2, 3)]);
+    needed.coverage.by_authority.insert(id("r1-issuing"), 2);
+    assert!(matches!(ask(&tainted, &needed, late, &revoke("r1")), Err(Refused::Needed { holders: 2, .. })));
+    let forced = Command::Revoke { id: id("r1"), force: true };
+    assert_eq!(ask(&tainted, &needed, late, &forced), Ok(Some(Step::Revoke(id("r1")))));
+    assert!(state(ask(&drain, &seen, START, &revoke("r2-issuing"))), "signing");
+    assert_eq!(ask(&drain, &seen, START, &revoke("r1-issuing")), Ok(Some(Step::RevokeIssuing(id("r1-issuing")))));
+    assert_eq!(ask(&Authorities::default(), &seen, late, &Command::Rotate), Err(Refused::NoAuthority));
+}
+
+#[test]
+fn while_lists_are_in_use_a_new_issuing_ca_signs_only_after_its_list_has_arrived() {
+    let mut authorities = first();
+    authorities.revocations.entries.push(Revoked {
+        serial: "00".repeat(16),
+        issuer: id("r1-issuing"),
+        reason: RevocationReason::KeyCompromise,
+        at: 0,
+        not_after: (START + 50 * DAY).unix_timestamp(),
+    });
+    let seen = Seen::holders(&[(1, 2)]);
+    assert_eq!(step(START, &authorities, &seen), Step::RefreshLists);
+    let list = |name: &str| super::super::RevocationList {
+        issuer: id(name),
+        der: vec![1].into(),
+        next_update: (START + 90 * DAY).unix_timestamp(),
+    };
+    authorities.set_lists(vec![list("r1"), list("r1-issuing")], 1);
+    assert_eq!(authorities.bundle_sequence, 2);
+    let now = START + 15 * DAY;
+    let seen = Seen::holders(&[(2, 2)]);
+    let renewed = take(&step(now, &authorities, &seen), &authorities, &seen, now, "n");
+    assert_eq!(renewed.active_issuer(now).unwrap().id, id("r1-issuing"), "the old one signs meanwhile");
+    assert!(matches!(step(now, &renewed, &seen), Step::WaitUntil(_)));
+    let arrived = Seen::holders(&[(3, 2)]);
+    assert_eq!(step(now, &renewed, &arrived), Step::UseIssuing(id("n-issuing")));
+    let used = take(&Step::UseIssuing(id("n-issuing")), &renewed, &arrived, now, "x");
+    assert_eq!(used.active_issuer(now).unwrap().id, id("n-issuing"));
+    // Nobody may be left without certificates because one holder never answers.
+    assert_eq!(step(START + 23 * DAY, &renewed, &seen), Step::UseIssuing(id("n-issuing")));
+}
+
+#[test]
+fn an_operators_own_ca_is_published_first_and_signs_once_covered() {
+    let offer = |root_name: &str, signer: &str| Offer {
+        roots: vec![root(root_name, START, 100 * DAY)],
+        signer: id(root_name),
+        issuing: issuing(signer, START, 50 * DAY),
+        revocation_lists: vec![],
+    };
+    let with = |offer: Offer, counts: &[(u64, u64)]| Seen { offer: Some(offer), ..Seen::holders(counts) };
+    // From nothing.
+    let seen = with(offer("o1", "s1"), &[]);
+    let authorities = take(&Step::CreateRoot, &Authorities::default(), &seen, START, "x");
+    assert_eq!(authorities.active_issuer(START).unwrap().id, id("s1"));
+    assert!(matches!(step(START, &authorities, &seen), Step::WaitUntil(_)));
+    // A new signer under the same root needs no rotation.
+    let seen = with(offer("o1", "s2"), &[(1, 3)]);
+    let due = step(START, &authorities, &seen);
+    assert_eq!(due, Step::CertifyIssuing(id("o1")));
+    let authorities = take(&due, &authorities, &seen, START, "x");
+    assert_eq!((authorities.active_issuer(START).unwrap().id.clone(), authorities.bundle_sequence), (id("s2"), 1));
+    // So does a root that was renewed with the same key, but the bundle changes.
+    let mut renewed = offer("o1", "s2");
+    renewed.roots[0].certificate = vec![7, 7].into();
+    let seen = with(renewed, &[(1, 3)]);
+    assert_eq!(step(START, &authorities, &seen), Step::AdoptRoots);
+    let mut authorities = take(&Step::AdoptRoots, &authorities, &seen, START, "x");
+    assert_eq!((authorities.bundle_sequence, authorities.roots[0].certificate.as_ref()), (2, &[7, 7][..]));
+    assert!(matches!(step(START, &authorities, &seen), Step::WaitUntil(_)));
+    authorities.bundle_sequence = 1;
+    // A new root is published, waits, and takes over; the old one drains though no file lists it any more.
+    let seen = with(offer("o2", "s3"), &[(1, 3)]);
+    assert_eq!(step(START, &authorities, &seen), Step::AdoptRoots);
+    let authorities = take(&Step::AdoptRoots, &authorities, &seen, START, "x");
+    assert_eq!(authorities.roots.iter().map(|root| root.pinned).collect::<Vec<_>>(), [false, true]);
+    let now = START + rules().propagation;
+    assert!(matches!(step(now, &authorities, &seen), Step::WaitUntil(_)));
+    let seen = with(offer("o2", "s3"), &[(2, 3)]);
+    assert_eq!(step(now, &authorities, &seen), Step::Activate(id("o2")));
+    let authorities = take(&Step::Activate(id("o2")), &authorities, &seen, now, "x");
+    assert_eq!(authorities.active_issuer(now).unwrap().id, id("s3"));
+    assert_eq!(step(now + SETTLE, &authorities, &seen), Step::Retire(id("o1")));
+    // Commands are for the files.
+    for command in [Command::Prepare, Command::Rotate, Command::RenewIssuing, Command::Rollback] {
+        assert_eq!(judge(now, &authorities, &seen.view(), &rules(), &command), Err(Refused::Foreign));
+    }
+    // Back to our own: a root rotation like any other.
+    let seen = Seen::holders(&[(2, 3)]);
+    let authorities = take(&step(now, &authorities, &seen), &authorities, &seen, now, "x");
+    assert!(authorities.roots.iter().all(|root| !root.pinned));
+    assert_eq!(step(now, &authorities, &seen), Step::PrepareRoot(Activation::WhenCovered));
+}
+
+#[test]
+fn the_record_survives_its_own_encoding_and_that_of_earlier_versions() {
+    let mut record = prepared(Activation::NotBefore(5));
+    record.roots[0].issuing[0].intermediates = vec![vec![9].into()];
+    let text = serde_json::to_string(&record).unwrap();
+    assert_eq!(serde_json::from_str::<Authorities>(&text).unwrap(), record);
+    assert_eq!(record.roots[0].id.key_id().len(), 20);
+    let old = r#"{"bundle_sequence":1,"roots":[{"id":"aa","generation":1,"state":"active","key":"k","certificate":"AQ==",
+        "not_before":0,"not_after":9,"issuing":[{"id":"bb","key":"k2","certificate":"Ag==","not_before":0,"not_after":9}]}]}"#;
+    let old: Authorities = serde_json::from_str(old).unwrap();
+    assert_eq!((old.roots[0].published, old.next_generation(), old.paused), (0, 2, false));
+}

@@ -1,0 +1,125 @@
+//! Authorities for the tests of rotation: certificates are stand-ins, since the rules never look inside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::*;
+use crate::holder::{Count, Coverage};
+use crate::seams::authority::Offer;
+use crate::seams::custody::KeyId;
+
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
+
+pub(super) fn rules() -> Rules {
+    Rules {
+        automatic: true,
+        prepare_at: 70,
+        activate_at: 80,
+        coverage: 100,
+        propagation: Duration::from_secs(60),
+        list_ttl: DAY,
+    }
+}
+
+pub(super) fn issuing(name: &str, at: OffsetDateTime, ttl: Duration) -> IssuingCa {
+    IssuingCa {
+        id: AuthorityId::from_spki(name.as_bytes()),
+        key: KeyId::parse("key").unwrap(),
+        certificate: name.as_bytes().to_vec().into(),
+        not_before: at,
+        not_after: at + ttl,
+        intermediates: vec![],
+        after_sequence: 0,
+    }
+}
+
+pub(super) fn root(name: &str, at: OffsetDateTime, ttl: Duration) -> RootAuthority {
+    RootAuthority {
+        id: AuthorityId::from_spki(name.as_bytes()),
+        generation: 0,
+        state: AuthorityState::Prepared,
+        key: KeyId::parse("root"),
+        certificate: name.as_bytes().to_vec().into(),
+        not_before: at,
+        not_after: at + ttl,
+        issuing: vec![],
+        published: 0,
+        since: at,
+        activation: Activation::OnCommand,
+        tainted_at: None,
+        pinned: false,
+    }
+}
+
+pub(super) fn id(name: &str) -> AuthorityId {
+    AuthorityId::from_spki(name.as_bytes())
+}
+
+/// The records and the backend of a test.
+pub(super) struct Seen {
+    pub(super) coverage: Coverage,
+    pub(super) ends: BTreeMap<AuthorityId, OffsetDateTime>,
+    pub(super) offer: Option<Offer>,
+    pub(super) steady: bool,
+}
+
+impl Seen {
+    pub(super) fn nobody() -> Self {
+        Self { coverage: Coverage::default(), ends: BTreeMap::new(), offer: None, steady: true }
+    }
+
+    /// So many holders with these newest sequences; all of them acknowledge.
+    pub(super) fn holders(counts: &[(u64, u64)]) -> Self {
+        let count =
+            |(sequence, holders): &(u64, u64)| (*sequence, Count { holders: *holders, acknowledging: *holders });
+        let coverage = Coverage { by_sequence: counts.iter().map(count).collect(), ..Coverage::default() };
+        Self { coverage, ..Self::nobody() }
+    }
+
+    pub(super) fn view(&self) -> Observed<'_> {
+        Observed {
+            coverage: &self.coverage,
+            last_ends: &self.ends,
+            offer: self.offer.as_ref(),
+            clock_is_steady: self.steady,
+        }
+    }
+}
+
+/// Takes a step with made-up keys, as a CA would.
+pub(super) fn take(
+    step: &Step,
+    authorities: &Authorities,
+    seen: &Seen,
+    now: OffsetDateTime,
+    name: &str,
+) -> Authorities {
+    let mut made = Made::default();
+    let need = needs(step, authorities, &seen.view(), now);
+    if matches!(need, Needs::Root | Needs::RootAndIssuing) {
+        made.root = Some(root(name, now, 100 * DAY));
+    }
+    if matches!(need, Needs::Issuing(_) | Needs::RootAndIssuing) {
+        let under = match &need {
+            Needs::Issuing(id) => authorities.root(id).unwrap().not_after,
+            _ => now + 100 * DAY,
+        };
+        let mut one = issuing(&format!("{name}-issuing"), now, 30 * DAY);
+        one.not_after = one.not_after.min(under);
+        made.issuing = Some(one);
+    }
+    apply(step, authorities, made, seen.offer.as_ref(), now)
+}
+
+/// The first root "r1" with an issuing CA, made at [`START`].
+pub(super) fn first() -> Authorities {
+    let seen = Seen::nobody();
+    let empty = Authorities::default();
+    let step = next_step(START, &empty, &seen.view(), &rules());
+    assert_eq!(step, Step::CreateRoot);
+    take(&step, &empty, &seen, START, "r1")
+}

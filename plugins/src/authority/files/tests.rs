@@ -1,0 +1,247 @@
+//! An operator's CA in files: what is offered, what is refused, and what follows when the files change.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::sync::atomic::Ordering;
+
+use signet_core::certificate::Facts;
+use signet_core::key_type::KeyType;
+use signet_core::seams::authority::CertificateAuthority;
+
+use super::super::test_pki::{Ca, DAY, Encoding, NOW, write};
+use super::test_world::World;
+use super::*;
+use crate::authority::NativeAuthority;
+
+fn ids(roots: &[RootAuthority]) -> Vec<AuthorityId> {
+    roots.iter().map(|root| root.id.clone()).collect()
+}
+
+#[tokio::test]
+async fn both_forms_and_all_key_encodings_of_every_key_type_make_a_ca() {
+    for key_type in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048] {
+        for encoding in [Encoding::Traditional, Encoding::Pkcs8] {
+            let root = Ca::root_of(key_type, "root", |_| {}).await;
+            let middle = root.below("middle", |_| {});
+            let signer = middle.below_of(key_type, "signer", |_| {}).await;
+            let istio = World::new();
+            write(istio.dir.path(), &signer, encoding, &[&middle], &[&root]);
+            let tls = World::new();
+            tls.put("tls.crt", signer.pem() + &middle.pem());
+            tls.put("tls.key", signer.key_pem(encoding));
+            tls.put("ca.crt", root.pem());
+            for world in [istio, tls] {
+                let offer = world.offer().await;
+                assert_eq!(offer.issuing.id, signer.id());
+                assert_eq!(offer.issuing.key.as_str(), format!("files-{}", signer.id()));
+                assert_eq!(offer.issuing.certificate, signer.der);
+                assert_eq!(offer.issuing.intermediates, std::slice::from_ref(&middle.der));
+                assert_eq!((offer.issuing.after_sequence, &offer.signer), (0, &root.id()));
+                let [one] = offer.roots.as_slice() else { panic!("one root") };
+                assert_eq!((&one.id, &one.key, one.pinned, &one.certificate), (&root.id(), &None, true, &root.der));
+                assert_eq!((one.state, one.generation, one.published), (AuthorityState::Prepared, 0, 0));
+                assert_eq!((one.since, one.tainted_at, one.issuing.len()), (NOW, None, 0));
+                world.check_signs(&offer, &[&root]).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_chain_file_as_istio_makes_it_with_signer_and_root_in_it_gives_no_certificate_twice() {
+    let root = Ca::root("root");
+    let (world, signer) = (World::new(), root.below("signer", |_| {}));
+    world.put_set(&signer, &[&signer, &root], &[&root]);
+    let offer = world.offer().await;
+    assert!(offer.issuing.intermediates.is_empty());
+    world.check_signs(&offer, &[&root]).await;
+    let middle = root.below("middle", |_| {});
+    let deep = middle.below("deep", |_| {});
+    let stranger = Ca::root("stranger").below("middle", |_| {});
+    world.put_set(&deep, &[&root, &stranger, &middle, &deep, &middle], &[&root, &root]);
+    let offer = world.offer().await;
+    assert_eq!(offer.issuing.intermediates, [middle.der]);
+    assert_eq!(offer.roots.len(), 1);
+    world.check_signs(&offer, &[&root]).await;
+}
+
+#[tokio::test]
+async fn a_root_that_signs_leaves_itself_is_offered_with_its_key_and_sends_no_chain() {
+    let (world, root) = (World::new(), Ca::root("root"));
+    world.put_set(&root, &[], &[&root]);
+    let offer = world.offer().await;
+    assert_eq!((&offer.signer, &offer.issuing.id), (&root.id(), &root.id()));
+    assert_eq!(offer.roots[0].key, Some(offer.issuing.key.clone()));
+    assert_eq!((&offer.issuing.certificate, offer.issuing.intermediates.len()), (&offer.roots[0].certificate, 0));
+    world.check_signs(&offer, &[&root]).await;
+
+    // Istio renews with the same key and leaves the old certificate in the root file.
+    let renewed = root.renewed(|params| params.not_after = NOW + 900 * DAY);
+    world.put_set(&renewed, &[], &[&root]);
+    let offer = world.offer().await;
+    assert_eq!((offer.roots.len(), &offer.issuing.certificate), (1, &root.der));
+    world.check_signs(&offer, &[&root]).await;
+    world.put_set(&renewed, &[], &[&root, &renewed]);
+    let offer = world.offer().await;
+    assert_eq!(ids(&offer.roots), [root.id()], "a key names one authority");
+    assert_eq!((&offer.issuing.certificate, &offer.roots[0].certificate), (&renewed.der, &renewed.der));
+    world.check_signs(&offer, &[&root, &renewed]).await;
+
+    world.put_set(&Ca::root("other"), &[], &[&root]);
+    assert!(world.refused().await.contains("ca-cert.pem is self-signed, but not in root-cert.pem"));
+}
+
+#[tokio::test]
+async fn certificates_of_istios_own_scripts_are_accepted_and_the_shortest_of_the_chain_counts() {
+    // No authority key identifiers, and an intermediate made after its root for as long.
+    let root = Ca::root("root");
+    let signer = root.below("signer", |params| {
+        params.use_authority_key_identifier_extension = false;
+        params.not_after = root.params.not_after + DAY;
+        params.not_before = root.params.not_before - DAY;
+    });
+    assert_eq!(Facts::read(&signer.der).unwrap().authority_key_id, None);
+    let world = World::new();
+    world.put_set(&signer, &[&root], &[&root]);
+    let offer = world.offer().await;
+    assert_eq!(offer.issuing.not_after, root.params.not_after);
+    assert_eq!(offer.issuing.not_before, root.params.not_before);
+    let key = world.custody.open(&offer.issuing.key).await.unwrap();
+    let authority = NativeAuthority::new(key, &offer.issuing).unwrap();
+    let limits = (authority.limits().not_before, authority.limits().not_after);
+    assert_eq!(limits, (root.params.not_before, root.params.not_after), "no leaf outlives its root");
+    world.check_signs(&offer, &[&root]).await;
+}
+
+#[tokio::test]
+async fn files_that_appear_later_and_sets_that_change_are_followed_without_a_restart() {
+    let (world, root) = (World::new(), Ca::root("root"));
+    assert!(world.refused().await.contains("there are no CA files in"));
+    let signer = root.below("signer", |_| {});
+    world.put("ca-cert.pem", signer.pem());
+    assert!(world.refused().await.contains("incomplete"));
+    world.put_set(&signer, &[], &[&root]);
+    let first = world.offer().await;
+
+    // Half of a new set: refused whole, and the old one again afterwards.
+    let next = root.below("signer", |_| {});
+    world.put("ca-cert.pem", next.pem());
+    assert!(world.refused().await.contains("ca-key.pem is not the key of ca-cert.pem"));
+    world.put("ca-cert.pem", signer.pem());
+    assert_eq!(world.offer().await, first);
+
+    world.put_set(&next, &[], &[&root]);
+    let second = world.offer().await;
+    assert_eq!((&second.issuing.id, &second.signer), (&next.id(), &first.signer));
+    world.check_signs(&second, &[&root]).await;
+    world.check_signs(&first, &[&root]).await; // the former key is still in custody
+}
+
+#[tokio::test]
+async fn an_unchanged_set_is_not_checked_again_and_offers_the_same() {
+    let (world, root) = (World::new(), Ca::root("root"));
+    world.put_set(&root.below("signer", |_| {}), &[], &[&root]);
+    let first = world.offer().await;
+    world.clock.advance(Duration::from_secs(3600));
+    for _ in 0..3 {
+        assert_eq!(world.offer().await, first);
+    }
+    assert_eq!(world.custody.imports.load(Ordering::SeqCst), 1);
+    world.put_set(&root.below("signer", |_| {}), &[], &[&root]);
+    assert_ne!(world.offer().await.issuing, first.issuing);
+    assert_eq!(world.custody.imports.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_custody_that_is_down_is_asked_again_and_nothing_is_offered_until_the_key_is_kept() {
+    let (world, root) = (World::new(), Ca::root("root"));
+    world.put_set(&root.below("signer", |_| {}), &[], &[&root]);
+    world.custody.down.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        assert!(matches!(world.files.offer().await, Err(SignError::Unavailable(_))));
+    }
+    world.custody.down.store(false, Ordering::SeqCst);
+    assert_eq!(world.offer().await.roots.len(), 1);
+}
+
+#[tokio::test]
+async fn every_shape_of_change_is_offered_as_the_files_say() {
+    let (old, new) = (Ca::root("old"), Ca::root("new"));
+    let (by_old, by_new) = (old.below("signer", |_| {}), new.below("signer", |_| {}));
+    let world = World::new();
+    let steps: [(&str, &Ca, &[&Ca]); 6] = [
+        ("one root", &by_old, &[&old]),
+        ("superset", &by_old, &[&old, &new]),
+        ("the signer moves", &by_new, &[&old, &new]),
+        ("subset", &by_new, &[&new]),
+        ("disjoint", &by_old, &[&old]),
+        ("order of the file", &by_old, &[&new, &old]),
+    ];
+    for (what, signer, roots) in steps {
+        world.put_set(signer, &[], roots);
+        let offer = world.offer().await;
+        assert_eq!(ids(&offer.roots), roots.iter().map(|root| root.id()).collect::<Vec<_>>(), "{what}");
+        let root = if signer.id() == by_old.id() { &old } else { &new };
+        assert_eq!((&offer.issuing.id, &offer.signer), (&signer.id(), &root.id()), "{what}");
+        assert!(offer.roots.iter().all(|root| root.pinned && root.key.is_none()));
+        world.check_signs(&offer, &[root]).await;
+    }
+}
+
+#[tokio::test]
+async fn of_roots_with_one_name_the_one_that_signed_is_found_and_of_one_key_the_one_that_lives_longest() {
+    let (world, root) = (World::new(), Ca::root("root"));
+    let signer = root.below("signer", |params| {
+        params.use_authority_key_identifier_extension = false;
+        params.not_after = NOW + 2000 * DAY;
+    });
+    let same_name = Ca::root_with("root", |params| params.not_after = NOW + 2000 * DAY);
+    for roots in [[&root, &same_name], [&same_name, &root]] {
+        world.put_set(&signer, &[], &roots);
+        let offer = world.offer().await;
+        assert_eq!((offer.roots.len(), &offer.signer), (2, &root.id()));
+        world.check_signs(&offer, &[&root]).await;
+    }
+    let longer = root.renewed(|params| params.not_after = NOW + 1000 * DAY);
+    let later = root.renewed(|params| {
+        params.not_before = NOW + DAY;
+        params.not_after = NOW + 1500 * DAY;
+    });
+    for roots in [[&root, &longer, &later], [&later, &longer, &root]] {
+        world.put_set(&signer, &[], &roots);
+        let offer = world.offer().await;
+        assert_eq!((offer.roots.len(), &offer.roots[0].certificate), (1, &longer.der));
+        assert_eq!(offer.issuing.not_after, NOW + 1000 * DAY);
+        world.check_signs(&offer, &[&root, &longer]).await;
+    }
+}
+
+#[tokio::test]
+async fn roots_that_have_ended_are_left_out_and_those_that_start_later_are_published() {
+    let (root, signer);
+    let world = World::new();
+    root = Ca::root("root");
+    signer = root.below("signer", |_| {});
+    let ended = Ca::root_with("ended", |params| params.not_after = NOW);
+    let later = Ca::root_with("later", |params| params.not_before = NOW + DAY);
+    world.put_set(&signer, &[], &[&ended, &root, &later]);
+    assert_eq!(ids(&world.offer().await.roots), [root.id(), later.id()]);
+    world.put_set(&signer, &[], &[&ended]);
+    assert!(world.refused().await.contains("root-cert.pem: `CN=ended` ended at 2026-03-01T12:00:00Z"));
+}
+
+#[tokio::test]
+async fn it_makes_no_roots_and_certifies_nobody() {
+    let (root, world) = (Ca::root("root"), World::new());
+    world.put_set(&root, &[], &[&root]);
+    let offered = world.offer().await;
+    let key = world.custody.open(&offered.issuing.key).await.unwrap();
+    let refusals = [
+        world.files.prepare_root(1, NOW).await.err(),
+        world.files.certify(&offered.roots[0], &*key, Duration::from_secs(1), NOW).await.err(),
+    ];
+    for refused in refusals {
+        assert!(matches!(&refused, Some(SignError::Failed(text)) if text.contains("replace the files in")));
+    }
+    let shown = format!("{:?}", world.files);
+    assert!(shown.contains(&world.dir.path().display().to_string()) && !shown.contains("PRIVATE"));
+}

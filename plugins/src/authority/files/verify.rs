@@ -1,0 +1,251 @@
+//! Checks the operator's CA files as a set before anything uses them: the key, the signer, the roots, and the chain
+//! between. Name constraints and certificate policies are not looked at, and neither is any revocation of a CA.
+
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use signet_core::certificate::{CertificateError, Facts};
+use signet_core::clock::rfc3339;
+use signet_core::profile::usage::KEY_CERT_SIGN;
+use signet_core::secret::Secret;
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::super::certificates::{AuthorityError, is_self_signed, prepare};
+use super::error::FilesError;
+use super::path::{Search, SearchError};
+use super::read::FileSet;
+use crate::custody::LocalKey;
+use crate::custody::private_key::pkcs8_from_pem;
+
+/// More certificates than this in one file are a mistake.
+const MAX_CERTIFICATES: usize = 64;
+
+/// A certificate of the files.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) der: CertificateDer<'static>,
+    pub(super) facts: Facts,
+    /// Name of its file.
+    pub(super) file: &'static str,
+    /// basicConstraints pathLenConstraint.
+    pub(super) path_len: Option<u32>,
+    /// Whether an extended key usage excludes TLS servers or clients.
+    not_for_tls: bool,
+}
+
+impl Member {
+    fn read(der: CertificateDer<'static>, file: &'static str, index: usize) -> Result<Self, FilesError> {
+        let unreadable = |cause| FilesError::Unreadable { file: file.to_owned(), index, cause };
+        let facts = Facts::read(&der).map_err(unreadable)?;
+        let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| unreadable(CertificateError::NotX509))?;
+        let twice = |_| unreadable(CertificateError::BadExtension);
+        let path_len = parsed.basic_constraints().map_err(twice)?.and_then(|found| found.value.path_len_constraint);
+        let usage = parsed.extended_key_usage().map_err(twice)?;
+        let not_for_tls =
+            usage.is_some_and(|usage| !(usage.value.any || usage.value.server_auth && usage.value.client_auth));
+        Ok(Self { der, facts, file, path_len, not_for_tls })
+    }
+
+    /// The subject, for people.
+    pub(super) fn subject(&self) -> String {
+        X509Certificate::from_der(&self.der).map_or_else(|_| String::new(), |(_, parsed)| parsed.subject().to_string())
+    }
+
+    /// The issuer's name, for people.
+    fn issuer(&self) -> String {
+        X509Certificate::from_der(&self.der).map_or_else(|_| String::new(), |(_, parsed)| parsed.issuer().to_string())
+    }
+
+    /// Whether it may sign certificates and is in force at `now`.
+    pub(super) fn check_usable(&self, now: OffsetDateTime) -> Result<(), FilesError> {
+        let (file, subject) = (self.file.to_owned(), || self.subject());
+        if !self.facts.is_ca || !self.facts.has_usage(KEY_CERT_SIGN) {
+            return Err(FilesError::NotCa { file, subject: subject() });
+        }
+        if self.facts.not_after <= now {
+            return Err(FilesError::Ended { file, subject: subject(), at: rfc3339(self.facts.not_after) });
+        }
+        if now < self.facts.not_before {
+            return Err(FilesError::NotStarted { file, subject: subject(), at: rfc3339(self.facts.not_before) });
+        }
+        Ok(())
+    }
+
+    fn check_tls(&self) -> Result<(), FilesError> {
+        if self.not_for_tls {
+            return Err(FilesError::NotForTls { file: self.file.to_owned(), subject: self.subject() });
+        }
+        Ok(())
+    }
+}
+
+/// A set of files that makes a CA.
+#[derive(Debug)]
+pub(super) struct Verified {
+    /// The certificate that signs leaves: with a self-signed one, the root's of the same key and name.
+    pub(super) signer: Member,
+    /// The signer's key as PKCS#8.
+    pub(super) pkcs8: Secret,
+    /// Between signer and root, nearest to the signer first.
+    pub(super) intermediates: Vec<Member>,
+    /// The root that the signer chains to.
+    pub(super) root: Member,
+    /// Every root of the root file that has not ended, one for each key, in the order of the file.
+    pub(super) roots: Vec<Member>,
+    /// Certificates of the files that are in no chain of ours.
+    pub(super) others: Vec<Member>,
+    /// Subjects of roots that are left out because they have ended.
+    pub(super) ended: Vec<String>,
+}
+
+impl Verified {
+    /// Signer, intermediates and root, each once.
+    pub(super) fn path(&self) -> impl Iterator<Item = &Member> {
+        let root = (self.root.der != self.signer.der).then_some(&self.root);
+        std::iter::once(&self.signer).chain(&self.intermediates).chain(root)
+    }
+}
+
+/// Checks the set at the time `now`.
+pub(super) fn verify(set: &FileSet, now: OffsetDateTime) -> Result<Verified, FilesError> {
+    let form = set.form;
+    let mut own = certificates(&set.signer, form.signer())?;
+    if own.is_empty() {
+        return Err(FilesError::NoCertificate(form.signer().to_owned()));
+    }
+    let mut others = own.split_off(1);
+    let signer = own.pop().ok_or_else(|| FilesError::NoCertificate(form.signer().to_owned()))?;
+    signer.check_usable(now)?;
+    signer.check_tls()?;
+    let pkcs8 = key(set, &signer)?;
+    // Istio's own self-signed CA has an empty chain file.
+    others.extend(certificates(&set.chain, form.chain())?);
+
+    let roots = certificates(&set.roots, form.roots())?;
+    if roots.is_empty() {
+        return Err(FilesError::NoCertificate(form.roots().to_owned()));
+    }
+    let (roots, ended) = usable_roots(roots, now)?;
+    others.retain(|one| one.der != signer.der && !roots.iter().any(|root| root.der == one.der));
+
+    if is_self_signed(&signer.der, &signer.facts) {
+        let same = |root: &&Member| {
+            root.facts.spki_der == signer.facts.spki_der && root.facts.subject_der == signer.facts.subject_der
+        };
+        let not_listed =
+            || FilesError::RootNotListed { file: form.signer().to_owned(), roots: form.roots().to_owned() };
+        let candidates = roots.iter().filter(same).filter(|root| is_self_signed(&root.der, &root.facts));
+        // Istio renews its own root with the same key and leaves the old certificate in the root file. Peers know that
+        // one, and leaves chain to it just as well if it has the key identifier.
+        let candidates = candidates.filter(|root| root.facts.subject_key_id == signer.facts.subject_key_id);
+        let root = newest(candidates).ok_or_else(not_listed)?.clone();
+        root.check_usable(now)?;
+        let roots = one_for_each_key(roots, &root);
+        return Ok(Verified { signer: root.clone(), pkcs8, intermediates: Vec::new(), root, roots, others, ended });
+    }
+    let path = Search { below: &signer, others: &others, roots: &roots, now }.run();
+    let (intermediates, root) = path.map_err(|error| search_failed(set, &signer, error))?;
+    for intermediate in &intermediates {
+        intermediate.check_tls()?;
+    }
+    others.retain(|one| intermediates.iter().all(|used| used.der != one.der));
+    let roots = one_for_each_key(roots, &root);
+    Ok(Verified { signer, pkcs8, intermediates, root, roots, others, ended })
+}
+
+fn search_failed(set: &FileSet, signer: &Member, error: SearchError) -> FilesError {
+    match error {
+        SearchError::NoIssuer(below) => FilesError::NoIssuer {
+            file: below.file.to_owned(),
+            subject: below.subject(),
+            issuer: below.issuer(),
+            chain: set.form.chain().to_owned(),
+            roots: set.form.roots().to_owned(),
+        },
+        SearchError::Signature { below, issuer } => FilesError::BadSignature {
+            file: below.file.to_owned(),
+            subject: below.subject(),
+            issuer: issuer.subject(),
+            issuer_file: issuer.file.to_owned(),
+        },
+        SearchError::PathLength(issuer) => {
+            FilesError::PathTooLong { file: issuer.file.to_owned(), subject: issuer.subject() }
+        }
+        SearchError::Unusable(cause) => cause,
+        SearchError::TooLong => FilesError::TooDeep { file: signer.file.to_owned(), subject: signer.subject() },
+    }
+}
+
+/// The signer's key, proven to be the one of its certificate.
+fn key(set: &FileSet, signer: &Member) -> Result<Secret, FilesError> {
+    let (file, certificate) = (set.form.key(), set.form.signer());
+    let pkcs8 = pkcs8_from_pem(&set.key, &signer.facts.spki_der)
+        .map_err(|cause| FilesError::Key { file: file.to_owned(), cause })?;
+    let key = LocalKey::from_pkcs8(pkcs8.expose())
+        .ok_or_else(|| FilesError::UnusableKey { file: file.to_owned(), certificate: certificate.to_owned() })?;
+    match prepare(Arc::new(key), &signer.der) {
+        Ok(_) => Ok(pkcs8),
+        Err(AuthorityError::OtherKey) => {
+            Err(FilesError::OtherKey { file: file.to_owned(), certificate: certificate.to_owned() })
+        }
+        Err(cause) => Err(FilesError::Signer { file: certificate.to_owned(), cause }),
+    }
+}
+
+/// Roots that have not ended, each once, and the subjects of the others. Those that start later are kept: peers may
+/// know them early.
+fn usable_roots(roots: Vec<Member>, now: OffsetDateTime) -> Result<(Vec<Member>, Vec<String>), FilesError> {
+    let (mut usable, mut ended): (Vec<Member>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut last = None;
+    for root in roots {
+        match root.check_usable(now) {
+            Err(error @ FilesError::Ended { .. }) => {
+                ended.push(root.subject());
+                last = Some(error);
+            }
+            Ok(()) | Err(FilesError::NotStarted { .. }) => {
+                if usable.iter().all(|known| known.der != root.der) {
+                    usable.push(root);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match last {
+        Some(error) if usable.is_empty() => Err(error),
+        _ => Ok((usable, ended)),
+    }
+}
+
+/// One root for each key, since the key names an authority: the one the chain leads to, else the one that ends last.
+fn one_for_each_key(roots: Vec<Member>, chosen: &Member) -> Vec<Member> {
+    let rank = |root: &Member| (root.der == chosen.der, root.facts.not_after);
+    let mut kept: Vec<Member> = Vec::new();
+    for root in roots {
+        match kept.iter_mut().find(|one| one.facts.spki_der == root.facts.spki_der) {
+            Some(one) if rank(one) < rank(&root) => *one = root,
+            Some(_) => {}
+            None => kept.push(root),
+        }
+    }
+    kept
+}
+
+fn newest<'a>(roots: impl Iterator<Item = &'a Member>) -> Option<&'a Member> {
+    roots.max_by_key(|root| root.facts.not_after)
+}
+
+fn certificates(pem: &[u8], file: &'static str) -> Result<Vec<Member>, FilesError> {
+    let mut members: Vec<Member> = Vec::new();
+    for block in CertificateDer::pem_slice_iter(pem) {
+        let index = members.len() + 1;
+        let der = block.map_err(|_| FilesError::Pem { file: file.to_owned(), index })?;
+        if index > MAX_CERTIFICATES {
+            return Err(FilesError::TooMany(file.to_owned(), MAX_CERTIFICATES));
+        }
+        members.push(Member::read(der, file, index)?);
+    }
+    Ok(members)
+}

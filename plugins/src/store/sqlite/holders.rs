@@ -1,0 +1,256 @@
+//! Holders: written with the log in one transaction, raised by acknowledgements, counted and listed.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use async_trait::async_trait;
+use signet_core::audit::AuditEvent;
+use signet_core::certificate::Serial;
+use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS};
+use signet_core::rotation::AuthorityId;
+use signet_core::seams::store::{HolderStore, StoreError};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
+use time::OffsetDateTime;
+
+use super::SqliteStore;
+use super::error::store_error;
+use crate::store::holders::{
+    Group, HolderRow, Renewal, Renewals, column, coverage, ended_below, last_ends, live_above,
+};
+
+/// Holders per statement at most: each count is a prepared statement.
+const CHUNK: usize = 64;
+
+/// A statement to bind values to.
+pub(super) type Statement<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+
+/// One statement per number of holders, as for the log.
+static UPSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (1..=CHUNK).map(upsert_text).collect());
+
+/// Enters this number of holders. Entering the same change twice is the same as entering it once.
+pub(super) fn upsert_text(rows: usize) -> String {
+    let row = format!("({})", ["?"; 11].join(","));
+    format!(
+        "INSERT INTO holder (spiffe_id, instance, pod, node, cluster, serial, authority, not_after, sequence, \
+         acknowledges, seen_at) VALUES {} ON CONFLICT (spiffe_id, instance) DO UPDATE SET pod = excluded.pod, \
+         node = excluded.node, cluster = excluded.cluster, serial = excluded.serial, authority = excluded.authority, \
+         not_after = max(not_after, excluded.not_after), sequence = max(sequence, excluded.sequence), \
+         acknowledges = excluded.acknowledges, seen_at = max(seen_at, excluded.seen_at)",
+        vec![row; rows].join(",")
+    )
+}
+
+/// Enters when a certificate of an issuing CA ends. Most batches change the one row of the active issuing CA.
+pub(super) const USAGE: &str = "INSERT INTO authority_usage (authority, last_not_after) VALUES (?, ?) \
+    ON CONFLICT (authority) DO UPDATE SET last_not_after = excluded.last_not_after \
+    WHERE excluded.last_not_after > last_not_after";
+
+fn bind<'q>(query: Statement<'q>, key: &'q HolderKey, renewal: &Renewal<'q>) -> Statement<'q> {
+    let (who, what) = (&renewal.newest.who, renewal.what);
+    query
+        .bind(key.spiffe_id.as_str())
+        .bind(key.instance.as_str())
+        .bind(who.pod.as_deref())
+        .bind(who.node.as_deref())
+        .bind(who.cluster.as_deref())
+        .bind(what.serial.as_str())
+        .bind(what.authority.as_str())
+        .bind(renewal.not_after)
+        .bind(renewal.sequence)
+        .bind(what.acknowledges)
+        .bind(renewal.seen_at)
+}
+
+impl Renewals<'_> {
+    /// Binds all of it: first the holders, the last one as often as it takes to make `rows` of them, so that a
+    /// statement need not be prepared for every number of holders beside every number of rows; then the use.
+    pub(super) fn bind<'q>(&'q self, mut query: Statement<'q>, rows: usize) -> Statement<'q> {
+        let last = self.holders.last_key_value();
+        for (key, renewal) in self.holders.iter().chain(std::iter::repeat_n(last, rows).flatten()).take(rows) {
+            query = bind(query, key, renewal);
+        }
+        self.usage.iter().fold(query, |query, (authority, end)| query.bind(*authority).bind(*end))
+    }
+}
+
+/// Enters what recorded events change, within the transaction that records them.
+pub(super) async fn renew(connection: &mut SqliteConnection, renewals: &Renewals<'_>) -> Result<(), sqlx::Error> {
+    let holders: Vec<(&HolderKey, &Renewal<'_>)> = renewals.holders.iter().collect();
+    for chunk in holders.chunks(CHUNK) {
+        let Some(text) = chunk.len().checked_sub(1).and_then(|index| UPSERTS.get(index)) else { continue };
+        let query = chunk.iter().fold(sqlx::query(text.as_str()), |query, (key, renewal)| bind(query, key, renewal));
+        query.execute(&mut *connection).await?;
+    }
+    for (authority, end) in &renewals.usage {
+        sqlx::query(USAGE).bind(*authority).bind(*end).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Notes one acknowledgement of the holder `key`; with `serial`, only if its newest certificate has that one.
+async fn note(
+    connection: &mut SqliteConnection,
+    key: &HolderKey,
+    serial: Option<&str>,
+    acknowledgement: &Acknowledgement,
+) -> Result<(), sqlx::Error> {
+    let (sequence, refused) = (column(acknowledgement.sequence), acknowledgement.refused.as_deref());
+    let update = "UPDATE holder SET sequence = max(sequence, ?1), refused_sequence = ?2, refused = ?3, \
+        seen_at = max(seen_at, ?4) WHERE spiffe_id = ?5 AND instance = ?6 AND (?7 IS NULL OR serial = ?7)";
+    let update = sqlx::query(update)
+        .bind(if refused.is_none() { sequence } else { 0 })
+        .bind(refused.is_some().then_some(sequence))
+        .bind(refused)
+        .bind(AuditEvent::micros(acknowledgement.at))
+        .bind(key.spiffe_id.as_str())
+        .bind(key.instance.as_str())
+        .bind(serial);
+    update.execute(connection).await.map(drop)
+}
+
+/// The holder that a recorded certificate was issued to. The log finds it by the index on serials, which holders lack;
+/// where the body of its row is gone, all holders of the identity are looked through.
+async fn holder_of(
+    connection: &mut SqliteConnection,
+    spiffe_id: &str,
+    serial: &str,
+) -> Result<Option<HolderKey>, sqlx::Error> {
+    let Some(number) = Serial::parse(serial) else { return Ok(None) };
+    let body = sqlx::query_scalar("SELECT body FROM audit_event WHERE serial = ?").bind(number.as_bytes().as_slice());
+    let body: Option<Option<String>> = body.fetch_optional(&mut *connection).await?;
+    let event: Option<AuditEvent> = match body {
+        None => return Ok(None),
+        Some(body) => body.and_then(|body| serde_json::from_str(&body).ok()),
+    };
+    if let Some(key) = event.and_then(|event| event.holder()) {
+        return Ok(Some(key).filter(|key| key.spiffe_id == spiffe_id));
+    }
+    let search = sqlx::query_scalar("SELECT instance FROM holder WHERE spiffe_id = ? AND serial = ?");
+    let instance: Option<String> = search.bind(spiffe_id).bind(serial).fetch_optional(connection).await?;
+    Ok(instance.map(|instance| HolderKey { spiffe_id: spiffe_id.to_owned(), instance }))
+}
+
+async fn acknowledge(
+    connection: &mut SqliteConnection,
+    acknowledgements: &[Acknowledgement],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    for acknowledgement in acknowledgements {
+        match &acknowledgement.from {
+            Acknowledger::Holder(key) => note(connection, key, None, acknowledgement).await?,
+            Acknowledger::Certificate { spiffe_id, serial } => {
+                if let Some(key) = holder_of(connection, spiffe_id, serial).await? {
+                    note(connection, &key, Some(serial.as_str()), acknowledgement).await?;
+                }
+            }
+        }
+    }
+    sqlx::query("COMMIT").execute(connection).await.map(drop)
+}
+
+#[async_trait]
+impl HolderStore for SqliteStore {
+    async fn acknowledge(&self, acknowledgements: &[Acknowledgement]) -> Result<(), StoreError> {
+        const DOING: &str = "noting acknowledgements";
+        if acknowledgements.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            let mut writer = self.writer().await?;
+            let done = acknowledge(&mut writer.session.connection, acknowledgements).await;
+            done.map_err(|error| store_error(DOING, &error))?;
+            writer.keep();
+            Ok(())
+        };
+        self.within(DOING, Box::pin(write)).await
+    }
+
+    async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
+        const DOING: &str = "counting holders";
+        // One statement for both sums, so that both are of the same moment.
+        let groups = "SELECT authority, sequence, count(*), sum(acknowledges) FROM holder WHERE not_after > ? \
+            GROUP BY authority, sequence";
+        let groups = sqlx::query_as(groups).bind(live_above(now));
+        let read = async { groups.fetch_all(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
+        let groups: Vec<Group> = self.within(DOING, read).await?;
+        coverage(groups)
+    }
+
+    async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
+        const DOING: &str = "listing holders";
+        let mut text = page_statement(query);
+        let page = text.build_query_as::<HolderRow>().persistent(false);
+        let read = async { page.fetch_all(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
+        let rows = self.within(DOING, read).await?;
+        rows.into_iter().map(HolderRow::into_holder).collect()
+    }
+
+    async fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
+        const DOING: &str = "reading the use of authorities";
+        let read = sqlx::query_as("SELECT authority, last_not_after FROM authority_usage");
+        let read = async { read.fetch_all(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
+        let rows: Vec<(String, i64)> = self.within(DOING, read).await?;
+        last_ends(rows)
+    }
+
+    async fn forget_ended(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        const DOING: &str = "forgetting holders";
+        let before = ended_below(before);
+        let work = async {
+            // The search reads the whole table, so it is done without the write lock.
+            let search = "SELECT spiffe_id, instance FROM holder WHERE not_after < ? LIMIT ?";
+            let search = sqlx::query_as(search).bind(before).bind(i64::from(limit));
+            let ended = search.fetch_all(&self.readers).await.map_err(|error| store_error(DOING, &error))?;
+            if ended.is_empty() {
+                return Ok(0);
+            }
+            let mut writer = self.writer().await?;
+            let forgotten = forget(&mut writer.session.connection, &ended, before).await;
+            let forgotten = forgotten.map_err(|error| store_error(DOING, &error))?;
+            writer.keep();
+            Ok(forgotten)
+        };
+        self.within(DOING, Box::pin(work)).await
+    }
+}
+
+/// Removes those of the holders that have not got a newer certificate in the meantime.
+async fn forget(
+    connection: &mut SqliteConnection,
+    ended: &[(String, String)],
+    before: i64,
+) -> Result<u64, sqlx::Error> {
+    let mut forgotten = 0;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    for (spiffe_id, instance) in ended {
+        let delete = "DELETE FROM holder WHERE spiffe_id = ? AND instance = ? AND not_after < ?";
+        let delete = sqlx::query(delete).bind(spiffe_id.as_str()).bind(instance.as_str()).bind(before);
+        forgotten += delete.execute(&mut *connection).await?.rows_affected();
+    }
+    sqlx::query("COMMIT").execute(connection).await?;
+    Ok(forgotten)
+}
+
+/// The statement for one page, which walks the primary key from the cursor on.
+fn page_statement(query: &HolderQuery) -> QueryBuilder<Sqlite> {
+    let mut text = QueryBuilder::new("SELECT * FROM holder WHERE not_after > ");
+    text.push_bind(live_above(query.now));
+    if let Some(after) = &query.after {
+        text.push(" AND (spiffe_id, instance) > (").push_bind(after.spiffe_id.clone());
+        text.push(", ").push_bind(after.instance.clone()).push(")");
+    }
+    if let Some(behind) = query.behind {
+        text.push(" AND sequence < ").push_bind(column(behind));
+    }
+    if !query.authorities.is_empty() {
+        text.push(" AND authority IN (");
+        let mut list = text.separated(", ");
+        for one in &query.authorities {
+            list.push_bind(one.as_str().to_owned());
+        }
+        text.push(")");
+    }
+    text.push(" ORDER BY spiffe_id, instance LIMIT ").push_bind(i64::from(query.limit.clamp(1, MAX_HOLDERS)));
+    text
+}

@@ -1,0 +1,209 @@
+//! One open bundle stream: what it brings goes to the holdings, what the recipients say goes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
+use envoy_types::pb::google::rpc;
+use signet_core::identity::TrustDomain;
+use signet_core::secret::Secret;
+use signet_runtime::output::error_chain;
+use signet_sds::resources::SECRET_TYPE_URL;
+use signet_sds::streams::Settled;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+
+use super::answers::{Answers, Say};
+use super::message::{self, NAMES};
+use super::recipients::Recipients;
+use crate::ca_channel::{CaChannel, CaError};
+use crate::holdings::{Holdings, Receipt};
+use crate::metrics::BundleMetrics;
+use crate::status::Link;
+use crate::token::TokenError;
+
+/// The largest response that is read, in bytes: revocation lists may be long.
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
+
+/// The requests that may wait for the CA to read them. It reads at once, or something is wrong.
+const MAX_REQUESTS: usize = 16;
+
+/// How long nothing is said after something was: proxies that change their minds all the time must not be a load.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The longest text that is passed on, in characters.
+const MAX_TEXT: usize = 512;
+
+/// Why there is no bundle stream, or no longer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// There is no usable token; no call was made.
+    #[error("no bundle stream was asked for")]
+    Token(#[from] TokenError),
+    /// The CA could not be reached, or has said no.
+    #[error("the CA gave no bundle stream")]
+    Ca(#[from] CaError),
+    /// The CA ended the stream without an error.
+    #[error("the CA has ended the bundle stream")]
+    Ended,
+    /// The CA takes no answers.
+    #[error("the CA does not read what is said on the bundle stream")]
+    Unread,
+}
+
+impl StreamError {
+    /// Whether the CA has no such stream at all.
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Ca(CaError::Refused { code: Code::Unimplemented, .. }))
+    }
+}
+
+/// Where a stream's matters go.
+pub(super) struct Surroundings {
+    pub(super) channel: Arc<CaChannel>,
+    pub(super) holdings: Arc<Holdings>,
+    pub(super) trust_domain: TrustDomain,
+    pub(super) metrics: BundleMetrics,
+}
+
+/// An open stream whose first response is there.
+pub(super) struct Session {
+    requests: mpsc::Sender<DiscoveryRequest>,
+    responses: Streaming<DiscoveryResponse>,
+    first: Option<DiscoveryResponse>,
+    answers: Answers,
+    quiet_until: Instant,
+}
+
+impl Session {
+    /// Opens a stream and waits for its first response, which a CA has at once.
+    ///
+    /// # Errors
+    /// [`StreamError::Ca`] and [`StreamError::Ended`]; never later than the timeout of any call.
+    pub(super) async fn open(around: &Surroundings, token: &Secret, node: String) -> Result<Self, StreamError> {
+        let channel = &around.channel;
+        let opening = async {
+            let connection = channel.connect().await?;
+            let mut client =
+                SecretDiscoveryServiceClient::new(connection).max_decoding_message_size(MAX_RESPONSE_BYTES);
+            let (requests, outgoing) = mpsc::channel(MAX_REQUESTS);
+            let first = DiscoveryRequest { node: Some(Node { id: node, ..Node::default() }), ..subscription() };
+            // The channel is new and has room.
+            let _queued = requests.try_send(first).is_ok();
+            let request = channel.request(ReceiverStream::new(outgoing), token)?;
+            let responses = client.stream_secrets(request).await;
+            let mut responses = responses.map_err(|status| channel.refused(&status))?.into_inner();
+            let first = responses.message().await.map_err(|status| channel.refused(&status))?;
+            Ok((requests, responses, first))
+        };
+        let (requests, responses, first) = channel.within(opening).await?;
+        let first = Some(first.ok_or(StreamError::Ended)?);
+        Ok(Self { requests, responses, first, answers: Answers::default(), quiet_until: Instant::now() })
+    }
+
+    /// Works until the stream ends. May be dropped and called again at any time.
+    pub(super) async fn run(&mut self, around: &Surroundings, recipients: &mut Recipients) -> StreamError {
+        if let Some(first) = self.first.take()
+            && let Err(error) = self.take(&first, around)
+        {
+            return error;
+        }
+        loop {
+            if Instant::now() >= self.quiet_until
+                && let Err(error) = self.answer(around, recipients)
+            {
+                return error;
+            }
+            tokio::select! {
+                response = self.responses.message() => {
+                    let taken = match response {
+                        Ok(Some(response)) => self.take(&response, around),
+                        Ok(None) => Err(StreamError::Ended),
+                        Err(status) => Err(around.channel.refused(&status).into()),
+                    };
+                    if let Err(error) = taken {
+                        return error;
+                    }
+                }
+                () = recipients.changed() => {}
+                () = sleep_until(self.quiet_until), if Instant::now() < self.quiet_until => {}
+            }
+        }
+    }
+
+    fn take(&mut self, response: &DiscoveryResponse, around: &Surroundings) -> Result<(), StreamError> {
+        self.quiet_until = Instant::now();
+        let brought = match message::read(response, &around.trust_domain) {
+            Ok(brought) => brought,
+            Err(error) => {
+                let error = error_chain(&error);
+                tracing::warn!(error, "what the CA sent on the bundle stream is refused; the old bundle stays");
+                around.holdings.bundle_stream(Link::Up, Some(format!("refused what the CA sent: {error}")));
+                return self.say(self.answers.unusable(response.nonce.clone(), error));
+            }
+        };
+        let sequence = brought.instructions.as_ref().map(|instructions| instructions.sequence);
+        let with_roots = brought.validation.is_some();
+        if let Some(validation) = brought.validation {
+            let (roots, lists) = (validation.bundle.roots().len(), validation.revocation_lists.len());
+            match around.holdings.received(validation, sequence) {
+                Receipt::Applied => {
+                    tracing::info!(bundle.sequence = sequence, roots, lists, "a new trust bundle is served");
+                }
+                Receipt::Unchanged => {}
+                Receipt::Older(held) => tracing::warn!(
+                    bundle.sequence = sequence,
+                    bundle.held = held,
+                    "the CA's bundle is older than the one held, which stays; if the CA was set up anew, start again"
+                ),
+            }
+        }
+        if let Some(instructions) = &brought.instructions {
+            around.holdings.ordered(instructions);
+        }
+        around.holdings.bundle_stream(Link::Up, None);
+        self.answers.usable(response.nonce.clone(), response.version_info.clone(), with_roots);
+        Ok(())
+    }
+
+    /// Says what is due, now that the recipients stand as they do.
+    fn answer(&mut self, around: &Surroundings, recipients: &mut Recipients) -> Result<(), StreamError> {
+        let version = around.holdings.statuses().borrow().validation.as_ref().map(|held| held.version);
+        let settled = version.map_or(Settled::Waiting(0), |version| recipients.settled(version));
+        for say in self.answers.due(&settled) {
+            self.quiet_until = Instant::now() + QUIET;
+            if let Some(error) = &say.error {
+                tracing::warn!(error, "a proxy refused the trust bundle; the CA is told");
+                around.metrics.refused();
+            }
+            self.say(say)?;
+        }
+        Ok(())
+    }
+
+    fn say(&self, say: Say) -> Result<(), StreamError> {
+        let text = |text: String| text.chars().take(MAX_TEXT).collect();
+        let status =
+            |error| rpc::Status { code: Code::InvalidArgument.into(), message: text(error), ..Default::default() };
+        let request = DiscoveryRequest {
+            response_nonce: say.nonce,
+            version_info: say.version,
+            error_detail: say.error.map(status),
+            ..subscription()
+        };
+        self.requests.try_send(request).map_err(|_full_or_closed| StreamError::Unread)
+    }
+}
+
+fn subscription() -> DiscoveryRequest {
+    DiscoveryRequest {
+        type_url: SECRET_TYPE_URL.to_owned(),
+        resource_names: NAMES.map(str::to_owned).to_vec(),
+        ..DiscoveryRequest::default()
+    }
+}

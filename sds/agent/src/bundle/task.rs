@@ -1,0 +1,171 @@
+//! Keeps a bundle stream open: from the first certificate on, anew after each renewal, again after each failure.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use signet_runtime::backoff::Backoff;
+use signet_runtime::output::error_chain;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::recipients::Recipients;
+use super::session::{Session, StreamError, Surroundings};
+use crate::ca_channel::CaChannel;
+use crate::config::Config;
+use crate::holdings::Holdings;
+use crate::metrics::BundleMetrics;
+use crate::random::jitter;
+use crate::status::Link;
+use crate::token;
+
+/// How long to wait before a CA without such a stream is asked again; it may have been upgraded.
+const UNSUPPORTED_PAUSE: Duration = Duration::from_secs(300);
+
+/// The task's parts.
+pub struct BundleStream {
+    around: Surroundings,
+    recipients: Recipients,
+    token_file: PathBuf,
+    backoff: Backoff,
+    /// A stream that lasted this long was a good one: the next failure is a new story.
+    good: Duration,
+    old: Option<Session>,
+    told_unsupported: bool,
+}
+
+impl BundleStream {
+    /// As configured: what the CA of `channel` sends goes to `holdings`, and is acknowledged for `recipients`.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        channel: Arc<CaChannel>,
+        holdings: Arc<Holdings>,
+        recipients: Recipients,
+        metrics: BundleMetrics,
+    ) -> Self {
+        let trust_domain = config.trust_domain.clone();
+        let renewal = config.renewal;
+        Self {
+            around: Surroundings { channel, holdings, trust_domain, metrics },
+            recipients,
+            token_file: config.token_file.clone(),
+            backoff: Backoff::new(renewal.retry_initial, renewal.retry_max, 2.0),
+            good: renewal.retry_max,
+            old: None,
+            told_unsupported: false,
+        }
+    }
+
+    /// Runs until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            never = self.keep_for_ever() => match never {},
+        }
+        Ok(())
+    }
+
+    async fn keep_for_ever(&mut self) -> Infallible {
+        let mut statuses = self.around.holdings.statuses();
+        loop {
+            // Fails only without a sender, which the holdings are.
+            let held = statuses.wait_for(|status| status.held.is_some()).await;
+            let renewals = held.map(|status| status.renewals).unwrap_or_default();
+            let opened = match self.opened().await {
+                Ok(mut session) => {
+                    // The new one first, then the old one goes.
+                    self.old = None;
+                    let opened = Instant::now();
+                    let ended = tokio::select! {
+                        error = session.run(&self.around, &mut self.recipients) => Some(error),
+                        _renewed = async { statuses.wait_for(|status| status.renewals != renewals).await.is_ok() } => None,
+                    };
+                    if opened.elapsed() >= self.good {
+                        self.backoff.reset();
+                    }
+                    match ended {
+                        Some(error) => Err(error),
+                        None => Ok(session),
+                    }
+                }
+                Err(error) => Err(error),
+            };
+            match opened {
+                Ok(session) => self.old = Some(session),
+                Err(error) => {
+                    let wait = self.failed(&error);
+                    // A renewal says that the CA can be reached, but not that it has learned what a stream is.
+                    let unsupported = error.is_unsupported();
+                    let renewed = async {
+                        let renewed = statuses.wait_for(|status| !unsupported && status.renewals != renewals).await;
+                        renewed.is_ok()
+                    };
+                    let waiting = async {
+                        tokio::select! {
+                            () = sleep(wait) => {}
+                            _renewed = renewed => {}
+                        }
+                    };
+                    beside(&mut self.old, &self.around, &mut self.recipients, waiting).await;
+                }
+            }
+        }
+    }
+
+    /// A new stream; the old one, if any, goes on meanwhile.
+    async fn opened(&mut self) -> Result<Session, StreamError> {
+        let token = token::read(&self.token_file)?;
+        let node = self.around.holdings.statuses().borrow().held.as_ref().map(|held| held.spiffe_id.to_string());
+        let opening = Session::open(&self.around, &token, node.unwrap_or_default());
+        beside(&mut self.old, &self.around, &mut self.recipients, opening).await
+    }
+
+    /// Tells everybody, and how long to wait.
+    fn failed(&mut self, error: &StreamError) -> Duration {
+        let text = error_chain(error);
+        // While an old stream is there the link is not down, whatever this replica of the CA says.
+        let link = |otherwise| if self.old.is_some() { Link::Up } else { otherwise };
+        if error.is_unsupported() {
+            self.around.holdings.bundle_stream(link(Link::Unsupported), None);
+            if !std::mem::replace(&mut self.told_unsupported, true) {
+                tracing::info!("the CA has no bundle stream; new roots come with the next certificate");
+            }
+            return UNSUPPORTED_PAUSE.mul_f64(1.0 + jitter() / 10.0);
+        }
+        self.around.holdings.bundle_stream(link(Link::Down), Some(text.clone()));
+        self.told_unsupported = false;
+        let wait = self.backoff.next(jitter());
+        let failures = self.backoff.failures();
+        if failures.is_power_of_two() {
+            tracing::warn!(error = text, failures, retry_in_s = wait.as_secs_f64(), "no bundle stream");
+        } else {
+            tracing::debug!(error = text, failures, retry_in_s = wait.as_secs_f64(), "no bundle stream");
+        }
+        wait
+    }
+}
+
+/// Does `work` while the old stream, if any, goes on; a stream that ends meanwhile is gone.
+async fn beside<T>(
+    old: &mut Option<Session>,
+    around: &Surroundings,
+    recipients: &mut Recipients,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    if let Some(session) = old {
+        tokio::select! {
+            done = &mut work => return done,
+            _ended = session.run(around, recipients) => {}
+        }
+        *old = None;
+        around.holdings.bundle_stream(Link::Down, None);
+    }
+    work.await
+}

@@ -1,0 +1,217 @@
+//! The one owner of what is held: the certificate with its key, and what peers are verified with. Whoever brings
+//! something new brings it here, and from here it is published.
+//!
+//! The two are separate secrets: a new bundle never touches the certificate (SD-08), and a new certificate brings its
+//! bundle along only when that is newer than the one held.
+
+use std::sync::Arc;
+
+use signet_core::bundle::Validation;
+use signet_core::clock::SharedClock;
+use signet_sds::snapshot::{SecretContent, Snapshot};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::orders::{self, Instructions, Subject};
+use crate::reply::Issued;
+use crate::status::{BundleStreamStatus, Failure, HeldValidation, KnownOrder, Link, Status};
+
+/// What became of a bundle that was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// It is served now.
+    Applied,
+    /// It is what was held already.
+    Unchanged,
+    /// A newer one is held, of this sequence; that one stays.
+    Older(u64),
+}
+
+/// Holds, and tells everybody.
+pub struct Holdings {
+    status: watch::Sender<Status>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    certificate_name: String,
+    bundle_name: String,
+    clock: SharedClock,
+}
+
+impl Holdings {
+    /// Holds nothing yet.
+    #[must_use]
+    pub fn new(config: &Config, clock: SharedClock) -> Self {
+        Self {
+            status: watch::Sender::new(Status::default()),
+            snapshots: watch::Sender::new(Arc::new(Snapshot::empty())),
+            certificate_name: config.sds.certificate_name.clone(),
+            bundle_name: config.sds.bundle_name.clone(),
+            clock,
+        }
+    }
+
+    /// What is held, as it changes.
+    #[must_use]
+    pub fn statuses(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// What proxies are served, as it changes.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.subscribe()
+    }
+
+    /// A certificate was obtained. Orders that stood before it are not about it.
+    pub fn obtained(&self, issued: Issued) {
+        self.status.send_modify(|status| {
+            let (held, streamed) = (status.validation.as_deref(), status.bundle_stream.worked);
+            if supersedes(issued.sequence, held, streamed) {
+                let validation = from_reply(&issued, held);
+                status.validation = Some(Arc::new(self.versioned(validation, issued.sequence)));
+            } else if let (Some(told), Some(HeldValidation { sequence: Some(held), .. })) = (issued.sequence, held)
+                && told < *held
+            {
+                tracing::warn!(
+                    bundle.sequence = told,
+                    bundle.held = held,
+                    "the CA's bundle is older than the one held, which stays; if the CA was set up anew, start again"
+                );
+            }
+            status.orders = status.orders.iter().map(|it| KnownOrder { due: None, ..it.clone() }).collect();
+            status.next_attempt = Some(issued.renew_at);
+            status.held = Some(Arc::new(issued));
+            status.renewals += 1;
+            status.failures = 0;
+            self.publish(status);
+        });
+    }
+
+    /// An attempt to obtain a certificate failed; gives the number of failures in a row.
+    pub fn failed(&self, text: String, next: OffsetDateTime) -> u32 {
+        let at = self.clock.now();
+        let mut failures = 0;
+        self.status.send_modify(|status| {
+            status.failures = status.failures.saturating_add(1);
+            failures = status.failures;
+            status.last_failure = Some(Failure { text, at });
+            status.next_attempt = Some(next);
+        });
+        failures
+    }
+
+    /// The bundle stream has brought a bundle; `sequence` is the CA's number for it, if it told one.
+    pub fn received(&self, validation: Validation, sequence: Option<u64>) -> Receipt {
+        let mut receipt = Receipt::Unchanged;
+        self.status.send_if_modified(|status| {
+            let held = status.validation.as_deref();
+            let newest = held.and_then(|held| held.sequence);
+            if let (Some(told), Some(newest)) = (sequence, newest)
+                && told < newest
+            {
+                receipt = Receipt::Older(newest);
+                return false;
+            }
+            let new = self.versioned(validation, sequence.or(newest));
+            if held.is_none_or(|held| held.version != new.version) {
+                receipt = Receipt::Applied;
+            } else if newest == new.sequence {
+                return false;
+            }
+            status.validation = Some(Arc::new(new));
+            self.publish(status);
+            true
+        });
+        receipt
+    }
+
+    /// The CA's orders as they stand now. Each is followed at most once by each certificate: by the one that is held
+    /// when the order is first seen.
+    pub fn ordered(&self, instructions: &Instructions) {
+        let now = self.clock.now();
+        self.status.send_if_modified(|status| {
+            let known = instructions.renew.iter().map(|order| {
+                let before = status.orders.iter().find(|known| known.order == *order);
+                let held = status.held.as_deref();
+                let due = || held.and_then(|held| orders::due(order, subject(held), now));
+                before.cloned().unwrap_or_else(|| KnownOrder { order: order.clone(), due: due() })
+            });
+            let known: Arc<[KnownOrder]> = known.collect();
+            let changed = status.orders != known;
+            status.orders = known;
+            if let (true, Some(held), 0) = (changed, &status.held, status.failures) {
+                status.next_attempt = Some(status.ordered().map_or(held.renew_at, |at| at.min(held.renew_at)));
+            }
+            changed
+        });
+    }
+
+    /// The bundle stream is up, down or not there, for this reason.
+    pub fn bundle_stream(&self, link: Link, failure: Option<String>) {
+        let at = self.clock.now();
+        self.status.send_modify(|status| {
+            let before = &status.bundle_stream;
+            status.bundle_stream = BundleStreamStatus {
+                since: if before.link == link { before.since } else { Some(at) },
+                worked: before.worked || link == Link::Up,
+                last_failure: failure.map(|text| Failure { text, at }).or_else(|| before.last_failure.clone()),
+                link,
+            };
+        });
+    }
+
+    fn versioned(&self, validation: Validation, sequence: Option<u64>) -> HeldValidation {
+        let version = SecretContent::Validation(validation.clone()).version();
+        HeldValidation { validation, sequence, version }
+    }
+
+    /// Within a change of the status, so that both are always published in the same order.
+    fn publish(&self, status: &Status) {
+        let certificate = status.held.as_ref().map(|held| {
+            let chain = held.chain.clone();
+            (&self.certificate_name, SecretContent::Certificate { chain, key_pem: Arc::clone(&held.key_pem) })
+        });
+        let validation = status.validation.as_ref();
+        let bundle = validation.map(|held| (&self.bundle_name, SecretContent::Validation(held.validation.clone())));
+        let snapshot = Snapshot::new(certificate.into_iter().chain(bundle).map(|(name, it)| (name.as_str(), it)));
+        self.snapshots.send_if_modified(|published| {
+            let changed = !published.is_same_content(&snapshot);
+            if changed {
+                *published = Arc::new(snapshot);
+            }
+            changed
+        });
+    }
+}
+
+/// Whether the bundle of a reply takes the place of the one held. Without numbers, and with a CA that has no stream,
+/// the newest reply knows best.
+fn supersedes(reply: Option<u64>, held: Option<&HeldValidation>, streamed: bool) -> bool {
+    match (reply, held) {
+        (_, None) => true,
+        (Some(reply), Some(held)) => held.sequence.is_none_or(|held| reply > held),
+        (None, Some(_)) => !streamed,
+    }
+}
+
+/// Replies bring roots only. Lists stay while the roots do; lists that do not cover a new root would make proxies
+/// refuse every chain under it, so they go until the stream brings the complete set.
+fn from_reply(issued: &Issued, held: Option<&HeldValidation>) -> Validation {
+    let same = held.filter(|held| held.validation.bundle.roots() == issued.bundle.roots());
+    let revocation_lists = same.map(|held| held.validation.revocation_lists.clone()).unwrap_or_default();
+    Validation { bundle: issued.bundle.clone(), revocation_lists }
+}
+
+fn subject(held: &Issued) -> Subject<'_> {
+    Subject {
+        authority: &held.authority,
+        not_before: held.not_before,
+        not_after: held.not_after,
+        renew_at: held.renew_at,
+        jitter: held.jitter,
+    }
+}
+
+#[cfg(test)]
+#[path = "holdings_tests.rs"]
+mod tests;

@@ -1,0 +1,186 @@
+//! What takes the place of what: certificates, bundles, lists and orders from both sides.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+use signet_core::bundle::TrustBundle;
+use signet_core::certificate::CertificateChain;
+use signet_core::clock::{Clock, ManualClock};
+use signet_core::identity::{SpiffeId, TrustDomain};
+use signet_core::secret::Secret;
+use signet_runtime::config::parse;
+
+use super::*;
+use crate::config::read;
+use crate::orders::Order;
+use crate::test_bundles::validation;
+use crate::test_ca::Authority;
+
+struct World {
+    holdings: Holdings,
+    clock: ManualClock,
+    leaves: u8,
+}
+
+impl World {
+    fn new() -> Self {
+        let text = "trust_domain: td\nca: {address: 'https://ca:1', root_file: /r}\n";
+        let clock = ManualClock::at(OffsetDateTime::UNIX_EPOCH);
+        let holdings = Holdings::new(&parse("f", text, read).unwrap().config, Arc::new(clock.clone()));
+        Self { holdings, clock, leaves: 0 }
+    }
+
+    /// A certificate with the bundle of these roots comes.
+    fn reply(&mut self, sequence: Option<u64>, roots: &[&Authority]) {
+        self.leaves += 1;
+        let (now, hour) = (self.clock.now(), Duration::from_secs(3600));
+        let roots = roots.iter().map(|root| root.der.clone()).collect();
+        self.holdings.obtained(Issued {
+            spiffe_id: SpiffeId::parse("spiffe://td/ns/a/sa/b").unwrap(),
+            chain: CertificateChain::new(CertificateDer::from(vec![self.leaves]), vec![]),
+            key_pem: Arc::new(Secret::new(vec![])),
+            bundle: TrustBundle::new(TrustDomain::parse("td").unwrap(), sequence.unwrap_or_default(), roots).unwrap(),
+            sequence,
+            serial: String::new(),
+            authority: "aa".to_owned(),
+            issuer: String::new(),
+            not_before: now,
+            not_after: now + 2 * hour,
+            renew_at: now + hour,
+            jitter: 0.5,
+        });
+    }
+
+    /// Number of the bundle, of roots and of lists.
+    fn held(&self) -> (Option<u64>, usize, usize) {
+        let held = self.holdings.statuses().borrow().validation.clone().unwrap();
+        (held.sequence, held.validation.bundle.roots().len(), held.validation.revocation_lists.len())
+    }
+
+    fn stream(&self, sequence: u64, roots: &[&Authority], lists: &[&[u8]]) -> Receipt {
+        self.holdings.bundle_stream(Link::Up, None);
+        self.holdings.received(validation(sequence, roots, lists), Some(sequence))
+    }
+}
+
+#[test]
+fn the_bundle_of_a_reply_counts_only_when_it_is_newer_than_the_one_held() {
+    // Held before (None: from a reply without number), whether a stream has worked, the reply's number; is it used?
+    for (held, streamed, told, used) in [
+        (Some(5), true, Some(4), false),
+        (Some(5), true, Some(5), false),
+        (Some(5), true, Some(6), true),
+        (Some(5), true, None, false),
+        (Some(5), false, Some(4), false),
+        (Some(5), false, Some(6), true),
+        (Some(5), false, None, true),
+        (None, false, Some(1), true),
+        (None, false, None, true),
+        (None, true, None, false),
+    ] {
+        let mut world = World::new();
+        let (a, b) = (Authority::root("a"), Authority::root("b"));
+        world.reply(held, &[&a]);
+        if streamed {
+            world.holdings.bundle_stream(Link::Up, None);
+        }
+        world.reply(told, &[&a, &b]);
+        let expected = if used { (told, 2, 0) } else { (held, 1, 0) };
+        assert_eq!(world.held(), expected, "{held:?} {streamed} {told:?}");
+        assert_eq!(world.holdings.statuses().borrow().renewals, 2, "the certificate counts in any case");
+    }
+}
+
+#[test]
+fn lists_stay_while_the_roots_do_and_go_when_a_reply_brings_other_roots() {
+    let mut world = World::new();
+    let (a, b) = (Authority::root("a"), Authority::root("b"));
+    world.reply(Some(5), &[&a]);
+    assert_eq!(world.stream(5, &[&a], &[b"list"]), Receipt::Applied, "the reply of that number had no lists");
+    assert_eq!(world.held(), (Some(5), 1, 1));
+    world.reply(Some(6), &[&a]);
+    assert_eq!(world.held(), (Some(6), 1, 1));
+    world.reply(Some(7), &[&a, &b]);
+    assert_eq!(world.held(), (Some(7), 2, 0));
+    assert_eq!(world.stream(7, &[&a, &b], &[b"list", b"more"]), Receipt::Applied);
+    assert_eq!(world.held(), (Some(7), 2, 2));
+}
+
+#[test]
+fn what_the_stream_brings_is_applied_in_order_and_only_once() {
+    let mut world = World::new();
+    let (a, b) = (Authority::root("a"), Authority::root("b"));
+    world.reply(None, &[&a]);
+    assert_eq!(world.stream(5, &[&a], &[]), Receipt::Unchanged);
+    assert_eq!(world.held().0, Some(5), "but its number is known now");
+    assert_eq!(world.stream(7, &[&a, &b], &[]), Receipt::Applied);
+    assert_eq!(world.stream(6, &[&a], &[]), Receipt::Older(7));
+    assert_eq!(world.stream(7, &[&a, &b], &[]), Receipt::Unchanged);
+    // A server that tells no number is taken at its word; the number held stays.
+    assert_eq!(world.holdings.received(validation(0, &[&b], &[]), None), Receipt::Applied);
+    assert_eq!(world.held(), (Some(7), 1, 0));
+}
+
+#[test]
+fn sd_08_only_what_changed_is_published() {
+    let mut world = World::new();
+    let (a, b) = (Authority::root("a"), Authority::root("b"));
+    let mut snapshots = world.holdings.snapshots();
+    let mut versions = || {
+        let changed = snapshots.has_changed().unwrap();
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        let version = |name| snapshot.secret(name).unwrap().version();
+        (changed, version("default"), version("ROOTCA"))
+    };
+    world.reply(Some(5), &[&a]);
+    let (_, leaf, roots) = versions();
+    assert_eq!(world.stream(6, &[&a], &[]), Receipt::Unchanged);
+    assert_eq!(versions(), (false, leaf, roots));
+    world.stream(7, &[&a, &b], &[]);
+    let (changed, same_leaf, other_roots) = versions();
+    assert!(changed && same_leaf == leaf && other_roots != roots);
+    world.reply(Some(7), &[&a, &b]);
+    let (changed, other_leaf, same_roots) = versions();
+    assert!(changed && other_leaf != leaf && same_roots == other_roots);
+    world.holdings.failed("x".to_owned(), world.clock.now());
+    assert!(!versions().0);
+}
+
+#[test]
+fn an_order_is_for_the_certificate_that_is_held_when_it_is_first_seen() {
+    let mut world = World::new();
+    let root = Authority::root("a");
+    world.reply(None, &[&root]);
+    let order = |since| Order { authorities: vec!["aa".into()], since, window: 100 };
+    let ordered = |world: &World| world.holdings.statuses().borrow().ordered();
+    let orders = |renew: Vec<Order>| Instructions { sequence: 1, renew };
+    let now = world.clock.now();
+    world.holdings.ordered(&orders(vec![order(200), order(100)]));
+    let due = ordered(&world).unwrap();
+    assert!(due >= now + Duration::from_secs(100) && due <= now + Duration::from_secs(200), "the earlier one: {due}");
+    // Time passes and it comes again: the same answer.
+    world.clock.advance(Duration::from_secs(150));
+    world.holdings.ordered(&orders(vec![order(100), order(200)]));
+    assert_eq!(ordered(&world), Some(due));
+    world.reply(None, &[&root]);
+    assert_eq!(ordered(&world), None);
+    world.holdings.ordered(&orders(vec![order(100), order(200)]));
+    assert_eq!(ordered(&world), None, "known before this certificate");
+    world.holdings.ordered(&orders(vec![order(100), order(300)]));
+    assert!(ordered(&world).is_some(), "a new order");
+}
+
+#[test]
+fn the_stream_remembers_since_when_and_what_went_wrong_last() {
+    let world = World::new();
+    let now = || world.holdings.statuses().borrow().bundle_stream.clone();
+    assert_eq!(now(), BundleStreamStatus::default());
+    world.holdings.bundle_stream(Link::Down, Some("one".to_owned()));
+    world.clock.advance(Duration::from_secs(5));
+    world.holdings.bundle_stream(Link::Down, Some("two".to_owned()));
+    assert_eq!((now().since, now().worked), (Some(OffsetDateTime::UNIX_EPOCH), false));
+    world.holdings.bundle_stream(Link::Up, None);
+    assert_eq!((now().since, now().worked), (Some(world.clock.now()), true));
+    assert_eq!(now().last_failure.unwrap().text, "two");
+}

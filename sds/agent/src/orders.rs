@@ -1,0 +1,213 @@
+//! Renewal orders: the CA asks the holders of certificates from certain issuing CAs to renew before their time. When
+//! each of them does so is a pure function of order and certificate.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+/// The most orders, and the most authorities in one, that make sense.
+const MAX_LIST: usize = 256;
+
+/// How long at most a renewal that is overdue by its order is put off, so that a CA that was away is not run over.
+pub const OVERDUE_SPREAD: Duration = Duration::from_secs(3);
+
+/// The share of an order's window that is decided by the certificate's jitter; the rest by the life it has left.
+const JITTER_SHARE: f64 = 0.2;
+
+/// What the secret `signet/agent` holds. Fields that are not known are passed over: a newer CA may say more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Instructions {
+    /// The sequence of the bundle that is current with them.
+    pub sequence: u64,
+    /// Who is to renew.
+    #[serde(default)]
+    pub renew: Vec<Order>,
+}
+
+/// Holders of certificates from these authorities renew within a window of time.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Order {
+    /// Hexadecimal key identifiers of issuing CAs.
+    pub authorities: Vec<String>,
+    /// When the window begins, seconds since 1970.
+    pub since: i64,
+    /// How long it is, in seconds.
+    pub window: u64,
+}
+
+/// Why instructions are not followed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstructionsError {
+    /// Not the JSON that belongs there.
+    #[error("the CA's instructions are unreadable: {0}")]
+    Unreadable(serde_json::Error),
+    /// More than makes sense.
+    #[error("the CA's instructions hold more than {MAX_LIST} orders, or authorities in one order")]
+    TooMany,
+}
+
+impl Instructions {
+    /// Reads the secret's bytes.
+    ///
+    /// # Errors
+    /// [`InstructionsError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, InstructionsError> {
+        let instructions: Self = serde_json::from_slice(bytes).map_err(InstructionsError::Unreadable)?;
+        let too_many = instructions.renew.iter().any(|order| order.authorities.len() > MAX_LIST);
+        if too_many || instructions.renew.len() > MAX_LIST {
+            return Err(InstructionsError::TooMany);
+        }
+        Ok(instructions)
+    }
+}
+
+/// What an order needs to know of a certificate.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Key identifier of the issuing CA, hexadecimal.
+    pub authority: &'a str,
+    /// Start of validity.
+    pub not_before: OffsetDateTime,
+    /// End of validity.
+    pub not_after: OffsetDateTime,
+    /// When it is renewed without any order.
+    pub renew_at: OffsetDateTime,
+    /// A number from 0 to 1 that is always the same for the same certificate.
+    pub jitter: f64,
+}
+
+/// When the certificate is renewed because of `order`; `None` if the order is not about it. `now` is when the order
+/// is seen for the first time.
+///
+/// Certificates near their end come first: the place in the window grows with the share of life that was left when
+/// the window began. Never later than without an order.
+#[must_use]
+pub fn due(order: &Order, subject: Subject<'_>, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let own = subject.authority;
+    if own.is_empty() || !order.authorities.iter().any(|authority| authority.eq_ignore_ascii_case(own)) {
+        return None;
+    }
+    // A time that no calendar has is a mistake; what is left of the order is that one should renew.
+    let since = OffsetDateTime::from_unix_timestamp(order.since).unwrap_or(now);
+    let jitter = if subject.jitter.is_nan() { 1.0 } else { subject.jitter.clamp(0.0, 1.0) };
+    let seconds = |span: time::Duration| span.as_seconds_f64();
+    let life = seconds(subject.not_after - subject.not_before);
+    let left = if life > 0.0 { (seconds(subject.not_after - since) / life).clamp(0.0, 1.0) } else { 0.0 };
+    let place = (1.0 - JITTER_SHARE).mul_add(left, JITTER_SHARE * jitter);
+    let window = Duration::from_secs(order.window);
+    let within = Duration::try_from_secs_f64(window.as_secs_f64() * place).unwrap_or(window).min(window);
+    let at = time::Duration::try_from(within).ok().and_then(|within| since.checked_add(within));
+    let at = at.unwrap_or(subject.renew_at);
+    let at = if at <= now { now + OVERDUE_SPREAD.mul_f64(jitter) } else { at };
+    Some(at.min(subject.renew_at))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use proptest::prelude::*;
+
+    const START: i64 = 1_700_000_000;
+
+    fn at(seconds: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(START + seconds).unwrap()
+    }
+
+    fn order(since: i64, window: u64) -> Order {
+        Order { authorities: vec!["other".into(), "ABCD".into()], since: START + since, window }
+    }
+
+    /// Valid from `from` on for `life` seconds, renewed at its very end.
+    fn subject(from: i64, life: i64, jitter: f64) -> Subject<'static> {
+        Subject {
+            authority: "abcd",
+            not_before: at(from),
+            not_after: at(from + life),
+            renew_at: at(from + life),
+            jitter,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_renewal_falls_into_its_window_and_never_after_the_normal_one(
+            from in -100_000_i64..0, life in 1_i64..200_000, since in -1000_i64..1000, window in 0_u64..100_000,
+            share in 0.0_f64..1.0, jitter in 0.0_f64..=1.0, now in -1000_i64..1000,
+        ) {
+            let renew_at = at(from) + Duration::from_secs(life.unsigned_abs()).mul_f64(share);
+            let subject = Subject { renew_at, ..subject(from, life, jitter) };
+            let order = order(since, window);
+            let due = due(&order, subject, at(now)).unwrap();
+            prop_assert!(due <= renew_at);
+            if due < renew_at {
+                prop_assert!(due >= at(since).min(at(now)));
+                let end = at(since) + Duration::from_secs(window);
+                prop_assert!(due <= end.max(at(now) + OVERDUE_SPREAD));
+                prop_assert!(due >= at(now), "nothing is due before it is known");
+            }
+            prop_assert_eq!(Some(due), super::due(&order, subject, at(now)), "always the same");
+        }
+
+        #[test]
+        fn of_two_certificates_alike_the_one_nearer_to_its_end_comes_first(
+            one in 1_i64..100_000, other in 1_i64..100_000, window in 1_u64..100_000, jitter in 0.0_f64..=1.0,
+        ) {
+            // Both live equally long and began at different times.
+            let due = |age: i64| due(&order(0, window), subject(-age, 1_000_000, jitter), at(-1)).unwrap();
+            prop_assert!((one >= other) == (due(one) <= due(other)) || due(one) == due(other));
+        }
+
+        #[test]
+        fn no_numbers_make_it_fail(since: i64, window: u64, jitter: f64, life: i32, now: i32) {
+            let order = Order { since, ..order(0, window) };
+            let subject = Subject { renew_at: at(7), ..subject(0, life.into(), jitter) };
+            prop_assert!(due(&order, subject, at(now.into())).unwrap() <= at(7));
+        }
+    }
+
+    #[test]
+    fn an_order_is_about_the_certificates_of_its_authorities_only() {
+        for (authority, expected) in [("abcd", true), ("ABCD", true), ("other", true), ("abc", false), ("", false)] {
+            let subject = Subject { authority, ..subject(0, 100, 0.0) };
+            let order = Order { authorities: vec!["abcd".into(), "other".into(), String::new()], ..order(0, 10) };
+            assert_eq!(due(&order, subject, at(0)).is_some(), expected, "{authority}");
+        }
+    }
+
+    #[test]
+    fn an_order_that_is_past_is_due_within_seconds() {
+        for jitter in [0.0, 0.5, 1.0] {
+            let due = due(&order(-1000, 10), subject(-5000, 100_000, jitter), at(0)).unwrap();
+            assert_eq!(due, at(0) + OVERDUE_SPREAD.mul_f64(jitter));
+        }
+    }
+
+    #[test]
+    fn instructions_are_strict_but_take_no_offence_at_news() {
+        let text = r#"{"sequence":7,"new":{},"renew":[{"authorities":["ab"],"since":-5,"window":60,"why":"x"}]}"#;
+        let expected = Order { authorities: vec!["ab".into()], since: -5, window: 60 };
+        let parsed = Instructions::parse(text.as_bytes()).unwrap();
+        assert_eq!(parsed, Instructions { sequence: 7, renew: vec![expected] });
+        assert_eq!(Instructions::parse(br#"{"sequence":7}"#).unwrap().renew, []);
+        for wrong in [
+            "",
+            "{}",
+            "[]",
+            r#"{"sequence":-1}"#,
+            r#"{"sequence":"7"}"#,
+            r#"{"sequence":7,"renew":{}}"#,
+            r#"{"sequence":7,"renew":[{"authorities":["ab"],"since":1,"window":-1}]}"#,
+            r#"{"sequence":7,"renew":[{"authorities":"ab","since":1,"window":1}]}"#,
+        ] {
+            assert!(matches!(Instructions::parse(wrong.as_bytes()), Err(InstructionsError::Unreadable(_))), "{wrong}");
+        }
+        let many = format!(
+            r#"{{"sequence":7,"renew":[{}]}}"#,
+            vec![r#"{"authorities":[],"since":1,"window":1}"#; MAX_LIST + 1].join(",")
+        );
+        assert!(matches!(Instructions::parse(many.as_bytes()), Err(InstructionsError::TooMany)));
+    }
+}

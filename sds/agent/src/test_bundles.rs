@@ -1,0 +1,158 @@
+//! The bundle stream of the CA in the test's own process, and what the CA hears on it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::{
+    SecretDiscoveryService, SecretDiscoveryServiceServer,
+};
+use futures::stream::BoxStream;
+use rustls_pki_types::CertificateRevocationListDer;
+use signet_core::bundle::{TrustBundle, Validation};
+use signet_core::clock::SystemClock;
+use signet_core::identity::TrustDomain;
+use signet_sds::service::{Responses, SdsService};
+use signet_sds::snapshot::{SecretContent, Snapshot, Version};
+use signet_sds::streams::{NoObserver, StreamListener, Streams};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::test_ca::Authority;
+use crate::test_world::within;
+
+/// Something that happened on a stream of this number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// With these headers: authorization, clusterid, signet-instance.
+    Opened(u64, [String; 3]),
+    /// The bundle of this sequence.
+    Applied(u64, u64),
+    Refused(u64, u64, String),
+    Closed(u64),
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct TestBundles {
+    /// Empty: there is no such service.
+    snapshots: Arc<watch::Sender<Arc<Snapshot>>>,
+    sequences: Arc<Mutex<HashMap<Version, u64>>>,
+    heard: Arc<watch::Sender<Vec<Heard>>>,
+    opened: Arc<AtomicU64>,
+    pub(crate) refusing: Arc<AtomicBool>,
+}
+
+pub(crate) fn validation(sequence: u64, roots: &[&Authority], lists: &[&[u8]]) -> Validation {
+    let roots = roots.iter().map(|root| root.der.clone()).collect();
+    let bundle = TrustBundle::new(TrustDomain::parse("td").unwrap(), sequence, roots).unwrap();
+    let list = |der: &&[u8]| CertificateRevocationListDer::from(der.to_vec());
+    Validation { bundle, revocation_lists: lists.iter().map(list).collect() }
+}
+
+impl TestBundles {
+    /// Offers a bundle, with `renew` as the JSON of the renewal orders.
+    pub(crate) fn publish(&self, validation: Validation, renew: &str) {
+        let sequence = validation.bundle.sequence();
+        let instructions = format!(r#"{{"sequence":{sequence},"renew":{renew},"later":true}}"#);
+        self.publish_raw(sequence, SecretContent::Validation(validation), &instructions);
+    }
+
+    pub(crate) fn publish_raw(&self, sequence: u64, content: SecretContent, instructions: &str) {
+        self.sequences.lock().unwrap().insert(content.version(), sequence);
+        let instructions = SecretContent::Generic(instructions.as_bytes().into());
+        self.snapshots.send_replace(Arc::new(Snapshot::new([("ROOTCA", content), ("signet/agent", instructions)])));
+    }
+
+    /// Everything heard, once it satisfies `condition`.
+    pub(crate) async fn until(&self, condition: impl Fn(&[Heard]) -> bool) -> Vec<Heard> {
+        let mut heard = self.heard.subscribe();
+        within(heard.wait_for(|heard| condition(heard))).await.unwrap().clone()
+    }
+
+    /// Waits until this bundle was applied on any stream.
+    pub(crate) async fn applied(&self, sequence: u64) -> Vec<Heard> {
+        self.until(|heard| heard.iter().any(|it| matches!(it, Heard::Applied(_, which) if *which == sequence))).await
+    }
+
+    pub(crate) fn heard(&self) -> Vec<Heard> {
+        self.heard.borrow().clone()
+    }
+
+    pub(crate) fn serve(&self, stop: CancellationToken) -> SecretDiscoveryServiceServer<Service> {
+        let streams = Streams::new(100, Arc::new(SystemClock), Arc::new(NoObserver));
+        let sds = SdsService::new(self.snapshots.subscribe(), streams, stop);
+        SecretDiscoveryServiceServer::new(Service { sds, bundles: self.clone() })
+    }
+
+    fn hear(&self, what: Heard) {
+        self.heard.send_modify(|heard| heard.push(what));
+    }
+}
+
+struct Ear {
+    stream: u64,
+    bundles: TestBundles,
+}
+
+impl StreamListener for Ear {
+    fn applied(&self, name: &str, version: Version) {
+        if name == "ROOTCA" {
+            let sequence = self.bundles.sequences.lock().unwrap()[&version];
+            self.bundles.hear(Heard::Applied(self.stream, sequence));
+        }
+    }
+    fn refused(&self, name: &str, version: Version, text: &str) {
+        if name == "ROOTCA" {
+            let sequence = self.bundles.sequences.lock().unwrap()[&version];
+            self.bundles.hear(Heard::Refused(self.stream, sequence, text.to_owned()));
+        }
+    }
+    fn closed(&self) {
+        self.bundles.hear(Heard::Closed(self.stream));
+    }
+}
+
+pub(crate) struct Service {
+    sds: SdsService,
+    bundles: TestBundles,
+}
+
+#[tonic::async_trait]
+impl SecretDiscoveryService for Service {
+    type StreamSecretsStream = Responses;
+    type DeltaSecretsStream = BoxStream<'static, Result<DeltaDiscoveryResponse, Status>>;
+
+    async fn stream_secrets(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Responses>, Status> {
+        if self.bundles.snapshots.borrow().is_empty() {
+            return Err(Status::unimplemented("no such service"));
+        }
+        if self.bundles.refusing.load(Ordering::SeqCst) {
+            return Err(Status::unauthenticated("not now"));
+        }
+        let header = |name| request.metadata().get(name).unwrap().to_str().unwrap().to_owned();
+        let headers = ["authorization", "clusterid", "signet-instance"].map(header);
+        let stream = self.bundles.opened.fetch_add(1, Ordering::SeqCst) + 1;
+        self.bundles.hear(Heard::Opened(stream, headers));
+        let ear = Ear { stream, bundles: self.bundles.clone() };
+        self.sds.stream(request.into_inner(), "agent", Arc::new(ear))
+    }
+
+    async fn delta_secrets(
+        &self,
+        _: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaSecretsStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn fetch_secrets(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
