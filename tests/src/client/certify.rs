@@ -1,5 +1,6 @@
 //! A client of the CA: a TLS channel that trusts the installation's root file, and calls over it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use signet_proto::istio::istio_certificate_service_client::IstioCertificateServiceClient;
@@ -10,6 +11,18 @@ use super::ask::Ask;
 use super::{csr, tls};
 use crate::failure::{Failure, Outcome};
 use crate::harness::Dev;
+
+/// The response header that says which trust bundle a reply carries.
+pub const BUNDLE_SEQUENCE: &str = "signet-bundle-sequence";
+
+/// A reply.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The list of PEM texts.
+    pub cert_chain: Vec<String>,
+    /// The sequence of the bundle in it, when the CA says so.
+    pub bundle_sequence: Option<u64>,
+}
 
 /// A connected client.
 #[derive(Clone)]
@@ -30,14 +43,36 @@ impl Client {
         Ok(Self::over(channel))
     }
 
+    /// Connects to a CA with trust in these PEM roots and no others.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn trusting(address: SocketAddr, roots: &str) -> Outcome<Self> {
+        let endpoint = Self::endpoint_with(address, Self::trust(roots))?;
+        let channel = endpoint.connect().await.map_err(Failure::while_doing("connect to the CA over TLS"))?;
+        Ok(Self::over(channel))
+    }
+
     /// How to reach the CA of an installation.
     ///
     /// # Errors
     /// [`Failure`].
     pub fn endpoint(dev: &Dev) -> Outcome<Endpoint> {
-        let roots = dev.text("root-cert.pem")?;
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots)).domain_name(tls::SERVER_NAME);
-        Endpoint::from_shared(format!("https://{}", dev.listen))
+        Self::endpoint_with(dev.listen, Self::trust(&dev.text("root-cert.pem")?))
+    }
+
+    /// TLS that trusts these PEM roots, to which a client certificate may be added.
+    #[must_use]
+    pub fn trust(roots: &str) -> ClientTlsConfig {
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots)).domain_name(tls::SERVER_NAME)
+    }
+
+    /// How to reach a CA with this TLS.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn endpoint_with(address: SocketAddr, tls: ClientTlsConfig) -> Outcome<Endpoint> {
+        Endpoint::from_shared(format!("https://{address}"))
             .map_err(Failure::while_doing("name the CA's address"))?
             .connect_timeout(Duration::from_secs(5))
             .timeout(Duration::from_secs(30))
@@ -57,8 +92,18 @@ impl Client {
     /// # Errors
     /// The status of the CA.
     pub async fn call(&self, ask: &Ask) -> Result<Vec<String>, Status> {
+        Ok(self.answer(ask).await?.cert_chain)
+    }
+
+    /// Makes the call; the reply with what its headers say.
+    ///
+    /// # Errors
+    /// The status of the CA.
+    pub async fn answer(&self, ask: &Ask) -> Result<Answer, Status> {
         let request = ask.request().map_err(|failure| Status::unknown(failure.to_string()))?;
-        Ok(self.service.clone().create_certificate(request).await?.into_inner().cert_chain)
+        let (headers, message, _) = self.service.clone().create_certificate(request).await?.into_parts();
+        let bundle_sequence = headers.get(BUNDLE_SEQUENCE).and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Answer { cert_chain: message.cert_chain, bundle_sequence })
     }
 
     /// Makes a call that must succeed.

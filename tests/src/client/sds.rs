@@ -1,14 +1,16 @@
 //! A hand-driven SDS client: says exactly what a test wants to say, in the order it wants.
 
-use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::config::core::v3::{DataSource, Node};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
+use envoy_types::pb::google::rpc::Status as RpcStatus;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
@@ -47,17 +49,41 @@ pub fn acknowledge(response: &DiscoveryResponse, names: &[&str]) -> DiscoveryReq
     }
 }
 
+/// The refusal of a response, for these names: the version stays the one before.
+#[must_use]
+pub fn refuse(response: &DiscoveryResponse, names: &[&str], why: &str) -> DiscoveryRequest {
+    let error_detail = Some(RpcStatus { code: 13, message: why.to_owned(), details: Vec::new() });
+    DiscoveryRequest { version_info: String::new(), error_detail, ..acknowledge(response, names) }
+}
+
 impl Stream {
     /// Opens a stream and sends its first request.
     ///
     /// # Errors
     /// [`Failure`].
     pub async fn open(agent: &Agent, first: DiscoveryRequest) -> Outcome<Self> {
+        let opened = Self::over(agent.channel().await?, first, &[]).await;
+        opened.map_err(Failure::while_doing("open an SDS stream"))
+    }
+
+    /// Opens a stream over any channel, with these headers, and sends its first request.
+    ///
+    /// # Errors
+    /// The status with which the stream was refused.
+    pub async fn over(
+        channel: Channel,
+        first: DiscoveryRequest,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, Status> {
         let (requests, queue) = mpsc::channel(64);
-        requests.send(first).await.map_err(Failure::while_doing("queue a request"))?;
-        let mut client = SecretDiscoveryServiceClient::new(agent.channel().await?);
-        let answer = client.stream_secrets(ReceiverStream::new(queue)).await;
-        let responses = answer.map_err(Failure::while_doing("open an SDS stream"))?.into_inner();
+        requests.send(first).await.map_err(|_closed| Status::unknown("the queue of requests is closed"))?;
+        let mut request = tonic::Request::new(ReceiverStream::new(queue));
+        for (name, value) in headers {
+            let value: MetadataValue<Ascii> =
+                value.parse().map_err(|_| Status::unknown("a header value cannot be sent"))?;
+            request.metadata_mut().append(*name, value);
+        }
+        let responses = SecretDiscoveryServiceClient::new(channel).stream_secrets(request).await?.into_inner();
         Ok(Self { requests, responses })
     }
 
@@ -103,10 +129,24 @@ pub fn public_text(secret: &Secret) -> (String, String) {
         Some(Type::ValidationContext(context)) => context.trusted_ca.as_ref(),
         _ => None,
     };
-    let text = match source.and_then(|source| source.specifier.as_ref()) {
+    (secret.name.clone(), inline(source))
+}
+
+/// The PEM text of the revocation lists in a validation context; empty when there are none.
+#[must_use]
+pub fn revocation_text(secret: &Secret) -> String {
+    match &secret.r#type {
+        Some(Type::ValidationContext(context)) => inline(context.crl.as_ref()),
+        _ => String::new(),
+    }
+}
+
+/// The text that a data source carries inline; empty when it carries none.
+#[must_use]
+pub fn inline(source: Option<&DataSource>) -> String {
+    match source.and_then(|source| source.specifier.as_ref()) {
         Some(Specifier::InlineBytes(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
         Some(Specifier::InlineString(text)) => text.clone(),
         _ => String::new(),
-    };
-    (secret.name.clone(), text)
+    }
 }

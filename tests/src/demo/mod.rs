@@ -2,4 +2,5 @@
 
 pub mod narrator;
 pub mod observer;
+pub mod rotation;
 pub mod summary;

@@ -1,7 +1,7 @@
 //! A running `signet-ca serve`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -43,6 +43,33 @@ impl Ca {
         Ok(Self { process, config: dev.path("signet-ca.yaml"), ops: dev.ops })
     }
 
+    /// Starts one with a configuration file of its own, which names this address for operators.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn start_config(name: &str, dev: &Dev, config: &Path, ops: SocketAddr) -> Outcome<Self> {
+        let mut command = Command::new(tools::own("signet-ca")?);
+        command.args(["serve", "--config"]).arg(config);
+        let process = Process::start_command(name, command, dev.directory())?;
+        Ok(Self { process, config: config.to_owned(), ops })
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// An operator command about it, ready to run: `args`, then `more`, then `--config`.
+    ///
+    /// # Errors
+    /// [`Failure::ToolMissing`].
+    pub fn command(&self, args: &[&str], more: &[&str]) -> Outcome<Command> {
+        let mut command = Command::new(tools::own("signet-ca")?);
+        command.args(args).args(more).arg("--config").arg(&self.config);
+        Ok(command)
+    }
+
     /// Waits until `/readyz` says so.
     ///
     /// # Errors
@@ -79,9 +106,7 @@ impl Ca {
     /// # Errors
     /// [`Failure`].
     pub fn ask(&self, args: &[&str]) -> Outcome<Value> {
-        let mut command = Command::new(tools::own("signet-ca")?);
-        command.args(args).args(["--output", "json", "--config"]).arg(&self.config);
-        let text = tools::run(&mut command)?;
+        let text = tools::run(&mut self.command(args, &["--output", "json"])?)?;
         serde_json::from_str(&text).map_err(Failure::while_doing("read the JSON of a command"))
     }
 

@@ -165,6 +165,11 @@ impl Envoy {
         Ok(value.unwrap_or(0))
     }
 
+    /// The answer of its admin port.
+    pub(super) async fn dump(&self, path: &str) -> Outcome<String> {
+        Ok(probe::fetch(self.admin, path).await?.1)
+    }
+
     /// The certificates with which it identifies itself.
     ///
     /// # Errors

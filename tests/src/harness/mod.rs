@@ -1,14 +1,19 @@
 //! Real processes in a throw-away directory: started, awaited by events, and always stopped.
 
 pub mod agent;
+pub mod beside;
+pub mod bootstrap;
 pub mod ca;
 pub mod dev;
 pub mod envoy;
 pub mod limits;
+pub mod loaded;
 pub mod metrics;
+pub mod plugged;
 pub mod ports;
 pub mod probe;
 pub mod process;
+pub mod rotation;
 pub mod yaml;
 
 pub use agent::Agent;

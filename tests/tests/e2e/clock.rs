@@ -20,8 +20,16 @@ fn faketime() -> Outcome<&'static str> {
         .ok_or_else(|| Failure::ToolMissing { tool: "libfaketime".into(), install: "apt-get install faketime".into() })
 }
 
-fn at(mut command: Command, offset: &str) -> Outcome<Command> {
+/// The command with its clock off by so much.
+pub(crate) fn at(mut command: Command, offset: &str) -> Outcome<Command> {
     command.env("LD_PRELOAD", faketime()?).env("FAKETIME", offset).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    Ok(command)
+}
+
+/// The command with its clock off by what the file says at any time.
+pub(crate) fn follow(mut command: Command, file: &Path) -> Outcome<Command> {
+    command.env("LD_PRELOAD", faketime()?).env("FAKETIME_TIMESTAMP_FILE", file).env("FAKETIME_NO_CACHE", "1");
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     Ok(command)
 }
 

@@ -1,0 +1,83 @@
+//! `make demo-rotation`: two roots are replaced and a third is taken back, under more than 200 requests a second through
+//! proxies of both kinds, none of which may fail.
+
+use std::process::ExitCode;
+
+use signet_tests::demo::narrator::Narrator;
+use signet_tests::demo::rotation::record::Record;
+use signet_tests::demo::rotation::stage::Cast;
+use signet_tests::demo::rotation::watch::Watch;
+use signet_tests::demo::rotation::{phases, record};
+use signet_tests::failure::{Failure, Outcome};
+use signet_tests::tools;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let interrupted = async {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return std::future::pending().await;
+        };
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    // Whichever ends first: everything that was started is stopped when its owner is dropped.
+    let result = tokio::select! {
+        result = Box::pin(demo()) => result,
+        () = interrupted => Err(Failure::unexpected("interrupted; every process of the demo has been stopped")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tools::complain(&format!("demo-rotation: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo() -> Outcome {
+    tools::envoy()?;
+    tools::openssl()?;
+    let narrator = Narrator::default();
+    narrator.chapter("Setting the stage: one CA, four workloads, three Envoys, certificates that live half a minute");
+    let cast = Cast::enter(|line| narrator.tell(line)).await?;
+
+    narrator.chapter("Requests on both paths, new connections all the time, until the end");
+    let requests = cast.requests();
+    let mut watch = Watch::new(&narrator, cast.stage.ca.admin()?, &requests);
+    let result = acts(&cast, &narrator, &mut watch).await;
+    let seen = watch.finish();
+    let tally = requests.stop().await;
+    let record = Record { requests: tally.succeeded + tally.failed, failed: tally.failed, ..seen };
+    // Written in any case: a failed demo is the one that is looked into.
+    let path = record.write()?;
+
+    narrator.chapter("The outcome");
+    narrator.tell(&format!(
+        "{} requests in {:.0} s ({:.0} a second), {} failed; {} client certificates of {} identities were used",
+        record.requests,
+        record.seconds,
+        record.rate(),
+        record.failed,
+        tally.client_certificates.len(),
+        tally.client_identities.len()
+    ));
+    for failure in &tally.first_failures {
+        narrator.tell(&format!("failed: {failure}"));
+    }
+    narrator.tell(&format!("{} of {} phases; see {}", record.phases.len(), record::PHASES.len(), path.display()));
+    drop(cast);
+    narrator.tell("every process is stopped");
+    result?;
+    record.judge()
+}
+
+async fn acts(cast: &Cast, narrator: &Narrator, watch: &mut Watch<'_>) -> Outcome {
+    let first = phases::settle(cast, watch).await?;
+    narrator.chapter("A planned rotation to a new root key, with one agent that does not listen");
+    let second = phases::rotate(cast, &first, watch).await?;
+    narrator.chapter("The new root is compromised");
+    let third = phases::emergency(cast, &second, watch).await?;
+    narrator.chapter("A further root, taken back before it signed anything");
+    phases::take_back(cast, &third, watch).await
+}

@@ -1,0 +1,126 @@
+//! Roots rotate without a failed request, and the operator can see it.
+
+mod admin;
+mod clock;
+mod commands;
+mod coverage;
+mod crash;
+mod emergency;
+mod files;
+mod files_roots;
+mod planned;
+mod replicas;
+mod revocation;
+mod socket;
+mod stream;
+mod terminal;
+
+use std::time::Duration;
+
+use signet_proto::admin::v1alpha1::{Holder, Rotation};
+use signet_tests::client::admin::{Admin, active_root, coverage as covered, root_ids};
+use signet_tests::client::ask::{Acknowledges, Ask};
+use signet_tests::client::certify::Client;
+use signet_tests::client::csr;
+use signet_tests::demo::rotation::watch::in_words;
+use signet_tests::failure::{Failure, Outcome, ensure};
+use signet_tests::harness::process::eventually;
+use signet_tests::harness::rotation::{Pace, ROTATION};
+use signet_tests::harness::{Ca, Dev, DevOptions};
+use signet_tests::traffic::Tally;
+
+/// Anything but the end of a certificate.
+const SOON: Duration = Duration::from_secs(30);
+
+/// An installation that rotates fast, with an authority that is made at the first start.
+fn installation(svid_ttl: &str, workloads: &[&str]) -> Outcome<Dev> {
+    let dev = Dev::init(&DevOptions {
+        svid_ttl: Some(svid_ttl.to_owned()),
+        workloads: workloads.iter().map(|&text| text.to_owned()).collect(),
+        ..DevOptions::default()
+    })?;
+    dev.set_pace(&Pace::default())?;
+    dev.start_over()?;
+    Ok(dev)
+}
+
+/// Waits until rotation stands as wanted. A CA that does not answer for a while is no failure.
+async fn until<T>(
+    admin: &Admin,
+    what: &str,
+    within: Duration,
+    mut wanted: impl FnMut(&Rotation) -> Option<T>,
+) -> Outcome<T> {
+    let mut last = String::new();
+    let look = async || match admin.rotation().await {
+        Ok(rotation) => {
+            last = in_words(&rotation);
+            wanted(&rotation)
+        }
+        Err(status) => {
+            last = status.to_string();
+            None
+        }
+    };
+    let result = eventually(what, within, look).await;
+    result.map_err(|_late| Failure::Deadline { what: what.to_owned(), within, context: format!("; {last}") })
+}
+
+/// Where rotation stands now.
+async fn now_at(admin: &Admin) -> Outcome<Rotation> {
+    admin.rotation().await.map_err(Failure::while_doing("ask where rotation stands"))
+}
+
+/// Waits until one root signs, everybody knows it, and nothing is left to do; gives the root.
+async fn settled(admin: &Admin, holders: u64) -> Outcome<String> {
+    until(admin, "a settled state", ROTATION, |rotation| {
+        let (knowing, all) = covered(rotation);
+        let one = rotation.phase == "settled" && root_ids(rotation).len() == 1;
+        (one && all >= holders && knowing == all).then(|| active_root(rotation))
+    })
+    .await
+}
+
+/// Waits until a prepared root is in the bundle; gives it.
+async fn prepared(admin: &Admin) -> Outcome<String> {
+    until(admin, "a prepared root", SOON, |rotation| {
+        rotation.authorities.iter().find(|one| one.kind == "root" && one.state == "prepared").map(|one| one.id.clone())
+    })
+    .await
+}
+
+/// Waits until this root signs.
+async fn active(admin: &Admin, root: &str) -> Outcome {
+    until(admin, "the new root to sign", ROTATION, |rotation| (active_root(rotation) == root).then_some(())).await
+}
+
+/// The holder of this identity.
+async fn holder(admin: &Admin, identity: &str) -> Outcome<Holder> {
+    let holders = admin.holders(false).await.map_err(Failure::while_doing("list holders"))?;
+    let found = holders.iter().find(|holder| holder.spiffe_id == identity).cloned();
+    found.ok_or_else(|| Failure::unexpected(format!("{identity} is no holder: {holders:?}")))
+}
+
+/// A certificate for a workload whose client says that it keeps a bundle stream: chain and key, PEM.
+async fn streaming_holder(dev: &Dev, workload: &str) -> Outcome<(String, String)> {
+    let made = csr::like_ztunnel(None)?;
+    let ask = Ask::new(&made.csr, &dev.token(workload)?).as_instance(&"ab".repeat(16), Acknowledges::OnStream);
+    let reply = Client::connect(dev).await?.issued(&ask).await?;
+    let [chain @ .., _roots] = reply.as_slice() else { return Err(Failure::unexpected("an empty reply")) };
+    Ok((chain.concat(), made.key))
+}
+
+/// No request has failed, and there were some.
+fn calm(tally: &Tally) -> Outcome {
+    ensure(tally.failed == 0 && tally.succeeded > 0, || {
+        format!("{} of {} requests failed: {:#?}", tally.failed, tally.failed + tally.succeeded, tally.first_failures)
+    })
+}
+
+/// The details of all steps with authorities that were made, oldest first. What was intended is on record too, since
+/// another process may have been faster.
+fn steps(ca: &Ca) -> Outcome<Vec<String>> {
+    let events = ca.audit(&[])?;
+    let steps = events.iter().rev().filter(|event| event["kind"] == "authority" && event["outcome"] != "intended");
+    Ok(steps.map(|event| event["detail"].as_str().unwrap_or_default().to_owned()).collect())
+}

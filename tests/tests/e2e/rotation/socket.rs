@@ -1,0 +1,64 @@
+//! The operators' socket: whoever gets to it must still be the CA's own user, or root.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use signet_tests::failure::{Failure, Outcome, ensure};
+use signet_tests::harness::limits::may_mount;
+use signet_tests::harness::yaml;
+use signet_tests::tools;
+
+use super::{installation, now_at, settled};
+
+/// Nobody.
+const STRANGER: &str = "65534";
+
+#[tokio::test]
+async fn another_user_is_refused_by_its_uid_even_when_the_socket_is_open_to_it() -> Outcome {
+    if !may_mount() {
+        tools::complain("NOT RUN: only root can run a command as another user");
+        return Ok(());
+    }
+    let dev = installation("1h", &["client=default/client"])?;
+    let open = tempfile::Builder::new().prefix("signet-").tempdir_in("/tmp").unwrap();
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(Failure::io("open a path"))
+    };
+    mode(open.path(), 0o755)?;
+    let socket = open.path().join("admin.sock");
+    dev.set_ca("admin", format!("unix://{}", socket.display()))?;
+    let ca = dev.start_ca().await?;
+    let admin = ca.admin()?;
+    settled(&admin, 0).await?;
+    let before = now_at(&admin).await?;
+    // The file's permissions are the first lock; this opens it, so that the second one is tried.
+    let first_lock = std::fs::metadata(&socket).unwrap().permissions().mode() & 0o007;
+    ensure(first_lock == 0, || format!("the socket is open to everybody: {first_lock:o}"))?;
+    mode(&socket, 0o666)?;
+    // Where the stranger can read them.
+    let (program, config) = (open.path().join("signet-ca"), open.path().join("signet-ca.yaml"));
+    std::fs::copy(tools::own("signet-ca")?, &program).map_err(Failure::io("copy the program"))?;
+    yaml::write(&config, &yaml::read(&dev.path("signet-ca.yaml"))?)?;
+    mode(&program, 0o755)?;
+    mode(&config, 0o644)?;
+    let setpriv = tools::system("setpriv", "--version", "util-linux")?;
+    for args in [
+        &["authority", "list"][..],
+        &["authority", "prepare"],
+        &["authority", "rotate"],
+        &["authority", "rollback"],
+        &["holders", "list"],
+        &["status"],
+        &["certificate", "revoke", "--serial", "00000000000000000000000000000000", "--reason", "superseded"],
+    ] {
+        let mut command = Command::new(&setpriv);
+        command.args(["--reuid", STRANGER, "--regid", STRANGER, "--clear-groups"]).arg(&program).args(args);
+        let output = tools::output(command.arg("--config").arg(&config))?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure(output.status.code() == Some(1), || format!("{args:?}: {} {text}", output.status))?;
+        ensure(text.contains("user") || text.contains("uid") || text.contains("permission"), || text.clone())?;
+    }
+    let after = now_at(&admin).await?;
+    assert_eq!((after.bundle_sequence, after.authorities.len()), (before.bundle_sequence, before.authorities.len()));
+    Ok(())
+}
