@@ -137,9 +137,17 @@ pub(super) fn is_passing(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Unknown)
 }
 
+const NOT_ACCEPTED: &str = "it does not accept the certificate of --cert";
+
 /// What a failed call means to the person who made it.
 pub(super) fn failure(status: &Status) -> Failure {
     let text = explanation(status);
+    // Made here, not by the CA: whether it had done its work before the connection broke, nobody knows.
+    if std::error::Error::source(status).is_some() && !text.starts_with(NOT_ACCEPTED) {
+        return Failure::Failed(format!(
+            "the connection broke before the CA had answered, so it may have done it all the same; `authority list` shows what is: {text}"
+        ));
+    }
     match status.code() {
         Code::InvalidArgument => Failure::Usage(text),
         Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => {
@@ -155,7 +163,7 @@ pub(super) fn explanation(status: &Status) -> String {
     let text = match cause {
         // TLS 1.3 servers judge the client's certificate after the client thinks that the handshake is over.
         Some(cause) if cause.contains("fatal alert") => {
-            format!("it does not accept the certificate of --cert ({cause})")
+            format!("{NOT_ACCEPTED} ({cause})")
         }
         Some(cause) if cause.contains(status.message()) => cause,
         Some(cause) => format!("{}: {cause}", status.message()),

@@ -5,6 +5,7 @@ mod clock;
 mod commands;
 mod coverage;
 mod crash;
+mod direct;
 mod emergency;
 mod files;
 mod files_roots;
