@@ -16,9 +16,25 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Acknowledgements per write at most.
 const BATCH: usize = 1000;
 
+/// The newest words of holders: what each has applied, and what it has refused since.
 #[derive(Default)]
 struct Waiting {
-    newest: HashMap<Acknowledger, Acknowledgement>,
+    applied: HashMap<Acknowledger, Acknowledgement>,
+    refused: HashMap<Acknowledger, Acknowledgement>,
+}
+
+impl Waiting {
+    fn add(&mut self, word: Acknowledgement) {
+        if word.refused.is_some() {
+            self.refused.insert(word.from.clone(), word);
+            return;
+        }
+        self.refused.remove(&word.from);
+        let known = self.applied.get(&word.from).map_or(0, |known| known.sequence);
+        if word.sequence >= known {
+            self.applied.insert(word.from.clone(), word);
+        }
+    }
 }
 
 /// Takes acknowledgements; clones share one queue. Its length is bounded by the number of holders with an open stream.
@@ -29,9 +45,10 @@ pub struct Acknowledgements {
 }
 
 impl Acknowledgements {
-    /// Notes one; an older word of the same holder that has not been written yet is replaced.
+    /// Notes one. Of words that have not been written yet the newest counts; a refusal does not make a holder lose what
+    /// it has applied before.
     pub fn note(&self, acknowledgement: Acknowledgement) {
-        self.lock().newest.insert(acknowledgement.from.clone(), acknowledgement);
+        self.lock().add(acknowledgement);
         self.arrived.notify_one();
     }
 
@@ -70,20 +87,28 @@ impl Acknowledgements {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Some of what waits: what was applied first, since a refusal that is still there came after it.
     fn take(&self) -> Vec<Acknowledgement> {
         let mut waiting = self.lock();
-        if waiting.newest.len() <= BATCH {
-            return std::mem::take(&mut waiting.newest).into_values().collect();
+        let applied = !waiting.applied.is_empty();
+        let from = if applied { &mut waiting.applied } else { &mut waiting.refused };
+        if from.len() <= BATCH {
+            return std::mem::take(from).into_values().collect();
         }
-        let some: Vec<Acknowledger> = waiting.newest.keys().take(BATCH).cloned().collect();
-        some.iter().filter_map(|from| waiting.newest.remove(from)).collect()
+        let some: Vec<Acknowledger> = from.keys().take(BATCH).cloned().collect();
+        some.iter().filter_map(|one| from.remove(one)).collect()
     }
 
     /// What has arrived meanwhile is newer.
     fn put_back(&self, batch: Vec<Acknowledgement>) {
         let mut waiting = self.lock();
-        for acknowledgement in batch {
-            waiting.newest.entry(acknowledgement.from.clone()).or_insert(acknowledgement);
+        for word in batch {
+            let known = waiting.applied.get(&word.from).map_or(0, |known| known.sequence);
+            if word.refused.is_none() && word.sequence > known {
+                waiting.applied.insert(word.from.clone(), word);
+            } else if word.refused.is_some() && word.sequence >= known {
+                waiting.refused.entry(word.from.clone()).or_insert(word);
+            }
         }
     }
 }
@@ -153,5 +178,13 @@ mod tests {
         queue.note(word("a", 4));
         queue.put_back(vec![word("a", 3)]);
         assert_eq!(queue.take().first().map(|one| one.sequence), Some(4));
+        // A refusal follows what was applied, and goes when something newer is applied.
+        queue.note(word("a", 5));
+        queue.note(Acknowledgement { refused: Some("no".into()), ..word("a", 6) });
+        let next = || queue.take().first().map(|one| (one.sequence, one.refused.is_some()));
+        assert_eq!((next(), next(), next()), (Some((5, false)), Some((6, true)), None));
+        queue.note(Acknowledgement { refused: Some("no".into()), ..word("a", 6) });
+        queue.note(word("a", 6));
+        assert_eq!((next(), next()), (Some((6, false)), None));
     }
 }

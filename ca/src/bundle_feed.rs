@@ -15,6 +15,9 @@ use crate::state::{SigningState, StateReader};
 /// The name of the secret that tells agents the bundle's sequence and whether to renew.
 pub const AGENT_NAME: &str = "signet/agent";
 
+/// The window of orders for certificates that peers refuse already.
+const URGENT: Duration = Duration::from_secs(10);
+
 /// How many contents are remembered: acknowledgements of older ones say nothing that matters.
 const REMEMBERED: usize = 64;
 
@@ -110,7 +113,7 @@ fn snapshot(state: &SigningState, window: Duration) -> Snapshot {
         json!({
             "authorities": order.authorities,
             "since": order.since.unix_timestamp(),
-            "window": window.as_secs(),
+            "window": if order.urgent { window.min(URGENT) } else { window }.as_secs(),
         })
     });
     let word = json!({ "sequence": state.bundle().sequence(), "renew": orders.collect::<Vec<_>>() });

@@ -161,13 +161,19 @@ impl Operations {
                     return Err(self.with_laggards(refused, &look).await);
                 }
             };
+            let at_once = matches!(command, Command::Taint { force: true, .. });
             let Some(step) = step else {
-                let done = "nothing to do: that is so, or under way, already";
-                self.record(operator, &command, reason, Outcome::Done, done).await?;
-                return Ok((done.to_owned(), self.view_of(look).await?));
+                let text = if at_once { words::REPLACED } else { "nothing to do: that is so, or under way, already" };
+                self.record(operator, &command, reason, Outcome::Intended, text).await?;
+                if at_once {
+                    self.replace_at_once(operator).await?;
+                    self.bell.notify_one();
+                }
+                self.record(operator, &command, reason, Outcome::Done, text).await?;
+                return Ok((text.to_owned(), self.view().await?));
             };
             let text = words::done(&step);
-            self.record(operator, &command, reason, Outcome::Done, &text).await?;
+            self.record(operator, &command, reason, Outcome::Intended, &text).await?;
             let entry = match &step {
                 Step::RevokeIssuing(id) => revoked_issuing(&look, id)?,
                 _ => Entry::Unchanged,
@@ -175,10 +181,11 @@ impl Operations {
             if self.steps.take(&look, &step, entry, &attributed(operator)).await?.is_none() {
                 continue;
             }
-            if let (Command::Taint { force: true, .. }, Step::Taint(_)) = (&command, &step) {
+            if at_once && matches!(step, Step::Taint(_)) {
                 self.replace_at_once(operator).await?;
             }
             self.bell.notify_one();
+            self.record(operator, &command, reason, Outcome::Done, &text).await?;
             return Ok((text, self.view().await?));
         }
         Err(OperationError::Conflict)

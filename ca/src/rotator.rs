@@ -14,7 +14,7 @@ use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
-use signet_core::rotation::{Authorities, AuthorityState, IssuingCa, Phase, RootAuthority, Step, next_step};
+use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Step, next_step};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
@@ -50,6 +50,7 @@ const STEPS_PER_TURN: usize = 4;
 /// How long a holder is remembered after its last certificate has ended, and how many are forgotten at a time.
 const KEEP_HOLDERS: Duration = Duration::from_secs(3600);
 const FORGET_BATCH: u32 = 1000;
+const FORGET_BATCHES: usize = 50;
 const FORGET: Duration = Duration::from_secs(60);
 
 /// A step was not made; it is retried.
@@ -113,6 +114,8 @@ struct Next {
     due: OffsetDateTime,
     /// When to look at everything again, whatever the time of day.
     look_at: Option<Instant>,
+    /// Not before this, however often the bell rings: ten thousand acknowledgements are one reason to look.
+    earliest: Instant,
 }
 
 impl Rotator {
@@ -124,7 +127,9 @@ impl Rotator {
         let mut next: Option<Next> = None;
         let mut forget_at = Instant::now();
         loop {
-            self.steps.watch_clock();
+            if !self.steps.watch_clock() {
+                next = None;
+            }
             let rung = stop.run_until_cancelled(self.wait(next)).await;
             let Some(look) = rung else { return Ok(()) };
             let mut trouble = None;
@@ -159,7 +164,10 @@ impl Rotator {
         let Some(next) = next else { return true };
         let look = next.look_at.map_or(POLL, |at| at.saturating_duration_since(Instant::now()));
         tokio::select! {
-            () = self.bell.notified() => true,
+            () = self.bell.notified() => {
+                tokio::time::sleep_until(next.earliest.into()).await;
+                true
+            }
             () = self.steps.clock.sleep_until(next.due) => true,
             // The monotonic clock too: a wall clock that is set back must not make this sleep for as long.
             () = tokio::time::sleep(look.min(POLL)) => {
@@ -192,7 +200,8 @@ impl Rotator {
                 let look_at = busy.then(|| Instant::now() + LOOK.max(took * LOOK_SHARE));
                 let version = look.version;
                 self.publish(look.authorities).await?;
-                return Ok(Next { version, due, look_at });
+                let earliest = Instant::now() + (took * LOOK_SHARE).min(LOOK);
+                return Ok(Next { version, due, look_at, earliest });
             }
             // Whoever else signs must be known before the first use of it; a lost race is looked at again.
             self.steps.take(&look, &step, Entry::Unchanged, &Attributed::default()).await?;
@@ -235,11 +244,18 @@ impl Rotator {
     }
 
     async fn forget(&self) {
-        let before = self.steps.clock.now() - KEEP_HOLDERS;
-        match self.steps.holders.forget_ended(before, FORGET_BATCH).await {
-            Ok(0) => {}
-            Ok(forgotten) => tracing::debug!(forgotten, "holders whose certificates have ended are forgotten"),
-            Err(error) => tracing::debug!(%error, "ended holders could not be forgotten"),
+        let look = self.steps.look().await;
+        // By a clock that is wrong, holders that live may look long gone, and coverage would be complete without them.
+        let Some(look) = look.ok().filter(|look| look.clock_is_steady) else { return };
+        for _ in 0..FORGET_BATCHES {
+            match self.steps.holders.forget_ended(look.now - KEEP_HOLDERS, FORGET_BATCH).await {
+                Ok(forgotten) if forgotten >= u64::from(FORGET_BATCH) => {}
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "ended holders could not be forgotten");
+                    return;
+                }
+            }
         }
     }
 
@@ -270,9 +286,15 @@ impl Rotator {
         if active.tainted_at.is_some() {
             return Some(format!("the root {} is compromised and still signs; see `authority list`", active.id));
         }
+        let revocations = &authorities.revocations;
+        if !revocations.entries.is_empty() && revocations.lists.is_empty() {
+            let count = revocations.entries.len();
+            let why = "an authority whose list cannot be made is in the bundle";
+            return Some(format!("{count} certificates are revoked, but no revocation lists are served: {why}"));
+        }
         let life = active.not_after - active.not_before;
         if now > active.not_after - life / 10 {
-            let waits = authorities.roots.iter().any(|root| root.state == AuthorityState::Prepared);
+            let waits = authorities.prepared().is_some_and(|root| root.activation != Activation::OnCommand);
             let hint =
                 if waits { "its successor waits, see `holders list --behind`" } else { "use `authority rotate`" };
             return Some(format!("the root ends at {}: {hint}", rfc3339(active.not_after)));
@@ -285,7 +307,7 @@ impl Rotator {
 fn verified_path(root: &RootAuthority, issuing: &IssuingCa, bundle: &TrustBundle) -> Result<VerifiedPath, StepError> {
     let key_id = Facts::read(&issuing.certificate)?.subject_key_id.unwrap_or_default();
     let mut between = Vec::new();
-    if issuing.certificate != root.certificate {
+    if issuing.id != root.id {
         between.push(issuing.certificate.clone());
         between.extend(issuing.intermediates.iter().cloned());
     }

@@ -263,3 +263,31 @@ async fn a_changed_trust_domain_keeps_working_under_the_old_root_and_the_next_ro
     assert_eq!(Facts::read(&state.bundle().roots()[0]).unwrap().uris, ["spiffe://mesh.example"]);
     assert!(renamed.issuance.issue(&application()).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_activates_retires_and_forgets_nothing() {
+    let world = World::new().await;
+    world.issuance.issue(&application()).await.unwrap();
+    world.operations.command(&operator(), Command::Rotate, "").await.unwrap();
+    world.rotator.turn().await.unwrap();
+    let jump = 2 * 86_400;
+    // By this clock no holder is left, so nobody would lack the new root.
+    world.jumps.fetch_add(jump, std::sync::atomic::Ordering::SeqCst);
+    world.clock.advance(Duration::from_secs(jump.unsigned_abs()));
+    world.rotator.turn().await.unwrap();
+    world.rotator.forget().await;
+    let view = world.operations.view().await.unwrap();
+    assert_eq!((view.phase, view.coverage.live()), (Phase::Propagate, 0));
+    let id = view.authorities.prepared().unwrap().id.clone();
+    let asked = world.operations.command(&operator(), Command::Activate { id, force: false }, "").await;
+    assert!(matches!(asked, Err(OperationError::Refused(text)) if text.contains("clock")));
+    // Set right again, everybody is still known, and waited for.
+    world.jumps.store(0, std::sync::atomic::Ordering::SeqCst);
+    world.clock.set(NOW + Duration::from_secs(30));
+    world.rotator.turn().await.unwrap();
+    assert_eq!(world.operations.view().await.unwrap().coverage.live(), 1);
+    world.clock.advance(Duration::from_secs(400));
+    world.rotator.turn().await.unwrap();
+    let view = world.operations.view().await.unwrap();
+    assert_eq!((view.phase, view.laggards.len()), (Phase::Propagate, 1));
+}

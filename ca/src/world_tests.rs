@@ -11,7 +11,7 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use ring::rand::SystemRandom;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::caller::{AuthMethod, Caller, Peer};
-use signet_core::clock::{ManualClock, SharedClock};
+use signet_core::clock::{Clock, ManualClock, SharedClock};
 use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery};
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
@@ -208,6 +208,8 @@ pub(crate) struct World {
     pub(crate) issuance: Arc<Issuance>,
     pub(crate) store: Arc<FlakyStore>,
     pub(crate) clock: ManualClock,
+    /// Seconds that the wall clock is ahead of the monotonic one.
+    pub(crate) jumps: Arc<AtomicI64>,
     pub(crate) rotator: Rotator,
     pub(crate) operations: Operations,
     pub(crate) state: StateReader,
@@ -257,7 +259,15 @@ impl World {
             sign_list: Arc::new(sign_list),
         };
         let (journal, holders) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
-        let steps = Arc::new(Steps::new(rules(), maker, journal, holders, audit.clone(), Arc::clone(&shared)));
+        // Unless a test stops it, the monotonic clock goes with the one that tests move.
+        let (jumps, moved) = (Arc::new(AtomicI64::new(0)), clock.clone());
+        let jumped = Arc::clone(&jumps);
+        let monotonic = move || {
+            let seconds = (moved.now() - NOW).whole_seconds() - jumped.load(Ordering::SeqCst);
+            Duration::from_secs(u64::try_from(seconds + 1_000_000_000).unwrap())
+        };
+        let steps = Steps::new(rules(), maker, journal, holders, audit.clone(), Arc::clone(&shared));
+        let steps = Arc::new(steps.with_monotonic(monotonic));
         let rotator = Rotator {
             trust_domain: trust_domain.clone(),
             steps: Arc::clone(&steps),
@@ -297,7 +307,7 @@ impl World {
             random: SystemRandom::new(),
             timeout: limits.request_timeout,
         });
-        Self { issuance, store, clock, rotator, operations, state, metrics, _writer: tasks }
+        Self { issuance, store, clock, jumps, rotator, operations, state, metrics, _writer: tasks }
     }
 
     pub(crate) async fn events(&self) -> Vec<StoredEvent> {

@@ -1,3 +1,5 @@
+-- authority_journal_history holds the newest 500 versions from now on: each is a whole document.
+
 -- Who holds certificates, and the newest trust bundle each holder is known to have received.
 CREATE TABLE holder (
     spiffe_id TEXT NOT NULL,

@@ -6,5 +6,6 @@
 pub mod resources;
 pub mod service;
 pub mod session;
+mod settling;
 pub mod snapshot;
 pub mod streams;

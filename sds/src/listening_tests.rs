@@ -45,7 +45,7 @@ async fn content_is_settled_once_every_stream_that_asks_for_it_has_applied_it() 
     let mut reached = async |expected: Settled| {
         let version = world.snapshots.borrow().secret("ROOTCA").unwrap().version();
         within(async {
-            while world.streams.settled("ROOTCA", version) != expected {
+            while world.streams.settled("ROOTCA", version).0 != expected {
                 changes.changed().await.unwrap();
             }
         })

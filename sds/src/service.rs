@@ -92,7 +92,7 @@ impl SdsService {
         session::check(&view(message)).map_err(refused)?;
         let snapshot = Arc::clone(&self.snapshots.borrow());
         let mut names: Vec<_> = snapshot.iter().map(|(name, _)| Arc::clone(name)).collect();
-        if !message.resource_names.is_empty() {
+        if !message.resource_names.is_empty() && !message.resource_names.iter().any(|name| name == session::WILDCARD) {
             names.retain(|name| message.resource_names.iter().any(|wanted| **wanted == **name));
         }
         if names.is_empty() {

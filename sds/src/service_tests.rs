@@ -313,7 +313,8 @@ async fn fetching_gives_what_is_known_and_passes_over_the_rest() {
     let mut client = world.client().await;
     assert_eq!(client.fetch_secrets(ask(&["a"])).await.unwrap_err().code(), tonic::Code::Unavailable);
     world.publish(&[("a", "1"), ("b", "1")]);
-    let table: [(&[&str], &[&str]); 3] = [(&["a", "no", "a"], &["a"]), (&[], &["a", "b"]), (&["b", "a"], &["a", "b"])];
+    let table: [(&[&str], &[&str]); 4] =
+        [(&["a", "no", "a"], &["a"]), (&[], &["a", "b"]), (&["b", "a"], &["a", "b"]), (&["*"], &["a", "b"])];
     for (wanted, given) in table {
         assert_eq!(names(client.fetch_secrets(ask(wanted)).await.unwrap().get_ref()), given);
     }

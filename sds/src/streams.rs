@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use signet_core::clock::SharedClock;
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::session::{Answer, Event, Response, Sotw, Standing, printable};
+pub use crate::settling::Settled;
+use crate::settling::{Absence, Timed};
 use crate::snapshot::{Name, Version};
 
 /// Is told what happens, to count it. Calls are short and come from many tasks.
@@ -44,17 +48,6 @@ impl StreamListener for NoListener {
     fn refused(&self, _: &str, _: Version, _: &str) {}
 }
 
-/// Whether one content of one secret has reached everybody who is connected and asks for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
-    /// Every stream that asks for the secret has applied this content; also when there is none.
-    Yes,
-    /// This many streams have not answered yet, and none has refused.
-    Waiting(usize),
-    /// At least one stream could not apply it: the text of the one that has been open longest.
-    Refused(String),
-}
-
 /// Counts nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoObserver;
@@ -70,7 +63,9 @@ pub struct StreamView {
     pub connected_at: OffsetDateTime,
     /// The node's id from the first request (rule 1), empty until then.
     pub node_id: String,
-    /// The names asked for, as the client wrote them; `*` stands for everything.
+    /// Whether the client asked for everything; there are no names then.
+    pub everything: bool,
+    /// The names asked for, as the client wrote them.
     pub names: Vec<Name>,
     /// The newest version the client applied, empty if none.
     pub acked_version: String,
@@ -87,17 +82,48 @@ pub struct StreamView {
 }
 
 impl StreamView {
-    fn wants(&self, secret: &str) -> bool {
-        self.names.iter().any(|name| matches!(&**name, "*") || **name == *secret)
+    pub(crate) fn opened(peer: &str, connected_at: OffsetDateTime) -> Self {
+        Self {
+            peer: printable(peer),
+            connected_at,
+            node_id: String::new(),
+            everything: false,
+            names: Vec::new(),
+            acked_version: String::new(),
+            pushes: 0,
+            acks: 0,
+            nacks: 0,
+            last_nack: None,
+            standing: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn wants(&self, secret: &str) -> bool {
+        self.everything || self.names.iter().any(|name| **name == *secret)
+    }
+
+    /// Takes over what the client asks for and where it stands; gives whether it asks for something else now.
+    pub(crate) fn note(&mut self, session: &Sotw) -> bool {
+        let everything = session.wants_everything();
+        let changed = self.everything != everything || !self.names.iter().eq(session.names());
+        if changed {
+            self.everything = everything;
+            self.names = session.names().cloned().collect();
+        }
+        self.standing.clone_from(session.standing());
+        changed
     }
 }
 
-type Views = BTreeMap<u64, StreamView>;
+struct Registry {
+    open: BTreeMap<u64, Timed>,
+    absence: Absence,
+}
 
 /// The registry of connected streams; clones share it.
 #[derive(Clone)]
 pub struct Streams {
-    views: Arc<Mutex<Views>>,
+    registry: Arc<Mutex<Registry>>,
     max: usize,
     clock: SharedClock,
     observer: Arc<dyn Observer>,
@@ -109,13 +135,22 @@ impl Streams {
     /// A registry for at most `max` streams at a time.
     #[must_use]
     pub fn new(max: usize, clock: SharedClock, observer: Arc<dyn Observer>) -> Self {
-        Self { views: Arc::default(), max, clock, observer, changes: Arc::default() }
+        let registry = Registry { open: BTreeMap::new(), absence: Absence::new(Duration::ZERO, Instant::now()) };
+        Self { registry: Arc::new(Mutex::new(registry)), max, clock, observer, changes: Arc::default() }
+    }
+
+    /// Clients may take this long to come, from now on and after each end of a stream: until then content is not
+    /// settled without them. Zero, as it is without this call: nobody is waited for.
+    #[must_use]
+    pub fn with_grace(self, grace: Duration) -> Self {
+        self.lock().absence = Absence::new(grace, Instant::now());
+        self
     }
 
     /// The streams that are open now, oldest first.
     #[must_use]
     pub fn views(&self) -> Vec<StreamView> {
-        self.lock().values().cloned().collect()
+        self.lock().open.values().map(|stream| stream.view.clone()).collect()
     }
 
     /// The most streams at a time.
@@ -124,24 +159,15 @@ impl Streams {
         self.max
     }
 
-    /// Whether every open stream that asks for the secret `name`, or for everything, has applied this content of it.
+    /// Whether everybody who asks for the secret `name`, or for everything, has applied this content of it: all streams
+    /// that are open, and those that ended without it no longer ago than the grace, unless the same node has applied it
+    /// since. Within the grace after the start somebody must have applied it.
+    ///
+    /// Also gives when to ask again if nothing changes until then.
     #[must_use]
-    pub fn settled(&self, name: &str, version: Version) -> Settled {
-        let (mut waiting, mut refused) = (0, None);
-        for view in self.lock().values().filter(|view| view.wants(name)) {
-            match view.standing.get(name) {
-                Some(Standing { refused: Some((what, text)), .. }) if *what == version => {
-                    refused = refused.or_else(|| Some(text.clone()));
-                }
-                Some(Standing { applied: Some(what), .. }) if *what == version => {}
-                _ => waiting += 1,
-            }
-        }
-        match (refused, waiting) {
-            (Some(text), _) => Settled::Refused(text),
-            (None, 0) => Settled::Yes,
-            (None, waiting) => Settled::Waiting(waiting),
-        }
+    pub fn settled(&self, name: &str, version: Version) -> (Settled, Option<Instant>) {
+        let registry = self.lock();
+        registry.absence.settled(registry.open.values(), name, version, Instant::now())
     }
 
     /// Marked as changed whenever [`Streams::settled`] may have another answer. Subscribe before asking.
@@ -153,30 +179,19 @@ impl Streams {
     /// Enters a stream, or gives `None` when there are too many. `id` is unique in the process.
     pub(crate) fn enter(&self, id: u64, peer: &str, listener: Arc<dyn StreamListener>) -> Option<Entry> {
         let connected_at = self.clock.now();
-        let mut views = self.lock();
-        if views.len() >= self.max {
+        let mut registry = self.lock();
+        if registry.open.len() >= self.max {
             return None;
         }
-        let view = StreamView {
-            peer: printable(peer),
-            connected_at,
-            node_id: String::new(),
-            names: Vec::new(),
-            acked_version: String::new(),
-            pushes: 0,
-            acks: 0,
-            nacks: 0,
-            last_nack: None,
-            standing: BTreeMap::new(),
-        };
-        views.insert(id, view);
-        drop(views);
+        let view = StreamView::opened(peer, connected_at);
+        registry.open.insert(id, Timed { view, opened: Instant::now() });
+        drop(registry);
         self.observer.opened();
         Some(Entry { id, streams: self.clone(), listener })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Views> {
-        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,8 +204,8 @@ pub(crate) struct Entry {
 
 impl Entry {
     fn update(&self, change: impl FnOnce(&mut StreamView)) {
-        if let Some(view) = self.streams.lock().get_mut(&self.id) {
-            change(view);
+        if let Some(stream) = self.streams.lock().open.get_mut(&self.id) {
+            change(&mut stream.view);
         }
     }
 
@@ -202,8 +217,6 @@ impl Entry {
     pub(crate) fn requested(&self, event: &Event, version: &str, session: &mut Sotw) {
         let now = self.streams.clock.now();
         let answers = session.take_answers();
-        let names: Vec<Name> =
-            if session.wants_everything() { vec!["*".into()] } else { session.names().cloned().collect() };
         // An answer to a superseded response counts too; it is only not replied to.
         let refused = match event {
             Event::Refused(error) => Some(printable(error)),
@@ -220,11 +233,7 @@ impl Entry {
                 view.nacks += 1;
                 view.last_nack = Some((error.clone(), now));
             }
-            if changed || view.names != names {
-                changed = true;
-                view.names = names;
-                view.standing.clone_from(session.standing());
-            }
+            changed |= view.note(session);
         });
         if changed {
             self.streams.changes.send_modify(|count| *count += 1);
@@ -257,13 +266,19 @@ impl Entry {
     }
 
     fn who(&self) -> (String, String) {
-        self.streams.lock().get(&self.id).map(|view| (view.peer.clone(), view.node_id.clone())).unwrap_or_default()
+        let registry = self.streams.lock();
+        let stream = registry.open.get(&self.id);
+        stream.map(|Timed { view, .. }| (view.peer.clone(), view.node_id.clone())).unwrap_or_default()
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.streams.lock().remove(&self.id);
+        let mut registry = self.streams.lock();
+        if let Some(stream) = registry.open.remove(&self.id) {
+            registry.absence.left(stream, Instant::now());
+        }
+        drop(registry);
         self.streams.changes.send_modify(|count| *count += 1);
         self.streams.observer.closed();
         self.listener.closed();

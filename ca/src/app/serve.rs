@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use ring::rand::SystemRandom;
-use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
+use signet_core::audit::{Attributed, AuditEvent, AuditQuery, EventKind, Outcome};
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::identity::IdentityError;
+use signet_core::seams::store::AuditStore;
 use signet_proto::istio::istio_certificate_service_server::IstioCertificateServiceServer;
 use signet_runtime::config::Loaded;
 use signet_runtime::liveness::{Liveness, beat_event_loop};
@@ -20,6 +21,7 @@ use signet_runtime::supervisor::{Importance, Supervisor, TaskFailure};
 use signet_runtime::telemetry::{self, TelemetryError};
 use signet_sds::service::{MAX_REQUEST_BYTES, SdsService};
 use signet_sds::streams::{NoObserver, Streams};
+use time::OffsetDateTime;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -137,6 +139,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let (output, state) = tokio::sync::watch::channel(None);
     let bell = Arc::new(Notify::new());
     let steps = backend.steps(&config, audit.clone(), Arc::clone(&clock));
+    steps.starts_after(newest_record(&backend).await?);
     let operations =
         Operations { steps: Arc::clone(&steps), store: Arc::clone(&backend.store) as _, bell: Arc::clone(&bell) };
     let operations = Arc::new(operations);
@@ -190,7 +193,8 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let feed = BundleFeed::new(state.clone(), config.authority.renewal_window);
     let (words, sequences) = (acknowledgements.clone(), feed.sequences());
     let listeners = Listeners::new(words, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics));
-    let bundle_streams = Streams::new(config.limits.bundle_streams, Arc::clone(&clock), Arc::new(NoObserver));
+    let most = (config.limits.connections / 5 * 4).clamp(1, config.limits.bundle_streams);
+    let bundle_streams = Streams::new(most, Arc::clone(&clock), Arc::new(NoObserver));
     let sds_stop = CancellationToken::new();
     let bundle_stream = BundleStream {
         sds: SdsService::new(feed.snapshots(), bundle_streams, sds_stop.clone()),
@@ -312,4 +316,11 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         tracing::warn!(tasks = outcome.aborted.join(", "), "the drain deadline has passed; requests were cut off");
     }
     outcome.failure.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// When the newest record was made.
+async fn newest_record(backend: &Backend) -> Result<Option<OffsetDateTime>, BackendError> {
+    let Ok(query) = AuditQuery::newest(1) else { return Ok(None) };
+    let newest = backend.store.query(&query).await?;
+    Ok(newest.items.first().map(|stored| stored.event.at()))
 }

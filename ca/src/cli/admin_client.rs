@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper_util::rt::TokioIo;
+use rustls::AlertDescription;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use signet_proto::admin::v1alpha1::admin_client::AdminClient;
@@ -66,6 +67,32 @@ impl AdminArgs {
             None => on_socket(self.file.load()?.config.admin).await?,
         };
         Ok(Client { service: AdminClient::new(channel) })
+    }
+
+    /// Where rotation stands, asked on `client`. Over TLS, when the CA refuses or the connection is broken, it is asked
+    /// again on a new one with the files as they are now: whoever waits for days outlives certificates and roots.
+    pub(super) async fn rotation(&self, client: &mut Client) -> Result<Rotation, Setback> {
+        let status = match client.rotation().await {
+            Ok(rotation) => return Ok(rotation),
+            Err(status) if self.address.is_some() && is_about_the_connection(&status) => status,
+            Err(status) => return Err(Setback::of(&status)),
+        };
+        let mut anew = match tokio::time::timeout(ANSWER, self.connect()).await {
+            Ok(Ok(anew)) => anew,
+            // The judgement may come before the connection counts as made, too.
+            Ok(Err(Failure::Failed(text))) if is_about_the_certificate(&text) => return Err(Setback::ended(&text)),
+            // Files that are just being written, or a CA that is just being started.
+            Ok(Err(Failure::Usage(text) | Failure::Failed(text))) => return Err(Setback::Passing(text)),
+            Err(_) => return Err(Setback::Passing(explanation(&status))),
+        };
+        match anew.rotation().await {
+            Ok(rotation) => {
+                *client = anew;
+                Ok(rotation)
+            }
+            Err(status) if is_refused(&status) => Err(Setback::ended(&explanation(&status))),
+            Err(status) => Err(Setback::of(&status)),
+        }
     }
 
     async fn over_tls(&self, address: &str) -> Result<Channel, Failure> {
@@ -132,12 +159,64 @@ pub(super) async fn within<T>(
     tokio::time::timeout(deadline, call).await.map_err(|_| late())?.map(Response::into_inner)
 }
 
+/// Why somebody who waits gets no answer.
+#[derive(Debug)]
+pub(super) enum Setback {
+    /// There may be one in a moment.
+    Passing(String),
+    /// There will be none.
+    Lasting(Failure),
+}
+
+impl Setback {
+    fn of(status: &Status) -> Self {
+        if is_passing(status) { Self::Passing(explanation(status)) } else { Self::Lasting(failure(status)) }
+    }
+
+    /// The CA does not accept the certificate, as it is in the files now.
+    fn ended(why: &str) -> Self {
+        Self::Lasting(Failure::Failed(format!(
+            "{why}; the certificate of --cert may have ended, or chain to a retired or compromised root; the rotation \
+             goes on"
+        )))
+    }
+}
+
+/// Whether another connection may change the answer.
+fn is_about_the_connection(status: &Status) -> bool {
+    status.code() == Code::PermissionDenied || std::error::Error::source(status).is_some()
+}
+
+/// Whether the CA does not accept who asks.
+fn is_refused(status: &Status) -> bool {
+    status.code() == Code::PermissionDenied || explanation(status).starts_with(NOT_ACCEPTED)
+}
+
 /// Whether the same call may succeed in a moment: the CA restarts, or its storage does.
-pub(super) fn is_passing(status: &Status) -> bool {
+fn is_passing(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Unknown)
 }
 
 const NOT_ACCEPTED: &str = "it does not accept the certificate of --cert";
+
+/// The alerts by which a server judges its client's certificate (RFC 8446 section 6.2); others, like a protocol that it
+/// does not speak, are about something else.
+const JUDGEMENTS: [AlertDescription; 9] = [
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::UnknownCA,
+    AlertDescription::AccessDenied,
+    AlertDescription::DecryptError,
+    AlertDescription::CertificateRequired,
+];
+
+/// The HTTP/2 library keeps nothing of the TLS error but its text.
+fn is_about_the_certificate(cause: &str) -> bool {
+    JUDGEMENTS.into_iter().any(|alert| cause.contains(&rustls::Error::AlertReceived(alert).to_string()))
+}
 
 /// What a failed call means to the person who made it.
 pub(super) fn failure(status: &Status) -> Failure {
@@ -162,9 +241,7 @@ pub(super) fn explanation(status: &Status) -> String {
     let cause = std::error::Error::source(status).map(error_chain);
     let text = match cause {
         // TLS 1.3 servers judge the client's certificate after the client thinks that the handshake is over.
-        Some(cause) if cause.contains("fatal alert") => {
-            format!("{NOT_ACCEPTED} ({cause})")
-        }
+        Some(cause) if is_about_the_certificate(&cause) => format!("{NOT_ACCEPTED} ({cause})"),
         Some(cause) if cause.contains(status.message()) => cause,
         Some(cause) => format!("{}: {cause}", status.message()),
         None => status.message().to_owned(),

@@ -27,6 +27,7 @@ use crate::grpc::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_do
 use crate::grpc::tls::{Acceptor, config_for};
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, RevokedCertificate, View};
+use crate::state::StateWriter;
 
 const ADMIN: &str = "spiffe://cluster.local/ns/signet/sa/admin";
 
@@ -88,6 +89,7 @@ struct Ca {
     root: TestRoot,
     address: String,
     files: tempfile::TempDir,
+    state: StateWriter,
     _tasks: JoinSet<()>,
 }
 
@@ -126,14 +128,13 @@ impl Ca {
         let service = service.guarded(Access { own_uid: 0, admins, clients, clock });
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            let _state = state;
             acceptor.run(CancellationToken::new()).await.unwrap();
         });
         tasks.spawn(async move {
             let router = Server::builder().add_service(service);
             router.serve_with_incoming(ReceiverStream::new(connections)).await.unwrap();
         });
-        Self { root, address, files: tempfile::tempdir().unwrap(), _tasks: tasks }
+        Self { root, address, files: tempfile::tempdir().unwrap(), state, _tasks: tasks }
     }
 
     fn leaf(&self, id: &str) -> Shown {
@@ -210,5 +211,53 @@ async fn files_that_cannot_be_used_are_wrong_usage() {
     ] {
         let answer = ask(&args).await;
         assert!(matches!(answer, Err(Failure::Usage(_))), "{why}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_goes_on_with_the_certificate_that_has_come_since() {
+    let ca = Ca::new().await;
+    let old = ca.leaf(ADMIN);
+    let new = ca.root.leaf(ADMIN, SystemClock.now(), |leaf| leaf.serial_number = Some(vec![0x42; 16].into()));
+    let stranger = TestRoot::new("b").leaf(ADMIN, SystemClock.now(), |_| {});
+    let args = ca.args(&old, &ca.root, Some("signet-ca"));
+    let show = |shown: &Shown| {
+        std::fs::write(args.cert.as_ref().unwrap(), shown.chain_pem()).unwrap();
+        std::fs::write(args.key.as_ref().unwrap(), shown.key_pem()).unwrap();
+    };
+    let mut client = args.connect().await.unwrap();
+    args.rotation(&mut client).await.unwrap();
+
+    publish(&ca.state, 2, &[&ca.root], &[old.revoked(0, ca.root.issuing_id())]);
+    for (why, shown) in [("the same, over", &old), ("one that no handshake accepts", &stranger)] {
+        show(shown);
+        match args.rotation(&mut client).await {
+            Err(Setback::Lasting(Failure::Failed(text))) => {
+                assert!(text.contains("--cert may have ended") && text.contains("goes on"), "{why}: {text}");
+            }
+            other => panic!("{why}: {other:?}"),
+        }
+    }
+    std::fs::write(args.cert.as_ref().unwrap(), "half a file").unwrap();
+    assert!(matches!(args.rotation(&mut client).await, Err(Setback::Passing(_))));
+    show(&new);
+    args.rotation(&mut client).await.unwrap();
+    // From now on with the new one.
+    show(&stranger);
+    args.rotation(&mut client).await.unwrap();
+}
+
+#[test]
+fn only_alerts_about_certificates_blame_the_certificate() {
+    for (alert, blamed) in [
+        (AlertDescription::CertificateExpired, true),
+        (AlertDescription::UnknownCA, true),
+        (AlertDescription::CertificateUnknown, true),
+        (AlertDescription::NoApplicationProtocol, false),
+        (AlertDescription::ProtocolVersion, false),
+        (AlertDescription::InternalError, false),
+    ] {
+        let status = Status::from_error(Box::new(std::io::Error::other(rustls::Error::AlertReceived(alert))));
+        assert_eq!(explanation(&status).starts_with(NOT_ACCEPTED), blamed, "{alert:?}: {status:?}");
     }
 }

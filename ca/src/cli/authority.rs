@@ -96,17 +96,17 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
         }
         AuthorityCommand::Activate(WatchedArgs { wait, named }) => {
             let mut client = named.plain.admin.connect().await?;
+            let goal = named.awaited(wait, &mut client).await?.map(Goal::Signs);
             let answer = within(CHANGE, client.service.activate_authority(named.request())).await;
             let rotation = answer.map_err(|status| failure(&status))?;
-            let goal = Goal::Signs(named.full_id(&rotation));
-            named.plain.show_or_follow(rotation, wait, Some(&goal), &mut client).await
+            named.plain.show_or_follow(rotation, wait, goal.as_ref(), &mut client).await
         }
         AuthorityCommand::Taint(WatchedArgs { wait, named }) => {
             let mut client = named.plain.admin.connect().await?;
+            let goal = named.awaited(wait, &mut client).await?.map(Goal::Unused);
             let answer = within(CHANGE, client.service.taint_authority(named.request())).await;
             let rotation = answer.map_err(|status| failure(&status))?;
-            let goal = Goal::Unused(named.full_id(&rotation));
-            named.plain.show_or_follow(rotation, wait, Some(&goal), &mut client).await
+            named.plain.show_or_follow(rotation, wait, goal.as_ref(), &mut client).await
         }
         AuthorityCommand::Revoke(named) => {
             let mut client = named.plain.admin.connect().await?;
@@ -151,7 +151,7 @@ impl PlainArgs {
         if format == OutputFormat::Table && !rotation.done.is_empty() {
             Output::stdout(format).line(&printable(&rotation.done)).map_err(Failure::failed)?;
         }
-        follow(client, goal, rotation, wait, format).await
+        follow(&self.admin, client, goal, rotation, wait, format).await
     }
 }
 
@@ -173,10 +173,35 @@ impl NamedArgs {
         ChangeAuthorityRequest { id: self.id.clone(), force: self.force, reason: self.plain.reason() }
     }
 
-    /// The id that the CA found for the given beginning; what it dropped has none any more.
-    fn full_id(&self, rotation: &Rotation) -> String {
-        let beginning = self.id.to_ascii_lowercase();
-        let found = rotation.authorities.iter().find(|one| one.id.starts_with(&beginning));
-        found.map_or(beginning.clone(), |one| one.id.clone())
+    /// The whole id of the root to wait for, asked for before the change: afterwards, the CA may have dropped it.
+    async fn awaited(&self, wait: &WaitArgs, client: &mut Client) -> Result<Option<String>, Failure> {
+        if !wait.wait {
+            return Ok(None);
+        }
+        let rotation = client.rotation().await.map_err(|status| failure(&status))?;
+        Ok(root_id(&rotation, &self.id))
+    }
+}
+
+/// The one root whose id begins like this. When there is none, or several, the CA refuses the change and says why.
+fn root_id(rotation: &Rotation, beginning: &str) -> Option<String> {
+    let beginning = beginning.to_ascii_lowercase();
+    let mut found = rotation.authorities.iter().filter(|one| one.kind == "root" && one.id.starts_with(&beginning));
+    found.next().filter(|_| found.next().is_none()).map(|root| root.id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signet_proto::admin::v1alpha1::Authority;
+
+    #[test]
+    fn what_is_waited_for_is_one_root_and_never_an_issuing_ca() {
+        let one = |id: &str, kind: &str| Authority { id: id.into(), kind: kind.into(), ..Authority::default() };
+        let authorities = vec![one("ab1", "issuing"), one("ab2", "root"), one("cd1", "root"), one("cd2", "root")];
+        let rotation = Rotation { authorities, ..Rotation::default() };
+        for (beginning, expected) in [("AB", Some("ab2")), ("ab1", None), ("cd", None), ("cd2", Some("cd2"))] {
+            assert_eq!(root_id(&rotation, beginning).as_deref(), expected, "{beginning}");
+        }
     }
 }

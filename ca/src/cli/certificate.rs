@@ -61,7 +61,7 @@ pub(super) async fn run(command: &CertificateCommand) -> Result<(), Failure> {
         })),
         OutputFormat::Table => out.line(&format!(
             "{} of {}, which ends at {}, is {} the revocation list; certificates on such lists now: {}",
-            revoked.serial,
+            printable(&revoked.serial),
             printable(&revoked.spiffe_id),
             time_text(revoked.not_after),
             if args.clear { "off" } else { "on" },

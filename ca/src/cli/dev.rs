@@ -260,7 +260,7 @@ trust_domain: {trust_domain}
 ca: {{ address: "https://localhost:{port}", root_file: {root} }}
 token_file: {token}
 svid: {{ ttl: {ttl} }}
-sds: {{ socket: "unix://{socket}" }}
+sds: {{ socket: "unix://{socket}", proxy_grace: 1s }}
 ops: {ops}
 "#,
         id = workload.id,

@@ -7,7 +7,7 @@ use signet_runtime::output::{Output, OutputFormat};
 
 use super::admin_client::{ANSWER, AdminArgs, failure, within};
 use super::rotation_view::{holder_json, holders_table};
-use super::{Failure, OutputArg};
+use super::{Failure, OutputArg, printable};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HoldersCommand {
@@ -56,21 +56,67 @@ pub(super) async fn run(command: &HoldersCommand) -> Result<(), Failure> {
             "behind_sequence": args.behind.then_some(page.sequence),
             "next_page": (!page.next_page_token.is_empty()).then_some(&page.next_page_token),
         })),
-        OutputFormat::Table => out.raw(&as_text(&page, args.behind)),
+        OutputFormat::Table => out.raw(&as_text(&page, args)),
     };
     shown.map_err(Failure::failed)
 }
 
-fn as_text(page: &ListHoldersResponse, behind: bool) -> String {
+fn as_text(page: &ListHoldersResponse, args: &ListArgs) -> String {
     if page.holders.is_empty() {
-        return match behind {
-            true => format!("no holder lags: all have received bundle {}\n", page.sequence),
-            false => "no holders\n".to_owned(),
+        // An empty later page, or one of some holders only, says nothing about all of them.
+        return match (&args.page, &args.authority, args.behind) {
+            (Some(_), _, _) => "no more holders\n".to_owned(),
+            (None, None, true) => format!("no holder lags: all have received bundle {}\n", page.sequence),
+            (None, Some(_), true) => {
+                format!("no holder whose certificate chains to it lacks bundle {}\n", page.sequence)
+            }
+            (None, Some(_), false) => "no holder whose certificate chains to it\n".to_owned(),
+            (None, None, false) => "no holders\n".to_owned(),
         };
     }
     let mut text = holders_table(&page.holders).render();
     if !page.next_page_token.is_empty() {
-        text += &format!("more: --page {}\n", page.next_page_token);
+        text += &format!("more: --page {}\n", printable(&page.next_page_token));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use clap::Parser;
+    use signet_proto::admin::v1alpha1::Holder;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        list: ListArgs,
+    }
+
+    fn args(line: &str) -> ListArgs {
+        Line::try_parse_from(std::iter::once("list").chain(line.split_whitespace())).unwrap().list
+    }
+
+    #[test]
+    fn an_empty_page_speaks_for_all_only_when_all_were_asked_for() {
+        let empty = ListHoldersResponse { sequence: 7, ..ListHoldersResponse::default() };
+        for (line, expected) in [
+            ("--behind", "no holder lags: all have received bundle 7\n"),
+            ("--behind --page x", "no more holders\n"),
+            ("--behind --authority 1a", "no holder whose certificate chains to it lacks bundle 7\n"),
+            ("--authority 1a", "no holder whose certificate chains to it\n"),
+            ("--page x", "no more holders\n"),
+            ("", "no holders\n"),
+        ] {
+            assert_eq!(as_text(&empty, &args(line)), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_token_of_the_next_page_cannot_steer_the_terminal() {
+        let next_page_token = "a\u{1b}[2J".to_owned();
+        let page = ListHoldersResponse { holders: vec![Holder::default()], next_page_token, sequence: 0 };
+        assert!(as_text(&page, &args("")).ends_with("more: --page a\\u{1b}[2J\n"));
+    }
 }

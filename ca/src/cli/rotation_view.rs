@@ -70,8 +70,9 @@ pub(super) fn rotation_text(rotation: &Rotation) -> String {
     let coverage = rotation.coverage.clone().unwrap_or_default();
     if !coverage.laggards.is_empty() {
         let rest = behind(&coverage).saturating_sub(count(coverage.laggards.len()));
-        let rest =
-            if rest > 0 { format!("and {rest} more: `signet-ca holders list --behind`\n") } else { String::new() };
+        // Without the sequence, the list would be about the newest bundle, which may be a later one.
+        let list = format!("signet-ca holders list --behind --sequence {}", coverage.sequence);
+        let rest = if rest > 0 { format!("and {rest} more: `{list}`\n") } else { String::new() };
         text = format!("{text}\n{}{rest}", holders_table(&coverage.laggards).render());
     }
     text
@@ -224,4 +225,18 @@ fn moment(seconds: i64) -> Option<String> {
 
 fn some(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_of_those_that_lag_is_listed_by_the_awaited_bundle() {
+        let coverage =
+            Coverage { sequence: 3, holders: 9, covered: 2, laggards: vec![Holder::default()], ..Coverage::default() };
+        let rotation = Rotation { bundle_sequence: 4, coverage: Some(coverage), ..Rotation::default() };
+        let text = rotation_text(&rotation);
+        assert!(text.ends_with("and 6 more: `signet-ca holders list --behind --sequence 3`\n"), "{text}");
+    }
 }

@@ -10,10 +10,10 @@ use signet_proto::admin::v1alpha1::{Authority, Rotation};
 use signet_runtime::config::units::{UnitError, parse_duration};
 use signet_runtime::output::OutputFormat;
 
-use super::Failure;
-use super::admin_client::{Client, explanation, failure, is_passing};
+use super::admin_client::{AdminArgs, Client, Setback};
 use super::progress::{Change, Moment, Screen, Size, line, picture};
 use super::rotation_view::rotation_json;
+use super::{Failure, printable};
 use crate::state::short;
 
 /// How often the CA is asked.
@@ -39,7 +39,7 @@ fn duration(text: &str) -> Result<Duration, UnitError> {
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Goal {
-    /// This root signs, and nothing is under way any more.
+    /// This root signs, and nothing of before is left.
     Signs(String),
     /// This issuing CA signs.
     Issues(String),
@@ -156,6 +156,10 @@ fn root_verdict(id: &str, root: &Authority, rotation: &Rotation) -> Verdict {
         "active" if rotation.phase == "settled" => {
             Verdict::Done(format!("root {id} signs, and nothing else is under way"))
         }
+        // Somebody has prepared another one in the meantime, which is another rotation.
+        "active" if !has_predecessor(root, rotation) => {
+            Verdict::Done(format!("root {id} signs, and no root of before is left"))
+        }
         "active" => Verdict::Going,
         "prepared" if rotation.paused => Verdict::Stopped(format!(
             "the rotation to root {id} is paused by an operator; go on with `signet-ca authority rotate`"
@@ -169,8 +173,15 @@ fn root_verdict(id: &str, root: &Authority, rotation: &Rotation) -> Verdict {
     }
 }
 
+/// Whether a root of before is still to be retired; those that the operator's files list stay.
+fn has_predecessor(root: &Authority, rotation: &Rotation) -> bool {
+    let leaves = |one: &Authority| matches!(one.state.as_str(), "old" | "tainted") && !one.pinned;
+    rotation.authorities.iter().any(|one| one.kind == "root" && one.generation < root.generation && leaves(one))
+}
+
 /// Follows `goal` from `rotation`, the answer to the command, on.
 pub(super) async fn follow(
+    admin: &AdminArgs,
     client: &mut Client,
     goal: &Goal,
     mut rotation: Rotation,
@@ -190,7 +201,7 @@ pub(super) async fn follow(
         match goal.verdict(&rotation) {
             Verdict::Going => {}
             Verdict::Done(text) => return teller.end(&text),
-            Verdict::Stopped(text) => return Err(Failure::Failed(text)),
+            Verdict::Stopped(text) => return Err(Failure::Failed(printable(&text))),
         }
         let late = async {
             match end {
@@ -200,7 +211,7 @@ pub(super) async fn follow(
         };
         let next = async {
             tokio::time::sleep(POLL).await;
-            client.rotation().await
+            admin.rotation(client).await
         };
         tokio::select! {
             _ = &mut interrupt => {
@@ -215,8 +226,8 @@ pub(super) async fn follow(
                     rotation = newer;
                     trouble = None;
                 }
-                Err(status) if is_passing(&status) => trouble = Some(explanation(&status)),
-                Err(status) => return Err(failure(&status)),
+                Err(Setback::Passing(text)) => trouble = Some(text),
+                Err(Setback::Lasting(failure)) => return Err(failure),
             },
         }
     }
@@ -270,7 +281,7 @@ impl<W: Write> Teller<W> {
         match self.manner {
             // The last object says it.
             Manner::Objects(_) => Ok(()),
-            _ => self.write(&format!("done: {text}\n")),
+            _ => self.write(&format!("done: {}\n", printable(text))),
         }
     }
 

@@ -28,12 +28,17 @@ fn is(verdict: &Verdict, expected: &str) -> bool {
 fn a_rotation_is_over_when_the_new_root_signs_alone_or_somebody_has_ended_it() {
     let goal = Goal::Signs(root(2, "").id);
     let tainted = Authority { tainted_at: 1, ..root(2, "active") };
+    let pinned = Authority { pinned: true, ..root(1, "old") };
     let paused = Rotation { paused: true, ..rotation("propagate", vec![root(1, "active"), root(2, "prepared")]) };
     for (rotation, expected) in [
         (rotation("propagate", vec![root(1, "active"), root(2, "prepared")]), "going"),
         (rotation("drain", vec![root(1, "old"), root(2, "active")]), "going"),
         (rotation("emergency", vec![root(1, "tainted"), root(2, "active")]), "going"),
         (rotation("settled", vec![root(2, "active")]), "done"),
+        (rotation("propagate", vec![root(2, "active"), root(3, "prepared")]), "done"),
+        (rotation("propagate", vec![root(1, "old"), root(2, "active"), root(3, "prepared")]), "going"),
+        (rotation("propagate", vec![pinned, root(2, "active"), root(3, "prepared")]), "done"),
+        (rotation("emergency", vec![root(1, "tainted"), root(2, "active"), root(3, "prepared")]), "going"),
         (rotation("settled", vec![root(1, "active")]), "rolled the rotation back"),
         (rotation("drain", vec![root(1, "active"), root(2, "old")]), "rolled the rotation back"),
         (rotation("drain", vec![root(2, "old"), root(3, "active")]), "replaced by a newer one"),
@@ -111,12 +116,12 @@ fn pipes_get_a_line_and_programs_an_object_per_change() {
             let moment = Moment { title: "", rotation, renewed: None, trouble: None, now };
             teller.tell(&moment).unwrap();
         }
-        teller.end("it is so").unwrap();
+        teller.end("it is \u{1b}so").unwrap();
         String::from_utf8(teller.writer).unwrap()
     };
     let lines = told(Manner::Lines(None));
     assert_eq!(lines.lines().count(), 3, "{lines}");
-    assert!(lines.contains("Z  propagate: ") && lines.ends_with("done: it is so\n"), "{lines}");
+    assert!(lines.contains("Z  propagate: ") && lines.ends_with("done: it is \\u{1b}so\n"), "{lines}");
     let objects = told(Manner::Objects(None));
     let phases: Vec<String> = objects
         .lines()

@@ -195,7 +195,7 @@ fn read_limits(s: &mut Section<'_>) -> Option<Limits> {
     );
     let connections = s.defaulted(
         "connections",
-        10_000,
+        20_000,
         kind::integer(1..=1_000_000),
         "connections open at the same time; more wait to be accepted",
     );
@@ -203,7 +203,7 @@ fn read_limits(s: &mut Section<'_>) -> Option<Limits> {
         "bundle_streams",
         10_000,
         kind::integer(1..=1_000_000),
-        "streams of the trust bundle open at the same time, one for each agent",
+        "streams of the trust bundle open at the same time, one for each agent; never more than four fifths of connections, so that certificates can be asked for",
     );
     let request_timeout = s.defaulted(
         "request_timeout",

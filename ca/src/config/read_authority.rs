@@ -60,13 +60,13 @@ fn read_rotation(s: &mut Section<'_>) -> Option<(Rules, Duration)> {
     let prepare_at = s.defaulted(
         "prepare_at",
         70,
-        kind::integer(1..=95),
+        kind::integer(10..=95),
         "when the next root is published, in percent of the active one's life",
     );
     let activate_at = s.defaulted(
         "activate_at",
         80,
-        kind::integer(1..=95),
+        kind::integer(10..=95),
         "when the next root signs at the earliest, in percent of the active one's life",
     );
     let coverage = s.defaulted(

@@ -85,16 +85,32 @@ impl AdminService {
         Ok(Response::new(messages::rotation(&view, done, self.clock.now())))
     }
 
-    /// A change of one authority, found by its id or the beginning of it.
+    /// A change of one authority of this kind, found by its id or the beginning of it.
     async fn change_one(
         &self,
+        kind: Kind,
         request: Request<wire::ChangeAuthorityRequest>,
         command: impl FnOnce(AuthorityId, bool) -> Command + Send,
     ) -> Result<Response<wire::Rotation>, Status> {
         let (operator, message) = admitted(request)?;
-        let id = find(&self.view().await?.authorities, &message.id)?;
+        let authorities = self.view().await?.authorities;
+        let id = find(&authorities, &message.id)?;
+        if kind == Kind::Root && authorities.root(&id).is_none() {
+            let text = format!(
+                "{id} is an issuing CA, and this is for roots: replace it with `authority rotate --issuing`, or put it \
+                 on the revocation list of its root with `authority revoke`"
+            );
+            return Err(Status::invalid_argument(text));
+        }
         self.change(&operator, command(id, message.force), &message.reason).await
     }
+}
+
+/// Which authorities a call changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Root,
+    Any,
 }
 
 async fn within<T>(answer: impl Future<Output = Result<T, OperationError>>) -> Result<T, Status> {
@@ -201,7 +217,7 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::ChangeAuthorityRequest>,
     ) -> Result<Response<wire::Rotation>, Status> {
-        self.change_one(request, |id, force| Command::Activate { id, force }).await
+        self.change_one(Kind::Root, request, |id, force| Command::Activate { id, force }).await
     }
 
     async fn rollback_authority(
@@ -216,14 +232,14 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::ChangeAuthorityRequest>,
     ) -> Result<Response<wire::Rotation>, Status> {
-        self.change_one(request, |id, force| Command::Taint { id, force }).await
+        self.change_one(Kind::Any, request, |id, force| Command::Taint { id, force }).await
     }
 
     async fn revoke_authority(
         &self,
         request: Request<wire::ChangeAuthorityRequest>,
     ) -> Result<Response<wire::Rotation>, Status> {
-        self.change_one(request, |id, force| Command::Revoke { id, force }).await
+        self.change_one(Kind::Any, request, |id, force| Command::Revoke { id, force }).await
     }
 
     async fn revoke_certificate(

@@ -133,6 +133,13 @@ async fn commands_carry_their_operator_authority_and_reason() {
             assert!(stage.asked().iter().all(|asked| asked == "view"), "{why}");
         }
     }
+    // Only roots are activated; what an issuing CA needs instead is said.
+    let issuing = change(stage.roots[0].issuing_id().as_str(), false, "");
+    for (method, accepted) in [("ActivateAuthority", false), ("TaintAuthority", true), ("RevokeAuthority", true)] {
+        let answer = stage.answer::<wire::Rotation>(method, &issuing).await;
+        assert_eq!(answer.err(), (!accepted).then_some(Code::InvalidArgument), "{method}");
+        assert_eq!(stage.asked().iter().all(|asked| asked == "view"), !accepted, "{method}");
+    }
 }
 
 #[test]

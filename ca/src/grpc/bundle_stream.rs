@@ -1,6 +1,7 @@
 //! The trust bundle over SDS, on the certificate port: to agents and to any Envoy that proves who it is. What they
 //! acknowledge is what coverage is made of.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use envoy_types::pb::envoy::service::discovery::v3::{
@@ -55,6 +56,9 @@ impl BundleStream {
         let entered = self.admission.enter(peer.map(|address| address.ip()));
         drop(entered.map_err(|over| Status::resource_exhausted(over.to_string()))?);
         if let Some(identity) = client_identity(request) {
+            // The connection may be older than the end of its certificate.
+            let holds = self.clients.still_holds(identity, self.clock.now());
+            holds.map_err(|_| Status::unauthenticated(AUTHENTICATION))?;
             let (spiffe_id, serial) = (identity.spiffe_id.to_string(), identity.serial.clone());
             return Ok(Acknowledger::Certificate { spiffe_id, serial });
         }
@@ -89,13 +93,13 @@ impl SecretDiscoveryService for BundleStream {
         let from = self.authenticate(&request).await?;
         let peer = remote_addr(&request).map_or_else(|| "-".to_owned(), |address| address.to_string());
         let identity = shown(&request);
-        let stream = self.sds.stream(request.into_inner(), &peer, self.listeners.enter(from))?;
+        let stream = self.sds.stream(request.into_inner(), &peer, self.listeners.enter(from)?)?;
         let Some(identity) = identity else { return Ok(stream) };
         // The connection outlives the certificate that opened it: the stream must not.
         let (clients, clock) = (Arc::clone(&self.clients), Arc::clone(&self.clock));
         let (ends, until) = (Arc::clone(&self.clock), identity.not_after);
         let holds = move |_: &Result<DiscoveryResponse, Status>| {
-            let holds = clients.check_again(&identity, clock.now()).is_ok();
+            let holds = clients.still_holds(&identity, clock.now()).is_ok();
             std::future::ready(holds)
         };
         let end = async move { ends.sleep_until(until).await };
@@ -120,6 +124,7 @@ pub struct Listeners {
     clock: SharedClock,
     metrics: Arc<CaMetrics>,
     open: Arc<Mutex<Vec<Weak<Listener>>>>,
+    counts: Arc<Mutex<HashMap<Acknowledger, usize>>>,
 }
 
 impl Listeners {
@@ -131,10 +136,20 @@ impl Listeners {
         clock: SharedClock,
         metrics: Arc<CaMetrics>,
     ) -> Self {
-        Self { acknowledgements, sequences, clock, metrics, open: Arc::default() }
+        Self { acknowledgements, sequences, clock, metrics, open: Arc::default(), counts: Arc::default() }
     }
 
-    fn enter(&self, from: Acknowledger) -> Arc<Listener> {
+    /// The listener of a new stream; a holder that has many already gets no more.
+    fn enter(&self, from: Acknowledger) -> Result<Arc<Listener>, Status> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(from.clone()).or_insert(0);
+        if *count >= PER_HOLDER {
+            return Err(Status::resource_exhausted(format!(
+                "this holder has {PER_HOLDER} bundle streams open already"
+            )));
+        }
+        *count += 1;
+        drop(counts);
         let listener = Arc::new(Listener { from, all: self.clone(), applied: Mutex::default() });
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Swept when it would grow, so that entering costs the same on average however many there are.
@@ -143,7 +158,7 @@ impl Listeners {
         }
         open.push(Arc::downgrade(&listener));
         self.metrics.rotation.streams.inc();
-        listener
+        Ok(listener)
     }
 
     /// A bundle may get a new sequence without another content, after a rollback: nothing is sent then, and whoever
@@ -169,6 +184,9 @@ impl Listeners {
         Ok(())
     }
 }
+
+/// Streams of one holder at a time: an agent has two while it changes over.
+const PER_HOLDER: usize = 8;
 
 /// One open stream.
 struct Listener {
@@ -201,12 +219,25 @@ impl StreamListener for Listener {
         if name == DEFAULT_BUNDLE_NAME {
             self.all.metrics.rotation.refused.inc();
             tracing::warn!(holder = ?self.from, text, "a holder refused the trust bundle");
+            let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+            *applied = applied.filter(|applied| *applied != version);
+            drop(applied);
             self.note(version, Some(text.to_owned()));
         }
     }
+}
 
-    fn closed(&self) {
+/// With the stream, or with the attempt to open it.
+impl Drop for Listener {
+    fn drop(&mut self) {
         self.all.metrics.rotation.streams.dec();
+        let mut counts = self.all.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.from);
+            }
+        }
     }
 }
 
@@ -256,7 +287,7 @@ mod tests {
         let key = world.events().await.into_iter().find_map(|stored| stored.event.holder()).unwrap();
         let version = |snapshot: &Snapshot| snapshot.secret(DEFAULT_BUNDLE_NAME).map(Versioned::version);
         let first = version(&way.snapshots.wait_for(|now| version(now).is_some()).await.unwrap().clone()).unwrap();
-        let listener = way.listeners.enter(Acknowledger::Holder(key));
+        let listener = way.listeners.enter(Acknowledger::Holder(key.clone())).unwrap();
         listener.applied(DEFAULT_BUNDLE_NAME, first);
         way.written.notified().await;
         assert_eq!(world.store.coverage(NOW).await.unwrap().covered(1), 1);
@@ -271,7 +302,12 @@ mod tests {
         way.written.notified().await;
         assert_eq!(world.store.coverage(NOW).await.unwrap().covered(3), 1);
         assert_eq!(way.listeners.metrics.rotation.streams.get(), 1);
-        listener.closed();
+        // One holder cannot take the places of all.
+        let more: Vec<_> =
+            (1..PER_HOLDER).map(|_| way.listeners.enter(Acknowledger::Holder(key.clone())).unwrap()).collect();
+        assert!(way.listeners.enter(Acknowledger::Holder(key.clone())).is_err());
+        drop((listener, more));
         assert_eq!(way.listeners.metrics.rotation.streams.get(), 0);
+        assert!(way.listeners.enter(Acknowledger::Holder(key)).is_ok());
     }
 }

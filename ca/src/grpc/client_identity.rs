@@ -1,6 +1,7 @@
 //! Client certificates on the certificate port: asked for, never required, and judged by the trust bundle and the
 //! revocations of this moment. What a client may do with its identity is decided elsewhere.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,10 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use signet_core::certificate::Facts;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::profile::usage;
-use signet_core::rotation::{AuthorityId, Revoked};
+use signet_core::rotation::{AuthorityId, RevocationList, RootAuthority};
 use time::OffsetDateTime;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::state::{self, SigningState, StateReader};
 
@@ -52,6 +55,12 @@ pub enum ClientRefused {
     /// There is nothing to verify with yet.
     #[error("the CA has no trust bundle yet")]
     NotReady,
+    /// Every root of the bundle is compromised, so that no certificate proves anything.
+    #[error("no root is left that clients are verified with: all are marked as compromised")]
+    NoRoot,
+    /// The chain leads over the key of a compromised root.
+    #[error("the client's certificate chains to a compromised root")]
+    Compromised,
     /// The chain does not lead to a root of the bundle, is not valid now, or may not be used by clients.
     #[error("the client's certificate does not verify: {0}")]
     Chain(rustls::Error),
@@ -74,6 +83,7 @@ impl From<ClientRefused> for rustls::Error {
         match refused {
             ClientRefused::Chain(error) => error,
             ClientRefused::Unreadable => Self::InvalidCertificate(CertificateError::BadEncoding),
+            ClientRefused::Compromised => Self::InvalidCertificate(CertificateError::UnknownIssuer),
             ClientRefused::Revoked => Self::InvalidCertificate(CertificateError::Revoked),
             // The text reaches the log; the client gets an alert only.
             other => Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(other)))),
@@ -81,10 +91,25 @@ impl From<ClientRefused> for rustls::Error {
     }
 }
 
-/// The roots of one bundle sequence, ready to verify with.
+/// What one bundle says about clients, ready to verify with.
 struct Known {
     sequence: u64,
-    webpki: Arc<dyn ClientCertVerifier>,
+    /// Roots that prove nothing: whoever has such a key makes any certificate.
+    tainted: Vec<AuthorityId>,
+    /// With every root. A holder under a compromised one must still hear of its successor.
+    webpki: Option<Arc<dyn ClientCertVerifier>>,
+    /// With the sound ones only; nothing when all roots are tainted.
+    sound: Option<Arc<dyn ClientCertVerifier>>,
+    /// Subject and id of every root.
+    roots: Vec<(Vec<u8>, AuthorityId)>,
+    /// Issuer and serial number of whatever a revocation list names.
+    listed: HashSet<(AuthorityId, Vec<u8>)>,
+}
+
+impl Known {
+    fn is_of(&self, state: &SigningState) -> bool {
+        self.sequence == state.bundle().sequence() && tainted(state).eq(&self.tainted)
+    }
 }
 
 /// Verifies client certificates with the newest trust bundle of the running CA.
@@ -109,8 +134,8 @@ impl ClientVerifier {
         Self { trust_domain, state, provider, known: ArcSwapOption::empty() }
     }
 
-    /// Checks a chain: signatures, validity and client usage up to a root of the newest bundle, then what makes
-    /// the leaf an X.509-SVID of a workload of the trust domain, then revocation.
+    /// Checks a chain: signatures, validity and client usage up to a root of the newest bundle, then what makes the leaf an X.509-SVID of a workload of the trust domain, then
+    /// revocation.
     ///
     /// # Errors
     /// [`ClientRefused`].
@@ -120,13 +145,31 @@ impl ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<SpiffeId, ClientRefused> {
+        self.judge(leaf, intermediates, now, false)
+    }
+
+    /// With `sound`, whoever chains to a compromised root proves nothing.
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        sound: bool,
+    ) -> Result<SpiffeId, ClientRefused> {
         let state = state::current(&self.state).ok_or(ClientRefused::NotReady)?;
-        self.known(&state)?.webpki.verify_client_cert(leaf, intermediates, now).map_err(ClientRefused::Chain)?;
-        let spiffe_id = check_profile(&Facts::read(leaf).map_err(|_| ClientRefused::Unreadable)?)?;
+        let known = self.known(&state)?;
+        let webpki = if sound { &known.sound } else { &known.webpki };
+        let webpki = webpki.as_ref().ok_or(ClientRefused::NoRoot)?;
+        webpki.verify_client_cert(leaf, intermediates, now).map_err(ClientRefused::Chain)?;
+        let read = |der: &CertificateDer<'_>| Facts::read(der).map_err(|_| ClientRefused::Unreadable);
+        let leaf = read(leaf)?;
+        let spiffe_id = check_profile(&leaf)?;
         if !spiffe_id.is_member_of(&self.trust_domain) {
             return Err(ClientRefused::Foreign);
         }
-        check_revocation(&state, leaf, intermediates)?;
+        let sent: Vec<Facts> =
+            std::iter::once(Ok(leaf)).chain(intermediates.iter().map(read)).collect::<Result<_, _>>()?;
+        check_standing(&state, &known, &sent, sound)?;
         Ok(spiffe_id)
     }
 
@@ -135,31 +178,77 @@ impl ClientVerifier {
     ///
     /// # Errors
     /// [`ClientRefused`].
-    pub fn check_again(&self, identity: &ClientIdentity, now: OffsetDateTime) -> Result<(), ClientRefused> {
+    pub fn still_holds(&self, identity: &ClientIdentity, now: OffsetDateTime) -> Result<(), ClientRefused> {
         let (leaf, intermediates) = identity.chain.split_first().ok_or(ClientRefused::Unreadable)?;
-        self.verify(leaf, intermediates, unix(now)).map(drop)
+        self.judge(leaf, intermediates, unix(now), false).map(drop)
     }
 
-    /// Built anew only when the sequence has changed: it changes with every change of the roots.
+    /// The same for powers over the CA, which nobody gets by a certificate that chains to a compromised root.
+    ///
+    /// # Errors
+    /// [`ClientRefused`].
+    pub fn check_again(&self, identity: &ClientIdentity, now: OffsetDateTime) -> Result<(), ClientRefused> {
+        let (leaf, intermediates) = identity.chain.split_first().ok_or(ClientRefused::Unreadable)?;
+        self.judge(leaf, intermediates, unix(now), true).map(drop)
+    }
+
+    /// Built anew only when the sequence has changed, which it does with every change of the roots and of the lists, or
+    /// what is compromised, which changes neither.
     fn known(&self, state: &SigningState) -> Result<Arc<Known>, ClientRefused> {
-        let sequence = state.bundle().sequence();
-        if let Some(known) = self.known.load_full().filter(|known| known.sequence == sequence) {
+        if let Some(known) = self.known.load_full().filter(|known| known.is_of(state)) {
             return Ok(known);
         }
-        let mut roots = RootCertStore::empty();
-        // A root that webpki cannot read must not take the others with it.
-        let (_, unreadable) = roots.add_parsable_certificates(state.bundle().roots().iter().cloned());
-        if unreadable > 0 {
-            tracing::warn!(unreadable, sequence, "roots of the trust bundle cannot verify clients");
-        }
-        let webpki = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(|_| ClientRefused::NotReady)?;
-        let known = Arc::new(Known { sequence, webpki });
+        let sequence = state.bundle().sequence();
+        let all = &state.authorities.roots;
+        let sound = all.iter().filter(|root| root.tainted_at.is_none());
+        let named =
+            |der| Facts::read(der).ok().map(|facts| (facts.subject_der, AuthorityId::from_spki(&facts.spki_der)));
+        let known = Arc::new(Known {
+            sequence,
+            tainted: tainted(state).cloned().collect(),
+            webpki: self.webpki(all.iter())?,
+            sound: self.webpki(sound)?,
+            roots: all.iter().filter_map(|root| named(&root.certificate)).collect(),
+            listed: state.authorities.revocations.lists.iter().flat_map(entries).collect(),
+        });
         self.known.store(Some(Arc::clone(&known)));
         Ok(known)
     }
+}
+
+impl ClientVerifier {
+    /// What verifies with these roots; nothing when there is none.
+    fn webpki<'r>(
+        &self,
+        roots: impl Iterator<Item = &'r RootAuthority>,
+    ) -> Result<Option<Arc<dyn ClientCertVerifier>>, ClientRefused> {
+        let mut store = RootCertStore::empty();
+        // A root that webpki cannot read must not take the others with it.
+        let (_, unreadable) = store.add_parsable_certificates(roots.map(|root| root.certificate.clone()));
+        if unreadable > 0 {
+            tracing::warn!(unreadable, "roots of the trust bundle cannot verify clients");
+        }
+        if store.is_empty() {
+            return Ok(None);
+        }
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(&self.provider));
+        Ok(Some(builder.allow_unauthenticated().build().map_err(|_| ClientRefused::NotReady)?))
+    }
+}
+
+fn tainted(state: &SigningState) -> impl Iterator<Item = &AuthorityId> {
+    state.authorities.roots.iter().filter(|root| root.tainted_at.is_some()).map(|root| &root.id)
+}
+
+/// What a list names, whoever made it: an operator's own lists know what the journal does not. Their signatures were
+/// verified when they came into the journal.
+fn entries(list: &RevocationList) -> Vec<(AuthorityId, Vec<u8>)> {
+    let Ok((_, parsed)) = CertificateRevocationList::from_der(&list.der) else {
+        tracing::warn!(authority.id = list.issuer.as_str(), "a revocation list is unreadable and revokes no client");
+        return Vec::new();
+    };
+    let serial = |raw: &[u8]| raw.iter().copied().skip_while(|byte| *byte == 0).collect();
+    parsed.iter_revoked_certificates().map(|one| (list.issuer.clone(), serial(one.raw_serial()))).collect()
 }
 
 /// A time as rustls has it.
@@ -183,28 +272,26 @@ fn check_profile(leaf: &Facts) -> Result<SpiffeId, ClientRefused> {
     Ok(id)
 }
 
-/// Refuses when any certificate that the client sent is revoked. Whatever path was built is made of them, so none with
-/// a revoked member gets through; the journal's entries count, not the lists, which may be a moment behind.
-fn check_revocation(
-    state: &SigningState,
-    leaf: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-) -> Result<(), ClientRefused> {
-    let entries = &state.authorities.revocations.entries;
-    if entries.is_empty() {
-        return Ok(());
+/// Refuses when any certificate that the client sent is revoked, or is one for the key of a compromised root, by which
+/// another root may vouch for it. Whatever path was built is made of them, so none with such a member gets through. The
+/// journal's entries count beside the lists, which may be a moment behind.
+fn check_standing(state: &SigningState, known: &Known, sent: &[Facts], sound: bool) -> Result<(), ClientRefused> {
+    let sent: Vec<(&Facts, AuthorityId)> =
+        sent.iter().map(|facts| (facts, AuthorityId::from_spki(&facts.spki_der))).collect();
+    if sound && sent.iter().any(|(_, id)| known.tainted.contains(id)) {
+        return Err(ClientRefused::Compromised);
     }
-    let read = |der: &CertificateDer<'_>| Facts::read(der).map_err(|_| ClientRefused::Unreadable);
-    let sent: Vec<Facts> = std::iter::once(leaf).chain(intermediates).map(read).collect::<Result<_, _>>()?;
-    let roots: Vec<Facts> = state.bundle().roots().iter().map(read).collect::<Result<_, _>>()?;
+    let entries = &state.authorities.revocations.entries;
     // Serials are unique per issuer only (RFC 5280 section 4.1.2.2), and an operator's own CAs often count from one.
-    let is_from = |facts: &Facts, issuer: &AuthorityId| {
-        let named = sent.iter().chain(&roots).filter(|one| one.subject_der == facts.issuer_der);
-        named.into_iter().any(|one| AuthorityId::from_spki(&one.spki_der) == *issuer)
-    };
-    let is_revoked = |facts: &Facts| {
+    let is_revoked = |(facts, _): &(&Facts, AuthorityId)| {
         let serial = facts.serial_text();
-        entries.iter().any(|entry: &Revoked| entry.serial == serial && is_from(facts, &entry.issuer))
+        let sent = sent.iter().map(|(facts, id)| (&facts.subject_der, id));
+        let all = sent.chain(known.roots.iter().map(|(subject, id)| (subject, id)));
+        let mut issuers = all.filter(|(subject, _)| **subject == facts.issuer_der).map(|(_, id)| id);
+        issuers.any(|issuer| {
+            entries.iter().any(|entry| entry.serial == serial && entry.issuer == *issuer)
+                || known.listed.contains(&(issuer.clone(), facts.serial.clone()))
+        })
     };
     if sent.iter().any(is_revoked) { Err(ClientRefused::Revoked) } else { Ok(()) }
 }

@@ -4,7 +4,7 @@
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 
 use super::*;
-use crate::grpc::test_mesh::{Shown, TestRoot, nothing, publish, trust_domain, uri};
+use crate::grpc::test_mesh::{Shown, TestRoot, authorities, nothing, publish, publish_authorities, trust_domain, uri};
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
@@ -117,4 +117,76 @@ fn an_identity_holds_as_long_as_its_certificate_root_and_standing() {
     assert!(verifier.check_again(&identity, NOW).is_err());
     publish(&writer, 3, &[&new], &[]);
     assert!(verifier.check_again(&identity, NOW).is_err());
+}
+
+#[test]
+fn a_compromised_root_gives_nobody_power_but_its_holders_still_hear_of_the_next_bundle() {
+    let (old, new) = (TestRoot::new("old"), TestRoot::new("new"));
+    let (writer, reader) = nothing();
+    let verifier = ClientVerifier::new(trust_domain(), reader);
+    let (by_old, by_new) = (old.leaf(WEB, NOW, |_| {}), new.leaf(WEB, NOW, |_| {}));
+    let [old_client, new_client] = [&by_old, &by_new].map(|shown| ClientIdentity::of_verified(&shown.chain).unwrap());
+    // The sequence does not change when a root is declared compromised.
+    let publish = |tainted: [bool; 2]| {
+        let mut authorities = authorities(1, &[&old, &new], &[]);
+        for (root, tainted) in authorities.roots.iter_mut().zip(tainted) {
+            root.tainted_at = tainted.then_some(NOW);
+        }
+        publish_authorities(&writer, authorities, &new);
+    };
+    let accepted = || {
+        let clients = [&old_client, &new_client];
+        assert!(clients.iter().all(|client| verifier.still_holds(client, NOW).is_ok()));
+        assert!([&by_old, &by_new].iter().all(|shown| judged(&verifier, shown, NOW).is_ok()));
+        clients.map(|client| verifier.check_again(client, NOW).is_ok())
+    };
+    for (tainted, expected) in
+        [([false, false], [true, true]), ([true, false], [false, true]), ([false, true], [true, false])]
+    {
+        publish(tainted);
+        assert_eq!(accepted(), expected, "{tainted:?}");
+    }
+    publish([true, true]);
+    assert!(matches!(verifier.check_again(&new_client, NOW), Err(ClientRefused::NoRoot)));
+    assert!(!verifier.client_auth_mandatory());
+}
+
+#[test]
+fn a_sound_root_does_not_bring_back_the_key_of_a_compromised_one() {
+    let (old, new) = (TestRoot::new("old"), TestRoot::new("new"));
+    let (writer, reader) = nothing();
+    let verifier = ClientVerifier::new(trust_domain(), reader);
+    let mut shown = old.leaf(WEB, NOW, |_| {});
+    shown.chain.push(new.vouches_for(&old));
+    for (tainted, accepted) in [(None, true), (Some(NOW), false)] {
+        let mut authorities = authorities(1, &[&old, &new], &[]);
+        authorities.roots[0].tainted_at = tainted;
+        publish_authorities(&writer, authorities, &new);
+        let client = ClientIdentity::of_verified(&shown.chain).unwrap();
+        let judgement = verifier.check_again(&client, NOW);
+        assert_eq!(judgement.is_ok(), accepted, "{judgement:?}");
+        assert_eq!(matches!(judgement, Err(ClientRefused::Compromised)), !accepted);
+    }
+}
+
+#[test]
+fn a_serial_on_a_list_of_its_issuer_is_refused_without_an_entry_in_the_journal() {
+    let (root, other) = (TestRoot::new("a"), TestRoot::new("b"));
+    let (writer, reader) = nothing();
+    let verifier = ClientVerifier::new(trust_domain(), reader);
+    let shown = root.leaf(WEB, NOW, |_| {});
+    let serial = shown.facts().serial;
+    let cases = [
+        ("its issuer's list", vec![other.list(&[]), root.list(&[vec![7], serial.clone()])], true),
+        ("another issuer's list", vec![other.list(&[serial]), root.list(&[])], false),
+        ("another serial", vec![root.list(&[vec![7]])], false),
+    ];
+    for (sequence, (why, lists, refused)) in (1..).zip(cases) {
+        let mut authorities = authorities(sequence, &[&other, &root], &[]);
+        authorities.revocations.lists = lists;
+        publish_authorities(&writer, authorities, &root);
+        let judgement = judged(&verifier, &shown, NOW);
+        assert_eq!(matches!(judgement, Err(ClientRefused::Revoked)), refused, "{why}: {judgement:?}");
+        assert_eq!(judgement.is_ok(), !refused, "{why}: {judgement:?}");
+    }
 }

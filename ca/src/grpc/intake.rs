@@ -12,6 +12,13 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+/// The operators' calls have a deadline of their own per step, and a change must not be reported as undone on the way;
+/// who may not make them is refused before a message is read.
+const OPERATORS: &str = "/signet.admin.v1alpha1.Admin/";
+
+/// More than the steps of an operator's call take together.
+const OPERATORS_LIMIT: Duration = Duration::from_secs(60);
+
 /// Puts a bound around a server's services.
 #[derive(Debug, Clone)]
 pub struct Intake {
@@ -20,7 +27,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// At most `places` requests at the same time, each answered within `limit`.
+    /// At most `places` requests at the same time, each answered within `limit`; those of operators take their time.
     #[must_use]
     pub fn new(places: usize, limit: Duration) -> Self {
         Self { places: Arc::new(Semaphore::new(places)), limit }
@@ -62,13 +69,14 @@ where
             let full = Status::resource_exhausted("the CA has as many requests as it can take; retry with backoff");
             return Box::pin(std::future::ready(Ok(full.into_http())));
         };
-        let limit = self.intake.limit;
+        let operators = request.uri().path().starts_with(OPERATORS);
+        let limit = if operators { self.intake.limit.max(OPERATORS_LIMIT) } else { self.intake.limit };
         let answer = self.inner.call(request);
         Box::pin(async move {
             let _place = place;
             match tokio::time::timeout(limit, answer).await {
                 Ok(answer) => answer,
-                Err(_) => Ok(Status::unavailable("the request did not arrive in time; retry").into_http()),
+                Err(_) => Ok(Status::unavailable("the request was not done in time; retry").into_http()),
             }
         })
     }
@@ -95,6 +103,17 @@ mod tests {
         let second = service.call(http::Request::new(Body::default())).await.unwrap();
         assert_eq!(code(&second), Some(Code::ResourceExhausted));
         assert_eq!(code(&first.await.unwrap()), Some(Code::Unavailable));
+        // An operator's call outlives it, and holds a place like any other.
+        let slow = service_fn(|_: http::Request<Body>| async {
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            Ok::<_, Infallible>(http::Response::new(Body::default()))
+        });
+        let mut operators = service.intake.clone().layer(slow);
+        let request = http::Request::post(format!("{OPERATORS}RotateAuthority")).body(Body::default()).unwrap();
+        let change = operators.call(request);
+        let meanwhile = service.call(http::Request::new(Body::default())).await.unwrap();
+        assert_eq!(code(&meanwhile), Some(Code::ResourceExhausted));
+        assert_eq!(code(&change.await.unwrap()), None);
         let third = service.call(http::Request::new(Body::default())).await.unwrap();
         assert_eq!(code(&third), Some(Code::Unavailable));
     }

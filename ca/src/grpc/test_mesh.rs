@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
 };
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -16,7 +16,8 @@ use signet_core::certificate::{CertificateChain, Facts, Serial, pem};
 use signet_core::identity::TrustDomain;
 use signet_core::policy::{IssuerLimits, SigningRequest};
 use signet_core::rotation::{
-    Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RevocationReason, Revoked, RootAuthority,
+    Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RevocationList, RevocationReason, Revoked,
+    RootAuthority,
 };
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::KeyId;
@@ -37,6 +38,8 @@ pub(crate) struct TestRoot {
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) issuing: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
+    root: Issuer<'static, KeyPair>,
+    name: String,
 }
 
 fn ca(name: &str) -> CertificateParams {
@@ -52,11 +55,18 @@ fn ca(name: &str) -> CertificateParams {
 impl TestRoot {
     pub(crate) fn new(name: &str) -> Self {
         let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let root = ca(&format!("root {name}"));
+        let root_name = format!("root {name}");
+        let root = ca(&root_name);
         let certificate = root.self_signed(&root_key).unwrap().der().clone();
         let params = ca(&format!("issuing {name}"));
-        let issuing = params.signed_by(&key, &Issuer::new(root, root_key)).unwrap().der().clone();
-        Self { certificate, issuing, issuer: Issuer::new(params, key) }
+        let root = Issuer::new(root, root_key);
+        let issuing = params.signed_by(&key, &root).unwrap().der().clone();
+        Self { certificate, issuing, issuer: Issuer::new(params, key), root, name: root_name }
+    }
+
+    /// A certificate of this root for name and key of another one.
+    pub(crate) fn vouches_for(&self, other: &Self) -> CertificateDer<'static> {
+        ca(&other.name).signed_by(other.root.key(), &self.root).unwrap().der().clone()
     }
 
     pub(crate) fn id(&self) -> AuthorityId {
@@ -83,6 +93,27 @@ impl TestRoot {
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
         Shown { chain: vec![leaf.der().clone(), self.issuing.clone()], key }
+    }
+
+    /// The revocation list of the issuing CA, with these serial numbers.
+    pub(crate) fn list(&self, serials: &[Vec<u8>]) -> RevocationList {
+        let at = OffsetDateTime::UNIX_EPOCH;
+        let revoked = |serial: &Vec<u8>| RevokedCertParams {
+            serial_number: serial.clone().into(),
+            revocation_time: at,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: at,
+            next_update: at + HOUR,
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let der = params.signed_by(&self.issuer).unwrap().der().clone();
+        RevocationList { issuer: self.issuing_id(), der, next_update: i64::MAX }
     }
 
     fn authority(&self, generation: u64, state: AuthorityState) -> RootAuthority {
@@ -193,9 +224,12 @@ pub(crate) fn authorities(sequence: u64, roots: &[&TestRoot], revoked: &[Revoked
 
 /// What a CA with these roots publishes.
 pub(crate) fn publish(writer: &StateWriter, sequence: u64, roots: &[&TestRoot], revoked: &[Revoked]) {
-    let authorities = authorities(sequence, roots, revoked);
+    publish_authorities(writer, authorities(sequence, roots, revoked), roots.last().unwrap());
+}
+
+/// The same with authorities of any kind, of which `signer` signs.
+pub(crate) fn publish_authorities(writer: &StateWriter, authorities: Authorities, signer: &TestRoot) {
     let validation = authorities.validation(&trust_domain()).unwrap();
-    let signer = roots.last().unwrap();
     let issuing = Facts::read(&signer.issuing).unwrap();
     let path = VerifiedPath::check(
         std::slice::from_ref(&signer.issuing),

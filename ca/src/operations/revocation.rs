@@ -8,6 +8,9 @@ use time::OffsetDateTime;
 use super::{OperationError, Operations, Operator, RACES, attributed};
 use crate::rotator::{Entry, Look, StepError};
 
+/// The command as records name it.
+const REVOKE: &str = "certificate revoke";
+
 /// The most certificates on revocation lists: every proxy holds all of them in memory.
 const MAX_REVOKED: usize = 10_000;
 
@@ -36,6 +39,9 @@ impl Operations {
         reason: RevocationReason,
         clear: bool,
     ) -> Result<RevokedCertificate, OperationError> {
+        if clear && let Some(cleared) = self.clear_authority(operator, serial).await? {
+            return Ok(cleared);
+        }
         let (spiffe_id, what) = self.issued(serial).await?;
         let ends = OffsetDateTime::from_unix_timestamp(what.not_after).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         for _ in 0..RACES {
@@ -52,12 +58,41 @@ impl Operations {
             };
             let text = if clear { "taken off the revocation list" } else { reason.as_str() };
             let who = Attributed { spiffe_id: Some(spiffe_id.clone()), ..attributed(operator) };
-            self.record_admin(operator, "certificate revoke", &format!("{serial}: {text}"), Outcome::Done, who).await?;
+            let text = format!("{serial}: {text}");
+            self.record_admin(operator, REVOKE, &text, Outcome::Intended, who.clone()).await?;
             let step = Step::WaitUntil(look.now);
             if let Some(next) = self.steps.take(&look, &step, entry, &attributed(operator)).await? {
                 self.bell.notify_one();
+                self.record_admin(operator, REVOKE, &text, Outcome::Done, who).await?;
                 let revoked = next.revocations.entries.len();
                 return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked });
+            }
+        }
+        Err(OperationError::Conflict)
+    }
+
+    /// Takes the certificate of an issuing CA off its root's list; `None` when the serial is of none that is on one.
+    async fn clear_authority(
+        &self,
+        operator: &Operator,
+        serial: Serial,
+    ) -> Result<Option<RevokedCertificate>, OperationError> {
+        for _ in 0..RACES {
+            let look = self.steps.look().await?;
+            let text = serial.to_string();
+            let entries = &look.authorities.revocations.entries;
+            let entry =
+                entries.iter().find(|entry| entry.serial == text && look.authorities.root(&entry.issuer).is_some());
+            let Some(entry) = entry else { return Ok(None) };
+            let not_after = OffsetDateTime::from_unix_timestamp(entry.not_after).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+            let said = format!("{serial}: taken off the revocation list of root {}", entry.issuer);
+            self.record_admin(operator, REVOKE, &said, Outcome::Intended, attributed(operator)).await?;
+            let (step, entry) = (Step::WaitUntil(look.now), Entry::Clear(text));
+            if let Some(next) = self.steps.take(&look, &step, entry, &attributed(operator)).await? {
+                self.bell.notify_one();
+                self.record_admin(operator, REVOKE, &said, Outcome::Done, attributed(operator)).await?;
+                let revoked = next.revocations.entries.len();
+                return Ok(Some(RevokedCertificate { serial, spiffe_id: String::new(), not_after, revoked }));
             }
         }
         Err(OperationError::Conflict)

@@ -14,6 +14,9 @@ pub(super) fn holder(holder: &Holder) -> String {
     format!("{} ({place}, has bundle {}{refused})", holder.key.spiffe_id, holder.sequence)
 }
 
+/// What a forced taint has done that was carried out in two goes.
+pub(super) const REPLACED: &str = "another root signs in place of the compromised one";
+
 /// What a command has done.
 pub(super) fn done(step: &Step) -> String {
     match step {
@@ -21,9 +24,10 @@ pub(super) fn done(step: &Step) -> String {
         Step::Await(id, _) => format!("root {id} signs as soon as every holder knows it"),
         Step::CertifyIssuing(_) => "a new issuing CA takes over".to_owned(),
         Step::Activate(id) => format!("root {id} signs from now on"),
-        Step::DropPrepared(id) => format!("the prepared root {id} is dropped"),
+        Step::DropPrepared(id, _) => format!("the prepared root {id} is dropped"),
         Step::Reinstate(id) => format!("root {id} signs again; automatic rotation is paused"),
         Step::Taint(id) => format!("root {id} is declared compromised; another one takes its place once it is covered"),
+        Step::TaintIssuing(id) => format!("agents renew the certificates of issuing CA {id}; then it can be revoked"),
         Step::Revoke(id) => format!("root {id} is in no bundle any more"),
         Step::RevokeIssuing(id) => format!("issuing CA {id} is on the revocation list of its root"),
         _ => "done".to_owned(),
@@ -42,29 +46,35 @@ pub(super) fn what_next(look: &Look, rules: &Rules) -> (String, Option<OffsetDat
     }
     let behind = |sequence| look.coverage.live().saturating_sub(look.coverage.covered(sequence));
     let waits_for = |sequence| match behind(sequence) {
-        0 => "its propagation time".to_owned(),
-        1 => "1 holder that has not received it".to_owned(),
-        count => format!("{count} holders that have not received it"),
+        0 => "its propagation time is over".to_owned(),
+        1 => "1 more holder has received it".to_owned(),
+        count => format!("{count} more holders have received it"),
     };
-    let text = match Phase::of(authorities) {
+    let phase = Phase::of(authorities);
+    if let Some(root) = authorities.prepared().filter(|_| matches!(phase, Phase::Propagate | Phase::Emergency)) {
+        let missing = waits_for(root.published);
+        let at = match root.activation {
+            Activation::NotBefore(at) => OffsetDateTime::from_unix_timestamp(at).ok().filter(|at| *at > look.now),
+            _ => None,
+        };
+        return match (root.activation, at) {
+            _ if phase == Phase::Emergency => (format!("root {} is activated when {missing}", root.id), expected),
+            (Activation::OnCommand, _) => {
+                let how = format!("`authority activate {}`, or `authority rotate`", root.id);
+                (format!("{how}, lets the prepared root sign when {missing}"), None)
+            }
+            (_, Some(at)) => {
+                let when = rfc3339(at);
+                (format!("root {} is activated from {when} on, once every holder has received it", root.id), Some(at))
+            }
+            _ => (format!("root {} is activated when {missing}", root.id), expected),
+        };
+    }
+    let text = match phase {
         Phase::None => "the first root is made".to_owned(),
         Phase::Settled => return (settled(authorities, rules), None),
-        Phase::Propagate | Phase::Emergency if authorities.prepared().is_some() => {
-            let Some(root) = authorities.prepared() else { return (String::new(), None) };
-            let what = format!("root {} is activated", root.id);
-            match root.activation {
-                Activation::OnCommand if Phase::of(authorities) == Phase::Propagate => {
-                    format!(
-                        "`authority activate {}`, or `authority rotate`, lets the prepared root sign; missing: {}",
-                        root.id,
-                        waits_for(root.published)
-                    )
-                }
-                _ => format!("{what} after {}", waits_for(root.published)),
-            }
-        }
         Phase::Emergency if authorities.active().is_some_and(|root| root.tainted_at.is_some()) => {
-            "a successor of the compromised root is prepared".to_owned()
+            "another root takes the place of the compromised one; with CA files, put new ones there".to_owned()
         }
         Phase::Emergency => emergency(authorities, &seen),
         Phase::Drain | Phase::Propagate => "the old root is retired when its last certificate has ended".to_owned(),

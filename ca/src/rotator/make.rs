@@ -12,7 +12,7 @@ use signet_core::rotation::{
     lists_wanted,
 };
 use signet_core::seams::authority::{ListContent, Offer, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{KeyCustody, KeyId, SigningKey};
+use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
 use time::OffsetDateTime;
 
 use super::StepError;
@@ -103,38 +103,60 @@ impl Maker {
             next.set_lists(Vec::new(), before.bundle_sequence);
             return Ok(());
         }
-        let issuers = |authorities: &Authorities| -> Vec<AuthorityId> { ids(authorities, now) };
         let listed: Vec<AuthorityId> = next.revocations.lists.iter().map(|list| list.issuer.clone()).collect();
-        let complete = issuers(next).iter().all(|id| listed.contains(id));
+        let complete = next.list_issuers(now).iter().all(|id| listed.contains(id));
         if complete && !refresh && next.revocations.entries == before.revocations.entries {
             return Ok(());
         }
         next.revocations.number = next.revocations.number.saturating_add(1);
-        let mut lists = Vec::new();
-        for root in next.roots.clone() {
-            match (offered(offer, &root.id), &root.key) {
-                (Some(list), _) => lists.push(list.clone()),
-                (None, Some(key)) => lists.push(self.list(next, &root.id, key, &root.certificate, rules, now).await?),
-                (None, None) => {}
+        match self.lists(next, offer, rules, now).await {
+            Ok(lists) => {
+                next.revocations.failed_at = 0;
+                next.set_lists(lists, before.bundle_sequence);
+                Ok(())
             }
-            for issuing in root.issuing.iter().filter(|issuing| issuing.not_after > now && issuing.id != root.id) {
-                match offered(offer, &issuing.id) {
-                    Some(list) => lists.push(list.clone()),
-                    None => {
-                        let list = self.list(next, &issuing.id, &issuing.key, &issuing.certificate, rules, now).await?;
-                        lists.push(list);
-                    }
+            // Storage that is away: tried again, as everything else is.
+            Err(StepError::Custody(CustodyError::Store(text))) => Err(StepError::Custody(CustodyError::Store(text))),
+            // One authority without a list must stop neither the others nor any step: better no lists than a hole.
+            Err(error) => {
+                tracing::warn!(%error, "no revocation lists are served: one for each authority is needed");
+                next.revocations.failed_at = now.unix_timestamp();
+                next.set_lists(Vec::new(), before.bundle_sequence);
+                Ok(())
+            }
+        }
+    }
+
+    /// The complete set: for each authority the operator's list, else our own, else the one that is in use.
+    async fn lists(
+        &self,
+        next: &Authorities,
+        offer: Option<&Offer>,
+        rules: &Rules,
+        now: OffsetDateTime,
+    ) -> Result<Vec<RevocationList>, StepError> {
+        let mut lists: Vec<RevocationList> = offer.iter().flat_map(|offer| &offer.revocation_lists).cloned().collect();
+        for id in next.list_issuers(now) {
+            if lists.iter().any(|list| list.issuer == id) {
+                continue;
+            }
+            let root = next.root(&id).and_then(|root| Some((root.key.as_ref()?, &root.certificate)));
+            let issuing = next.roots.iter().flat_map(|root| &root.issuing).find(|one| one.id == id);
+            let known = next.revocations.lists.iter().find(|list| list.issuer == id);
+            let known = known.filter(|list| list.next_update > now.unix_timestamp());
+            match (root.or(issuing.map(|one| (&one.key, &one.certificate))), known) {
+                (Some((key, certificate)), _) => {
+                    lists.push(self.list(next, &id, key, certificate, rules, now).await?);
+                }
+                // A CA of the operator's that leaves still chain through, though the files name it no more.
+                (None, Some(list)) => lists.push(list.clone()),
+                (None, None) => {
+                    let text = format!("there is no revocation list of authority {id}, whose key is not held here");
+                    return Err(SignError::Failed(text).into());
                 }
             }
         }
-        // What the operator's file says about CAs between the root and the one that signs.
-        for list in offer.iter().flat_map(|offer| &offer.revocation_lists) {
-            if !lists.iter().any(|one| one.issuer == list.issuer) {
-                lists.push(list.clone());
-            }
-        }
-        next.set_lists(lists, before.bundle_sequence);
-        Ok(())
+        Ok(lists)
     }
 
     async fn list(
@@ -156,17 +178,4 @@ impl Maker {
         let der = (self.sign_list)(self.custody.open(key).await?, certificate, &content)?;
         Ok(RevocationList { issuer: issuer.clone(), der, next_update: next_update.unix_timestamp() })
     }
-}
-
-fn offered<'a>(offer: Option<&'a Offer>, id: &AuthorityId) -> Option<&'a RevocationList> {
-    offer?.revocation_lists.iter().find(|list| list.issuer == *id)
-}
-
-/// The authorities whose lists make a complete set: those that may have signed something that is valid at `now`.
-fn ids(authorities: &Authorities, now: OffsetDateTime) -> Vec<AuthorityId> {
-    let issuing = |root: &RootAuthority| {
-        let alive = root.issuing.iter().filter(|issuing| issuing.not_after > now);
-        alive.map(|issuing| issuing.id.clone()).collect::<Vec<_>>()
-    };
-    authorities.roots.iter().flat_map(|root| std::iter::once(root.id.clone()).chain(issuing(root))).collect()
 }

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
+use signet_core::certificate::Facts;
 use signet_core::clock::SharedClock;
 use signet_core::holder::Coverage;
-use signet_core::rotation::{Authorities, AuthorityId, Observed, Revoked, Rules, Step, apply, needs};
-use signet_core::seams::authority::Offer;
+use signet_core::rotation::{
+    Authorities, AuthorityId, Observed, RevocationList, Revoked, RootAuthority, Rules, Step, apply, needs,
+};
+use signet_core::seams::authority::{Offer, SignError};
 use signet_core::seams::store::{AuthorityJournal, HolderStore, JournalVersion};
 use time::OffsetDateTime;
 
@@ -33,9 +36,42 @@ pub struct Steps {
     /// The time.
     pub clock: SharedClock,
     steady: Mutex<SteadyClock>,
-    started: Instant,
+    /// Time that is not set by anybody, since any fixed moment.
+    monotonic: Box<dyn Fn() -> Duration + Send + Sync>,
     /// What the backend brought last: a set of files that is wrong now stops nothing that goes on without it.
     offered: Mutex<Option<Offer>>,
+}
+
+/// After how long without a record a start is doubtful.
+const AWAY: Duration = Duration::from_secs(3600);
+
+/// How long before its end a list that nobody renews is given up, in seconds: other hosts' clocks may be ahead.
+const LIST_MARGIN: i64 = 300;
+
+/// What the journal holds of a backend that brings its own CA, when that has nothing better.
+fn held(authorities: &Authorities) -> Option<Offer> {
+    let active = authorities.active().filter(|root| root.pinned)?;
+    let roots = authorities.roots.iter().filter(|root| root.pinned).cloned().collect();
+    let external = |list: &&RevocationList| authorities.root(&list.issuer).is_some_and(|root| root.key.is_none());
+    let revocation_lists = authorities.revocations.lists.iter().filter(external).cloned().collect();
+    Some(Offer { roots, signer: active.id.clone(), issuing: active.issuing.last()?.clone(), revocation_lists })
+}
+
+/// Why an offer does not go with what is in use: a root with the key of a known one but another name breaks every
+/// chain to it, so it is none that was renewed.
+fn clash(offer: &Offer, authorities: &Authorities) -> Option<String> {
+    let name = |root: &RootAuthority| {
+        let facts = Facts::read(&root.certificate).ok()?;
+        Some((facts.subject_der, facts.subject_key_id))
+    };
+    let clashes = |root: &&RootAuthority| {
+        let known = authorities.root(&root.id);
+        known.is_some_and(|known| known.certificate != root.certificate && name(known) != name(root))
+    };
+    let root = offer.roots.iter().find(clashes)?;
+    let text =
+        "in the CA files has the key of a root in use, but another name or key identifier; make it with a new key";
+    Some(format!("root {} {text}", root.id))
 }
 
 /// What was seen at one moment.
@@ -92,16 +128,47 @@ impl Steps {
         audit: AuditLog,
         clock: SharedClock,
     ) -> Self {
-        let (steady, started, offered) = (Mutex::default(), Instant::now(), Mutex::default());
-        Self { rules, maker, journal, holders, audit, clock, steady, started, offered }
+        let (steady, offered, started) = (Mutex::default(), Mutex::default(), Instant::now());
+        let monotonic = Box::new(move || started.elapsed());
+        Self { rules, maker, journal, holders, audit, clock, steady, monotonic, offered }
     }
 
-    /// Notes how the clocks run; to be called again and again.
-    pub fn watch_clock(&self) {
-        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seconds) = steady.look(self.clock.now(), self.started.elapsed()) {
+    /// The same with another source of time that nobody sets, for tests that move the wall clock on purpose.
+    #[cfg(test)]
+    pub(crate) fn with_monotonic(self, monotonic: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { monotonic: Box::new(monotonic), ..self }
+    }
+
+    /// Tells when the newest record was made, at the start of the process: a clock that is before it, or far after it,
+    /// may be wrong, or the CA was away for long; either way nothing is activated or removed at once.
+    pub fn starts_after(&self, newest: Option<OffsetDateTime>) {
+        let now = self.clock.now();
+        let doubtful = newest.is_some_and(|at| now + AWAY / 60 < at || at + AWAY < now);
+        if doubtful {
+            tracing::info!(
+                "this start is long after the newest record, or before it; no root is activated or removed for some minutes"
+            );
+            self.steady().doubt((self.monotonic)());
+        }
+    }
+
+    /// Notes how the clocks run; `false` when the wall clock has jumped since the last time.
+    pub fn watch_clock(&self) -> bool {
+        self.is_steady(self.clock.now()).0
+    }
+
+    /// Whether the wall clock, which says `now`, has not jumped just now, and whether it can be relied on.
+    fn is_steady(&self, now: OffsetDateTime) -> (bool, bool) {
+        let mut steady = self.steady();
+        let jumped = steady.look(now, (self.monotonic)());
+        if let Some(seconds) = jumped {
             tracing::warn!(seconds, "the wall clock has jumped; no root is activated or removed for some minutes");
         }
+        (jumped.is_none(), steady.is_steady((self.monotonic)()))
+    }
+
+    fn steady(&self) -> std::sync::MutexGuard<'_, SteadyClock> {
+        self.steady.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Loads everything that decisions depend on.
@@ -109,29 +176,43 @@ impl Steps {
     /// # Errors
     /// [`StepError`].
     pub async fn look(&self) -> Result<Look, StepError> {
-        let offer = self.offer().await?;
         let (version, authorities) = self.journal.load().await?.unwrap_or_default();
+        let offer = self.offer(&authorities).await?;
         let now = self.clock.now();
+        let (_, clock_is_steady) = self.is_steady(now);
         // After the journal: a holder that the records do not show yet has got its certificate with a bundle that is
         // at least as new as the one seen here, or from a replica that lags less than the rules allow for.
         let coverage = self.holders.coverage(now).await?;
         let last_ends = self.holders.last_ends().await?;
-        let steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
-        let clock_is_steady = steady.is_steady(self.started.elapsed());
         Ok(Look { now, version, authorities, coverage, last_ends, offer, clock_is_steady })
     }
 
-    async fn offer(&self) -> Result<Option<Offer>, StepError> {
+    /// What the backend brings. A set of files that is wrong now, or does not go with what is in use, changes nothing:
+    /// what it brought last goes on, or what the journal holds of it. What is wrong is told by readiness.
+    async fn offer(&self, authorities: &Authorities) -> Result<Option<Offer>, StepError> {
         let brought = self.maker.upstream.offer().await;
-        let mut offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
-        match (brought, &*offered) {
+        let brought = brought.and_then(|offer| match offer.as_ref().and_then(|offer| clash(offer, authorities)) {
+            Some(text) => Err(SignError::Failed(text)),
+            None => Ok(offer),
+        });
+        let soon = self.clock.now().unix_timestamp() + LIST_MARGIN;
+        let mut last = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut offer = match (brought, &*last) {
             (Ok(offer), _) => {
-                offered.clone_from(&offer);
-                Ok(offer)
+                last.clone_from(&offer);
+                return Ok(offer);
             }
-            (Err(_), Some(last)) => Ok(Some(last.clone())),
-            (Err(error), None) => Err(error.into()),
+            (Err(error), Some(last)) => {
+                tracing::debug!(%error, "the CA files are not used");
+                last.clone()
+            }
+            (Err(error), None) => held(authorities).ok_or(error)?,
+        };
+        // Nobody renews these, and a list that has ended makes proxies refuse everything.
+        if offer.revocation_lists.iter().any(|list| list.next_update <= soon) {
+            offer.revocation_lists.clear();
         }
+        Ok(Some(offer))
     }
 
     /// Takes a step for `who`. The new document, or `None` when somebody else has changed the journal meanwhile.
@@ -152,7 +233,7 @@ impl Steps {
         let needs = needs(step, &look.authorities, &look.seen(), look.now);
         let made = self.maker.make(&needs, &look.authorities, look.now).await?;
         let said = words::of_step(step, &look.authorities, &made, offer);
-        let mut next = apply(step, &look.authorities, made, offer, look.now);
+        let mut next = apply(step, &look.authorities, made, &look.seen(), look.now);
         let said = match entry {
             Entry::Unchanged => said,
             Entry::Add(revoked) => {
@@ -165,7 +246,7 @@ impl Steps {
                 format!("certificate {serial} is not revoked any more")
             }
         };
-        let refresh = matches!(step, Step::RefreshLists);
+        let refresh = matches!(step, Step::RefreshLists(_));
         self.maker.bring_lists_up_to_date(&mut next, &look.authorities, offer, &self.rules, refresh, look.now).await?;
         if next == look.authorities {
             return Ok(Some(next));

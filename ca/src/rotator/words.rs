@@ -27,13 +27,14 @@ pub(crate) fn of_step(step: &Step, authorities: &Authorities, made: &Made, offer
         Step::UseIssuing(id) => format!("issuing CA {id} may sign: its revocation list has been published"),
         Step::Activate(id) => format!("root {id} activated: new certificates chain to it"),
         Step::Await(id, _) => format!("root {id} signs once it is covered"),
-        Step::DropPrepared(id) => format!("prepared root {id} dropped; it has signed nothing"),
+        Step::DropPrepared(id, _) => format!("prepared root {id} dropped; it has signed nothing"),
         Step::Reinstate(id) => format!("rolled back: root {id} signs again, automatic rotation is paused"),
         Step::Taint(id) => format!("root {id} declared compromised"),
+        Step::TaintIssuing(id) => format!("certificates of issuing CA {id} are to be renewed"),
         Step::Retire(id) => format!("root {id} retired: no certificate chains to it any more"),
         Step::Revoke(id) => format!("root {id} revoked: it is in no bundle any more"),
         Step::RevokeIssuing(id) => format!("issuing CA {id} revoked"),
-        Step::RefreshLists => "revocation lists brought up to date".to_owned(),
+        Step::RefreshLists(_) => "revocation lists brought up to date".to_owned(),
         Step::WaitUntil(_) => "nothing".to_owned(),
     }
 }

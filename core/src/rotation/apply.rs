@@ -5,7 +5,6 @@ use time::OffsetDateTime;
 use super::rules::Observed;
 use super::state::{Activation, Authorities, AuthorityId, IssuingCa, RootAuthority};
 use super::step::{Step, usable_issuer};
-use crate::seams::authority::Offer;
 
 /// What must be made before a step can be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,12 +52,13 @@ pub fn apply(
     step: &Step,
     authorities: &Authorities,
     made: Made,
-    offer: Option<&Offer>,
+    seen: &Observed<'_>,
     now: OffsetDateTime,
 ) -> Authorities {
+    let offer = seen.offer;
     let mut next = authorities.clone();
     match step {
-        Step::CreateRoot => create(&mut next, made, offer, now),
+        Step::CreateRoot => create(&mut next, made, seen, now),
         Step::PrepareRoot(activation) => {
             if let Some(root) = made.root {
                 next.add_root(root, *activation, now);
@@ -68,31 +68,36 @@ pub fn apply(
         Step::CertifyIssuing(root) => {
             let offered = offer.filter(|offer| offer.signer == *root).map(|offer| offer.issuing.clone());
             if let Some(issuing) = made.issuing.or(offered) {
-                next.add_issuing(root, issuing, now);
+                next.add_issuing(root, issuing, now, seen.clock_is_steady);
             }
         }
         Step::UseIssuing(id) => next.use_issuing(id),
-        Step::Activate(id) => activate(&mut next, id, made, offer, now),
+        Step::Activate(id) => activate(&mut next, id, made, seen, now),
         Step::Reinstate(id) => {
-            activate(&mut next, id, made, offer, now);
+            activate(&mut next, id, made, seen, now);
             next.paused = true;
         }
         Step::Await(id, activation) => next.wait_for(id, *activation),
-        Step::DropPrepared(id) => {
-            let ours = authorities.root(id).is_some_and(|root| root.key.is_some());
+        Step::DropPrepared(id, taken_back) => {
             next.remove_root(id);
-            next.paused |= ours;
+            next.paused |= taken_back;
         }
         Step::Taint(id) => next.taint(id, now),
-        Step::Retire(id) | Step::Revoke(id) => next.remove_root(id),
+        Step::TaintIssuing(id) => next.taint_issuing(id, now),
+        Step::Retire(id) => next.remove_root(id),
+        Step::Revoke(id) => next.revoke_root(id, now),
         Step::RevokeIssuing(_) | Step::WaitUntil(_) => {}
-        Step::RefreshLists => next.forget_ended_entries(now),
+        Step::RefreshLists(forget) => {
+            if *forget {
+                next.forget_ended_entries(now);
+            }
+        }
     }
     next
 }
 
-fn create(next: &mut Authorities, made: Made, offer: Option<&Offer>, now: OffsetDateTime) {
-    let id = match (offer, made.root) {
+fn create(next: &mut Authorities, made: Made, seen: &Observed<'_>, now: OffsetDateTime) {
+    let id = match (seen.offer, made.root) {
         (Some(offer), _) => {
             next.adopt(Some(offer), now);
             offer.signer.clone()
@@ -105,13 +110,13 @@ fn create(next: &mut Authorities, made: Made, offer: Option<&Offer>, now: Offset
         (None, None) => return,
     };
     // The first root has nobody to wait for: no certificate exists that it could make invalid.
-    activate(next, &id, Made { root: None, issuing: made.issuing }, offer, now);
+    activate(next, &id, Made { root: None, issuing: made.issuing }, seen, now);
 }
 
-fn activate(next: &mut Authorities, id: &AuthorityId, made: Made, offer: Option<&Offer>, now: OffsetDateTime) {
-    let offered = offer.filter(|offer| offer.signer == *id).map(|offer| offer.issuing.clone());
+fn activate(next: &mut Authorities, id: &AuthorityId, made: Made, seen: &Observed<'_>, now: OffsetDateTime) {
+    let offered = seen.offer.filter(|offer| offer.signer == *id).map(|offer| offer.issuing.clone());
     if let Some(issuing) = made.issuing.or(offered) {
-        next.add_issuing(id, issuing, now);
+        next.add_issuing(id, issuing, now, seen.clock_is_steady);
     }
     next.activate(id, now);
 }

@@ -2,10 +2,9 @@
 
 use time::OffsetDateTime;
 
+use super::revocation::{KeptOrder, RevocationList, Revoked};
 use super::rules::Observed;
-use super::state::{
-    Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RevocationList, Revoked, RootAuthority,
-};
+use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
 use crate::seams::authority::Offer;
 
 /// Issuing CAs that ended this long ago are forgotten.
@@ -47,6 +46,11 @@ impl Authorities {
             if root.pinned && root.state == AuthorityState::Prepared && signer != Some(&root.id) {
                 (root.state, root.since) = (AuthorityState::Old, now);
             }
+            // And one that is to sign, and has never done so, is on its way.
+            let is_next = root.pinned && root.state == AuthorityState::Old && root.issuing.is_empty();
+            if is_next && signer == Some(&root.id) && root.tainted_at.is_none() {
+                (root.state, root.since, root.activation) = (AuthorityState::Prepared, now, Activation::WhenCovered);
+            }
         }
         let renewed = |root: &RootAuthority| {
             let same = |one: &&RootAuthority| one.id == root.id && one.certificate != root.certificate;
@@ -87,10 +91,12 @@ impl Authorities {
     }
 
     /// Adds an issuing CA under a root. While revocation lists are in use it waits until its own list has arrived.
-    pub fn add_issuing(&mut self, root: &AuthorityId, mut issuing: IssuingCa, now: OffsetDateTime) {
+    ///
+    /// Those that ended long ago are forgotten, unless the clock that says so may be wrong.
+    pub fn add_issuing(&mut self, root: &AuthorityId, mut issuing: IssuingCa, now: OffsetDateTime, forget: bool) {
         issuing.after_sequence = if self.revocations.lists.is_empty() { 0 } else { self.next_sequence() };
         if let Some(root) = self.roots.iter_mut().find(|one| one.id == *root) {
-            root.issuing.retain(|old| old.not_after + KEEP_ENDED > now && old.id != issuing.id);
+            root.issuing.retain(|old| (!forget || old.not_after + KEEP_ENDED > now) && old.id != issuing.id);
             root.issuing.push(issuing);
         }
     }
@@ -248,25 +254,61 @@ pub struct RenewalOrder {
     pub authorities: Vec<String>,
     /// Since when another one signs.
     pub since: OffsetDateTime,
+    /// Whether peers refuse those certificates already, so that there is nothing to spread.
+    pub urgent: bool,
 }
 
 impl Authorities {
-    /// The orders that follow from the journal: a compromised root that has been replaced, and issuing CAs whose
-    /// certificates proxies refuse because they are revoked.
+    /// The orders that follow from the journal: a compromised root that has been replaced, issuing CAs whose certificates
+    /// proxies refuse because they are revoked, and what was ordered before for authorities that are gone.
     #[must_use]
     pub fn renewal_orders(&self) -> Vec<RenewalOrder> {
-        let tainted = self
-            .roots
-            .iter()
-            .filter(|root| root.state == AuthorityState::Tainted)
-            .map(|root| RenewalOrder { authorities: root.issuing.iter().map(key_id).collect(), since: root.since });
+        let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let tainted = self.roots.iter().filter(|root| root.state == AuthorityState::Tainted).map(|root| RenewalOrder {
+            authorities: root.issuing.iter().map(key_id).collect(),
+            since: root.since,
+            urgent: false,
+        });
         let issuing = self.roots.iter().flat_map(|root| &root.issuing);
         let revoked = issuing.filter_map(|issuing| {
-            let at = super::revocation_of(self, issuing)?.at;
-            let since = OffsetDateTime::from_unix_timestamp(at).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-            Some(RenewalOrder { authorities: vec![key_id(issuing)], since })
+            let since = time(super::revocation_of(self, issuing)?.at);
+            Some(RenewalOrder { authorities: vec![key_id(issuing)], since, urgent: true })
         });
-        tainted.chain(revoked).filter(|order| !order.authorities.is_empty()).collect()
+        let kept = self.orders.iter().map(|order| RenewalOrder {
+            authorities: order.authorities.clone(),
+            since: time(order.since),
+            urgent: order.urgent,
+        });
+        // The urgent ones first: of several orders for one certificate the first counts.
+        let mut all: Vec<RenewalOrder> = tainted.chain(revoked).chain(kept).collect();
+        all.retain(|order| !order.authorities.is_empty());
+        all.sort_by_key(|order| !order.urgent);
+        all
+    }
+
+    /// Removes a compromised root, and keeps the order to renew what chains to it: nobody accepts that any more.
+    pub fn revoke_root(&mut self, id: &AuthorityId, now: OffsetDateTime) {
+        if let Some(root) = self.root(id).cloned() {
+            let until = root.issuing.iter().map(|issuing| issuing.not_after).max().unwrap_or(now);
+            self.order(root.issuing.iter().map(key_id).collect(), now, until, true);
+        }
+        self.remove_root(id);
+    }
+
+    /// Orders that certificates of an issuing CA are renewed, which has been replaced already.
+    pub fn taint_issuing(&mut self, id: &AuthorityId, now: OffsetDateTime) {
+        let found = self.roots.iter().flat_map(|root| &root.issuing).find(|issuing| issuing.id == *id).cloned();
+        if let Some(issuing) = found {
+            self.order(vec![key_id(&issuing)], now, issuing.not_after, false);
+        }
+    }
+
+    fn order(&mut self, authorities: Vec<String>, now: OffsetDateTime, until: OffsetDateTime, urgent: bool) {
+        let now = now.unix_timestamp();
+        self.orders.retain(|order| order.until > now && order.authorities != authorities);
+        if !authorities.is_empty() {
+            self.orders.push(KeptOrder { authorities, since: now, until: until.unix_timestamp(), urgent });
+        }
     }
 
     /// The bundle sequence that holders are waited for: that of the prepared root, else the newest.

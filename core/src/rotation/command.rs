@@ -163,7 +163,7 @@ pub fn judge(
         Command::RenewIssuing => Ok(Some(Step::CertifyIssuing(active.id.clone()))),
         Command::Activate { id, force } => activate(now, authorities, seen, rules, id, *force),
         Command::Rollback => rollback(now, authorities, seen),
-        Command::Taint { id, .. } => taint(authorities, id),
+        Command::Taint { id, force } => taint(now, authorities, seen, id, *force),
         Command::Revoke { id, force } => revoke(now, authorities, seen, id, *force),
     }
 }
@@ -204,7 +204,8 @@ fn activate(
 ) -> Result<Option<Step>, Refused> {
     let root = find(authorities, id)?;
     match root.state {
-        AuthorityState::Prepared => {}
+        AuthorityState::Prepared if root.tainted_at.is_none() => {}
+        AuthorityState::Prepared => return refuse(root, "a compromised root never signs"),
         AuthorityState::Active => return refuse(root, "it signs already"),
         AuthorityState::Old => return refuse(root, "to let the previous root sign again, use `authority rollback`"),
         AuthorityState::Tainted => return refuse(root, "a compromised root never signs again"),
@@ -235,25 +236,52 @@ fn rollback(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>)
     if seen.offer.is_some() {
         return Err(Refused::Foreign);
     }
-    if let Some(root) = authorities.prepared() {
-        return Ok(Some(Step::DropPrepared(root.id.clone())));
+    if let Some(root) = authorities.active().filter(|root| root.tainted_at.is_some()) {
+        return refuse(root, "it is compromised, so its successor is needed: there is no way back");
     }
-    // Any earlier root that is in the bundle is in everybody's, or it would not have signed.
+    if let Some(root) = authorities.prepared() {
+        return Ok(Some(Step::DropPrepared(root.id.clone(), true)));
+    }
+    // Back, never forth: run again by somebody who got no answer, it must not return to what was taken back. An earlier
+    // root is in everybody's bundle, or it would not have signed; unless that was forced.
+    let generation = authorities.active().map_or(0, |active| active.generation);
     let earlier = authorities.roots.iter().filter(|root| {
-        root.state == AuthorityState::Old && root.tainted_at.is_none() && is_ours(root, None) && now < root.not_after
+        root.state == AuthorityState::Old
+            && root.generation < generation
+            && root.tainted_at.is_none()
+            && is_ours(root, None)
+            && now < root.not_after
+            && seen.coverage.reaches(root.published, 100)
     });
     let newest = earlier.max_by_key(|root| (root.since, root.generation)).ok_or(Refused::NothingToRollBack)?;
     Ok(Some(Step::Reinstate(newest.id.clone())))
 }
 
-fn taint(authorities: &Authorities, id: &AuthorityId) -> Result<Option<Step>, Refused> {
+fn taint(
+    now: OffsetDateTime,
+    authorities: &Authorities,
+    seen: &Observed<'_>,
+    id: &AuthorityId,
+    force: bool,
+) -> Result<Option<Step>, Refused> {
+    if authorities.root(id).is_none() && authorities.root_of(id).is_some() {
+        signs_no_more(now, authorities, id)?;
+        return Ok(Some(Step::TaintIssuing(id.clone())));
+    }
     let root = find(authorities, id)?;
+    if force && seen.offer.is_some() {
+        return Err(Refused::Foreign);
+    }
+    if root.tainted_at.is_some() && force && root.state == AuthorityState::Active {
+        // Marked, but not replaced yet.
+        return Ok(None);
+    }
     if root.tainted_at.is_some() {
         return refuse(root, "it is marked as compromised already");
     }
     Ok(Some(match root.state {
         // It has signed nothing, so there is nothing to move away from.
-        AuthorityState::Prepared if !root.pinned => Step::DropPrepared(id.clone()),
+        AuthorityState::Prepared if !root.pinned => Step::DropPrepared(id.clone(), false),
         _ => Step::Taint(id.clone()),
     }))
 }
@@ -303,19 +331,25 @@ fn revoke_issuing(
 ) -> Result<Option<Step>, Refused> {
     let root = authorities.root_of(id).ok_or_else(|| Refused::Unknown(id.clone()))?;
     lists_possible(authorities, seen)?;
-    if authorities.active_issuer(now).is_some_and(|issuing| issuing.id == *id) {
-        return Err(Refused::State {
-            id: id.clone(),
-            state: "signing",
-            hint: "replace it first with `authority rotate --issuing`",
-        });
-    }
+    signs_no_more(now, authorities, id)?;
     let holders = seen.coverage.by_authority.get(id).copied().unwrap_or(0);
     if !force && holders > 0 {
         return Err(Refused::Needed { id: id.clone(), holders });
     }
     let done = root.issuing.iter().any(|issuing| issuing.id == *id && super::is_revoked(authorities, issuing));
     Ok((!done).then(|| Step::RevokeIssuing(id.clone())))
+}
+
+/// An issuing CA is replaced before anything is said against it.
+fn signs_no_more(now: OffsetDateTime, authorities: &Authorities, id: &AuthorityId) -> Result<(), Refused> {
+    match authorities.active_issuer(now) {
+        Some(issuing) if issuing.id == *id => Err(Refused::State {
+            id: id.clone(),
+            state: "signing",
+            hint: "replace it first with `authority rotate --issuing`",
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Whether something can be revoked: each authority's list can be signed here.
@@ -332,3 +366,7 @@ pub fn lists_possible(authorities: &Authorities, seen: &Observed<'_>) -> Result<
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

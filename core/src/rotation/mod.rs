@@ -6,6 +6,7 @@
 mod apply;
 mod change;
 mod command;
+mod revocation;
 mod rules;
 mod state;
 mod step;
@@ -18,11 +19,9 @@ mod test_authorities;
 pub use apply::{Made, Needs, apply, needs};
 pub use change::{Phase, RenewalOrder};
 pub use command::{Command, Refused, judge, lists_possible};
+pub use revocation::{KeptOrder, RevocationList, RevocationReason, Revocations, Revoked};
 pub use rules::{Observed, Rules, SETTLE, Schedule};
-pub use state::{
-    Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RevocationList, RevocationReason, Revocations,
-    Revoked, RootAuthority,
-};
+pub use state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
 pub use step::{LAG, Step, lists_wanted, next_step, usable_issuer};
 
 /// Whether the certificate of an issuing CA is on the list of its root.

@@ -4,10 +4,11 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 
+use super::revocation::{KeptOrder, Revocations};
 use crate::bundle::{BundleError, TrustBundle, Validation};
 use crate::identity::TrustDomain;
 use crate::seams::custody::KeyId;
@@ -169,102 +170,12 @@ pub struct Authorities {
     /// Whether the automatic rotation of roots waits for an operator, because one has rolled it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// Renewals that were ordered for the sake of authorities that may be gone already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<KeptOrder>,
     /// What is revoked, and the lists that say so.
     #[serde(default, skip_serializing_if = "Revocations::is_empty")]
     pub revocations: Revocations,
-}
-
-/// Revoked certificates and the signed lists of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revocations {
-    /// The number of the newest lists (RFC 5280 section 5.2.3); never reused.
-    pub number: u64,
-    /// Revoked certificates that have not ended.
-    pub entries: Vec<Revoked>,
-    /// Nothing, or one list per authority in the journal.
-    pub lists: Vec<RevocationList>,
-}
-
-impl Revocations {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// One revoked certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revoked {
-    /// Serial number, hexadecimal without leading zeroes cut: as certificates of this CA are recorded.
-    pub serial: String,
-    /// Who issued it.
-    pub issuer: AuthorityId,
-    /// Why.
-    pub reason: RevocationReason,
-    /// When it was revoked, seconds since 1970.
-    pub at: i64,
-    /// When it ends by itself, seconds since 1970; after that it needs no entry.
-    pub not_after: i64,
-}
-
-/// Why a certificate was revoked (RFC 5280 section 5.3.1, those that make sense for a mesh).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RevocationReason {
-    /// Not said.
-    Unspecified,
-    /// The certificate's private key is known to others.
-    KeyCompromise,
-    /// The issuing CA's private key is known to others.
-    CaCompromise,
-    /// The holder changed.
-    AffiliationChanged,
-    /// A newer certificate took its place.
-    Superseded,
-    /// It is not needed any more.
-    CessationOfOperation,
-}
-
-impl RevocationReason {
-    /// Every reason.
-    pub const ALL: [Self; 6] = [
-        Self::Unspecified,
-        Self::KeyCompromise,
-        Self::CaCompromise,
-        Self::AffiliationChanged,
-        Self::Superseded,
-        Self::CessationOfOperation,
-    ];
-
-    /// The name shown to people and programs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unspecified => "unspecified",
-            Self::KeyCompromise => "key_compromise",
-            Self::CaCompromise => "ca_compromise",
-            Self::AffiliationChanged => "affiliation_changed",
-            Self::Superseded => "superseded",
-            Self::CessationOfOperation => "cessation_of_operation",
-        }
-    }
-
-    /// The reason of that name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
-    }
-}
-
-/// A signed revocation list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RevocationList {
-    /// Who signed it.
-    pub issuer: AuthorityId,
-    /// The list, DER in base64.
-    #[serde(serialize_with = "crl_out", deserialize_with = "crl_in")]
-    pub der: CertificateRevocationListDer<'static>,
-    /// When a newer one should have been made, seconds since 1970.
-    pub next_update: i64,
 }
 
 impl Authorities {
@@ -304,6 +215,23 @@ impl Authorities {
         self.roots.iter().find(|root| root.issuing.iter().any(|one| one.id == *issuing))
     }
 
+    /// The authorities whose lists make a complete set: those that may have signed something that is valid at `now`.
+    #[must_use]
+    pub fn list_issuers(&self, now: OffsetDateTime) -> Vec<AuthorityId> {
+        let mut all = Vec::new();
+        for root in &self.roots {
+            all.push(root.id.clone());
+            for issuing in root.issuing.iter().filter(|issuing| issuing.not_after > now && issuing.id != root.id) {
+                all.push(issuing.id.clone());
+                let between = issuing.intermediates.iter().filter_map(|der| crate::certificate::Facts::read(der).ok());
+                all.extend(between.map(|facts| AuthorityId::from_spki(&facts.spki_der)));
+            }
+        }
+        all.sort();
+        all.dedup();
+        all
+    }
+
     /// What peers are verified with: the trust bundle and the revocation lists.
     ///
     /// # Errors
@@ -330,15 +258,6 @@ fn der_out<S: Serializer>(der: &CertificateDer<'static>, serializer: S) -> Resul
 fn der_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CertificateDer<'static>, D::Error> {
     let text = String::deserialize(deserializer)?;
     STANDARD.decode(text).map(CertificateDer::from).map_err(serde::de::Error::custom)
-}
-
-fn crl_out<S: Serializer>(der: &CertificateRevocationListDer<'static>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&STANDARD.encode(der))
-}
-
-fn crl_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CertificateRevocationListDer<'static>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    STANDARD.decode(text).map(CertificateRevocationListDer::from).map_err(serde::de::Error::custom)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

@@ -27,12 +27,15 @@ pub enum Step {
     Activate(AuthorityId),
     /// Let a prepared root wait for something else than before.
     Await(AuthorityId, Activation),
-    /// Drop a root that has never signed anything.
-    DropPrepared(AuthorityId),
+    /// Drop a root that has never signed anything; with `true` because an operator has taken it back, which holds the
+    /// automatic rotation.
+    DropPrepared(AuthorityId, bool),
     /// Let the root that signed before sign again, and hold the automatic rotation.
     Reinstate(AuthorityId),
     /// Note that a root is compromised.
     Taint(AuthorityId),
+    /// Have the certificates of an issuing CA renewed that signs no more.
+    TaintIssuing(AuthorityId),
     /// Drop a root that nobody needs any more.
     Retire(AuthorityId),
     /// Drop a compromised root.
@@ -40,7 +43,8 @@ pub enum Step {
     /// Put an issuing CA on the revocation list of its root.
     RevokeIssuing(AuthorityId),
     /// Sign the revocation lists anew: an entry has ended, an authority has come, or they are about to end.
-    RefreshLists,
+    /// With `true`, entries of certificates that have ended are forgotten.
+    RefreshLists(bool),
     /// Nothing before this time, unless holders acknowledge or an operator asks.
     WaitUntil(OffsetDateTime),
 }
@@ -80,12 +84,23 @@ fn follow(authorities: &Authorities, active: &RootAuthority, offer: Option<&Offe
         .iter()
         .find(|root| root.state == AuthorityState::Prepared && !root.pinned && !is_ours(root, offer));
     if let Some(root) = unwanted {
-        return Some(Step::DropPrepared(root.id.clone()));
+        return Some(Step::DropPrepared(root.id.clone(), false));
     }
     let offer = offer?;
-    let newest = active.issuing.last().map(|issuing| &issuing.certificate);
-    let is_new = offer.signer == active.id && newest != Some(&offer.issuing.certificate);
-    is_new.then(|| Step::CertifyIssuing(active.id.clone()))
+    // Listed before it was to sign: from now on it is on its way.
+    let waits = |root: &&RootAuthority| root.state == AuthorityState::Old && root.issuing.is_empty();
+    if authorities.root(&offer.signer).filter(waits).is_some_and(|root| root.tainted_at.is_none()) {
+        return Some(Step::AdoptRoots);
+    }
+    let is_new = active.issuing.last().is_none_or(|newest| !is_same_ca(newest, &offer.issuing));
+    (offer.signer == active.id && is_new).then(|| Step::CertifyIssuing(active.id.clone()))
+}
+
+/// Whether nothing that leaves depend on has changed: the certificate, what lies above it, and for how long it holds.
+fn is_same_ca(one: &IssuingCa, other: &IssuingCa) -> bool {
+    one.certificate == other.certificate
+        && one.intermediates == other.intermediates
+        && (one.not_before, one.not_after) == (other.not_before, other.not_after)
 }
 
 /// Whether the configured backend can certify under this root.
@@ -109,10 +124,15 @@ pub fn usable_issuer<'a>(
     seen: &Observed<'_>,
     now: OffsetDateTime,
 ) -> Option<&'a IssuingCa> {
+    // While lists are in use a new one could not sign at once: one that is not so young does until it can.
+    let until = |issuing: &IssuingCa| match authorities.revocations.lists.is_empty() {
+        true => half_life(issuing.not_before, issuing.not_after),
+        false => issuing.not_after,
+    };
     let usable = |issuing: &&IssuingCa| {
         !super::is_revoked(authorities, issuing)
             && issuing.not_before <= now
-            && now < half_life(issuing.not_before, issuing.not_after)
+            && now < until(issuing)
             && seen.coverage.acknowledging_behind(issuing.after_sequence) == 0
     };
     root.issuing.iter().rev().find(usable)
@@ -149,7 +169,10 @@ impl Plan {
         seen: &Observed<'_>,
     ) -> Option<Step> {
         if seen.offer.is_none() && is_ours(active, None) && self.now < active.not_after {
-            let Some(newest) = active.issuing.last() else { return Some(Step::CertifyIssuing(active.id.clone())) };
+            // One made while the clock was ahead does not count before its time, a revoked one never.
+            let counts = |one: &&IssuingCa| one.not_before <= self.now && !super::is_revoked(authorities, one);
+            let newest = active.issuing.iter().rev().find(counts);
+            let Some(newest) = newest else { return Some(Step::CertifyIssuing(active.id.clone())) };
             let due = half_life(newest.not_before, newest.not_after);
             if newest.not_after < active.not_after && self.is_due(due) {
                 return Some(Step::CertifyIssuing(active.id.clone()));
@@ -179,28 +202,42 @@ impl Plan {
 
     /// The revocation lists: one for every authority, or none (Envoy refuses chains with a part missing).
     fn refresh_lists(&mut self, authorities: &Authorities, seen: &Observed<'_>, rules: &Rules) -> Option<Step> {
-        let revocations = &authorities.revocations;
+        let (revocations, forget) = (&authorities.revocations, seen.clock_is_steady);
         if lists_wanted(authorities, seen.offer) == revocations.lists.is_empty() {
-            return Some(Step::RefreshLists);
+            // That they could not be made is no reason to try again at once.
+            let failed =
+                revocations.lists.is_empty() && revocations.failed_at > self.now.unix_timestamp() - RETRY_LISTS;
+            if !failed {
+                return Some(Step::RefreshLists(forget));
+            }
+            let at = OffsetDateTime::from_unix_timestamp(revocations.failed_at + RETRY_LISTS).unwrap_or(self.now);
+            let _not_yet = self.is_due(at);
         }
-        let half = rules.list_ttl / 2;
-        for list in &revocations.lists {
-            let Some(offered) = offered_list(seen.offer, &list.issuer) else {
-                let end = OffsetDateTime::from_unix_timestamp(list.next_update).unwrap_or(self.now);
-                if self.is_due(end - half) {
-                    return Some(Step::RefreshLists);
-                }
-                continue;
-            };
-            if *offered != list.der {
-                return Some(Step::RefreshLists);
+        if revocations.lists.is_empty() {
+            return None;
+        }
+        let now = self.now;
+        let time = |seconds: i64| OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(now);
+        let listed = |id: &AuthorityId| revocations.lists.iter().find(|list| list.issuer == *id);
+        let offered = seen.offer.iter().flat_map(|offer| &offer.revocation_lists);
+        if offered.clone().any(|list| listed(&list.issuer).is_none_or(|known| known.der != list.der))
+            || authorities.list_issuers(self.now).iter().any(|id| listed(id).is_none())
+        {
+            return Some(Step::RefreshLists(forget));
+        }
+        for list in revocations.lists.iter().filter(|list| offered_list(seen.offer, &list.issuer).is_none()) {
+            let end = time(list.next_update);
+            // With a clock that may be wrong only what has ended is replaced; and what was made while it was ahead is
+            // replaced once it is back, since nobody accepts a list from the future.
+            let due = if seen.clock_is_steady { end - rules.list_ttl / 2 } else { end };
+            if self.is_due(due) || end - rules.list_ttl > self.now + LAG {
+                return Some(Step::RefreshLists(forget));
             }
         }
         // An entry is kept for a while after its certificate's end: clocks differ.
         for entry in &revocations.entries {
-            let end = OffsetDateTime::from_unix_timestamp(entry.not_after).unwrap_or(self.now);
-            if self.is_due(end + KEEP_ENTRY) && seen.clock_is_steady {
-                return Some(Step::RefreshLists);
+            if self.is_due(time(entry.not_after) + KEEP_ENTRY) && seen.clock_is_steady {
+                return Some(Step::RefreshLists(true));
             }
         }
         None
@@ -228,10 +265,13 @@ impl Plan {
             let step = fallback.map(|root| Step::Activate(root.id.clone()));
             return Some(step.unwrap_or(Step::PrepareRoot(Activation::WhenCovered)));
         }
+        if authorities.paused {
+            return None;
+        }
         if !is_ours(active, None) {
             return Some(Step::PrepareRoot(Activation::WhenCovered));
         }
-        if !rules.automatic || authorities.paused {
+        if !rules.automatic {
             return None;
         }
         let at = share_of_life(active, rules.activate_at).unix_timestamp();
@@ -249,7 +289,7 @@ impl Plan {
         let candidate = match seen.offer {
             // The operator's files may also name a root that has signed before, and is known since.
             Some(offer) if offer.signer == active.id => return None,
-            Some(offer) => authorities.root(&offer.signer).filter(|root| root.state != AuthorityState::Tainted)?,
+            Some(offer) => authorities.root(&offer.signer).filter(|root| root.tainted_at.is_none())?,
             None => authorities.prepared()?,
         };
         let urgent = active.tainted_at.is_some() || active.not_after <= self.now;
@@ -264,7 +304,7 @@ impl Plan {
         if !may || !seen.clock_is_steady {
             return None;
         }
-        let published = candidate.state == AuthorityState::Old
+        let published = candidate.state == AuthorityState::Old && !candidate.issuing.is_empty()
             || active.not_after <= self.now
             || self.is_due(candidate.since + if urgent { LAG } else { rules.propagation.max(LAG) });
         if !published || !is_covered(candidate, seen, rules) {
@@ -300,6 +340,9 @@ impl Plan {
 
 /// How far a replica may lag behind the journal; also the least propagation time when a root is replaced in a hurry.
 pub const LAG: Duration = Duration::from_secs(2);
+
+/// How long after lists could not be made they are tried again, in seconds.
+const RETRY_LISTS: i64 = 60;
 
 /// How long an entry stays on its list after the certificate's end.
 const KEEP_ENTRY: Duration = Duration::from_secs(KEEP_ENTRY_SECONDS.unsigned_abs());

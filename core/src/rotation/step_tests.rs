@@ -1,7 +1,7 @@
 //! Tests of single steps; sequences of them are in `model_tests`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use super::super::test_authorities::{DAY, START, Seen, first, id, issuing, root, rules, take};
+use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, prepared, root, rules, take};
 use super::super::{Activation, AuthorityState, Command, Phase, Refused, RevocationReason, Revoked, judge};
 use super::*;
 
@@ -9,16 +9,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn step(now: OffsetDateTime, authorities: &Authorities, seen: &Seen) -> Step {
     next_step(now, authorities, &seen.view(), &rules())
-}
-
-/// r1 signs, r2 is prepared since [`START`] and waits for coverage of bundle 2.
-fn prepared(activation: Activation) -> Authorities {
-    take(&Step::PrepareRoot(activation), &first(), &Seen::nobody(), START, "r2")
-}
-
-/// r2 signs, r1 drains.
-fn draining() -> Authorities {
-    take(&Step::Activate(id("r2")), &prepared(Activation::WhenCovered), &Seen::nobody(), START, "r2")
 }
 
 #[test]
@@ -129,6 +119,10 @@ fn a_compromised_root_is_replaced_by_a_known_one_at_once_or_by_a_new_one_once_co
     let after = take(&Step::Activate(id("r1")), &tainted, &seen, START, "x");
     assert_eq!(after.root(&id("r2")).unwrap().state, AuthorityState::Tainted);
     assert_eq!(after.renewal_orders()[0].authorities, [id("r2-issuing").to_string()]);
+    // Who has not renewed when it is removed is told all the same, and at once.
+    let gone = take(&Step::Revoke(id("r2")), &after, &seen, START, "x");
+    let order = &gone.renewal_orders()[0];
+    assert_eq!((&order.authorities[0], order.urgent), (&id("r2-issuing").to_string(), true));
     // Alone, a new one is prepared, and waits for nothing but coverage and replicas.
     let tainted = take(&Step::Taint(id("r1")), &first(), &seen, START, "x");
     assert_eq!(step(START, &tainted, &seen), Step::PrepareRoot(Activation::WhenCovered));
@@ -153,63 +147,6 @@ fn after_a_rollback_no_root_is_replaced_by_itself_until_an_operator_says_so() {
 }
 
 #[test]
-fn commands_are_judged_by_the_state_they_meet() {
-    let seen = Seen::holders(&[(1, 1), (2, 2)]);
-    let covered = Seen::holders(&[(2, 3)]);
-    let waiting = prepared(Activation::OnCommand);
-    let drain = draining();
-    let tainted = take(&Step::Taint(id("r1")), &drain, &seen, START, "x");
-    let activate = |name: &str, force| Command::Activate { id: id(name), force };
-    let revoke = |name: &str| Command::Revoke { id: id(name), force: false };
-    let taint = |name: &str| Command::Taint { id: id(name), force: false };
-    let late = START + DAY;
-    let ask = |authorities: &Authorities, seen: &Seen, now, command: &Command| {
-        judge(now, authorities, &seen.view(), &rules(), command)
-    };
-    let state = |result: Result<Option<Step>, Refused>| matches!(result, Err(Refused::State { .. }));
-    assert_eq!(ask(&first(), &seen, late, &Command::Prepare), Ok(Some(Step::PrepareRoot(Activation::OnCommand))));
-    assert_eq!(ask(&waiting, &seen, late, &Command::Prepare), Ok(None), "prepared already");
-    assert_eq!(ask(&waiting, &seen, late, &Command::Rotate), Ok(Some(Step::Await(id("r2"), Activation::WhenCovered))));
-    assert_eq!(ask(&drain, &seen, late, &Command::Rotate), Ok(None), "goes on with the one under way");
-    assert_eq!(ask(&waiting, &covered, late, &activate("r2", false)), Ok(Some(Step::Activate(id("r2")))));
-    assert!(matches!(
-        ask(&waiting, &seen, late, &activate("r2", false)),
-        Err(Refused::NotCovered { behind: 1, live: 3, sequence: 2, .. })
-    ));
-    assert!(matches!(ask(&waiting, &covered, START, &activate("r2", false)), Err(Refused::TooSoon { .. })));
-    let jumped = Seen { steady: false, ..Seen::holders(&[(2, 3)]) };
-    assert_eq!(ask(&waiting, &jumped, late, &activate("r2", false)), Err(Refused::ClockJumped));
-    assert_eq!(ask(&waiting, &seen, START, &activate("r2", true)), Ok(Some(Step::Activate(id("r2")))));
-    assert!(state(ask(&waiting, &covered, late, &activate("r1", true))), "active");
-    assert!(state(ask(&drain, &covered, late, &activate("r1", true))), "old");
-    assert!(state(ask(&tainted, &covered, late, &activate("r1", true))), "tainted");
-    assert_eq!(ask(&waiting, &seen, late, &activate("r9", false)), Err(Refused::Unknown(id("r9"))));
-    assert_eq!(ask(&waiting, &seen, late, &Command::Rollback), Ok(Some(Step::DropPrepared(id("r2")))));
-    assert_eq!(ask(&drain, &seen, late, &Command::Rollback), Ok(Some(Step::Reinstate(id("r1")))));
-    assert_eq!(ask(&first(), &seen, late, &Command::Rollback), Err(Refused::NothingToRollBack));
-    assert_eq!(
-        ask(&tainted, &seen, late, &Command::Rollback),
-        Err(Refused::NothingToRollBack),
-        "never to a tainted one"
-    );
-    assert_eq!(ask(&drain, &seen, late, &taint("r2")), Ok(Some(Step::Taint(id("r2")))));
-    assert_eq!(ask(&waiting, &seen, late, &taint("r2")), Ok(Some(Step::DropPrepared(id("r2")))));
-    assert!(state(ask(&tainted, &seen, late, &taint("r1"))), "tainted already");
-    assert!(state(ask(&drain, &seen, late, &revoke("r1"))), "not tainted");
-    assert!(state(ask(&drain, &seen, late, &revoke("r2"))), "active");
-    assert_eq!(ask(&tainted, &seen, late, &revoke("r1")), Ok(Some(Step::Revoke(id("r1")))));
-    assert_eq!(ask(&tainted, &seen, START, &revoke("r1")), Err(Refused::Settling(id("r1"))));
-    let mut needed = Seen::holders(&[(2, 3)]);
-    needed.coverage.by_authority.insert(id("r1-issuing"), 2);
-    assert!(matches!(ask(&tainted, &needed, late, &revoke("r1")), Err(Refused::Needed { holders: 2, .. })));
-    let forced = Command::Revoke { id: id("r1"), force: true };
-    assert_eq!(ask(&tainted, &needed, late, &forced), Ok(Some(Step::Revoke(id("r1")))));
-    assert!(state(ask(&drain, &seen, START, &revoke("r2-issuing"))), "signing");
-    assert_eq!(ask(&drain, &seen, START, &revoke("r1-issuing")), Ok(Some(Step::RevokeIssuing(id("r1-issuing")))));
-    assert_eq!(ask(&Authorities::default(), &seen, late, &Command::Rotate), Err(Refused::NoAuthority));
-}
-
-#[test]
 fn while_lists_are_in_use_a_new_issuing_ca_signs_only_after_its_list_has_arrived() {
     let mut authorities = first();
     authorities.revocations.entries.push(Revoked {
@@ -220,17 +157,15 @@ fn while_lists_are_in_use_a_new_issuing_ca_signs_only_after_its_list_has_arrived
         not_after: (START + 50 * DAY).unix_timestamp(),
     });
     let seen = Seen::holders(&[(1, 2)]);
-    assert_eq!(step(START, &authorities, &seen), Step::RefreshLists);
-    let list = |name: &str| super::super::RevocationList {
-        issuer: id(name),
-        der: vec![1].into(),
-        next_update: (START + 90 * DAY).unix_timestamp(),
-    };
-    authorities.set_lists(vec![list("r1"), list("r1-issuing")], 1);
+    assert_eq!(step(START, &authorities, &seen), Step::RefreshLists(true));
+    with_lists(&mut authorities, &["r1", "r1-issuing"], 1, START);
     assert_eq!(authorities.bundle_sequence, 2);
     let now = START + 15 * DAY;
+    with_lists(&mut authorities, &["r1", "r1-issuing"], 1, now);
     let seen = Seen::holders(&[(2, 2)]);
-    let renewed = take(&step(now, &authorities, &seen), &authorities, &seen, now, "n");
+    let mut renewed = take(&step(now, &authorities, &seen), &authorities, &seen, now, "n");
+    assert_eq!(step(now, &renewed, &seen), Step::RefreshLists(true), "one list for each authority, or none");
+    with_lists(&mut renewed, &["r1", "r1-issuing", "n-issuing"], 2, now);
     assert_eq!(renewed.active_issuer(now).unwrap().id, id("r1-issuing"), "the old one signs meanwhile");
     assert!(matches!(step(now, &renewed, &seen), Step::WaitUntil(_)));
     let arrived = Seen::holders(&[(3, 2)]);
@@ -238,7 +173,65 @@ fn while_lists_are_in_use_a_new_issuing_ca_signs_only_after_its_list_has_arrived
     let used = take(&Step::UseIssuing(id("n-issuing")), &renewed, &arrived, now, "x");
     assert_eq!(used.active_issuer(now).unwrap().id, id("n-issuing"));
     // Nobody may be left without certificates because one holder never answers.
-    assert_eq!(step(START + 23 * DAY, &renewed, &seen), Step::UseIssuing(id("n-issuing")));
+    let late = START + 23 * DAY;
+    with_lists(&mut renewed, &["r1", "r1-issuing", "n-issuing"], 2, late);
+    assert_eq!(step(late, &renewed, &seen), Step::UseIssuing(id("n-issuing")));
+}
+
+/// Gives a document the lists of these authorities, made at `now`.
+fn with_lists(authorities: &mut Authorities, names: &[&str], before: u64, now: OffsetDateTime) {
+    let list = |name: &&str| super::super::RevocationList {
+        issuer: id(name),
+        der: vec![1].into(),
+        next_update: (now + rules().list_ttl).unix_timestamp(),
+    };
+    authorities.set_lists(names.iter().map(list).collect(), before);
+}
+
+#[test]
+fn a_clock_that_has_jumped_neither_forgets_entries_nor_leaves_lists_from_the_future_behind() {
+    let mut authorities = first();
+    let entry = |serial: &str, end: OffsetDateTime| Revoked {
+        serial: serial.to_owned(),
+        issuer: id("r1-issuing"),
+        reason: RevocationReason::KeyCompromise,
+        at: 0,
+        not_after: end.unix_timestamp(),
+    };
+    authorities.revocations.entries = vec![entry("01", START + 2 * DAY), entry("02", START + 20 * DAY)];
+    with_lists(&mut authorities, &["r1", "r1-issuing"], 1, START);
+    let (steady, jumped) = (Seen::nobody(), Seen { steady: false, ..Seen::nobody() });
+    assert_eq!(step(START + DAY / 2, &authorities, &steady), Step::RefreshLists(true));
+    assert!(matches!(step(START + DAY / 2, &authorities, &jumped), Step::WaitUntil(_)));
+    // What has ended by a clock that may be wrong is made anew, but nothing is forgotten.
+    let ahead = START + 5 * DAY;
+    assert_eq!(step(ahead, &authorities, &jumped), Step::RefreshLists(false));
+    let mut made = take(&Step::RefreshLists(false), &authorities, &jumped, ahead, "x");
+    assert_eq!(made.revocations.entries.len(), 2);
+    with_lists(&mut made, &["r1", "r1-issuing"], 2, ahead);
+    // Back at the right time, nobody would accept those lists.
+    assert_eq!(step(START, &made, &jumped), Step::RefreshLists(false));
+    with_lists(&mut made, &["r1", "r1-issuing"], 3, START);
+    assert!(matches!(step(START, &made, &jumped), Step::WaitUntil(_)));
+    // And with a steady clock, ended entries do go.
+    let end = START + 2 * DAY + Duration::from_secs(3600);
+    with_lists(&mut made, &["r1", "r1-issuing"], 4, end);
+    assert_eq!(take(&step(end, &made, &steady), &made, &steady, end, "x").revocations.entries.len(), 1);
+}
+
+#[test]
+fn after_a_jump_far_ahead_and_back_certificates_are_issued_again_without_an_operator() {
+    let (ahead, jumped) = (START + 40 * DAY, Seen { steady: false, ..Seen::nobody() });
+    let mut authorities = first();
+    authorities.paused = true;
+    let renewed = take(&step(ahead, &authorities, &jumped), &authorities, &jumped, ahead, "ahead");
+    assert_eq!(renewed.active_issuer(ahead).unwrap().id, id("ahead-issuing"));
+    // The one that looked ended is still there, and signs.
+    assert_eq!(renewed.active_issuer(START).unwrap().id, id("r1-issuing"));
+    assert!(matches!(step(START, &renewed, &jumped), Step::WaitUntil(_)));
+    let mut alone = renewed;
+    alone.roots[0].issuing.retain(|issuing| issuing.id == id("ahead-issuing"));
+    assert_eq!(step(START, &alone, &jumped), Step::CertifyIssuing(id("r1")));
 }
 
 #[test]
@@ -282,6 +275,30 @@ fn an_operators_own_ca_is_published_first_and_signs_once_covered() {
     let authorities = take(&Step::Activate(id("o2")), &authorities, &seen, now, "x");
     assert_eq!(authorities.active_issuer(now).unwrap().id, id("s3"));
     assert_eq!(step(now + SETTLE, &authorities, &seen), Step::Retire(id("o1")));
+    // A changed chain above the same signer is taken over too.
+    let mut longer = offer("o2", "s3");
+    longer.issuing.intermediates = vec![vec![8].into()];
+    assert_eq!(step(now, &authorities, &with(longer, &[(2, 3)])), Step::CertifyIssuing(id("o2")));
+    // A root that is compromised before it has signed never signs.
+    let next = with(offer("o3", "s4"), &[(2, 3)]);
+    let waiting = take(&Step::AdoptRoots, &authorities, &next, now, "x");
+    let tainted = take(&Step::Taint(id("o3")), &waiting, &next, now, "x");
+    let known = with(offer("o3", "s4"), &[(9, 3)]);
+    assert_eq!(step(now + DAY, &waiting, &known), Step::Activate(id("o3")));
+    assert!(!matches!(step(now + DAY, &tainted, &known), Step::Activate(_)));
+    let force = Command::Activate { id: id("o3"), force: true };
+    assert!(matches!(judge(now, &tainted, &known.view(), &rules(), &force), Err(Refused::State { .. })));
+    // One that was listed long before it is to sign still takes its time.
+    let mut both = offer("o2", "s3");
+    both.roots.push(root("o4", START, 100 * DAY));
+    let listed = take(&Step::AdoptRoots, &authorities, &with(both, &[(9, 3)]), now, "x");
+    assert_eq!(listed.root(&id("o4")).unwrap().state, AuthorityState::Old);
+    let swapped = with(offer("o4", "s5"), &[(9, 3)]);
+    let adopted = take(&step(now + DAY, &listed, &swapped), &listed, &swapped, now + DAY, "x");
+    assert_eq!(
+        (adopted.root(&id("o4")).unwrap().state, Phase::of(&adopted)),
+        (AuthorityState::Prepared, Phase::Propagate)
+    );
     // Commands are for the files.
     for command in [Command::Prepare, Command::Rotate, Command::RenewIssuing, Command::Rollback] {
         assert_eq!(judge(now, &authorities, &seen.view(), &rules(), &command), Err(Refused::Foreign));

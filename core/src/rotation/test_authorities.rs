@@ -112,7 +112,7 @@ pub(super) fn take(
         one.not_after = one.not_after.min(under);
         made.issuing = Some(one);
     }
-    apply(step, authorities, made, seen.offer.as_ref(), now)
+    apply(step, authorities, made, &seen.view(), now)
 }
 
 /// The first root "r1" with an issuing CA, made at [`START`].
@@ -122,4 +122,14 @@ pub(super) fn first() -> Authorities {
     let step = next_step(START, &empty, &seen.view(), &rules());
     assert_eq!(step, Step::CreateRoot);
     take(&step, &empty, &seen, START, "r1")
+}
+
+/// r1 signs, r2 is prepared since [`START`] and waits for coverage of bundle 2.
+pub(super) fn prepared(activation: Activation) -> Authorities {
+    take(&Step::PrepareRoot(activation), &first(), &Seen::nobody(), START, "r2")
+}
+
+/// r2 signs, r1 drains.
+pub(super) fn draining() -> Authorities {
+    take(&Step::Activate(id("r2")), &prepared(Activation::WhenCovered), &Seen::nobody(), START, "r2")
 }

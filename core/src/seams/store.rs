@@ -93,7 +93,8 @@ pub trait AuthorityJournal: Send + Sync {
 /// The rows come from the audit log: [`AuditStore::append`] of an event of kind `Certificate` and outcome `Issued`
 /// that has a [`holder`](crate::audit::AuditEvent::holder) enters the holder in the same transaction. The newest
 /// certificate counts for `serial`, `authority` and the names; `not_after` is the latest one ever seen; `sequence`
-/// never falls, and is raised by the event only when the holder does not acknowledge by itself.
+/// never falls, and is raised by the event only when the holder has never acknowledged by itself: once it does, a reply
+/// to another client in the same pod says nothing about its proxies.
 #[async_trait]
 pub trait HolderStore: Send + Sync {
     /// Notes acknowledgements durably, in order. Those of unknown holders are ignored. One that was refused leaves

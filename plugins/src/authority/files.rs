@@ -255,6 +255,8 @@ impl UpstreamAuthority for FilesAuthority {
             known.lists = lists;
         }
         let mut offer = known.offer.clone();
+        // Left out whenever they were read: processes that have read the same set at other times must agree.
+        offer.roots.retain(|root| root.not_after > now || root.id == offer.signer);
         if let Lists::Good(lists, _) = &known.lists {
             offer.revocation_lists.clone_from(lists);
         }

@@ -44,7 +44,7 @@ impl HolderRow {
             authority: what.authority.clone(),
             not_after: renewal.not_after,
             sequence: renewal.sequence,
-            acknowledges: what.acknowledges,
+            acknowledges: renewal.acknowledges,
             seen_at: renewal.seen_at,
             refused_sequence: None,
             refused: None,
@@ -57,7 +57,8 @@ impl HolderRow {
         let newer = Self::new(key, renewal);
         Self {
             not_after: self.not_after.max(newer.not_after),
-            sequence: self.sequence.max(newer.sequence),
+            sequence: if self.acknowledges { self.sequence } else { self.sequence.max(newer.sequence) },
+            acknowledges: self.acknowledges || newer.acknowledges,
             seen_at: self.seen_at.max(newer.seen_at),
             refused_sequence: self.refused_sequence,
             refused: self.refused,
@@ -109,6 +110,8 @@ pub(super) struct Renewal<'a> {
     pub(super) not_after: i64,
     /// The newest bundle that the replies count as received; 0 for none.
     pub(super) sequence: i64,
+    /// Whether the holder acknowledges bundles itself. Once it does, no reply to another client in the same pod counts.
+    pub(super) acknowledges: bool,
     /// The latest time of them, microseconds since 1970.
     pub(super) seen_at: i64,
 }
@@ -142,15 +145,18 @@ impl<'a> Renewals<'a> {
         *last = not_after.max(*last);
         match self.holders.entry(key) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Renewal { newest: event, what, not_after, sequence, seen_at });
+                let acknowledges = what.acknowledges;
+                vacant.insert(Renewal { newest: event, what, not_after, sequence, acknowledges, seen_at });
             }
             Entry::Occupied(mut occupied) => {
                 let renewal = occupied.get_mut();
+                let acknowledges = what.acknowledges || renewal.acknowledges;
                 *renewal = Renewal {
                     newest: event,
                     what,
                     not_after: not_after.max(renewal.not_after),
-                    sequence: sequence.max(renewal.sequence),
+                    sequence: if acknowledges { renewal.sequence } else { sequence.max(renewal.sequence) },
+                    acknowledges,
                     seen_at: seen_at.max(renewal.seen_at),
                 };
             }

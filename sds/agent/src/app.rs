@@ -101,7 +101,8 @@ impl Agent {
             ops,
             statuses: holdings.statuses(),
             snapshots: holdings.snapshots(),
-            streams: Streams::new(config.sds.max_streams, Arc::clone(&clock), observer),
+            streams: Streams::new(config.sds.max_streams, Arc::clone(&clock), observer)
+                .with_grace(config.sds.proxy_grace),
             channel: Arc::new(CaChannel::new(config.ca.clone(), holdings.statuses())),
             config: config.clone(),
             holdings,

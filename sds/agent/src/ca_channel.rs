@@ -1,14 +1,17 @@
 //! How the CA is reached and who it takes us for: TLS, deadlines and headers, the same for every call.
 //!
 //! The CA is trusted by the root file together with the trust bundle that is held, so that a root which was rotated
-//! while the agent runs does not cut it off.
+//! while the agent runs does not cut it off. A root that the CA has removed from the bundle is not trusted by an old
+//! root file either, until somebody writes that file anew.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use signet_core::certificate::pem;
 use signet_core::secret::Secret;
 use signet_runtime::files::{self, FileError};
 use signet_runtime::output::error_chain;
@@ -19,7 +22,7 @@ use tonic::{Code, Request, Status as GrpcStatus};
 
 use crate::config::Ca;
 use crate::random;
-use crate::status::Status;
+use crate::status::{RemovedRoots, Status};
 
 /// The header with the name of this process.
 pub const INSTANCE_HEADER: &str = "signet-instance";
@@ -82,13 +85,42 @@ pub struct CaChannel {
     statuses: watch::Receiver<Status>,
     instance: Option<String>,
     root_file_failed: AtomicBool,
+    outdated: Mutex<Outdated>,
+}
+
+/// Which content of the root file is older than the newest removal of roots.
+#[derive(Debug, Default)]
+struct Outdated {
+    /// The removals that were seen.
+    times: u64,
+    /// The file as it was when the newest of them was seen; `None` when it has changed since.
+    file: Option<Vec<u8>>,
+}
+
+impl Outdated {
+    /// Those of the file's certificates that are trusted.
+    fn trusted(
+        &mut self,
+        pem: &[u8],
+        certificates: Vec<CertificateDer<'static>>,
+        removed: &RemovedRoots,
+    ) -> Vec<CertificateDer<'static>> {
+        if self.times != removed.times {
+            (self.times, self.file) = (removed.times, Some(pem.to_vec()));
+        } else if self.file.as_deref().is_some_and(|file| file != pem) {
+            self.file = None;
+        }
+        let is_outdated = self.file.is_some();
+        certificates.into_iter().filter(|it| !is_outdated || !removed.roots.contains(it)).collect()
+    }
 }
 
 impl CaChannel {
     /// Reaches the CA of these settings; the trust bundle is taken from `statuses`. Nothing is opened or read yet.
     #[must_use]
     pub fn new(settings: Ca, statuses: watch::Receiver<Status>) -> Self {
-        Self { settings, statuses, instance: random::instance(), root_file_failed: AtomicBool::new(false) }
+        let (root_file_failed, outdated) = (AtomicBool::new(false), Mutex::default());
+        Self { settings, statuses, instance: random::instance(), root_file_failed, outdated }
     }
 
     /// The deadline of one call, connecting included.
@@ -123,6 +155,13 @@ impl CaChannel {
         let late = || Err(CaError::Deadline { address: self.address(), timeout });
         // Boxed: connecting and calling is a large future.
         tokio::time::timeout(timeout, Box::pin(call)).await.unwrap_or_else(|_elapsed| late())
+    }
+
+    /// Notes what the root file holds now, since roots may have been removed from the bundle. What is written to it
+    /// later is trusted again, whatever it is.
+    pub fn look_at_root_file(&self) {
+        // A file that cannot be read is the business of the next call.
+        let _roots = self.root_file();
     }
 
     /// A request that says who we are: token, cluster and instance.
@@ -173,18 +212,22 @@ impl CaChannel {
                 Some(file)
             }
         };
-        let file = file.map(Certificate::from_pem);
-        Ok(file.into_iter().chain(held.map(Certificate::from_pem)).collect())
+        // All of them may have been removed.
+        let file =
+            file.filter(|roots| !roots.is_empty()).map(|roots| roots.iter().map(|root| pem(root)).collect::<String>());
+        Ok(file.into_iter().chain(held).map(Certificate::from_pem).collect())
     }
 
-    /// The root file, which must hold certificates and only those: an empty trust store would fail in TLS with a
-    /// message that leads nowhere.
-    fn root_file(&self) -> Result<Vec<u8>, CaError> {
+    /// What is trusted of the root file. It must hold certificates and only those: an empty trust store would fail in
+    /// TLS with a message that leads nowhere.
+    fn root_file(&self) -> Result<Vec<CertificateDer<'static>>, CaError> {
         let path = &self.settings.root_file;
         let pem = files::read(path, MAX_ROOT_BYTES).map_err(CaError::Roots)?;
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let removed = self.statuses.borrow().removed.clone();
+        let mut outdated = self.outdated.lock().unwrap_or_else(PoisonError::into_inner);
         match certificates {
-            Ok(certificates) if !certificates.is_empty() => Ok(pem),
+            Ok(certificates) if !certificates.is_empty() => Ok(outdated.trusted(&pem, certificates, &removed)),
             _ => Err(CaError::NoRoots(path.clone())),
         }
     }
@@ -202,6 +245,25 @@ fn bearer(token: &Secret) -> Option<AsciiMetadataValue> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn a_removed_root_is_not_trusted_by_the_file_that_held_it_but_by_one_written_later() {
+        let [a, b, c] = [1, 2, 3].map(|byte| CertificateDer::from(vec![byte]));
+        let file = || vec![a.clone(), b.clone()];
+        let mut outdated = Outdated::default();
+        let removed = |times, roots: &[&CertificateDer<'static>]| RemovedRoots {
+            roots: roots.iter().map(|root| (*root).clone()).collect(),
+            times,
+        };
+        let mut trusted = |pem: &[u8], removed: &RemovedRoots| outdated.trusted(pem, file(), removed);
+        assert_eq!(trusted(b"one", &removed(0, &[])), file());
+        // The file was written before the removal was seen.
+        assert_eq!(trusted(b"two", &removed(1, &[&a, &c])), std::slice::from_ref(&b));
+        assert_eq!(trusted(b"two", &removed(1, &[&a, &c])), std::slice::from_ref(&b));
+        assert_eq!(trusted(b"three", &removed(1, &[&a, &c])), file());
+        assert_eq!(trusted(b"two", &removed(1, &[&a, &c])), file(), "written anew is written anew");
+        assert_eq!(trusted(b"two", &removed(2, &[&a, &c, &b])), []);
+    }
 
     #[test]
     fn the_token_travels_as_a_sensitive_header() {

@@ -83,6 +83,8 @@ pub struct Sds {
     pub bundle_name: String,
     /// The most streams at a time.
     pub max_streams: usize,
+    /// How long proxies are waited for that may come, or come back.
+    pub proxy_grace: Duration,
 }
 
 /// What is logged and how.
@@ -204,6 +206,12 @@ fn read_sds(s: &mut Section<'_>) -> Option<Sds> {
         s.problem("bundle_name", "is the same as certificate_name");
     }
     let max_streams = s.defaulted("max_streams", 1000, kind::integer(1..=100_000), "the most streams at a time");
+    let proxy_grace = s.defaulted(
+        "proxy_grace",
+        "45s",
+        kind::duration_or_zero(),
+        "after its start, and after a proxy has left that lacked the newest bundle, how long the agent waits for proxies before it acknowledges a bundle without them",
+    );
     Some(Sds {
         socket: socket?,
         mode: mode?,
@@ -212,6 +220,7 @@ fn read_sds(s: &mut Section<'_>) -> Option<Sds> {
         certificate_name: certificate_name?,
         bundle_name: bundle_name?,
         max_streams: max_streams?,
+        proxy_grace: proxy_grace?,
     })
 }
 
@@ -294,6 +303,7 @@ mod tests {
         let config = parse("f", MINIMAL, read).unwrap().config;
         assert_eq!(config.ca.server_name, "ca.example");
         assert_eq!((config.sds.mode, config.sds.max_streams), (0o660, 1000));
+        assert_eq!(config.sds.proxy_grace, Duration::from_secs(45));
         assert_eq!((config.sds.certificate_name.as_str(), config.sds.bundle_name.as_str()), ("default", "ROOTCA"));
         assert_eq!(config.svid.ttl, Duration::from_secs(86_400));
         assert_eq!(config.sds.socket, PathBuf::from("/run/signet/agent.sock"));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_core::clock::{Clock, SystemClock};
+use signet_core::clock::{Clock, ManualClock, SystemClock};
 use signet_core::csr::CertificateRequest;
 use signet_runtime::readiness::State;
 use tonic::Code;
@@ -13,7 +13,7 @@ use crate::app::{AppError, fetch_once};
 use crate::files::{CHAIN_FILE, KEY_FILE};
 use crate::inspection;
 use crate::status::Status;
-use crate::test_ca::{Authority, Mode};
+use crate::test_ca::{Authority, Mode, TestCa};
 use crate::test_world::{ID, World, token, within};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -173,13 +173,19 @@ async fn a_root_file_without_certificates_and_a_ca_that_hangs_are_clear_errors()
 
 #[tokio::test]
 async fn certificates_that_are_born_old_do_not_make_a_hot_loop() {
-    let world = World::new("200ms").await;
-    world.ca.answer(Mode::Old);
-    let mut agent = world.start().await;
-    agent.until(|status| status.renewals >= 1).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let calls = world.ca.calls().len();
-    assert!((2..=6).contains(&calls), "{calls} calls within a second");
+    // How long they live, and how many calls there are within a good second: one at most for each twentieth of a life.
+    for (ttl, expected) in [(24 * HOUR, 1..=1), (Duration::from_secs(10), 2..=4)] {
+        let clock = ManualClock::at(time::OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap());
+        let mut ca = TestCa::new(clock.clone());
+        ca.ttl = ttl;
+        let world = World::with_tls(clock, ca, &Authority::root("tls"), "20ms").await;
+        world.ca.answer(Mode::Old);
+        let mut agent = world.start().await;
+        agent.until(|status| status.renewals >= 1).await;
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        let calls = world.ca.calls().len();
+        assert!(expected.contains(&calls), "{calls} calls with {ttl:?}");
+    }
 }
 
 #[tokio::test]

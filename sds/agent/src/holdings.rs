@@ -15,7 +15,10 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::orders::{self, Instructions, Subject};
 use crate::reply::Issued;
-use crate::status::{BundleStreamStatus, Failure, HeldValidation, KnownOrder, Link, Status};
+use crate::status::{BundleStreamStatus, Failure, HeldValidation, KnownOrder, Link, RemovedRoots, Status};
+
+/// The most removed roots that are remembered; a CA has a handful.
+const MAX_REMOVED: usize = 64;
 
 /// What became of a bundle that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub enum Receipt {
     Applied,
     /// It is what was held already.
     Unchanged,
-    /// A newer one is held, of this sequence; that one stays.
+    /// Another and newer one is held, of this sequence; that one stays.
     Older(u64),
 }
 
@@ -62,13 +65,16 @@ impl Holdings {
         self.snapshots.subscribe()
     }
 
-    /// A certificate was obtained. Orders that stood before it are not about it.
+    /// A certificate was obtained. An order that stands is about it too if the CA has signed with an authority it wants
+    /// to be rid of, but is followed ever later.
     pub fn obtained(&self, issued: Issued) {
+        let now = self.clock.now();
         self.status.send_modify(|status| {
             let (held, streamed) = (status.validation.as_deref(), status.bundle_stream.worked);
             if supersedes(issued.sequence, held, streamed) {
-                let validation = from_reply(&issued, held);
-                status.validation = Some(Arc::new(self.versioned(validation, issued.sequence)));
+                let new = self.versioned(from_reply(&issued, held), issued.sequence);
+                status.removed = removed(&status.removed, held, &new);
+                status.validation = Some(Arc::new(new));
             } else if let (Some(told), Some(HeldValidation { sequence: Some(held), .. })) = (issued.sequence, held)
                 && told < *held
             {
@@ -78,8 +84,15 @@ impl Holdings {
                     "the CA's bundle is older than the one held, which stays; if the CA was set up anew, start again"
                 );
             }
-            status.orders = status.orders.iter().map(|it| KnownOrder { due: None, ..it.clone() }).collect();
-            status.next_attempt = Some(issued.renew_at);
+            let due: Vec<_> = status.orders.iter().map(|it| orders::due(&it.order, subject(&issued), now)).collect();
+            let is_ordered = due.iter().any(Option::is_some);
+            status.under_orders = if is_ordered { status.under_orders.saturating_add(1) } else { 0 };
+            let not_before = now + orders::pause(status.under_orders);
+            let put_off = |due: OffsetDateTime| due.max(not_before).min(issued.renew_at);
+            let orders = status.orders.iter().zip(due);
+            status.orders =
+                orders.map(|(it, due)| KnownOrder { order: it.order.clone(), due: due.map(put_off) }).collect();
+            status.next_attempt = Some(status.ordered().map_or(issued.renew_at, |at| at.min(issued.renew_at)));
             status.held = Some(Arc::new(issued));
             status.renewals += 1;
             status.failures = 0;
@@ -106,18 +119,20 @@ impl Holdings {
         self.status.send_if_modified(|status| {
             let held = status.validation.as_deref();
             let newest = held.and_then(|held| held.sequence);
-            if let (Some(told), Some(newest)) = (sequence, newest)
+            let new = self.versioned(validation, sequence.max(newest));
+            let is_other = held.is_none_or(|held| held.version != new.version);
+            if let (true, Some(told), Some(newest)) = (is_other, sequence, newest)
                 && told < newest
             {
                 receipt = Receipt::Older(newest);
                 return false;
             }
-            let new = self.versioned(validation, sequence.or(newest));
-            if held.is_none_or(|held| held.version != new.version) {
+            if is_other {
                 receipt = Receipt::Applied;
             } else if newest == new.sequence {
                 return false;
             }
+            status.removed = removed(&status.removed, held, &new);
             status.validation = Some(Arc::new(new));
             self.publish(status);
             true
@@ -125,8 +140,8 @@ impl Holdings {
         receipt
     }
 
-    /// The CA's orders as they stand now. Each is followed at most once by each certificate: by the one that is held
-    /// when the order is first seen.
+    /// The CA's orders as they stand now. The time at which the certificate that is held follows one does not change
+    /// while it stands.
     pub fn ordered(&self, instructions: &Instructions) {
         let now = self.clock.now();
         self.status.send_if_modified(|status| {
@@ -200,6 +215,18 @@ fn from_reply(issued: &Issued, held: Option<&HeldValidation>) -> Validation {
     let same = held.filter(|held| held.validation.bundle.roots() == issued.bundle.roots());
     let revocation_lists = same.map(|held| held.validation.revocation_lists.clone()).unwrap_or_default();
     Validation { bundle: issued.bundle.clone(), revocation_lists }
+}
+
+/// The roots that are missing from a bundle of a higher number are removed; those that it holds are not, or no longer.
+fn removed(before: &RemovedRoots, held: Option<&HeldValidation>, new: &HeldValidation) -> RemovedRoots {
+    let (roots, kept) = (|it: &HeldValidation| it.validation.bundle.roots().to_vec(), new.validation.bundle.roots());
+    let newer = held.filter(|held| held.sequence.is_some() && new.sequence > held.sequence);
+    let gone: Vec<_> = newer.map(roots).unwrap_or_default().into_iter().filter(|it| !kept.contains(it)).collect();
+    let times = before.times + u64::from(!gone.is_empty());
+    let all: Vec<_> = before.roots.iter().filter(|it| !kept.contains(it) && !gone.contains(it)).cloned().collect();
+    let all: Vec<_> = all.into_iter().chain(gone).collect();
+    let surplus = all.len().saturating_sub(MAX_REMOVED);
+    RemovedRoots { roots: all.into_iter().skip(surplus).collect(), times }
 }
 
 fn subject(held: &Issued) -> Subject<'_> {

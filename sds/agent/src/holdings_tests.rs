@@ -21,6 +21,7 @@ struct World {
     holdings: Holdings,
     clock: ManualClock,
     leaves: u8,
+    authority: &'static str,
 }
 
 impl World {
@@ -28,7 +29,7 @@ impl World {
         let text = "trust_domain: td\nca: {address: 'https://ca:1', root_file: /r}\n";
         let clock = ManualClock::at(OffsetDateTime::UNIX_EPOCH);
         let holdings = Holdings::new(&parse("f", text, read).unwrap().config, Arc::new(clock.clone()));
-        Self { holdings, clock, leaves: 0 }
+        Self { holdings, clock, leaves: 0, authority: "aa" }
     }
 
     /// A certificate with the bundle of these roots comes.
@@ -43,7 +44,7 @@ impl World {
             bundle: TrustBundle::new(TrustDomain::parse("td").unwrap(), sequence.unwrap_or_default(), roots).unwrap(),
             sequence,
             serial: String::new(),
-            authority: "aa".to_owned(),
+            authority: self.authority.to_owned(),
             issuer: String::new(),
             not_before: now,
             not_after: now + 2 * hour,
@@ -116,6 +117,12 @@ fn what_the_stream_brings_is_applied_in_order_and_only_once() {
     assert_eq!(world.held().0, Some(5), "but its number is known now");
     assert_eq!(world.stream(7, &[&a, &b], &[]), Receipt::Applied);
     assert_eq!(world.stream(6, &[&a], &[]), Receipt::Older(7));
+    assert_eq!(world.held(), (Some(7), 2, 0));
+    assert_eq!(
+        world.stream(6, &[&a, &b], &[]),
+        Receipt::Unchanged,
+        "what is held may be acknowledged, whatever its number"
+    );
     assert_eq!(world.stream(7, &[&a, &b], &[]), Receipt::Unchanged);
     // A server that tells no number is taken at its word; the number held stays.
     assert_eq!(world.holdings.received(validation(0, &[&b], &[]), None), Receipt::Applied);
@@ -148,7 +155,7 @@ fn sd_08_only_what_changed_is_published() {
 }
 
 #[test]
-fn an_order_is_for_the_certificate_that_is_held_when_it_is_first_seen() {
+fn an_order_holds_for_every_certificate_of_its_authorities_while_it_stands_but_never_fast() {
     let mut world = World::new();
     let root = Authority::root("a");
     world.reply(None, &[&root]);
@@ -163,12 +170,51 @@ fn an_order_is_for_the_certificate_that_is_held_when_it_is_first_seen() {
     world.clock.advance(Duration::from_secs(150));
     world.holdings.ordered(&orders(vec![order(100), order(200)]));
     assert_eq!(ordered(&world), Some(due));
+    world.clock.advance(Duration::from_secs(1000));
+    // The CA signs with the same authority again: ever later, but never later than the normal renewal.
+    for pause in [10, 20, 40, 80, 160, 320, 600, 600] {
+        world.reply(None, &[&root]);
+        let now = world.clock.now();
+        assert_eq!(ordered(&world), Some(now + Duration::from_secs(pause)));
+        assert_eq!(world.holdings.statuses().borrow().next_attempt, ordered(&world));
+        world.holdings.ordered(&orders(vec![order(100), order(200)]));
+        assert_eq!(ordered(&world), Some(now + Duration::from_secs(pause)), "the same orders change nothing");
+        world.clock.advance(Duration::from_secs(1000));
+    }
+    world.authority = "bb";
     world.reply(None, &[&root]);
-    assert_eq!(ordered(&world), None);
-    world.holdings.ordered(&orders(vec![order(100), order(200)]));
-    assert_eq!(ordered(&world), None, "known before this certificate");
-    world.holdings.ordered(&orders(vec![order(100), order(300)]));
-    assert!(ordered(&world).is_some(), "a new order");
+    assert_eq!(ordered(&world), None, "not about this one");
+    world.authority = "aa";
+    world.reply(None, &[&root]);
+    assert_eq!(ordered(&world), Some(world.clock.now() + Duration::from_secs(10)), "it begins anew");
+}
+
+#[test]
+fn roots_that_a_newer_bundle_has_no_more_are_removed_until_a_bundle_has_them_again() {
+    let mut world = World::new();
+    let [a, b, c] = ["a", "b", "c"].map(Authority::root);
+    let removed = |world: &World| world.holdings.statuses().borrow().removed.clone();
+    let of =
+        |times, roots: &[&Authority]| RemovedRoots { roots: roots.iter().map(|it| it.der.clone()).collect(), times };
+    world.reply(Some(5), &[&a, &b]);
+    assert_eq!(removed(&world), of(0, &[]));
+    world.stream(6, &[&b, &c], &[]);
+    assert_eq!(removed(&world), of(1, &[&a]));
+    world.stream(5, &[&a, &b], &[]);
+    world.reply(Some(6), &[&b]);
+    assert_eq!(removed(&world), of(1, &[&a]), "not newer");
+    world.reply(Some(7), &[&c]);
+    assert_eq!(removed(&world), of(2, &[&a, &b]));
+    world.stream(8, &[&a, &c], &[]);
+    assert_eq!(removed(&world), of(2, &[&b]));
+    // Without a number nobody knows which is newer.
+    world.holdings.received(validation(0, &[&a], &[]), None);
+    assert_eq!(removed(&world), of(2, &[&b]));
+    let many: Vec<Authority> = (0..MAX_REMOVED).map(|_| Authority::root("x")).collect();
+    world.stream(9, &many.iter().collect::<Vec<_>>(), &[]);
+    world.stream(10, &[&c], &[]);
+    let now = removed(&world);
+    assert_eq!((now.times, now.roots.len(), now.roots.contains(&b.der)), (4, MAX_REMOVED, false));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use signet_proto::agent::v1alpha1::{
 };
 use signet_runtime::output::{Table, error_chain};
 use signet_runtime::readiness::Readiness;
+use signet_sds::session::WILDCARD;
 use signet_sds::snapshot::Snapshot;
 use signet_sds::streams::{StreamView, Streams};
 use time::OffsetDateTime;
@@ -116,7 +117,11 @@ fn stream(view: StreamView) -> StreamMessage {
     StreamMessage {
         peer: view.peer,
         node_id: view.node_id,
-        names: view.names.iter().map(ToString::to_string).collect(),
+        names: if view.everything {
+            vec![WILDCARD.to_owned()]
+        } else {
+            view.names.iter().map(ToString::to_string).collect()
+        },
         connected_at: view.connected_at.unix_timestamp(),
         acked_version: view.acked_version,
         pushes: view.pushes,

@@ -26,6 +26,8 @@ pub mod status;
 pub mod token;
 
 #[cfg(test)]
+mod bundle_connection_tests;
+#[cfg(test)]
 mod bundle_stream_tests;
 #[cfg(test)]
 mod end_to_end_tests;

@@ -12,6 +12,9 @@ const MAX_LIST: usize = 256;
 /// How long at most a renewal that is overdue by its order is put off, so that a CA that was away is not run over.
 pub const OVERDUE_SPREAD: Duration = Duration::from_secs(3);
 
+/// The least time between two renewals by order, and the most that it grows to.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+
 /// The share of an order's window that is decided by the certificate's jitter; the rest by the life it has left.
 const JITTER_SHARE: f64 = 0.2;
 
@@ -104,6 +107,13 @@ pub fn due(order: &Order, subject: Subject<'_>, now: OffsetDateTime) -> Option<O
     Some(at.min(subject.renew_at))
 }
 
+/// How long the next renewal by order is put off after certificates that were under an order as soon as they came,
+/// so many in a row: a CA that goes on to sign with what it wants to be rid of is asked ever more seldom.
+#[must_use]
+pub fn pause(in_a_row: u32) -> Duration {
+    PAUSES.0.saturating_mul(2_u32.saturating_pow(in_a_row.saturating_sub(1))).min(PAUSES.1)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -183,6 +193,12 @@ mod tests {
             let due = due(&order(-1000, 10), subject(-5000, 100_000, jitter), at(0)).unwrap();
             assert_eq!(due, at(0) + OVERDUE_SPREAD.mul_f64(jitter));
         }
+    }
+
+    #[test]
+    fn pauses_double_up_to_ten_minutes() {
+        let seconds = [0, 1, 2, 3, 6, 7, 8, u32::MAX].map(|times| pause(times).as_secs());
+        assert_eq!(seconds, [10, 10, 20, 40, 320, 600, 600, 600]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::holdings::Holdings;
 use crate::metrics::RenewalMetrics;
 use crate::obtain::{ObtainError, Obtainer};
+use crate::orders;
 use crate::random::jitter;
 use crate::reply::Issued;
 use crate::status::Status;
@@ -32,8 +33,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The largest root file that is watched, in bytes.
 const MAX_WATCHED_BYTES: u64 = 1 << 20;
 
-/// The least time between two renewals that the CA orders: a CA that orders ever again must not be a load on itself.
-const BETWEEN_ORDERS: Duration = Duration::from_secs(10);
+/// A certificate that seems to be due as soon as it comes is kept for this share of its life all the same: more
+/// likely than a CA that gives such certificates is a clock that is ahead.
+const LEAST_SHARE: u32 = 20;
 
 /// The task's parts.
 pub struct Renewer {
@@ -91,8 +93,9 @@ impl Renewer {
             match result {
                 Ok(issued) => {
                     backoff.reset();
+                    let life = Duration::try_from(issued.not_after - issued.not_before).unwrap_or_default();
                     let renew_at = self.succeeded(issued);
-                    self.until_due(renew_at).await;
+                    self.until_due(renew_at, life).await;
                 }
                 Err(error) => {
                     let wait = backoff.next(jitter());
@@ -124,16 +127,23 @@ impl Renewer {
     }
 
     /// Returns when the certificate is to be renewed: at `renew_at`, or earlier if the CA orders so.
-    async fn until_due(&mut self, renew_at: OffsetDateTime) {
+    async fn until_due(&mut self, renew_at: OffsetDateTime, life: Duration) {
         let left = |at: OffsetDateTime| Duration::try_from(at - self.clock.now()).unwrap_or_default();
-        let planned = Instant::now() + self.retry.0 + left(renew_at);
+        let (now, at_hand) = (Instant::now(), left(renew_at) < life / LEAST_SHARE);
+        let earliest = now + if at_hand { self.retry.0.max(life / LEAST_SHARE) } else { self.retry.0 };
+        let planned = earliest.max(now + self.retry.0 + left(renew_at));
         // By the monotonic clock first: whatever the wall clock or the CA's orders say, certificates are not asked for
         // in a loop. Then by whichever clock is earlier: the wall clock, because certificates end by it, also after a
         // suspend; the monotonic one, because the wall clock may be set back.
         sleep(self.retry.0).await;
         let mut statuses = self.holdings.statuses();
+        let under_orders = statuses.borrow().under_orders;
+        if under_orders > 0 {
+            self.next_ordered = self.next_ordered.max(now + orders::pause(under_orders));
+        }
+        let before_time = |at: &OffsetDateTime| at_hand || *at < renew_at;
         loop {
-            let ordered = statuses.borrow_and_update().ordered().filter(|at| *at < renew_at);
+            let ordered = statuses.borrow_and_update().ordered().filter(before_time);
             let at = ordered.unwrap_or(renew_at);
             self.metrics.next_attempt(Some(at));
             let by_order = async {
@@ -144,9 +154,13 @@ impl Renewer {
                 }
                 sleep_until(self.next_ordered).await;
             };
-            let other = |status: &Status| status.ordered().filter(|at| *at < renew_at) != ordered;
+            let by_time = async {
+                self.clock.sleep_until(renew_at).await;
+                sleep_until(earliest).await;
+            };
+            let other = |status: &Status| status.ordered().filter(before_time) != ordered;
             tokio::select! {
-                () = self.clock.sleep_until(renew_at) => return,
+                () = by_time => return,
                 () = sleep_until(planned) => return,
                 () = by_order => break,
                 // Fails only without a sender, which the holdings are.
@@ -154,7 +168,7 @@ impl Renewer {
             }
         }
         tracing::info!("the CA has ordered this certificate to be renewed before its time");
-        self.next_ordered = Instant::now() + BETWEEN_ORDERS;
+        self.next_ordered = Instant::now() + orders::pause(0);
     }
 
     fn failed(&self, error: &ObtainError, wait: Duration) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
 use signet_core::bundle::Validation;
 use signet_sds::snapshot::Version;
 use time::OffsetDateTime;
@@ -26,6 +27,10 @@ pub struct Status {
     pub next_attempt: Option<OffsetDateTime>,
     /// The CA's standing orders.
     pub orders: Arc<[KnownOrder]>,
+    /// Certificates in a row that were under an order as soon as they came.
+    pub under_orders: u32,
+    /// The roots that newer bundles have taken away.
+    pub removed: RemovedRoots,
     /// The stream that brings bundles.
     pub bundle_stream: BundleStreamStatus,
 }
@@ -49,12 +54,21 @@ pub struct HeldValidation {
     pub version: Version,
 }
 
+/// Roots that were in a bundle once and are no more, the newest last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemovedRoots {
+    /// At most so many that one can look through them all.
+    pub roots: Arc<[CertificateDer<'static>]>,
+    /// How often roots were taken away.
+    pub times: u64,
+}
+
 /// An order that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownOrder {
     /// The order.
     pub order: Order,
-    /// When the certificate that is held follows it. `None` if the order is not about it, or was there before it.
+    /// When the certificate that is held follows it. `None` if the order is not about it.
     pub due: Option<OffsetDateTime>,
 }
 

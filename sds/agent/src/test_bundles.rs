@@ -45,6 +45,9 @@ pub(crate) struct TestBundles {
     heard: Arc<watch::Sender<Vec<Heard>>>,
     opened: Arc<AtomicU64>,
     pub(crate) refusing: Arc<AtomicBool>,
+    pub(crate) refusals: Arc<AtomicU64>,
+    /// This replica knows no streams, though others do.
+    pub(crate) unknown: Arc<AtomicBool>,
 }
 
 pub(crate) fn validation(sequence: u64, roots: &[&Authority], lists: &[&[u8]]) -> Validation {
@@ -131,10 +134,12 @@ impl SecretDiscoveryService for Service {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        if self.bundles.snapshots.borrow().is_empty() {
+        if self.bundles.snapshots.borrow().is_empty() || self.bundles.unknown.load(Ordering::SeqCst) {
+            self.bundles.refusals.fetch_add(1, Ordering::SeqCst);
             return Err(Status::unimplemented("no such service"));
         }
         if self.bundles.refusing.load(Ordering::SeqCst) {
+            self.bundles.refusals.fetch_add(1, Ordering::SeqCst);
             return Err(Status::unauthenticated("not now"));
         }
         let header = |name| request.metadata().get(name).unwrap().to_str().unwrap().to_owned();

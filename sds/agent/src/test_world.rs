@@ -74,7 +74,7 @@ impl World {
             "trust_domain: td
 ca: {{address: 'https://{address}', root_file: {roots}, server_name: localhost, timeout: 2s}}
 token_file: {token}
-sds: {{socket: 'unix://{socket}'}}
+sds: {{socket: 'unix://{socket}', proxy_grace: 0s}}
 renewal: {{retry_initial: {retry_initial}, retry_max: 60s}}
 "
         );

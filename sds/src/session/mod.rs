@@ -10,7 +10,8 @@
 //! 5. Only changes are sent: content that was acknowledged or refused is not sent again.
 //! 6. Added names are sent even if they were sent before; other names only when changed; nothing is ever deleted.
 //! 7. Names that do not exist yet are remembered and sent when they appear.
-//! 8. No names in the first request means everything; after names were given it means nothing, without a reply.
+//! 8. No names in the first request means everything; after names were given it means nothing, without a reply. The name `*`,
+//!    wherever it stands, means everything.
 //! 9. A response holds each name once.
 //! 10. The version belongs to the resources, not to the stream.
 //! 11. State is kept per stream and name; another resource type is refused.
@@ -41,6 +42,9 @@ pub const MAX_NAMES: usize = 128;
 
 /// The longest name in bytes: that of a SPIFFE ID.
 pub const MAX_NAME_BYTES: usize = 2048;
+
+/// The name that stands for everything.
+pub const WILDCARD: &str = "*";
 
 /// How far apart two answers to repeated requests are at least: a client that acknowledges everything twice must not
 /// make the two of us spin.

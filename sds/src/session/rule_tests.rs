@@ -314,3 +314,26 @@ fn absurd_requests_are_refused() {
     let full = vec!["n".repeat(MAX_NAME_BYTES); MAX_NAMES];
     assert_eq!(check(&Request { names: &full, ..Request::default() }), Ok(()));
 }
+
+#[test]
+fn rule_08_a_star_among_the_names_means_everything_from_then_on() {
+    let mut client = Client::new(world(&[("a", "1"), ("b", "1")]));
+    let first = client.ask(&["a"]).unwrap();
+    client.ack(&first);
+    // What is new is sent, and nothing twice.
+    let second = client.ask(&["*", "none"]).unwrap();
+    assert_eq!((sent(Some(&second)), client.session.wants_everything()), (vec!["b"], true));
+    assert_eq!(client.ack(&second).event, Event::Acknowledged);
+    let third = client.push(world(&[("a", "1"), ("b", "1"), ("c", "1")])).unwrap();
+    assert_eq!(sent(Some(&third)), ["c"]);
+    client.ack(&third);
+    // Who has written it out takes it back by leaving it out.
+    assert_eq!(client.ask(&[]), None);
+    assert!(!client.session.wants_everything() && client.session.names().count() == 0);
+    // Who began without names and writes it later asks for the same.
+    let mut client = Client::new(world(&[("a", "1")]));
+    let first = client.ask(&[]).unwrap();
+    client.ack(&first);
+    assert_eq!(client.send(&["*"], None).event, Event::Repeated, "no change");
+    assert!(client.session.wants_everything());
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answers::{Answer as SecretAnswer, Answers, Standing};
-use super::{Event, Outcome, REFETCH_PAUSE, Refusal, Request, Response, check};
+use super::{Event, Outcome, REFETCH_PAUSE, Refusal, Request, Response, WILDCARD, check};
 use crate::snapshot::{Name, Snapshot, Version};
 
 /// One stream. Times are durations since the stream began, given by the caller.
@@ -26,9 +26,27 @@ pub struct Sotw {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Subscription {
-    /// The first request named nothing (rule 8).
-    Everything,
+    /// The first request named nothing (rule 8), or `*` was among the names, as newer clients may write it.
+    Everything {
+        /// By `*`: then a request without names means nothing.
+        named: bool,
+    },
     Names(BTreeSet<Name>),
+}
+
+impl Subscription {
+    /// What a request without names means depends on what was before.
+    fn of(names: &[String], before: Option<&Self>) -> Self {
+        match before {
+            None | Some(Self::Everything { named: false }) if names.is_empty() => Self::Everything { named: false },
+            _ if names.iter().any(|name| name == WILDCARD) => Self::Everything { named: true },
+            _ => Self::Names(names.iter().map(|name| Arc::from(name.as_str())).collect()),
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Everything { .. }, Self::Everything { .. })) || self == other
+    }
 }
 
 #[derive(Debug)]
@@ -78,12 +96,11 @@ impl Sotw {
         now: Duration,
     ) -> Result<Outcome, Refusal> {
         check(request)?;
-        let wanted: BTreeSet<Name> = request.names.iter().map(|name| Arc::from(name.as_str())).collect();
+        let wanted = Subscription::of(request.names, self.subscription.as_ref());
         let Some(current) = &self.subscription else {
             // Whatever nonce or version a client brings from another stream says nothing here (rules 1 and 2). It is
             // answered even if it holds the current version: sending it again is harmless, withholding it is not.
-            self.subscription =
-                Some(if wanted.is_empty() { Subscription::Everything } else { Subscription::Names(wanted) });
+            self.subscription = Some(wanted);
             return Ok(Outcome { event: Event::Opened, response: self.send_due(snapshot) });
         };
         // Told by its nonce, an answer to an older response is worth as much as one to the newest, though it gets no reply.
@@ -91,14 +108,12 @@ impl Sotw {
         if request.nonce != self.last.as_ref().map_or("", |sent| sent.nonce.as_str()) {
             return Ok(Outcome { event: Event::StaleNonce, response: None });
         }
-        let changed = match current {
-            // An acknowledgement of everything names nothing either.
-            Subscription::Everything => !wanted.is_empty(),
-            Subscription::Names(names) => *names != wanted,
-        };
+        let changed = !current.is_same(&wanted);
         let event = self.judge(request, changed);
         if changed {
             self.resubscribe(wanted);
+        } else {
+            self.subscription = Some(wanted);
         }
         if event == Event::Repeated && self.is_subscribed() {
             self.refetch.owed = true;
@@ -136,7 +151,7 @@ impl Sotw {
     /// Whether the client asked for everything.
     #[must_use]
     pub fn wants_everything(&self) -> bool {
-        self.subscription == Some(Subscription::Everything)
+        matches!(self.subscription, Some(Subscription::Everything { .. }))
     }
 
     /// What requests have said about single secrets since the last call.
@@ -176,15 +191,21 @@ impl Sotw {
     }
 
     /// Forgets what was sent of the names that left, so that they are sent again when they come back (rule 6).
-    fn resubscribe(&mut self, wanted: BTreeSet<Name>) {
-        if self.wants_everything() {
-            // Every name is now an added one.
-            self.sent.clear();
-        } else {
-            self.sent.retain(|name, _| wanted.contains(name));
+    fn resubscribe(&mut self, wanted: Subscription) {
+        match &wanted {
+            // Every name that was asked for before still is.
+            Subscription::Everything { .. } => {}
+            Subscription::Names(names) => {
+                if self.wants_everything() {
+                    // Every name is now an added one.
+                    self.sent.clear();
+                } else {
+                    self.sent.retain(|name, _| names.contains(name));
+                }
+                self.answers.retain(|name| names.contains(name));
+            }
         }
-        self.answers.retain(|name| wanted.contains(name));
-        self.subscription = Some(Subscription::Names(wanted));
+        self.subscription = Some(wanted);
         if !self.is_subscribed() {
             self.refetch.owed = false;
         }
@@ -202,7 +223,7 @@ impl Sotw {
     /// over: it is sent when it appears (rule 7), and removal has no form in this protocol (rule 6).
     fn send_due(&mut self, snapshot: &Snapshot) -> Option<Response> {
         let held: Vec<(Name, Version)> = match self.subscription.as_ref()? {
-            Subscription::Everything => {
+            Subscription::Everything { .. } => {
                 snapshot.iter().map(|(name, secret)| (Arc::clone(name), secret.version())).collect()
             }
             Subscription::Names(names) => {

@@ -9,6 +9,7 @@ pub mod envoy;
 pub mod limits;
 pub mod loaded;
 pub mod metrics;
+pub mod odd_root;
 pub mod plugged;
 pub mod ports;
 pub mod probe;

@@ -54,7 +54,7 @@ fn no_files_and_partial_sets_are_refused_by_name() {
             };
             fill(dir.path(), &pick(true), "x");
             let text = read(dir.path()).unwrap_err().to_string();
-            let (present, missing) = text.split_once("but").unwrap();
+            let (present, missing) = text.split_once(" but ").unwrap();
             for name in form {
                 assert_eq!(present.contains(name), pick(true).contains(name), "{text}");
                 assert_eq!(missing.contains(name), pick(false).contains(name), "{text}");

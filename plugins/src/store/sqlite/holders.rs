@@ -35,8 +35,9 @@ pub(super) fn upsert_text(rows: usize) -> String {
         "INSERT INTO holder (spiffe_id, instance, pod, node, cluster, serial, authority, not_after, sequence, \
          acknowledges, seen_at) VALUES {} ON CONFLICT (spiffe_id, instance) DO UPDATE SET pod = excluded.pod, \
          node = excluded.node, cluster = excluded.cluster, serial = excluded.serial, authority = excluded.authority, \
-         not_after = max(not_after, excluded.not_after), sequence = max(sequence, excluded.sequence), \
-         acknowledges = excluded.acknowledges, seen_at = max(seen_at, excluded.seen_at)",
+         not_after = max(not_after, excluded.not_after), \
+         sequence = CASE WHEN acknowledges THEN sequence ELSE max(sequence, excluded.sequence) END, \
+         acknowledges = max(acknowledges, excluded.acknowledges), seen_at = max(seen_at, excluded.seen_at)",
         vec![row; rows].join(",")
     )
 }
@@ -58,7 +59,7 @@ fn bind<'q>(query: Statement<'q>, key: &'q HolderKey, renewal: &Renewal<'q>) -> 
         .bind(what.authority.as_str())
         .bind(renewal.not_after)
         .bind(renewal.sequence)
-        .bind(what.acknowledges)
+        .bind(renewal.acknowledges)
         .bind(renewal.seen_at)
 }
 

@@ -9,6 +9,9 @@ use super::SqliteStore;
 use super::error::store_error;
 use crate::store::rows::{decode_authorities, encode_authorities};
 
+/// Versions that are kept for people: each is a whole document, which revocation lists make large.
+const HISTORY: i64 = 500;
+
 #[async_trait]
 impl AuthorityJournal for SqliteStore {
     async fn load(&self) -> Result<Option<(JournalVersion, Authorities)>, StoreError> {
@@ -52,6 +55,8 @@ impl AuthorityJournal for SqliteStore {
             if won {
                 let history = "INSERT INTO authority_journal_history (version, body) VALUES (?, ?)";
                 sqlx::query(history).bind(next).bind(&body).execute(&mut *connection).await.map_err(failed)?;
+                let old = "DELETE FROM authority_journal_history WHERE version <= ?";
+                sqlx::query(old).bind(next - HISTORY).execute(&mut *connection).await.map_err(failed)?;
             }
             sqlx::query("COMMIT").execute(&mut *connection).await.map_err(failed)?;
             writer.keep();

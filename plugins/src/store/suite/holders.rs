@@ -218,14 +218,16 @@ async fn a_taken_serial_changes_no_holder(store: &(impl AuditStore + HolderStore
 
 async fn a_reply_counts_as_received_unless_the_holder_acknowledges(store: &(impl AuditStore + HolderStore)) {
     for (serial, acknowledges, sequence, expected) in
-        [(1, true, 5, 0), (2, false, 3, 3), (3, true, 7, 3), (4, false, 2, 3), (5, false, 8, 8), (6, true, 9, 8)]
+        [(1, false, 3, 3), (2, false, 2, 3), (3, false, 5, 5), (4, true, 9, 5), (5, false, 9, 5), (6, true, 9, 5)]
     {
+        // Once it acknowledges, a reply to somebody else in the same pod says nothing about its proxies.
+        let sticks = serial >= 4;
         let event = held("a", "p", serial, sequence, 10);
         store.append(vec![if acknowledges { acknowledging(event) } else { event }]).await.unwrap();
         let found = only(store).await;
-        assert_eq!((found.sequence, found.acknowledges), (expected, acknowledges), "certificate {serial}");
+        assert_eq!((found.sequence, found.acknowledges), (expected, sticks), "certificate {serial}");
         let coverage = store.coverage(ended(0)).await.unwrap();
-        assert_eq!(coverage.by_sequence, counts(&[(expected, 1, u64::from(acknowledges))]));
+        assert_eq!(coverage.by_sequence, counts(&[(expected, 1, u64::from(sticks))]));
     }
 }
 

@@ -1,10 +1,11 @@
 //! The bundle stream: the CA's SDS, from which new roots, revocation lists and renewal orders come within moments.
 //!
 //! [`task`] keeps a stream open, [`session`] is one stream, [`message`] reads what it brings, [`answers`] decides what
-//! is said back, and [`recipients`] knows whether those behind us have taken the bundle over.
+//! is said back, [`pace`] when, and [`recipients`] knows whether those behind us have taken the bundle over.
 
 mod answers;
 mod message;
+mod pace;
 mod recipients;
 mod session;
 mod task;

@@ -3,10 +3,11 @@
 use signet_sds::snapshot::Version;
 use signet_sds::streams::{Settled, Streams};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Who gets the bundle from us.
 pub enum Recipients {
-    /// The proxies that are connected and ask for the secret of this name.
+    /// The proxies that ask for the secret of this name: connected, or away for a moment.
     Proxies {
         /// All streams.
         streams: Streams,
@@ -27,16 +28,16 @@ impl Recipients {
         Self::Proxies { streams, bundle_name, changes }
     }
 
-    /// Whether they all have taken over the bundle of this version.
-    pub(super) fn settled(&mut self, version: Version) -> Settled {
+    /// Whether they all have taken over the bundle of this version, and when to ask again if nothing changes.
+    pub(super) fn settled(&mut self, version: Version) -> (Settled, Option<Instant>) {
         match self {
             Self::Proxies { streams, bundle_name, changes } => {
                 changes.mark_unchanged();
                 streams.settled(bundle_name, version)
             }
             Self::Files(written) => match *written.borrow_and_update() {
-                Some(newest) if newest == version => Settled::Yes,
-                _ => Settled::Waiting(1),
+                Some(newest) if newest == version => (Settled::Yes, None),
+                _ => (Settled::Waiting(1), None),
             },
         }
     }

@@ -1,7 +1,6 @@
 //! One open bundle stream: what it brings goes to the holdings, what the recipients say goes back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
@@ -19,6 +18,7 @@ use tonic::{Code, Streaming};
 
 use super::answers::{Answers, Say};
 use super::message::{self, NAMES};
+use super::pace::Pace;
 use super::recipients::Recipients;
 use crate::ca_channel::{CaChannel, CaError};
 use crate::holdings::{Holdings, Receipt};
@@ -31,9 +31,6 @@ const MAX_RESPONSE_BYTES: usize = 8 << 20;
 
 /// The requests that may wait for the CA to read them. It reads at once, or something is wrong.
 const MAX_REQUESTS: usize = 16;
-
-/// How long nothing is said after something was: proxies that change their minds all the time must not be a load.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// The longest text that is passed on, in characters.
 const MAX_TEXT: usize = 512;
@@ -77,7 +74,9 @@ pub(super) struct Session {
     responses: Streaming<DiscoveryResponse>,
     first: Option<DiscoveryResponse>,
     answers: Answers,
-    quiet_until: Instant,
+    pace: Pace,
+    /// The bundle sent last is older than the one held: why nothing can be acknowledged.
+    older: Option<String>,
 }
 
 impl Session {
@@ -103,7 +102,8 @@ impl Session {
         };
         let (requests, responses, first) = channel.within(opening).await?;
         let first = Some(first.ok_or(StreamError::Ended)?);
-        Ok(Self { requests, responses, first, answers: Answers::default(), quiet_until: Instant::now() })
+        let (answers, pace) = (Answers::default(), Pace::new(Instant::now()));
+        Ok(Self { requests, responses, first, answers, pace, older: None })
     }
 
     /// Works until the stream ends. May be dropped and called again at any time.
@@ -114,11 +114,14 @@ impl Session {
             return error;
         }
         loop {
-            if Instant::now() >= self.quiet_until
-                && let Err(error) = self.answer(around, recipients)
+            // Read once per turn: what is not due now is waited for below, with no moment between the two.
+            let now = Instant::now();
+            if self.pace.next().is_some_and(|at| at <= now)
+                && let Err(error) = self.answer(around, recipients, now)
             {
                 return error;
             }
+            let next = self.pace.next();
             tokio::select! {
                 response = self.responses.message() => {
                     let taken = match response {
@@ -130,14 +133,14 @@ impl Session {
                         return error;
                     }
                 }
-                () = recipients.changed() => {}
-                () = sleep_until(self.quiet_until), if Instant::now() < self.quiet_until => {}
+                () = recipients.changed() => self.pace.changed(now),
+                () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
             }
         }
     }
 
     fn take(&mut self, response: &DiscoveryResponse, around: &Surroundings) -> Result<(), StreamError> {
-        self.quiet_until = Instant::now();
+        self.pace.received(Instant::now());
         let brought = match message::read(response, &around.trust_domain) {
             Ok(brought) => brought,
             Err(error) => {
@@ -151,32 +154,46 @@ impl Session {
         let with_roots = brought.validation.is_some();
         if let Some(validation) = brought.validation {
             let (roots, lists) = (validation.bundle.roots().len(), validation.revocation_lists.len());
-            match around.holdings.received(validation, sequence) {
+            let receipt = around.holdings.received(validation, sequence);
+            self.older = None;
+            match receipt {
                 Receipt::Applied => {
+                    // What the root file holds now is no news about roots that have just been taken away.
+                    around.channel.look_at_root_file();
                     tracing::info!(bundle.sequence = sequence, roots, lists, "a new trust bundle is served");
                 }
                 Receipt::Unchanged => {}
-                Receipt::Older(held) => tracing::warn!(
-                    bundle.sequence = sequence,
-                    bundle.held = held,
-                    "the CA's bundle is older than the one held, which stays; if the CA was set up anew, start again"
-                ),
+                Receipt::Older(held) => {
+                    tracing::warn!(
+                        bundle.sequence = sequence,
+                        bundle.held = held,
+                        "the CA's bundle is older than the one held, which stays; if the CA was set up anew, start again"
+                    );
+                    let text = format!("a newer bundle ({held}) is held; restart the agent if the CA was set up anew");
+                    self.older = Some(text);
+                }
             }
         }
         if let Some(instructions) = &brought.instructions {
             around.holdings.ordered(instructions);
         }
-        around.holdings.bundle_stream(Link::Up, None);
+        around.holdings.bundle_stream(Link::Up, self.older.clone());
+        if let Some(text) = &self.older {
+            // Also of a response without roots: an acknowledgement would speak for the roots before it.
+            return self.say(self.answers.unusable(response.nonce.clone(), text.clone()));
+        }
         self.answers.usable(response.nonce.clone(), response.version_info.clone(), with_roots);
         Ok(())
     }
 
     /// Says what is due, now that the recipients stand as they do.
-    fn answer(&mut self, around: &Surroundings, recipients: &mut Recipients) -> Result<(), StreamError> {
+    fn answer(&mut self, around: &Surroundings, recipients: &mut Recipients, now: Instant) -> Result<(), StreamError> {
         let version = around.holdings.statuses().borrow().validation.as_ref().map(|held| held.version);
-        let settled = version.map_or(Settled::Waiting(0), |version| recipients.settled(version));
-        for say in self.answers.due(&settled) {
-            self.quiet_until = Instant::now() + QUIET;
+        let nothing = (Settled::Waiting(0), None);
+        let (settled, again) = version.map_or(nothing, |version| recipients.settled(version));
+        let says = self.answers.due(&settled);
+        self.pace.looked(now, !says.is_empty(), again);
+        for say in says {
             if let Some(error) = &say.error {
                 tracing::warn!(error, "a proxy refused the trust bundle; the CA is told");
                 around.metrics.refused();

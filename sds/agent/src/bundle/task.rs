@@ -77,6 +77,7 @@ impl BundleStream {
             // Fails only without a sender, which the holdings are.
             let held = statuses.wait_for(|status| status.held.is_some()).await;
             let renewals = held.map(|status| status.renewals).unwrap_or_default();
+            let had_old = self.old.is_some();
             let opened = match self.opened().await {
                 Ok(mut session) => {
                     // The new one first, then the old one goes.
@@ -86,7 +87,8 @@ impl BundleStream {
                         error = session.run(&self.around, &mut self.recipients) => Some(error),
                         _renewed = async { statuses.wait_for(|status| status.renewals != renewals).await.is_ok() } => None,
                     };
-                    if opened.elapsed() >= self.good {
+                    // A renewal is no failure, however short the certificates live.
+                    if ended.is_none() || opened.elapsed() >= self.good {
                         self.backoff.reset();
                     }
                     match ended {
@@ -112,7 +114,19 @@ impl BundleStream {
                             _renewed = renewed => {}
                         }
                     };
-                    beside(&mut self.old, &self.around, &mut self.recipients, waiting).await;
+                    let (old, around, recipients) = (&mut self.old, &self.around, &mut self.recipients);
+                    if unsupported && old.is_some() {
+                        // One replica of the CA does not know streams and another does: it is asked again as soon as
+                        // the stream to that one ends.
+                        tokio::select! {
+                            () = waiting => {}
+                            () = end_of(old, around, recipients) => {}
+                        }
+                    } else if unsupported && had_old {
+                        // It has ended already.
+                    } else {
+                        beside(old, around, recipients, waiting).await;
+                    }
                 }
             }
         }
@@ -159,13 +173,17 @@ async fn beside<T>(
     work: impl Future<Output = T>,
 ) -> T {
     let mut work = std::pin::pin!(work);
-    if let Some(session) = old {
-        tokio::select! {
-            done = &mut work => return done,
-            _ended = session.run(around, recipients) => {}
-        }
-        *old = None;
-        around.holdings.bundle_stream(Link::Down, None);
+    tokio::select! {
+        done = &mut work => return done,
+        () = end_of(old, around, recipients) => {}
     }
     work.await
+}
+
+/// Works until the old stream ends, which then is gone; without one, for ever.
+async fn end_of(old: &mut Option<Session>, around: &Surroundings, recipients: &mut Recipients) {
+    let Some(session) = old else { return std::future::pending().await };
+    let _ended = session.run(around, recipients).await;
+    *old = None;
+    around.holdings.bundle_stream(Link::Down, None);
 }

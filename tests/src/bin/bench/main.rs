@@ -1,5 +1,6 @@
 //! `make bench`: how fast the running release CA issues over TLS, what a certificate costs it, and how that compares
-//! with the bare cryptography and with two other signers on the same machine. The last line is JSON.
+//! with the bare cryptography and with two other signers on the same machine. With `--streams`, how a new trust bundle
+//! reaches many agents. The last line is JSON.
 
 mod floor;
 mod load;
@@ -8,6 +9,7 @@ mod peers;
 mod proc;
 mod report;
 mod requests;
+mod streams;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,6 +51,9 @@ async fn bench(options: &Options) -> Outcome {
     let mut ca = dev.start_ca().await?;
     say(&format!("making {} identities, each with an RS256 token and a P-256 CSR", options.identities));
     let prepared = requests::prepare(&dev, options.identities)?;
+    if options.streams.is_some() {
+        return streams::measure(&dev, &ca, &prepared).await;
+    }
     let load = load::Load::open(&dev, &prepared, options.connections).await?;
     say(&format!("{} connections over TLS 1.3, {} s warm-up", options.connections, WARM_UP.as_secs()));
     load.run(WARM_UP).await?;

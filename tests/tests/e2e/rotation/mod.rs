@@ -9,6 +9,7 @@ mod direct;
 mod emergency;
 mod files;
 mod files_roots;
+mod picky_envoy;
 mod planned;
 mod replicas;
 mod revocation;
@@ -124,4 +125,15 @@ fn steps(ca: &Ca) -> Outcome<Vec<String>> {
     let events = ca.audit(&[])?;
     let steps = events.iter().rev().filter(|event| event["kind"] == "authority" && event["outcome"] != "intended");
     Ok(steps.map(|event| event["detail"].as_str().unwrap_or_default().to_owned()).collect())
+}
+
+/// The retirement of a root is on record once. A step is in the journal before it is on record as done.
+async fn retired_once(ca: &Ca, root: &str) -> Outcome {
+    let retirements =
+        |record: &[String]| record.iter().filter(|text| text.contains(&root[..8]) && text.contains("retire")).count();
+    let recorded = async || (retirements(&steps(ca).ok()?) > 0).then_some(());
+    let waited = eventually("the retirement on record", SOON, recorded).await;
+    let record = steps(ca)?;
+    let times = retirements(&record);
+    ensure(waited.is_ok() && times == 1, || format!("the retirement of {root} is {times} times on record: {record:#?}"))
 }

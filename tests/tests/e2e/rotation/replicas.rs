@@ -14,7 +14,7 @@ use signet_tests::stage::{CLIENT_ID, SERVER_ID};
 use signet_tests::traffic::Traffic;
 use signet_tests::upstream::Upstream;
 
-use super::{SOON, calm, installation, steps, until};
+use super::{SOON, calm, installation, retired_once, until};
 
 /// Two processes; the client's agent asks one, the server's agent the other.
 struct Pair {
@@ -92,9 +92,7 @@ async fn two_processes_rotate_once_and_end_in_the_same_state() -> Outcome {
     let after = pair.agree().await?;
     assert_eq!((active_root(&after), root_ids(&after).len()), (new, 1));
     assert_eq!(after.bundle_sequence, before.bundle_sequence + 2);
-    let record = steps(&pair.first)?;
-    let retired = record.iter().filter(|text| text.contains(&old[..8]) && text.contains("retire")).count();
-    ensure(retired == 1, || format!("the retirement is {retired} times on record: {record:#?}"))?;
+    retired_once(&pair.first, &old).await?;
     calm(&traffic.stop().await)
 }
 

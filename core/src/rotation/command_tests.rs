@@ -1,0 +1,75 @@
+//! Tests of what operators may do, by the state that their commands meet.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use super::super::test_authorities::{DAY, START, Seen, draining, first, id, prepared, rules, take};
+use super::*;
+
+#[test]
+fn a_repeated_rollback_never_returns_to_what_was_taken_back() {
+    let seen = Seen::nobody();
+    let back = take(&Step::Reinstate(id("r1")), &draining(), &seen, START, "x");
+    assert_eq!(judge(START, &back, &seen.view(), &rules(), &Command::Rollback), Err(Refused::NothingToRollBack));
+    // Nor to a root that was forced upon holders who do not know it.
+    let third = take(&Step::PrepareRoot(Activation::OnCommand), &draining(), &seen, START, "r3");
+    let third = take(&Step::Activate(id("r3")), &third, &seen, START, "r3");
+    let behind = Seen::holders(&[(1, 1)]);
+    let back = judge(START, &third, &behind.view(), &rules(), &Command::Rollback);
+    assert_eq!(back, Ok(Some(Step::Reinstate(id("r1")))), "r2 is newer, but not known to all");
+}
+
+#[test]
+fn commands_are_judged_by_the_state_they_meet() {
+    let seen = Seen::holders(&[(1, 1), (2, 2)]);
+    let covered = Seen::holders(&[(2, 3)]);
+    let waiting = prepared(Activation::OnCommand);
+    let drain = draining();
+    let tainted = take(&Step::Taint(id("r1")), &drain, &seen, START, "x");
+    let activate = |name: &str, force| Command::Activate { id: id(name), force };
+    let revoke = |name: &str| Command::Revoke { id: id(name), force: false };
+    let taint = |name: &str| Command::Taint { id: id(name), force: false };
+    let late = START + DAY;
+    let ask = |authorities: &Authorities, seen: &Seen, now, command: &Command| {
+        judge(now, authorities, &seen.view(), &rules(), command)
+    };
+    let state = |result: Result<Option<Step>, Refused>| matches!(result, Err(Refused::State { .. }));
+    assert_eq!(ask(&first(), &seen, late, &Command::Prepare), Ok(Some(Step::PrepareRoot(Activation::OnCommand))));
+    assert_eq!(ask(&waiting, &seen, late, &Command::Prepare), Ok(None), "prepared already");
+    assert_eq!(ask(&waiting, &seen, late, &Command::Rotate), Ok(Some(Step::Await(id("r2"), Activation::WhenCovered))));
+    assert_eq!(ask(&drain, &seen, late, &Command::Rotate), Ok(None), "goes on with the one under way");
+    assert_eq!(ask(&waiting, &covered, late, &activate("r2", false)), Ok(Some(Step::Activate(id("r2")))));
+    assert!(matches!(
+        ask(&waiting, &seen, late, &activate("r2", false)),
+        Err(Refused::NotCovered { behind: 1, live: 3, sequence: 2, .. })
+    ));
+    assert!(matches!(ask(&waiting, &covered, START, &activate("r2", false)), Err(Refused::TooSoon { .. })));
+    let jumped = Seen { steady: false, ..Seen::holders(&[(2, 3)]) };
+    assert_eq!(ask(&waiting, &jumped, late, &activate("r2", false)), Err(Refused::ClockJumped));
+    assert_eq!(ask(&waiting, &seen, START, &activate("r2", true)), Ok(Some(Step::Activate(id("r2")))));
+    assert!(state(ask(&waiting, &covered, late, &activate("r1", true))), "active");
+    assert!(state(ask(&drain, &covered, late, &activate("r1", true))), "old");
+    assert!(state(ask(&tainted, &covered, late, &activate("r1", true))), "tainted");
+    assert_eq!(ask(&waiting, &seen, late, &activate("r9", false)), Err(Refused::Unknown(id("r9"))));
+    assert_eq!(ask(&waiting, &seen, late, &Command::Rollback), Ok(Some(Step::DropPrepared(id("r2"), true))));
+    assert_eq!(ask(&drain, &seen, late, &Command::Rollback), Ok(Some(Step::Reinstate(id("r1")))));
+    assert_eq!(ask(&first(), &seen, late, &Command::Rollback), Err(Refused::NothingToRollBack));
+    assert_eq!(
+        ask(&tainted, &seen, late, &Command::Rollback),
+        Err(Refused::NothingToRollBack),
+        "never to a tainted one"
+    );
+    assert_eq!(ask(&drain, &seen, late, &taint("r2")), Ok(Some(Step::Taint(id("r2")))));
+    assert_eq!(ask(&waiting, &seen, late, &taint("r2")), Ok(Some(Step::DropPrepared(id("r2"), false))));
+    assert!(state(ask(&tainted, &seen, late, &taint("r1"))), "tainted already");
+    assert!(state(ask(&drain, &seen, late, &revoke("r1"))), "not tainted");
+    assert!(state(ask(&drain, &seen, late, &revoke("r2"))), "active");
+    assert_eq!(ask(&tainted, &seen, late, &revoke("r1")), Ok(Some(Step::Revoke(id("r1")))));
+    assert_eq!(ask(&tainted, &seen, START, &revoke("r1")), Err(Refused::Settling(id("r1"))));
+    let mut needed = Seen::holders(&[(2, 3)]);
+    needed.coverage.by_authority.insert(id("r1-issuing"), 2);
+    assert!(matches!(ask(&tainted, &needed, late, &revoke("r1")), Err(Refused::Needed { holders: 2, .. })));
+    let forced = Command::Revoke { id: id("r1"), force: true };
+    assert_eq!(ask(&tainted, &needed, late, &forced), Ok(Some(Step::Revoke(id("r1")))));
+    assert!(state(ask(&drain, &seen, START, &revoke("r2-issuing"))), "signing");
+    assert_eq!(ask(&drain, &seen, START, &revoke("r1-issuing")), Ok(Some(Step::RevokeIssuing(id("r1-issuing")))));
+    assert_eq!(ask(&Authorities::default(), &seen, late, &Command::Rotate), Err(Refused::NoAuthority));
+}
