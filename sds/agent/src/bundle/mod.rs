@@ -1,7 +1,7 @@
 //! The bundle stream: the CA's SDS, from which new roots, revocation lists and renewal orders come within moments.
 //!
-//! [`task`] keeps a stream open, [`session`] is one stream, [`message`] reads what it brings, [`answers`] decides what
-//! is said back, [`pace`] when, and [`recipients`] knows whether those behind us have taken the bundle over.
+//! `task` keeps a stream open, `session` is one stream, `message` reads what it brings, `answers` decides what
+//! is said back, `pace` when, and `recipients` knows whether those behind us have taken the bundle over.
 
 mod answers;
 mod message;

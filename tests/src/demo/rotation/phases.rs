@@ -27,7 +27,7 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// Everything is settled on one root; gives its id.
 ///
 /// # Errors
-/// [`Failure`].
+/// [`Failure`](crate::failure::Failure).
 pub async fn settle(cast: &Cast, watch: &mut Watch<'_>) -> Outcome<String> {
     let settled = async |rotation: &Rotation| {
         let (covered, holders) = coverage(rotation);
@@ -42,7 +42,7 @@ pub async fn settle(cast: &Cast, watch: &mut Watch<'_>) -> Outcome<String> {
 /// A planned rotation to a new root key, to the retirement of the old one, with one agent stopped: gives the new root.
 ///
 /// # Errors
-/// [`Failure`].
+/// [`Failure`](crate::failure::Failure).
 pub async fn rotate(cast: &Cast, old: &str, watch: &mut Watch<'_>) -> Outcome<String> {
     // Right after a renewal, so that it holds its certificate for as long as the Istio client needs to catch up.
     let renewals = cast.bystander.identity().await?.renewals;
@@ -101,7 +101,7 @@ pub async fn rotate(cast: &Cast, old: &str, watch: &mut Watch<'_>) -> Outcome<St
 /// The root is compromised: another one takes over, agents renew, the tainted one is removed; gives the replacement.
 ///
 /// # Errors
-/// [`Failure`].
+/// [`Failure`](crate::failure::Failure).
 pub async fn emergency(cast: &Cast, tainted: &str, watch: &mut Watch<'_>) -> Outcome<String> {
     let operator = cast.stage.ca.operator();
     operator.taint(tainted, "demo: pretend that its key is known to others")?;
@@ -136,7 +136,7 @@ pub async fn emergency(cast: &Cast, tainted: &str, watch: &mut Watch<'_>) -> Out
 /// A third root is prepared and taken back while it propagates: the bundle is as before.
 ///
 /// # Errors
-/// [`Failure`].
+/// [`Failure`](crate::failure::Failure).
 pub async fn take_back(cast: &Cast, root: &str, watch: &mut Watch<'_>) -> Outcome {
     let before = keys::ids(&bundle(cast)?)?;
     let operator = cast.stage.ca.operator();
