@@ -161,7 +161,9 @@ const GIST: usize = 64;
 
 fn gist(event: &AuditEvent) -> String {
     let serial = event.what.as_ref().map(|what| what.serial.clone());
-    let text = serial.or_else(|| event.reason.clone()).or_else(|| event.detail.clone());
+    // What an operator did says more than the name of the command.
+    let said = event.detail.clone().filter(|_| event.kind == EventKind::Admin);
+    let text = serial.or(said).or_else(|| event.reason.clone()).or_else(|| event.detail.clone());
     // The whole text is in the JSON form; a table must stay readable.
     text.map_or_else(|| "-".to_owned(), |text| text.chars().take(GIST).collect())
 }

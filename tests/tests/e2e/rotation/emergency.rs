@@ -131,3 +131,33 @@ async fn a_taint_while_another_root_is_prepared_uses_that_one() -> Outcome {
     let roots = root_ids(&now_at(&admin).await?);
     ensure(roots.len() == 2, || format!("{roots:?}"))
 }
+
+/// Whoever is cut off by force is told to renew at once, though nothing in the bundle says why any more; and an issuing CA
+/// goes in the same way, without a change of the root.
+#[tokio::test]
+async fn holders_of_what_was_revoked_by_force_renew_at_once_and_those_of_a_tainted_issuing_ca_are_told() -> Outcome {
+    let dev = installation("1h", &["client=default/client"])?;
+    // So long that only urgency explains a renewal.
+    dev.set_ca(config::RENEWAL_WINDOW, "1h")?;
+    let ca = dev.start_ca().await?;
+    let agent = dev.start_agent("client").await?;
+    let (admin, operator) = (ca.admin()?, ca.operator());
+    let first = settled(&admin, 1).await?;
+    operator.taint(&first, "test")?;
+    until(&admin, "a replacement", SOON, |rotation| (active_root(rotation) != first).then_some(())).await?;
+    let before = agent.identity().await?;
+    operator.done(&["authority", "revoke", &first, "--force", "--reason", "cannot wait"])?;
+    let renewed = async || agent.identity().await.ok().filter(|now| now.authority != before.authority);
+    let now = eventually("a certificate under the replacement", SOON, renewed).await?;
+    // The issuing CA of the replacement signs, so nothing is said against it before it is replaced.
+    let refused = operator.refused(&["authority", "taint", &now.authority])?;
+    ensure(refused.contains("rotate --issuing"), || refused.clone())?;
+    operator.done(&["authority", "rotate", "--issuing"])?;
+    operator.done(&["authority", "taint", &now.authority])?;
+    let orders = BundleStream::with_token(&dev, &dev.token("client")?).await;
+    let mut orders = orders.map_err(Failure::while_doing("open"))?;
+    let told = orders.next().await?.renew;
+    ensure(told.iter().any(|order| order.to_string().contains(&now.authority)), || format!("{told:?}"))?;
+    let refused = operator.refused(&["authority", "revoke", &now.authority])?;
+    ensure(refused.contains("1 holders still use"), || refused.clone())
+}
