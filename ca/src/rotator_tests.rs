@@ -5,12 +5,12 @@ use super::*;
 use crate::operations::{OperationError, Operator};
 use crate::state;
 use crate::world_tests::{DAY, NOW, World, application};
-use signet_core::audit::{EventKind, Outcome};
+use signet_core::audit::{AuditEvent, EventKind, Outcome};
 use signet_core::certificate::Serial;
 use signet_core::clock::Clock;
 use signet_core::holder::{Acknowledgement, Acknowledger};
 use signet_core::rotation::{Command, RevocationReason};
-use signet_core::seams::store::HolderStore;
+use signet_core::seams::store::{AuthorityJournal, HolderStore};
 
 #[tokio::test]
 async fn the_first_turn_makes_a_root_and_an_issuing_ca_and_records_it() {
@@ -57,6 +57,10 @@ async fn two_replicas_on_one_journal_end_with_the_same_authority() {
     second.unwrap();
     world.rotator.turn().await.unwrap();
     assert_eq!(same().roots[0].issuing.len(), 2);
+    // Who lost the race has not done it, and does not say so.
+    let done = |event: &AuditEvent| (event.kind, event.outcome) == (EventKind::Authority, Outcome::Done);
+    let done = world.events().await.into_iter().filter(|one| done(&one.event)).count();
+    assert_eq!(done as u64, world.store.version().await.unwrap().0);
 }
 
 #[tokio::test]
@@ -121,7 +125,8 @@ async fn a_rotation_that_dies_at_any_write_is_finished_by_the_next_process() {
             assert_ne!(after.active().unwrap().id, before);
             next.issuance.issue(&application()).await.unwrap();
             // Every change of the journal was announced in the record, even if its end is not there.
-            let intended = next.events().await.into_iter().filter(|one| one.event.outcome == Outcome::Intended);
+            let steps = |event: &AuditEvent| (event.kind, event.outcome) == (EventKind::Authority, Outcome::Intended);
+            let intended = next.events().await.into_iter().filter(|one| steps(&one.event));
             assert!(intended.count() >= 4, "first root, prepare, activate, retire");
             finished += usize::from(survived);
         }
