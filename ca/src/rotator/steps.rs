@@ -281,3 +281,75 @@ impl Steps {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+    use signet_core::rotation::{Activation, AuthorityState, IssuingCa};
+    use signet_core::seams::custody::KeyId;
+
+    const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
+
+    fn root(name: &str, key: &KeyPair, days: i64) -> RootAuthority {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = START + time::Duration::days(days);
+        let certificate = params.self_signed(key).unwrap().der().clone();
+        let issuing = IssuingCa {
+            id: AuthorityId::from_spki(b"signer"),
+            key: KeyId::parse("signer").unwrap(),
+            certificate: certificate.clone(),
+            not_before: START,
+            not_after: START,
+            intermediates: Vec::new(),
+            after_sequence: 0,
+        };
+        RootAuthority {
+            id: AuthorityId::from_spki(&Facts::read(&certificate).unwrap().spki_der),
+            generation: 1,
+            state: AuthorityState::Active,
+            key: None,
+            certificate,
+            not_before: START,
+            not_after: START,
+            issuing: vec![issuing],
+            published: 1,
+            since: START,
+            activation: Activation::WhenCovered,
+            tainted_at: None,
+            pinned: true,
+        }
+    }
+
+    fn journal(root: RootAuthority) -> Authorities {
+        Authorities { bundle_sequence: 1, roots: vec![root], ..Authorities::default() }
+    }
+
+    #[test]
+    fn a_root_may_be_renewed_with_its_key_but_not_renamed() {
+        let key = KeyPair::generate().unwrap();
+        let known = journal(root("a", &key, 10));
+        for (offered, clashes) in [
+            (root("a", &key, 10), false),
+            (root("a", &key, 20), false),
+            (root("b", &key, 10), true),
+            (root("b", &KeyPair::generate().unwrap(), 10), false),
+        ] {
+            let offer = held(&journal(offered)).unwrap();
+            assert_eq!(clash(&offer, &known).is_some(), clashes);
+        }
+    }
+
+    #[test]
+    fn without_files_the_journal_says_what_they_were_and_nothing_is_made_up() {
+        let known = journal(root("a", &KeyPair::generate().unwrap(), 10));
+        let offer = held(&known).unwrap();
+        assert_eq!((&offer.signer, &offer.issuing), (&known.roots[0].id, &known.roots[0].issuing[0]));
+        assert_eq!(held(&Authorities::default()), None);
+        let ours = journal(RootAuthority { pinned: false, ..root("a", &KeyPair::generate().unwrap(), 10) });
+        assert_eq!(held(&ours), None, "a root of our own is nothing that files brought");
+    }
+}
