@@ -273,9 +273,17 @@ impl CertificateChain {
 /// what both of Istio's clients expect of a reply element.
 #[must_use]
 pub fn pem(der: &[u8]) -> String {
+    pem_block("CERTIFICATE", der)
+}
+
+/// Any DER structure as PEM under its label (RFC 7468 sections 4 to 13), in the same form.
+#[must_use]
+pub fn pem_block(label: &str, der: &[u8]) -> String {
     let body = base64::engine::general_purpose::STANDARD.encode(der);
     let mut text = String::with_capacity(body.len() + body.len() / 64 + 64);
-    text.push_str("-----BEGIN CERTIFICATE-----\n");
+    for part in ["-----BEGIN ", label, "-----\n"] {
+        text.push_str(part);
+    }
     let mut rest = body.as_str();
     while !rest.is_empty() {
         let (line, tail) = rest.split_at(rest.len().min(64));
@@ -283,7 +291,9 @@ pub fn pem(der: &[u8]) -> String {
         text.push('\n');
         rest = tail;
     }
-    text.push_str("-----END CERTIFICATE-----\n");
+    for part in ["-----END ", label, "-----\n"] {
+        text.push_str(part);
+    }
     text
 }
 

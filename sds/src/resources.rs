@@ -1,7 +1,5 @@
 //! From domain content to Envoy's `Secret` message. Material travels inline, so that no proxy needs our files.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
@@ -11,6 +9,7 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 use rustls_pki_types::CertificateRevocationListDer;
 use signet_core::bundle::Validation;
+use signet_core::certificate::pem_block;
 
 use crate::snapshot::SecretContent;
 
@@ -54,18 +53,7 @@ pub fn packed(name: &str, content: &SecretContent) -> Any {
 /// One revocation list as PEM (RFC 7468 section 6), lines of 64 characters.
 #[must_use]
 pub fn list_pem(list: &CertificateRevocationListDer<'_>) -> String {
-    let body = STANDARD.encode(list);
-    let mut text = String::with_capacity(body.len() + body.len() / 64 + 64);
-    text.push_str("-----BEGIN X509 CRL-----\n");
-    let mut rest = body.as_str();
-    while !rest.is_empty() {
-        let (line, tail) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = tail;
-    }
-    text.push_str("-----END X509 CRL-----\n");
-    text
+    pem_block("X509 CRL", list)
 }
 
 fn inline(bytes: Vec<u8>) -> DataSource {
