@@ -112,6 +112,7 @@ fn snapshot(state: &SigningState, window: Duration) -> Snapshot {
     let orders = state.authorities.renewal_orders().into_iter().map(|order| {
         json!({
             "authorities": order.authorities,
+            "serials": order.serials,
             "since": order.since.unix_timestamp(),
             "window": if order.urgent { window.min(URGENT) } else { window }.as_secs(),
         })

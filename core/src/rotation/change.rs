@@ -7,6 +7,9 @@ use super::rules::Observed;
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
 use crate::seams::authority::Offer;
 
+/// How many revoked certificates an order to renew names at most: agents read no more of them.
+const MAX_SERIALS: usize = 4096;
+
 /// Issuing CAs that ended this long ago are forgotten.
 const KEEP_ENDED: time::Duration = time::Duration::hours(24);
 
@@ -252,7 +255,9 @@ impl Phase {
 pub struct RenewalOrder {
     /// The key identifiers of the issuing CAs under one compromised root, hexadecimal as in the leaves below them.
     pub authorities: Vec<String>,
-    /// Since when another one signs.
+    /// Serial numbers of single certificates, hexadecimal as they are recorded.
+    pub serials: Vec<String>,
+    /// Since when another one signs, or since when the newest of the serials is revoked.
     pub since: OffsetDateTime,
     /// Whether peers refuse those certificates already, so that there is nothing to spread.
     pub urgent: bool,
@@ -266,24 +271,36 @@ impl Authorities {
         let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let tainted = self.roots.iter().filter(|root| root.state == AuthorityState::Tainted).map(|root| RenewalOrder {
             authorities: root.issuing.iter().map(key_id).collect(),
+            serials: Vec::new(),
             since: root.since,
             urgent: false,
         });
         let issuing = self.roots.iter().flat_map(|root| &root.issuing);
         let revoked = issuing.filter_map(|issuing| {
             let since = time(super::revocation_of(self, issuing)?.at);
-            Some(RenewalOrder { authorities: vec![key_id(issuing)], since, urgent: true })
+            Some(RenewalOrder { authorities: vec![key_id(issuing)], serials: Vec::new(), since, urgent: true })
         });
         let kept = self.orders.iter().map(|order| RenewalOrder {
             authorities: order.authorities.clone(),
+            serials: Vec::new(),
             since: time(order.since),
             urgent: order.urgent,
         });
         // The urgent ones first: of several orders for one certificate the first counts.
         let mut all: Vec<RenewalOrder> = tainted.chain(revoked).chain(kept).collect();
         all.retain(|order| !order.authorities.is_empty());
+        all.extend(self.renewal_of_revoked(time));
         all.sort_by_key(|order| !order.urgent);
         all
+    }
+
+    /// One order for everything that is revoked by serial number, the newest [`MAX_SERIALS`] of them.
+    fn renewal_of_revoked(&self, time: impl Fn(i64) -> OffsetDateTime) -> Option<RenewalOrder> {
+        let mut entries: Vec<&Revoked> = self.revocations.entries.iter().collect();
+        entries.sort_by(|one, other| (other.at, &one.serial).cmp(&(one.at, &other.serial)));
+        let since = time(entries.first()?.at);
+        let serials = entries.into_iter().take(MAX_SERIALS).map(|entry| entry.serial.clone()).collect();
+        Some(RenewalOrder { authorities: Vec::new(), serials, since, urgent: true })
     }
 
     /// Removes a compromised root, and keeps the order to renew what chains to it: nobody accepts that any more.

@@ -133,6 +133,28 @@ fn a_compromised_root_is_replaced_by_a_known_one_at_once_or_by_a_new_one_once_co
 }
 
 #[test]
+fn holders_of_revoked_certificates_are_told_by_serial_number_the_newest_ones_first_until_that_is_cleared() {
+    let entry = |serial: &str, at: i64| Revoked {
+        serial: serial.to_owned(),
+        issuer: id("r1-issuing"),
+        reason: RevocationReason::KeyCompromise,
+        at,
+        not_after: at + 100,
+    };
+    let mut authorities = first();
+    authorities.revocations.entries = vec![entry("0a", 10), entry("0c", 30), entry("0b", 20)];
+    let orders = authorities.renewal_orders();
+    assert_eq!(orders.len(), 1);
+    assert_eq!(orders[0].serials, ["0c", "0b", "0a"]);
+    assert_eq!((orders[0].since.unix_timestamp(), orders[0].urgent), (30, true), "peers refuse them already");
+    authorities.revocations.entries = (0..5000_i64).map(|at| entry(&format!("{at:04x}"), at)).collect();
+    let serials = &authorities.renewal_orders()[0].serials;
+    assert_eq!((serials.len(), serials[0].as_str()), (4096, "1387"), "agents read no more");
+    authorities.clear_revocation("1387");
+    assert_eq!(authorities.renewal_orders()[0].serials[0], "1386");
+}
+
+#[test]
 fn after_a_rollback_no_root_is_replaced_by_itself_until_an_operator_says_so() {
     let mut authorities = take(&Step::Reinstate(id("r1")), &draining(), &Seen::nobody(), START, "x");
     assert_eq!(authorities.active().unwrap().id, id("r1"));
