@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use signet_tests::demo::narrator::{Narrator, short};
 use signet_tests::demo::observer::Observer;
 use signet_tests::demo::summary::Summary;
-use signet_tests::failure::{Failure, Outcome};
+use signet_tests::demo::until_interrupted;
+use signet_tests::failure::Outcome;
 use signet_tests::harness::{Dev, DevOptions};
 use signet_tests::stage::{CLIENT_ID, SERVER_ID, Stage};
 use signet_tests::tools;
 use signet_tests::traffic::{Tally, Traffic};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Every certificate is replaced at least so many times.
 const RENEWALS: u64 = 2;
@@ -23,25 +23,7 @@ const REPORT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let interrupted = async {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
-            return std::future::pending().await;
-        };
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-    };
-    // Whichever ends first: everything that was started is stopped when its owner is dropped.
-    let result = tokio::select! {
-        result = demo() => result,
-        () = interrupted => Err(Failure::unexpected("interrupted; every process of the demo has been stopped")),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            tools::complain(&format!("demo: {failure}"));
-            ExitCode::FAILURE
-        }
-    }
+    until_interrupted("demo", demo()).await
 }
 
 async fn demo() -> Outcome {

@@ -8,31 +8,13 @@ use signet_tests::demo::rotation::record::Record;
 use signet_tests::demo::rotation::stage::Cast;
 use signet_tests::demo::rotation::watch::Watch;
 use signet_tests::demo::rotation::{phases, record};
-use signet_tests::failure::{Failure, Outcome};
+use signet_tests::demo::until_interrupted;
+use signet_tests::failure::Outcome;
 use signet_tests::tools;
-use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let interrupted = async {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
-            return std::future::pending().await;
-        };
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-    };
-    // Whichever ends first: everything that was started is stopped when its owner is dropped.
-    let result = tokio::select! {
-        result = Box::pin(demo()) => result,
-        () = interrupted => Err(Failure::unexpected("interrupted; every process of the demo has been stopped")),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            tools::complain(&format!("demo-rotation: {failure}"));
-            ExitCode::FAILURE
-        }
-    }
+    until_interrupted("demo-rotation", demo()).await
 }
 
 async fn demo() -> Outcome {
