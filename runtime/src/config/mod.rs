@@ -1,4 +1,5 @@
-//! Reads one YAML file into plain typed values and reports every wrong field at once, each with its dotted path.
+//! Reads one YAML file into plain typed values and reports every wrong field at once, each with its line and
+//! dotted path.
 //!
 //! A program writes one function `read(&mut Section<'_>) -> Option<Config>`. The same function makes the values,
 //! the effective configuration for the log and the reference table of the documentation ([`Reference`]).
@@ -107,7 +108,7 @@ pub fn parse<T>(
     text: &str,
     read: impl FnOnce(&mut Section<'_>) -> Option<T>,
 ) -> Result<Loaded<T>, ConfigError> {
-    let document = yaml::parse(text).map_err(|fault| ConfigError::Syntax {
+    let (document, lines) = yaml::parse(text).map_err(|fault| ConfigError::Syntax {
         file: file.to_owned(),
         line: fault.line,
         column: fault.column,
@@ -126,7 +127,7 @@ pub fn parse<T>(
                 // A reader that gives up without a reason is a bug of ours; saying so beats accepting the file.
                 found.push(Problem::new("", "the reader refused the configuration without a reason; this is a bug"));
             }
-            Err(Problems::new(file, found).into())
+            Err(Problems::new(file, &lines, found).into())
         }
     }
 }

@@ -2,18 +2,35 @@
 
 use std::fmt;
 
+use super::yaml::Lines;
+
 /// One wrong field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The dotted path, such as `clusters[0].tokens.kind`; empty for the document as a whole.
     pub path: String,
+    /// The line it stands on, from 1; that of the section around it when the field is missing.
+    pub line: Option<u64>,
     /// What is wrong and what to write instead.
     pub text: String,
 }
 
 impl Problem {
     pub(super) fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { path: path.into(), text: text.into() }
+        Self { path: path.into(), line: None, text: text.into() }
+    }
+
+    /// The same with the line of its field, or of the nearest one around it.
+    fn located(self, lines: &Lines) -> Self {
+        let mut place = format!(".{}", self.path);
+        let line = loop {
+            if let Some(line) = lines.get(&place) {
+                break Some(*line);
+            }
+            let Some(end) = place.rfind(['.', '[']) else { break None };
+            place.truncate(end);
+        };
+        Self { line, ..self }
     }
 }
 
@@ -23,7 +40,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with one configuration file. Displays one line per problem, each after the file's name.
+/// Everything that is wrong with one configuration file. Displays one line per problem, each after the file's name and
+/// its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     file: String,
@@ -31,7 +49,8 @@ pub struct Problems {
 }
 
 impl Problems {
-    pub(super) fn new(file: &str, found: Vec<Problem>) -> Self {
+    pub(super) fn new(file: &str, lines: &Lines, found: Vec<Problem>) -> Self {
+        let found = found.into_iter().map(|problem| problem.located(lines)).collect();
         Self { file: file.to_owned(), found }
     }
 
@@ -48,7 +67,10 @@ impl fmt::Display for Problems {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}: {problem}", self.file)?;
+            match problem.line {
+                Some(line) => write!(f, "{}:{line}: {problem}", self.file)?,
+                None => write!(f, "{}: {problem}", self.file)?,
+            }
         }
         Ok(())
     }

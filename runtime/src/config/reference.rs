@@ -1,5 +1,7 @@
 //! The reference table of a configuration, made by letting its reading function describe itself.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -37,7 +39,7 @@ impl Reference {
         let mut sink = Sink { problems: Vec::new(), docs: Some(Vec::new()) };
         section::run("", &Map::new(), &mut sink, None, read);
         if !sink.problems.is_empty() {
-            return Err(Problems::new("defaults", sink.problems));
+            return Err(Problems::new("defaults", &BTreeMap::new(), sink.problems));
         }
         let mut fields: Vec<FieldDoc> = Vec::new();
         for doc in sink.docs.unwrap_or_default() {

@@ -146,7 +146,7 @@ clusters:
 }
 
 #[test]
-fn many_mistakes_are_all_reported_at_once_with_their_paths() {
+fn many_mistakes_are_all_reported_at_once_with_their_lines_and_paths() {
     let text = "
 trust_domain: PROD
 listen: localhost:15012
@@ -167,22 +167,22 @@ colour: blue
     assert_eq!(
         problems_of(text),
         [
-            r#"f.yaml: trust_domain: "PROD": lower case only"#,
-            r#"f.yaml: listen: "localhost:15012" is not an address; write an IP address and a port, like 127.0.0.1:15012"#,
-            r#"f.yaml: svid.default_ttl: "24x" is not a duration; write a number with a unit, like 24h"#,
-            "f.yaml: svid.max_tll: is not a known key; did you mean max_ttl?",
-            "f.yaml: workers: 0 is not a whole number from 1 to 64",
-            r#"f.yaml: verbose: "yes" is not a boolean; write true or false"#,
-            "f.yaml: max_message: 64 is not a size; write a number with a unit, like 64KiB",
-            r#"f.yaml: backend: "vault" is not one of native, files"#,
-            "f.yaml: tls.file: is missing: PEM file",
-            "f.yaml: clusters[0].id: 7 is not text; put it in quotes",
-            "f.yaml: clusters[0].aliases[1]: 1 is not text; put it in quotes",
-            r#"f.yaml: clusters[0].tokens.kind: "jwt" is not one of jwks, token-review"#,
-            "f.yaml: clusters[1].id: is missing: the value of the clusterid header",
-            "f.yaml: clusters[1].tokens.url: only used with kind: token-review",
-            r#"f.yaml: clusters[2]: "just-a-name" is not a section; write `key: value` lines below it"#,
-            "f.yaml: colour: is not a known key",
+            r#"f.yaml:2: trust_domain: "PROD": lower case only"#,
+            r#"f.yaml:3: listen: "localhost:15012" is not an address; write an IP address and a port, like 127.0.0.1:15012"#,
+            r#"f.yaml:4: svid.default_ttl: "24x" is not a duration; write a number with a unit, like 24h"#,
+            "f.yaml:4: svid.max_tll: is not a known key; did you mean max_ttl?",
+            "f.yaml:5: workers: 0 is not a whole number from 1 to 64",
+            r#"f.yaml:6: verbose: "yes" is not a boolean; write true or false"#,
+            "f.yaml:7: max_message: 64 is not a size; write a number with a unit, like 64KiB",
+            r#"f.yaml:8: backend: "vault" is not one of native, files"#,
+            "f.yaml:9: tls.file: is missing: PEM file",
+            "f.yaml:11: clusters[0].id: 7 is not text; put it in quotes",
+            "f.yaml:12: clusters[0].aliases[1]: 1 is not text; put it in quotes",
+            r#"f.yaml:13: clusters[0].tokens.kind: "jwt" is not one of jwks, token-review"#,
+            "f.yaml:14: clusters[1].id: is missing: the value of the clusterid header",
+            "f.yaml:14: clusters[1].tokens.url: only used with kind: token-review",
+            r#"f.yaml:15: clusters[2]: "just-a-name" is not a section; write `key: value` lines below it"#,
+            "f.yaml:16: colour: is not a known key",
         ]
     );
 }
@@ -190,9 +190,9 @@ colour: blue
 #[test]
 fn wrong_shapes_and_rules_over_several_fields_are_reported() {
     for (text, wanted) in [
-        ("svid: { default_ttl: 91d }", "f.yaml: svid.default_ttl: is longer than max_ttl"),
-        ("svid: 24h", "f.yaml: svid: \"24h\" is not a section; write `key: value` lines below it"),
-        ("clusters: { id: a }", "f.yaml: clusters: a section is not a list; start each entry with a dash"),
+        ("svid: { default_ttl: 91d }", "f.yaml:1: svid.default_ttl: is longer than max_ttl"),
+        ("svid: 24h", "f.yaml:1: svid: \"24h\" is not a section; write `key: value` lines below it"),
+        ("clusters: { id: a }", "f.yaml:1: clusters: a section is not a list; start each entry with a dash"),
         ("- a\n- b", "f.yaml: the configuration must be made of `key: value` lines"),
         ("workers: 1\nworkers: 2\n", "f.yaml:2:1:"),
     ] {

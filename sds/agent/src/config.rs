@@ -327,19 +327,19 @@ renewal: {retry_initial: 2m}
 ";
         let found = problems(text);
         for line in [
-            "f: identity: is not the SPIFFE ID of a workload in the trust domain td",
-            "f: ca.address: \"http://ca:15012\": the token and the certificate travel over TLS only",
-            "f: ca.root_file: is missing",
-            "f: ca.cluster_id: may hold visible ASCII",
-            "f: svid.key_type: \"rsa-2048\": the agent makes ECDSA keys only; use ec-p256 or ec-p384",
-            "f: svid.ttl: 1s is out of range",
-            "f: sds.mode: 660 is not text; put it in quotes",
-            "f: sds.bundle_name: is the same as certificate_name",
-            "f: sds.socket: \"agent.sock\" is not a Unix socket",
-            "f: sds.max_streams: 0 is not a whole number",
-            "f: sds.usr: is not a known key; did you mean user?",
-            "f: log.level: \"inof\" is not a log filter",
-            "f: renewal.retry_initial: is longer than retry_max",
+            "f:2: identity: is not the SPIFFE ID of a workload in the trust domain td",
+            "f:4: ca.address: \"http://ca:15012\": the token and the certificate travel over TLS only",
+            "f:4: ca.root_file: is missing",
+            "f:4: ca.cluster_id: may hold visible ASCII",
+            "f:5: svid.key_type: \"rsa-2048\": the agent makes ECDSA keys only; use ec-p256 or ec-p384",
+            "f:5: svid.ttl: 1s is out of range",
+            "f:6: sds.mode: 660 is not text; put it in quotes",
+            "f:6: sds.bundle_name: is the same as certificate_name",
+            "f:6: sds.socket: \"agent.sock\" is not a Unix socket",
+            "f:6: sds.max_streams: 0 is not a whole number",
+            "f:6: sds.usr: is not a known key; did you mean user?",
+            "f:7: log.level: \"inof\" is not a log filter",
+            "f:8: renewal.retry_initial: is longer than retry_max",
         ] {
             assert!(found.lines().any(|found| found.starts_with(line)), "{line}\nnot in\n{found}");
         }
