@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use super::*;
+use crate::snapshot::SecretContent;
 
 #[tokio::test]
 async fn a_listener_hears_of_each_secret_by_the_versions_of_the_snapshot() {
@@ -76,4 +77,57 @@ async fn content_is_settled_once_every_stream_that_asks_for_it_has_applied_it() 
     until(|| world.streams.views().iter().all(|view| !view.names.contains(&"ROOTCA".into()))).await;
     world.publish(&[("default", "1"), ("ROOTCA", "3")]);
     reached(Settled::Yes).await;
+}
+
+/// The text around the roots in a response.
+fn trusted_ca(response: &DiscoveryResponse) -> String {
+    use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+    use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
+    let secret = Secret::decode(response.resources[0].value.as_slice()).unwrap();
+    let Some(Type::ValidationContext(context)) = secret.r#type else { panic!("no roots") };
+    let Some(Specifier::InlineBytes(bytes)) = context.trusted_ca.unwrap().specifier else { panic!("not inline") };
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_roots_gets_those_before_back_and_goes_on_to_count_as_refusing() {
+    let world = World::start(10);
+    let contents = [1, 2, 3].map(|number| bundle(number, &[root("r")]));
+    let publish = |at: usize| {
+        world.snapshots.send_replace(Arc::new(Snapshot::new([("ROOTCA", contents[at].clone())])));
+    };
+    let settled = |at: usize| world.streams.settled("ROOTCA", contents[at].version()).0;
+    publish(0);
+    let mut client = world.client().await;
+    let mut talk = Conversation::open(&mut client, ask(&["ROOTCA"])).await.unwrap();
+    let first = talk.next().await;
+    talk.answer(&["ROOTCA"], &first, None).await;
+    publish(1);
+    let second = talk.next().await;
+    talk.answer(&["ROOTCA"], &second, Some("no")).await;
+    let back = talk.next().await;
+    assert_eq!(back.version_info, first.version_info);
+    // What opens a stream bears a mark, so that no proxy takes it for what it has refused on another stream.
+    assert_eq!(trusted_ca(&first).split_once('\n').unwrap(), ("# stream 0, 0", trusted_ca(&back).as_str()));
+    assert!(trusted_ca(&second) != trusted_ca(&back) && !trusted_ca(&second).contains('#'));
+    talk.answer(&["ROOTCA"], &back, None).await;
+    until(|| world.counts.acked.load(Ordering::SeqCst) == 2).await;
+    assert_eq!((settled(1), settled(0)), (Settled::Refused("no".into()), Settled::Yes));
+    let view = world.streams.views().remove(0);
+    assert_eq!((view.acked_version, view.nacks, view.last_nack.unwrap().0.as_str()), (first.version_info, 1, "no"));
+    publish(2);
+    let third = talk.next().await;
+    talk.answer(&["ROOTCA"], &third, None).await;
+    until(|| world.told.0.lock().unwrap().len() == 3).await;
+    let [one, two, three] = contents.each_ref().map(SecretContent::version);
+    let expected = [format!("applied {one}"), format!("refused {two} no"), format!("applied {three}")];
+    assert_eq!(*world.told.0.lock().unwrap(), expected.map(|text| format!("ROOTCA {text}")));
+    // Another stream of a client that has applied this, and of one that has not.
+    for (version_info, mark) in [(third.version_info.as_str(), false), ("", true), (back.version_info.as_str(), true)] {
+        let request = DiscoveryRequest { version_info: version_info.to_owned(), ..ask(&["ROOTCA"]) };
+        let opening = Conversation::open(&mut client, request).await.unwrap().next().await;
+        assert_eq!(trusted_ca(&opening).starts_with("# stream"), mark, "{version_info}");
+        let plain = trusted_ca(client.fetch_secrets(ask(&["ROOTCA"])).await.unwrap().get_ref());
+        assert!(trusted_ca(&opening).ends_with(&plain));
+    }
 }

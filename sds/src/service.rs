@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{TcpConnectInfo, UdsConnectInfo};
 use tonic::{Request, Status, Streaming};
 
-use crate::resources::{SECRET_TYPE_URL, packed};
+use crate::resources::{SECRET_TYPE_URL, packed, packed_with_mark};
 use crate::session::{self, Refusal, Response, Sotw};
 use crate::snapshot::{Snapshot, Version};
 use crate::streams::{Entry, NoListener, StreamListener, Streams};
@@ -71,6 +71,7 @@ impl SdsService {
         let entry = self.streams.enter(id, peer, listener).ok_or_else(|| {
             Status::resource_exhausted(format!("{} streams are open already, which is the limit", self.streams.max()))
         })?;
+        let mark = format!("stream {id:x}, {}", entry.opened_at().unix_timestamp_nanos());
         let driver = Driver {
             requests,
             snapshots: self.snapshots.clone(),
@@ -79,6 +80,7 @@ impl SdsService {
             stop: self.stop.clone(),
             started: Instant::now(),
             node_known: false,
+            mark,
         };
         let responses = futures::stream::unfold(Some(driver), |driver| async move { driver?.next().await });
         Ok(tonic::Response::new(Box::pin(responses)))
@@ -99,8 +101,13 @@ impl SdsService {
             return Err(Status::unavailable("none of these secrets is known yet; ask again later"));
         }
         let versions = names.iter().filter_map(|name| Some((&**name, snapshot.secret(name)?.version())));
-        let response = Response { version: Version::of_set(versions), nonce: String::new(), names };
-        Ok(message_of(&response, &snapshot))
+        let resource = |name| Some(packed(name, snapshot.secret(name)?.content()));
+        Ok(DiscoveryResponse {
+            version_info: Version::of_set(versions).to_string(),
+            resources: names.iter().filter_map(|name| resource(name)).collect(),
+            type_url: SECRET_TYPE_URL.to_owned(),
+            ..DiscoveryResponse::default()
+        })
     }
 }
 
@@ -141,6 +148,8 @@ struct Driver {
     stop: CancellationToken,
     started: Instant,
     node_known: bool,
+    /// Different for every stream, also of processes before and after this one.
+    mark: String,
 }
 
 type Step = Option<(Result<DiscoveryResponse, Status>, Option<Driver>)>;
@@ -183,7 +192,7 @@ impl Driver {
             };
             if let Some(response) = response {
                 self.entry.pushed(&response);
-                return Some((Ok(message_of(&response, &snapshot)), Some(self)));
+                return Some((Ok(message_of(&response, &snapshot, &self.mark)), Some(self)));
             }
         }
     }
@@ -213,8 +222,11 @@ fn view(message: &DiscoveryRequest) -> session::Request<'_> {
     }
 }
 
-fn message_of(response: &Response, snapshot: &Snapshot) -> DiscoveryResponse {
-    let resource = |name| Some(packed(name, snapshot.secret(name)?.content()));
+fn message_of(response: &Response, snapshot: &Snapshot, mark: &str) -> DiscoveryResponse {
+    let resource = |name| {
+        let content = response.content(name, snapshot)?;
+        Some(if response.is_new_to_client { packed_with_mark(name, content, mark) } else { packed(name, content) })
+    };
     DiscoveryResponse {
         version_info: response.version.to_string(),
         resources: response.names.iter().filter_map(|name| resource(name)).collect(),

@@ -100,12 +100,20 @@ impl SecretContent {
     }
 }
 
-/// One secret with its version.
+/// One secret with its version. Equal versions are equal content, and compared as such.
 #[derive(Debug, Clone)]
 pub struct Versioned {
     content: SecretContent,
     version: Version,
 }
+
+impl PartialEq for Versioned {
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version
+    }
+}
+
+impl Eq for Versioned {}
 
 impl Versioned {
     /// The content.
@@ -124,7 +132,7 @@ impl Versioned {
 /// All secrets that exist at one moment, by name. Immutable; shared as `Arc<Snapshot>`.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    secrets: BTreeMap<Name, Versioned>,
+    secrets: BTreeMap<Name, Arc<Versioned>>,
 }
 
 impl Snapshot {
@@ -137,18 +145,18 @@ impl Snapshot {
     /// A snapshot of these secrets; the last one of a name counts.
     #[must_use]
     pub fn new<N: Into<Name>>(secrets: impl IntoIterator<Item = (N, SecretContent)>) -> Self {
-        let versioned = |content: SecretContent| Versioned { version: content.version(), content };
+        let versioned = |content: SecretContent| Arc::new(Versioned { version: content.version(), content });
         Self { secrets: secrets.into_iter().map(|(name, content)| (name.into(), versioned(content))).collect() }
     }
 
     /// The secret called `name`.
     #[must_use]
     pub fn secret(&self, name: &str) -> Option<&Versioned> {
-        self.secrets.get(name)
+        self.secrets.get(name).map(Arc::as_ref)
     }
 
     /// All secrets, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Versioned)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Arc<Versioned>)> {
         self.secrets.iter()
     }
 

@@ -187,7 +187,7 @@ impl Streams {
         registry.open.insert(id, Timed { view, opened: Instant::now() });
         drop(registry);
         self.observer.opened();
-        Some(Entry { id, streams: self.clone(), listener })
+        Some(Entry { id, connected_at, streams: self.clone(), listener })
     }
 
     fn lock(&self) -> MutexGuard<'_, Registry> {
@@ -198,6 +198,7 @@ impl Streams {
 /// The place of one stream in the registry; leaves it when dropped.
 pub(crate) struct Entry {
     id: u64,
+    connected_at: OffsetDateTime,
     streams: Streams,
     listener: Arc<dyn StreamListener>,
 }
@@ -207,6 +208,10 @@ impl Entry {
         if let Some(stream) = self.streams.lock().open.get_mut(&self.id) {
             change(&mut stream.view);
         }
+    }
+
+    pub(crate) fn opened_at(&self) -> OffsetDateTime {
+        self.connected_at
     }
 
     pub(crate) fn node(&self, id: &str) {

@@ -150,6 +150,69 @@ async fn with_a_ca_without_bundle_stream_all_is_as_ever() {
 }
 
 #[tokio::test]
+async fn a_ca_whose_storage_was_restored_from_a_backup_is_followed_after_a_certificate_has_proved_it() {
+    let (world, mut agent) = started().await;
+    let older = [&*world.ca.root, &Authority::root("from the backup")];
+    world.ca.reply_with(Some(3), &older);
+    world.ca.bundles.publish(validation(3, &older, &[]), "[]");
+    let refused = world.ca.bundles.until(|heard| heard.iter().any(|it| matches!(it, Heard::Refused(1, 3, _)))).await;
+    assert!(!refused.iter().any(|it| matches!(it, Heard::Applied(_, 3))));
+    let told = agent.check_of("bundle_stream", State::Degraded).await;
+    assert!(told.contains("bundle 3 is older than the one held"), "{told}");
+    let ask = agent.until(|status| status.ordered().is_some()).await.ordered().unwrap();
+    world.clock.set(ask - Duration::from_secs(1));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!((world.ca.calls().len(), world.fetch().await.1), (1, 1), "what is held stays until then");
+    world.clock.set(ask);
+    world.ca.bundles.until(|heard| heard.iter().any(|it| matches!(it, Heard::Applied(2, 3)))).await;
+    assert_eq!((world.ca.calls().len(), world.fetch().await.1), (2, 2));
+    agent.check_of("bundle_stream", State::Ready).await;
+    let json = inspection::as_json(&inspection::ask(&world.config.sds.socket).await.unwrap());
+    let identity = &json["identities"][0];
+    assert_eq!(identity["bundle_sequence"], 3);
+    let told = identity["bundle_stream"]["last_error"].as_str().unwrap();
+    assert!(told.contains("gone back from 5 to 3"), "{told}");
+    world.ca.bundles.publish(validation(4, &[&world.ca.root], &[]), "[]");
+    world.ca.bundles.applied(4).await;
+}
+
+#[tokio::test]
+async fn a_ca_without_bundle_stream_is_asked_again_every_five_minutes_and_all_else_goes_on() {
+    let world = World::new("20ms").await;
+    let mut agent = world.start().await;
+    let held = agent.until(|status| status.bundle_stream.link == Link::Unsupported).await.held.unwrap();
+    let asked = || world.ca.bundles.refusals.load(Ordering::SeqCst);
+    // Not across sockets: time stands still only while it is moved on.
+    let advance = async |seconds| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+    };
+    // A pause is up to a tenth longer.
+    for round in 1..=2 {
+        advance(290).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(asked(), round, "not yet");
+        // The answer must be there before time moves on, or it is late.
+        agent.statuses.mark_unchanged();
+        advance(41).await;
+        within(agent.statuses.changed()).await.unwrap();
+    }
+    assert_eq!((asked(), world.ca.calls().len()), (3, 1));
+    // A renewal is no reason to ask; the certificate is renewed all the same, and its roots count.
+    world.ca.reply_with(None, &[&world.ca.root, &Authority::root("new")]);
+    world.clock.set(held.renew_at);
+    agent.until(|status| status.renewals == 2).await;
+    assert_eq!((world.fetch().await.1, asked()), (2, 3));
+    agent.check_of("bundle_stream", State::Ready).await;
+    // The CA is upgraded.
+    world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), "[]");
+    advance(331).await;
+    agent.until(|status| status.bundle_stream.link == Link::Up).await;
+    world.ca.bundles.applied(5).await;
+}
+
+#[tokio::test]
 async fn a_ca_whose_serving_certificate_is_of_a_root_that_came_by_stream_is_trusted() {
     let clock = ManualClock::at(OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap());
     let ca = TestCa::new(clock.clone());

@@ -13,7 +13,8 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::orders::{self, Instructions, Subject};
+use crate::going_back::{self, Verdict};
+use crate::orders::{self, Instructions, Order, Subject};
 use crate::reply::Issued;
 use crate::status::{BundleStreamStatus, Failure, HeldValidation, KnownOrder, Link, RemovedRoots, Status};
 
@@ -27,7 +28,8 @@ pub enum Receipt {
     Applied,
     /// It is what was held already.
     Unchanged,
-    /// Another and newer one is held, of this sequence; that one stays.
+    /// Another and newer one is held, of this sequence; that one stays, until a reply says that the numbers have gone
+    /// back.
     Older(u64),
 }
 
@@ -71,17 +73,29 @@ impl Holdings {
         let now = self.clock.now();
         self.status.send_modify(|status| {
             let (held, streamed) = (status.validation.as_deref(), status.bundle_stream.worked);
-            if supersedes(issued.sequence, held, streamed) {
+            let newest = held.and_then(|held| held.sequence);
+            let verdict = going_back::replied(status.bundle_stream.behind, issued.sequence, newest, now);
+            status.bundle_stream.behind = if let Verdict::Open(behind) = verdict { behind } else { None };
+            if let (Verdict::GoneBack, Some(told), Some(newest)) = (verdict, issued.sequence, newest) {
+                tracing::warn!(
+                    bundle.sequence = told,
+                    bundle.held = newest,
+                    "the CA's bundle numbers have gone back, and it gives certificates: its bundle is taken; was its storage restored?"
+                );
+                let text = format!("the CA's bundles have gone back from {newest} to {told}; what it says now is used");
+                status.bundle_stream.last_failure = Some(Failure { text, at: now });
+            }
+            if verdict == Verdict::GoneBack || supersedes(issued.sequence, held, streamed) {
                 let new = self.versioned(from_reply(&issued, held), issued.sequence);
                 status.removed = removed(&status.removed, held, &new);
                 status.validation = Some(Arc::new(new));
-            } else if let (Some(told), Some(HeldValidation { sequence: Some(held), .. })) = (issued.sequence, held)
-                && told < *held
+            } else if let (Some(told), Some(newest)) = (issued.sequence, newest)
+                && told < newest
             {
                 tracing::warn!(
                     bundle.sequence = told,
-                    bundle.held = held,
-                    "the CA's bundle is older than the one held, which stays; if the CA was set up anew, start again"
+                    bundle.held = newest,
+                    "the bundle that came with the certificate is older than the one held, which stays for now"
                 );
             }
             let due: Vec<_> = status.orders.iter().map(|it| orders::due(&it.order, subject(&issued), now)).collect();
@@ -140,20 +154,28 @@ impl Holdings {
         receipt
     }
 
-    /// The CA's orders as they stand now. The time at which the certificate that is held follows one does not change
-    /// while it stands.
+    /// The CA's number and orders as they stand now. The time at which the certificate that is held follows one does not change
+    /// while it stands, nor when more serial numbers join its own.
     pub fn ordered(&self, instructions: &Instructions) {
         let now = self.clock.now();
         self.status.send_if_modified(|status| {
+            let held = status.held.as_deref();
+            let names_it = |order: &Order| held.is_some_and(|held| order.names_serial(&held.serial));
+            let promised = status.orders.iter().filter(|known| names_it(&known.order)).filter_map(|it| it.due).min();
             let known = instructions.renew.iter().map(|order| {
                 let before = status.orders.iter().find(|known| known.order == *order);
-                let held = status.held.as_deref();
-                let due = || held.and_then(|held| orders::due(order, subject(held), now));
+                let due = || {
+                    let due = orders::due(order, held.map(subject)?, now)?;
+                    Some(promised.filter(|_| names_it(order)).map_or(due, |promised| promised.min(due)))
+                };
                 before.cloned().unwrap_or_else(|| KnownOrder { order: order.clone(), due: due() })
             });
             let known: Arc<[KnownOrder]> = known.collect();
-            let changed = status.orders != known;
-            status.orders = known;
+            let newest = status.validation.as_ref().and_then(|held| held.sequence);
+            let (before, jitter) = (status.bundle_stream.behind, held.map_or(1.0, |held| held.jitter));
+            let behind = going_back::streamed(before, instructions.sequence, newest, jitter, now);
+            let changed = status.orders != known || before != behind;
+            (status.orders, status.bundle_stream.behind) = (known, behind);
             if let (true, Some(held), 0) = (changed, &status.held, status.failures) {
                 status.next_attempt = Some(status.ordered().map_or(held.renew_at, |at| at.min(held.renew_at)));
             }
@@ -171,6 +193,7 @@ impl Holdings {
                 worked: before.worked || link == Link::Up,
                 last_failure: failure.map(|text| Failure { text, at }).or_else(|| before.last_failure.clone()),
                 link,
+                behind: before.behind,
             };
         });
     }
@@ -232,6 +255,7 @@ fn removed(before: &RemovedRoots, held: Option<&HeldValidation>, new: &HeldValid
 fn subject(held: &Issued) -> Subject<'_> {
     Subject {
         authority: &held.authority,
+        serial: &held.serial,
         not_before: held.not_before,
         not_after: held.not_after,
         renew_at: held.renew_at,

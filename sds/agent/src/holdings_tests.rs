@@ -43,7 +43,7 @@ impl World {
             key_pem: Arc::new(Secret::new(vec![])),
             bundle: TrustBundle::new(TrustDomain::parse("td").unwrap(), sequence.unwrap_or_default(), roots).unwrap(),
             sequence,
-            serial: String::new(),
+            serial: format!("{:032x}", self.leaves),
             authority: self.authority.to_owned(),
             issuer: String::new(),
             not_before: now,
@@ -159,7 +159,7 @@ fn an_order_holds_for_every_certificate_of_its_authorities_while_it_stands_but_n
     let mut world = World::new();
     let root = Authority::root("a");
     world.reply(None, &[&root]);
-    let order = |since| Order { authorities: vec!["aa".into()], since, window: 100 };
+    let order = |since| Order { authorities: vec!["aa".into()], since, window: 100, ..Order::default() };
     let ordered = |world: &World| world.holdings.statuses().borrow().ordered();
     let orders = |renew: Vec<Order>| Instructions { sequence: 1, renew };
     let now = world.clock.now();
@@ -190,6 +190,36 @@ fn an_order_holds_for_every_certificate_of_its_authorities_while_it_stands_but_n
 }
 
 #[test]
+fn a_revoked_certificate_is_renewed_and_no_other_and_more_of_them_put_nothing_off() {
+    let mut world = World::new();
+    let root = Authority::root("a");
+    world.reply(None, &[&root]);
+    let ordered = |world: &World| world.holdings.statuses().borrow().ordered();
+    let order = |world: &World, since, serials: &[&str]| {
+        let serials = serials.iter().map(|serial| (*serial).to_owned()).collect();
+        let renew = vec![Order { serials, since, window: 100, ..Order::default() }];
+        world.holdings.ordered(&Instructions { sequence: 1, renew });
+    };
+    order(&world, 100, &["02"]);
+    assert_eq!(ordered(&world), None, "another certificate");
+    order(&world, 110, &["02", "01"]);
+    let due = ordered(&world).unwrap();
+    assert_eq!(world.holdings.statuses().borrow().next_attempt, Some(due));
+    for since in [120, 130, 500] {
+        order(&world, since, &["02", "01", "0a"]);
+        assert_eq!(ordered(&world), Some(due), "another one was revoked");
+    }
+    order(&world, 110, &["02"]);
+    assert_eq!(ordered(&world), None, "taken back");
+    order(&world, 500, &["01"]);
+    assert!(ordered(&world).unwrap() > due, "a new story");
+    world.leaves = 6;
+    world.reply(None, &[&root]);
+    let status = world.holdings.statuses().borrow().clone();
+    assert_eq!((status.ordered(), status.under_orders), (None, 0), "the new certificate has another number");
+}
+
+#[test]
 fn roots_that_a_newer_bundle_has_no_more_are_removed_until_a_bundle_has_them_again() {
     let mut world = World::new();
     let [a, b, c] = ["a", "b", "c"].map(Authority::root);
@@ -215,6 +245,42 @@ fn roots_that_a_newer_bundle_has_no_more_are_removed_until_a_bundle_has_them_aga
     world.stream(10, &[&c], &[]);
     let now = removed(&world);
     assert_eq!((now.times, now.roots.len(), now.roots.contains(&b.der)), (4, MAX_REMOVED, false));
+}
+
+#[test]
+fn bundles_that_have_gone_back_for_good_are_taken_with_the_certificate_that_proves_it() {
+    let mut world = World::new();
+    let (a, b) = (Authority::root("a"), Authority::root("b"));
+    let status = |world: &World| world.holdings.statuses().borrow().clone();
+    world.reply(Some(7), &[&a, &b]);
+    let tell = |world: &World, sequence| world.holdings.ordered(&Instructions { sequence, renew: vec![] });
+    tell(&world, 7);
+    assert_eq!(status(&world).ordered(), None);
+    assert_eq!(world.stream(3, &[&a], &[]), Receipt::Older(7));
+    tell(&world, 3);
+    let ask = world.clock.now() + Duration::from_secs(90);
+    assert_eq!((status(&world).ordered(), status(&world).next_attempt), (Some(ask), Some(ask)), "jitter 0.5");
+    // A reply from storage that knows the newer one: the stream was wrong, and is again.
+    world.clock.advance(Duration::from_secs(70));
+    world.reply(Some(7), &[&a, &b]);
+    assert_eq!((status(&world).bundle_stream.behind, status(&world).under_orders), (None, 0));
+    tell(&world, 3);
+    // Before its time a reply changes nothing.
+    world.clock.advance(Duration::from_secs(59));
+    world.reply(Some(3), &[&a]);
+    assert_eq!((world.held(), status(&world).bundle_stream.last_failure), ((Some(7), 2, 0), None));
+    tell(&world, 3);
+    world.clock.advance(Duration::from_secs(1));
+    world.reply(Some(3), &[&a]);
+    assert_eq!(world.held(), (Some(3), 1, 0));
+    let stream = status(&world).bundle_stream;
+    let text = stream.last_failure.unwrap().text;
+    assert!(stream.behind.is_none() && text.contains("gone back from 7 to 3"), "{text}");
+    assert_eq!((status(&world).ordered(), status(&world).removed), (None, RemovedRoots::default()));
+    // From here on it is as ever.
+    tell(&world, 3);
+    assert_eq!(world.stream(3, &[&a], &[b"list"]), Receipt::Applied);
+    assert_eq!(world.stream(4, &[&a, &b], &[]), Receipt::Applied);
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod ca_client;
 pub mod cli;
 pub mod config;
 pub mod files;
+pub mod going_back;
 pub mod health;
 pub mod holdings;
 pub mod inspection;

@@ -1,5 +1,5 @@
-//! Renewal orders: the CA asks the holders of certificates from certain issuing CAs to renew before their time. When
-//! each of them does so is a pure function of order and certificate.
+//! Renewal orders: the CA asks the holders of certificates from certain issuing CAs, or of certain certificates, to
+//! renew before their time. When each of them does so is a pure function of order and certificate.
 
 use std::time::Duration;
 
@@ -8,6 +8,9 @@ use time::OffsetDateTime;
 
 /// The most orders, and the most authorities in one, that make sense.
 const MAX_LIST: usize = 256;
+
+/// The most serial numbers in one order.
+const MAX_SERIALS: usize = 4096;
 
 /// How long at most a renewal that is overdue by its order is put off, so that a CA that was away is not run over.
 pub const OVERDUE_SPREAD: Duration = Duration::from_secs(3);
@@ -28,11 +31,15 @@ pub struct Instructions {
     pub renew: Vec<Order>,
 }
 
-/// Holders of certificates from these authorities renew within a window of time.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Holders of certificates from these authorities, or of these certificates, renew within a window of time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Order {
     /// Hexadecimal key identifiers of issuing CAs.
+    #[serde(default)]
     pub authorities: Vec<String>,
+    /// Hexadecimal serial numbers of single certificates; zeros in front do not count.
+    #[serde(default)]
+    pub serials: Vec<String>,
     /// When the window begins, seconds since 1970.
     pub since: i64,
     /// How long it is, in seconds.
@@ -47,7 +54,9 @@ pub enum InstructionsError {
     #[error("the CA's instructions are unreadable: {0}")]
     Unreadable(serde_json::Error),
     /// More than makes sense.
-    #[error("the CA's instructions hold more than {MAX_LIST} orders, or authorities in one order")]
+    #[error(
+        "the CA's instructions hold more than {MAX_LIST} orders, or {MAX_LIST} authorities or {MAX_SERIALS} serials in one"
+    )]
     TooMany,
 }
 
@@ -58,11 +67,26 @@ impl Instructions {
     /// [`InstructionsError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, InstructionsError> {
         let instructions: Self = serde_json::from_slice(bytes).map_err(InstructionsError::Unreadable)?;
-        let too_many = instructions.renew.iter().any(|order| order.authorities.len() > MAX_LIST);
+        let over = |order: &Order| order.authorities.len() > MAX_LIST || order.serials.len() > MAX_SERIALS;
+        let too_many = instructions.renew.iter().any(over);
         if too_many || instructions.renew.len() > MAX_LIST {
             return Err(InstructionsError::TooMany);
         }
         Ok(instructions)
+    }
+}
+
+impl Order {
+    /// Whether the certificate of this serial number, hexadecimal, is meant itself.
+    #[must_use]
+    pub fn names_serial(&self, serial: &str) -> bool {
+        let own = serial.trim_start_matches('0');
+        let is_own = |named: &String| named.trim_start_matches('0').eq_ignore_ascii_case(own);
+        !own.is_empty() && self.serials.iter().any(is_own)
+    }
+
+    fn names_authority(&self, key_id: &str) -> bool {
+        !key_id.is_empty() && self.authorities.iter().any(|named| named.eq_ignore_ascii_case(key_id))
     }
 }
 
@@ -71,6 +95,8 @@ impl Instructions {
 pub struct Subject<'a> {
     /// Key identifier of the issuing CA, hexadecimal.
     pub authority: &'a str,
+    /// Serial number, hexadecimal.
+    pub serial: &'a str,
     /// Start of validity.
     pub not_before: OffsetDateTime,
     /// End of validity.
@@ -88,8 +114,7 @@ pub struct Subject<'a> {
 /// the window began. Never later than without an order.
 #[must_use]
 pub fn due(order: &Order, subject: Subject<'_>, now: OffsetDateTime) -> Option<OffsetDateTime> {
-    let own = subject.authority;
-    if own.is_empty() || !order.authorities.iter().any(|authority| authority.eq_ignore_ascii_case(own)) {
+    if !order.names_authority(subject.authority) && !order.names_serial(subject.serial) {
         return None;
     }
     // A time that no calendar has is a mistake; what is left of the order is that one should renew.
@@ -127,13 +152,14 @@ mod tests {
     }
 
     fn order(since: i64, window: u64) -> Order {
-        Order { authorities: vec!["other".into(), "ABCD".into()], since: START + since, window }
+        Order { authorities: vec!["other".into(), "ABCD".into()], serials: vec![], since: START + since, window }
     }
 
     /// Valid from `from` on for `life` seconds, renewed at its very end.
     fn subject(from: i64, life: i64, jitter: f64) -> Subject<'static> {
         Subject {
             authority: "abcd",
+            serial: "00c0ffee",
             not_before: at(from),
             not_after: at(from + life),
             renew_at: at(from + life),
@@ -149,8 +175,11 @@ mod tests {
         ) {
             let renew_at = at(from) + Duration::from_secs(life.unsigned_abs()).mul_f64(share);
             let subject = Subject { renew_at, ..subject(from, life, jitter) };
+            let serials = vec![subject.serial.to_owned()];
             let order = order(since, window);
             let due = due(&order, subject, at(now)).unwrap();
+            let by_serial = Order { authorities: vec![], serials, ..order.clone() };
+            prop_assert_eq!(Some(due), super::due(&by_serial, subject, at(now)), "named in either way");
             prop_assert!(due <= renew_at);
             if due < renew_at {
                 prop_assert!(due >= at(since).min(at(now)));
@@ -188,6 +217,30 @@ mod tests {
     }
 
     #[test]
+    fn an_order_is_about_the_certificates_that_it_names_by_serial_too() {
+        // As the CA writes it, in capitals, without zeros in front or with more of them; part of it, another one.
+        let own = format!("{:0>32}", "c0ffee");
+        for (named, expected) in [
+            (own.as_str(), true),
+            ("C0FFEE", true),
+            ("0c0FFee", true),
+            ("c0ffe", false),
+            ("1c0ffee", false),
+            ("0", false),
+            ("", false),
+        ] {
+            let order = Order { authorities: vec![], serials: vec!["01".into(), named.into()], ..order(0, 10) };
+            let about = |serial| due(&order, Subject { serial, ..subject(0, 100, 0.0) }, at(0)).is_some();
+            assert_eq!((about(&own), about(""), about("00")), (expected, false, false), "{named}");
+            let authority = Order { authorities: vec!["abcd".into()], ..order.clone() };
+            assert!(due(&authority, subject(0, 100, 0.0), at(0)).is_some(), "one of the two is enough");
+        }
+        let all: Vec<String> = (1..=MAX_SERIALS).map(|serial| format!("{serial:032x}")).collect();
+        let order = Order { authorities: vec![], serials: all, ..order(0, 10) };
+        assert!(order.names_serial("1000") && !order.names_serial("1001"), "the last one of many");
+    }
+
+    #[test]
     fn an_order_that_is_past_is_due_within_seconds() {
         for jitter in [0.0, 0.5, 1.0] {
             let due = due(&order(-1000, 10), subject(-5000, 100_000, jitter), at(0)).unwrap();
@@ -203,10 +256,19 @@ mod tests {
 
     #[test]
     fn instructions_are_strict_but_take_no_offence_at_news() {
-        let text = r#"{"sequence":7,"new":{},"renew":[{"authorities":["ab"],"since":-5,"window":60,"why":"x"}]}"#;
-        let expected = Order { authorities: vec!["ab".into()], since: -5, window: 60 };
-        let parsed = Instructions::parse(text.as_bytes()).unwrap();
-        assert_eq!(parsed, Instructions { sequence: 7, renew: vec![expected] });
+        let of =
+            |list: &str| format!(r#"{{"sequence":7,"new":{{}},"renew":[{{{list}"since":-5,"window":60,"why":"x"}}]}}"#);
+        let parse = |text: &str| Instructions::parse(text.as_bytes());
+        for (list, authorities, serials) in [
+            (r#""authorities":["ab"],"#, vec!["ab"], vec![]),
+            (r#""serials":["01","02"],"#, vec![], vec!["01", "02"]),
+            (r#""authorities":["ab"],"serials":["01"],"#, vec!["ab"], vec!["01"]),
+            ("", vec![], vec![]),
+        ] {
+            let [authorities, serials] = [authorities, serials].map(|it| it.into_iter().map(str::to_owned).collect());
+            let expected = Order { authorities, serials, since: -5, window: 60 };
+            assert_eq!(parse(&of(list)).unwrap(), Instructions { sequence: 7, renew: vec![expected] }, "{list}");
+        }
         assert_eq!(Instructions::parse(br#"{"sequence":7}"#).unwrap().renew, []);
         for wrong in [
             "",
@@ -217,6 +279,7 @@ mod tests {
             r#"{"sequence":7,"renew":{}}"#,
             r#"{"sequence":7,"renew":[{"authorities":["ab"],"since":1,"window":-1}]}"#,
             r#"{"sequence":7,"renew":[{"authorities":"ab","since":1,"window":1}]}"#,
+            r#"{"sequence":7,"renew":[{"serials":[1],"since":1,"window":1}]}"#,
         ] {
             assert!(matches!(Instructions::parse(wrong.as_bytes()), Err(InstructionsError::Unreadable(_))), "{wrong}");
         }
@@ -224,6 +287,10 @@ mod tests {
             r#"{{"sequence":7,"renew":[{}]}}"#,
             vec![r#"{"authorities":[],"since":1,"window":1}"#; MAX_LIST + 1].join(",")
         );
-        assert!(matches!(Instructions::parse(many.as_bytes()), Err(InstructionsError::TooMany)));
+        assert!(matches!(parse(&many), Err(InstructionsError::TooMany)));
+        for (list, most) in [("authorities", MAX_LIST), ("serials", MAX_SERIALS)] {
+            let with = |count| parse(&of(&format!(r#""{list}":[{}],"#, vec![r#""ab""#; count].join(","))));
+            assert!(with(most).is_ok() && matches!(with(most + 1), Err(InstructionsError::TooMany)), "{list}");
+        }
     }
 }

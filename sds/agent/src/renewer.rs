@@ -126,7 +126,8 @@ impl Renewer {
         renew_at
     }
 
-    /// Returns when the certificate is to be renewed: at `renew_at`, or earlier if the CA orders so.
+    /// Returns when the certificate is to be renewed: at `renew_at`, or earlier if the CA orders so or its bundles go
+    /// back.
     async fn until_due(&mut self, renew_at: OffsetDateTime, life: Duration) {
         let left = |at: OffsetDateTime| Duration::try_from(at - self.clock.now()).unwrap_or_default();
         let (now, at_hand) = (Instant::now(), left(renew_at) < life / LEAST_SHARE);
@@ -167,7 +168,9 @@ impl Renewer {
                 _other = async { statuses.wait_for(other).await.is_ok() } => {}
             }
         }
-        tracing::info!("the CA has ordered this certificate to be renewed before its time");
+        tracing::info!(
+            "this certificate is renewed before its time: by the CA's order, or to learn which bundle counts"
+        );
         self.next_ordered = Instant::now() + orders::pause(0);
     }
 

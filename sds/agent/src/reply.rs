@@ -82,7 +82,7 @@ pub struct Issued {
     pub bundle: TrustBundle,
     /// The CA's number for that bundle, if it told one.
     pub sequence: Option<u64>,
-    /// Serial number, hexadecimal.
+    /// Serial number, hexadecimal, as a CA's records name it.
     pub serial: String,
     /// Key identifier of the issuing CA, hexadecimal; empty when the leaf does not tell.
     pub authority: String,
@@ -153,7 +153,7 @@ pub fn check(reply: &Reply, asked: Asked<'_>, key_pem: Secret, now: OffsetDateTi
         key_pem: Arc::new(key_pem),
         bundle,
         sequence: reply.sequence,
-        serial: hex(&facts.serial),
+        serial: facts.serial_text(),
         authority: hex(facts.authority_key_id.as_deref().unwrap_or_default()),
         issuer: X509Name::from_der(&facts.issuer_der).map(|(_, name)| name.to_string()).unwrap_or_default(),
         not_before: facts.not_before,

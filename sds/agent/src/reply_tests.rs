@@ -74,10 +74,13 @@ fn a_good_reply_is_split_into_chain_and_roots_in_each_shape_cas_send() {
         assert!((0.0..=1.0).contains(&issued.jitter));
         assert!(issued.bundle.pem().contains(&root));
         assert_eq!(issued.issuer, "CN=issuing");
-        assert!(!issued.serial.is_empty() && issued.authority.len() >= 40, "{issued:?}");
+        assert!(issued.serial.len() >= 32 && issued.authority.len() >= 40, "{issued:?}");
         assert!(issued.renew_at > issued.not_before && issued.renew_at < issued.not_after);
         assert!(!format!("{issued:?}").contains("private"));
     }
+    let short = world.leaf_with(|params| params.serial_number = Some(0xabc_u64.into()));
+    let short = world.check(&[short, issuing.clone(), root.clone()]).unwrap();
+    assert_eq!(short.serial, format!("{:0>32}", "abc"), "as records and orders name it");
     let self_signed = world.root.sign(&world.key, &leaf_params(ID, world.now - HOUR, world.now + HOUR));
     assert_eq!(world.check(&[self_signed, root]).unwrap().chain.intermediates().len(), 0);
 }

@@ -7,6 +7,7 @@ use signet_core::bundle::Validation;
 use signet_sds::snapshot::Version;
 use time::OffsetDateTime;
 
+use crate::going_back::Behind;
 use crate::orders::Order;
 use crate::reply::Issued;
 
@@ -36,10 +37,11 @@ pub struct Status {
 }
 
 impl Status {
-    /// When the certificate that is held is to be renewed because of an order.
+    /// When the certificate that is held is to be renewed because of an order, or to find out which bundle counts.
     #[must_use]
     pub fn ordered(&self) -> Option<OffsetDateTime> {
-        self.orders.iter().filter_map(|known| known.due).min()
+        let asked = self.bundle_stream.behind.and_then(|behind| behind.ask_at);
+        self.orders.iter().filter_map(|known| known.due).chain(asked).min()
     }
 }
 
@@ -92,6 +94,8 @@ pub struct BundleStreamStatus {
     pub worked: bool,
     /// The newest failure; kept when the stream is back, as history.
     pub last_failure: Option<Failure>,
+    /// Whether it tells lower numbers than the one held.
+    pub behind: Option<Behind>,
 }
 
 /// What the bundle stream is doing.

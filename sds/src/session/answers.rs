@@ -2,8 +2,9 @@
 //! names of the response it speaks of, whichever came after.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use crate::snapshot::{Name, Version};
+use crate::snapshot::{Name, Version, Versioned};
 
 /// The most responses that are remembered for their answers. A client that answers in order needs few.
 pub(super) const MAX_OPEN: usize = 8;
@@ -27,10 +28,21 @@ pub struct Answer {
 pub struct Standing {
     /// The version it applied last.
     pub applied: Option<Version>,
-    /// The version it could not apply and why; gone once it applies any.
+    /// The version it could not apply and why; gone once it applies any that is not sent in the place of this one.
     pub refused: Option<(Version, String)>,
     /// The number of the response that the newest word is about: an older one changes nothing any more.
     response: u64,
+}
+
+/// One secret as it went out.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) name: Name,
+    pub(super) version: Version,
+    /// The content, if one may go back to it.
+    pub(super) content: Option<Arc<Versioned>>,
+    /// Whether it is the last good content in the place of the newest one, which the client has refused.
+    pub(super) stands_in: bool,
 }
 
 #[derive(Debug)]
@@ -39,7 +51,7 @@ struct Sent {
     nonce: String,
     /// The version of the whole set, by which an ACK is known.
     version: String,
-    secrets: Vec<(Name, Version)>,
+    secrets: Vec<Item>,
     state: State,
 }
 
@@ -57,12 +69,14 @@ pub(super) struct Answers {
     open: VecDeque<Sent>,
     numbered: u64,
     standing: BTreeMap<Name, Standing>,
+    /// What was applied last, of the secrets that one may go back to.
+    good: BTreeMap<Name, Arc<Versioned>>,
     news: Vec<Answer>,
 }
 
 impl Answers {
     /// Notes a response.
-    pub(super) fn sent(&mut self, nonce: String, version: String, secrets: Vec<(Name, Version)>) {
+    pub(super) fn sent(&mut self, nonce: String, version: String, secrets: Vec<Item>) {
         self.numbered += 1;
         self.open.push_back(Sent { number: self.numbered, nonce, version, secrets, state: State::Awaited });
         if self.open.len() > MAX_OPEN
@@ -70,10 +84,10 @@ impl Answers {
             && oldest.state == State::Awaited
             && let Some(next) = self.open.front_mut()
         {
-            // Answering the next one answers this one too.
-            let secrets = std::mem::take(&mut next.secrets);
-            next.secrets = oldest.secrets;
-            next.secrets.extend(secrets);
+            // Answering the next one answers this one too, except where it brought something newer.
+            let newer = |one: &Item| next.secrets.iter().any(|other| other.name == one.name);
+            let kept: Vec<Item> = oldest.secrets.into_iter().filter(|one| !newer(one)).collect();
+            next.secrets.extend(kept);
         }
     }
 
@@ -95,14 +109,18 @@ impl Answers {
                 continue;
             }
             sent.state = State::Applied;
-            for (name, version) in &sent.secrets {
+            for Item { name, version, content, stands_in } in &sent.secrets {
                 let standing = self.standing.entry(name.clone()).or_default();
                 if standing.response > sent.number {
                     continue;
                 }
                 standing.response = sent.number;
-                if standing.applied != Some(*version) || standing.refused.is_some() {
-                    (standing.applied, standing.refused) = (Some(*version), None);
+                if let Some(content) = content {
+                    self.good.insert(name.clone(), Arc::clone(content));
+                }
+                // Going back to what was good says nothing about what was refused: that stays on record.
+                let recovers = !stands_in && standing.refused.take().is_some();
+                if standing.applied.replace(*version) != Some(*version) || recovers {
                     self.news.push(Answer { name: name.clone(), version: *version, refused: None });
                 }
             }
@@ -114,12 +132,16 @@ impl Answers {
     fn refuse(&mut self, at: usize, error: &str) {
         let Some(sent) = self.open.get_mut(at) else { return };
         sent.state = State::Refused;
-        for (name, version) in &sent.secrets {
+        // A client that refuses what it had applied before has another trouble than what it refused at first.
+        for Item { name, version, .. } in sent.secrets.iter().filter(|item| !item.stands_in) {
             let standing = self.standing.entry(name.clone()).or_default();
             if standing.response > sent.number {
                 continue;
             }
             standing.response = sent.number;
+            if self.good.get(name).is_some_and(|good| good.version() == *version) {
+                self.good.remove(name);
+            }
             let refused = Some((*version, error.to_owned()));
             if standing.refused != refused {
                 standing.refused = refused;
@@ -132,9 +154,17 @@ impl Answers {
     /// Forgets every name that is not wanted any more.
     pub(super) fn retain(&mut self, wanted: impl Fn(&Name) -> bool) {
         self.standing.retain(|name, _| wanted(name));
+        self.good.retain(|name, _| wanted(name));
         for sent in &mut self.open {
-            sent.secrets.retain(|(name, _)| wanted(name));
+            sent.secrets.retain(|item| wanted(&item.name));
         }
+    }
+
+    /// What the client is to have while `newest` is the newest content and it has refused that: the content that it
+    /// applied last, if that is known.
+    pub(super) fn stand_in(&self, name: &Name, newest: Version) -> Option<&Arc<Versioned>> {
+        let (refused, _) = self.standing.get(name)?.refused.as_ref()?;
+        self.good.get(name).filter(|_| *refused == newest)
     }
 
     /// What has changed since the last call.

@@ -18,24 +18,37 @@
 //! 18. A client finds out by its own timeout that a secret does not exist: it is not told.
 //! 19. An unknown name never harms the others.
 //! 20. Several names for one content, and certificates and bundles together, are each answered.
-//! 21. A NACK is made known, and changes nothing until the content changes.
+//! 21. A NACK is made known; the refused content is not sent again until it changes.
 //! 22. The stream and the last good content outlive any outage behind it.
 //!
 //! Rules 3 and 4 leave one thing open: an answer to a response that was superseded while the answer was under way gets
 //! no reply, but it still tells what became of the secrets in that response; see [`Standing`].
 //!
-//! And one proposal of ours: a client that repeats an acknowledgement with the same names has lost its copy (Envoy does
-//! so after some listener updates) and is answered once more; see [`REFETCH_PAUSE`].
+//! And two proposals of ours. A client that repeats an acknowledgement with the same names has lost its copy (Envoy does
+//! so after some listener updates) and is answered once more; see [`REFETCH_PAUSE`]. A client that has refused roots is
+//! sent those that it applied last, once.
+//!
+//! # Going back
+//!
+//! Envoy puts a secret aside before it tries it: refused roots stay there, and every renewed certificate is refused
+//! too, because it is tried together with them. So the client is sent the roots that it applied last on this stream.
+//! Its answer speaks for those only: the refusal stays on record until it applies the refused roots or newer ones. The
+//! version is that of the set with the older roots (rule 10); in this protocol versions have no order.
+//!
+//! And Envoy that holds what it has refused says yes to the same bytes on another stream, without a look. What opens a
+//! stream is therefore marked in its bytes unless the client says that it has applied it, see [`Response`].
 
 mod answers;
 mod sotw;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::answers::printable;
 pub use self::answers::{Answer, Standing};
 pub use self::sotw::Sotw;
-use crate::snapshot::{Name, Version};
+use crate::snapshot::{Name, SecretContent, Snapshot, Version, Versioned};
 
 /// The most names one stream may ask for. Envoy asks for one or two.
 pub const MAX_NAMES: usize = 128;
@@ -68,12 +81,27 @@ pub struct Request<'r> {
 /// What to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The version of the whole subscribed set.
+    /// The version of the whole subscribed set, as the client is to have it.
     pub version: Version,
     /// Never used before on this stream.
     pub nonce: String,
     /// The secrets to send; each once, each in the snapshot the session was given, at least one.
     pub names: Vec<Name>,
+    /// Those of which not the content in the snapshot is sent but this one, which the client applied before.
+    pub older: BTreeMap<Name, Arc<Versioned>>,
+    /// Whether it opens the stream of a proxy and is not what that has applied before, by its own word. It may still
+    /// hold it, refused: the bytes must then differ from those, or it says yes without looking (see "Going back" in
+    /// the module).
+    pub is_new_to_client: bool,
+}
+
+impl Response {
+    /// The content of one of its names, of the snapshot that the session was given or an older one.
+    #[must_use]
+    pub fn content<'r>(&'r self, name: &str, snapshot: &'r Snapshot) -> Option<&'r SecretContent> {
+        let secret = self.older.get(name).map(Arc::as_ref).or_else(|| snapshot.secret(name));
+        secret.map(Versioned::content)
+    }
 }
 
 /// What a request meant.
@@ -136,6 +164,10 @@ pub fn check(request: &Request<'_>) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod answer_tests;
+#[cfg(test)]
+mod going_back_tests;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

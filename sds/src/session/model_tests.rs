@@ -1,5 +1,4 @@
-//! Random histories against an independent model: the model keeps the whole history and derives from it, by the words
-//! of the rules, what must be sent. It shares no state representation with the session.
+//! Random histories against the independent [`model`](super::model).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,14 +6,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::model::{Content, Entry, Model, NAMES, Wanted, World, content};
 use super::*;
 use crate::snapshot::Snapshot;
-use crate::snapshot::tests::certificate;
-
-const NAMES: [&str; 4] = ["default", "ROOTCA", "ALL", "spiffe://td/ns/a/sa/b"];
-
-type World = BTreeMap<&'static str, u8>;
-type Wanted = BTreeSet<&'static str>;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -45,134 +39,18 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1_usize..4, names()).prop_map(|(back, names)| Step::Stale(back, names)),
         2 => Just(Step::Repeat),
         4 => (0..NAMES.len(), 0_u8..4).prop_map(|(name, content)| Step::Rotate(name, content)),
+        2 => (0_u8..4).prop_map(|content| Step::Rotate(1, content)),
         1 => Just(Step::Identical),
         1 => names().prop_map(Step::Reconnect),
         2 => (0_u64..1500).prop_map(Step::Wait),
     ]
 }
 
-/// One thing that happened on the stream.
-#[derive(Debug, Clone)]
-enum Entry {
-    /// A request that counted, and what it asked for (`None`: everything).
-    Wanted(Option<Wanted>),
-    /// A response and the content it carried.
-    Sent(BTreeMap<&'static str, u8>),
-    /// The client got what it asked for once more, or will at the next response.
-    Refetch,
-}
-
-/// What the rules say, derived from the history of one stream.
-#[derive(Debug, Default)]
-struct Model {
-    history: Vec<Entry>,
-    nonces: Vec<String>,
-    newest_version: String,
-    newest_acked: bool,
-    owed: bool,
-    last_refetch: Option<Duration>,
-}
-
-impl Model {
-    fn wanted(&self) -> Option<Option<Wanted>> {
-        self.history.iter().rev().find_map(|entry| match entry {
-            Entry::Wanted(wanted) => Some(wanted.clone()),
-            _ => None,
-        })
-    }
-
-    /// The content of `name` that the client was sent since it last began to ask for it, or for it once more.
-    fn sent_since_asked(&self, name: &str) -> Option<u8> {
-        let mut found = None;
-        for (at, entry) in self.history.iter().enumerate() {
-            match entry {
-                Entry::Refetch => found = None,
-                Entry::Sent(content) => found = content.get(name).copied().or(found),
-                Entry::Wanted(now) => {
-                    let before = self.history.get(..at).unwrap().iter().rev().find_map(|entry| match entry {
-                        Entry::Wanted(wanted) => Some(wanted.clone()),
-                        _ => None,
-                    });
-                    let asked = |wanted: &Option<Wanted>| wanted.as_ref().is_none_or(|names| names.contains(name));
-                    let newly = match (&before, now) {
-                        (None, _) => true,
-                        (Some(None), Some(_)) => true,
-                        (Some(before), now) => !asked(before) && asked(now),
-                    };
-                    if newly {
-                        found = None;
-                    }
-                }
-            }
-        }
-        found
-    }
-
-    /// What a response must hold now (rules 5, 6, 7, 9, 19, 21).
-    fn due(&self, world: &World) -> BTreeSet<&'static str> {
-        let Some(wanted) = self.wanted() else { return BTreeSet::new() };
-        world
-            .iter()
-            .filter(|(name, _)| wanted.as_ref().is_none_or(|names| names.contains(*name)))
-            .filter(|(name, content)| self.sent_since_asked(name) != Some(**content))
-            .map(|(name, _)| *name)
-            .collect()
-    }
-
-    fn request(&mut self, names: &Wanted, nonce: &str, version: &str, error: bool, now: Duration) -> Event {
-        let Some(current) = self.wanted() else {
-            self.history.push(Entry::Wanted((!names.is_empty()).then(|| names.clone())));
-            return Event::Opened;
-        };
-        if nonce != self.nonces.last().map_or("", String::as_str) {
-            return Event::StaleNonce;
-        }
-        let changed = match &current {
-            None => !names.is_empty(),
-            Some(before) => before != names,
-        };
-        let event = if self.nonces.is_empty() {
-            Event::Subscription
-        } else if error {
-            self.newest_acked = false;
-            Event::Refused("error".into())
-        } else if version != self.newest_version {
-            Event::Subscription
-        } else if !self.newest_acked {
-            self.newest_acked = true;
-            Event::Acknowledged
-        } else if changed {
-            Event::Subscription
-        } else {
-            Event::Repeated
-        };
-        if changed {
-            self.history.push(Entry::Wanted(Some(names.clone())));
-            if names.is_empty() {
-                self.owed = false;
-            }
-        }
-        if event == Event::Repeated && !matches!(self.wanted(), Some(Some(names)) if names.is_empty()) {
-            self.owed = true;
-        }
-        self.settle(now);
-        event
-    }
-
-    fn settle(&mut self, now: Duration) {
-        if self.owed && self.last_refetch.is_none_or(|last| now >= last + REFETCH_PAUSE) {
-            self.owed = false;
-            self.last_refetch = Some(now);
-            self.history.push(Entry::Refetch);
-        }
-    }
-}
-
 /// What the client has said about single secrets: by nonces, in no way tied to which response was the newest.
 #[derive(Debug, Default)]
 struct Said {
     /// Nonce, version of the set, content by name; oldest first.
-    responses: Vec<(String, String, BTreeMap<&'static str, u8>)>,
+    responses: Vec<(String, String, Content)>,
     refused: BTreeSet<usize>,
     /// Everything that the client ever said it had applied, outright or by applying a later response.
     applied: BTreeSet<(&'static str, u8)>,
@@ -186,23 +64,25 @@ impl Said {
         } else if self.responses[at].1 == version {
             self.refused.remove(&at);
             let counting = (0..=at).filter(|index| !self.refused.contains(index));
-            self.applied.extend(counting.flat_map(|index| self.responses[index].2.clone()));
+            let carried = counting.flat_map(|index| self.responses[index].2.clone());
+            self.applied.extend(carried.map(|(name, (number, _))| (name, number)));
         }
     }
 
     /// Nothing is taken for applied that the client did not say; an ACK of the newest is believed for all it carried.
     fn check(&self, session: &Sotw, event: &Event) {
-        let version = |content: u8| certificate(&content.to_string(), "key").version();
+        let version = |name: &str, number: u8| content(name, number).version();
         for (name, standing) in session.standing() {
             let known = |version_of: Version| {
-                self.applied.iter().any(|(of, content)| **of == **name && version(*content) == version_of)
+                self.applied.iter().any(|(of, content)| **of == **name && version(of, *content) == version_of)
             };
             assert!(standing.applied.is_none_or(known), "{name} {standing:?} {self:?}");
         }
         if *event == Event::Acknowledged {
-            for (name, content) in &self.responses.last().unwrap().2 {
+            for (name, (content, stands_in)) in &self.responses.last().unwrap().2 {
                 if let Some(standing) = session.standing().get(*name) {
-                    assert_eq!((standing.applied, &standing.refused), (Some(version(*content)), &None), "{name}");
+                    assert_eq!(standing.applied, Some(version(name, *content)), "{name}");
+                    assert!(standing.refused.is_none() || *stands_in, "{name} {standing:?}");
                 }
             }
         }
@@ -224,7 +104,7 @@ struct Play {
 
 impl Play {
     fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.world.iter().map(|(name, content)| (*name, certificate(&content.to_string(), "key"))))
+        Snapshot::new(self.world.iter().map(|(name, number)| (*name, content(name, *number))))
     }
 
     fn request(&mut self, picks: &[usize], nonce: &str, version: &str, error: bool) {
@@ -251,12 +131,19 @@ impl Play {
         assert!(self.seen_nonces.insert(response.nonce.clone()), "nonces are never used twice");
         let wanted = self.model.wanted().unwrap();
         let in_set = |name: &&str| wanted.as_ref().is_none_or(|names| names.contains(name));
-        let set: Vec<(&str, u8)> = self.world.iter().filter(|(name, _)| in_set(name)).map(|(n, c)| (*n, *c)).collect();
+        let target = |name: &&'static str| self.model.target(name, self.world[name]);
+        let set: Vec<_> = self.world.keys().filter(|name| in_set(name)).map(|name| (*name, target(name).0)).collect();
         let version = response.version.to_string();
         assert_eq!(self.versions.entry(set).or_insert_with(|| version.clone()), &version, "rule 10");
-        let content: BTreeMap<_, _> = due.into_iter().map(|name| (name, self.world[name])).collect();
-        self.said.responses.push((response.nonce.clone(), version.clone(), content.clone()));
-        self.model.history.push(Entry::Sent(content));
+        let carried: Content = due.iter().map(|name| (*name, target(name))).collect();
+        for (name, (number, stands_in)) in &carried {
+            let sent = response.content(name, &self.snapshot()).map(SecretContent::version);
+            assert_eq!(sent, Some(content(name, *number).version()), "{name}");
+            assert_eq!(response.older.contains_key(*name), *stands_in, "{name}");
+        }
+        self.model.all_versions.push(version.clone());
+        self.said.responses.push((response.nonce.clone(), version.clone(), carried.clone()));
+        self.model.history.push(Entry::Sent(carried));
         self.model.nonces.push(response.nonce);
         (self.model.newest_version, self.model.newest_acked) = (version, false);
     }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answers::{Answer as SecretAnswer, Answers, Standing};
+use super::answers::{Answer as SecretAnswer, Answers, Item, Standing};
 use super::{Event, Outcome, REFETCH_PAUSE, Refusal, Request, Response, WILDCARD, check};
-use crate::snapshot::{Name, Snapshot, Version};
+use crate::snapshot::{Name, SecretContent, Snapshot, Version, Versioned};
 
 /// One stream. Times are durations since the stream began, given by the caller.
 #[derive(Debug)]
@@ -17,9 +17,11 @@ pub struct Sotw {
     /// `None` until the first request.
     subscription: Option<Subscription>,
     last: Option<Sent>,
-    /// The newest version sent of each subscribed name, applied or not: content that the client refused is not sent
-    /// again (rules 5 and 21).
-    sent: BTreeMap<Name, Version>,
+    /// What was sent last of each subscribed name, applied or not: content that the client refused is not sent again
+    /// (rules 5 and 21). The mark tells content that stands in for such from the newest.
+    sent: BTreeMap<Name, (Version, bool)>,
+    /// The version that the client says it holds from an earlier stream.
+    held_before: String,
     refetch: Refetch,
     answers: Answers,
 }
@@ -80,6 +82,7 @@ impl Sotw {
             subscription: None,
             last: None,
             sent: BTreeMap::new(),
+            held_before: String::new(),
             refetch: Refetch::default(),
             answers: Answers::default(),
         }
@@ -101,6 +104,7 @@ impl Sotw {
             // Whatever nonce or version a client brings from another stream says nothing here (rules 1 and 2). It is
             // answered even if it holds the current version: sending it again is harmless, withholding it is not.
             self.subscription = Some(wanted);
+            request.version.clone_into(&mut self.held_before);
             return Ok(Outcome { event: Event::Opened, response: self.send_due(snapshot) });
         };
         // Told by its nonce, an answer to an older response is worth as much as one to the newest, though it gets no reply.
@@ -219,34 +223,47 @@ impl Sotw {
         self.send_due(snapshot)
     }
 
-    /// The subscribed secrets whose newest version has not been sent. What is not there yet, or no more, is passed
-    /// over: it is sent when it appears (rule 7), and removal has no form in this protocol (rule 6).
+    /// The subscribed secrets whose newest version has not been sent, or, for roots that the client has refused, those
+    /// that it applied last. What is not there yet, or no more, is passed over: it is sent when it appears (rule 7), and
+    /// removal has no form in this protocol (rule 6).
     fn send_due(&mut self, snapshot: &Snapshot) -> Option<Response> {
-        let held: Vec<(Name, Version)> = match self.subscription.as_ref()? {
-            Subscription::Everything { .. } => {
-                snapshot.iter().map(|(name, secret)| (Arc::clone(name), secret.version())).collect()
-            }
-            Subscription::Names(names) => {
-                let known = |name: &Name| Some((Arc::clone(name), snapshot.secret(name)?.version()));
-                names.iter().filter_map(known).collect()
-            }
+        let newest: Vec<(&Name, &Arc<Versioned>)> = match self.subscription.as_ref()? {
+            Subscription::Everything { .. } => snapshot.iter().collect(),
+            Subscription::Names(names) => snapshot.iter().filter(|(name, _)| names.contains(*name)).collect(),
         };
-        let due: Vec<(Name, Version)> =
-            held.iter().filter(|(name, version)| self.sent.get(name) != Some(version)).cloned().collect();
+        // Bytes that only programs understand are asked for by one of ours, which keeps by itself what it had.
+        let is_generic = |secret: &Versioned| matches!(secret.content(), SecretContent::Generic(_));
+        let goes_back = !newest.iter().any(|(_, secret)| is_generic(secret));
+        let item = |(name, newest): (&Name, &Arc<Versioned>)| {
+            let older = self.answers.stand_in(name, newest.version()).filter(|_| goes_back);
+            let (secret, stands_in) = (older.unwrap_or(newest), older.is_some());
+            // Never to an older certificate: it would end sooner, and its key would have to be kept.
+            let is_roots = matches!(secret.content(), SecretContent::Validation(_));
+            let content = is_roots.then(|| Arc::clone(secret));
+            Item { name: Arc::clone(name), version: secret.version(), content, stands_in }
+        };
+        let held: Vec<Item> = newest.into_iter().map(item).collect();
+        let set = Version::of_set(held.iter().map(|item| (&*item.name, item.version)));
+        let mark = |item: &Item| (item.version, item.stands_in);
+        let marks: Vec<_> = held.iter().map(|item| (Arc::clone(&item.name), mark(item))).collect();
+        let due: Vec<Item> = held.into_iter().filter(|item| self.sent.get(&item.name) != Some(&mark(item))).collect();
         if due.is_empty() {
             return None;
         }
-        let version = Version::of_set(held.iter().map(|(name, version)| (&**name, *version)));
         if self.wants_everything() {
             self.sent.clear();
             self.answers.retain(|name| snapshot.secret(name).is_some());
         }
-        self.sent.extend(held);
+        self.sent.extend(marks);
+        let version = set.to_string();
+        let is_new_to_client = goes_back && self.responses == 0 && version != self.held_before;
         self.responses += 1;
         let nonce = format!("{}-{}", self.prefix, self.responses);
-        self.last = Some(Sent { nonce: nonce.clone(), version: version.to_string(), answer: Answer::Awaited });
-        let names = due.iter().map(|(name, _)| Arc::clone(name)).collect();
-        self.answers.sent(nonce.clone(), version.to_string(), due);
-        Some(Response { version, nonce, names })
+        self.last = Some(Sent { nonce: nonce.clone(), version: version.clone(), answer: Answer::Awaited });
+        let names = due.iter().map(|item| Arc::clone(&item.name)).collect();
+        let stand_ins = due.iter().filter(|item| item.stands_in);
+        let older = stand_ins.filter_map(|item| Some((Arc::clone(&item.name), item.content.clone()?))).collect();
+        self.answers.sent(nonce.clone(), version, due);
+        Some(Response { version: set, nonce, names, older, is_new_to_client })
     }
 }

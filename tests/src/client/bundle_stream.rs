@@ -91,7 +91,13 @@ impl BundleStream {
     fn read(&mut self, response: DiscoveryResponse) -> Outcome<Update> {
         for secret in sds::secrets(&response)? {
             match secret.name.as_str() {
-                BUNDLE => self.bundle = Some((sds::public_text(&secret).1, sds::revocation_text(&secret))),
+                BUNDLE => {
+                    // What stands before the first certificate is for readers, not for verifiers.
+                    let roots = sds::public_text(&secret).1;
+                    let roots =
+                        roots.find("-----BEGIN").and_then(|start| roots.get(start..)).unwrap_or_default().to_owned();
+                    self.bundle = Some((roots, sds::revocation_text(&secret)));
+                }
                 AGENT => {
                     let word = serde_json::from_str(&generic(&secret)?);
                     self.agent = Some(word.map_err(Failure::while_doing("read what is for agents"))?);

@@ -167,9 +167,9 @@ impl Session {
                     tracing::warn!(
                         bundle.sequence = sequence,
                         bundle.held = held,
-                        "the CA's bundle is older than the one held, which stays; if the CA was set up anew, start again"
+                        "the CA's bundle is older than the one held, which stays until a certificate comes with an older one too"
                     );
-                    let text = format!("a newer bundle ({held}) is held; restart the agent if the CA was set up anew");
+                    let text = format!("a newer bundle ({held}) is held; if this lasts, the next certificate decides");
                     self.older = Some(text);
                 }
             }

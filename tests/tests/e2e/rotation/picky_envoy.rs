@@ -1,11 +1,12 @@
-//! A root that Signet takes and a real Envoy does not: the proxies keep what they have, say so, and nothing signs that
-//! they do not know.
+//! A root that Signet takes and a real Envoy does not: the proxies keep what they have, say so, go on with renewed
+//! certificates, and nothing signs that they do not know.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use signet_tests::client::admin::{active_root, root_ids};
 use signet_tests::failure::{Outcome, ensure};
+use signet_tests::harness::envoy::Loaded;
 use signet_tests::harness::odd_root::{Oddity, odd_root};
 use signet_tests::harness::plugged::{Mount, OwnCa, Set, istio_names};
 use signet_tests::harness::process::eventually;
@@ -85,6 +86,28 @@ impl Picky {
         ensure(refusing.iter().all(|(_, why)| why.is_empty()), || format!("a refusal is still told: {refusing:?}"))
     }
 
+    /// The leaves that the two Envoys identify themselves with.
+    async fn leaves(&self) -> Outcome<Vec<Loaded>> {
+        Ok([self.stage.client.certificates().await?, self.stage.server.certificates().await?].concat())
+    }
+
+    /// Both agents are replaced, one after the other; waits until each has its proxy's refusal from that proxy itself.
+    async fn restart_agents(&mut self) -> Outcome {
+        let Stage { client_agent, server_agent, dev, .. } = &mut self.stage;
+        for (agent, workload) in [(client_agent, "client"), (server_agent, "server")] {
+            agent.process.stop().await?;
+            *agent = dev.start_agent(workload).await?;
+            let refused = async || {
+                let streams = agent.inspect().await.ok()?.streams;
+                let roots = streams.into_iter().find(|stream| stream.names == ["ROOTCA"])?;
+                (roots.last_nack.contains(ENVOYS_WORDS) || roots.acks > 0).then_some(roots)
+            };
+            let roots = eventually("the proxy's word to the new agent", SOON, refused).await?;
+            ensure(roots.acks == 0 && roots.nacks > 0, || format!("{workload}'s proxy is believed: {roots:#?}"))?;
+        }
+        Ok(())
+    }
+
     async fn end(self) -> Tally {
         self.traffic.stop().await
     }
@@ -115,6 +138,52 @@ async fn a_root_that_envoy_refuses_is_named_with_its_words_and_keeps_the_next_on
         let moved = async || envoy.secrets().await.ok()?.chains_to(&[("the new root", &picky.new.certificate)]).ok();
         eventually("a certificate below the new root in Envoy", SOON, moved).await?;
     }
+    calm(&picky.end().await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proxies_that_have_refused_a_root_go_on_with_renewed_certificates() -> Outcome {
+    // Of which each lives shorter than the refusal lasts.
+    let mut picky = Picky::set("12s").await?;
+    picky.spoil().await?;
+    let before = picky.leaves().await?;
+    picky.holds(Duration::from_secs(25)).await?;
+    let now = picky.leaves().await?;
+    ensure(before.len() == 2 && now.len() == 2, || format!("{before:?} {now:?}"))?;
+    ensure(now.iter().all(|one| !before.contains(one)), || {
+        format!("an old certificate is in use: {before:?} {now:?}")
+    })?;
+    let refusing = picky.refusing()?;
+    ensure(refusing.len() == 2 && refusing.iter().all(|(_, why)| why.contains(ENVOYS_WORDS)), || {
+        format!("the refusal is forgotten: {refusing:?}")
+    })?;
+    picky.mend().await?;
+    // Each verifies the other by the new root then.
+    for envoy in [&picky.stage.client, &picky.stage.server] {
+        let moved = async || envoy.secrets().await.ok()?.chains_to(&[("the new root", &picky.new.certificate)]).ok();
+        eventually("a certificate below the new root in Envoy", SOON, moved).await?;
+    }
+    let answered = picky.traffic.tally().succeeded;
+    let more = async || (picky.traffic.tally().succeeded > answered + 20).then_some(());
+    eventually("requests between the new certificates", SOON, more).await?;
+    calm(&picky.end().await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_outlives_the_agents_that_it_was_told() -> Outcome {
+    let mut picky = Picky::set("1h").await?;
+    picky.spoil().await?;
+    // The first time the proxies hold the roots from before, the second time the refused ones.
+    for _ in 0..2 {
+        picky.restart_agents().await?;
+        picky.holds(Duration::from_secs(4)).await?;
+        let refusing = picky.refusing()?;
+        for name in [CLIENT_ID, SERVER_ID] {
+            let named = refusing.iter().any(|(of, why)| of == name && why.contains(ENVOYS_WORDS));
+            ensure(named, || format!("{name} does not refuse: {refusing:?}"))?;
+        }
+    }
+    picky.mend().await?;
     calm(&picky.end().await)
 }
 
