@@ -10,7 +10,7 @@ use signet_sds::snapshot::{DEFAULT_BUNDLE_NAME, SecretContent, Snapshot, Version
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::state::{SigningState, StateReader};
+use crate::state::{SigningState, StateReader, StateWriter};
 
 /// The name of the secret that tells agents the bundle's sequence and whether to renew.
 pub const AGENT_NAME: &str = "signet/agent";
@@ -50,6 +50,7 @@ pub struct BundleFeed {
     state: StateReader,
     renewal_window: Duration,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    served: StateWriter,
     sequences: Sequences,
 }
 
@@ -58,13 +59,19 @@ impl BundleFeed {
     #[must_use]
     pub fn new(state: StateReader, renewal_window: Duration) -> Self {
         let snapshots = watch::Sender::new(Arc::new(Snapshot::empty()));
-        Self { state, renewal_window, snapshots, sequences: Sequences::default() }
+        Self { state, renewal_window, snapshots, served: StateWriter::new(None), sequences: Sequences::default() }
     }
 
     /// Where streams read.
     #[must_use]
     pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.subscribe()
+    }
+
+    /// The state that streams are served from by now; it follows the one that the feed was given.
+    #[must_use]
+    pub fn served(&self) -> StateReader {
+        self.served.subscribe()
     }
 
     /// What tells the sequence of a content.
@@ -82,6 +89,7 @@ impl BundleFeed {
             let state = self.state.borrow_and_update().clone();
             if let Some(state) = state {
                 self.publish(&state);
+                self.served.send_replace(Some(state));
             }
             match stop.run_until_cancelled(self.state.changed()).await {
                 None => return Ok(()),

@@ -18,6 +18,7 @@ pub mod issuance;
 pub mod metrics;
 pub mod operations;
 pub mod rotator;
+pub mod served;
 pub mod serving;
 pub mod state;
 

@@ -11,6 +11,7 @@ use signet_core::seams::authenticator::AuthenticationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
 use crate::error::IssueError;
+use crate::grpc::denials::Cause;
 
 /// Measurements of one CA process. Labels are closed sets and never hold a name from outside.
 pub struct CaMetrics {
@@ -42,6 +43,7 @@ pub struct CaMetrics {
     pub rotation: RotationMetrics,
     certificates: IntCounterVec,
     issued: IntCounter,
+    admin_denied: IntCounterVec,
     citadel: Citadel,
 }
 
@@ -131,6 +133,14 @@ impl CaMetrics {
             "Certificate requests by outcome and reason.",
             &["outcome", "reason"],
         )?;
+        let admin_denied = metrics.counters(
+            "signet_ca_admin_denied_total",
+            "Calls of the operators' service by callers who are no operators.",
+            &["reason"],
+        )?;
+        for cause in Cause::ALL {
+            admin_denied.with_label_values(&[cause.as_str()]).reset();
+        }
         let citadel_root = metrics.gauge(
             "citadel_server_root_cert_expiry_timestamp",
             "The unix timestamp, in seconds, when the root certificate expires.",
@@ -170,6 +180,7 @@ impl CaMetrics {
             rotation: RotationMetrics::new(metrics)?,
             issued: certificates.with_label_values(&["issued", ""]),
             certificates,
+            admin_denied,
             citadel: Citadel {
                 csr: metrics.counter("citadel_server_csr_count", "CSRs received.")?,
                 authentication_failure: metrics
@@ -186,6 +197,11 @@ impl CaMetrics {
     /// Counts a request that arrived.
     pub fn arrived(&self) {
         self.citadel.csr.inc();
+    }
+
+    /// Counts a call of the operators' service that was denied.
+    pub fn admin_denied(&self, cause: Cause) {
+        self.admin_denied.with_label_values(&[cause.as_str()]).inc();
     }
 
     /// Counts an issued certificate.

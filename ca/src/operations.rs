@@ -172,7 +172,7 @@ impl Operations {
                 self.record(operator, &command, reason, Outcome::Done, text).await?;
                 return Ok((text.to_owned(), self.view().await?));
             };
-            let text = words::done(&step);
+            let text = words::done(&step, &look);
             self.record(operator, &command, reason, Outcome::Intended, &text).await?;
             let entry = match &step {
                 Step::RevokeIssuing(id) => revoked_issuing(&look, id)?,

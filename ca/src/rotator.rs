@@ -1,6 +1,7 @@
 //! Keeps the authorities in order: takes the steps that the rules name, and publishes what signs now. Any number of
 //! replicas may run it on one journal.
 
+mod following;
 mod make;
 mod steady;
 mod steps;
@@ -14,7 +15,7 @@ use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
-use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Step, next_step};
+use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Standing, Step, next_step};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
@@ -24,6 +25,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use following::Backend;
 pub use make::{Maker, SignList};
 pub use steps::{Entry, Look, Steps};
 
@@ -193,7 +195,7 @@ impl Rotator {
             let step = next_step(look.now, &look.authorities, &look.seen(), &self.steps.rules);
             if let Step::WaitUntil(due) = step {
                 self.measure(&look);
-                let brings = look.offer.is_some();
+                let brings = look.backend.brings.is_some() || look.offer.is_some();
                 let waits =
                     look.authorities.roots.iter().flat_map(|root| &root.issuing).any(|one| one.after_sequence > 0);
                 let busy = Phase::of(&look.authorities) != Phase::Settled || waits || brings || !look.clock_is_steady;
@@ -283,6 +285,9 @@ impl Rotator {
     /// What an operator should look at although certificates are issued.
     fn worry(&self, authorities: &Authorities, now: OffsetDateTime) -> Option<String> {
         let active = authorities.active()?;
+        if self.steps.standing() == Standing::Superseded {
+            return Some(following::SUPERSEDED.to_owned());
+        }
         if active.tainted_at.is_some() {
             return Some(format!("the root {} is compromised and still signs; see `authority list`", active.id));
         }
@@ -314,6 +319,12 @@ fn verified_path(root: &RootAuthority, issuing: &IssuingCa, bundle: &TrustBundle
     Ok(VerifiedPath::check(&between, &key_id, bundle)?)
 }
 
+#[cfg(test)]
+mod follower_tests;
+#[cfg(test)]
+mod list_tests;
+#[cfg(test)]
+mod test_own_ca;
 #[cfg(test)]
 #[path = "rotator_tests.rs"]
 mod tests;

@@ -19,7 +19,7 @@ use signet_core::policy::{CsrNames, LeafPolicy};
 use signet_core::release::Recorded;
 use signet_core::rotation::{Authorities, AuthorityId, IssuingCa, Rules, Schedule};
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
-use signet_core::seams::authority::{CertificateAuthority, SignError};
+use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, StoreError};
 use signet_core::secret::Secret;
@@ -210,6 +210,8 @@ pub(crate) struct World {
     pub(crate) clock: ManualClock,
     /// Seconds that the wall clock is ahead of the monotonic one.
     pub(crate) jumps: Arc<AtomicI64>,
+    /// Whether no revocation list can be signed.
+    pub(crate) lists_fail: Arc<AtomicBool>,
     pub(crate) rotator: Rotator,
     pub(crate) operations: Operations,
     pub(crate) state: StateReader,
@@ -224,7 +226,7 @@ fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn 
 impl World {
     /// A CA that has just started for the first time.
     pub(crate) async fn new() -> Self {
-        let world = Self::on(Arc::default(), ManualClock::at(NOW), "cluster.local");
+        let world = Self::empty();
         world.rotator.turn().await.unwrap();
         world
     }
@@ -236,10 +238,25 @@ impl World {
 
     /// The same CA after a restart with another trust domain in its configuration.
     pub(crate) fn renamed(&self, trust_domain: &str) -> Self {
-        Self::on(Arc::clone(&self.store), self.clock.clone(), trust_domain)
+        Self::on(Arc::clone(&self.store), self.clock.clone(), trust_domain, None)
     }
 
-    fn on(store: Arc<FlakyStore>, clock: ManualClock, trust_domain: &str) -> Self {
+    /// One more process, with another backend.
+    pub(crate) fn another_on(&self, upstream: Arc<dyn UpstreamAuthority>) -> Self {
+        Self::on(Arc::clone(&self.store), self.clock.clone(), "cluster.local", Some(upstream))
+    }
+
+    /// Storage, and a process that has done nothing yet.
+    pub(crate) fn empty() -> Self {
+        Self::on(Arc::default(), ManualClock::at(NOW), "cluster.local", None)
+    }
+
+    fn on(
+        store: Arc<FlakyStore>,
+        clock: ManualClock,
+        trust_domain: &str,
+        upstream: Option<Arc<dyn UpstreamAuthority>>,
+    ) -> Self {
         let shared: SharedClock = Arc::new(clock.clone());
         let trust_domain = TrustDomain::parse(trust_domain).unwrap();
         let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&shared)).unwrap());
@@ -249,14 +266,18 @@ impl World {
         let custody: Arc<dyn KeyCustody> = Arc::clone(&store) as _;
         let (output, state) = tokio::sync::watch::channel(None);
         let schedule = Schedule { root_ttl: 365 * DAY, issuing_ttl: 30 * DAY };
-        let upstream =
-            SelfSignedRoot::new(trust_domain.clone(), Arc::clone(&custody), KeyType::EcP256, schedule.root_ttl);
+        let own = SelfSignedRoot::new(trust_domain.clone(), Arc::clone(&custody), KeyType::EcP256, schedule.root_ttl);
+        let lists_fail = Arc::new(AtomicBool::new(false));
+        let fails = Arc::clone(&lists_fail);
         let maker = Maker {
             key_type: KeyType::EcP256,
             schedule,
             custody,
-            upstream: Arc::new(upstream),
-            sign_list: Arc::new(sign_list),
+            upstream: upstream.unwrap_or_else(|| Arc::new(own)),
+            sign_list: Arc::new(move |key, certificate, content| match fails.load(Ordering::SeqCst) {
+                true => Err(SignError::Failed("this key signs no lists".to_owned())),
+                false => sign_list(key, certificate, content),
+            }),
         };
         let (journal, holders) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
         // Unless a test stops it, the monotonic clock goes with the one that tests move.
@@ -307,7 +328,7 @@ impl World {
             random: SystemRandom::new(),
             timeout: limits.request_timeout,
         });
-        Self { issuance, store, clock, jumps, rotator, operations, state, metrics, _writer: tasks }
+        Self { issuance, store, clock, jumps, lists_fail, rotator, operations, state, metrics, _writer: tasks }
     }
 
     pub(crate) async fn events(&self) -> Vec<StoredEvent> {

@@ -40,11 +40,13 @@ use crate::grpc::admin::AdminService;
 use crate::grpc::bundle_stream::{BundleStream, Listeners};
 use crate::grpc::client_identity::ClientVerifier;
 use crate::grpc::create_certificate::CertificateService;
+use crate::grpc::denials::Denials;
 use crate::grpc::intake::Intake;
-use crate::grpc::{peer, tls};
+use crate::grpc::{http2, peer, tls};
 use crate::issuance::Issuance;
 use crate::metrics::CaMetrics;
 use crate::operations::Operations;
+use crate::served::Served;
 use crate::serving::ServingRenewer;
 use crate::{bundle_file, health};
 
@@ -55,15 +57,9 @@ const MESSAGE: usize = 128 * 1024;
 /// Largest message to the health and reflection services: both take a name.
 const SMALL_MESSAGE: usize = 4 * 1024;
 
-/// Calls open on one connection at the same time; ztunnel, the busiest client, has 8.
-const STREAMS: u32 = 64;
-
 /// Requests whose body may be arriving at the same time, per request that may be worked on. With [`MESSAGE`] this bounds
 /// the memory that certificate requests of unknown senders can take: 128 MiB with the default limits.
 const INTAKE: usize = 4;
-
-/// Largest set of request headers. Tokens are under 16 KiB; a larger one gets its own refusal up to this size.
-const HEADERS: u32 = 128 * 1024;
 
 /// Why the CA did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -191,7 +187,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     // The way of the trust bundle, and of what holders say about it.
     let acknowledgements = Acknowledgements::default();
     let feed = BundleFeed::new(state.clone(), config.authority.renewal_window);
-    let (words, sequences) = (acknowledgements.clone(), feed.sequences());
+    let (words, sequences, feed_served) = (acknowledgements.clone(), feed.sequences(), feed.served());
     let listeners = Listeners::new(words, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics));
     let most = (config.limits.connections / 5 * 4).clamp(1, config.limits.bundle_streams);
     let bundle_streams = Streams::new(most, Arc::clone(&clock), Arc::new(NoObserver));
@@ -242,6 +238,10 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         config.limits.concurrent_requests.saturating_mul(INTAKE),
         config.limits.request_timeout + Duration::from_secs(1),
     );
+    let served = Served { state: feed_served, journal: Arc::clone(&backend.store) as _ };
+    let denials = Denials::new(Arc::clone(&clock), Arc::clone(&ca_metrics));
+    let (denied, record) = (denials.clone(), audit.clone());
+    supervisor.spawn("denied operators", critical, |stop| denied.record(record, stop));
     let admin = AdminService {
         trust_domain: config.trust_domain.to_string(),
         started_at: clock.now().unix_timestamp(),
@@ -250,6 +250,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         readiness: readiness.clone(),
         metrics: Arc::clone(&ca_metrics),
         operations,
+        served,
         clock: Arc::clone(&clock),
     };
     let admin = admin.guarded(Access {
@@ -257,14 +258,11 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         admins: config.admins.clone(),
         clients,
         clock: Arc::clone(&clock),
+        denials,
     });
     let bundle_service = SecretDiscoveryServiceServer::new(bundle_stream).max_decoding_message_size(MAX_REQUEST_BYTES);
-    let router = Server::builder()
+    let router = http2::server()
         .layer(intake)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .http2_max_header_list_size(HEADERS)
-        .max_concurrent_streams(STREAMS)
         .add_service(service)
         .add_service(bundle_service)
         .add_service(admin.clone())

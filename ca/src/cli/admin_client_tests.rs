@@ -9,6 +9,7 @@ use signet_core::clock::{Clock, SharedClock, SystemClock};
 use signet_core::holder::{Holder, HolderQuery};
 use signet_core::identity::SpiffeId;
 use signet_core::rotation::{Command, Phase, RevocationReason};
+use signet_plugins::store::memory::MemoryStore;
 use signet_runtime::metrics::Metrics;
 use signet_runtime::readiness::Readiness;
 use tokio::net::TcpListener;
@@ -22,11 +23,13 @@ use super::*;
 use crate::grpc::access::Access;
 use crate::grpc::admin::AdminService;
 use crate::grpc::client_identity::ClientVerifier;
+use crate::grpc::denials::Denials;
 use crate::grpc::operate::Operate;
 use crate::grpc::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
 use crate::grpc::tls::{Acceptor, config_for};
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, RevokedCertificate, View};
+use crate::served::Served;
 use crate::state::StateWriter;
 
 const ADMIN: &str = "spiffe://cluster.local/ns/signet/sa/admin";
@@ -120,12 +123,14 @@ impl Ca {
             state: reader.clone(),
             serving: tokio::sync::watch::channel(None).1,
             readiness: Readiness::new(),
-            metrics,
+            metrics: Arc::clone(&metrics),
+            served: Served { state: reader.clone(), journal: Arc::<MemoryStore>::default() },
             operations: Arc::new(Still(reader)),
             clock: Arc::clone(&clock),
         };
         let admins = vec![SpiffeId::parse(ADMIN).unwrap()];
-        let service = service.guarded(Access { own_uid: 0, admins, clients, clock });
+        let denials = Denials::new(Arc::clone(&clock), metrics);
+        let service = service.guarded(Access { own_uid: 0, admins, clients, clock, denials });
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             acceptor.run(CancellationToken::new()).await.unwrap();

@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 use signet_proto::admin::v1alpha1::{
-    ChangeAuthorityRequest, PrepareAuthorityRequest, RollbackAuthorityRequest, RotateAuthorityRequest, Rotation,
+    Authority, ChangeAuthorityRequest, PrepareAuthorityRequest, RollbackAuthorityRequest, RotateAuthorityRequest,
+    Rotation,
 };
 use signet_runtime::output::{Output, OutputFormat};
 
@@ -23,7 +24,8 @@ pub(super) enum AuthorityCommand {
     Activate(WatchedArgs),
     /// Take the last step back: drop a prepared root, or let the previous one sign again
     Rollback(PlainArgs),
-    /// Declare a root compromised: another one takes its place, and agents renew
+    /// Declare a root or an issuing CA compromised, so that agents leave it; another root takes the place of a root.
+    /// Given again, it changes nothing and may be watched again
     Taint(WatchedArgs),
     /// Take a tainted root out of the trust bundle, or put an issuing CA on the revocation list of its root
     Revoke(NamedArgs),
@@ -61,9 +63,9 @@ pub(super) struct RotateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct NamedArgs {
-    /// The id of the authority, or the beginning of it
+    /// The id of the authority; its first digits, as tables show them, are enough
     id: String,
-    /// Go on although holders would be left behind; needs --reason
+    /// Do it although holders would be refused until they have caught up; needs --reason
     #[arg(long, requires = "reason")]
     force: bool,
     #[command(flatten)]
@@ -96,14 +98,14 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
         }
         AuthorityCommand::Activate(WatchedArgs { wait, named }) => {
             let mut client = named.plain.admin.connect().await?;
-            let goal = named.awaited(wait, &mut client).await?.map(Goal::Signs);
+            let goal = named.awaited(wait, &mut client, &["root"]).await?.map(Goal::Signs);
             let answer = within(CHANGE, client.service.activate_authority(named.request())).await;
             let rotation = answer.map_err(|status| failure(&status))?;
             named.plain.show_or_follow(rotation, wait, goal.as_ref(), &mut client).await
         }
         AuthorityCommand::Taint(WatchedArgs { wait, named }) => {
             let mut client = named.plain.admin.connect().await?;
-            let goal = named.awaited(wait, &mut client).await?.map(Goal::Unused);
+            let goal = named.awaited(wait, &mut client, &["root", "issuing"]).await?.map(Goal::Unused);
             let answer = within(CHANGE, client.service.taint_authority(named.request())).await;
             let rotation = answer.map_err(|status| failure(&status))?;
             named.plain.show_or_follow(rotation, wait, goal.as_ref(), &mut client).await
@@ -173,35 +175,54 @@ impl NamedArgs {
         ChangeAuthorityRequest { id: self.id.clone(), force: self.force, reason: self.plain.reason() }
     }
 
-    /// The whole id of the root to wait for, asked for before the change: afterwards, the CA may have dropped it.
-    async fn awaited(&self, wait: &WaitArgs, client: &mut Client) -> Result<Option<String>, Failure> {
+    /// The whole id of the authority to wait for, which is of one of these kinds; asked for before the change:
+    /// afterwards, the CA may have dropped it.
+    async fn awaited(&self, wait: &WaitArgs, client: &mut Client, kinds: &[&str]) -> Result<Option<String>, Failure> {
         if !wait.wait {
             return Ok(None);
         }
         let rotation = client.rotation().await.map_err(|status| failure(&status))?;
-        Ok(root_id(&rotation, &self.id))
+        Ok(authority_id(&rotation, &self.id, kinds))
     }
 }
 
-/// The one root whose id begins like this. When there is none, or several, the CA refuses the change and says why.
-fn root_id(rotation: &Rotation, beginning: &str) -> Option<String> {
+/// The one authority of these kinds whose id begins like this. When there is none, or several, the CA refuses the change
+/// and says why.
+fn authority_id(rotation: &Rotation, beginning: &str, kinds: &[&str]) -> Option<String> {
     let beginning = beginning.to_ascii_lowercase();
-    let mut found = rotation.authorities.iter().filter(|one| one.kind == "root" && one.id.starts_with(&beginning));
-    found.next().filter(|_| found.next().is_none()).map(|root| root.id.clone())
+    let fits = |one: &&Authority| kinds.contains(&one.kind.as_str()) && one.id.starts_with(&beginning);
+    let mut found: Vec<&str> = rotation.authorities.iter().filter(fits).map(|one| one.id.as_str()).collect();
+    // An operator's root that signs leaves itself is listed as both.
+    found.dedup();
+    match found.as_slice() {
+        [one] => Some((*one).to_owned()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use signet_proto::admin::v1alpha1::Authority;
 
     #[test]
-    fn what_is_waited_for_is_one_root_and_never_an_issuing_ca() {
+    fn what_is_waited_for_is_one_authority_of_a_kind_that_fits() {
         let one = |id: &str, kind: &str| Authority { id: id.into(), kind: kind.into(), ..Authority::default() };
-        let authorities = vec![one("ab1", "issuing"), one("ab2", "root"), one("cd1", "root"), one("cd2", "root")];
+        let both = [one("ef1", "root"), one("ef1", "issuing")];
+        let mut authorities = vec![one("ab1", "issuing"), one("ab2", "root"), one("cd1", "root"), one("cd2", "root")];
+        authorities.extend(both);
         let rotation = Rotation { authorities, ..Rotation::default() };
-        for (beginning, expected) in [("AB", Some("ab2")), ("ab1", None), ("cd", None), ("cd2", Some("cd2"))] {
-            assert_eq!(root_id(&rotation, beginning).as_deref(), expected, "{beginning}");
+        let (root, any) = (&["root"][..], &["root", "issuing"][..]);
+        for (beginning, kinds, expected) in [
+            ("AB", root, Some("ab2")),
+            ("ab1", root, None),
+            ("cd", root, None),
+            ("cd2", root, Some("cd2")),
+            ("AB", any, None),
+            ("ab1", any, Some("ab1")),
+            ("ef", any, Some("ef1")),
+            ("", root, None),
+        ] {
+            assert_eq!(authority_id(&rotation, beginning, kinds).as_deref(), expected, "{beginning} {kinds:?}");
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{Failure, OutputArg, printable, time_text};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CertificateCommand {
-    /// Put a certificate on the revocation list that goes to all proxies, or take it off
+    /// Put a certificate on the revocation list that goes to all proxies, so that its agent renews; or take it off
     Revoke(RevokeArgs),
 }
 

@@ -23,9 +23,14 @@ pub(super) struct ListArgs {
     /// With --behind: only those that have not received this trust bundle
     #[arg(long, value_name = "SEQUENCE", requires = "behind", value_parser = clap::value_parser!(u64).range(1..))]
     sequence: Option<u64>,
-    /// Only those whose newest certificate chains to this root or issuing CA (its id, or the beginning of it)
+    /// Only those whose newest certificate chains to this root or issuing CA (its id, or the beginning of it); an
+    /// issuing CA that is gone is known as long as somebody has a certificate of it
     #[arg(long, value_name = "ID")]
     authority: Option<String>,
+    /// Only those whose newest certificate is accepted by nobody, because its root was taken out of the trust bundle or
+    /// its issuing CA is revoked
+    #[arg(long)]
+    cut_off: bool,
     /// How many at most, up to 1000
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -47,6 +52,7 @@ pub(super) async fn run(command: &HoldersCommand) -> Result<(), Failure> {
         authority: args.authority.clone().unwrap_or_default(),
         limit: args.limit,
         page_token: args.page.clone().unwrap_or_default(),
+        cut_off: args.cut_off,
     };
     let page = within(ANSWER, client.service.list_holders(request)).await.map_err(|status| failure(&status))?;
     let mut out = Output::stdout(args.output.output);
@@ -66,6 +72,7 @@ fn as_text(page: &ListHoldersResponse, args: &ListArgs) -> String {
         // An empty later page, or one of some holders only, says nothing about all of them.
         return match (&args.page, &args.authority, args.behind) {
             (Some(_), _, _) => "no more holders\n".to_owned(),
+            _ if args.cut_off => "no holder is cut off\n".to_owned(),
             (None, None, true) => format!("no holder lags: all have received bundle {}\n", page.sequence),
             (None, Some(_), true) => {
                 format!("no holder whose certificate chains to it lacks bundle {}\n", page.sequence)
@@ -107,6 +114,8 @@ mod tests {
             ("--behind --authority 1a", "no holder whose certificate chains to it lacks bundle 7\n"),
             ("--authority 1a", "no holder whose certificate chains to it\n"),
             ("--page x", "no more holders\n"),
+            ("--cut-off", "no holder is cut off\n"),
+            ("--cut-off --page x", "no more holders\n"),
             ("", "no holders\n"),
         ] {
             assert_eq!(as_text(&empty, &args(line)), expected, "{line}");

@@ -43,7 +43,7 @@ pub(super) enum Goal {
     Signs(String),
     /// This issuing CA signs.
     Issues(String),
-    /// Nobody's newest certificate chains to this compromised root any more.
+    /// Nobody's newest certificate chains to this compromised authority any more.
     Unused(String),
 }
 
@@ -81,10 +81,16 @@ impl Goal {
 
     fn title(&self, rotation: &Rotation) -> String {
         let id = short(self.id());
-        let generation = self.find(rotation).map(|root| root.generation).unwrap_or_default();
+        let found = self.find(rotation);
         match self {
-            Self::Signs(_) => format!("Rotation to root {id} (generation {generation})"),
+            Self::Signs(_) => {
+                let generation = found.map(|root| root.generation).unwrap_or_default();
+                format!("Rotation to root {id} (generation {generation})")
+            }
             Self::Issues(_) => format!("Renewal of the issuing CA: {id}"),
+            Self::Unused(_) if found.is_some_and(is_issuing) => {
+                format!("Moving away from the compromised issuing CA {id}")
+            }
             Self::Unused(_) => format!("Moving away from the compromised root {id}"),
         }
     }
@@ -97,9 +103,8 @@ impl Goal {
                                as this one is under way, or look with `signet-ca status`"
                     .to_owned()
             }
-            Self::Issues(_) | Self::Unused(_) => {
-                "look how it goes on with `signet-ca authority list` or `signet-ca status`".to_owned()
-            }
+            Self::Issues(_) => "look how it goes on with `signet-ca authority list` or `signet-ca status`".to_owned(),
+            Self::Unused(id) => format!("watch it again with `signet-ca authority taint {} --wait`", short(id)),
         }
     }
 
@@ -112,7 +117,7 @@ impl Goal {
         let id = short(self.id());
         let Some(authority) = self.find(rotation) else {
             return match self {
-                Self::Unused(_) => Verdict::Done(format!("root {id} is out of the trust bundle")),
+                Self::Unused(_) => Verdict::Done(format!("{id} is gone, and so is what chained to it")),
                 Self::Signs(_) => Verdict::Stopped(format!(
                     "root {id} is gone: somebody has rolled the rotation back; `signet-ca audit list` tells who"
                 )),
@@ -126,7 +131,12 @@ impl Goal {
                 "prepared" => Verdict::Going,
                 state => Verdict::Stopped(format!("issuing CA {id} is {state}: another one has taken its place")),
             },
-            Self::Unused(_) if authority.state == "tainted" && authority.holders == 0 => Verdict::Done(format!(
+            Self::Unused(_) if authority.holders > 0 => Verdict::Going,
+            Self::Unused(_) if is_issuing(authority) => Verdict::Done(format!(
+                "nobody's newest certificate is of issuing CA {id}; put it on the revocation list of its root with \
+                 `signet-ca authority revoke {id}`"
+            )),
+            Self::Unused(_) if authority.state == "tainted" => Verdict::Done(format!(
                 "nobody's newest certificate chains to root {id}; take it out of the trust bundle with `signet-ca \
                  authority revoke {id}`"
             )),
@@ -146,6 +156,10 @@ impl Goal {
         let all = roots().map(|root| root.holders).sum();
         (moves && all > 0 && roots().count() > 1).then_some((active.holders, all))
     }
+}
+
+fn is_issuing(authority: &Authority) -> bool {
+    authority.kind == "issuing"
 }
 
 fn root_verdict(id: &str, root: &Authority, rotation: &Rotation) -> Verdict {

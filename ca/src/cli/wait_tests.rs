@@ -77,6 +77,26 @@ fn a_compromised_root_is_done_with_when_nobody_uses_it() {
 }
 
 #[test]
+fn a_compromised_issuing_ca_is_done_with_when_nobody_uses_it() {
+    let goal = Goal::Unused("ab".repeat(20));
+    let issuing = |holders| Authority {
+        id: "ab".repeat(20),
+        kind: "issuing".into(),
+        state: "old".into(),
+        holders,
+        ..Authority::default()
+    };
+    for (holders, expected) in [(2, "going"), (0, "done")] {
+        let rotation = rotation("settled", vec![root(1, "active"), issuing(holders)]);
+        let verdict = goal.verdict(&rotation);
+        assert!(is(&verdict, expected), "{expected}: {verdict:?}");
+        assert!(goal.title(&rotation).contains("issuing CA abababab"));
+    }
+    assert!(is(&goal.verdict(&rotation("settled", vec![root(1, "active")])), "done"));
+    assert!(goal.again().contains("authority taint abababab --wait"));
+}
+
+#[test]
 fn the_renewal_of_an_issuing_ca_is_over_when_the_new_one_signs() {
     let issuing = |id: &str, state: &str| Authority {
         id: id.into(),

@@ -1,13 +1,20 @@
 //! Who may use the operators' service: one decision for both edges and every call, taken before a message is read.
 
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use signet_core::clock::SharedClock;
 use signet_core::identity::SpiffeId;
-use tonic::service::Interceptor;
+use tonic::body::Body;
+use tonic::server::NamedService;
 use tonic::{Extensions, Request, Status};
+use tower::Service;
 
 use super::client_identity::ClientVerifier;
+use super::denials::{Cause, Denials, Denied, Who};
 use super::peer::PeerUser;
 use super::tls::ConnectionInfo;
 use crate::operations::Operator;
@@ -26,56 +33,101 @@ pub struct Access {
     pub clients: Arc<ClientVerifier>,
     /// The time.
     pub clock: SharedClock,
+    /// Who was not let in.
+    pub denials: Denials,
 }
 
 impl Access {
     /// Decides by what the kernel or the handshake said about the connection; nothing that the caller says counts.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED` for everybody who is not an operator.
-    pub fn admit(&self, connection: &Extensions) -> Result<Operator, Status> {
-        let operator = match (connection.get::<PeerUser>(), connection.get::<ConnectionInfo>()) {
+    /// [`Denied`] for everybody who is not an operator.
+    pub fn admit(&self, connection: &Extensions) -> Result<Operator, Denied> {
+        match (connection.get::<PeerUser>(), connection.get::<ConnectionInfo>()) {
             (Some(user), None) => self.on_socket(*user),
             (None, Some(info)) => self.over_tls(info),
             // Neither edge, or something that cannot be.
-            _ => None,
+            _ => Err(Denied { who: Who::Address(None), peer: None, cause: Cause::NoEdge }),
+        }
+    }
+
+    fn on_socket(&self, user: PeerUser) -> Result<Operator, Denied> {
+        match user.0 {
+            Some(uid) if uid == 0 || uid == self.own_uid => Ok(Operator { name: format!("uid {uid}"), peer: None }),
+            uid => Err(Denied { who: Who::User(uid), peer: None, cause: Cause::OtherUser }),
+        }
+    }
+
+    fn over_tls(&self, info: &ConnectionInfo) -> Result<Operator, Denied> {
+        let peer = info.tcp.remote_addr();
+        let Some(identity) = info.identity.as_deref() else {
+            let who = Who::Address(peer.map(|peer| peer.ip()));
+            return Err(Denied { who, peer, cause: Cause::NoCertificate });
         };
-        operator.ok_or_else(|| Status::permission_denied(DENIED))
-    }
-
-    fn on_socket(&self, user: PeerUser) -> Option<Operator> {
-        let uid = user.0.filter(|uid| *uid == 0 || *uid == self.own_uid)?;
-        Some(Operator { name: format!("uid {uid}"), peer: None })
-    }
-
-    fn over_tls(&self, info: &ConnectionInfo) -> Option<Operator> {
-        let identity = info.identity.as_deref()?;
-        let peer = info.tcp.remote_addr().map(|address| address.to_string());
+        let denied = |cause| Denied { who: Who::Workload(identity.spiffe_id.to_string()), peer, cause };
         if !self.admins.contains(&identity.spiffe_id) {
-            return None;
+            return Err(denied(Cause::NotListed));
         }
         if let Err(error) = self.clients.check_again(identity, self.clock.now()) {
             let (spiffe_id, serial) = (identity.spiffe_id.as_str(), &identity.serial);
-            tracing::warn!(%error, spiffe_id, serial, peer.addr = peer, "an administrator's certificate does not hold any more");
-            return None;
+            tracing::debug!(%error, spiffe_id, serial, "an administrator's certificate does not hold any more");
+            return Err(denied(Cause::CertificateNotValid));
         }
-        Some(Operator { name: identity.spiffe_id.to_string(), peer })
+        Ok(Operator { name: identity.spiffe_id.to_string(), peer: peer.map(|peer| peer.to_string()) })
     }
 }
 
 /// Stands before the service: who is let in is noted in the request, and the service does nothing without that note.
 #[derive(Clone)]
-pub struct Guard(pub Arc<Access>);
+pub struct Guarded<S> {
+    service: S,
+    access: Arc<Access>,
+    /// The names of the calls, which are all that a denied call is called by.
+    calls: &'static [&'static str],
+}
 
-impl Interceptor for Guard {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let operator = self.0.admit(request.extensions())?;
-        request.extensions_mut().insert(operator);
-        Ok(request)
+impl<S> Guarded<S> {
+    /// Puts the guard before a service with these calls.
+    pub(super) fn new(service: S, access: Access, calls: &'static [&'static str]) -> Self {
+        Self { service, access: Arc::new(access), calls }
     }
 }
 
-/// The operator that a [`Guard`] has let in, and the message.
+impl<S: NamedService> NamedService for Guarded<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Guarded<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        match self.access.admit(request.extensions()) {
+            Ok(operator) => {
+                request.extensions_mut().insert(operator);
+                Box::pin(self.service.call(request))
+            }
+            Err(denied) => {
+                let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+                let call = self.calls.iter().find(|call| **call == name);
+                self.access.denials.note(denied, call.copied().unwrap_or("an unknown call"));
+                let refused = Status::permission_denied(DENIED).into_http();
+                Box::pin(std::future::ready(Ok(refused)))
+            }
+        }
+    }
+}
+
+/// The operator that a [`Guarded`] has let in, and the message.
 ///
 /// # Errors
 /// `PERMISSION_DENIED` when none has.

@@ -6,19 +6,19 @@ use std::time::Duration;
 use signet_core::certificate::Serial;
 use signet_core::clock::SharedClock;
 use signet_core::holder::{HolderQuery, MAX_HOLDERS};
-use signet_core::rotation::{Authorities, AuthorityId, Command, RevocationReason};
+use signet_core::rotation::{AuthorityId, Command, RevocationReason};
 use signet_proto::admin::v1alpha1 as wire;
 use signet_proto::admin::v1alpha1::admin_server::{Admin, AdminServer};
 use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Readiness;
-use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 
-use super::access::{Access, Guard, admitted};
-use super::admin_messages as messages;
+use super::access::{Access, Guarded, admitted};
 use super::operate::Operate;
+use super::{admin_messages as messages, admin_select as select};
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, View};
+use crate::served::Served;
 use crate::serving::ServingReader;
 use crate::state::{self, StateReader};
 
@@ -50,19 +50,35 @@ pub struct AdminService {
     pub metrics: Arc<CaMetrics>,
     /// What changes things.
     pub operations: Arc<dyn Operate>,
+    /// What changes are waited for with.
+    pub served: Served,
     /// The time.
     pub clock: SharedClock,
 }
 
 /// The service behind its guard, ready for a router; clones serve further edges.
-pub type GuardedAdmin = InterceptedService<AdminServer<AdminService>, Guard>;
+pub type GuardedAdmin = Guarded<AdminServer<AdminService>>;
+
+/// The calls of the service, as the wire names them.
+pub(super) const CALLS: [&str; 10] = [
+    "Status",
+    "GetRotation",
+    "PrepareAuthority",
+    "RotateAuthority",
+    "ActivateAuthority",
+    "RollbackAuthority",
+    "TaintAuthority",
+    "RevokeAuthority",
+    "RevokeCertificate",
+    "ListHolders",
+];
 
 impl AdminService {
     /// Puts the guard before the service. There is no other way in: the service answers nobody whom no guard has seen.
     #[must_use]
     pub fn guarded(self, access: Access) -> GuardedAdmin {
         let server = AdminServer::new(self).max_decoding_message_size(MESSAGE);
-        InterceptedService::new(server, Guard(Arc::new(access)))
+        Guarded::new(server, access, &CALLS)
     }
 
     async fn view(&self) -> Result<View, Status> {
@@ -82,6 +98,7 @@ impl AdminService {
             return Err(Status::invalid_argument(format!("the reason is longer than {REASON} bytes")));
         }
         let (done, view) = within(self.operations.command(operator, command, reason.trim())).await?;
+        self.served.catch_up().await;
         Ok(Response::new(messages::rotation(&view, done, self.clock.now())))
     }
 
@@ -94,7 +111,7 @@ impl AdminService {
     ) -> Result<Response<wire::Rotation>, Status> {
         let (operator, message) = admitted(request)?;
         let authorities = self.view().await?.authorities;
-        let id = find(&authorities, &message.id)?;
+        let id = select::find(&authorities, &message.id)?;
         if kind == Kind::Root && authorities.root(&id).is_none() {
             let text = format!(
                 "{id} is an issuing CA, and this is for roots: replace it with `authority rotate --issuing`, or put it \
@@ -127,29 +144,6 @@ fn refusal(error: &OperationError) -> Status {
         OperationError::Invalid(_) => Status::invalid_argument(text),
         OperationError::Conflict => Status::aborted(text),
         _ => Status::unavailable(text),
-    }
-}
-
-/// The one authority, root or issuing CA, whose id begins like this.
-fn find(authorities: &Authorities, beginning: &str) -> Result<AuthorityId, Status> {
-    let beginning = beginning.to_ascii_lowercase();
-    if beginning.is_empty() {
-        return Err(Status::invalid_argument("which authority? give its id; `authority list` shows them"));
-    }
-    let issuing = authorities.roots.iter().flat_map(|root| &root.issuing).map(|issuing| &issuing.id);
-    let all = authorities.roots.iter().map(|root| &root.id).chain(issuing);
-    let mut found: Vec<&AuthorityId> = all.filter(|id| id.as_str().starts_with(&beginning)).collect();
-    // An issuing CA that was certified again under another root keeps its id.
-    found.sort();
-    found.dedup();
-    match found.as_slice() {
-        [] => Err(Status::not_found(format!("there is no authority {beginning}; `authority list` shows them"))),
-        [one] => Ok((*one).clone()),
-        several => {
-            let ids: Vec<&str> = several.iter().map(|id| id.as_str()).collect();
-            let text = format!("{beginning} is the beginning of several authorities: {}", ids.join(", "));
-            Err(Status::invalid_argument(text))
-        }
     }
 }
 
@@ -260,6 +254,7 @@ impl Admin for AdminService {
         let reason = reason.ok_or_else(|| wrong(format!("{:?} is not a reason to revoke for", message.reason)))?;
         let work = self.operations.revoke_certificate(&operator, serial, reason, message.clear);
         let revoked = within(work).await?;
+        self.served.catch_up().await;
         Ok(Response::new(wire::RevokeCertificateResponse {
             serial: revoked.serial.to_string(),
             spiffe_id: revoked.spiffe_id,
@@ -283,34 +278,37 @@ impl Admin for AdminService {
             after,
             limit: if message.limit == 0 { PAGE } else { message.limit.min(MAX_HOLDERS) },
         };
-        if message.behind || !message.authority.is_empty() {
-            let authorities = self.view().await?.authorities;
-            let newest = authorities.bundle_sequence;
+        let mut nobody = false;
+        if message.behind || message.cut_off || !message.authority.is_empty() {
+            let View { authorities, coverage, .. } = self.view().await?;
             query.behind = message.behind.then_some(match message.behind_sequence {
-                0 => newest,
+                0 => authorities.bundle_sequence,
                 sequence => sequence,
             });
             if !message.authority.is_empty() {
-                query.authorities = below(&authorities, find(&authorities, &message.authority)?);
+                query.authorities = select::issuers(&authorities, &coverage, &message.authority)?;
+            }
+            if message.cut_off {
+                let cut_off = select::cut_off(&authorities, &coverage);
+                let named = |id: &AuthorityId| message.authority.is_empty() || query.authorities.contains(id);
+                query.authorities = cut_off.into_iter().filter(named).collect();
+                // No authorities means any of them.
+                nobody = query.authorities.is_empty();
             }
         }
-        let found = within(self.operations.holders(&query)).await?;
+        let found = if nobody { Vec::new() } else { within(self.operations.holders(&query)).await? };
         let full = found.len() >= usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let last = found.last().filter(|_| full);
+        let mut last = found.last().filter(|_| full);
+        if let Some(holder) = last {
+            let more = HolderQuery { after: Some(holder.key.clone()), limit: 1, ..query.clone() };
+            let more = within(self.operations.holders(&more)).await?;
+            last = last.filter(|_| !more.is_empty());
+        }
         Ok(Response::new(wire::ListHoldersResponse {
             holders: found.iter().map(messages::holder).collect(),
             next_page_token: last.map(|holder| messages::page_token(&holder.key)).unwrap_or_default(),
             sequence: query.behind.unwrap_or_default(),
         }))
-    }
-}
-
-/// The issuing CAs that certificates below this authority name: those of a root, or itself.
-fn below(authorities: &Authorities, id: AuthorityId) -> Vec<AuthorityId> {
-    match authorities.root(&id) {
-        // A root may sign leaves itself.
-        Some(root) => root.issuing.iter().map(|issuing| issuing.id.clone()).chain([id]).collect(),
-        None => vec![id],
     }
 }
 

@@ -22,13 +22,16 @@ use tower::ServiceExt;
 use super::access::Access;
 use super::admin::{AdminService, GuardedAdmin};
 use super::client_identity::{ClientIdentity, ClientVerifier};
+use super::denials::Denials;
 use super::operate::Operate;
 use super::peer::PeerUser;
 use super::test_mesh::{Shown, TestRoot, authorities, nothing, publish, trust_domain};
 use super::tls::ConnectionInfo;
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, RevokedCertificate, View};
-use crate::state::StateWriter;
+use crate::served::Served;
+use crate::state::{StateReader, StateWriter};
+use crate::world_tests::FlakyStore;
 
 pub(super) const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 pub(super) const ADMIN: &str = "spiffe://cluster.local/ns/signet/sa/admin";
@@ -38,6 +41,7 @@ pub(super) const OWN: u32 = 1000;
 #[derive(Default)]
 pub(super) struct Fake {
     authorities: Authorities,
+    pub(super) coverage: Mutex<Coverage>,
     asked: Mutex<Vec<String>>,
     pub(super) holders: Vec<Holder>,
 }
@@ -54,7 +58,7 @@ impl Operate for Fake {
         self.note("view".into());
         Ok(View {
             authorities: self.authorities.clone(),
-            coverage: Coverage::default(),
+            coverage: self.coverage.lock().unwrap().clone(),
             last_ends: BTreeMap::new(),
             laggards: self.holders.clone(),
             threshold_percent: 100,
@@ -85,7 +89,9 @@ impl Operate for Fake {
     }
     async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, OperationError> {
         self.note(format!("holders {:?} {:?} {:?}", query.behind, query.authorities, query.limit));
-        Ok(self.holders.clone())
+        let after = |holder: &&Holder| query.after.as_ref().is_none_or(|after| holder.key > *after);
+        let limit = usize::try_from(query.limit).unwrap();
+        Ok(self.holders.iter().filter(after).take(limit).cloned().collect())
     }
 }
 
@@ -94,6 +100,14 @@ pub(super) struct Stage {
     pub(super) service: GuardedAdmin,
     pub(super) roots: [TestRoot; 2],
     pub(super) state: StateWriter,
+    pub(super) journal: Arc<FlakyStore>,
+    pub(super) denials: Denials,
+    pub(super) metrics: Metrics,
+}
+
+/// What the service compares with its journal.
+pub(super) fn served(state: StateReader, journal: &Arc<FlakyStore>) -> Served {
+    Served { state, journal: Arc::clone(journal) as _ }
 }
 
 impl Stage {
@@ -115,19 +129,25 @@ impl Stage {
             seen_at: NOW,
             refused: Some((2, "no".into())),
         };
+        let mut second = holder.clone();
+        second.key.instance = "j".into();
         let fake = Arc::new(Fake {
             authorities: authorities(2, &[&roots[0], &roots[1]], &[]),
-            holders: vec![holder],
+            holders: vec![holder, second],
             ..Fake::default()
         });
+        let (metrics, journal) = (Metrics::new(), Arc::new(FlakyStore::default()));
+        let ca_metrics = Arc::new(CaMetrics::new(&metrics, Arc::clone(&clock)).unwrap());
+        let denials = Denials::new(Arc::clone(&clock), Arc::clone(&ca_metrics));
         let service = AdminService {
             trust_domain: "cluster.local".into(),
             started_at: 0,
             state: reader.clone(),
             serving: tokio::sync::watch::channel(None).1,
             readiness: Readiness::new(),
-            metrics: Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&clock)).unwrap()),
+            metrics: ca_metrics,
             operations: Arc::clone(&fake) as _,
+            served: served(reader.clone(), &journal),
             clock: Arc::clone(&clock),
         };
         let access = Access {
@@ -135,8 +155,9 @@ impl Stage {
             admins: vec![SpiffeId::parse(ADMIN).unwrap()],
             clients: Arc::new(ClientVerifier::new(trust_domain(), reader)),
             clock,
+            denials: denials.clone(),
         };
-        Self { fake, service: service.guarded(access), roots, state }
+        Self { fake, service: service.guarded(access), roots, state, journal, denials, metrics }
     }
 
     /// The status of a call, and the message that came back.

@@ -3,12 +3,13 @@
 
 use signet_core::clock::ManualClock;
 use signet_core::rotation::Revoked;
+use signet_core::seams::store::AuthorityJournal;
 use signet_runtime::metrics::Metrics;
 use tonic::Code;
 use tonic_prost::prost::Message;
 
 use super::*;
-use crate::grpc::admin_stage::{ADMIN, Caller, NOW, OWN, Stage};
+use crate::grpc::admin_stage::{ADMIN, Caller, NOW, OWN, Stage, served};
 use crate::grpc::peer::PeerUser;
 use crate::grpc::test_mesh::{TestRoot, authorities, nothing, publish};
 
@@ -31,6 +32,7 @@ fn calls(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
     ];
     let declared = include_str!("../../../proto/signet/admin/v1alpha1/admin.proto").matches("  rpc ").count();
     assert_eq!(all.len(), declared, "a call is missing in this table");
+    assert_eq!(all.iter().map(|(name, _)| *name).collect::<Vec<_>>(), CALLS);
     all
 }
 
@@ -82,6 +84,34 @@ async fn every_call_is_for_operators_only_and_does_nothing_for_others() {
     assert_ne!(stage.raw("Status", vec![1, 0, 0, 0, 0], &Caller::user(Some(0))).await.0, Code::PermissionDenied);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_change_is_answered_when_this_process_serves_it() {
+    let stage = Stage::new();
+    let [one, two] = &stage.roots;
+    let revoke = wire::RevokeCertificateRequest { serial: "0".repeat(32), reason: "superseded".into(), clear: false };
+    for (sequence, method, message) in
+        [(3, "PrepareAuthority", Vec::new()), (4, "RevokeCertificate", revoke.encode_to_vec())]
+    {
+        let version = stage.journal.version().await.unwrap();
+        let written = authorities(sequence, &[one, two], &[]);
+        stage.journal.replace(version, &written).await.unwrap().unwrap();
+        let caller = Caller::user(Some(0));
+        let mut answer = Box::pin(stage.call(method, &message, &caller));
+        let early = tokio::time::timeout(Duration::from_secs(1), &mut answer).await;
+        assert!(early.is_err(), "{method} is answered before it is served");
+        publish(&stage.state, sequence, &[one, two], &[]);
+        let begun = tokio::time::Instant::now();
+        assert_eq!((answer.await.0, begun.elapsed()), (Code::Ok, Duration::ZERO), "{method}");
+    }
+    // A refusal, and a question, wait for nothing.
+    let version = stage.journal.version().await.unwrap();
+    stage.journal.replace(version, &authorities(5, &[one, two], &[])).await.unwrap().unwrap();
+    let begun = tokio::time::Instant::now();
+    stage.answer::<wire::Rotation>("GetRotation", &wire::GetRotationRequest {}).await.unwrap();
+    stage.answer::<wire::Rotation>("TaintAuthority", &wire::ChangeAuthorityRequest::default()).await.unwrap_err();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
 #[tokio::test]
 async fn the_service_does_nothing_without_its_guard() {
     let stage = Stage::new();
@@ -93,6 +123,7 @@ async fn the_service_does_nothing_without_its_guard() {
         readiness: Readiness::new(),
         metrics: Arc::new(CaMetrics::new(&Metrics::new(), Arc::new(ManualClock::at(NOW))).unwrap()),
         operations: Arc::clone(&stage.fake) as _,
+        served: served(nothing().1, &Arc::default()),
         clock: Arc::new(ManualClock::at(NOW)),
     };
     let status = bare.rotate_authority(Request::new(wire::RotateAuthorityRequest::default())).await.unwrap_err();
@@ -142,25 +173,6 @@ async fn commands_carry_their_operator_authority_and_reason() {
     }
 }
 
-#[test]
-fn a_beginning_that_several_authorities_share_is_refused_with_their_ids() {
-    let roots = [TestRoot::new("a"), TestRoot::new("b")];
-    let all = authorities(1, &[&roots[0], &roots[1]], &[]);
-    let ids: Vec<AuthorityId> = roots.iter().flat_map(|root| [root.id(), root.issuing_id()]).collect();
-    for id in &ids {
-        assert_eq!(find(&all, id.as_str()).unwrap(), *id);
-    }
-    // Among 17 ids, two begin with the same digit.
-    let many: Vec<TestRoot> = (0..9).map(|number| TestRoot::new(&number.to_string())).collect();
-    let all = authorities(1, &many.iter().collect::<Vec<_>>(), &[]);
-    let status = "0123456789abcdef".chars().find_map(|digit| find(&all, &digit.to_string()).err());
-    let ambiguous = "0123456789abcdef"
-        .chars()
-        .filter_map(|digit| find(&all, &digit.to_string()).err())
-        .find(|status| status.code() == Code::InvalidArgument);
-    assert!(status.is_some() && ambiguous.unwrap().message().contains(", "));
-}
-
 #[tokio::test]
 async fn certificates_are_revoked_for_a_reason_that_fits_a_leaf() {
     let stage = Stage::new();
@@ -194,10 +206,10 @@ async fn holders_are_asked_for_by_bundle_and_authority_page_by_page() {
     let [one, _] = &stage.roots;
     let list = |behind, authority: &str, limit, page_token: &str| wire::ListHoldersRequest {
         behind,
-        behind_sequence: 0,
         authority: authority.into(),
         limit,
         page_token: page_token.into(),
+        ..wire::ListHoldersRequest::default()
     };
     let page: wire::ListHoldersResponse = stage.answer("ListHolders", &list(false, "", 0, "")).await.unwrap();
     assert_eq!((stage.asked().pop().unwrap().as_str(), page.sequence), ("holders None [] 100", 0));
@@ -207,10 +219,39 @@ async fn holders_are_asked_for_by_bundle_and_authority_page_by_page() {
     let page: wire::ListHoldersResponse =
         stage.answer("ListHolders", &list(true, one.id().as_str(), 1, "")).await.unwrap();
     assert_eq!((stage.asked().pop().unwrap(), page.sequence), (below, 2));
-    assert_eq!(messages::page_after(&page.next_page_token), Some(stage.fake.holders[0].key.clone()));
 
     let garbage = stage.answer::<wire::ListHoldersResponse>("ListHolders", &list(false, "", 1, "garbage")).await;
     assert_eq!(garbage.unwrap_err(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn the_last_page_has_no_token_even_when_it_is_full() {
+    let stage = Stage::new();
+    let mut request = wire::ListHoldersRequest { limit: 1, ..wire::ListHoldersRequest::default() };
+    let first: wire::ListHoldersResponse = stage.answer("ListHolders", &request).await.unwrap();
+    assert_eq!(messages::page_after(&first.next_page_token), Some(stage.fake.holders[0].key.clone()));
+    request.page_token = first.next_page_token;
+    let second: wire::ListHoldersResponse = stage.answer("ListHolders", &request).await.unwrap();
+    assert_eq!((second.holders.len(), second.next_page_token.as_str()), (1, ""));
+    assert_ne!(second.holders[0].instance, first.holders[0].instance);
+    let all = wire::ListHoldersRequest { limit: 2, ..wire::ListHoldersRequest::default() };
+    let all: wire::ListHoldersResponse = stage.answer("ListHolders", &all).await.unwrap();
+    assert_eq!((all.holders.len(), all.next_page_token.as_str()), (2, ""));
+}
+
+#[tokio::test]
+async fn those_who_are_cut_off_are_asked_for_by_what_they_have_and_nobody_else_is_listed() {
+    let stage = Stage::new();
+    let request = wire::ListHoldersRequest { cut_off: true, ..wire::ListHoldersRequest::default() };
+    let gone = TestRoot::new("gone").issuing_id();
+    let page: wire::ListHoldersResponse = stage.answer("ListHolders", &request).await.unwrap();
+    assert!(page.holders.is_empty() && stage.asked() == ["view"], "nobody is cut off, so storage is not asked");
+    stage.fake.coverage.lock().unwrap().by_authority.extend([(gone.clone(), 1), (stage.roots[0].issuing_id(), 1)]);
+    stage.answer::<wire::ListHoldersResponse>("ListHolders", &request).await.unwrap();
+    assert_eq!(stage.asked().pop().unwrap(), format!("holders None [{gone}] 100"));
+    let named = wire::ListHoldersRequest { authority: stage.roots[0].id().to_string(), ..request };
+    let page: wire::ListHoldersResponse = stage.answer("ListHolders", &named).await.unwrap();
+    assert!(page.holders.is_empty(), "{page:?}");
 }
 
 #[tokio::test]
@@ -231,6 +272,6 @@ async fn the_view_and_the_status_tell_the_same_authorities() {
     ];
     assert_eq!(shape(&rotation.authorities), expected);
     let coverage = rotation.coverage.unwrap();
-    assert_eq!((rotation.phase.as_str(), coverage.threshold_percent, coverage.laggards.len()), ("drain", 100, 1));
+    assert_eq!((rotation.phase.as_str(), coverage.threshold_percent, coverage.laggards.len()), ("drain", 100, 2));
     assert_eq!(rotation.expected_at, NOW.unix_timestamp());
 }

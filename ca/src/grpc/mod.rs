@@ -3,10 +3,13 @@
 pub mod access;
 pub mod admin;
 mod admin_messages;
+mod admin_select;
 pub mod bundle_stream;
 pub mod client_identity;
 pub mod create_certificate;
+pub mod denials;
 pub mod headers;
+pub mod http2;
 pub mod intake;
 pub mod operate;
 pub mod peer;

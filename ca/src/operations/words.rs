@@ -17,8 +17,8 @@ pub(super) fn holder(holder: &Holder) -> String {
 /// What a forced taint has done that was carried out in two goes.
 pub(super) const REPLACED: &str = "another root signs in place of the compromised one";
 
-/// What a command has done.
-pub(super) fn done(step: &Step) -> String {
+/// What a command has done to what was seen.
+pub(super) fn done(step: &Step, look: &Look) -> String {
     match step {
         Step::PrepareRoot(_) => "the next root is prepared and published".to_owned(),
         Step::Await(id, _) => format!("root {id} signs as soon as every holder knows it"),
@@ -28,9 +28,24 @@ pub(super) fn done(step: &Step) -> String {
         Step::Reinstate(id) => format!("root {id} signs again; automatic rotation is paused"),
         Step::Taint(id) => format!("root {id} is declared compromised; another one takes its place once it is covered"),
         Step::TaintIssuing(id) => format!("agents renew the certificates of issuing CA {id}; then it can be revoked"),
-        Step::Revoke(id) => format!("root {id} is in no bundle any more"),
-        Step::RevokeIssuing(id) => format!("issuing CA {id} is on the revocation list of its root"),
+        Step::Revoke(id) => {
+            let holders = look.authorities.root(id).map_or(0, |root| look.seen().holders_of(root));
+            format!("root {id} is in no bundle any more{}", cut_off(holders))
+        }
+        Step::RevokeIssuing(id) => {
+            let holders = look.coverage.by_authority.get(id).copied().unwrap_or_default();
+            format!("issuing CA {id} is on the revocation list of its root{}", cut_off(holders))
+        }
         _ => "done".to_owned(),
+    }
+}
+
+/// Who has to renew before anybody accepts it again.
+fn cut_off(holders: u64) -> String {
+    match holders {
+        0 => String::new(),
+        1 => "; 1 holder is refused until it has renewed, see `holders list --cut-off`".to_owned(),
+        _ => format!("; {holders} holders are refused until they have renewed, see `holders list --cut-off`"),
     }
 }
 

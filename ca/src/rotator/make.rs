@@ -8,8 +8,8 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use signet_core::certificate::Facts;
 use signet_core::key_type::KeyType;
 use signet_core::rotation::{
-    Authorities, AuthorityId, IssuingCa, Made, Needs, RevocationList, Revoked, RootAuthority, Rules, Schedule,
-    lists_wanted,
+    Authorities, AuthorityId, IssuingCa, LIST_MARGIN, Made, Needs, RevocationList, Revoked, RootAuthority, Rules,
+    Schedule, is_ours_to_renew, lists_wanted,
 };
 use signet_core::seams::authority::{ListContent, Offer, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
@@ -143,14 +143,15 @@ impl Maker {
             let root = next.root(&id).and_then(|root| Some((root.key.as_ref()?, &root.certificate)));
             let issuing = next.roots.iter().flat_map(|root| &root.issuing).find(|one| one.id == id);
             let known = next.revocations.lists.iter().find(|list| list.issuer == id);
-            let known = known.filter(|list| list.next_update > now.unix_timestamp());
+            let known = known.filter(|list| list.next_update > (now + LIST_MARGIN).unix_timestamp());
             match (root.or(issuing.map(|one| (&one.key, &one.certificate))), known) {
+                // A CA of the operator's that leaves still chain to, though the files name it no more: what its owner
+                // has revoked stays revoked, even where the key is at hand.
+                (_, Some(list)) if !is_ours_to_renew(next, &id) => lists.push(list.clone()),
                 (Some((key, certificate)), _) => {
                     lists.push(self.list(next, &id, key, certificate, rules, now).await?);
                 }
-                // A CA of the operator's that leaves still chain through, though the files name it no more.
-                (None, Some(list)) => lists.push(list.clone()),
-                (None, None) => {
+                (None, _) => {
                     let text = format!("there is no revocation list of authority {id}, whose key is not held here");
                     return Err(SignError::Failed(text).into());
                 }

@@ -22,7 +22,10 @@ pub(crate) fn of_step(step: &Step, authorities: &Authorities, made: &Made, offer
             };
             format!("root {} of generation {generation} prepared and published; it {waits}", name(root))
         }
-        Step::AdoptRoots => "the roots of the CA files published".to_owned(),
+        Step::AdoptRoots => match offer {
+            Some(offer) => format!("the CA files are followed: {} published", roots(offer.roots.len())),
+            None => "no CA files are followed any more: roots are made here".to_owned(),
+        },
         Step::CertifyIssuing(root) => format!("issuing CA {} made under root {root}", name(issuing)),
         Step::UseIssuing(id) => format!("issuing CA {id} may sign: its revocation list has been published"),
         Step::Activate(id) => format!("root {id} activated: new certificates chain to it"),
@@ -37,6 +40,10 @@ pub(crate) fn of_step(step: &Step, authorities: &Authorities, made: &Made, offer
         Step::RefreshLists(_) => "revocation lists brought up to date".to_owned(),
         Step::WaitUntil(_) => "nothing".to_owned(),
     }
+}
+
+fn roots(count: usize) -> String {
+    if count == 1 { "their root".to_owned() } else { format!("their {count} roots") }
 }
 
 fn time(seconds: i64) -> String {

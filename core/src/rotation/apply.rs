@@ -2,6 +2,7 @@
 
 use time::OffsetDateTime;
 
+use super::followed::{Fingerprint, Standing};
 use super::rules::Observed;
 use super::state::{Activation, Authorities, AuthorityId, IssuingCa, RootAuthority};
 use super::step::{Step, usable_issuer};
@@ -64,7 +65,7 @@ pub fn apply(
                 next.add_root(root, *activation, now);
             }
         }
-        Step::AdoptRoots => next.adopt(offer, now),
+        Step::AdoptRoots => follow(&mut next, seen, now),
         Step::CertifyIssuing(root) => {
             let offered = offer.filter(|offer| offer.signer == *root).map(|offer| offer.issuing.clone());
             if let Some(issuing) = made.issuing.or(offered) {
@@ -96,15 +97,26 @@ pub fn apply(
     next
 }
 
+/// Everything of this replica's backend counts from now on, in the one change that notes it.
+fn follow(next: &mut Authorities, seen: &Observed<'_>, now: OffsetDateTime) {
+    if let Some(fingerprint) = seen.backend.fingerprint {
+        // What an operator had taken back was something else.
+        next.paused &= next.standing(fingerprint) == Standing::Newest;
+        next.note_followed(fingerprint);
+    }
+    next.adopt(seen.backend.brings, now);
+}
+
 fn create(next: &mut Authorities, made: Made, seen: &Observed<'_>, now: OffsetDateTime) {
     let id = match (seen.offer, made.root) {
         (Some(offer), _) => {
-            next.adopt(Some(offer), now);
+            follow(next, seen, now);
             offer.signer.clone()
         }
         (None, Some(root)) => {
             let id = root.id.clone();
             next.add_root(root, Activation::WhenCovered, now);
+            next.note_followed(&Fingerprint::own());
             id
         }
         (None, None) => return,

@@ -191,7 +191,7 @@ impl Authorities {
 
     /// Drops entries of certificates that ended before `now`, which no verifier accepts anyway.
     pub fn forget_ended_entries(&mut self, now: OffsetDateTime) {
-        let limit = now.unix_timestamp() - super::step::KEEP_ENTRY_SECONDS;
+        let limit = now.unix_timestamp() - super::lists::KEEP_ENTRY_SECONDS;
         self.revocations.entries.retain(|entry| entry.not_after > limit);
     }
 }

@@ -3,6 +3,8 @@
 use time::OffsetDateTime;
 
 use super::Phase;
+use super::followed::Standing;
+use super::lists::lists_possible;
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, RootAuthority};
 use super::step::{LAG, Step, is_covered, is_ours, usable_issuer};
@@ -13,7 +15,8 @@ use crate::clock::rfc3339;
 pub enum Command {
     /// Publish the next root and wait.
     Prepare,
-    /// Publish the next root and let everything else follow.
+    /// Publish the next root and let everything else follow. To a replica whose own CA, or whose backend, is not the one
+    /// that is followed, it says that it is to be.
     Rotate,
     /// Replace the issuing CA.
     RenewIssuing,
@@ -80,6 +83,11 @@ pub enum Refused {
     /// The operator's own CA cannot be commanded.
     #[error("the CA files are the authority (authority.backend: files): put the new CA into that directory instead")]
     Foreign,
+    /// This replica does not have what the others follow.
+    #[error(
+        "this replica's CA files, or its authority.backend, are not those that others have followed since: send the command to a replica that has the newest; or, if what this one has is to be followed from now on, `authority rotate` here says so"
+    )]
+    Superseded,
     /// The state does not allow it.
     #[error("authority {id} is {state}: {hint}")]
     State {
@@ -156,6 +164,15 @@ pub fn judge(
     command: &Command,
 ) -> Result<Option<Step>, Refused> {
     let active = authorities.active().ok_or(Refused::NoAuthority)?;
+    if seen.backend.standing == Standing::Superseded {
+        match command {
+            // The only way to tell a replica that its files are meant, and not late.
+            Command::Rotate => return Ok(Some(Step::AdoptRoots)),
+            // These only mark what the journal holds; whatever follows from that, others do.
+            Command::Taint { force: false, .. } | Command::Revoke { .. } => {}
+            _ => return Err(Refused::Superseded),
+        }
+    }
     match command {
         Command::Prepare => prepare(authorities, seen, Activation::OnCommand),
         Command::Rotate => rotate(authorities, seen),
@@ -266,18 +283,23 @@ fn taint(
 ) -> Result<Option<Step>, Refused> {
     if authorities.root(id).is_none() && authorities.root_of(id).is_some() {
         signs_no_more(now, authorities, id)?;
-        return Ok(Some(Step::TaintIssuing(id.clone())));
+        // Ordered anew, the window would begin again, and whoever is about to renew would wait for longer.
+        let mut anew = authorities.clone();
+        anew.taint_issuing(id, now);
+        let lasts = |known: &super::KeptOrder| known.until > now.unix_timestamp();
+        let ordered = anew.orders.last().is_some_and(|order| {
+            authorities.orders.iter().any(|known| known.authorities == order.authorities && lasts(known))
+        });
+        return Ok((!ordered).then(|| Step::TaintIssuing(id.clone())));
     }
     let root = find(authorities, id)?;
-    if force && seen.offer.is_some() {
+    let signs = root.state == AuthorityState::Active;
+    if force && seen.offer.is_some() && (signs || root.tainted_at.is_none()) {
         return Err(Refused::Foreign);
     }
-    if root.tainted_at.is_some() && force && root.state == AuthorityState::Active {
-        // Marked, but not replaced yet.
-        return Ok(None);
-    }
     if root.tainted_at.is_some() {
-        return refuse(root, "it is marked as compromised already");
+        // So that whoever watched it and was interrupted may do so again.
+        return Ok(None);
     }
     Ok(Some(match root.state {
         // It has signed nothing, so there is nothing to move away from.
@@ -349,21 +371,6 @@ fn signs_no_more(now: OffsetDateTime, authorities: &Authorities, id: &AuthorityI
             hint: "replace it first with `authority rotate --issuing`",
         }),
         _ => Ok(()),
-    }
-}
-
-/// Whether something can be revoked: each authority's list can be signed here.
-///
-/// # Errors
-/// [`Refused::ListsImpossible`] names the first authority for which that is not so.
-pub fn lists_possible(authorities: &Authorities, seen: &Observed<'_>) -> Result<(), Refused> {
-    if seen.offer.is_some() {
-        let signer = authorities.active().ok_or(Refused::NoAuthority)?;
-        return Err(Refused::ListsImpossible(signer.id.clone()));
-    }
-    match authorities.roots.iter().find(|root| root.key.is_none()) {
-        Some(root) => Err(Refused::ListsImpossible(root.id.clone())),
-        None => Ok(()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Tests of what operators may do, by the state that their commands meet.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use super::super::test_authorities::{DAY, START, Seen, draining, first, id, prepared, rules, take};
+use super::super::Fingerprint;
+use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, prepared, rules, take};
 use super::*;
+use crate::seams::authority::Offer;
 
 #[test]
 fn a_repeated_rollback_never_returns_to_what_was_taken_back() {
@@ -59,7 +61,6 @@ fn commands_are_judged_by_the_state_they_meet() {
     );
     assert_eq!(ask(&drain, &seen, late, &taint("r2")), Ok(Some(Step::Taint(id("r2")))));
     assert_eq!(ask(&waiting, &seen, late, &taint("r2")), Ok(Some(Step::DropPrepared(id("r2"), false))));
-    assert!(state(ask(&tainted, &seen, late, &taint("r1"))), "tainted already");
     assert!(state(ask(&drain, &seen, late, &revoke("r1"))), "not tainted");
     assert!(state(ask(&drain, &seen, late, &revoke("r2"))), "active");
     assert_eq!(ask(&tainted, &seen, late, &revoke("r1")), Ok(Some(Step::Revoke(id("r1")))));
@@ -72,4 +73,37 @@ fn commands_are_judged_by_the_state_they_meet() {
     assert!(state(ask(&drain, &seen, START, &revoke("r2-issuing"))), "signing");
     assert_eq!(ask(&drain, &seen, START, &revoke("r1-issuing")), Ok(Some(Step::RevokeIssuing(id("r1-issuing")))));
     assert_eq!(ask(&Authorities::default(), &seen, late, &Command::Rotate), Err(Refused::NoAuthority));
+}
+
+#[test]
+fn what_is_tainted_already_may_be_tainted_again_and_nothing_more_is_done() {
+    let (seen, late) = (Seen::nobody(), START + DAY);
+    let ask = |authorities: &Authorities, seen: &Seen, now, name: &str, force| {
+        judge(now, authorities, &seen.view(), &rules(), &Command::Taint { id: id(name), force })
+    };
+    let signs = take(&Step::Taint(id("r1")), &first(), &seen, START, "x");
+    let replaced = take(&Step::Taint(id("r1")), &draining(), &seen, START, "x");
+    for force in [false, true] {
+        assert_eq!(ask(&signs, &seen, late, "r1", force), Ok(None), "it signs still");
+        assert_eq!(ask(&replaced, &seen, late, "r1", force), Ok(None), "another one signs");
+    }
+    // With the operator's own CA, a switch cannot be forced; after the switch there is nothing to force.
+    let offer = Offer {
+        roots: Vec::new(),
+        signer: id("r2"),
+        issuing: issuing("files", START, DAY),
+        revocation_lists: Vec::new(),
+        fingerprint: Fingerprint::own(),
+    };
+    let files = Seen { offer: Some(offer), ..Seen::nobody() };
+    assert_eq!(ask(&signs, &files, late, "r1", false), Ok(None));
+    assert_eq!(ask(&signs, &files, late, "r1", true), Err(Refused::Foreign));
+    assert_eq!(ask(&first(), &files, late, "r1", true), Err(Refused::Foreign));
+    assert_eq!(ask(&replaced, &files, late, "r1", true), Ok(None));
+    // An issuing CA: one order, whose window does not begin again, as long as there is somebody to follow it.
+    let step = Step::TaintIssuing(id("r1-issuing"));
+    assert_eq!(ask(&draining(), &seen, late, "r1-issuing", false), Ok(Some(step.clone())));
+    let ordered = take(&step, &draining(), &seen, START, "x");
+    assert_eq!(ask(&ordered, &seen, late, "r1-issuing", false), Ok(None));
+    assert_eq!(ask(&ordered, &seen, START + 31 * DAY, "r1-issuing", false), Ok(Some(step)), "the order has ended");
 }

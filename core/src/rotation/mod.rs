@@ -6,6 +6,8 @@
 mod apply;
 mod change;
 mod command;
+mod followed;
+mod lists;
 mod revocation;
 mod rules;
 mod state;
@@ -18,11 +20,13 @@ mod test_authorities;
 
 pub use apply::{Made, Needs, apply, needs};
 pub use change::{Phase, RenewalOrder};
-pub use command::{Command, Refused, judge, lists_possible};
+pub use command::{Command, Refused, judge};
+pub use followed::{Fingerprint, Follower, Standing};
+pub use lists::{LIST_MARGIN, is_ours_to_renew, lists_possible, lists_wanted};
 pub use revocation::{KeptOrder, RevocationList, RevocationReason, Revocations, Revoked};
-pub use rules::{Observed, Rules, SETTLE, Schedule};
+pub use rules::{Backend, Observed, Rules, SETTLE, Schedule};
 pub use state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
-pub use step::{LAG, Step, lists_wanted, next_step, usable_issuer};
+pub use step::{LAG, Step, next_step, usable_issuer};
 
 /// Whether the certificate of an issuing CA is on the list of its root.
 #[must_use]

@@ -8,6 +8,7 @@ use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 
+use super::followed::Fingerprint;
 use super::revocation::{KeptOrder, Revocations};
 use crate::bundle::{BundleError, TrustBundle, Validation};
 use crate::identity::TrustDomain;
@@ -176,6 +177,9 @@ pub struct Authorities {
     /// What is revoked, and the lists that say so.
     #[serde(default, skip_serializing_if = "Revocations::is_empty")]
     pub revocations: Revocations,
+    /// Whose CA was followed, newest last; a few of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub followed: Vec<Fingerprint>,
 }
 
 impl Authorities {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use super::followed::Standing;
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
 use crate::renewal::half_life;
@@ -52,6 +53,9 @@ pub enum Step {
 /// When to look again although nothing is planned.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// How long before its end a root of somebody else's is published no more.
+const ENDING: Duration = Duration::from_secs(300);
+
 /// Decides the next step.
 ///
 /// The order matters: what keeps certificates coming precedes what makes progress, and removal comes last.
@@ -59,8 +63,14 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>, rules: &Rules) -> Step {
     let Some(active) = authorities.active() else { return Step::CreateRoot };
     let mut plan = Plan { now, wake: now + IDLE };
+    match seen.backend.standing {
+        Standing::Newest => {}
+        // Noted first, so that from then on whoever has something earlier steps back.
+        Standing::New => return Step::AdoptRoots,
+        Standing::Superseded => return plan.step_back(authorities),
+    }
     let step = None
-        .or_else(|| follow(authorities, active, seen.offer))
+        .or_else(|| follow(now, authorities, active, seen.offer))
         .or_else(|| plan.renew_issuing(authorities, active, seen))
         .or_else(|| plan.refresh_lists(authorities, seen, rules))
         .or_else(|| plan.replace(authorities, active, seen, rules))
@@ -70,12 +80,22 @@ pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed
 }
 
 /// A backend that is somebody else's is followed: its roots are published at once, its signer is used once covered.
-fn follow(authorities: &Authorities, active: &RootAuthority, offer: Option<&Offer>) -> Option<Step> {
+fn follow(
+    now: OffsetDateTime,
+    authorities: &Authorities,
+    active: &RootAuthority,
+    offer: Option<&Offer>,
+) -> Option<Step> {
     let wanted = |root: &RootAuthority| offer.is_some_and(|offer| offer.roots.iter().any(|one| one.id == root.id));
-    let stale_pin = authorities.roots.iter().any(|root| root.pinned != wanted(root));
-    // Also one that was renewed with the same key.
-    let known = |root: &RootAuthority| authorities.root(&root.id).map(|known| &known.certificate);
-    let unknown = offer.is_some_and(|offer| offer.roots.iter().any(|root| known(root) != Some(&root.certificate)));
+    let stale_pin = authorities.roots.iter().any(|root| root.pinned && !wanted(root));
+    // Also one that was renewed with the same key. One that is about to end is left alone: for a replica whose clock is
+    // ahead it has ended, so that the two would put it in and take it out.
+    let known = |root: &RootAuthority| {
+        let known = authorities.root(&root.id);
+        known.is_some_and(|known| known.pinned && known.certificate == root.certificate)
+    };
+    let missing = |root: &RootAuthority| !known(root) && root.not_after > now + ENDING;
+    let unknown = offer.is_some_and(|offer| offer.roots.iter().any(missing));
     if stale_pin || unknown {
         return Some(Step::AdoptRoots);
     }
@@ -144,15 +164,21 @@ pub(super) fn share_of_life(root: &RootAuthority, percent: u8) -> OffsetDateTime
     root.not_before + life.mul_f64(f64::from(percent) / 100.0)
 }
 
-struct Plan {
-    now: OffsetDateTime,
+pub(super) struct Plan {
+    pub(super) now: OffsetDateTime,
     /// The earliest time at which something may become due.
     wake: OffsetDateTime,
 }
 
 impl Plan {
+    /// While others have something newer, this replica waits for theirs to reach it.
+    fn step_back(&mut self, authorities: &Authorities) -> Step {
+        let ending = self.replace_ending_lists(authorities);
+        ending.unwrap_or(Step::WaitUntil(self.wake))
+    }
+
     /// Whether `at` has come; if not, it is a reason to wake.
-    fn is_due(&mut self, at: OffsetDateTime) -> bool {
+    pub(super) fn is_due(&mut self, at: OffsetDateTime) -> bool {
         if at > self.now {
             self.wake = self.wake.min(at);
         }
@@ -195,49 +221,6 @@ impl Plan {
                 if (arrived && seen.clock_is_steady) || late {
                     return Some(Step::UseIssuing(issuing.id.clone()));
                 }
-            }
-        }
-        None
-    }
-
-    /// The revocation lists: one for every authority, or none (Envoy refuses chains with a part missing).
-    fn refresh_lists(&mut self, authorities: &Authorities, seen: &Observed<'_>, rules: &Rules) -> Option<Step> {
-        let (revocations, forget) = (&authorities.revocations, seen.clock_is_steady);
-        if lists_wanted(authorities, seen.offer) == revocations.lists.is_empty() {
-            // That they could not be made is no reason to try again at once.
-            let failed =
-                revocations.lists.is_empty() && revocations.failed_at > self.now.unix_timestamp() - RETRY_LISTS;
-            if !failed {
-                return Some(Step::RefreshLists(forget));
-            }
-            let at = OffsetDateTime::from_unix_timestamp(revocations.failed_at + RETRY_LISTS).unwrap_or(self.now);
-            let _not_yet = self.is_due(at);
-        }
-        if revocations.lists.is_empty() {
-            return None;
-        }
-        let now = self.now;
-        let time = |seconds: i64| OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(now);
-        let listed = |id: &AuthorityId| revocations.lists.iter().find(|list| list.issuer == *id);
-        let offered = seen.offer.iter().flat_map(|offer| &offer.revocation_lists);
-        if offered.clone().any(|list| listed(&list.issuer).is_none_or(|known| known.der != list.der))
-            || authorities.list_issuers(self.now).iter().any(|id| listed(id).is_none())
-        {
-            return Some(Step::RefreshLists(forget));
-        }
-        for list in revocations.lists.iter().filter(|list| offered_list(seen.offer, &list.issuer).is_none()) {
-            let end = time(list.next_update);
-            // With a clock that may be wrong only what has ended is replaced; and what was made while it was ahead is
-            // replaced once it is back, since nobody accepts a list from the future.
-            let due = if seen.clock_is_steady { end - rules.list_ttl / 2 } else { end };
-            if self.is_due(due) || end - rules.list_ttl > self.now + LAG {
-                return Some(Step::RefreshLists(forget));
-            }
-        }
-        // An entry is kept for a while after its certificate's end: clocks differ.
-        for entry in &revocations.entries {
-            if self.is_due(time(entry.not_after) + KEEP_ENTRY) && seen.clock_is_steady {
-                return Some(Step::RefreshLists(true));
             }
         }
         None
@@ -340,30 +323,6 @@ impl Plan {
 
 /// How far a replica may lag behind the journal; also the least propagation time when a root is replaced in a hurry.
 pub const LAG: Duration = Duration::from_secs(2);
-
-/// How long after lists could not be made they are tried again, in seconds.
-const RETRY_LISTS: i64 = 60;
-
-/// How long an entry stays on its list after the certificate's end.
-const KEEP_ENTRY: Duration = Duration::from_secs(KEEP_ENTRY_SECONDS.unsigned_abs());
-pub(super) const KEEP_ENTRY_SECONDS: i64 = 3600;
-
-/// The operator's own list of this issuer.
-pub(super) fn offered_list<'a>(
-    offer: Option<&'a Offer>,
-    issuer: &AuthorityId,
-) -> Option<&'a rustls_pki_types::CertificateRevocationListDer<'static>> {
-    offer?.revocation_lists.iter().find(|list| list.issuer == *issuer).map(|list| &list.der)
-}
-
-/// Whether there should be lists: something is revoked, and each authority's list can be made or is given.
-#[must_use]
-pub fn lists_wanted(authorities: &Authorities, offer: Option<&Offer>) -> bool {
-    let revoked =
-        !authorities.revocations.entries.is_empty() || offer.is_some_and(|one| !one.revocation_lists.is_empty());
-    let possible = authorities.roots.iter().all(|root| root.key.is_some() || offered_list(offer, &root.id).is_some());
-    revoked && possible
-}
 
 #[cfg(test)]
 #[path = "step_tests.rs"]

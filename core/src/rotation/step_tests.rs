@@ -1,7 +1,7 @@
 //! Tests of single steps; sequences of them are in `model_tests`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, prepared, root, rules, take};
+use super::super::test_authorities::{DAY, START, Seen, draining, first, id, offer, prepared, root, rules, take};
 use super::super::{Activation, AuthorityState, Command, Phase, Refused, RevocationReason, Revoked, judge};
 use super::*;
 
@@ -258,12 +258,6 @@ fn after_a_jump_far_ahead_and_back_certificates_are_issued_again_without_an_oper
 
 #[test]
 fn an_operators_own_ca_is_published_first_and_signs_once_covered() {
-    let offer = |root_name: &str, signer: &str| Offer {
-        roots: vec![root(root_name, START, 100 * DAY)],
-        signer: id(root_name),
-        issuing: issuing(signer, START, 50 * DAY),
-        revocation_lists: vec![],
-    };
     let with = |offer: Offer, counts: &[(u64, u64)]| Seen { offer: Some(offer), ..Seen::holders(counts) };
     // From nothing.
     let seen = with(offer("o1", "s1"), &[]);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -55,6 +56,21 @@ pub(super) fn root(name: &str, at: OffsetDateTime, ttl: Duration) -> RootAuthori
     }
 }
 
+static OWN: LazyLock<Fingerprint> = LazyLock::new(Fingerprint::own);
+
+/// A CA of somebody else's: a root, and a signer below it.
+pub(super) fn offer(root_name: &str, signer: &str) -> Offer {
+    offer_with(vec![root(root_name, START, 100 * DAY)], signer, vec![])
+}
+
+/// The same with these roots, of which the first one is the signer's, and with these lists.
+pub(super) fn offer_with(roots: Vec<RootAuthority>, signer: &str, lists: Vec<RevocationList>) -> Offer {
+    let issuing = issuing(signer, START, 50 * DAY);
+    let fingerprint = Fingerprint::of_set(&issuing.certificate, [], roots.iter().map(|root| &root.certificate));
+    let fingerprint = fingerprint.with_lists(&lists);
+    Offer { signer: roots[0].id.clone(), roots, issuing, revocation_lists: lists, fingerprint }
+}
+
 pub(super) fn id(name: &str) -> AuthorityId {
     AuthorityId::from_spki(name.as_bytes())
 }
@@ -65,11 +81,21 @@ pub(super) struct Seen {
     pub(super) ends: BTreeMap<AuthorityId, OffsetDateTime>,
     pub(super) offer: Option<Offer>,
     pub(super) steady: bool,
+    /// What the replica has itself, where that is not what counts.
+    pub(super) brings: Option<Option<Offer>>,
+    pub(super) standing: Standing,
 }
 
 impl Seen {
     pub(super) fn nobody() -> Self {
-        Self { coverage: Coverage::default(), ends: BTreeMap::new(), offer: None, steady: true }
+        Self {
+            coverage: Coverage::default(),
+            ends: BTreeMap::new(),
+            offer: None,
+            steady: true,
+            brings: None,
+            standing: Standing::Newest,
+        }
     }
 
     /// So many holders with these newest sequences; all of them acknowledge.
@@ -80,11 +106,28 @@ impl Seen {
         Self { coverage, ..Self::nobody() }
     }
 
+    fn brings(&self) -> Option<&Offer> {
+        self.brings.as_ref().unwrap_or(&self.offer).as_ref()
+    }
+
+    /// As a replica sees it that has `offer`, and that stands as the journal says.
+    pub(super) fn has(self, offer: Option<Offer>, authorities: &Authorities) -> Self {
+        let print = offer.as_ref().map_or(&*OWN, |offer| &offer.fingerprint);
+        let standing = authorities.standing(print);
+        let counts = if standing == Standing::Superseded { None } else { offer.clone() };
+        Self { offer: counts, brings: Some(offer), standing, ..self }
+    }
+
     pub(super) fn view(&self) -> Observed<'_> {
         Observed {
             coverage: &self.coverage,
             last_ends: &self.ends,
             offer: self.offer.as_ref(),
+            backend: Backend {
+                brings: self.brings(),
+                fingerprint: Some(self.brings().map_or(&OWN, |offer| &offer.fingerprint)),
+                standing: self.standing,
+            },
             clock_is_steady: self.steady,
         }
     }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::custody::SigningKey;
 use crate::certificate::CertificateChain;
 use crate::policy::{IssuerLimits, SigningRequest};
-use crate::rotation::{AuthorityId, IssuingCa, RevocationList, Revoked, RootAuthority};
+use crate::rotation::{AuthorityId, Fingerprint, IssuingCa, RevocationList, Revoked, RootAuthority};
 use crate::verify::Signer;
 
 /// A signature was not made.
@@ -56,6 +56,8 @@ pub struct Offer {
     pub issuing: IssuingCa,
     /// Revocation lists that the operator made, one for each CA of the chain, or none.
     pub revocation_lists: Vec<RevocationList>,
+    /// Stands for all of this among replicas. It must not change unless the operator changes something.
+    pub fingerprint: Fingerprint,
 }
 
 /// What a revocation list says.

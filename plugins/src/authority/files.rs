@@ -24,14 +24,14 @@ use tokio::sync::Semaphore;
 use super::certificates::{custody_failed, failed};
 use super::revocation::read_lists;
 use error::FilesError;
-use read::{FileSet, Form, LISTS, ListsFile};
+use read::{FileSet, LISTS, ListsFile};
 use verify::{Member, Verified};
 
 /// How long reading a few files may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A CA that lies in a directory: `ca-cert.pem`, `ca-key.pem`, `root-cert.pem` and `cert-chain.pem`, or `tls.crt`,
-/// `tls.key` and `ca.crt`, which win when `tls.crt` is there. `ca-crl.pem` with revocation lists is optional.
+/// `tls.key` and `ca.crt`; both only if they say the same. `ca-crl.pem` with revocation lists is optional.
 ///
 /// [`offer`](UpstreamAuthority::offer) reads the directory each time, so files that appear later, change or are swapped
 /// are noticed without a restart, and costs little when nothing has changed. A set is used whole or not at all. The key of
@@ -135,9 +135,6 @@ impl FilesAuthority {
             intermediates = offer.issuing.intermediates.len(), not_after = rfc3339(offer.issuing.not_after),
             signer.file = set.form.signer(), "CA files read"
         );
-        if set.both {
-            tracing::info!(%directory, used = Form::Tls.signer(), ignored = Form::Istio.signer(), "CA files of both forms are there");
-        }
         if !verified.ended.is_empty() {
             let roots = verified.ended.join("; ");
             tracing::warn!(%directory, roots, file = set.form.roots(), "roots that have ended are left out; remove them from the file");
@@ -180,7 +177,7 @@ impl FilesAuthority {
         if !said {
             tracing::warn!(
                 directory = %self.directory.display(), file = LISTS, error = %why,
-                "the revocation lists cannot be used, nothing is revoked by them; keys and certificates are not affected"
+                "the revocation lists cannot be used; those in use go on until they end; keys and certificates are not affected"
             );
         }
     }
@@ -223,6 +220,7 @@ fn offer(verified: &Verified, key_id: &KeyId, now: OffsetDateTime) -> Offer {
             after_sequence: 0,
         },
         revocation_lists: Vec::new(),
+        fingerprint: verified.fingerprint.clone(),
     }
 }
 
@@ -257,9 +255,14 @@ impl UpstreamAuthority for FilesAuthority {
         let mut offer = known.offer.clone();
         // Left out whenever they were read: processes that have read the same set at other times must agree.
         offer.roots.retain(|root| root.not_after > now || root.id == offer.signer);
-        if let Lists::Good(lists, _) = &known.lists {
-            offer.revocation_lists.clone_from(lists);
-        }
+        let set = offer.fingerprint;
+        offer.fingerprint = match &known.lists {
+            Lists::Good(lists, _) => {
+                offer.revocation_lists.clone_from(lists);
+                set.with_lists(lists)
+            }
+            Lists::Bad(_) | Lists::Unread => set.with_unusable_lists(),
+        };
         self.with_state(|state| state.known = Some(known));
         Ok(Some(offer))
     }

@@ -24,6 +24,18 @@ pub(super) enum FilesError {
         /// Names of files.
         missing: String,
     },
+    /// The files of both forms are there.
+    #[error(
+        "{directory} holds two sets of CA files that are not the same: {istio}, and {tls}; remove the set that is not meant"
+    )]
+    TwoSets {
+        /// Where.
+        directory: String,
+        /// Names of files.
+        istio: String,
+        /// Names of files.
+        tls: String,
+    },
     /// A file could not be read.
     #[error("reading {file}: {cause}")]
     Read {

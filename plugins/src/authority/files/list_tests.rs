@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::super::test_pki::{Ca, DAY, NOW};
+use super::super::test_pki::{Ca, DAY, Encoding, NOW};
 use super::read::LISTS;
 use super::test_world::World;
 
@@ -77,4 +77,43 @@ async fn lists_that_run_out_are_withdrawn_although_the_file_is_the_same() {
     assert_eq!(world.custody.imports.load(Ordering::SeqCst), 1);
     world.put(LISTS, root.crl(NOW, NOW + 2 * DAY));
     assert_eq!((world.offer().await.revocation_lists.len(), world.files.crl_problem()), (1, None));
+}
+
+#[tokio::test]
+async fn replicas_recognise_a_set_by_what_the_operator_put_there_whatever_the_form_or_the_time() {
+    let (root, world) = (Ca::root("root"), World::new());
+    let ending = Ca::root_with("ending", |params| params.not_after = NOW + DAY);
+    let middle = root.below("middle", |_| {});
+    let signer = middle.below("signer", |_| {});
+    world.put_set(&signer, &[&middle], &[&ending, &root]);
+    let first = world.offer().await;
+    // Also to one that reads it only when a root of it has ended.
+    world.clock.set(NOW + 2 * DAY);
+    let other = World::new();
+    other.clock.set(NOW + 2 * DAY);
+    other.put("tls.crt", signer.pem() + &middle.pem() + &root.pem());
+    other.put("tls.key", signer.key_pem(Encoding::Pkcs8));
+    other.put("ca.crt", root.pem() + &ending.pem());
+    for later in [world.offer().await, other.offer().await] {
+        assert_eq!((first.roots.len(), later.roots.len()), (2, 1));
+        assert_eq!(later.fingerprint, first.fingerprint);
+    }
+    // Any certificate and any list makes a difference; lists that are of no use say nothing.
+    let list = |until| root.crl(NOW, until) + &signer.crl(NOW, until) + &middle.crl(NOW, until);
+    world.put_set(&signer, &[&middle], &[&root]);
+    let plain = world.offer().await.fingerprint;
+    let lists = list(NOW + 3 * DAY);
+    world.put(LISTS, &lists);
+    let with = world.offer().await.fingerprint;
+    assert!(plain != first.fingerprint && with != plain && !with.has_unusable_lists());
+    world.put(LISTS, list(NOW + 4 * DAY));
+    assert_ne!(world.offer().await.fingerprint, with);
+    world.put(LISTS, "");
+    assert_eq!(world.offer().await.fingerprint, plain);
+    world.put(LISTS, "junk");
+    assert_eq!(world.offer().await.fingerprint, plain.clone().with_unusable_lists());
+    world.put(LISTS, &lists);
+    assert_eq!(world.offer().await.fingerprint, with);
+    world.clock.set(NOW + 3 * DAY);
+    assert_eq!(world.offer().await.fingerprint, plain.with_unusable_lists(), "they have ended");
 }

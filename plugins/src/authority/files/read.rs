@@ -89,8 +89,6 @@ pub(super) enum ListsFile {
 #[derive(Debug)]
 pub(super) struct FileSet {
     pub(super) form: Form,
-    /// Whether files of the other form are there too; they are not used.
-    pub(super) both: bool,
     pub(super) signer: Vec<u8>,
     pub(super) key: Secret,
     pub(super) roots: Vec<u8>,
@@ -172,8 +170,13 @@ impl Stamp {
         NAMES.iter().zip(&self.files).find(|(known, _)| **known == name).and_then(|(_, file)| *file)
     }
 
-    /// The form that is there, and whether the other one is complete too.
-    fn form(&self, directory: &Path) -> Result<(Form, bool), FilesError> {
+    /// Whether there is a signer with its key in this form.
+    fn has_ca(&self, form: Form) -> bool {
+        self.file(form.signer()).is_some() && self.file(form.key()).is_some()
+    }
+
+    /// The form that is there.
+    fn form(&self, directory: &Path) -> Result<Form, FilesError> {
         let count = |form: Form| form.required().iter().filter(|name| self.file(name).is_some()).count();
         let complete = |form: Form| count(form) == form.required().len();
         // Istio looks for the signer of the first form, and only then for the second form.
@@ -187,7 +190,7 @@ impl Stamp {
             return Err(FilesError::None(directory.display().to_string()));
         };
         if complete(form) {
-            return Ok((form, form == Form::Tls && complete(Form::Istio)));
+            return Ok(form);
         }
         let list = |there: bool| {
             let names = form.required().iter().filter(|name| self.file(name).is_some() == there);
@@ -204,7 +207,7 @@ impl Stamp {
 }
 
 fn read_once(directory: &Path, stamp: &Stamp, after: &mut dyn FnMut(&str)) -> Result<FileSet, FilesError> {
-    let (form, both) = stamp.form(directory)?;
+    let form = stamp.form(directory)?;
     let mut content = |name: &str| {
         let read = read_file(&stamp.place.join(name), MAX_FILE);
         after(name);
@@ -214,6 +217,11 @@ fn read_once(directory: &Path, stamp: &Stamp, after: &mut dyn FnMut(&str)) -> Re
     let key = Secret::new(content(form.key())?);
     let roots = content(form.roots())?;
     let chain = if form.chain() == form.signer() { Vec::new() } else { content(form.chain())? };
+    if form == Form::Tls && stamp.has_ca(Form::Istio) && !is_same_set(stamp, &signer, key.expose(), &roots)? {
+        let names = |form: Form| form.required().join(", ");
+        let (tls, istio) = (names(Form::Tls), names(Form::Istio));
+        return Err(FilesError::TwoSets { directory: directory.display().to_string(), tls, istio });
+    }
     let lists = match stamp.file(LISTS) {
         None => ListsFile::Absent,
         Some(UNREADABLE) => ListsFile::Unusable("it is not a readable file".to_owned()),
@@ -225,7 +233,21 @@ fn read_once(directory: &Path, stamp: &Stamp, after: &mut dyn FnMut(&str)) -> Re
     after(LISTS);
     let key_open = stamp.file(form.key()).is_some_and(|(.., mode)| mode & 0o077 != 0);
     let digest = digest(form, &[&signer, key.expose(), &roots, &chain], &lists);
-    Ok(FileSet { form, both, signer, key, roots, chain, lists, key_open, digest })
+    Ok(FileSet { form, signer, key, roots, chain, lists, key_open, digest })
+}
+
+/// Whether the files with Istio's names say the same, byte for byte, as those of a TLS secret, of which these are the
+/// contents: in that one, the chain follows the signer in the same file.
+fn is_same_set(stamp: &Stamp, signer: &[u8], key: &[u8], roots: &[u8]) -> Result<bool, FilesError> {
+    if Form::Istio.required().iter().any(|name| stamp.file(name).is_none()) {
+        return Ok(false);
+    }
+    let content = |name: &str| read_file(&stamp.place.join(name), MAX_FILE);
+    let other_key = Secret::new(content(Form::Istio.key())?);
+    let (first, chain) = (content(Form::Istio.signer())?, content(Form::Istio.chain())?);
+    let alone = signer == first && (chain.is_empty() || chain == first);
+    let whole = signer == chain && chain.starts_with(&first) || signer == [first, chain].concat();
+    Ok(key == other_key.expose() && roots == content(Form::Istio.roots())? && (alone || whole))
 }
 
 fn digest(form: Form, contents: &[&[u8]], lists: &ListsFile) -> [u8; 32] {

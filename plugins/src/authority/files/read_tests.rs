@@ -18,22 +18,57 @@ const ISTIO: [&str; 4] = ["ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-ch
 const TLS: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
 
 #[test]
-fn each_form_is_read_when_it_is_complete_and_the_first_wins() {
+fn each_form_is_read_when_it_is_complete() {
     let dir = TempDir::new().unwrap();
     fill(dir.path(), &ISTIO, "a");
     let set = read(dir.path()).unwrap();
-    assert_eq!((set.form, set.both, set.signer.as_slice()), (Form::Istio, false, &b"a ca-cert.pem"[..]));
+    assert_eq!((set.form, set.signer.as_slice()), (Form::Istio, &b"a ca-cert.pem"[..]));
     assert_eq!((set.roots.as_slice(), set.chain.as_slice()), (&b"a root-cert.pem"[..], &b"a cert-chain.pem"[..]));
     assert_eq!(set.key.expose(), b"a ca-key.pem");
     assert!(matches!(set.lists, ListsFile::Absent));
     fill(dir.path(), &["ca.crt", "tls.key"], "stray");
     assert_eq!(read(dir.path()).unwrap().digest, set.digest, "files of no set do not count");
+    let dir = TempDir::new().unwrap();
     fill(dir.path(), &TLS, "b");
     let set = read(dir.path()).unwrap();
-    assert_eq!((set.form, set.both, set.signer.as_slice()), (Form::Tls, true, &b"b tls.crt"[..]));
+    assert_eq!((set.form, set.signer.as_slice()), (Form::Tls, &b"b tls.crt"[..]));
     assert_eq!((set.roots.as_slice(), set.chain.as_slice()), (&b"b ca.crt"[..], &b""[..]));
-    std::fs::remove_file(dir.path().join("cert-chain.pem")).unwrap();
-    assert!(!read(dir.path()).unwrap().both);
+    fill(dir.path(), &["ca-cert.pem", "root-cert.pem", "cert-chain.pem"], "stray");
+    assert_eq!(read(dir.path()).unwrap().digest, set.digest, "nothing signs without a key");
+}
+
+#[test]
+fn both_forms_are_refused_by_the_names_of_their_files_unless_they_say_the_same() {
+    let refused = |files: [&str; 7]| {
+        let dir = TempDir::new().unwrap();
+        for (name, content) in TLS.iter().chain(&ISTIO).zip(files) {
+            if content != "absent" {
+                std::fs::write(dir.path().join(name), content).unwrap();
+            }
+        }
+        let error = read(dir.path()).err()?;
+        let text = error.to_string();
+        assert!(matches!(error, FilesError::TwoSets { .. }) && !text.contains("secret"), "{text}");
+        assert!(TLS.iter().chain(&ISTIO).all(|name| text.contains(name)), "{text}");
+        Some(text)
+    };
+    for (files, expected) in [
+        // The signer, the key, the roots; the signer, the key, the roots and the chain.
+        (["s", "secret", "r", "s", "secret", "r", ""], false),
+        (["s", "secret", "r", "s", "secret", "r", "s"], false),
+        (["sc", "secret", "r", "s", "secret", "r", "c"], false),
+        (["sc", "secret", "r", "s", "secret", "r", "sc"], false),
+        (["s", "secret", "r", "s", "secret", "r", "sc"], true),
+        (["x", "secret", "r", "s", "secret", "r", ""], true),
+        (["c", "secret", "r", "s", "secret", "r", "c"], true),
+        (["s", "secret", "r", "s", "secret 2", "r", ""], true),
+        (["s", "secret", "x", "s", "secret", "r", ""], true),
+        (["s", "secret", "r", "s", "secret", "absent", ""], true),
+        (["s", "secret", "r", "s", "secret", "r", "absent"], true),
+        (["s", "secret", "r", "absent", "secret", "r", "s"], false),
+    ] {
+        assert_eq!(refused(files).is_some(), expected, "{files:?}");
+    }
 }
 
 #[test]

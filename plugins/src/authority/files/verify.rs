@@ -8,6 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use signet_core::certificate::{CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::profile::usage::KEY_CERT_SIGN;
+use signet_core::rotation::Fingerprint;
 use signet_core::secret::Secret;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -98,6 +99,8 @@ pub(super) struct Verified {
     pub(super) others: Vec<Member>,
     /// Subjects of roots that are left out because they have ended.
     pub(super) ended: Vec<String>,
+    /// Stands for the certificates in the files, whichever of them are in use at the time.
+    pub(super) fingerprint: Fingerprint,
 }
 
 impl Verified {
@@ -127,6 +130,7 @@ pub(super) fn verify(set: &FileSet, now: OffsetDateTime) -> Result<Verified, Fil
     if roots.is_empty() {
         return Err(FilesError::NoCertificate(form.roots().to_owned()));
     }
+    let fingerprint = fingerprint(&signer, &others, &roots);
     let (roots, ended) = usable_roots(roots, now)?;
     others.retain(|one| one.der != signer.der && !roots.iter().any(|root| root.der == one.der));
 
@@ -143,7 +147,8 @@ pub(super) fn verify(set: &FileSet, now: OffsetDateTime) -> Result<Verified, Fil
         let root = newest(candidates).ok_or_else(not_listed)?.clone();
         root.check_usable(now)?;
         let roots = one_for_each_key(roots, &root);
-        return Ok(Verified { signer: root.clone(), pkcs8, intermediates: Vec::new(), root, roots, others, ended });
+        let (signer, intermediates) = (root.clone(), Vec::new());
+        return Ok(Verified { signer, pkcs8, intermediates, root, roots, others, ended, fingerprint });
     }
     let path = Search { below: &signer, others: &others, roots: &roots, now }.run();
     let (intermediates, root) = path.map_err(|error| search_failed(set, &signer, error))?;
@@ -152,7 +157,15 @@ pub(super) fn verify(set: &FileSet, now: OffsetDateTime) -> Result<Verified, Fil
     }
     others.retain(|one| intermediates.iter().all(|used| used.der != one.der));
     let roots = one_for_each_key(roots, &root);
-    Ok(Verified { signer, pkcs8, intermediates, root, roots, others, ended })
+    Ok(Verified { signer, pkcs8, intermediates, root, roots, others, ended, fingerprint })
+}
+
+/// The same for either form of the files, and for as long as nobody changes them: a root that ends changes the offer,
+/// but must not make an old set look like a new one.
+fn fingerprint(signer: &Member, others: &[Member], roots: &[Member]) -> Fingerprint {
+    let stray = |one: &&Member| one.der != signer.der && roots.iter().all(|root| root.der != one.der);
+    let between = others.iter().filter(stray).map(|one| &one.der);
+    Fingerprint::of_set(&signer.der, between, roots.iter().map(|root| &root.der))
 }
 
 fn search_failed(set: &FileSet, signer: &Member, error: SearchError) -> FilesError {

@@ -11,11 +11,12 @@ use signet_tests::client::bundle_stream::with_identity;
 use signet_tests::client::certify::Client;
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::Dev;
+use signet_tests::harness::process::eventually;
 use signet_tests::harness::rotation::keys as config;
-use signet_tests::stage::CLIENT_ID;
+use signet_tests::stage::{CLIENT_ID, SERVER_ID};
 use tonic::{Code, Request, Status};
 
-use super::{installation, now_at, prepared, settled, streaming_holder};
+use super::{SOON, installation, now_at, prepared, settled, streaming_holder};
 
 const TWO: [&str; 2] = ["client=default/client", "server=default/server"];
 
@@ -79,6 +80,28 @@ async fn every_other_caller_gets_permission_denied_for_every_call() -> Outcome {
     let after = now_at(&admin).await?;
     assert_eq!((after.bundle_sequence, root_ids(&after)), (before.bundle_sequence, root_ids(&before)));
     assert_eq!(after.authorities.len(), before.authorities.len(), "no issuing CA was made either");
+    // Each is counted, and on record once a minute for each caller and call: who it was, from where, and what it asked.
+    let metrics = ca.metrics().await?;
+    for (reason, count) in [("no_certificate", 20.0), ("not_listed", 20.0), ("other_user", 0.0)] {
+        let counted = metrics.sum("signet_ca_admin_denied_total", &[&format!("reason=\"{reason}\"")]);
+        ensure((counted - count).abs() < 0.5, || format!("{counted} denied for {reason}"))?;
+    }
+    let denied = async || {
+        let events = ca.audit(&["--outcome", "refused"]).ok()?;
+        let mut who: Vec<String> = events
+            .iter()
+            .filter(|event| event["kind"] == "admin")
+            .map(|event| event["detail"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        who.sort();
+        (who.len() >= 20).then_some(who)
+    };
+    let denied = eventually("the denied calls on record", SOON, denied).await?;
+    ensure(denied.len() == 20, || format!("{denied:#?}"))?;
+    for text in ["127.0.0.1: denied TaintAuthority: no client", &format!("{SERVER_ID}: denied TaintAuthority: none of")]
+    {
+        ensure(denied.iter().any(|one| one.starts_with(text)), || format!("{text}: {denied:#?}"))?;
+    }
     Ok(())
 }
 

@@ -105,6 +105,10 @@ async fn answers_are_tables_for_people_and_json_for_programs() -> Outcome {
     }
     let holders = operator.done(&["holders", "list", "--behind"])?;
     let holder = &holders["holders"][0];
+    let full = operator.done(&["holders", "list", "--limit", "1"])?;
+    ensure(full["holders"][0] == *holder && full["next_page"].is_null(), || {
+        format!("it goes on after the end: {full}")
+    })?;
     assert_eq!((&holder["spiffe_id"], &holder["learns_by"]), (&Value::from(CLIENT_ID), &Value::from("acknowledged")));
     for (args, words) in [
         (&["authority", "list"][..], &["propagate", "prepared", &root[..8]][..]),

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use signet_tests::client::admin::{active_root, root_ids, roots_in};
 use signet_tests::client::bundle_stream::BundleStream;
 use signet_tests::client::certify::Client;
 use signet_tests::client::keys;
 use signet_tests::failure::{Failure, Outcome, ensure};
+use signet_tests::harness::beside::{Beside, Echo};
 use signet_tests::harness::process::eventually;
 use signet_tests::harness::rotation::{ROTATION, keys as config};
-use signet_tests::stage::Stage;
+use signet_tests::stage::{CLIENT_ID, Stage};
 use signet_tests::traffic::Traffic;
 
 use super::{SOON, calm, installation, now_at, settled, streaming_holder, until};
@@ -102,7 +104,8 @@ async fn wrong_taints_and_revocations_are_refused() -> Outcome {
     operator.refused(&["authority", "revoke", &root, "--reason", "not tainted"])?;
     operator.taint(&root, "test")?;
     // The one holder learns by replies only: as long as it has not asked again, nothing can sign in its place.
-    operator.refused(&["authority", "taint", &root, "--reason", "again"])?;
+    let again = operator.taint(&root, "again")?;
+    ensure(again["done"].as_str().is_some_and(|text| text.contains("already")), || again.to_string())?;
     operator.refused(&["authority", "revoke", &root, "--reason", "it still signs"])?;
     Client::connect(&dev).await?.certificate(&dev, "client").await?;
     until(&admin, "a replacement", ROTATION, |rotation| (active_root(rotation) != root).then_some(())).await?;
@@ -112,9 +115,58 @@ async fn wrong_taints_and_revocations_are_refused() -> Outcome {
     assert!(root_ids(&now_at(&admin).await?).contains(&root));
     let forced = operator.run(&["authority", "revoke", &root, "--force"])?;
     ensure(forced.is_err(), || "forced without a reason".to_owned())?;
-    operator.done(&["authority", "revoke", &root, "--force", "--reason", "cut it off"])?;
+    let done = operator.done(&["authority", "revoke", &root, "--force", "--reason", "cut it off"])?;
+    ensure(done["done"].as_str().is_some_and(|text| text.contains("1 holder is refused")), || done.to_string())?;
     let gone = |rotation: &signet_proto::admin::v1alpha1::Rotation| (!root_ids(rotation).contains(&root)).then_some(());
-    until(&admin, "the tainted root to be gone", SOON, gone).await
+    until(&admin, "the tainted root to be gone", SOON, gone).await?;
+    // Who is cut off can be asked for, though the journal knows nothing of that root any more.
+    let cut_off = operator.done(&["holders", "list", "--cut-off"])?;
+    let holders = cut_off["holders"].as_array().cloned().unwrap_or_default();
+    ensure(holders.len() == 1 && holders[0]["spiffe_id"] == CLIENT_ID, || cut_off.to_string())?;
+    let issuing = holders[0]["authority"].as_str().unwrap_or_default();
+    let of_issuing = operator.done(&["holders", "list", "--authority", issuing])?;
+    assert_eq!(of_issuing["holders"], cut_off["holders"]);
+    let told = operator.refused(&["holders", "list", "--authority", &root])?;
+    ensure(told.contains("--cut-off"), || told.clone())?;
+    Client::connect(&dev).await?.certificate(&dev, "client").await?;
+    let healed = operator.done(&["holders", "list"])?;
+    ensure(healed["holders"].as_array().is_some_and(|all| all.iter().any(|one| one["authority"] != issuing)), || {
+        healed.to_string()
+    })
+}
+
+/// An operator watches, is interrupted, and watches again.
+#[tokio::test]
+async fn a_taint_that_is_watched_may_be_left_and_watched_again() -> Outcome {
+    let dev = installation("1h", &["client=default/client"])?;
+    let ca = dev.start_ca().await?;
+    let _agent = dev.start_agent("client").await?;
+    let admin = ca.admin()?;
+    let root = settled(&admin, 1).await?;
+    let watch = |id: &str| Beside::start(ca.command(&["authority", "taint", id, "--wait"], &[])?, Echo::Kept);
+    let mut first = watch(&root)?;
+    let shown = async || first.printed().iter().any(|line| line.contains("emergency")).then_some(());
+    eventually("a line of progress", SOON, shown).await?;
+    first.signal(Signal::INT);
+    let status = first.wait(SOON).await?;
+    let hint = format!("authority taint {} --wait", &root[..8]);
+    ensure(!status.success() && first.complained().join(" ").contains(&hint), || format!("{:?}", first.complained()))?;
+    let mut again = watch(&root)?;
+    let status = again.wait(ROTATION).await?;
+    ensure(status.success(), || format!("{status}: {:?} {:?}", again.printed(), again.complained()))?;
+    let state = now_at(&admin).await?;
+    let tainted = roots_in(&state, "tainted");
+    ensure(tainted.len() == 1 && tainted[0].holders == 0, || format!("it was not watched to the end: {tainted:?}"))?;
+    // The same for an issuing CA, which has to be replaced first.
+    let issuing = super::holder(&admin, CLIENT_ID).await?.authority;
+    ca.operator().done(&["authority", "rotate", "--issuing"])?;
+    for _ in 0..2 {
+        let mut watched = watch(&issuing)?;
+        let status = watched.wait(ROTATION).await?;
+        ensure(status.success(), || format!("{status}: {:?} {:?}", watched.printed(), watched.complained()))?;
+        assert_ne!(super::holder(&admin, CLIENT_ID).await?.authority, issuing);
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -156,15 +208,11 @@ async fn holders_of_what_was_revoked_by_force_renew_at_once_and_those_of_a_taint
     operator.done(&["authority", "taint", &now.authority])?;
     let orders = BundleStream::with_token(&dev, &dev.token("client")?).await;
     let mut orders = orders.map_err(Failure::while_doing("open"))?;
-    // The stream may open before the taint is published; then the order comes as an update. The stream's own deadline
-    // ends the wait.
-    loop {
-        let update = orders.next().await?;
-        orders.acknowledge(&update).await?;
-        if update.renew.iter().any(|order| order.to_string().contains(&now.authority)) {
-            break;
-        }
-    }
+    let update = orders.next().await?;
+    let ordered = update.renew.iter().any(|order| order.to_string().contains(&now.authority));
+    ensure(ordered, || format!("no order to leave {}: {:?}", now.authority, update.renew))?;
+    let again = operator.done(&["authority", "taint", &now.authority])?;
+    ensure(again["done"].as_str().is_some_and(|text| text.contains("already")), || again.to_string())?;
     let refused = operator.refused(&["authority", "revoke", &now.authority])?;
     ensure(refused.contains("1 holders still use"), || refused.clone())
 }

@@ -7,7 +7,9 @@ use signet_tests::client::bundle_stream::BundleStream;
 use signet_tests::client::keys;
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::plugged::{Mount, OwnCa, Set, istio_names};
+use signet_tests::harness::process::eventually;
 use signet_tests::harness::rotation::{ROTATION, keys as config};
+use signet_tests::harness::{Dev, probe};
 use signet_tests::stage::{SERVER_ID, Stage};
 use signet_tests::traffic::Traffic;
 
@@ -85,6 +87,15 @@ async fn roots_that_are_only_added_or_dropped_change_the_bundle_and_not_the_sign
     ensure(told.contains("files"), || told.clone())
 }
 
+/// Waits until the readiness names the file of lists as bad, or does not.
+async fn told(dev: &Dev, bad: bool) -> Outcome {
+    let said = async || {
+        let (_, readiness) = probe::fetch(dev.ops, "/readyz?output=json").await.ok()?;
+        (readiness.contains("ca-crl.pem") == bad).then_some(())
+    };
+    eventually("what the readiness says of the lists", SOON, said).await
+}
+
 #[tokio::test]
 async fn complete_lists_are_served_and_a_bad_file_of_lists_blocks_nothing() -> Outcome {
     let root = OwnCa::root("own root")?;
@@ -101,14 +112,24 @@ async fn complete_lists_are_served_and_a_bad_file_of_lists_blocks_nothing() -> O
     let mut update = stream.next().await?;
     assert_eq!(lists(&update.lists), 2, "one list for each CA of the chain");
     stream.acknowledge(&update).await?;
-    // All or nothing: lists for a part of the chain, garbage, nothing, and a list that somebody else signed.
+    // All or nothing: lists for a part of the chain, garbage, and a list that somebody else signed change nothing; what
+    // was revoked stays revoked.
     let stranger = OwnCa::root("stranger")?;
-    for bad in [first.list()?, "garbage".to_owned(), String::new(), format!("{}{}", stranger.list()?, root.list()?)] {
+    for bad in [first.list()?, "garbage".to_owned(), format!("{}{}", stranger.list()?, root.list()?)] {
         mount.swap(&with_lists(&set, &bad))?;
-        update = stream.until(update.sequence + 1).await?;
-        assert_eq!(lists(&update.lists), 0, "{bad}");
-        stream.acknowledge(&update).await?;
+        told(&dev, true).await?;
         assert_eq!(issuer(&dev).await?, key_id(&first)?, "{bad}");
+        assert_eq!(now_at(&admin).await?.bundle_sequence, update.sequence, "{bad}");
+        mount.swap(&with_lists(&set, &complete))?;
+        told(&dev, false).await?;
+    }
+    assert_eq!(now_at(&admin).await?.bundle_sequence, update.sequence);
+    // An empty file, and none, say that nothing is revoked.
+    for cleared in [with_lists(&set, ""), set.clone()] {
+        mount.swap(&cleared)?;
+        update = stream.until(update.sequence + 1).await?;
+        assert_eq!(lists(&update.lists), 0);
+        stream.acknowledge(&update).await?;
         mount.swap(&with_lists(&set, &complete))?;
         update = stream.until(update.sequence + 1).await?;
         assert_eq!(lists(&update.lists), 2);
@@ -149,6 +170,9 @@ async fn a_change_of_backend_is_a_rotation_and_no_request_fails() -> Outcome {
     stage.ca.process.stop().await?;
     stage.ca = stage.dev.start_ca().await?;
     let admin = stage.ca.admin()?;
+    // A process that starts with what was followed before may be late, so it is told that this is meant.
+    assert_eq!(settled(&admin, 2).await?, id(&root)?);
+    stage.ca.operator().rotate()?;
     let back = until(&admin, "a native root that signs", ROTATION, |rotation| {
         Some(active_root(rotation)).filter(|active| !active.is_empty() && *active != id(&root).unwrap_or_default())
     })

@@ -9,6 +9,7 @@ mod direct;
 mod emergency;
 mod files;
 mod files_roots;
+mod followers;
 mod picky_envoy;
 mod planned;
 mod replicas;

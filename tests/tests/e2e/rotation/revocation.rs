@@ -8,6 +8,7 @@ use signet_tests::client::keys;
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::envoy::{Bootstrap, Side};
 use signet_tests::harness::process::eventually;
+use signet_tests::harness::rotation::keys as config;
 use signet_tests::harness::{Agent, Envoy};
 use signet_tests::stage::{CLIENT_ID, SERVER_ID, Stage};
 use signet_tests::tools;
@@ -47,12 +48,14 @@ fn openssl_accepts(chain: &str, roots: &str, lists: &str) -> Outcome<bool> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_certificate_is_refused_by_envoy_on_new_connections_and_others_go_on() -> Outcome {
-    let (other, _agent, stage) = stage().await?;
+    let (other, _agent, mut stage) = stage().await?;
     let (admin, operator) = (stage.ca.admin()?, stage.ca.operator());
     settled(&admin, 3).await?;
     let calm_path = Traffic::start(other.listen, 1, Duration::from_millis(20));
     traffic::once(stage.entrance()).await.map_err(Failure::unexpected)?;
     let serial = stage.client_agent.identity().await?.serial;
+    // Its holder would renew at once; a stolen key does not.
+    stage.client_agent.process.kill();
     let before = now_at(&admin).await?.bundle_sequence;
     let answer = operator.revoke_certificate(&serial, "key_compromise")?;
     assert_eq!(answer["spiffe_id"], CLIENT_ID);
@@ -80,6 +83,54 @@ async fn a_revoked_certificate_is_refused_by_envoy_on_new_connections_and_others
     let events = stage.ca.audit(&["--serial", &serial])?;
     let about = events.iter().filter(|event| event["kind"] == "admin").count();
     ensure(about == 2, || format!("revoking and clearing are {about} times on record: {events:#?}"))
+}
+
+/// The rightful holder has another certificate before anybody has to care; whoever has a copy of the key has not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_holder_of_a_revoked_certificate_renews_within_seconds_and_is_not_refused() -> Outcome {
+    let dev = installation("1h", &THREE)?;
+    // So long that only urgency explains a renewal.
+    dev.set_ca(config::RENEWAL_WINDOW, "1h")?;
+    let stage = Stage::set(dev, 1, |_| {}).await?;
+    let (admin, operator) = (stage.ca.admin()?, stage.ca.operator());
+    settled(&admin, 2).await?;
+    let before = stage.client_agent.identity().await?;
+    let copied = stage.client.secrets().await?.chain;
+    operator.revoke_certificate(&before.serial, "key_compromise")?;
+    let renewed = async || stage.client_agent.identity().await.ok().filter(|now| now.serial != before.serial);
+    let now = eventually("another certificate", Duration::from_secs(20), renewed).await?;
+    assert_eq!((now.authority.as_str(), now.renewals), (before.authority.as_str(), before.renewals + 1));
+    let new = async || Some(stage.client.secrets().await.ok()?.chain).filter(|chain| *chain != copied);
+    let new = eventually("the new certificate in Envoy", SOON, new).await?;
+    let listed = async || Some(stage.server.secrets().await.ok()?).filter(|secrets| !secrets.lists.is_empty());
+    let judged = eventually("the lists in Envoy", SOON, listed).await?;
+    ensure(openssl_accepts(&new, &judged.roots, &judged.lists)?, || "OpenSSL refuses the new leaf".to_owned())?;
+    ensure(!openssl_accepts(&copied, &judged.roots, &judged.lists)?, || "OpenSSL takes the revoked leaf".to_owned())?;
+    let admitted = async || traffic::once(stage.entrance()).await.ok().map(drop);
+    eventually("the caller to be admitted", SOON, admitted).await?;
+    for _ in 0..5 {
+        traffic::once(stage.entrance()).await.map_err(Failure::unexpected)?;
+    }
+    // One order, which a cleared certificate gives no more; nobody renews for it, nor again.
+    let others = stage.server_agent.identity().await?;
+    let mut orders = BundleStream::with_token(&stage.dev, &stage.dev.token("other")?).await.map_err(opening)?;
+    let update = orders.next().await?;
+    orders.acknowledge(&update).await?;
+    assert_eq!(update.renew.len(), 1, "{:?}", update.renew);
+    assert_eq!(update.renew[0]["serials"], serde_json::json!([before.serial]));
+    operator.revoke_certificate(&others.serial, "superseded")?;
+    operator.clear_certificate(&before.serial)?;
+    let renewed = async || stage.server_agent.identity().await.ok().filter(|now| now.serial != others.serial);
+    eventually("another certificate of the other agent", Duration::from_secs(20), renewed).await?;
+    assert_eq!(stage.client_agent.identity().await?.serial, now.serial, "it renews for what was cleared");
+    operator.clear_certificate(&others.serial)?;
+    let mut left = BundleStream::with_token(&stage.dev, &stage.dev.token("other")?).await.map_err(opening)?;
+    let left = left.next().await?.renew;
+    ensure(left.is_empty(), || format!("an order for what was cleared: {left:?}"))
+}
+
+fn opening(status: tonic::Status) -> Failure {
+    Failure::while_doing("open a bundle stream")(status)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

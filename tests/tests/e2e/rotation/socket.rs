@@ -5,10 +5,11 @@ use std::process::Command;
 
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::limits::may_mount;
+use signet_tests::harness::process::eventually;
 use signet_tests::harness::yaml;
 use signet_tests::tools;
 
-use super::{installation, now_at, settled};
+use super::{SOON, installation, now_at, settled};
 
 /// Nobody.
 const STRANGER: &str = "65534";
@@ -60,5 +61,13 @@ async fn another_user_is_refused_by_its_uid_even_when_the_socket_is_open_to_it()
     }
     let after = now_at(&admin).await?;
     assert_eq!((after.bundle_sequence, after.authorities.len()), (before.bundle_sequence, before.authorities.len()));
-    Ok(())
+    let denied = ca.metrics().await?.sum("signet_ca_admin_denied_total", &["reason=\"other_user\""]);
+    ensure(denied >= 7.0, || format!("{denied} calls were denied"))?;
+    let said = format!("uid {STRANGER}: denied RevokeCertificate: ");
+    let on_record = async || {
+        let events = ca.audit(&["--outcome", "refused"]).ok()?;
+        let is_it = |text: &str| text.starts_with(&said);
+        events.iter().any(|event| event["detail"].as_str().is_some_and(is_it)).then_some(())
+    };
+    eventually("the denied call on record", SOON, on_record).await
 }

@@ -1,6 +1,7 @@
 //! The bundle stream on the CA's port: who may open it, and what it says.
 
 use rcgen::{CertificateParams, KeyPair, SanType};
+use signet_proto::admin::v1alpha1::{ChangeAuthorityRequest, PrepareAuthorityRequest, RollbackAuthorityRequest};
 use signet_tests::client::bundle_stream::BundleStream;
 use signet_tests::client::keys;
 use signet_tests::client::sds::{self, subscribe};
@@ -89,4 +90,35 @@ async fn renewal_ends_no_stream_and_unchanged_content_is_not_sent_again() -> Out
     streaming_holder(&dev, "server").await?;
     let more = tokio::time::timeout(std::time::Duration::from_secs(2), stream.next()).await;
     ensure(more.is_err(), || format!("unchanged content was sent again: {more:?}"))
+}
+
+/// Whoever has changed something looks at what became of it at once, and so do its scripts.
+#[tokio::test]
+async fn a_stream_opened_after_a_change_shows_it_at_once() -> Outcome {
+    let dev = installation("1h", &TWO)?;
+    let ca = dev.start_ca().await?;
+    let admin = ca.admin()?;
+    let root = settled(&admin, 0).await?;
+    let client = signet_tests::client::certify::Client::connect(&dev).await?;
+    let authorization = format!("Bearer {}", dev.token("server")?);
+    let headers = [("authorization", authorization.as_str())];
+    let mut operator = admin.0.clone();
+    let shown = async || {
+        let opened = BundleStream::over(client.channel.clone(), &headers).await;
+        opened.map_err(Failure::while_doing("open"))?.next().await
+    };
+    // One upon the other, without a pause in which the CA could catch up by itself.
+    for round in 0..5 {
+        let prepared = operator.prepare_authority(PrepareAuthorityRequest::default()).await;
+        let prepared = prepared.map_err(Failure::while_doing("prepare"))?.into_inner().bundle_sequence;
+        assert_eq!(shown().await?.sequence, prepared, "round {round}");
+        let taken_back = operator.rollback_authority(RollbackAuthorityRequest::default()).await;
+        let taken_back = taken_back.map_err(Failure::while_doing("roll back"))?.into_inner().bundle_sequence;
+        assert_eq!(shown().await?.sequence, taken_back, "round {round}");
+    }
+    // A change that the bundle does not show, and that goes on by itself: nobody holds a certificate.
+    let taint = ChangeAuthorityRequest { id: root, force: true, reason: "test".to_owned() };
+    operator.taint_authority(taint).await.map_err(Failure::while_doing("taint"))?;
+    let update = shown().await?;
+    ensure(update.renew.len() == 1, || format!("no order to renew: {:?}", update.renew))
 }

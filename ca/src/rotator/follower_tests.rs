@@ -1,0 +1,175 @@
+//! Several replicas on one journal, to which different files, or another backend, have come: one rotation, no fight.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use signet_core::audit::{EventKind, Outcome};
+use signet_core::clock::Clock;
+use signet_core::rotation::{AuthorityId, Command};
+use signet_core::seams::store::AuthorityJournal;
+
+use super::test_own_ca::{Directory, OwnCa};
+use super::*;
+use crate::operations::{OperationError, Operator};
+use crate::world_tests::{DAY, World, application};
+
+fn operator() -> Operator {
+    Operator { name: "uid 0".to_owned(), peer: None }
+}
+
+/// Both work, one after the other, while time passes.
+async fn work(replicas: [&World; 2]) {
+    for _ in 0..10 {
+        for replica in replicas {
+            replica.rotator.turn().await.unwrap();
+        }
+        replicas[0].clock.advance(Duration::from_secs(20));
+    }
+}
+
+/// What was done with authorities, oldest first.
+async fn done(world: &World) -> Vec<String> {
+    let events = world.events().await.into_iter().rev().map(|stored| stored.event);
+    let done = events.filter(|event| (event.kind, event.outcome) == (EventKind::Authority, Outcome::Done));
+    done.filter_map(|event| event.detail).collect()
+}
+
+async fn signing_root(world: &World) -> AuthorityId {
+    world.store.load().await.unwrap().unwrap().1.active().unwrap().id.clone()
+}
+
+fn readiness(world: &World) -> String {
+    let readiness = signet_runtime::readiness::Readiness::new();
+    let condition = readiness.condition("authority");
+    world.rotator.report(&condition, None);
+    format!("{:?}", readiness.snapshot())
+}
+
+#[tokio::test]
+async fn files_that_reach_one_replica_later_make_one_rotation_and_the_late_one_goes_on_with_the_journal() {
+    let empty = World::empty();
+    let (old_root, new_root) = (OwnCa::root("old"), OwnCa::root("new"));
+    let old = old_root.below("old signer").set(&empty, &old_root, vec![]).await;
+    let new = new_root.below("new signer").set(&empty, &new_root, vec![]).await;
+    let (early, late) = (Directory::with(&old), Directory::with(&old));
+    let (first, second) = (empty.another_on(early.clone()), empty.another_on(late.clone()));
+    work([&first, &second]).await;
+    assert_eq!(done(&empty).await.len(), 1);
+    first.issuance.issue(&application()).await.unwrap();
+    early.put(&new);
+    work([&first, &second]).await;
+    assert_eq!(signing_root(&empty).await, old_root.id(), "its holder does not know the new root");
+    first.clock.advance(DAY);
+    work([&first, &second]).await;
+    assert_eq!(signing_root(&empty).await, new_root.id());
+    let text = readiness(&second);
+    assert!(text.contains("egraded") && text.contains("newer CA files") && text.contains("authority rotate"), "{text}");
+    assert!(!readiness(&first).contains("egraded"));
+    second.issuance.issue(&application()).await.unwrap();
+    first.clock.advance(2 * DAY);
+    work([&first, &second]).await;
+    let before = done(&empty).await;
+    let followed = before.iter().filter(|text| text.contains("CA files are followed")).count();
+    assert_eq!((followed, before.len()), (1, 4), "made, followed, activated, retired: {before:?}");
+    for command in [Command::Prepare, Command::Rollback, Command::RenewIssuing] {
+        let refused = second.operations.command(&operator(), command, "").await;
+        let Err(OperationError::Refused(text)) = refused else { panic!("{refused:?}") };
+        assert!(text.contains("send the command to a replica that has the newest"), "{text}");
+    }
+    late.put(&new);
+    work([&first, &second]).await;
+    assert_eq!(done(&empty).await, before, "nothing is left to do");
+    assert!(!readiness(&second).contains("egraded"));
+}
+
+#[tokio::test]
+async fn an_earlier_set_counts_again_when_a_process_sees_it_put_back_or_when_an_operator_says_so() {
+    let empty = World::empty();
+    let (one, two) = (OwnCa::root("one"), OwnCa::root("two"));
+    let first = one.below("first").set(&empty, &one, vec![]).await;
+    let second = two.below("second").set(&empty, &two, vec![]).await;
+    let directory = Directory::with(&first);
+    let (running, other) = (empty.another_on(directory.clone()), empty.another_on(Directory::with(&first)));
+    for set in [&first, &second, &first, &second] {
+        directory.put(set);
+        work([&running, &other]).await;
+        assert_eq!(signing_root(&empty).await, set.signer);
+    }
+    // Started anew with the earlier one, it cannot know.
+    let before = done(&empty).await.len();
+    let (started, directory) = (empty.another_on(Directory::with(&first)), Directory::with(&second));
+    let newest = empty.another_on(directory.clone());
+    work([&started, &newest]).await;
+    assert_eq!((signing_root(&empty).await, done(&empty).await.len()), (two.id(), before));
+    started.operations.command(&operator(), Command::Rotate, "the first set was right").await.unwrap();
+    work([&started, &newest]).await;
+    assert_eq!(signing_root(&empty).await, one.id());
+    assert!(readiness(&newest).contains("egraded") && !readiness(&started).contains("egraded"));
+    // With files that are followed, there is nothing that the command could add.
+    let again = started.operations.command(&operator(), Command::Rotate, "").await;
+    assert!(matches!(again, Err(OperationError::Refused(text)) if text.contains("CA files are the authority")));
+}
+
+#[tokio::test]
+async fn a_backend_that_is_switched_while_another_replica_still_has_the_old_one_is_switched_once() {
+    let native = World::new().await;
+    let root = OwnCa::root("own");
+    let set = root.below("signer").set(&native, &root, vec![]).await;
+    let files = native.another_on(Directory::with(&set));
+    work([&files, &native]).await;
+    assert_eq!(signing_root(&native).await, root.id());
+    let refused = native.operations.command(&operator(), Command::Prepare, "").await;
+    assert!(matches!(refused, Err(OperationError::Refused(_))), "{refused:?}");
+    let steps = done(&native).await;
+    let back = native.another();
+    work([&files, &back]).await;
+    assert_eq!(done(&native).await, steps, "nobody has said that this is meant");
+    assert!(readiness(&back).contains("authority rotate"));
+    back.operations.command(&operator(), Command::Rotate, "back").await.unwrap();
+    work([&files, &back]).await;
+    let signs = signing_root(&native).await;
+    assert!(signs != root.id() && !readiness(&back).contains("egraded"));
+    let settled = done(&native).await;
+    assert!(settled.iter().any(|text| text.contains("no CA files are followed any more")), "{settled:?}");
+    work([&files, &back]).await;
+    assert_eq!((signing_root(&native).await, done(&native).await.len()), (signs, settled.len()));
+    // What the replica with the files cannot make, it does not try to.
+    let id = AuthorityId::from_spki(b"x");
+    for command in
+        [Command::Prepare, Command::Activate { id: id.clone(), force: true }, Command::Taint { id, force: true }]
+    {
+        let refused = files.operations.command(&operator(), command, "test").await;
+        assert!(matches!(refused, Err(OperationError::Refused(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_damaged_for_a_while_are_neither_something_new_nor_something_late() {
+    let empty = World::empty();
+    let root = OwnCa::root("own");
+    let signer = root.below("signer");
+    let end = empty.clock.now() + 30 * DAY;
+    let good = signer.set(&empty, &root, vec![signer.list(1, end), root.list(2, end)]).await;
+    let set = signer.set(&empty, &root, vec![]).await;
+    let bad = signet_core::seams::authority::Offer { fingerprint: set.fingerprint.with_unusable_lists(), ..set };
+    let directory = Directory::with(&good);
+    let (mut one, other) = (empty.another_on(directory.clone()), empty.another_on(Directory::with(&good)));
+    work([&one, &other]).await;
+    let before = empty.store.load().await.unwrap().unwrap();
+    assert_eq!(before.1.revocations.lists.len(), 2);
+    for restart in [false, true] {
+        for damage in [true, false] {
+            if damage {
+                directory.damage()
+            } else {
+                directory.put(&bad)
+            }
+            if restart {
+                one = empty.another_on(directory.clone());
+            }
+            work([&one, &other]).await;
+            directory.put(&good);
+            work([&one, &other]).await;
+            assert_eq!(empty.store.load().await.unwrap().unwrap(), before, "nothing has changed at all");
+            assert!(!readiness(&one).contains("egraded"));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Revocation lists that nobody here can make: kept while they are good, given up before they end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::sync::atomic::Ordering;
+
+use signet_core::certificate::Serial;
+use signet_core::clock::Clock;
+use signet_core::rotation::{Command, LIST_MARGIN, RevocationList, RevocationReason};
+use signet_core::seams::store::AuthorityJournal;
+
+use super::test_own_ca::{Directory, OwnCa};
+use super::*;
+use crate::operations::Operator;
+use crate::world_tests::{DAY, NOW, World, application};
+
+async fn journal(world: &World) -> Authorities {
+    world.store.load().await.unwrap().unwrap().1
+}
+
+fn sorted(mut lists: Vec<RevocationList>) -> Vec<RevocationList> {
+    lists.sort_by(|one, other| one.issuer.cmp(&other.issuer));
+    lists
+}
+
+#[tokio::test]
+async fn lists_of_cas_that_leaves_still_chain_through_stay_as_their_owner_made_them() {
+    let empty = World::empty();
+    let (root, end) = (OwnCa::root("root"), NOW + 20 * DAY);
+    let middle = root.below("middle");
+    let (first, second) = (middle.below("first"), root.below("second"));
+    let (kept, of_root) = ([first.list(1, end), middle.list(2, end)], root.list(3, end));
+    let lists = vec![kept[0].clone(), kept[1].clone(), of_root.clone()];
+    let directory = Directory::with(&first.set(&empty, &root, lists).await);
+    let world = empty.another_on(directory.clone());
+    world.rotator.turn().await.unwrap();
+    assert_eq!(journal(&world).await.revocations.lists.len(), 3);
+    // Another signer, without the one between.
+    let of_second = second.list(4, end + 40 * DAY);
+    let newer = vec![of_second.clone(), root.list(5, end + 40 * DAY)];
+    directory.put(&second.set(&empty, &root, newer.clone()).await);
+    let all = sorted([&newer[..], &kept].concat());
+    // Also when lists of our own would be due for renewal: these would lose what their owner revokes.
+    for days in [0, 1, 10] {
+        world.clock.set(NOW + days * DAY);
+        world.rotator.turn().await.unwrap();
+        let now = journal(&world).await;
+        assert_eq!(sorted(now.revocations.lists.clone()), all, "day {days}");
+        assert_eq!(now.active_issuer(world.clock.now()).unwrap().id, second.id());
+        let before = world.store.version().await.unwrap();
+        world.rotator.turn().await.unwrap();
+        assert_eq!(world.store.version().await.unwrap(), before, "and nothing is written again and again");
+    }
+    // One for each, or none: before the list of the one between ends, all go.
+    world.clock.set(end - LIST_MARGIN - Duration::from_secs(1));
+    world.rotator.turn().await.unwrap();
+    assert_eq!(journal(&world).await.revocations.lists.len(), 4);
+    world.clock.set(end - LIST_MARGIN);
+    world.rotator.turn().await.unwrap();
+    let now = journal(&world).await;
+    assert!(now.revocations.lists.is_empty() && now.revocations.failed_at == world.clock.now().unix_timestamp());
+    // Once nothing can chain through it any more, the others are enough.
+    world.clock.set(NOW + 301 * DAY);
+    let far = NOW + 400 * DAY;
+    let third = root.below("third");
+    directory.put(&third.set(&empty, &root, vec![third.list(6, far), root.list(7, far)]).await);
+    assert!(!journal(&world).await.list_issuers(world.clock.now()).contains(&middle.id()));
+}
+
+#[tokio::test]
+async fn while_the_files_are_damaged_their_lists_are_served_until_shortly_before_they_end() {
+    let empty = World::empty();
+    let (root, end) = (OwnCa::root("root"), NOW + 20 * DAY);
+    let signer = root.below("signer");
+    let set = signer.set(&empty, &root, vec![signer.list(1, end), root.list(2, end + DAY)]).await;
+    for restart in [false, true] {
+        let empty = World::empty();
+        signer.set(&empty, &root, vec![]).await;
+        let directory = Directory::with(&set);
+        let mut world = empty.another_on(directory.clone());
+        world.rotator.turn().await.unwrap();
+        directory.damage();
+        if restart {
+            world = empty.another_on(directory.clone());
+        }
+        for (at, lists) in
+            [(NOW + 10 * DAY, 2), (end - LIST_MARGIN - Duration::from_secs(1), 2), (end - LIST_MARGIN, 0)]
+        {
+            world.clock.set(at);
+            world.rotator.turn().await.unwrap();
+            assert_eq!(crate::state::current(&world.state).unwrap().validation.revocation_lists.len(), lists, "{at}");
+        }
+        assert!(world.issuance.issue(&application()).await.is_ok(), "certificates do not depend on lists");
+        // And new ones are used when they come.
+        let far = end + 40 * DAY;
+        directory.put(&signer.set(&empty, &root, vec![signer.list(3, far), root.list(4, far)]).await);
+        world.rotator.turn().await.unwrap();
+        assert_eq!(crate::state::current(&world.state).unwrap().validation.revocation_lists.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_step_whose_list_cannot_be_made_goes_on_without_lists_and_they_come_back_later() {
+    let world = World::new().await;
+    let operator = Operator { name: "uid 0".to_owned(), peer: None };
+    let issued = world.issuance.issue(&application()).await.unwrap();
+    let serial = Serial::parse(&Facts::read(issued.chain.leaf()).unwrap().serial_text()).unwrap();
+    world.operations.revoke_certificate(&operator, serial, RevocationReason::KeyCompromise, false).await.unwrap();
+    assert_eq!(journal(&world).await.revocations.lists.len(), 2);
+    world.lists_fail.store(true, Ordering::SeqCst);
+    world.operations.command(&operator, Command::Prepare, "").await.unwrap();
+    let now = journal(&world).await;
+    assert!(now.prepared().is_some() && now.revocations.lists.is_empty(), "never a set with a hole");
+    let failed_at = world.clock.now().unix_timestamp();
+    assert_eq!((now.revocations.entries.len(), now.revocations.failed_at), (1, failed_at));
+    world.rotator.turn().await.unwrap();
+    let readiness = signet_runtime::readiness::Readiness::new();
+    let condition = readiness.condition("authority");
+    world.rotator.report(&condition, None);
+    let text = format!("{:?}", readiness.snapshot());
+    assert!(text.contains("no revocation lists are served"), "{text}");
+    // Tried again after a minute, not at once.
+    world.lists_fail.store(false, Ordering::SeqCst);
+    for (seconds, lists) in [(59, 0), (1, 3)] {
+        world.clock.advance(Duration::from_secs(seconds));
+        world.rotator.turn().await.unwrap();
+        assert_eq!(journal(&world).await.revocations.lists.len(), lists);
+    }
+    assert_eq!(journal(&world).await.revocations.failed_at, 0);
+}

@@ -1,0 +1,308 @@
+//! Tests of who follows whom: by what the journal says, and by what one process has seen of itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use super::super::test_authorities::{DAY, START, Seen, first, id, offer, offer_with, root, rules, take};
+use super::super::{Activation, Command, Refused, Step, judge, next_step};
+use super::*;
+use crate::seams::authority::Offer;
+
+/// A set with this name, and lists with these contents.
+fn set(name: &str, lists: &[u8]) -> Fingerprint {
+    let der = CertificateDer::from(name.as_bytes().to_vec());
+    Fingerprint::of_set(&der, [], []).with_lists(&of(lists))
+}
+
+fn of(contents: &[u8]) -> Vec<RevocationList> {
+    let list = |content: &u8| RevocationList { issuer: id("x"), der: vec![*content].into(), next_update: 0 };
+    contents.iter().map(list).collect()
+}
+
+fn bad(name: &str) -> Fingerprint {
+    set(name, &[]).with_unusable_lists()
+}
+
+/// A journal in which these were followed.
+fn journal(followed: &[Fingerprint]) -> Authorities {
+    Authorities { followed: followed.to_vec(), ..first() }
+}
+
+#[test]
+fn a_fingerprint_follows_from_the_content_and_from_nothing_else() {
+    let der = |content: &str| CertificateDer::from(content.as_bytes().to_vec());
+    let (a, b, c, d) = (der("a"), der("b"), der("c"), der("d"));
+    let one = Fingerprint::of_set(&a, [&b, &c], [&c, &d]);
+    assert_eq!(one, Fingerprint::of_set(&a, [&c, &b], [&d, &c, &d]), "in any order, and twice or not");
+    let others = [
+        Fingerprint::of_set(&b, [&b, &c], [&c, &d]),
+        Fingerprint::of_set(&a, [&b], [&c, &d]),
+        Fingerprint::of_set(&a, [&b, &c], [&d]),
+        Fingerprint::of_set(&a, [&c, &d], [&b, &c]),
+        one.clone().with_lists(&of(&[1])),
+        Fingerprint::own(),
+    ];
+    for other in others {
+        assert_ne!(one, other);
+    }
+    assert_eq!(one.clone().with_lists(&of(&[1, 2])), one.clone().with_lists(&of(&[2, 1])));
+    assert_eq!(one.clone().with_lists(&[]), one, "no lists are no file");
+    for fingerprint in [Fingerprint::own(), one.clone(), one.with_lists(&of(&[1]))] {
+        let text = serde_json::to_string(&fingerprint).unwrap();
+        assert_eq!(serde_json::from_str::<Fingerprint>(&text).unwrap(), fingerprint);
+    }
+}
+
+#[test]
+fn a_replica_stands_as_the_journal_says() {
+    let known = journal(&[Fingerprint::own(), set("a", &[1]), set("b", &[]), set("b", &[2])]);
+    for (mine, expected) in [
+        (set("b", &[2]), Standing::Newest),
+        (set("b", &[]), Standing::Superseded),
+        (set("a", &[1]), Standing::Superseded),
+        (Fingerprint::own(), Standing::Superseded),
+        (set("c", &[]), Standing::New),
+        (set("a", &[]), Standing::New),
+        (set("b", &[3]), Standing::New),
+        // Lists that cannot be used say nothing.
+        (bad("b"), Standing::Newest),
+        (bad("a"), Standing::Superseded),
+        (bad("c"), Standing::New),
+    ] {
+        assert_eq!(known.standing(&mine), expected, "{mine:?}");
+    }
+}
+
+#[test]
+fn a_journal_from_before_this_was_noted_has_our_own_roots_or_waits_for_the_first_to_look() {
+    let mut authorities = first();
+    authorities.followed.clear();
+    assert_eq!(authorities.standing(&Fingerprint::own()), Standing::Newest);
+    assert_eq!(authorities.standing(&set("a", &[])), Standing::New);
+    authorities.note_followed(&set("a", &[]));
+    assert_eq!(authorities.followed, [Fingerprint::own(), set("a", &[])], "so that our own is an earlier one");
+    authorities.followed.clear();
+    authorities.roots[0].pinned = true;
+    assert_eq!(authorities.standing(&set("a", &[])), Standing::New);
+    assert_eq!(authorities.standing(&Fingerprint::own()), Standing::New);
+    authorities.note_followed(&set("a", &[]));
+    assert_eq!(authorities.followed, [set("a", &[])]);
+    assert!(!serde_json::to_string(&Authorities::default()).unwrap().contains("followed"));
+}
+
+#[test]
+fn what_is_followed_again_moves_to_the_end_and_only_the_oldest_is_forgotten() {
+    let mut known = journal(&[Fingerprint::own(), set("a", &[]), set("b", &[])]);
+    known.note_followed(&set("a", &[]));
+    assert_eq!(known.followed, [Fingerprint::own(), set("b", &[]), set("a", &[])]);
+    // Lists that are new each day do not push out what backends there were.
+    for day in 0..100 {
+        known.note_followed(&set("a", &[day]));
+    }
+    assert_eq!(known.followed.len(), MAX_FOLLOWED);
+    assert_eq!(known.followed[..2], [Fingerprint::own(), set("b", &[])]);
+    assert_eq!(known.followed.last(), Some(&set("a", &[99])));
+    for name in 0..100 {
+        known.note_followed(&set(&format!("s{name}"), &[]));
+    }
+    assert_eq!((known.followed.len(), known.standing(&set("s84", &[]))), (MAX_FOLLOWED, Standing::Superseded));
+    assert_eq!(known.standing(&set("s83", &[])), Standing::New);
+    // With lists that cannot be used, those stand that were there before.
+    known.note_followed(&set("z", &[7]));
+    known.note_followed(&set("s99", &[]));
+    known.note_followed(&bad("z"));
+    assert_eq!(known.followed.last(), Some(&set("z", &[7])));
+    known.note_followed(&bad("y"));
+    assert_eq!(known.followed.last(), Some(&set("y", &[])));
+}
+
+#[test]
+fn a_process_that_sees_its_files_put_back_brings_them_to_the_end_once_even_if_it_loses_a_race() {
+    let (old, new) = (set("old", &[]), set("new", &[]));
+    let mut known = journal(&[old.clone(), new.clone()]);
+    let mut follower = Follower::default();
+    assert_eq!(follower.standing(&known, &new), Standing::Newest);
+    assert_eq!(follower.standing(&known, &old), Standing::New, "put back");
+    follower.notes(&old);
+    known.bundle_sequence += 1;
+    assert_eq!(follower.standing(&known, &old), Standing::New, "somebody else was faster, with something else");
+    follower.notes(&old);
+    known.note_followed(&old);
+    assert_eq!(follower.standing(&known, &old), Standing::Newest);
+    // Another replica has it put forward again: that is no change of ours.
+    known.note_followed(&new);
+    for _ in 0..2 {
+        assert_eq!(follower.standing(&known, &old), Standing::Superseded);
+    }
+}
+
+#[test]
+fn a_process_knows_what_it_has_noted_even_if_its_files_change_before_it_looks_again() {
+    let (old, new) = (set("old", &[]), set("new", &[]));
+    let mut known = journal(std::slice::from_ref(&old));
+    let mut follower = Follower::default();
+    follower.standing(&known, &old);
+    assert_eq!(follower.standing(&known, &new), Standing::New);
+    follower.notes(&new);
+    known.note_followed(&new);
+    assert_eq!(follower.standing(&known, &old), Standing::New, "new, and back at once");
+    // What has come to nothing counts for nothing.
+    let mut known = journal(&[old.clone(), set("x", &[])]);
+    let mut follower = Follower::default();
+    follower.notes(&new);
+    follower.standing(&known, &new);
+    known.note_followed(&new);
+    known.note_followed(&set("x", &[]));
+    assert_eq!(follower.standing(&known, &old), Standing::Superseded);
+}
+
+#[test]
+fn who_starts_with_something_earlier_or_was_superseded_before_waits() {
+    let (old, new, other) = (set("old", &[]), set("new", &[]), set("other", &[]));
+    let mut known = journal(&[other.clone(), old.clone(), new.clone()]);
+    let mut late = Follower::default();
+    assert_eq!(late.standing(&known, &old), Standing::Superseded);
+    assert_eq!(late.standing(&known, &other), Standing::Superseded, "it has never had the newest");
+    let mut left_behind = Follower::default();
+    known.note_followed(&old);
+    assert_eq!(left_behind.standing(&known, &old), Standing::Newest);
+    known.note_followed(&new);
+    assert_eq!(left_behind.standing(&known, &old), Standing::Superseded);
+    assert_eq!(left_behind.standing(&known, &other), Standing::Superseded);
+}
+
+#[test]
+fn lists_that_are_bad_for_a_while_neither_make_the_good_set_look_late_nor_a_late_one_look_new() {
+    let good = set("a", &[2]);
+    let mut known = journal(&[set("a", &[1]), good.clone()]);
+    // Here they are bad for a while, before and after a restart.
+    for mut follower in [Follower::default(), Follower { newest: Some(good.clone()), noting: None }] {
+        assert_eq!(follower.standing(&known, &bad("a")), Standing::Newest);
+        assert_eq!(follower.standing(&known, &good), Standing::Newest);
+    }
+    // There the lists are late: that they are unreadable in between does not make them new.
+    let mut late = Follower::default();
+    for mine in [set("a", &[1]), bad("a"), set("a", &[1])] {
+        let standing = late.standing(&known, &mine);
+        assert_eq!(standing == Standing::Newest, mine.has_unusable_lists(), "{mine:?}");
+        assert_ne!(standing, Standing::New);
+    }
+    // Taken away on purpose, they are gone.
+    let mut follower = Follower::default();
+    follower.standing(&known, &good);
+    assert_eq!(follower.standing(&known, &set("a", &[])), Standing::New);
+    follower.notes(&set("a", &[]));
+    known.note_followed(&set("a", &[]));
+    assert_eq!(follower.standing(&known, &good), Standing::New, "and may come back");
+}
+
+fn has(offer: &Option<Offer>, authorities: &Authorities) -> Seen {
+    Seen::holders(&[(authorities.bundle_sequence, 1)]).has(offer.clone(), authorities)
+}
+
+#[test]
+fn replicas_with_different_files_end_with_the_newest_and_only_rotate_on_the_late_one_changes_that() {
+    let (old, new) = (Some(offer("o1", "s1")), Some(offer("o2", "s2")));
+    let start = Authorities::default();
+    let mut authorities = take(&Step::CreateRoot, &start, &has(&old, &start), START, "x");
+    assert_eq!(authorities.followed, [old.as_ref().unwrap().fingerprint.clone()]);
+    let step = |authorities: &Authorities, mine: &Option<Offer>| {
+        let seen = has(mine, authorities);
+        (next_step(START, authorities, &seen.view(), &rules()), seen)
+    };
+    let (due, seen) = step(&authorities, &new);
+    assert_eq!(due, Step::AdoptRoots);
+    authorities = take(&due, &authorities, &seen, START, "x");
+    assert_eq!((authorities.roots.len(), authorities.bundle_sequence), (2, 2));
+    assert!(matches!(step(&authorities, &old).0, Step::WaitUntil(_)), "it steps back");
+    assert!(matches!(step(&authorities, &new).0, Step::WaitUntil(_)), "and this one waits for coverage");
+    // Commands to the late one: only those that make nothing, and the one that says that its files are meant.
+    let ask = |command| {
+        let seen = has(&old, &authorities);
+        judge(START, &authorities, &seen.view(), &rules(), &command)
+    };
+    let o2 = || id("o2");
+    for command in [
+        Command::Prepare,
+        Command::RenewIssuing,
+        Command::Rollback,
+        Command::Activate { id: o2(), force: false },
+        Command::Activate { id: o2(), force: true },
+        Command::Taint { id: id("o1"), force: true },
+    ] {
+        assert_eq!(ask(command.clone()), Err(Refused::Superseded), "{command:?}");
+    }
+    assert_eq!(ask(Command::Taint { id: o2(), force: false }), Ok(Some(Step::Taint(o2()))));
+    assert!(matches!(ask(Command::Revoke { id: o2(), force: false }), Err(Refused::State { .. })));
+    assert_eq!(ask(Command::Rotate), Ok(Some(Step::AdoptRoots)));
+    let back = take(&Step::AdoptRoots, &authorities, &has(&old, &authorities), START, "x");
+    assert_eq!(back.roots.iter().map(|root| root.pinned).collect::<Vec<_>>(), [true, false]);
+    assert!(matches!(step(&back, &new).0, Step::WaitUntil(_)), "now the other one is late");
+    assert_eq!(step(&back, &old).0, Step::DropPrepared(o2(), false));
+}
+
+#[test]
+fn a_change_that_touches_no_root_is_noted_before_it_is_used() {
+    let renewed = Some(offer("o1", "s2"));
+    let start = Authorities::default();
+    let authorities = take(&Step::CreateRoot, &start, &has(&Some(offer("o1", "s1")), &start), START, "x");
+    let seen = has(&renewed, &authorities);
+    let due = next_step(START, &authorities, &seen.view(), &rules());
+    let noted = take(&due, &authorities, &seen, START, "x");
+    assert_eq!((due, noted.bundle_sequence, noted.followed.len()), (Step::AdoptRoots, 1, 2));
+    let seen = has(&renewed, &noted);
+    assert_eq!(next_step(START, &noted, &seen.view(), &rules()), Step::CertifyIssuing(id("o1")));
+}
+
+#[test]
+fn a_backend_that_is_switched_back_waits_for_rotate_which_also_ends_a_pause() {
+    let (native, files) = (None, Some(offer("o1", "s1")));
+    let mut authorities = first();
+    assert_eq!(authorities.followed, [Fingerprint::own()]);
+    authorities = take(&Step::AdoptRoots, &authorities, &has(&files, &authorities), START, "x");
+    authorities.paused = true;
+    let seen = has(&native, &authorities);
+    assert!(matches!(next_step(START, &authorities, &seen.view(), &rules()), Step::WaitUntil(_)));
+    assert_eq!(judge(START, &authorities, &seen.view(), &rules(), &Command::Prepare), Err(Refused::Superseded));
+    let step = judge(START, &authorities, &seen.view(), &rules(), &Command::Rotate).unwrap().unwrap();
+    let back = take(&step, &authorities, &seen, START, "x");
+    assert!(!back.paused && back.roots.iter().all(|root| !root.pinned));
+    let seen = has(&native, &back);
+    assert_eq!(seen.standing, Standing::Newest);
+    // The root of the files has never signed: it goes, and our own goes on.
+    assert_eq!(next_step(START, &back, &seen.view(), &rules()), Step::DropPrepared(id("o1"), false));
+    // Had it signed, another one of our own would follow.
+    let mut signs = take(&Step::Activate(id("o1")), &authorities, &has(&files, &authorities), START, "x");
+    signs = take(&Step::AdoptRoots, &signs, &has(&native, &signs), START, "x");
+    let due = next_step(START, &signs, &has(&native, &signs).view(), &rules());
+    assert_eq!(due, Step::PrepareRoot(Activation::WhenCovered));
+}
+
+#[test]
+fn a_root_about_to_end_is_not_put_back_by_a_replica_whose_clock_is_behind() {
+    let ending = root("short", START, DAY);
+    let with = Some(offer_with(vec![root("o1", START, 100 * DAY), ending], "s1", vec![]));
+    let mut without = with.clone();
+    without.as_mut().unwrap().roots.pop();
+    let start = Authorities::default();
+    let both = take(&Step::CreateRoot, &start, &has(&with, &start), START, "x");
+    let end = START + DAY;
+    let due = next_step(end, &both, &has(&without, &both).view(), &rules());
+    assert_eq!(due, Step::AdoptRoots, "where it has ended, it goes");
+    let gone = take(&due, &both, &has(&without, &both), end, "x");
+    let behind = end - std::time::Duration::from_secs(60);
+    assert_eq!(next_step(behind, &gone, &has(&with, &gone).view(), &rules()), Step::Retire(id("short")));
+    let long_before = next_step(START, &gone, &has(&with, &gone).view(), &rules());
+    assert_eq!(long_before, Step::AdoptRoots, "a root that is missing for another reason is put back");
+}
+
+#[test]
+fn lists_are_not_left_to_end_although_this_replica_leaves_everything_to_others() {
+    let mut authorities = first();
+    authorities.note_followed(&set("a", &[]));
+    authorities.revocations.lists = of(&[1]);
+    let end = START + DAY;
+    authorities.revocations.lists[0].next_update = end.unix_timestamp();
+    let step = |at| next_step(at, &authorities, &has(&None, &authorities).view(), &rules());
+    let margin = std::time::Duration::from_secs(60);
+    assert_eq!(step(end - margin), Step::RefreshLists(false));
+    assert_eq!(step(end - margin * 2), Step::WaitUntil(end - margin));
+}

@@ -1,0 +1,127 @@
+//! Revocation lists: whether there should be any, and when they are made anew.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::command::Refused;
+use super::rules::{Observed, Rules};
+use super::state::{Authorities, AuthorityId};
+use super::step::{LAG, Plan, Step};
+use crate::seams::authority::Offer;
+
+/// How long after lists could not be made they are tried again, in seconds.
+const RETRY_LISTS: i64 = 60;
+
+/// How long an entry stays on its list after the certificate's end.
+const KEEP_ENTRY: Duration = Duration::from_secs(KEEP_ENTRY_SECONDS.unsigned_abs());
+pub(super) const KEEP_ENTRY_SECONDS: i64 = 3600;
+
+/// How long before its end a list is given up that nobody renews here: clocks of other hosts may be ahead.
+pub const LIST_MARGIN: Duration = Duration::from_secs(300);
+
+/// How long before their end a replica looks after the lists that is to leave them to others: there seem to be none.
+const NOBODY_ELSE: Duration = Duration::from_secs(60);
+
+/// The operator's own list of this issuer.
+pub(super) fn offered_list<'a>(
+    offer: Option<&'a Offer>,
+    issuer: &AuthorityId,
+) -> Option<&'a rustls_pki_types::CertificateRevocationListDer<'static>> {
+    offer?.revocation_lists.iter().find(|list| list.issuer == *issuer).map(|list| &list.der)
+}
+
+/// Whether there should be lists: something is revoked, and each authority's list can be made or is given.
+#[must_use]
+pub fn lists_wanted(authorities: &Authorities, offer: Option<&Offer>) -> bool {
+    let revoked =
+        !authorities.revocations.entries.is_empty() || offer.is_some_and(|one| !one.revocation_lists.is_empty());
+    let possible = authorities.roots.iter().all(|root| root.key.is_some() || offered_list(offer, &root.id).is_some());
+    revoked && possible
+}
+
+/// Whether the list of this authority is renewed here: that of another's CA would lose what its owner has put on it.
+#[must_use]
+pub fn is_ours_to_renew(authorities: &Authorities, issuer: &AuthorityId) -> bool {
+    let root = authorities.root(issuer).or_else(|| authorities.root_of(issuer));
+    root.is_some_and(|root| root.key.is_some())
+}
+
+/// Whether something can be revoked: each authority's list can be signed here.
+///
+/// # Errors
+/// [`Refused::ListsImpossible`] names the first authority for which that is not so.
+pub fn lists_possible(authorities: &Authorities, seen: &Observed<'_>) -> Result<(), Refused> {
+    if seen.offer.is_some() {
+        let signer = authorities.active().ok_or(Refused::NoAuthority)?;
+        return Err(Refused::ListsImpossible(signer.id.clone()));
+    }
+    match authorities.roots.iter().find(|root| root.key.is_none()) {
+        Some(root) => Err(Refused::ListsImpossible(root.id.clone())),
+        None => Ok(()),
+    }
+}
+
+impl Plan {
+    /// The revocation lists: one for every authority, or none (Envoy refuses chains with a part missing).
+    pub(super) fn refresh_lists(
+        &mut self,
+        authorities: &Authorities,
+        seen: &Observed<'_>,
+        rules: &Rules,
+    ) -> Option<Step> {
+        let (revocations, forget) = (&authorities.revocations, seen.clock_is_steady);
+        if lists_wanted(authorities, seen.offer) == revocations.lists.is_empty() {
+            // That they could not be made is no reason to try again at once.
+            let failed =
+                revocations.lists.is_empty() && revocations.failed_at > self.now.unix_timestamp() - RETRY_LISTS;
+            if !failed {
+                return Some(Step::RefreshLists(forget));
+            }
+            let at = OffsetDateTime::from_unix_timestamp(revocations.failed_at + RETRY_LISTS).unwrap_or(self.now);
+            let _not_yet = self.is_due(at);
+        }
+        if revocations.lists.is_empty() {
+            return None;
+        }
+        let now = self.now;
+        let time = |seconds: i64| OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(now);
+        let listed = |id: &AuthorityId| revocations.lists.iter().find(|list| list.issuer == *id);
+        let offered = seen.offer.iter().flat_map(|offer| &offer.revocation_lists);
+        if offered.clone().any(|list| listed(&list.issuer).is_none_or(|known| known.der != list.der))
+            || authorities.list_issuers(self.now).iter().any(|id| listed(id).is_none())
+        {
+            return Some(Step::RefreshLists(forget));
+        }
+        for list in revocations.lists.iter().filter(|list| offered_list(seen.offer, &list.issuer).is_none()) {
+            let end = time(list.next_update);
+            if !is_ours_to_renew(authorities, &list.issuer) {
+                // Nobody here could make it as its owner did: it stays for as long as it is good.
+                if self.is_due(end - LIST_MARGIN) {
+                    return Some(Step::RefreshLists(forget));
+                }
+                continue;
+            }
+            // With a clock that may be wrong only what has ended is replaced; and what was made while it was ahead is
+            // replaced once it is back, since nobody accepts a list from the future.
+            let due = if seen.clock_is_steady { end - rules.list_ttl / 2 } else { end };
+            if self.is_due(due) || end - rules.list_ttl > self.now + LAG {
+                return Some(Step::RefreshLists(forget));
+            }
+        }
+        // An entry is kept for a while after its certificate's end: clocks differ.
+        for entry in &revocations.entries {
+            if self.is_due(time(entry.not_after) + KEEP_ENTRY) && seen.clock_is_steady {
+                return Some(Step::RefreshLists(true));
+            }
+        }
+        None
+    }
+
+    /// Lists that have ended make proxies refuse everything. That must not happen because all replicas wait for others.
+    pub(super) fn replace_ending_lists(&mut self, authorities: &Authorities) -> Option<Step> {
+        let end = authorities.revocations.lists.iter().map(|list| list.next_update).min()?;
+        let end = OffsetDateTime::from_unix_timestamp(end).unwrap_or(self.now);
+        self.is_due(end - NOBODY_ELSE).then_some(Step::RefreshLists(false))
+    }
+}

@@ -1,0 +1,96 @@
+//! What must hold in the model, whatever happens.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use super::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_order_of_events_lets_a_holder_meet_a_certificate_it_cannot_verify(events in prop::collection::vec(event(), 1..250)) {
+        let mut world = World::new();
+        world.apply(&Event::Step { replica: 0, crash: false });
+        for event in &events {
+            world.apply(event);
+        }
+    }
+
+    /// Left alone with holders that answer, every rotation comes to its end.
+    #[test]
+    fn rotation_always_comes_to_an_end_when_holders_answer(events in prop::collection::vec(event(), 1..120)) {
+        let mut world = World::new();
+        world.apply(&Event::Step { replica: 0, crash: false });
+        for event in &events {
+            world.apply(event);
+        }
+        world.command(0, &Command::Rotate);
+        world.calm();
+        prop_assert_eq!(Phase::of(&world.journal), Phase::Settled);
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 300, ..ProptestConfig::default() })]
+
+    /// However files came, went and came back, the newest set is what signs in the end, with one adoption, although one
+    /// replica never gets it; and when it does, nothing happens any more.
+    #[test]
+    fn replicas_with_different_files_settle_on_the_newest(events in prop::collection::vec(event_with_files(), 1..200)) {
+        let mut world = World::new();
+        world.apply(&Event::Step { replica: 0, crash: false });
+        for event in &events {
+            world.apply(event);
+        }
+        world.calm();
+        let settled = (world.adoptions, world.journal.followed.clone());
+        world.calm();
+        prop_assert_eq!((world.adoptions, &world.journal.followed), (settled.0, &settled.1), "a fight");
+        world.apply(&Event::Change { replica: 0, set: 4 });
+        world.calm();
+        prop_assert!(world.follows(0) && !world.follows(1));
+        let newest = world.processes[0].files.clone().unwrap();
+        prop_assert_eq!(&world.journal.active().unwrap().id, &newest.signer);
+        prop_assert_eq!(Phase::of(&world.journal), Phase::Settled);
+        world.processes[1].files = Some(newest);
+        world.calm();
+        prop_assert_eq!(world.adoptions, settled.0 + 1);
+        // Put back in a running process, the earlier set is the newest again; in one that has just started, it waits.
+        let earlier = offer("f1", "f1-signer");
+        let known = world.journal.standing(&earlier.fingerprint) == Standing::Superseded;
+        world.apply(&Event::Restart { replica: 1 });
+        world.apply(&Event::Change { replica: 1, set: 1 });
+        world.apply(&Event::Restart { replica: 1 });
+        world.calm();
+        prop_assert_eq!(world.follows(1), !known);
+        world.command(1, &Command::Rotate);
+        prop_assert!(world.follows(1));
+        world.processes[0].files = Some(earlier);
+        world.calm();
+        world.apply(&Event::Change { replica: 0, set: 4 });
+        world.calm();
+        world.apply(&Event::Change { replica: 0, set: 1 });
+        world.calm();
+        prop_assert!(world.follows(0) && world.follows(1));
+        prop_assert_eq!(&world.journal.active().unwrap().id, &id("f1"));
+    }
+}
+
+#[test]
+fn the_model_reaches_every_phase() {
+    // The properties above would hold for a machine that does nothing; this shows that random events get everywhere.
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut phases = BTreeMap::new();
+    for _ in 0..300 {
+        let events = prop::collection::vec(event(), 250).new_tree(&mut runner).unwrap().current();
+        let mut world = World::new();
+        world.apply(&Event::Step { replica: 0, crash: false });
+        for event in &events {
+            world.apply(event);
+            *phases.entry(Phase::of(&world.journal).as_str()).or_insert(0) += 1;
+        }
+    }
+    let reached: Vec<&str> = phases.keys().copied().collect();
+    assert_eq!(reached, ["drain", "emergency", "propagate", "settled"], "{phases:?}");
+    assert!(DAY > STALE);
+}
