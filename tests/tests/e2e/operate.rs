@@ -13,7 +13,7 @@ use signet_tests::harness::{Ca, Dev, probe};
 use signet_tests::tools;
 use tonic::Code;
 
-const SHORT: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_port_in_use_is_named_and_the_process_ends() -> Outcome {

@@ -224,7 +224,7 @@ async fn a_changed_key_set_is_used_without_a_restart() -> Outcome {
     let keys = dev.text("jwks.json")?;
     client.certificate(&dev, "client").await?;
     let ask = Ask::new(&csr::like_ztunnel(None)?.csr, &dev.token("client")?);
-    let within = std::time::Duration::from_secs(30);
+    let within = std::time::Duration::from_secs(60);
     let write = |text: &str| {
         // Replaced as a whole, as a mounted Secret is.
         let (new, old) = (dev.path("jwks.json.new"), dev.path("jwks.json"));

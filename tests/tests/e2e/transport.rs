@@ -49,8 +49,8 @@ async fn plain_text_and_garbage_on_the_tls_port_harm_nobody() -> Outcome {
         stream.write_all(bytes).await.map_err(Failure::io("write"))?;
         stream.shutdown().await.map_err(Failure::io("shut down"))?;
         let mut answer = Vec::new();
-        // Closed or reset, but within the deadline of a handshake.
-        let _reset = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer))
+        // Closed or reset, after the deadline of a handshake at the latest.
+        let _reset = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer))
             .await
             .map_err(|_| Failure::unexpected("the connection is left hanging"))?;
     }
@@ -144,7 +144,7 @@ async fn a_connection_that_stays_silent_loses_its_place() -> Outcome {
         // The server's own preface may arrive; what counts is the end.
         while matches!(tokio::io::AsyncReadExt::read(&mut silent, &mut bytes).await, Ok(read) if read > 0) {}
     };
-    tokio::time::timeout(Duration::from_secs(30), ended).await.expect("the silent connection is still open");
+    tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the silent connection is still open");
     // Its place is free again.
     let mut next = Raw::connect(dev.listen, config).await?;
     next.ping().await

@@ -32,7 +32,7 @@ use signet_tests::harness::{Ca, Dev, DevOptions};
 use signet_tests::traffic::Tally;
 
 /// Anything but the end of a certificate.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// An installation that rotates fast, with an authority that is made at the first start.
 fn installation(svid_ttl: &str, workloads: &[&str]) -> Outcome<Dev> {
