@@ -43,10 +43,12 @@ async fn an_envoy_fed_from_replies_renews_under_requests_and_keeps_its_certifica
     eventually("handshakes with renewed certificates", WITHIN, used).await?;
     // A failing renewal changes nothing that is in use.
     ca.process.kill();
-    let before = istio.view();
-    let after = istio.until("a failed renewal", WITHIN, |view| view.failures > before.failures).await?;
+    // A renewal that was under way may have been answered still; after one that failed, there is nothing more to come.
+    let before = istio.until("a failed renewal", WITHIN, |view| view.failures_in_a_row >= 1).await?;
+    let after = istio.until("another one", WITHIN, |view| view.failures > before.failures).await?;
     ensure(after.serial == before.serial && after.received == before.received, || format!("{after:?}"))?;
-    assert_eq!(proxy.secrets().await?.serial()?, before.serial);
+    let kept = async || (proxy.secrets().await.ok()?.serial().ok()? == before.serial).then_some(());
+    eventually("the last good certificate in Envoy", WITHIN, kept).await?;
     let _ca = dev.start_ca().await?;
     istio.until("a certificate after the CA came back", WITHIN, |view| view.received > before.received).await?;
     let tally = traffic.stop().await;

@@ -48,8 +48,7 @@ async fn an_agent_that_never_acknowledges_is_waited_for_and_named_until_somebody
     let old = settled(&admin, 2).await?;
     operator.rotate()?;
     let new = prepared(&admin).await?;
-    let second = silent.next().await?;
-    ensure(second.sequence > first.sequence, || "the new bundle has no higher sequence".to_owned())?;
+    silent.until(first.sequence + 1).await?;
     until(&admin, "everybody else", SOON, |rotation| (covered(rotation) == (1, 2)).then_some(())).await?;
     holds(&admin, &old).await?;
     assert_eq!(operator.behind()?, [SERVER_ID]);
@@ -81,7 +80,7 @@ async fn a_late_acknowledgement_lets_the_rotation_go_on_by_itself() -> Outcome {
     let old = settled(&admin, 1).await?;
     ca.operator().rotate()?;
     let new = prepared(&admin).await?;
-    let second = late.next().await?;
+    let second = late.until(first.sequence + 1).await?;
     holds(&admin, &old).await?;
     late.acknowledge(&second).await?;
     active(&admin, &new).await

@@ -104,7 +104,13 @@ async fn wrong_taints_and_revocations_are_refused() -> Outcome {
     // The one holder learns by replies only: as long as it has not asked again, nothing can sign in its place.
     operator.refused(&["authority", "taint", &root, "--reason", "again"])?;
     operator.refused(&["authority", "revoke", &root, "--reason", "it still signs"])?;
-    Client::connect(&dev).await?.certificate(&dev, "client").await?;
+    // A reply brings the replacement once that is made and published, which the taint does not wait for.
+    let client = Client::connect(&dev).await?;
+    let told = async || {
+        let reply = client.certificate(&dev, "client").await.ok()?;
+        (keys::ids(reply.last()?).ok()?.len() == 2).then_some(())
+    };
+    eventually("a reply with the replacement", SOON, told).await?;
     until(&admin, "a replacement", ROTATION, |rotation| (active_root(rotation) != root).then_some(())).await?;
     // Its certificate chains to the tainted root still.
     let told = operator.refused(&["authority", "revoke", &root, "--reason", "test"])?;
