@@ -17,6 +17,8 @@ const ONE: [&str; 1] = ["client=default/client"];
 #[tokio::test]
 async fn rotate_and_wait_prints_lines_when_piped_and_picks_up_after_an_interruption() -> Outcome {
     let dev = installation("10s", &ONE)?;
+    // So that it is still under way when the second command comes.
+    dev.set_ca(config::PROPAGATION, "8s")?;
     let ca = dev.start_ca().await?;
     let _agent = dev.start_agent("client").await?;
     let admin = ca.admin()?;

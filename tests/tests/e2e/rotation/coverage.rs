@@ -88,7 +88,8 @@ async fn a_late_acknowledgement_lets_the_rotation_go_on_by_itself() -> Outcome {
 
 #[tokio::test]
 async fn a_holder_whose_certificate_ends_is_waited_for_no_longer() -> Outcome {
-    let dev = installation("15s", &TWO)?;
+    // Long enough for a busy machine to get to the point before it ends.
+    let dev = installation("30s", &TWO)?;
     let ca = dev.start_ca().await?;
     streaming_holder(&dev, "server").await?;
     let mut silent = open(&dev, "server").await?;

@@ -127,7 +127,7 @@ async fn complete_lists_are_served_and_a_bad_file_of_lists_blocks_nothing() -> O
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_backend_is_a_rotation_and_no_request_fails() -> Outcome {
-    let dev = installation("12s", &TWO)?;
+    let dev = installation("24s", &TWO)?;
     let mut stage = Stage::set(dev, 2, |_| {}).await?;
     let native = settled(&stage.ca.admin()?, 2).await?;
     let traffic = Traffic::start(stage.entrance(), 2, Duration::from_millis(20));

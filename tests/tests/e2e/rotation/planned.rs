@@ -133,11 +133,11 @@ async fn commands_at_the_wrong_moment_are_refused_and_change_nothing() -> Outcom
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_schedule_a_root_is_replaced_in_time_without_anybody_asking() -> Outcome {
-    let dev = installation("10s", &TWO)?;
+    let dev = installation("20s", &TWO)?;
     dev.set_ca(config::AUTOMATIC, true)?;
     dev.set_ca(config::ROOT_TTL, "2m")?;
-    dev.set_ca(config::ISSUING_TTL, "40s")?;
-    dev.set_ca(config::SERVING_TTL, "20s")?;
+    dev.set_ca(config::ISSUING_TTL, "1m")?;
+    dev.set_ca(config::SERVING_TTL, "30s")?;
     dev.set_ca(config::PREPARE_AT, 10)?;
     dev.set_ca(config::ACTIVATE_AT, 20)?;
     let stage = Stage::set(dev, 2, |_| {}).await?;
