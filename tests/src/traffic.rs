@@ -12,8 +12,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 
-/// How long one request may take.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// How long one request may take. Longer than the proxies themselves wait for an answer (15 s), so that what counts as
+/// failed is what they say, and not how busy this machine is.
+const DEADLINE: Duration = Duration::from_secs(30);
 /// How many failures are kept word by word.
 const KEPT: usize = 5;
 

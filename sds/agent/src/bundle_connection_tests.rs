@@ -13,12 +13,12 @@ use time::OffsetDateTime;
 use crate::app::Agent;
 use crate::files::{CHAIN_FILE, ROOT_FILE};
 use crate::inspection;
-use crate::status::Link;
+use crate::status::{Link, Status};
 use crate::test_bundles::{Heard, validation};
 use crate::test_ca::{Authority, TestCa};
 use crate::test_world::{World, token, within};
 
-use crate::bundle_stream_tests::{roots, started};
+use crate::bundle_stream_tests::{AT_ONCE, roots, started};
 
 #[tokio::test]
 async fn a_new_certificate_gets_a_stream_of_its_own_before_the_old_one_ends_and_the_answer_is_repeated() {
@@ -111,17 +111,20 @@ async fn a_stream_that_ended_by_a_renewal_was_a_good_one() {
     world.ca.bundles.refusing.store(true, Ordering::SeqCst);
     let (before, start) = (world.ca.bundles.refusals.load(Ordering::SeqCst), Instant::now());
     world.clock.set(held.renew_at);
-    refusals(before + 3).await;
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // Waits that had gone on to double would be longer than four seconds together; those that begin anew are not.
+    refusals(before + 4).await;
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
 async fn a_restarted_ca_gets_its_stream_back_and_brings_what_was_missed() {
     let (mut world, mut agent) = started().await;
     let tls = Authority::root("tls");
-    world.serving.take().unwrap().stop().await;
-    let down = agent.until(|status| status.bundle_stream.link == Link::Down).await.bundle_stream;
-    assert!(down.last_failure.unwrap().text.contains("Unavailable"), "the CA's own word");
+    // The CA's own word; what is said about the next attempt, which finds nobody, comes milliseconds later.
+    let said =
+        |status: &Status| status.bundle_stream.last_failure.as_ref().is_some_and(|it| it.text.contains("Unavailable"));
+    let (_, down) = tokio::join!(world.serving.take().unwrap().stop(), agent.until(said));
+    assert_eq!(down.bundle_stream.link, Link::Down);
     assert!(agent.check_of("bundle_stream", State::Degraded).await.starts_with("down since"));
     assert!(agent.ops.readiness.snapshot().ready);
     world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
@@ -255,7 +258,7 @@ async fn inspection_tells_about_the_bundle_and_its_stream() {
 }
 
 #[tokio::test]
-async fn files_get_a_new_root_within_a_second_and_the_ca_hears_of_it_after_they_are_written() {
+async fn files_get_a_new_root_at_once_and_the_ca_hears_of_it_after_they_are_written() {
     let world = World::new("20ms").await;
     world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), "[]");
     let out = world.path("out");
@@ -269,7 +272,7 @@ async fn files_get_a_new_root_within_a_second_and_the_ca_hears_of_it_after_they_
     let before = Instant::now();
     world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
     world.ca.bundles.applied(6).await;
-    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    assert!(before.elapsed() < AT_ONCE, "{:?}", before.elapsed());
     assert_eq!((roots(&read(ROOT_FILE)), read(CHAIN_FILE)), (2, chain), "the leaf is the same");
     assert_eq!(world.ca.calls().len(), 1);
     let stopped = supervisor.run_until(std::future::ready(()), std::future::pending(), Duration::from_secs(5));

@@ -15,6 +15,9 @@ use crate::test_ca::Authority;
 use crate::test_proxy::secrets;
 use crate::test_world::{Running, World, within};
 
+/// A push takes milliseconds; this is what a busy machine may make of them.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(10);
+
 const BOTH: [&str; 2] = ["default", "ROOTCA"];
 
 /// A world whose CA serves bundle 5, which is the test root; the agent has applied it.
@@ -47,7 +50,7 @@ async fn sd_08_ro_17_a_new_root_reaches_proxies_at_once_and_the_leaf_is_neither_
     let before = Instant::now();
     world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
     let pushed = proxy.next().await;
-    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    assert!(before.elapsed() < AT_ONCE, "{:?}", before.elapsed());
     let secrets = secrets(&pushed);
     assert_eq!(secrets.keys().collect::<Vec<_>>(), ["ROOTCA"]);
     assert_eq!(roots(&secrets["ROOTCA"].0), 2);

@@ -15,7 +15,7 @@ use signet_core::clock::{Clock, ManualClock};
 use signet_proto::istio::istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer};
 use signet_proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -117,6 +117,7 @@ pub(crate) struct TestCa {
     pub(crate) root: Arc<Authority>,
     pub(crate) bundles: TestBundles,
     pub(crate) ttl: Duration,
+    ports: Arc<Mutex<Vec<TcpSocket>>>,
 }
 
 impl TestCa {
@@ -126,7 +127,7 @@ impl TestCa {
         let world = World { roots: None, sequence: None, issuing, mode: Mode::Good, calls: vec![], serial: 0x4000 };
         let world = Arc::new(Mutex::new(world));
         let ttl = Duration::from_secs(86_400);
-        Self { world, clock, root: Arc::new(root), bundles: TestBundles::default(), ttl }
+        Self { world, clock, root: Arc::new(root), bundles: TestBundles::default(), ttl, ports: Arc::default() }
     }
 
     pub(crate) fn answer(&self, mode: Mode) {
@@ -153,14 +154,24 @@ impl TestCa {
         self.root.pem()
     }
 
+    /// A port that nobody else is given while nobody listens on it: a restarted CA comes back to it.
+    fn reserve(&self) -> SocketAddr {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = socket.local_addr().unwrap();
+        self.ports.lock().unwrap().push(socket);
+        address
+    }
+
     /// Serves with a certificate of `tls` for `localhost`, at `address` if it is given.
     pub(crate) async fn serve(&self, tls: &Authority, address: Option<SocketAddr>) -> Serving {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.use_authority_key_identifier_extension = true;
         let identity = Identity::from_pem(tls.sign(&key, &params), key.serialize_pem());
-        let listener = TcpListener::bind(address.unwrap_or(([127, 0, 0, 1], 0).into())).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = address.unwrap_or_else(|| self.reserve());
+        let listener = TcpListener::bind(address).await.unwrap();
         let mut task = JoinSet::new();
         let service = IstioCertificateServiceServer::new(self.clone());
         let stop = CancellationToken::new();

@@ -42,7 +42,7 @@ pub(crate) struct Running {
 }
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("in time")
 }
 
 pub(crate) fn token(generation: u32) -> String {
@@ -72,7 +72,7 @@ impl World {
         let (address, roots, token, socket) = (serving.address, path("roots.pem"), path("token"), path("a/s.sock"));
         let text = format!(
             "trust_domain: td
-ca: {{address: 'https://{address}', root_file: {roots}, server_name: localhost, timeout: 2s}}
+ca: {{address: 'https://{address}', root_file: {roots}, server_name: localhost, timeout: 15s}}
 token_file: {token}
 sds: {{socket: 'unix://{socket}', proxy_grace: 0s}}
 renewal: {{retry_initial: {retry_initial}, retry_max: 60s}}

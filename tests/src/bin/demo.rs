@@ -17,7 +17,7 @@ use signet_tests::traffic::{Tally, Traffic};
 /// Every certificate is replaced at least so many times.
 const RENEWALS: u64 = 2;
 /// The end, whatever has happened by then.
-const DEADLINE: Duration = Duration::from_secs(160);
+const DEADLINE: Duration = Duration::from_secs(300);
 const GLANCE: Duration = Duration::from_millis(250);
 const REPORT: Duration = Duration::from_secs(10);
 

@@ -24,8 +24,8 @@ impl Admin {
     pub fn on_socket(socket: &Path) -> Outcome<Self> {
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
             .map_err(Failure::while_doing("name the operators' socket"))?
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(10));
+            .connect_timeout(Duration::from_secs(30))
+            .timeout(Duration::from_secs(60));
         Ok(Self(AdminClient::new(endpoint.connect_lazy())))
     }
 

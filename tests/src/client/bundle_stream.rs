@@ -20,7 +20,7 @@ pub const BUNDLE: &str = "ROOTCA";
 pub const AGENT: &str = "signet/agent";
 const NAMES: [&str; 2] = [BUNDLE, AGENT];
 /// How long a response may take.
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// An open stream, with what it has brought: a response holds only what has changed.
 pub struct BundleStream {

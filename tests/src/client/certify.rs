@@ -74,8 +74,8 @@ impl Client {
     pub fn endpoint_with(address: SocketAddr, tls: ClientTlsConfig) -> Outcome<Endpoint> {
         Endpoint::from_shared(format!("https://{address}"))
             .map_err(Failure::while_doing("name the CA's address"))?
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(30))
+            .connect_timeout(Duration::from_secs(30))
+            .timeout(Duration::from_secs(60))
             .tls_config(tls)
             .map_err(Failure::while_doing("configure TLS"))
     }

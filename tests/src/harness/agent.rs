@@ -80,7 +80,7 @@ impl Agent {
     pub async fn channel(&self) -> Outcome<Channel> {
         Endpoint::from_shared(format!("unix://{}", self.socket.display()))
             .map_err(Failure::while_doing("name the agent's socket"))?
-            .connect_timeout(Duration::from_secs(5))
+            .connect_timeout(Duration::from_secs(30))
             .connect()
             .await
             .map_err(Failure::while_doing("connect to the agent's socket"))

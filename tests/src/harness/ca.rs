@@ -8,12 +8,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::metrics::Metrics;
+use super::process::eventually;
 use super::{Dev, Process, probe};
 use crate::failure::{Failure, Outcome};
 use crate::tools;
 
 /// How long the CA may take to become ready, on a busy machine with an unoptimised build.
 const START: Duration = Duration::from_secs(60);
+/// How long a refusal may take to be on record.
+const RECORD: Duration = Duration::from_secs(30);
 /// The largest page of the audit log.
 const PAGE: &str = "1000";
 
@@ -133,6 +136,20 @@ impl Ca {
                 None => return Ok(all),
             }
         }
+    }
+
+    /// Waits until the newest refusal on record is for this reason. The CA answers after a second although the record
+    /// of a refusal may take longer.
+    ///
+    /// # Errors
+    /// [`Failure`] with the newest refusal.
+    pub async fn refused_for(&self, reason: &str) -> Outcome {
+        let refusal = || self.newest(&["--outcome", "refused"]);
+        let recorded = async || (refusal().ok()?.get("reason")?.as_str()? == reason).then_some(());
+        eventually("a refusal on record", RECORD, recorded).await.map_err(|late| {
+            let found = refusal().map_or_else(|failure| failure.to_string(), |event| event.to_string());
+            Failure::unexpected(format!("{late}: for {reason}; the newest is {found}"))
+        })
     }
 
     /// The newest event that matches the filters.

@@ -18,6 +18,10 @@ const SERVICE_PORT: &str = "/static_resources/clusters/0/load_assignment/endpoin
 const AGENT_SOCKET: &str =
     "/static_resources/clusters/1/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/path";
 const REQUESTS_PER_CONNECTION: &str = "/static_resources/clusters/0/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/common_http_protocol_options/max_requests_per_connection";
+const CONNECT_TIMEOUTS: [&str; 2] =
+    ["/static_resources/clusters/0/connect_timeout", "/static_resources/clusters/1/connect_timeout"];
+/// Within the one second that we ship, a busy machine may not get through a handshake, and a request would fail for that.
+const PATIENT: &str = "14s";
 const SERVER_TLS: &str = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config";
 const CLIENT_TLS: &str = "/static_resources/clusters/0/transport_socket/typed_config";
 const PEER: &str = "/common_tls_context/combined_validation_context/default_validation_context/match_typed_subject_alt_names/0/matcher/exact";
@@ -61,7 +65,8 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// Fills in free ports, the agent's socket, the address behind the proxy and the identity the peer must have.
+    /// Fills in free ports, the agent's socket, the address behind the proxy, the identity the peer must have, and more
+    /// patience.
     ///
     /// # Errors
     /// [`Failure`], also when a marked place is no longer where it was.
@@ -73,6 +78,9 @@ impl Bootstrap {
         yaml::replace(&mut document, SERVICE_PORT, forward_to.port())?;
         yaml::replace(&mut document, AGENT_SOCKET, agent_socket.to_string_lossy())?;
         yaml::replace(&mut document, &format!("{}{PEER}", side.tls()), peer)?;
+        for timeout in CONNECT_TIMEOUTS {
+            yaml::replace(&mut document, timeout, PATIENT)?;
+        }
         Ok(Self { document, side, listen, admin })
     }
 

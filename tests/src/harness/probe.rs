@@ -11,12 +11,12 @@ use tokio::time::timeout;
 
 use crate::failure::{Failure, Outcome};
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The status and body of `GET http://address/path`.
 ///
 /// # Errors
-/// [`Failure`] when there is no answer within ten seconds.
+/// [`Failure`] when there is no answer within half a minute.
 pub async fn fetch(address: SocketAddr, path: &str) -> Outcome<(u16, String)> {
     let what = format!("an answer of http://{address}{path}");
     timeout(DEADLINE, exchange(address, path)).await.map_err(|_| Failure::Deadline {

@@ -13,7 +13,7 @@ use crate::tools;
 /// How often a condition without an event of its own is looked at.
 const GLANCE: Duration = Duration::from_millis(10);
 /// How long a process may take to end after SIGTERM before it is killed.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How much of a log is shown when a test fails.
 const SHOWN: usize = 6_000;
 

@@ -304,8 +304,8 @@ impl Operator<'_> {
 }
 
 /// How long an authority that has just ceased to sign is protected, and a margin.
-const SETTLE: Duration = Duration::from_secs(25);
+const SETTLE: Duration = Duration::from_secs(60);
 /// How long an operator waits before the same command.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a whole rotation may take on a busy machine, when certificates live half a minute.
-pub const ROTATION: Duration = Duration::from_secs(180);
+pub const ROTATION: Duration = Duration::from_secs(300);

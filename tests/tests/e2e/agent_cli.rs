@@ -13,7 +13,7 @@ use signet_tests::tools;
 
 use super::facts;
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn fetch_writes_a_matching_set_with_a_private_key_of_its_own() -> Outcome {

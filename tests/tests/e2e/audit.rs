@@ -11,7 +11,7 @@ use signet_tests::tools;
 use super::facts;
 
 /// Three certificates of the client, two of the server, one refusal. Gives the client's replies.
-async fn history(dev: &Dev) -> Outcome<Vec<Vec<String>>> {
+async fn history(dev: &Dev, ca: &Ca) -> Outcome<Vec<Vec<String>>> {
     let client = Client::connect(dev).await?;
     let mut replies = Vec::new();
     for _ in 0..3 {
@@ -21,6 +21,7 @@ async fn history(dev: &Dev) -> Outcome<Vec<Vec<String>>> {
         client.certificate(dev, "server").await?;
     }
     client.call(&Ask::new("no csr", &dev.token("client")?)).await.expect_err("refused");
+    ca.refused_for("csr_not_pem").await?;
     Ok(replies)
 }
 
@@ -32,7 +33,7 @@ fn workloads(ca: &Ca, filters: &[&str]) -> Outcome<Vec<Value>> {
 async fn issued_and_refused_requests_are_on_record_with_who_what_and_why() -> Outcome {
     let dev = Dev::plain()?;
     let ca = dev.start_ca().await?;
-    let replies = history(&dev).await?;
+    let replies = history(&dev, &ca).await?;
     let event = ca.newest(&["--serial", &facts::serial(&replies[0][0])?])?;
     let leaf = facts::of(&replies[0][0])?;
     assert_eq!(event["outcome"], "issued");
@@ -54,7 +55,6 @@ async fn issued_and_refused_requests_are_on_record_with_who_what_and_why() -> Ou
         "the request id is not in the log".to_owned()
     })?;
     let refusal = ca.newest(&["--outcome", "refused"])?;
-    assert_eq!(refusal["reason"], "csr_not_pem");
     assert_eq!(refusal["who"]["spiffe_id"], CLIENT_ID);
     let id = refusal["request_id"].as_str().unwrap();
     ensure(ca.process.log().contains(id), || format!("the refusal {id} is not in the log"))
@@ -64,7 +64,7 @@ async fn issued_and_refused_requests_are_on_record_with_who_what_and_why() -> Ou
 async fn each_filter_finds_exactly_what_it_says() -> Outcome {
     let dev = Dev::plain()?;
     let ca = dev.start_ca().await?;
-    let replies = history(&dev).await?;
+    let replies = history(&dev, &ca).await?;
     let serial = facts::serial(&replies[1][0])?;
     let cases: [(&[&str], usize); 9] = [
         (&[], 6),
@@ -88,8 +88,7 @@ async fn each_filter_finds_exactly_what_it_says() -> Outcome {
 async fn pages_join_without_gap_or_repetition_while_events_are_added() -> Outcome {
     let dev = Dev::plain()?;
     let ca = dev.start_ca().await?;
-    history(&dev).await?;
-    let all: Vec<u64> = ca.audit(&[])?.iter().filter_map(|event| event["sequence"].as_u64()).collect();
+    history(&dev, &ca).await?;
     let mut paged = Vec::new();
     let mut before: Option<String> = None;
     loop {
@@ -103,6 +102,10 @@ async fn pages_join_without_gap_or_repetition_while_events_are_added() -> Outcom
             None => break,
         }
     }
+    // What was added since the first page is not in the pages after it.
+    let all = ca.audit(&[])?;
+    let sequences = all.iter().filter_map(|event| event["sequence"].as_u64());
+    let all: Vec<u64> = sequences.filter(|sequence| paged.first().is_some_and(|newest| sequence <= newest)).collect();
     assert_eq!(paged, all);
     ensure(all.windows(2).all(|pair| pair[0] == pair[1] + 1), || format!("sequence numbers have gaps: {all:?}"))
 }
@@ -111,7 +114,7 @@ async fn pages_join_without_gap_or_repetition_while_events_are_added() -> Outcom
 async fn the_table_is_for_people_and_wrong_filters_are_usage_errors() -> Outcome {
     let dev = Dev::plain()?;
     let ca = dev.start_ca().await?;
-    history(&dev).await?;
+    history(&dev, &ca).await?;
     let table = tools::run(dev.ca_command(&["audit", "list"])?.arg("--output=table"))?;
     ensure(table.contains(CLIENT_ID) && table.contains("csr_not_pem"), || table.clone())?;
     drop(ca);

@@ -45,7 +45,7 @@ async fn with_its_clock_an_hour_back_the_ca_signs_nothing_and_says_why() -> Outc
         let (status, body) = probe::fetch(dev.ops, "/readyz").await.ok()?;
         (status == 503 && body.contains("clock")).then_some(())
     };
-    ca.process.until("the clock in the readiness", Duration::from_secs(30), said).await?;
+    ca.process.until("the clock in the readiness", Duration::from_secs(60), said).await?;
     // If it serves at all, it answers with a code that is retried.
     let mut token = Token::read(&dev.token("client")?)?;
     for claim in ["iat", "nbf"] {

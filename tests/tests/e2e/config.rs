@@ -159,7 +159,7 @@ async fn without_its_encryption_key_the_ca_does_not_start_and_does_not_make_a_ne
         let (status, body) = probe::fetch(dev.ops, "/readyz").await.ok()?;
         (status == 503 && body.contains("another key-encryption key")).then_some(())
     };
-    ca.process.until("the wrong key in the readiness", Duration::from_secs(30), said).await?;
+    ca.process.until("the wrong key in the readiness", Duration::from_secs(60), said).await?;
     drop(ca);
     // Nothing was changed: the right key still opens everything, and the root is the same.
     std::fs::write(&key, real).unwrap();

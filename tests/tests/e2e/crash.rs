@@ -36,7 +36,7 @@ async fn after_kill_9_under_load_every_received_certificate_is_on_record() -> Ou
             });
         }
         let enough = async || (received.lock().unwrap().len() >= 150 * round).then_some(());
-        ca.process.until("certificates under load", Duration::from_secs(60), enough).await?;
+        ca.process.until("certificates under load", Duration::from_secs(180), enough).await?;
         ca.process.kill();
         while load.join_next().await.is_some() {}
     }

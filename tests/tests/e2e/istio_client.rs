@@ -12,7 +12,9 @@ use signet_tests::stage::SERVER_ID;
 use signet_tests::traffic::Traffic;
 use signet_tests::upstream::Upstream;
 
-const WITHIN: Duration = Duration::from_secs(40);
+const WITHIN: Duration = Duration::from_secs(120);
+/// Half of it is for the start of a CA on a busy machine.
+const LIFE: Duration = Duration::from_secs(30);
 const ISTIO_ID: &str = "spiffe://cluster.local/ns/istio/sa/web";
 
 fn installation() -> Outcome<Dev> {
@@ -32,7 +34,7 @@ async fn an_envoy_fed_from_replies_renews_under_requests_and_keeps_its_certifica
     let agent = dev.start_agent("server").await?;
     let bootstrap = Bootstrap::new(Side::Server, agent.socket(), upstream.address, ISTIO_ID)?;
     let server = Envoy::started("envoy-server", dev.directory(), &bootstrap).await?;
-    let istio = IstioAgent::started(Settings::of(&dev, "istio", ISTIO_ID, Duration::from_secs(16))).await?;
+    let istio = IstioAgent::started(Settings::of(&dev, "istio", ISTIO_ID, LIFE)).await?;
     let bootstrap = Bootstrap::fed_by_files(Side::Client, istio.secrets(), server.listen, SERVER_ID)?;
     let proxy = Envoy::started("envoy-istio", dev.directory(), &bootstrap.reconnect_every(2)?).await?;
     let traffic = Traffic::start(proxy.listen, 2, Duration::from_millis(20));
@@ -43,10 +45,12 @@ async fn an_envoy_fed_from_replies_renews_under_requests_and_keeps_its_certifica
     eventually("handshakes with renewed certificates", WITHIN, used).await?;
     // A failing renewal changes nothing that is in use.
     ca.process.kill();
-    let before = istio.view();
-    let after = istio.until("a failed renewal", WITHIN, |view| view.failures > before.failures).await?;
+    // A renewal that was under way may have been answered still; after one that failed, there is nothing more to come.
+    let before = istio.until("a failed renewal", WITHIN, |view| view.failures_in_a_row >= 1).await?;
+    let after = istio.until("another one", WITHIN, |view| view.failures > before.failures).await?;
     ensure(after.serial == before.serial && after.received == before.received, || format!("{after:?}"))?;
-    assert_eq!(proxy.secrets().await?.serial()?, before.serial);
+    let kept = async || (proxy.secrets().await.ok()?.serial().ok()? == before.serial).then_some(());
+    eventually("the last good certificate in Envoy", WITHIN, kept).await?;
     let _ca = dev.start_ca().await?;
     istio.until("a certificate after the CA came back", WITHIN, |view| view.received > before.received).await?;
     let tally = traffic.stop().await;

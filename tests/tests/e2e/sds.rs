@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::facts;
 
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(60);
 
 async fn running(options: &DevOptions) -> Outcome<(Agent, Ca, Dev)> {
     let dev = Dev::init(options)?;

@@ -49,8 +49,8 @@ async fn plain_text_and_garbage_on_the_tls_port_harm_nobody() -> Outcome {
         stream.write_all(bytes).await.map_err(Failure::io("write"))?;
         stream.shutdown().await.map_err(Failure::io("shut down"))?;
         let mut answer = Vec::new();
-        // Closed or reset, but within the deadline of a handshake.
-        let _reset = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer))
+        // Closed or reset, after the deadline of a handshake at the latest.
+        let _reset = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer))
             .await
             .map_err(|_| Failure::unexpected("the connection is left hanging"))?;
     }
@@ -107,7 +107,8 @@ async fn pings_on_an_idle_connection_are_answered_and_tolerated() -> Outcome {
 async fn the_serving_certificate_is_renewed_without_dropping_connections() -> Outcome {
     let dev = Dev::plain()?;
     super::facts::without_limits(&dev)?;
-    dev.set_ca("serving.ttl", "4s")?;
+    // Renewed at half of it; what is left is for a busy machine.
+    dev.set_ca("serving.ttl", "16s")?;
     let mut ca = dev.start_ca().await?;
     let config = tls::config(&dev.text("root-cert.pem")?, &[&TLS13], &["h2"])?;
     let mut old = Raw::connect(dev.listen, config.clone()).await?;
@@ -117,7 +118,7 @@ async fn the_serving_certificate_is_renewed_without_dropping_connections() -> Ou
     let authorization = format!("Bearer {}", dev.token("client")?);
     let mut seen = std::collections::BTreeSet::from([first]);
     ca.process
-        .until("three serving certificates", Duration::from_secs(40), async || {
+        .until("three serving certificates", Duration::from_secs(120), async || {
             let answer = old.call(head(&[("authorization", &authorization)]).unwrap(), body.clone()).await.unwrap();
             assert_eq!(answer.grpc_status(), Some(0), "{answer:?}");
             // Every new handshake verifies the chain, the name and the time.
@@ -144,7 +145,7 @@ async fn a_connection_that_stays_silent_loses_its_place() -> Outcome {
         // The server's own preface may arrive; what counts is the end.
         while matches!(tokio::io::AsyncReadExt::read(&mut silent, &mut bytes).await, Ok(read) if read > 0) {}
     };
-    tokio::time::timeout(Duration::from_secs(30), ended).await.expect("the silent connection is still open");
+    tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the silent connection is still open");
     // Its place is free again.
     let mut next = Raw::connect(dev.listen, config).await?;
     next.ping().await

@@ -31,7 +31,8 @@ async fn lifetimes_are_given_as_asked_with_a_proportional_backdate() -> Outcome 
         ensure((before + seconds - 1..=after + seconds + 1).contains(&end), || format!("{wanted:?}: ends at {end}"))?;
         let earliest = before - backdate - 1;
         ensure((earliest..=after - backdate + 1).contains(&start), || format!("{wanted:?}: starts at {start}"))?;
-        ensure(start + (end - start) / 2 > after, || format!("{wanted:?}: half-life is in the past"))?;
+        let issued = end - seconds;
+        ensure(start + (end - start) / 2 > issued, || format!("{wanted:?}: half-life is in the past"))?;
     }
     Ok(())
 }
@@ -54,7 +55,7 @@ async fn zero_negative_and_absurd_lifetimes_are_refused() -> Outcome {
     ] {
         let told = client.refused(&ask.clone().for_seconds(seconds), Code::InvalidArgument).await?;
         ensure(told.contains("lifetime"), || format!("{seconds}: {told}"))?;
-        assert_eq!(ca.newest(&["--outcome", "refused"])?["reason"], reason, "{seconds}");
+        ca.refused_for(reason).await?;
     }
     Ok(())
 }
@@ -75,7 +76,7 @@ async fn no_certificate_outlives_its_issuer() -> Outcome {
 
 #[tokio::test]
 async fn a_short_lived_issuing_ca_is_renewed_before_it_cuts_leaves_short() -> Outcome {
-    let dev = Dev::init(&DevOptions { svid_ttl: Some("4s".into()), ..DevOptions::default() })?;
+    let dev = Dev::init(&DevOptions { svid_ttl: Some("8s".into()), ..DevOptions::default() })?;
     std::fs::read_dir(dev.directory()).unwrap().flatten().for_each(|entry| {
         // A new authority, with the short life set below.
         if entry.file_name().to_string_lossy().starts_with("signet.db") {
@@ -83,21 +84,22 @@ async fn a_short_lived_issuing_ca_is_renewed_before_it_cuts_leaves_short() -> Ou
         }
     });
     facts::without_limits(&dev)?;
-    dev.set_ca("authority.issuing_ttl", "10s")?;
-    dev.set_ca("serving.ttl", "4s")?;
+    // Replaced at half of its life: 16 s are left then for leaves of 8 s, since a busy machine may be late.
+    dev.set_ca("authority.issuing_ttl", "32s")?;
+    dev.set_ca("serving.ttl", "16s")?;
     let mut ca = dev.start_ca().await?;
     let roots = signet_tests::tools::run(&mut dev.ca_command(&["bundle", "show", "--output", "pem"])?)?;
     std::fs::write(dev.path("root-cert.pem"), &roots).unwrap();
     let client = Client::connect(&dev).await?;
     let ask = asked(&dev)?;
     let mut issuers = std::collections::BTreeSet::new();
-    let within = std::time::Duration::from_secs(40);
+    let within = std::time::Duration::from_secs(120);
     ca.process
         .until("three issuing CAs", within, async || {
             let reply = client.call(&ask).await.expect("a certificate at any time");
             let (leaf, issuer) = (facts::of(&reply[0]).unwrap(), facts::of(&reply[1]).unwrap());
             let life = (leaf.not_after - leaf.not_before).whole_seconds();
-            assert!(life >= 4, "a leaf was cut to {life} s");
+            assert!(life >= 8, "a leaf was cut to {life} s");
             assert_eq!(reply.last(), Some(&roots), "the bundle changed");
             issuers.insert(issuer.serial);
             (issuers.len() >= 3).then_some(())

@@ -145,7 +145,7 @@ async fn a_full_disk_keeps_nothing_and_heals() {
 async fn a_foreign_lock_fails_within_the_deadline_and_only_writers() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("signet.db");
-    let settings = SqliteSettings { deadline: Duration::from_millis(400), readers: 1 };
+    let settings = SqliteSettings { deadline: Duration::from_secs(3), readers: 1 };
     let store = SqliteStore::open(&url(&path), settings).await.unwrap();
     store.append(vec![issued("a", 1, START)]).await.unwrap();
     let mut rival = open::writer_options(&path, Duration::ZERO).connect().await.unwrap();

@@ -12,7 +12,7 @@ use crate::harness::process::eventually;
 use crate::tools;
 
 /// How long the proxies may take to load what is settled: the Istio client learns at its next renewal.
-const LOAD: Duration = Duration::from_secs(30);
+const LOAD: Duration = Duration::from_secs(90);
 
 /// The trust bundle as the CA publishes it, PEM.
 ///

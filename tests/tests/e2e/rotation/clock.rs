@@ -1,9 +1,10 @@
 //! Clocks that jump: nothing is activated or removed because a wrong clock makes something look ended.
 
+use std::path::Path;
 use std::time::Duration;
 
 use signet_tests::client::admin::{active_root, root_ids};
-use signet_tests::failure::{Outcome, ensure};
+use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::Ca;
 use signet_tests::harness::process::eventually;
 use signet_tests::harness::rotation::keys as config;
@@ -14,13 +15,19 @@ use super::{SOON, active, holder, installation, now_at, prepared, settled, strea
 
 const TWO: [&str; 2] = ["client=default/client", "server=default/server"];
 
+/// Replaces the file as a whole, since it is read at any time.
+fn set_clock(file: &Path, offset: &str) -> Outcome {
+    let new = file.with_extension("new");
+    std::fs::write(&new, offset).and_then(|()| std::fs::rename(&new, file)).map_err(Failure::io("set a clock"))
+}
+
 #[tokio::test]
 async fn a_clock_that_jumps_ahead_for_a_moment_neither_activates_nor_removes() -> Outcome {
     let dev = installation("1h", &TWO)?;
     dev.set_ca(config::ISSUING_TTL, "30d")?;
     dev.set_ca("serving.ttl", "24h")?;
     let offset = dev.path("clock");
-    std::fs::write(&offset, "+0").unwrap();
+    set_clock(&offset, "+0")?;
     let mut ca = Ca::start_command(&dev, follow(dev.ca_command(&["serve"])?, &offset)?)?;
     ca.ready().await?;
     let admin = ca.admin()?;
@@ -31,14 +38,14 @@ async fn a_clock_that_jumps_ahead_for_a_moment_neither_activates_nor_removes() -
     let before = now_at(&admin).await?;
     let old = active_root(&before);
     // Two hours ahead its certificate seems to have ended; a few seconds later the clock is right again.
-    std::fs::write(&offset, "+2h").unwrap();
+    set_clock(&offset, "+2h")?;
     for _ in 0..40 {
         if let Ok(rotation) = admin.rotation().await {
             ensure(active_root(&rotation) == old, || "activated by a clock that had jumped".to_owned())?;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    std::fs::write(&offset, "+0").unwrap();
+    set_clock(&offset, "+0")?;
     let back = async || {
         let rotation = admin.rotation().await.ok()?;
         let coverage = rotation.coverage.clone()?;

@@ -1,7 +1,5 @@
 //! The operators' commands: lines when piped, tables for people, JSON for programs, exit codes for both.
 
-use std::time::Duration;
-
 use rustix::process::Signal;
 use serde_json::Value;
 use signet_tests::client::admin::active_root;
@@ -19,6 +17,8 @@ const ONE: [&str; 1] = ["client=default/client"];
 #[tokio::test]
 async fn rotate_and_wait_prints_lines_when_piped_and_picks_up_after_an_interruption() -> Outcome {
     let dev = installation("10s", &ONE)?;
+    // So that it is still under way when the second command comes.
+    dev.set_ca(config::PROPAGATION, "8s")?;
     let ca = dev.start_ca().await?;
     let _agent = dev.start_agent("client").await?;
     let admin = ca.admin()?;
@@ -168,7 +168,7 @@ async fn an_id_may_be_cut_short_as_long_as_it_names_one_authority() -> Outcome {
     let empty = operator.run(&["authority", "activate", ""])?;
     ensure(empty.is_err(), || format!("an empty id names something: {empty:?}"))?;
     let done = async || operator.run(&["authority", "activate", &new[..12]]).ok()?.ok();
-    eventually("activation", Duration::from_secs(30), done).await?;
+    eventually("activation", SOON, done).await?;
     assert_eq!(active_root(&now_at(&admin).await?), new);
     Ok(())
 }

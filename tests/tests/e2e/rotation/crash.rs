@@ -10,7 +10,7 @@ use signet_tests::traffic::Traffic;
 
 use super::{SOON, active, calm, installation, now_at, prepared, settled, until};
 
-/// Kills the CA and starts it again.
+/// Kills the CA and starts it again. Certificates live long enough that half a life is more than a start takes.
 async fn kill(stage: &mut Stage) -> Outcome {
     stage.ca.process.kill();
     stage.ca = stage.dev.start_ca().await?;
@@ -19,7 +19,7 @@ async fn kill(stage: &mut Stage) -> Outcome {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_in_each_phase_of_a_rotation_it_goes_on_where_it_was() -> Outcome {
-    let dev = installation("16s", &["client=default/client", "server=default/server"])?;
+    let dev = installation("30s", &["client=default/client", "server=default/server"])?;
     dev.set_ca(config::PROPAGATION, "4s")?;
     let mut stage = Stage::set(dev, 2, |_| {}).await?;
     let admin = stage.ca.admin()?;
@@ -54,7 +54,7 @@ async fn killed_in_each_phase_of_a_rotation_it_goes_on_where_it_was() -> Outcome
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_in_each_phase_of_an_emergency_it_goes_on_where_it_was() -> Outcome {
-    let dev = installation("16s", &["client=default/client", "server=default/server"])?;
+    let dev = installation("30s", &["client=default/client", "server=default/server"])?;
     let mut stage = Stage::set(dev, 2, |_| {}).await?;
     let admin = stage.ca.admin()?;
     let tainted = settled(&admin, 2).await?;

@@ -202,6 +202,6 @@ async fn a_root_that_an_agent_cannot_read_keeps_nobody_from_renewing() -> Outcom
     until(&admin, "both roots", SOON, |rotation| (root_ids(rotation).len() == 2).then_some(())).await?;
     let before = agent.identity().await?;
     let renewed = async || (agent.identity().await.ok()?.renewals >= before.renewals + 2).then_some(());
-    let result = eventually("two renewals", Duration::from_secs(20), renewed).await;
+    let result = eventually("two renewals", Duration::from_secs(90), renewed).await;
     ensure(result.is_ok(), || agent.process.log())
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use signet_proto::admin::v1alpha1::Rotation;
 use signet_tests::client::admin::{active_root, root_ids};
 use signet_tests::client::keys;
 use signet_tests::failure::{Failure, Outcome, ensure};
+use signet_tests::harness::process::eventually;
 use signet_tests::harness::rotation::{ROTATION, keys as config};
 use signet_tests::stage::Stage;
 use signet_tests::traffic::Traffic;
@@ -15,7 +17,10 @@ const TWO: [&str; 2] = ["client=default/client", "server=default/server"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_moves_everybody_to_a_new_key_and_no_request_fails() -> Outcome {
-    let stage = Stage::set(installation("10s", &TWO)?, 2, |_| {}).await?;
+    let dev = installation("20s", &TWO)?;
+    // Long enough to look at the prepared root.
+    dev.set_ca(config::PROPAGATION, "5s")?;
+    let stage = Stage::set(dev, 2, |_| {}).await?;
     let admin = stage.ca.admin()?;
     let old = settled(&admin, 2).await?;
     let before = now_at(&admin).await?;
@@ -25,18 +30,21 @@ async fn a_rotation_moves_everybody_to_a_new_key_and_no_request_fails() -> Outco
     let while_prepared = now_at(&admin).await?;
     assert_eq!(while_prepared.bundle_sequence, before.bundle_sequence + 1, "the bundle has changed once");
     assert_eq!(active_root(&while_prepared), old, "a prepared root signs nothing");
-    active(&admin, &new).await?;
-    let after = now_at(&admin).await?;
+    let signs = |rotation: &Rotation| (active_root(rotation) == new).then(|| rotation.clone());
+    let after = until(&admin, "the new root to sign", ROTATION, signs).await?;
     assert_eq!(after.bundle_sequence, before.bundle_sequence + 1, "activation does not change the bundle");
     ensure(root_ids(&after).contains(&old), || "the old root is gone while leaves need it".to_owned())?;
     assert_eq!(settled(&admin, 2).await?, new);
     let end = now_at(&admin).await?;
     assert_eq!(end.bundle_sequence, before.bundle_sequence + 2, "retirement has changed it once more");
-    let bundle = std::fs::read_to_string(stage.dev.path("root-cert.pem")).unwrap();
-    assert_eq!(keys::ids(&bundle)?, [new.as_str()], "the bundle file follows");
+    let follows = async || {
+        let bundle = stage.dev.text("root-cert.pem").ok()?;
+        (keys::ids(&bundle).ok()? == [new.as_str()]).then_some(bundle)
+    };
+    let bundle = eventually("the bundle file to follow", SOON, follows).await?;
     for envoy in [&stage.client, &stage.server] {
         let loaded = async || (keys::ids(&envoy.secrets().await.ok()?.roots).ok()? == [new.as_str()]).then_some(());
-        signet_tests::harness::process::eventually("the bundle in Envoy", SOON, loaded).await?;
+        eventually("the bundle in Envoy", SOON, loaded).await?;
         envoy.secrets().await?.chains_to(&[("the new root", &bundle)])?;
     }
     calm(&traffic.stop().await)?;
@@ -72,7 +80,7 @@ async fn every_step_before_retirement_can_be_taken_back() -> Outcome {
     .await?;
     // Refused until the propagation time is over, then done.
     let done = async || operator.run(&["authority", "activate", &third]).ok()?.ok();
-    signet_tests::harness::process::eventually("activation", SOON, done).await?;
+    eventually("activation", SOON, done).await?;
     active(&admin, &third).await?;
     operator.rollback()?;
     active(&admin, &first).await?;
@@ -125,11 +133,11 @@ async fn commands_at_the_wrong_moment_are_refused_and_change_nothing() -> Outcom
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_schedule_a_root_is_replaced_in_time_without_anybody_asking() -> Outcome {
-    let dev = installation("10s", &TWO)?;
+    let dev = installation("20s", &TWO)?;
     dev.set_ca(config::AUTOMATIC, true)?;
     dev.set_ca(config::ROOT_TTL, "2m")?;
-    dev.set_ca(config::ISSUING_TTL, "40s")?;
-    dev.set_ca(config::SERVING_TTL, "20s")?;
+    dev.set_ca(config::ISSUING_TTL, "1m")?;
+    dev.set_ca(config::SERVING_TTL, "30s")?;
     dev.set_ca(config::PREPARE_AT, 10)?;
     dev.set_ca(config::ACTIVATE_AT, 20)?;
     let stage = Stage::set(dev, 2, |_| {}).await?;
@@ -151,7 +159,7 @@ async fn a_new_issuing_ca_changes_no_bundle() -> Outcome {
     let admin = ca.admin()?;
     let root = settled(&admin, 0).await?;
     let before = now_at(&admin).await?;
-    let issuing = |rotation: &signet_proto::admin::v1alpha1::Rotation| {
+    let issuing = |rotation: &Rotation| {
         let issuing = rotation.authorities.iter().filter(|one| one.kind == "issuing" && one.state == "active");
         issuing.map(|one| one.id.clone()).next()
     };

@@ -30,7 +30,7 @@ struct Pair {
 
 impl Pair {
     async fn start() -> Outcome<Self> {
-        let dev = installation("10s", &["client=default/client", "server=default/server"])?;
+        let dev = installation("20s", &["client=default/client", "server=default/server"])?;
         let replica = dev.replica()?;
         replica.serve_agent(&dev, "server")?;
         let upstream = Upstream::start().await?;

@@ -67,7 +67,7 @@ async fn acknowledgements_by_certificate_count_for_the_holder_of_that_certificat
     stream.acknowledge(&first).await?;
     settled(&admin, 1).await?;
     ca.operator().prepare()?;
-    let second = stream.next().await?;
+    let second = stream.until(first.sequence + 1).await?;
     assert_eq!(keys::ids(&second.roots)?.len(), 2);
     assert_eq!(second.sequence, now_at(&admin).await?.bundle_sequence);
     stream.acknowledge(&second).await?;

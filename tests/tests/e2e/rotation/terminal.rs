@@ -12,7 +12,7 @@ use super::{installation, prepared, settled};
 
 #[tokio::test]
 async fn progress_is_a_picture_with_a_bar_and_the_names_of_those_who_lag() -> Outcome {
-    let dev = installation("20s", &["client=default/client"])?;
+    let dev = installation("30s", &["client=default/client"])?;
     let ca = dev.start_ca().await?;
     let admin = ca.admin()?;
     let mut agent = dev.start_agent("client").await?;
