@@ -194,8 +194,7 @@ impl Facts {
     /// The serial number as records name it: hexadecimal, at least 32 digits.
     #[must_use]
     pub fn serial_text(&self) -> String {
-        let digits: String = self.serial.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{digits:0>32}")
+        format!("{:0>32}", hex(&self.serial))
     }
 
     /// Whether `key_usage` holds the bit `bit` (RFC 5280 numbering: 0 digitalSignature, 2 keyEncipherment,
@@ -210,6 +209,16 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let v6 = <[u8; 16]>::try_from(bytes).map(IpAddr::from);
     v4.or(v6).ok()
+}
+
+/// Bytes as lower-case hexadecimal digits, as records and names of authorities show them.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for digit in bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        text.extend(char::from_digit(u32::from(digit), 16));
+    }
+    text
 }
 
 /// SHA-256 over a SubjectPublicKeyInfo, as records name keys.
@@ -319,6 +328,11 @@ mod tests {
         assert_ne!(Serial::new(late, [1; 16]), Serial::new(late, [2; 16]));
         assert_eq!(Serial::parse("12"), None);
         assert_eq!(Serial::parse(&"g".repeat(32)), None);
+    }
+
+    #[test]
+    fn every_byte_is_two_lower_case_digits() {
+        assert_eq!((hex(&[]), hex(&[0, 0x0a, 0xf0, 0xff])), (String::new(), "000af0ff".to_owned()));
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! Wire types generated from the `.proto` files of this folder. They appear at the gRPC edges only.
 
+pub mod codec;
+
 /// Istio's certificate service.
 pub mod istio {
     tonic::include_proto!("istio.v1.auth");

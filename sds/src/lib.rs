@@ -4,6 +4,7 @@
 //! the only place where Envoy's messages are built, [`streams`] what an operator sees of the connected clients.
 
 pub mod resources;
+pub mod server;
 pub mod service;
 pub mod session;
 mod settling;

@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
-use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::{
-    SecretDiscoveryService, SecretDiscoveryServiceServer,
-};
+use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
 use futures::Stream;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,12 +19,10 @@ use tonic::transport::server::{TcpConnectInfo, UdsConnectInfo};
 use tonic::{Request, Status, Streaming};
 
 use crate::resources::{SECRET_TYPE_URL, packed, packed_with_mark};
+use crate::server::SdsServer;
 use crate::session::{self, Refusal, Response, Sotw};
 use crate::snapshot::{Snapshot, Version};
 use crate::streams::{Entry, NoListener, StreamListener, Streams};
-
-/// The largest request that is read, in bytes: the most and longest names fit.
-pub const MAX_REQUEST_BYTES: usize = 512 * 1024;
 
 /// What a stream is answered with. Dropping it ends the stream.
 pub type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
@@ -50,14 +46,14 @@ impl SdsService {
 
     /// The tonic service, to be added to a server.
     #[must_use]
-    pub fn into_server(self) -> SecretDiscoveryServiceServer<Self> {
-        SecretDiscoveryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
+    pub fn into_server(self) -> SdsServer<Self> {
+        SdsServer::new(self)
     }
 
     /// Runs one stream for a service of its own that has found out who asks. `peer` is shown to operators; `listener`
     /// is told what becomes of each secret, by the versions in the snapshot.
     ///
-    /// The service must limit messages to [`MAX_REQUEST_BYTES`].
+    /// That service is to be served by an [`SdsServer`] too, which limits its messages.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` when there are too many streams; the listener is then told nothing.

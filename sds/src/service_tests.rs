@@ -119,7 +119,7 @@ impl World {
         let stop = CancellationToken::new();
         let told = Arc::new(Told::default());
         let sds = SdsService::new(snapshots.subscribe(), streams.clone(), stop.clone());
-        let service = SecretDiscoveryServiceServer::new(Listening { sds, told: Arc::clone(&told) });
+        let service = SdsServer::new(Listening { sds, told: Arc::clone(&told) });
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("s")).unwrap();
         let mut server = JoinSet::new();

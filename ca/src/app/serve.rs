@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use ring::rand::SystemRandom;
 use signet_core::audit::{Attributed, AuditEvent, AuditQuery, EventKind, Outcome};
 use signet_core::clock::{SharedClock, SystemClock};
@@ -19,7 +18,8 @@ use signet_runtime::readiness::Readiness;
 use signet_runtime::signal::{SignalError, Signals};
 use signet_runtime::supervisor::{Importance, Supervisor, TaskFailure};
 use signet_runtime::telemetry::{self, TelemetryError};
-use signet_sds::service::{MAX_REQUEST_BYTES, SdsService};
+use signet_sds::server::SdsServer;
+use signet_sds::service::SdsService;
 use signet_sds::streams::{NoObserver, Streams};
 use time::OffsetDateTime;
 use tokio::sync::{Notify, mpsc};
@@ -260,11 +260,10 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         clock: Arc::clone(&clock),
         denials,
     });
-    let bundle_service = SecretDiscoveryServiceServer::new(bundle_stream).max_decoding_message_size(MAX_REQUEST_BYTES);
     let router = http2::server()
         .layer(intake)
         .add_service(service)
-        .add_service(bundle_service)
+        .add_service(SdsServer::new(bundle_stream))
         .add_service(admin.clone())
         .add_service(health_service.max_decoding_message_size(SMALL_MESSAGE))
         .add_service(reflection().build_v1()?.max_decoding_message_size(SMALL_MESSAGE))

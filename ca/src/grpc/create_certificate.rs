@@ -45,7 +45,10 @@ impl IstioCertificateService for CertificateService {
         let application = application(request_id.clone(), peer, &metadata, message);
         let result = self.issuance.issue(&application).instrument(span).await;
         self.issuance.metrics.request.observe(started.elapsed().as_secs_f64());
-        let id = MetadataValue::try_from(&request_id).map_err(|_| Status::internal("bug: request id"))?;
+        let mut id = MetadataValue::try_from(&request_id).map_err(|_| Status::internal("bug: request id"))?;
+        // Never the same twice, so it is kept out of the header compression table (RFC 7541 section 7.1.3): a place
+        // there could not be used again, and each later id would be compared with all that lie in it.
+        id.set_sensitive(true);
         match result {
             Ok(issued) => {
                 let mut response = Response::new(encode(&issued));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::caller::Caller;
-use crate::certificate::{Serial, key_hash};
+use crate::certificate::{Serial, hex, key_hash};
 use crate::holder::HolderKey;
 use crate::policy::{SigningRequest, Subject};
 
@@ -172,7 +172,7 @@ impl Certified {
         };
         Self {
             serial: request.serial().to_string(),
-            key_hash: key_hash(request.key().spki_der()).iter().map(|byte| format!("{byte:02x}")).collect(),
+            key_hash: hex(&key_hash(request.key().spki_der())),
             other_names,
             not_before: request.not_before().unix_timestamp(),
             not_after: request.not_after().unix_timestamp(),

@@ -199,7 +199,7 @@ impl Authorities {
 /// The key identifier that leaves name their issuer by. That of an operator's CA need not follow from its key.
 fn key_id(issuing: &IssuingCa) -> String {
     let own = crate::certificate::Facts::read(&issuing.certificate).ok().and_then(|facts| facts.subject_key_id);
-    own.map_or_else(|| issuing.id.to_string(), |id| id.iter().map(|byte| format!("{byte:02x}")).collect())
+    own.map_or_else(|| issuing.id.to_string(), |id| crate::certificate::hex(&id))
 }
 
 /// Where a rotation stands, in one word.

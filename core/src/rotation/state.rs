@@ -25,7 +25,8 @@ impl AuthorityId {
     #[must_use]
     pub fn from_spki(spki_der: &[u8]) -> Self {
         let hash = crate::certificate::key_hash(spki_der);
-        Self(hash.iter().take(20).map(|byte| format!("{byte:02x}")).collect())
+        let (id, _) = hash.split_at(20);
+        Self(crate::certificate::hex(id))
     }
 
     /// The hexadecimal text.

@@ -1,12 +1,13 @@
 //! `make bench`: how fast the running release CA issues over TLS, what a certificate costs it, and how that compares
 //! with the bare cryptography and with two other signers on the same machine. With `--streams`, how a new trust bundle
-//! reaches many agents. The last line is JSON.
+//! reaches many agents; with `--proxies`, how it reaches many proxies of one agent. The last line is JSON.
 
 mod floor;
 mod load;
 mod options;
 mod peers;
 mod proc;
+mod proxies;
 mod report;
 mod requests;
 mod streams;
@@ -48,7 +49,11 @@ async fn bench(options: &Options) -> Outcome {
         dev.set_ca(&format!("{limit}.burst"), 1_000_000)?;
     }
     dev.set_ca("limits.concurrent_requests", 10_000)?;
+    proc::allow_files()?;
     let mut ca = dev.start_ca().await?;
+    if let Some(proxies) = options.proxies {
+        return proxies::measure(&dev, &ca, proxies).await;
+    }
     say(&format!("making {} identities, each with an RS256 token and a P-256 CSR", options.identities));
     let prepared = requests::prepare(&dev, options.identities)?;
     if options.streams.is_some() {

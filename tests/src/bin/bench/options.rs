@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-const USAGE: &str = "usage: signet-bench [--seconds 10] [--connections 32] [--identities 2048] [--no-peers]\n       signet-bench --streams 2000";
+const USAGE: &str = "usage: signet-bench [--seconds 10] [--connections 32] [--identities 2048] [--no-peers]\n       signet-bench --streams 2000\n       signet-bench --proxies 2000";
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) identities: usize,
     /// Agents with a bundle stream each; measures those instead of the rate.
     pub(crate) streams: Option<usize>,
+    /// Proxies with a stream each from one agent; measures those instead of the rate.
+    pub(crate) proxies: Option<usize>,
     /// Whether to run the other signers too.
     pub(crate) peers: bool,
 }
@@ -22,8 +24,14 @@ pub(crate) struct Options {
 impl Options {
     /// Reads the arguments; an error is the usage.
     pub(crate) fn read(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options =
-            Self { duration: Duration::from_secs(10), connections: 32, identities: 2048, streams: None, peers: true };
+        let mut options = Self {
+            duration: Duration::from_secs(10),
+            connections: 32,
+            identities: 2048,
+            streams: None,
+            proxies: None,
+            peers: true,
+        };
         while let Some(name) = args.next() {
             if name == "--no-peers" {
                 options.peers = false;
@@ -35,6 +43,7 @@ impl Options {
                 ("--connections", Some(value)) => options.connections = value,
                 ("--identities", Some(value)) => options.identities = value,
                 ("--streams", Some(value)) => (options.streams, options.identities) = (Some(value), value),
+                ("--proxies", Some(value)) => options.proxies = Some(value),
                 _ => return Err(format!("{name}: not understood\n{USAGE}")),
             }
         }

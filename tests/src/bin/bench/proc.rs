@@ -1,7 +1,8 @@
-//! What the kernel knows about a process: processor time and resident memory.
+//! What the kernel knows about a process: processor time and resident memory; and how many files it may open.
 
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use signet_tests::failure::{Failure, Outcome};
 
 /// User and system time that a process has used.
@@ -25,6 +26,13 @@ pub(crate) fn resident_mib(process: u32) -> Outcome<f64> {
     let kib =
         text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
     kib.map(|kib| kib / 1024.0).ok_or_else(|| Failure::unexpected("the kernel tells no resident memory"))
+}
+
+/// Lets this process and those that it starts from now on open as many files as the system allows: a stream is one.
+pub(crate) fn allow_files() -> Outcome {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).map_err(Failure::while_doing("raise the limit of open files"))
 }
 
 fn read(process: u32, file: &str) -> Outcome<String> {
