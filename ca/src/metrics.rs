@@ -55,6 +55,8 @@ pub struct RotationMetrics {
     behind: IntGauge,
     phases: IntGaugeVec,
     revoked: IntGauge,
+    /// 1 while other replicas follow newer CA files, or another backend, than this one has.
+    pub late: IntGauge,
     /// Bundle streams open now.
     pub streams: IntGauge,
     /// Bundles that holders have refused.
@@ -70,6 +72,10 @@ impl RotationMetrics {
             behind: metrics.gauge("signet_ca_holders_behind", "Holders without the bundle that is waited for.")?,
             phases: metrics.gauges("signet_ca_rotation_phase", "1 for the phase of rotation.", &["phase"])?,
             revoked: metrics.gauge("signet_ca_revoked_certificates", "Certificates on revocation lists.")?,
+            late: metrics.gauge(
+                "signet_ca_superseded",
+                "1 while other replicas follow newer CA files, or another backend, than this one has.",
+            )?,
             streams: metrics.gauge("signet_ca_bundle_streams", "Open bundle streams.")?,
             refused: metrics.counter("signet_ca_bundles_refused_total", "Bundles that holders have refused.")?,
         })

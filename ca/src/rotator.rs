@@ -15,7 +15,8 @@ use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
-use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Standing, Step, next_step};
+use signet_core::renewal::half_life;
+use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Step, next_step};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
@@ -243,6 +244,7 @@ impl Rotator {
     fn measure(&self, look: &Look) {
         let awaited = look.authorities.awaited_sequence();
         self.metrics.rotation.set(&look.authorities, look.coverage.live(), look.coverage.covered(awaited));
+        self.metrics.rotation.late.set(i64::from(self.steps.is_late()));
     }
 
     async fn forget(&self) {
@@ -275,36 +277,51 @@ impl Rotator {
             return condition.failing(format!("the clock is before the issuing CA's start {start}; was it set back?"));
         }
         let text = format!("issuing CA {} until {}", limits.authority, rfc3339(limits.not_after));
-        match trouble.or_else(|| self.worry(&state.authorities, now)) {
-            None => condition.ready(text),
+        let mut all = vec![text];
+        all.extend(trouble);
+        all.extend(self.worries(&state.authorities, now));
+        match all.as_slice() {
+            [text] => condition.ready(text.clone()),
             // What is there still signs, but its renewal does not work: the time to act is now.
-            Some(trouble) => condition.degraded(format!("{text}; {trouble}")),
+            _ => condition.degraded(all.join("; ")),
         }
     }
 
     /// What an operator should look at although certificates are issued.
-    fn worry(&self, authorities: &Authorities, now: OffsetDateTime) -> Option<String> {
-        let active = authorities.active()?;
-        if self.steps.standing() == Standing::Superseded {
-            return Some(following::SUPERSEDED.to_owned());
+    fn worries(&self, authorities: &Authorities, now: OffsetDateTime) -> Vec<String> {
+        let mut worries = Vec::new();
+        let Some(active) = authorities.active() else { return worries };
+        if self.steps.is_late() {
+            worries.push(following::SUPERSEDED.to_owned());
+            // Whoever is to renew it may be gone.
+            let ending = authorities.active_issuer(now).filter(|issuing| {
+                let half = half_life(issuing.not_before, issuing.not_after);
+                now > half_life(half, issuing.not_after)
+            });
+            worries.extend(ending.map(|issuing| {
+                format!(
+                    "nobody has renewed the issuing CA, which ends at {}: no certificates after that",
+                    rfc3339(issuing.not_after)
+                )
+            }));
         }
         if active.tainted_at.is_some() {
-            return Some(format!("the root {} is compromised and still signs; see `authority list`", active.id));
+            worries.push(format!("the root {} is compromised and still signs; see `authority list`", active.id));
         }
         let revocations = &authorities.revocations;
         if !revocations.entries.is_empty() && revocations.lists.is_empty() {
             let count = revocations.entries.len();
             let why = "an authority whose list cannot be made is in the bundle";
-            return Some(format!("{count} certificates are revoked, but no revocation lists are served: {why}"));
+            worries.push(format!("{count} certificates are revoked, but no revocation lists are served: {why}"));
         }
         let life = active.not_after - active.not_before;
         if now > active.not_after - life / 10 {
             let waits = authorities.prepared().is_some_and(|root| root.activation != Activation::OnCommand);
             let hint =
                 if waits { "its successor waits, see `holders list --behind`" } else { "use `authority rotate`" };
-            return Some(format!("the root ends at {}: {hint}", rfc3339(active.not_after)));
+            worries.push(format!("the root ends at {}: {hint}", rfc3339(active.not_after)));
         }
-        None
+        worries
     }
 }
 

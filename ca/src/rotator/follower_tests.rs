@@ -141,6 +141,60 @@ async fn a_backend_that_is_switched_while_another_replica_still_has_the_old_one_
     }
 }
 
+/// A start with files that cannot be used, while a root signs that these did not bring.
+#[tokio::test]
+async fn a_start_without_usable_files_serves_what_is_there_and_still_takes_what_only_marks() {
+    let native = World::new().await;
+    native.issuance.issue(&application()).await.unwrap();
+    let root = OwnCa::root("own");
+    let set = root.below("signer").set(&native, &root, vec![]).await;
+    let directory = Directory::with(&set);
+    directory.damage();
+    let blind = native.another_on(directory.clone());
+    blind.rotator.turn().await.unwrap();
+    blind.issuance.issue(&application()).await.unwrap();
+    let before = signing_root(&native).await;
+    assert_eq!(blind.operations.view().await.unwrap().authorities.active().unwrap().id, before);
+    for command in [Command::Rotate, Command::Prepare, Command::RenewIssuing] {
+        let refused = blind.operations.command(&operator(), command, "").await;
+        assert!(
+            matches!(&refused, Err(OperationError::Refused(text)) if text.contains("put them in order")),
+            "{refused:?}"
+        );
+    }
+    let marked = Command::Taint { id: before.clone(), force: false };
+    blind.operations.command(&operator(), marked, "stolen").await.unwrap();
+    blind.rotator.turn().await.unwrap();
+    assert!(readiness(&blind).contains("is compromised and still signs"));
+    assert!(!readiness(&blind).contains("newer CA files"), "nobody has newer ones");
+    // Once they are there they are followed, which replaces the compromised root.
+    directory.put(&set);
+    for _ in 0..10 {
+        blind.rotator.turn().await.unwrap();
+        blind.clock.advance(DAY);
+    }
+    assert_eq!(signing_root(&native).await, root.id());
+}
+
+/// Whoever is late says everything that is wrong, not only that.
+#[tokio::test]
+async fn a_late_replica_tells_of_compromised_roots_and_of_issuing_cas_that_nobody_renews() {
+    let native = World::new().await;
+    let root = OwnCa::root("own");
+    let set = root.below("signer").set(&native, &root, vec![]).await;
+    let gone = native.another_on(Directory::with(&set));
+    gone.rotator.turn().await.unwrap();
+    native.rotator.turn().await.unwrap();
+    let signs = signing_root(&native).await;
+    native.operations.command(&operator(), Command::Taint { id: signs, force: false }, "stolen").await.unwrap();
+    native.clock.advance(29 * DAY);
+    native.rotator.turn().await.unwrap();
+    let text = readiness(&native);
+    for worry in ["newer CA files", "is compromised", "nobody has renewed the issuing CA"] {
+        assert!(text.contains(worry), "{worry} is not in {text}");
+    }
+}
+
 #[tokio::test]
 async fn files_that_are_damaged_for_a_while_are_neither_something_new_nor_something_late() {
     let empty = World::empty();

@@ -40,6 +40,8 @@ struct State {
     brought: Option<Offer>,
     follower: Follower,
     standing: Standing,
+    /// Whether others have something newer than what the backend brings.
+    late: bool,
 }
 
 impl Following {
@@ -66,19 +68,25 @@ impl Following {
             Ok(offer) => state.brought = offer,
             Err(error) if state.brought.is_some() => tracing::debug!(%error, "the CA files are not used"),
             Err(error) => {
-                let held = held(authorities).ok_or(error)?;
-                state.standing = Standing::Newest;
-                // Nothing that could be noted: this one only goes on with what others have noted.
-                let backend = Backend { brings: Some(held.clone()), fingerprint: None, standing: state.standing };
-                return Ok((Some(without_ending_lists(held, authorities, now)), backend));
+                // Nothing that could be noted: this one only goes on with what others have noted. While a root signs that
+                // these files did not bring, that is to leave all steps to others.
+                let held = held(authorities);
+                if authorities.active().is_none() {
+                    return Err(error);
+                }
+                state.late = false;
+                state.standing = if held.is_some() { Standing::Newest } else { Standing::Superseded };
+                let backend = Backend { brings: held.clone(), fingerprint: None, standing: state.standing };
+                return Ok((held.map(|held| without_ending_lists(held, authorities, now)), backend));
             }
         }
-        let brings = state.brought.clone();
-        let fingerprint = brings.as_ref().map_or_else(Fingerprint::own, |offer| offer.fingerprint.clone());
+        let brings = state.brought.clone().map(|offer| without_ending_lists(offer, authorities, now));
+        let fingerprint = state.brought.as_ref().map_or_else(Fingerprint::own, |offer| offer.fingerprint.clone());
         let standing = state.follower.standing(authorities, &fingerprint);
         if standing == Standing::Superseded && state.standing != standing {
             tracing::warn!("{SUPERSEDED}");
         }
+        state.late = standing == Standing::Superseded;
         state.standing = standing;
         let mut offer = if standing == Standing::Superseded { held(authorities) } else { brings.clone() };
         if let Some(offer) = offer.as_mut().filter(|_| standing == Standing::Newest && fingerprint.has_unusable_lists())
@@ -97,9 +105,9 @@ impl Following {
         }
     }
 
-    /// How this replica stood at the last look.
-    pub(super) fn standing(&self) -> Standing {
-        self.state().standing
+    /// Whether others had something newer at the last look.
+    pub(super) fn is_late(&self) -> bool {
+        self.state().late
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::clock::SharedClock;
 use signet_core::holder::Coverage;
-use signet_core::rotation::{Authorities, AuthorityId, Observed, Revoked, Rules, Standing, Step, apply, needs};
+use signet_core::rotation::{Authorities, AuthorityId, Observed, Revoked, Rules, Step, apply, needs};
 use signet_core::seams::authority::Offer;
 use signet_core::seams::store::{AuthorityJournal, HolderStore, JournalVersion};
 use time::OffsetDateTime;
@@ -159,10 +159,10 @@ impl Steps {
         Ok(Look { now, version, authorities, coverage, last_ends, offer, backend, clock_is_steady })
     }
 
-    /// How this replica stood among the others when it last looked.
+    /// Whether others had newer CA files, or another backend, when this replica last looked.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        self.following.standing()
+    pub fn is_late(&self) -> bool {
+        self.following.is_late()
     }
 
     /// Takes a step for `who`. The new document, or `None` when somebody else has changed the journal meanwhile.

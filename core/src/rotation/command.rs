@@ -88,6 +88,11 @@ pub enum Refused {
         "this replica's CA files, or its authority.backend, are not those that others have followed since: send the command to a replica that has the newest; or, if what this one has is to be followed from now on, `authority rotate` here says so"
     )]
     Superseded,
+    /// Nothing usable has come from the backend since the start, and the journal holds nothing of it.
+    #[error(
+        "the CA files of this replica cannot be used, see `status`: put them in order, or send the command to another"
+    )]
+    NoFiles,
     /// The state does not allow it.
     #[error("authority {id} is {state}: {hint}")]
     State {
@@ -167,9 +172,10 @@ pub fn judge(
     if seen.backend.standing == Standing::Superseded {
         match command {
             // The only way to tell a replica that its files are meant, and not late.
-            Command::Rotate => return Ok(Some(Step::AdoptRoots)),
+            Command::Rotate if seen.backend.fingerprint.is_some() => return Ok(Some(Step::AdoptRoots)),
             // These only mark what the journal holds; whatever follows from that, others do.
             Command::Taint { force: false, .. } | Command::Revoke { .. } => {}
+            _ if seen.backend.fingerprint.is_none() => return Err(Refused::NoFiles),
             _ => return Err(Refused::Superseded),
         }
     }

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::revocation::RevocationList;
 use super::state::Authorities;
+use crate::certificate::hex;
 
 /// How many are remembered. One that was followed longer ago counts as new.
-const MAX_FOLLOWED: usize = 16;
+const MAX_FOLLOWED: usize = 64;
 
 /// Stands for backends that bring nothing but make roots when they are asked to.
 const OWN: &str = "own";
@@ -97,10 +98,6 @@ fn hash(mut ders: Vec<&[u8]>) -> String {
     hex(all.finish().as_ref())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl From<Fingerprint> for String {
     fn from(fingerprint: Fingerprint) -> Self {
         match fingerprint.lists {
@@ -164,11 +161,14 @@ impl Authorities {
         let noted = before.map_or_else(|| Fingerprint::from(String::from(mine.clone())), |at| known.remove(at));
         known.push(noted);
         while known.len() > MAX_FOLLOWED {
-            // Lists may be new every day; they must not make an earlier CA, or the own one, forgotten.
+            // Lists may be new every day; they must not make an earlier CA forgotten. And never what makes its own roots,
+            // or else a replica without any configuration for files would one day look new.
+            let own = |at: &usize| known.get(*at).is_some_and(|it| it.set == OWN);
             let again = |at: &usize| {
-                known.iter().skip(at + 1).any(|later| known.get(*at).map(|it| &it.set) == Some(&later.set))
+                let later = known.get(at + 1..).unwrap_or_default();
+                later.iter().any(|later| known.get(*at).map(|it| &it.set) == Some(&later.set))
             };
-            let oldest = (0..known.len()).find(again).unwrap_or(0);
+            let oldest = (0..known.len()).find(again).or_else(|| (0..known.len()).find(|at| !own(at))).unwrap_or(0);
             known.remove(oldest);
         }
         self.followed = known;
@@ -186,6 +186,8 @@ pub struct Follower {
     newest: Option<Fingerprint>,
     /// What this process is about to note; whether it has come to that, the journal says.
     noting: Option<Fingerprint>,
+    /// What this process has while others have something newer.
+    late: Option<Fingerprint>,
 }
 
 impl Follower {
@@ -200,7 +202,14 @@ impl Follower {
         }
         // For as long as nobody has noted anything else, so that a lost race does not lose the change.
         let returned = standing == Standing::Superseded && newest.is_some() && self.newest == newest;
-        if returned { Standing::New } else { standing }
+        let standing = match standing {
+            _ if returned => Standing::New,
+            // Files that do not change are no news, also when the journal has forgotten that they were followed.
+            Standing::New if self.late.as_ref() == Some(mine) => Standing::Superseded,
+            other => other,
+        };
+        self.late = (standing == Standing::Superseded).then(|| mine.clone());
+        standing
     }
 
     /// Tells that this process is about to note `mine` in the journal.

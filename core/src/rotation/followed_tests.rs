@@ -103,8 +103,10 @@ fn what_is_followed_again_moves_to_the_end_and_only_the_oldest_is_forgotten() {
     for name in 0..100 {
         known.note_followed(&set(&format!("s{name}"), &[]));
     }
-    assert_eq!((known.followed.len(), known.standing(&set("s84", &[]))), (MAX_FOLLOWED, Standing::Superseded));
-    assert_eq!(known.standing(&set("s83", &[])), Standing::New);
+    // Nor does anything push out what replicas without files of their own have.
+    assert_eq!((known.followed.len(), &known.followed[0]), (MAX_FOLLOWED, &Fingerprint::own()));
+    assert_eq!(known.standing(&set("s37", &[])), Standing::Superseded);
+    assert_eq!(known.standing(&set("s36", &[])), Standing::New);
     // With lists that cannot be used, those stand that were there before.
     known.note_followed(&set("z", &[7]));
     known.note_followed(&set("s99", &[]));
@@ -170,11 +172,24 @@ fn who_starts_with_something_earlier_or_was_superseded_before_waits() {
 }
 
 #[test]
+fn files_that_never_change_do_not_become_new_when_the_journal_has_forgotten_them() {
+    let (stuck, mut known) = (set("stuck", &[]), journal(&[set("stuck", &[]), set("a", &[])]));
+    let mut follower = Follower::default();
+    assert_eq!(follower.standing(&known, &stuck), Standing::Superseded);
+    for name in 0..MAX_FOLLOWED {
+        known.note_followed(&set(&format!("s{name}"), &[]));
+        assert_eq!(follower.standing(&known, &stuck), Standing::Superseded, "{name}");
+    }
+    assert_eq!(known.standing(&stuck), Standing::New, "forgotten");
+    assert_eq!(follower.standing(&known, &set("other", &[])), Standing::New, "but others are");
+}
+
+#[test]
 fn lists_that_are_bad_for_a_while_neither_make_the_good_set_look_late_nor_a_late_one_look_new() {
     let good = set("a", &[2]);
     let mut known = journal(&[set("a", &[1]), good.clone()]);
     // Here they are bad for a while, before and after a restart.
-    for mut follower in [Follower::default(), Follower { newest: Some(good.clone()), noting: None }] {
+    for mut follower in [Follower::default(), Follower { newest: Some(good.clone()), ..Follower::default() }] {
         assert_eq!(follower.standing(&known, &bad("a")), Standing::Newest);
         assert_eq!(follower.standing(&known, &good), Standing::Newest);
     }
