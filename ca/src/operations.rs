@@ -184,11 +184,37 @@ impl Operations {
             if at_once && matches!(step, Step::Taint(_)) {
                 self.replace_at_once(operator).await?;
             }
+            if step == Step::AdoptRoots {
+                self.begin_to_follow(operator).await;
+            }
             self.bell.notify_one();
             self.record(operator, &command, reason, Outcome::Done, &text).await?;
             return Ok((text, self.view().await?));
         }
         Err(OperationError::Conflict)
+    }
+
+    /// Takes the first steps after it was said what is followed, so that the answer shows what is on its way and no more
+    /// what others had prepared. Whatever is not done here, the next turn does.
+    async fn begin_to_follow(&self, operator: &Operator) {
+        for _ in 0..RACES {
+            let taken = async {
+                let look = self.steps.look().await?;
+                let step = next_step(look.now, &look.authorities, &look.seen(), &self.steps.rules);
+                if !matches!(step, Step::DropPrepared(..) | Step::PrepareRoot(_) | Step::RefreshLists(_)) {
+                    return Ok(false);
+                }
+                self.steps.take(&look, &step, Entry::Unchanged, &attributed(operator)).await.map(|_| true)
+            };
+            match taken.await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "what is followed now is left to the next turn");
+                    return;
+                }
+            }
+        }
     }
 
     /// Lets another root sign although holders may not know it: the operator has said so.

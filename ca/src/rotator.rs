@@ -16,7 +16,7 @@ use signet_core::certificate::{CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Step, next_step};
+use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Step, lists_worry, next_step};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
@@ -308,12 +308,7 @@ impl Rotator {
         if active.tainted_at.is_some() {
             worries.push(format!("the root {} is compromised and still signs; see `authority list`", active.id));
         }
-        let revocations = &authorities.revocations;
-        if !revocations.entries.is_empty() && revocations.lists.is_empty() {
-            let count = revocations.entries.len();
-            let why = "an authority whose list cannot be made is in the bundle";
-            worries.push(format!("{count} certificates are revoked, but no revocation lists are served: {why}"));
-        }
+        worries.extend(lists_worry(authorities, now));
         let life = active.not_after - active.not_before;
         if now > active.not_after - life / 10 {
             let waits = authorities.prepared().is_some_and(|root| root.activation != Activation::OnCommand);

@@ -157,7 +157,7 @@ fn as_text(page: &Page<StoredEvent>) -> String {
 }
 
 /// Characters of an event's text that fit a table.
-const GIST: usize = 64;
+const GIST: usize = 120;
 
 fn gist(event: &AuditEvent) -> String {
     let serial = event.what.as_ref().map(|what| what.serial.clone());
@@ -165,7 +165,11 @@ fn gist(event: &AuditEvent) -> String {
     let said = event.detail.clone().filter(|_| event.kind == EventKind::Admin);
     let text = serial.or(said).or_else(|| event.reason.clone()).or_else(|| event.detail.clone());
     // The whole text is in the JSON form; a table must stay readable.
-    text.map_or_else(|| "-".to_owned(), |text| text.chars().take(GIST).collect())
+    let Some(text) = text else { return "-".to_owned() };
+    match text.char_indices().nth(GIST) {
+        None => text,
+        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "…",
+    }
 }
 
 #[cfg(test)]

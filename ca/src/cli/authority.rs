@@ -12,6 +12,10 @@ use super::rotation_view::{rotation_json, rotation_text};
 use super::wait::{Goal, WaitArgs, follow};
 use super::{Failure, OutputArg, printable};
 
+/// The CA has accepted a change whose end cannot be told.
+const NOTHING_TO_WAIT_FOR: &str = "the change is made, but --wait has found nothing to wait for; look how it goes on with \
+                                   `signet-ca authority list`";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum AuthorityCommand {
     /// List roots and issuing CAs, who needs them, and where rotation stands
@@ -149,7 +153,14 @@ impl PlainArgs {
         client: &mut Client,
     ) -> Result<(), Failure> {
         let format = self.output.output;
-        let Some(goal) = goal.filter(|_| wait.wait) else { return show(&rotation, format) };
+        if !wait.wait {
+            return show(&rotation, format);
+        }
+        let Some(goal) = goal else {
+            show(&rotation, format)?;
+            // Success would say that it is over.
+            return Err(Failure::Failed(NOTHING_TO_WAIT_FOR.to_owned()));
+        };
         if format == OutputFormat::Table && !rotation.done.is_empty() {
             Output::stdout(format).line(&printable(&rotation.done)).map_err(Failure::failed)?;
         }
@@ -192,7 +203,8 @@ fn authority_id(rotation: &Rotation, beginning: &str, kinds: &[&str]) -> Option<
     let beginning = beginning.to_ascii_lowercase();
     let fits = |one: &&Authority| kinds.contains(&one.kind.as_str()) && one.id.starts_with(&beginning);
     let mut found: Vec<&str> = rotation.authorities.iter().filter(fits).map(|one| one.id.as_str()).collect();
-    // An operator's root that signs leaves itself is listed as both.
+    // An operator's root that signs leaves itself is listed as both, and an issuing CA below each root that certified it.
+    found.sort_unstable();
     found.dedup();
     match found.as_slice() {
         [one] => Some((*one).to_owned()),
@@ -208,8 +220,10 @@ mod tests {
     fn what_is_waited_for_is_one_authority_of_a_kind_that_fits() {
         let one = |id: &str, kind: &str| Authority { id: id.into(), kind: kind.into(), ..Authority::default() };
         let both = [one("ef1", "root"), one("ef1", "issuing")];
+        // An issuing CA that two roots have certified.
+        let twice = [one("99", "issuing"), one("9a", "root"), one("99", "issuing")];
         let mut authorities = vec![one("ab1", "issuing"), one("ab2", "root"), one("cd1", "root"), one("cd2", "root")];
-        authorities.extend(both);
+        authorities.extend(both.into_iter().chain(twice));
         let rotation = Rotation { authorities, ..Rotation::default() };
         let (root, any) = (&["root"][..], &["root", "issuing"][..]);
         for (beginning, kinds, expected) in [
@@ -220,6 +234,8 @@ mod tests {
             ("AB", any, None),
             ("ab1", any, Some("ab1")),
             ("ef", any, Some("ef1")),
+            ("99", any, Some("99")),
+            ("9", any, None),
             ("", root, None),
         ] {
             assert_eq!(authority_id(&rotation, beginning, kinds).as_deref(), expected, "{beginning} {kinds:?}");

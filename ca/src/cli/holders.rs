@@ -25,7 +25,7 @@ pub(super) struct ListArgs {
     sequence: Option<u64>,
     /// Only those whose newest certificate chains to this root or issuing CA (its id, or the beginning of it); an
     /// issuing CA that is gone is known as long as somebody has a certificate of it
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     authority: Option<String>,
     /// Only those whose newest certificate is accepted by nobody, because its root was taken out of the trust bundle or
     /// its issuing CA is revoked
@@ -83,7 +83,7 @@ fn as_text(page: &ListHoldersResponse, args: &ListArgs) -> String {
     }
     let mut text = holders_table(&page.holders).render();
     if !page.next_page_token.is_empty() {
-        text += &format!("more: --page {}\n", printable(&page.next_page_token));
+        text += &format!("more: the same with --page {}\n", printable(&page.next_page_token));
     }
     text
 }
@@ -126,6 +126,6 @@ mod tests {
     fn the_token_of_the_next_page_cannot_steer_the_terminal() {
         let next_page_token = "a\u{1b}[2J".to_owned();
         let page = ListHoldersResponse { holders: vec![Holder::default()], next_page_token, sequence: 0 };
-        assert!(as_text(&page, &args("")).ends_with("more: --page a\\u{1b}[2J\n"));
+        assert!(as_text(&page, &args("")).ends_with("more: the same with --page a\\u{1b}[2J\n"));
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn rotation_rows(rotation: &Rotation) -> Vec<(&'static str, String)> 
         rows.push(("expected by", time_text(rotation.expected_at)));
     }
     if rotation.revoked_certificates > 0 {
-        rows.push(("revoked", format!("{} certificates", rotation.revoked_certificates)));
+        rows.push(("revoked certificates", rotation.revoked_certificates.to_string()));
     }
     rows
 }

@@ -31,6 +31,8 @@ pub(super) async fn run(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Value {
+    // Storage knows who needs which authority; memory does not.
+    let authorities = rotation.map_or(&status.authorities, |rotation| &rotation.authorities);
     json!({
         "version": status.version,
         "trust_domain": status.trust_domain,
@@ -39,7 +41,7 @@ fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Val
         "checks": status.checks.iter().map(|check| json!({
             "name": check.name, "state": check.state, "detail": check.detail,
         })).collect::<Vec<_>>(),
-        "authorities": status.authorities.iter().map(authority_json).collect::<Vec<_>>(),
+        "authorities": authorities.iter().map(authority_json).collect::<Vec<_>>(),
         "bundle": status.bundle.as_ref().map(|bundle| json!({ "sequence": bundle.sequence, "roots": bundle.roots })),
         "serving": status.serving.as_ref().map(|serving| json!({
             "serial": serving.serial, "names": serving.names,

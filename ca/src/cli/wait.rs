@@ -41,6 +41,9 @@ fn duration(text: &str) -> Result<Duration, UnitError> {
 pub(super) enum Goal {
     /// This root signs, and nothing of before is left.
     Signs(String),
+    /// A root of the CA that is followed since an operator has said so signs, and nothing of before is left. Which root
+    /// that will be need not be known yet.
+    Followed,
     /// This issuing CA signs.
     Issues(String),
     /// Nobody's newest certificate chains to this compromised authority any more.
@@ -59,8 +62,14 @@ pub(super) enum Verdict {
 }
 
 impl Goal {
-    /// What a rotation leads to: the newest root, which is either on its way or signs already.
+    /// What a rotation leads to: the newest root, which is either on its way or signs already. Where there are files, the
+    /// command is accepted only as the word that they are to be followed.
     pub(super) fn of_rotate(rotation: &Rotation) -> Option<Self> {
+        let mut roots = rotation.authorities.iter().filter(|one| one.kind == "root");
+        let has_prepared = roots.clone().any(|root| root.state == "prepared");
+        if roots.any(|root| root.pinned) || rotation.phase == "propagate" && !has_prepared {
+            return Some(Self::Followed);
+        }
         let fresh = |one: &&Authority| one.kind == "root" && matches!(one.state.as_str(), "prepared" | "active");
         let newest = rotation.authorities.iter().filter(fresh).max_by_key(|root| root.generation)?;
         Some(Self::Signs(newest.id.clone()))
@@ -76,6 +85,7 @@ impl Goal {
     fn id(&self) -> &str {
         match self {
             Self::Signs(id) | Self::Issues(id) | Self::Unused(id) => id,
+            Self::Followed => "",
         }
     }
 
@@ -87,6 +97,8 @@ impl Goal {
                 let generation = found.map(|root| root.generation).unwrap_or_default();
                 format!("Rotation to root {id} (generation {generation})")
             }
+            Self::Followed if has_listed(rotation) => "Rotation to the CA files that are followed now".to_owned(),
+            Self::Followed => "Rotation to a root of the backend that is followed now".to_owned(),
             Self::Issues(_) => format!("Renewal of the issuing CA: {id}"),
             Self::Unused(_) if found.is_some_and(is_issuing) => {
                 format!("Moving away from the compromised issuing CA {id}")
@@ -103,7 +115,9 @@ impl Goal {
                                as this one is under way, or look with `signet-ca status`"
                     .to_owned()
             }
-            Self::Issues(_) => "look how it goes on with `signet-ca authority list` or `signet-ca status`".to_owned(),
+            Self::Issues(_) | Self::Followed => {
+                "look how it goes on with `signet-ca authority list` or `signet-ca status`".to_owned()
+            }
             Self::Unused(id) => format!("watch it again with `signet-ca authority taint {} --wait`", short(id)),
         }
     }
@@ -115,8 +129,12 @@ impl Goal {
     /// Whether it is over.
     pub(super) fn verdict(&self, rotation: &Rotation) -> Verdict {
         let id = short(self.id());
+        if *self == Self::Followed {
+            return followed_verdict(rotation);
+        }
         let Some(authority) = self.find(rotation) else {
             return match self {
+                Self::Followed => Verdict::Going,
                 Self::Unused(_) => Verdict::Done(format!("{id} is gone, and so is what chained to it")),
                 Self::Signs(_) => Verdict::Stopped(format!(
                     "root {id} is gone: somebody has rolled the rotation back; `signet-ca audit list` tells who"
@@ -125,6 +143,7 @@ impl Goal {
             };
         };
         match self {
+            Self::Followed => Verdict::Going,
             Self::Signs(_) => root_verdict(id, authority, rotation),
             Self::Issues(_) => match authority.state.as_str() {
                 "active" => Verdict::Done(format!("issuing CA {id} signs")),
@@ -150,6 +169,7 @@ impl Goal {
         let active = roots().find(|root| root.state == "active")?;
         let moves = match self {
             Self::Signs(id) => active.id == *id,
+            Self::Followed => active.pinned,
             Self::Issues(_) => false,
             Self::Unused(id) => active.id != *id,
         };
@@ -160,6 +180,27 @@ impl Goal {
 
 fn is_issuing(authority: &Authority) -> bool {
     authority.kind == "issuing"
+}
+
+fn has_listed(rotation: &Rotation) -> bool {
+    rotation.authorities.iter().any(|one| one.kind == "root" && one.pinned)
+}
+
+fn followed_verdict(rotation: &Rotation) -> Verdict {
+    let listed = || rotation.authorities.iter().filter(|one| one.kind == "root" && one.pinned);
+    let signing = rotation.authorities.iter().find(|one| one.kind == "root" && one.state == "active");
+    match signing {
+        Some(root) if rotation.phase == "settled" => {
+            Verdict::Done(format!("root {} signs, and nothing else is under way", short(&root.id)))
+        }
+        Some(root) if !root.pinned && has_listed(rotation) && listed().all(|one| one.tainted_at > 0) => {
+            Verdict::Stopped("the CA files list compromised roots only; put others into that directory".to_owned())
+        }
+        _ if rotation.paused && rotation.phase == "propagate" => Verdict::Stopped(
+            "the rotation is paused by an operator; go on with `signet-ca authority rotate`".to_owned(),
+        ),
+        _ => Verdict::Going,
+    }
 }
 
 fn root_verdict(id: &str, root: &Authority, rotation: &Rotation) -> Verdict {

@@ -61,6 +61,50 @@ fn the_goal_of_a_rotation_is_the_newest_root_on_its_way() {
 }
 
 #[test]
+fn a_word_to_follow_other_files_is_over_when_a_root_of_theirs_signs_alone() {
+    let pinned = |root: Authority| Authority { pinned: true, ..root };
+    let tainted = |root: Authority| Authority { tainted_at: 1, ..root };
+    let of = |phase: &str, roots| rotation(phase, roots);
+    // What others had followed is about to be dropped, and has a higher generation.
+    let asked = of("propagate", vec![pinned(root(1, "old")), root(2, "active"), root(3, "prepared")]);
+    let goal = Goal::of_rotate(&asked).unwrap();
+    assert_eq!(goal, Goal::Followed);
+    assert_eq!(goal.title(&asked), "Rotation to the CA files that are followed now");
+    assert!(!goal.again().contains("rotate"), "with files, it would be refused");
+    let signing = of("drain", vec![pinned(root(1, "active")), root(2, "old")]);
+    for (rotation, expected) in [
+        (asked, "going"),
+        (of("propagate", vec![pinned(root(1, "old")), root(2, "active")]), "going"),
+        (signing.clone(), "going"),
+        (of("settled", vec![pinned(root(1, "active")), pinned(root(3, "old"))]), "done"),
+        (of("propagate", vec![tainted(pinned(root(1, "tainted"))), root(2, "active")]), "compromised"),
+    ] {
+        let verdict = goal.verdict(&rotation);
+        assert!(is(&verdict, expected), "{expected}: {verdict:?}");
+    }
+    let holders = |root: Authority, holders| Authority { holders, ..root };
+    let moving = of("drain", vec![holders(pinned(root(1, "active")), 2), holders(root(2, "old"), 3)]);
+    assert_eq!(goal.renewed(&moving), Some((2, 5)));
+    let before = of("propagate", vec![pinned(root(1, "old")), holders(root(2, "active"), 3)]);
+    assert_eq!(goal.renewed(&before), None);
+}
+
+#[test]
+fn a_word_to_leave_the_files_is_over_when_an_own_root_signs() {
+    // The own root is not made yet: the files' one signs, unwanted.
+    let asked = rotation("propagate", vec![root(1, "active")]);
+    let goal = Goal::of_rotate(&asked).unwrap();
+    assert!(is(&goal.verdict(&asked), "going"), "{goal:?}");
+    let prepared = rotation("propagate", vec![root(1, "active"), root(2, "prepared")]);
+    let drain = rotation("drain", vec![root(1, "old"), root(2, "active")]);
+    assert!(is(&goal.verdict(&prepared), "going") && is(&goal.verdict(&drain), "going"));
+    assert!(is(&goal.verdict(&rotation("settled", vec![root(2, "active")])), "done"));
+    let paused = Rotation { paused: true, ..asked };
+    assert!(is(&goal.verdict(&paused), "paused"));
+    assert_eq!(Goal::of_rotate(&prepared), Some(Goal::Signs(root(2, "").id)));
+}
+
+#[test]
 fn a_compromised_root_is_done_with_when_nobody_uses_it() {
     let goal = Goal::Unused(root(1, "").id);
     let used = Authority { holders: 3, tainted_at: 1, ..root(1, "tainted") };

@@ -84,6 +84,7 @@ pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: Offset
                 root: root.id.to_string(),
                 holders: used.holders(&issuing.id),
                 needed_until: used.needed_until(&issuing.id),
+                tainted_at: authorities.issuing_tainted_at(issuing).unwrap_or_default(),
                 ..wire::Authority::default()
             });
         }
@@ -101,6 +102,9 @@ fn issuing_state(
 ) -> &'static str {
     if is_revoked(authorities, issuing) {
         return "revoked";
+    }
+    if authorities.issuing_tainted_at(issuing).is_some() {
+        return AuthorityState::Tainted.as_str();
     }
     if root.state != AuthorityState::Active {
         return root.state.as_str();

@@ -122,7 +122,7 @@ impl TestRoot {
             id: self.id(),
             generation,
             state,
-            key: None,
+            key: Some(KeyId::parse("root").unwrap()),
             certificate: self.certificate.clone(),
             not_before: root.not_before,
             not_after: root.not_after,

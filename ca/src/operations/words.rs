@@ -36,7 +36,25 @@ pub(super) fn done(step: &Step, look: &Look) -> String {
             let holders = look.coverage.by_authority.get(id).copied().unwrap_or_default();
             format!("issuing CA {id} is on the revocation list of its root{}", cut_off(holders))
         }
+        Step::AdoptRoots => adopted(look),
         _ => "done".to_owned(),
+    }
+}
+
+/// What this replica has is what is followed from now on.
+fn adopted(look: &Look) -> String {
+    let signs = look.authorities.active().map(|root| &root.id);
+    match &look.backend.brings {
+        Some(offer) if signs == Some(&offer.signer) => {
+            format!("the CA files of this replica are followed from now on; root {} goes on signing", offer.signer)
+        }
+        Some(offer) => format!(
+            "the CA files of this replica are followed from now on; root {} signs as soon as every holder knows it",
+            offer.signer
+        ),
+        None => "the backend of this replica is followed from now on; a root of its own signs as soon as every holder \
+                 knows it"
+            .to_owned(),
     }
 }
 
@@ -92,10 +110,32 @@ pub(super) fn what_next(look: &Look, rules: &Rules) -> (String, Option<OffsetDat
             "another root takes the place of the compromised one; with CA files, put new ones there".to_owned()
         }
         Phase::Emergency => emergency(authorities, &seen),
-        Phase::Drain | Phase::Propagate => "the old root is retired when its last certificate has ended".to_owned(),
+        Phase::Propagate => return (left(look), expected),
+        Phase::Drain => "the old root is retired when its last certificate has ended".to_owned(),
     };
     (text, expected)
 }
+
+/// The root that signs is not the one that is followed, and none is prepared.
+fn left(look: &Look) -> String {
+    let authorities = &look.authorities;
+    if authorities.paused {
+        return PAUSED.to_owned();
+    }
+    match look.offer.as_ref().and_then(|offer| authorities.root(&offer.signer)) {
+        Some(root) if root.tainted_at.is_some() => {
+            format!("root {} of the CA files is compromised and signs no more: put other files there", root.id)
+        }
+        Some(root) => format!("root {} of the CA files signs as soon as every holder knows it", root.id),
+        None if authorities.roots.iter().any(|root| root.pinned) => {
+            "a root that the CA files list signs as soon as every holder knows it".to_owned()
+        }
+        None => "a root of the configured backend is made and takes over".to_owned(),
+    }
+}
+
+/// Nothing is done by itself.
+const PAUSED: &str = "automatic rotation is paused since a rollback; `authority rotate` goes on";
 
 fn emergency(authorities: &Authorities, seen: &Observed<'_>) -> String {
     let tainted = authorities.roots.iter().filter(|root| root.state == AuthorityState::Tainted);
@@ -111,7 +151,7 @@ fn emergency(authorities: &Authorities, seen: &Observed<'_>) -> String {
 fn settled(authorities: &Authorities, rules: &Rules) -> String {
     let Some(active) = authorities.active() else { return String::new() };
     if authorities.paused {
-        return "automatic rotation is paused since a rollback; `authority rotate` goes on".to_owned();
+        return PAUSED.to_owned();
     }
     if !rules.automatic || active.pinned {
         return String::new();

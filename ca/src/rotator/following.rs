@@ -60,7 +60,7 @@ impl Following {
         now: OffsetDateTime,
     ) -> Result<(Option<Offer>, Backend), SignError> {
         let brought = brought.and_then(|offer| match offer.as_ref().and_then(|offer| clash(offer, authorities)) {
-            Some(text) => Err(SignError::Failed(text)),
+            Some(text) => Err(SignError::Unusable(text)),
             None => Ok(offer),
         });
         let mut state = self.state();

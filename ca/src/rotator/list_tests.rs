@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use signet_core::certificate::Serial;
 use signet_core::clock::Clock;
-use signet_core::rotation::{Command, LIST_MARGIN, RevocationList, RevocationReason};
+use signet_core::rotation::{AuthorityId, Command, LIST_MARGIN, RevocationList, RevocationReason, lists_worry};
 use signet_core::seams::store::AuthorityJournal;
 
 use super::test_own_ca::{Directory, OwnCa};
@@ -58,6 +58,15 @@ async fn lists_of_cas_that_leaves_still_chain_through_stay_as_their_owner_made_t
     world.rotator.turn().await.unwrap();
     let now = journal(&world).await;
     assert!(now.revocations.lists.is_empty() && now.revocations.failed_at == world.clock.now().unix_timestamp());
+    // What cannot be is not tried again and again, and is told.
+    let before = world.store.version().await.unwrap();
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(61));
+        world.rotator.turn().await.unwrap();
+    }
+    assert_eq!(world.store.version().await.unwrap(), before);
+    let told = lists_worry(&now, world.clock.now()).unwrap();
+    assert!(told.contains(middle.id().as_str()), "{told}");
     // Once nothing can chain through it any more, the others are enough.
     world.clock.set(NOW + 301 * DAY);
     let far = NOW + 400 * DAY;
@@ -118,12 +127,126 @@ async fn a_step_whose_list_cannot_be_made_goes_on_without_lists_and_they_come_ba
     world.rotator.report(&condition, None);
     let text = format!("{:?}", readiness.snapshot());
     assert!(text.contains("no revocation lists are served"), "{text}");
-    // Tried again after a minute, not at once.
-    world.lists_fail.store(false, Ordering::SeqCst);
-    for (seconds, lists) in [(59, 0), (1, 3)] {
+    // Tried again after a minute, not at once; then not so often, since each time is on record.
+    for (seconds, fails, tried, lists) in [(59, true, 0, 0), (1, true, 1, 0), (3599, false, 0, 0), (1, false, 1, 3)] {
+        world.lists_fail.store(fails, Ordering::SeqCst);
+        let before = journal(&world).await.revocations.number;
         world.clock.advance(Duration::from_secs(seconds));
         world.rotator.turn().await.unwrap();
-        assert_eq!(journal(&world).await.revocations.lists.len(), lists);
+        let now = journal(&world).await;
+        assert_eq!((now.revocations.number - before, now.revocations.lists.len()), (tried, lists), "{seconds}");
     }
     assert_eq!(journal(&world).await.revocations.failed_at, 0);
+}
+
+#[tokio::test]
+async fn lists_of_a_replaced_root_go_on_while_it_is_in_the_bundle_and_end_with_it() {
+    let empty = World::empty();
+    let (old, new, far) = (OwnCa::root("old"), OwnCa::root("new"), NOW + 90 * DAY);
+    let (first, second) = (old.below("first"), new.below("second"));
+    let of_old = vec![first.list(1, far), old.list(2, far)];
+    let of_new = vec![second.list(3, far), new.list(4, far)];
+    let set = first.set(&empty, &old, of_old.clone()).await;
+    for (lists, expected) in [
+        (of_new.clone(), sorted([&of_old[..], &of_new].concat())),
+        // No file, or an empty one: nothing is revoked.
+        (vec![], vec![]),
+    ] {
+        let empty = World::empty();
+        first.set(&empty, &old, vec![]).await;
+        let directory = Directory::with(&set);
+        let world = empty.another_on(directory.clone());
+        world.rotator.turn().await.unwrap();
+        assert_eq!(sorted(journal(&world).await.revocations.lists), sorted(of_old.clone()));
+        directory.put(&second.set(&empty, &new, lists.clone()).await);
+        world.rotator.turn().await.unwrap();
+        let now = journal(&world).await;
+        assert_eq!((now.roots.len(), &now.active().unwrap().id), (2, &old.id()));
+        assert_eq!(sorted(now.revocations.lists), expected);
+        let mut at = NOW;
+        while journal(&world).await.roots.len() > 1 {
+            at += Duration::from_secs(60);
+            assert!(at < NOW + DAY, "the old root is never retired");
+            world.clock.set(at);
+            world.rotator.turn().await.unwrap();
+        }
+        let now = journal(&world).await;
+        assert_eq!(now.active_issuer(at).unwrap().id, second.id());
+        assert!(lists.iter().all(|list| now.revocations.lists.contains(list)), "those of the new root stay");
+    }
+}
+
+#[tokio::test]
+async fn lists_of_the_files_go_on_after_a_change_to_roots_of_our_own_until_nothing_chains_to_theirs() {
+    let empty = World::empty();
+    let (root, far) = (OwnCa::root("root"), NOW + 90 * DAY);
+    let signer = root.below("signer");
+    let theirs = vec![signer.list(1, far), root.list(2, far)];
+    let files = empty.another_on(Directory::with(&signer.set(&empty, &root, theirs.clone()).await));
+    files.rotator.turn().await.unwrap();
+    let world = empty.another();
+    let mut at = NOW;
+    loop {
+        world.rotator.turn().await.unwrap();
+        let now = journal(&world).await;
+        if now.root(&root.id()).is_none() {
+            assert!(now.revocations.lists.is_empty(), "nothing is revoked any more");
+            break;
+        }
+        assert!(theirs.iter().all(|list| now.revocations.lists.contains(list)), "{at}");
+        let listed = |id: &AuthorityId| now.revocations.lists.iter().any(|list| list.issuer == *id);
+        assert!(now.list_issuers(at).iter().all(listed), "one for each");
+        at += Duration::from_secs(60);
+        assert!(at < NOW + DAY, "the root of the files is never retired");
+        world.clock.set(at);
+    }
+}
+
+#[tokio::test]
+async fn a_bad_file_of_lists_beside_a_new_signer_keeps_the_lists_in_use_and_the_signer_gets_one() {
+    let empty = World::empty();
+    let (root, far) = (OwnCa::root("root"), NOW + 90 * DAY);
+    let (first, second) = (root.below("first"), root.below("second"));
+    let lists = vec![first.list(1, far), root.list(2, far)];
+    let directory = Directory::with(&first.set(&empty, &root, lists.clone()).await);
+    let world = empty.another_on(directory.clone());
+    world.rotator.turn().await.unwrap();
+    let mut bad = second.set(&empty, &root, vec![]).await;
+    bad.fingerprint = bad.fingerprint.with_unusable_lists();
+    directory.put(&bad);
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(30));
+        world.rotator.turn().await.unwrap();
+    }
+    let now = journal(&world).await;
+    assert!(lists.iter().all(|list| now.revocations.lists.contains(list)));
+    assert!(now.revocations.lists.len() == 3 && now.active_issuer(NOW).unwrap().id == second.id());
+    // Good ones take their places, and an empty file still ends them.
+    let good = vec![second.list(3, far), root.list(4, far)];
+    directory.put(&second.set(&empty, &root, good.clone()).await);
+    world.rotator.turn().await.unwrap();
+    let now = journal(&world).await;
+    assert_eq!(sorted(now.revocations.lists), sorted([&good[..], &lists[..1]].concat()));
+    directory.put(&second.set(&empty, &root, vec![]).await);
+    world.rotator.turn().await.unwrap();
+    assert!(journal(&world).await.revocations.lists.is_empty());
+}
+
+#[tokio::test]
+async fn an_ended_list_of_a_replaced_signer_whose_key_is_here_does_not_take_the_others_out_of_use() {
+    let empty = World::empty();
+    let (root, end, far) = (OwnCa::root("root"), NOW + 2 * DAY, NOW + 90 * DAY);
+    let (first, second) = (root.below("first"), root.below("second"));
+    let directory = Directory::with(&first.set(&empty, &root, vec![first.list(1, end), root.list(2, far)]).await);
+    let world = empty.another_on(directory.clone());
+    world.rotator.turn().await.unwrap();
+    let good = vec![second.list(3, far), root.list(4, far)];
+    directory.put(&second.set(&empty, &root, good.clone()).await);
+    for (at, is_the_owners) in [(end - LIST_MARGIN - Duration::from_secs(1), true), (end - LIST_MARGIN, false)] {
+        world.clock.set(at);
+        world.rotator.turn().await.unwrap();
+        let now = journal(&world).await;
+        assert!(now.revocations.lists.len() == 3 && good.iter().all(|list| now.revocations.lists.contains(list)));
+        assert_eq!(now.revocations.lists.contains(&first.list(1, end)), is_the_owners);
+    }
 }

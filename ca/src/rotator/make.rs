@@ -2,14 +2,15 @@
 //! names them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use signet_core::certificate::Facts;
 use signet_core::key_type::KeyType;
 use signet_core::rotation::{
-    Authorities, AuthorityId, IssuingCa, LIST_MARGIN, Made, Needs, RevocationList, Revoked, RootAuthority, Rules,
-    Schedule, is_ours_to_renew, lists_wanted,
+    Authorities, AuthorityId, IssuingCa, LIST_MARGIN, Lists, Made, Needs, RevocationList, Revoked, RootAuthority,
+    Rules, Schedule, is_ours_to_renew, kept_list, lists_failed, lists_wanted,
 };
 use signet_core::seams::authority::{ListContent, Offer, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
@@ -99,9 +100,21 @@ impl Maker {
         refresh: bool,
         now: OffsetDateTime,
     ) -> Result<(), StepError> {
-        if !lists_wanted(next, offer) {
-            next.set_lists(Vec::new(), before.bundle_sequence);
-            return Ok(());
+        match lists_wanted(next, offer, now) {
+            Lists::Wanted => {}
+            Lists::Needless => {
+                next.revocations.failed_at = 0;
+                next.set_lists(Vec::new(), before.bundle_sequence);
+                return Ok(());
+            }
+            Lists::Impossible(issuer) => {
+                if !next.revocations.lists.is_empty() || next.revocations.failed_at == 0 {
+                    tracing::warn!(authority.id = %issuer, "no revocation lists are served: one for each authority is needed, and this one's can neither be made here nor is it given");
+                    next.revocations.failed_at = now.unix_timestamp();
+                }
+                next.set_lists(Vec::new(), before.bundle_sequence);
+                return Ok(());
+            }
         }
         let listed: Vec<AuthorityId> = next.revocations.lists.iter().map(|list| list.issuer.clone()).collect();
         let complete = next.list_issuers(now).iter().all(|id| listed.contains(id));
@@ -120,7 +133,7 @@ impl Maker {
             // One authority without a list must stop neither the others nor any step: better no lists than a hole.
             Err(error) => {
                 tracing::warn!(%error, "no revocation lists are served: one for each authority is needed");
-                next.revocations.failed_at = now.unix_timestamp();
+                next.revocations.failed_at = lists_failed(before, now);
                 next.set_lists(Vec::new(), before.bundle_sequence);
                 Ok(())
             }
@@ -142,16 +155,23 @@ impl Maker {
             }
             let root = next.root(&id).and_then(|root| Some((root.key.as_ref()?, &root.certificate)));
             let issuing = next.roots.iter().flat_map(|root| &root.issuing).find(|one| one.id == id);
-            let known = next.revocations.lists.iter().find(|list| list.issuer == id);
-            let known = known.filter(|list| list.next_update > (now + LIST_MARGIN).unix_timestamp());
-            match (root.or(issuing.map(|one| (&one.key, &one.certificate))), known) {
-                // A CA of the operator's that leaves still chain to, though the files name it no more: what its owner
-                // has revoked stays revoked, even where the key is at hand.
-                (_, Some(list)) if !is_ours_to_renew(next, &id) => lists.push(list.clone()),
-                (Some((key, certificate)), _) => {
-                    lists.push(self.list(next, &id, key, certificate, rules, now).await?);
+            // A CA of the operator's that leaves still chain to, though the files say nothing good of it any more: what
+            // its owner has revoked stays revoked, even where the key is at hand.
+            if let Some(list) = kept_list(next, offer, &id, now) {
+                lists.push(list.clone());
+                continue;
+            }
+            let is_ours = is_ours_to_renew(next, &id);
+            match root.or(issuing.map(|one| (&one.key, &one.certificate))) {
+                Some((key, certificate)) => {
+                    if !is_ours && next.revocations.lists.iter().any(|list| list.issuer == id) {
+                        tracing::warn!(authority.id = %id, "the revocation list of this CA of yours has come to its end, and one that is made here takes its place, so that those of others stay in use; what only you have revoked under it is accepted again");
+                    }
+                    // What is not ours is given up some time before its end.
+                    let ttl = if is_ours { rules.list_ttl } else { rules.list_ttl.max(4 * LIST_MARGIN) };
+                    lists.push(self.list(next, &id, key, certificate, ttl, now).await?);
                 }
-                (None, _) => {
+                None => {
                     let text = format!("there is no revocation list of authority {id}, whose key is not held here");
                     return Err(SignError::Failed(text).into());
                 }
@@ -166,14 +186,14 @@ impl Maker {
         issuer: &AuthorityId,
         key: &KeyId,
         certificate: &CertificateDer<'static>,
-        rules: &Rules,
+        ttl: Duration,
         now: OffsetDateTime,
     ) -> Result<RevocationList, StepError> {
         let revoked: Vec<&Revoked> =
             authorities.revocations.entries.iter().filter(|entry| entry.issuer == *issuer).collect();
         // Other hosts' clocks may be behind.
-        let this_update = now - std::time::Duration::from_secs(120);
-        let next_update = now + rules.list_ttl;
+        let this_update = now - Duration::from_secs(120);
+        let next_update = now + ttl;
         let content =
             ListContent { number: authorities.revocations.number, revoked: &revoked, this_update, next_update };
         let der = (self.sign_list)(self.custody.open(key).await?, certificate, &content)?;

@@ -113,7 +113,7 @@ impl Directory {
     }
 
     pub(super) fn damage(&self) {
-        *self.0.lock().unwrap() = Err(SignError::Failed("the files are incomplete".to_owned()));
+        *self.0.lock().unwrap() = Err(SignError::Unusable("the files are incomplete".to_owned()));
     }
 }
 

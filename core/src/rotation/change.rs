@@ -145,6 +145,10 @@ impl Authorities {
         self.roots.retain(|root| root.id != *id || root.state == AuthorityState::Active);
         if self.roots.len() != before {
             self.bundle_sequence = self.next_sequence();
+            // Nobody accepts anything below it any more, so that nothing need be said against single certificates.
+            let left: Vec<&AuthorityId> =
+                self.roots.iter().flat_map(|root| root.issuing.iter().map(|one| &one.id).chain([&root.id])).collect();
+            self.revocations.entries.retain(|entry| left.contains(&&entry.issuer));
         }
     }
 
@@ -207,9 +211,10 @@ fn key_id(issuing: &IssuingCa) -> String {
 pub enum Phase {
     /// There is no authority yet.
     None,
-    /// One root signs, and nothing else is in the bundle but what an operator put there.
+    /// The root that is followed signs, and nothing else is in the bundle but what an operator put there.
     Settled,
-    /// A prepared root is on its way to all holders.
+    /// A root is on its way to sign: one that holders do not know yet, or the one that is followed since a change of
+    /// files or of the backend.
     Propagate,
     /// A former root stays until nothing chains to it.
     Drain,
@@ -223,12 +228,17 @@ impl Phase {
     pub fn of(authorities: &Authorities) -> Self {
         let Some(active) = authorities.active() else { return Self::None };
         let has = |state| authorities.roots.iter().any(|root| root.state == state && !root.pinned);
+        // Not listed by the files although there are some, or somebody else's although there are none: its successor may
+        // have been known for long, or may not have been made yet, and is then not a prepared one.
+        let is_left = !active.pinned && (active.key.is_none() || authorities.roots.iter().any(|root| root.pinned));
         if active.tainted_at.is_some() || has(AuthorityState::Tainted) {
             Self::Emergency
         } else if authorities.prepared().is_some() {
             Self::Propagate
         } else if has(AuthorityState::Old) {
             Self::Drain
+        } else if is_left {
+            Self::Propagate
         } else {
             Self::Settled
         }
@@ -318,6 +328,13 @@ impl Authorities {
         if let Some(issuing) = found {
             self.order(vec![key_id(&issuing)], now, issuing.not_after, false);
         }
+    }
+
+    /// Since when holders are told to leave this issuing CA although its root goes on; seconds since 1970.
+    #[must_use]
+    pub fn issuing_tainted_at(&self, issuing: &IssuingCa) -> Option<i64> {
+        let own = [key_id(issuing)];
+        self.orders.iter().find(|order| order.authorities == own).map(|order| order.since)
     }
 
     fn order(&mut self, authorities: Vec<String>, now: OffsetDateTime, until: OffsetDateTime, urgent: bool) {

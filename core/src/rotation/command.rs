@@ -229,7 +229,9 @@ fn activate(
     match root.state {
         AuthorityState::Prepared if root.tainted_at.is_none() => {}
         AuthorityState::Prepared => return refuse(root, "a compromised root never signs"),
-        AuthorityState::Active => return refuse(root, "it signs already"),
+        // So that whoever got no answer may ask again.
+        AuthorityState::Active if root.tainted_at.is_none() => return Ok(None),
+        AuthorityState::Active => return refuse(root, "it signs until its successor is known to all holders"),
         AuthorityState::Old => return refuse(root, "to let the previous root sign again, use `authority rollback`"),
         AuthorityState::Tainted => return refuse(root, "a compromised root never signs again"),
     }

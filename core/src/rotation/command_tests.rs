@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use super::super::Fingerprint;
-use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, prepared, rules, take};
+use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, offer, prepared, rules, take};
 use super::*;
 use crate::seams::authority::Offer;
 
@@ -47,7 +47,9 @@ fn commands_are_judged_by_the_state_they_meet() {
     let jumped = Seen { steady: false, ..Seen::holders(&[(2, 3)]) };
     assert_eq!(ask(&waiting, &jumped, late, &activate("r2", false)), Err(Refused::ClockJumped));
     assert_eq!(ask(&waiting, &seen, START, &activate("r2", true)), Ok(Some(Step::Activate(id("r2")))));
-    assert!(state(ask(&waiting, &covered, late, &activate("r1", true))), "active");
+    assert_eq!(ask(&waiting, &covered, late, &activate("r1", true)), Ok(None), "it signs already");
+    let compromised = take(&Step::Taint(id("r1")), &first(), &seen, START, "x");
+    assert!(state(ask(&compromised, &covered, late, &activate("r1", true))), "active and tainted");
     assert!(state(ask(&drain, &covered, late, &activate("r1", true))), "old");
     assert!(state(ask(&tainted, &covered, late, &activate("r1", true))), "tainted");
     assert_eq!(ask(&waiting, &seen, late, &activate("r9", false)), Err(Refused::Unknown(id("r9"))));
@@ -106,4 +108,29 @@ fn what_is_tainted_already_may_be_tainted_again_and_nothing_more_is_done() {
     let ordered = take(&step, &draining(), &seen, START, "x");
     assert_eq!(ask(&ordered, &seen, late, "r1-issuing", false), Ok(None));
     assert_eq!(ask(&ordered, &seen, START + 31 * DAY, "r1-issuing", false), Ok(Some(step)), "the order has ended");
+}
+
+#[test]
+fn nothing_is_settled_while_the_root_that_signs_is_not_the_one_that_is_followed() {
+    let now = START + DAY;
+    let files = |name: &str| Seen { offer: Some(offer(name, &format!("{name}-signer"))), ..Seen::holders(&[(9, 3)]) };
+    let (one, two) = (files("f1"), files("f2"));
+    let adopted = |seen: &Seen, authorities: &Authorities| {
+        let seen = Seen { brings: Some(seen.offer.clone()), ..Seen::nobody() };
+        take(&Step::AdoptRoots, authorities, &seen, now, "x")
+    };
+    let waiting = adopted(&one, &first());
+    assert_eq!(Phase::of(&waiting), Phase::Propagate);
+    let signs = take(&Step::Activate(id("f1")), &waiting, &one, now, "x");
+    assert_eq!(Phase::of(&signs), Phase::Drain);
+    let alone = take(&Step::Retire(id("r1")), &signs, &one, now, "x");
+    assert_eq!(Phase::of(&alone), Phase::Settled);
+    // Other files and back: the first root is known, so it is not prepared again, yet it does not sign.
+    let other = take(&Step::Activate(id("f2")), &adopted(&two, &alone), &two, now, "x");
+    let back = adopted(&one, &other);
+    assert_eq!((back.prepared(), back.active().unwrap().pinned), (None, false));
+    assert_eq!(Phase::of(&back), Phase::Propagate);
+    // To our own: somebody else's root signs until there is one.
+    let own = adopted(&Seen::nobody(), &alone);
+    assert_eq!((own.roots.len(), Phase::of(&own)), (1, Phase::Propagate));
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::command::Refused;
+use super::revocation::RevocationList;
 use super::rules::{Observed, Rules};
 use super::state::{Authorities, AuthorityId};
 use super::step::{LAG, Plan, Step};
 use crate::seams::authority::Offer;
 
-/// How long after lists could not be made they are tried again, in seconds.
+/// How long after lists could not be made they are tried again, in seconds; and after that, since it is on record.
 const RETRY_LISTS: i64 = 60;
+const RETRY_LATER: i64 = 3600;
 
 /// How long an entry stays on its list after the certificate's end.
 const KEEP_ENTRY: Duration = Duration::from_secs(KEEP_ENTRY_SECONDS.unsigned_abs());
@@ -31,13 +33,83 @@ pub(super) fn offered_list<'a>(
     offer?.revocation_lists.iter().find(|list| list.issuer == *issuer).map(|list| &list.der)
 }
 
-/// Whether there should be lists: something is revoked, and each authority's list can be made or is given.
+/// The list in use of this issuer, if it is to go on as its owner made it: it is good, nobody here could make it so, and
+/// the files, which say what is revoked by having lists or none, do not say that nothing is.
 #[must_use]
-pub fn lists_wanted(authorities: &Authorities, offer: Option<&Offer>) -> bool {
-    let revoked =
-        !authorities.revocations.entries.is_empty() || offer.is_some_and(|one| !one.revocation_lists.is_empty());
-    let possible = authorities.roots.iter().all(|root| root.key.is_some() || offered_list(offer, &root.id).is_some());
-    revoked && possible
+pub fn kept_list<'a>(
+    authorities: &'a Authorities,
+    offer: Option<&Offer>,
+    issuer: &AuthorityId,
+    now: OffsetDateTime,
+) -> Option<&'a RevocationList> {
+    let goes_on =
+        offer.is_none_or(|offer| !offer.revocation_lists.is_empty() || offer.fingerprint.has_unusable_lists());
+    let is_good = |list: &&RevocationList| list.next_update > (now + LIST_MARGIN).unix_timestamp();
+    let list = authorities.revocations.lists.iter().find(|list| list.issuer == *issuer).filter(is_good)?;
+    (goes_on && !is_ours_to_renew(authorities, issuer)).then_some(list)
+}
+
+/// Whether there should be revocation lists, and can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lists {
+    /// Nothing is revoked.
+    Needless,
+    /// Something is, and this authority can have no list, so that there can be none for the others either.
+    Impossible(AuthorityId),
+    /// Something is, and each authority's list can be made or is given.
+    Wanted,
+}
+
+/// Whether there should be lists at `now`: something is revoked, by an entry here or by whoever gave lists; and each
+/// authority's list can be made, is given, or is kept.
+#[must_use]
+pub fn lists_wanted(authorities: &Authorities, offer: Option<&Offer>, now: OffsetDateTime) -> Lists {
+    let issuers = authorities.list_issuers(now);
+    let kept = |id: &AuthorityId| kept_list(authorities, offer, id, now).is_some();
+    let revoked = !authorities.revocations.entries.is_empty()
+        || offer.is_some_and(|one| !one.revocation_lists.is_empty())
+        || issuers.iter().any(kept);
+    if !revoked {
+        return Lists::Needless;
+    }
+    let can = |id: &AuthorityId| can_sign_list(authorities, id) || offered_list(offer, id).is_some() || kept(id);
+    issuers.into_iter().find(|id| !can(id)).map_or(Lists::Wanted, Lists::Impossible)
+}
+
+/// Whether the key of this authority is held here: that of a root of our own, or of any issuing CA.
+fn can_sign_list(authorities: &Authorities, issuer: &AuthorityId) -> bool {
+    let root = authorities.root(issuer).is_some_and(|root| root.key.is_some());
+    root || authorities.root_of(issuer).is_some()
+}
+
+/// When lists failed, for the journal: a failure that follows another one is tried again later, hence the later time.
+#[must_use]
+pub fn lists_failed(before: &Authorities, now: OffsetDateTime) -> i64 {
+    let again = before.revocations.failed_at > 0 && before.revocations.lists.is_empty();
+    now.unix_timestamp() + if again { RETRY_LATER - RETRY_LISTS } else { 0 }
+}
+
+/// What an operator should know about lists that are missing: why none are served although something is revoked.
+#[must_use]
+pub fn lists_worry(authorities: &Authorities, now: OffsetDateTime) -> Option<String> {
+    let revocations = &authorities.revocations;
+    if !revocations.lists.is_empty() || revocations.entries.is_empty() && revocations.failed_at == 0 {
+        return None;
+    }
+    let issuers = authorities.list_issuers(now).into_iter();
+    let others: Vec<String> = issuers.filter(|id| !can_sign_list(authorities, id)).map(|id| id.to_string()).collect();
+    let why = match others.is_empty() {
+        true => "they could not be made, see the log; this is tried again".to_owned(),
+        false => format!(
+            "each authority needs one, also {}, whose key is not held here, until nothing chains to it",
+            others.join(", ")
+        ),
+    };
+    let revoked = match revocations.entries.len() {
+        0 => "revoked certificates are accepted".to_owned(),
+        count => format!("{count} certificates are revoked"),
+    };
+    Some(format!("{revoked}, but no revocation lists are served: {why}"))
 }
 
 /// Whether the list of this authority is renewed here: that of another's CA would lose what its owner has put on it.
@@ -71,10 +143,11 @@ impl Plan {
         rules: &Rules,
     ) -> Option<Step> {
         let (revocations, forget) = (&authorities.revocations, seen.clock_is_steady);
-        if lists_wanted(authorities, seen.offer) == revocations.lists.is_empty() {
-            // That they could not be made is no reason to try again at once.
-            let failed =
-                revocations.lists.is_empty() && revocations.failed_at > self.now.unix_timestamp() - RETRY_LISTS;
+        let wanted = lists_wanted(authorities, seen.offer, self.now) == Lists::Wanted;
+        if wanted == revocations.lists.is_empty() {
+            // That they could not be made is no reason to try again at once, unless by a clock that was ahead.
+            let since = self.now.unix_timestamp() - revocations.failed_at;
+            let failed = revocations.lists.is_empty() && (-RETRY_LATER..RETRY_LISTS).contains(&since);
             if !failed {
                 return Some(Step::RefreshLists(forget));
             }

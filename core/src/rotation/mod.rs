@@ -22,7 +22,9 @@ pub use apply::{Made, Needs, apply, needs};
 pub use change::{Phase, RenewalOrder};
 pub use command::{Command, Refused, judge};
 pub use followed::{Fingerprint, Follower, Standing};
-pub use lists::{LIST_MARGIN, is_ours_to_renew, lists_possible, lists_wanted};
+pub use lists::{
+    LIST_MARGIN, Lists, is_ours_to_renew, kept_list, lists_failed, lists_possible, lists_wanted, lists_worry,
+};
 pub use revocation::{KeptOrder, RevocationList, RevocationReason, Revocations, Revoked};
 pub use rules::{Backend, Observed, Rules, SETTLE, Schedule};
 pub use state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};

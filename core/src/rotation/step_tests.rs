@@ -152,6 +152,22 @@ fn holders_of_revoked_certificates_are_told_by_serial_number_the_newest_ones_fir
     assert_eq!((serials.len(), serials[0].as_str()), (4096, "1387"), "agents read no more");
     authorities.clear_revocation("1387");
     assert_eq!(authorities.renewal_orders()[0].serials[0], "1386");
+    // With its root goes what was said against what is below it: nobody accepts that any more.
+    let mut draining = draining();
+    let of = |issuer: &str| Revoked { issuer: id(issuer), ..entry("0d", 40) };
+    draining.revocations.entries = vec![of("r1-issuing"), of("r2-issuing"), of("r1"), of("r2")];
+    draining.remove_root(&id("r1"));
+    assert_eq!(draining.revocations.entries, [of("r2-issuing"), of("r2")]);
+}
+
+#[test]
+fn an_issuing_ca_that_holders_are_to_leave_is_known_as_compromised_as_long_as_the_order_stands() {
+    let mut authorities = draining();
+    let issuing = authorities.roots[1].issuing[0].clone();
+    assert_eq!(authorities.issuing_tainted_at(&issuing), None);
+    authorities.taint_issuing(&issuing.id, START);
+    assert_eq!(authorities.issuing_tainted_at(&issuing), Some(START.unix_timestamp()));
+    assert_eq!(authorities.issuing_tainted_at(&authorities.roots[0].issuing[0]), None);
 }
 
 #[test]

@@ -22,6 +22,9 @@ pub enum SignError {
     /// The certificate could not be built or signed.
     #[error("signing failed: {0}")]
     Failed(String),
+    /// What the backend brings cannot be used.
+    #[error("{0}")]
+    Unusable(String),
     /// The backend cannot be reached now; retrying may help.
     #[error("the signing backend is unavailable: {0}")]
     Unavailable(String),

@@ -236,7 +236,7 @@ impl UpstreamAuthority for FilesAuthority {
     /// seconds after their root. When the signer is a root itself, its certificate is the root's.
     ///
     /// # Errors
-    /// [`SignError::Unavailable`] when the files could not be read or keep changing, [`SignError::Failed`] when they are
+    /// [`SignError::Unavailable`] when the files could not be read or keep changing, [`SignError::Unusable`] when they are
     /// not a usable set, with a text that names the file, what is wrong, and what to do.
     async fn offer(&self) -> Result<Option<Offer>, SignError> {
         let set = self.read().await?;

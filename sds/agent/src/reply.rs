@@ -9,7 +9,7 @@ use rustls::server::ParsedCertificate;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use signet_core::bundle::{BundleError, TrustBundle};
-use signet_core::certificate::{CertificateChain, CertificateError, Facts};
+use signet_core::certificate::{CertificateChain, CertificateError, Facts, hex};
 use signet_core::clock::rfc3339;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::renewal::renew_at;
@@ -221,10 +221,6 @@ fn check_chain(
 fn jitter(fingerprint: &[u8; 32]) -> f64 {
     let [.., a, b, c, d] = *fingerprint;
     f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

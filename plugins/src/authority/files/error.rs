@@ -216,7 +216,7 @@ impl From<FilesError> for SignError {
             FilesError::Read { .. } | FilesError::Changing(_) | FilesError::Slow(_) => {
                 Self::Unavailable(error.to_string())
             }
-            _ => Self::Failed(error.to_string()),
+            _ => Self::Unusable(error.to_string()),
         }
     }
 }

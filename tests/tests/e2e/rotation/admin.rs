@@ -93,7 +93,10 @@ async fn every_other_caller_gets_permission_denied_for_every_call() -> Outcome {
             .filter(|event| event["kind"] == "admin")
             .map(|event| event["detail"].as_str().unwrap_or_default().to_owned())
             .collect();
+        // On a machine where the calls take longer than the quiet minute, one is there again, with how often it was.
+        let once = |text: &String| text.split(", ").filter(|part| !part.contains(" times since ")).collect::<String>();
         who.sort();
+        who.dedup_by_key(|text| once(text));
         (who.len() >= 20).then_some(who)
     };
     let denied = eventually("the denied calls on record", SOON, denied).await?;

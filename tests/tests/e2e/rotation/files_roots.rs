@@ -140,8 +140,9 @@ async fn complete_lists_are_served_and_a_bad_file_of_lists_blocks_nothing() -> O
         mount.swap(&with_lists(&set, &complete))?;
         with_so_many_lists(&mut stream, 2).await?;
     }
-    // A bad file of lists beside a new signer does not keep the signer out.
+    // A bad file of lists beside a new signer does not keep the signer out, and the lists go on, with one for it.
     mount.swap(&with_lists(&istio_names(&second, &root), "garbage"))?;
+    with_so_many_lists(&mut stream, 3).await?;
     signs(&admin, &id(&second)?).await?;
     issues(&dev, &second).await
 }
