@@ -127,3 +127,25 @@ async fn a_step_whose_list_cannot_be_made_goes_on_without_lists_and_they_come_ba
     }
     assert_eq!(journal(&world).await.revocations.failed_at, 0);
 }
+
+#[tokio::test]
+async fn while_the_storage_of_keys_is_away_lists_are_tried_again_and_those_in_use_stay() {
+    let world = World::new().await;
+    let operator = Operator { name: "uid 0".to_owned(), peer: None };
+    let mut serials = Vec::new();
+    for _ in 0..2 {
+        let issued = world.issuance.issue(&application()).await.unwrap();
+        serials.push(Serial::parse(&Facts::read(issued.chain.leaf()).unwrap().serial_text()).unwrap());
+    }
+    let reason = RevocationReason::KeyCompromise;
+    world.operations.revoke_certificate(&operator, serials[0], reason, false).await.unwrap();
+    let before = journal(&world).await;
+    assert_eq!(before.revocations.lists.len(), 2);
+    world.store.keys_away.store(true, Ordering::SeqCst);
+    assert!(world.operations.revoke_certificate(&operator, serials[1], reason, false).await.is_err());
+    assert_eq!(journal(&world).await, before);
+    world.store.keys_away.store(false, Ordering::SeqCst);
+    world.operations.revoke_certificate(&operator, serials[1], reason, false).await.unwrap();
+    let now = journal(&world).await.revocations;
+    assert_eq!((now.entries.len(), now.lists.len(), now.failed_at), (2, 2, 0));
+}
