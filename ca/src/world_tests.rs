@@ -51,6 +51,8 @@ pub(crate) struct FlakyStore {
     pub(crate) inner: MemoryStore,
     pub(crate) down: AtomicBool,
     pub(crate) stuck: AtomicBool,
+    /// Keys cannot be opened.
+    pub(crate) keys_away: AtomicBool,
     keys: MemoryCustody,
     /// Writes until the process dies; negative: it lives for ever.
     life: AtomicI64,
@@ -148,6 +150,9 @@ impl KeyCustody for FlakyStore {
         self.keys.import(id, pkcs8).await
     }
     async fn open(&self, id: &KeyId) -> Result<Arc<dyn SigningKey>, CustodyError> {
+        if self.keys_away.load(Ordering::SeqCst) {
+            return Err(CustodyError::Store("away".to_owned()));
+        }
         self.keys.open(id).await
     }
 }

@@ -98,6 +98,11 @@ mod tests {
             .filter_map(|digit| find(&all, &digit.to_string()).err())
             .find(|status| status.code() == Code::InvalidArgument);
         assert!(ambiguous.unwrap().message().contains(", "));
+        // The same one twice is one.
+        let twice = authorities(1, &[&roots[0], &roots[0]], &[]);
+        assert_eq!(find(&twice, roots[0].issuing_id().as_str()).unwrap(), roots[0].issuing_id());
+        let none = find(&Authorities::default(), "").unwrap_err();
+        assert!(none.code() == Code::InvalidArgument && none.message().contains("which authority?"), "{none}");
     }
 
     #[test]

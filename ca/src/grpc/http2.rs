@@ -73,4 +73,23 @@ mod tests {
         let answering = tokio::time::timeout(PING * 10, lasts(answers, 3)).await.unwrap();
         assert!((PING * 4..=PING * 4 + PONG * 2).contains(&answering), "{answering:?}");
     }
+
+    #[tokio::test]
+    async fn a_connection_is_told_how_many_calls_and_how_large_headers_it_may_send() {
+        let (mut client, connection) = tokio::io::duplex(1 << 16);
+        let health = tonic_health::server::health_reporter().1;
+        let connections = tokio_stream::iter([Ok::<_, std::io::Error>(connection)]);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { server().add_service(health).serve_with_incoming(connections).await.unwrap() });
+        client.write_all(PREFACE).await.unwrap();
+        let mut head = [0; 9];
+        client.read_exact(&mut head).await.unwrap();
+        let mut settings = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        client.read_exact(&mut settings).await.unwrap();
+        // RFC 9113 section 6.5.2: MAX_CONCURRENT_STREAMS and MAX_HEADER_LIST_SIZE.
+        for (id, value) in [(3_u16, STREAMS), (6, HEADERS)] {
+            let setting = [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
+            assert!(settings.chunks(6).any(|it| it == setting), "{id}: {settings:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use signet_core::audit::{EventKind, Outcome};
 use signet_core::clock::Clock;
-use signet_core::rotation::{AuthorityId, Command};
+use signet_core::rotation::{AuthorityId, Command, Standing};
 use signet_core::seams::store::AuthorityJournal;
 
 use super::test_own_ca::{Directory, OwnCa};
@@ -106,6 +106,28 @@ async fn an_earlier_set_counts_again_when_a_process_sees_it_put_back_or_when_an_
     // With files that are followed, there is nothing that the command could add.
     let again = started.operations.command(&operator(), Command::Rotate, "").await;
     assert!(matches!(again, Err(OperationError::Refused(text)) if text.contains("CA files are the authority")));
+}
+
+#[tokio::test]
+async fn a_process_that_has_noted_new_files_knows_it_when_they_are_put_back_at_once() {
+    let empty = World::empty();
+    let (one, two) = (OwnCa::root("one"), OwnCa::root("two"));
+    let first = one.below("first").set(&empty, &one, vec![]).await;
+    let second = two.below("second").set(&empty, &two, vec![]).await;
+    let directory = Directory::with(&first);
+    let running = empty.another_on(directory.clone());
+    running.rotator.turn().await.unwrap();
+    directory.put(&second);
+    let steps = &running.rotator.steps;
+    let look = steps.look().await.unwrap();
+    let noted = steps.take(&look, &Step::AdoptRoots, Entry::Unchanged, &Attributed::default()).await.unwrap();
+    assert_eq!(noted.unwrap().followed.last(), Some(&second.fingerprint));
+    // Before it has looked at what it has done.
+    directory.put(&first);
+    assert_eq!(steps.look().await.unwrap().seen().backend.standing, Standing::New);
+    running.rotator.turn().await.unwrap();
+    let followed = empty.store.load().await.unwrap().unwrap().1.followed;
+    assert_eq!(followed, [second.fingerprint, first.fingerprint]);
 }
 
 #[tokio::test]

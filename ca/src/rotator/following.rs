@@ -234,4 +234,69 @@ mod tests {
         let ours = journal(RootAuthority { pinned: false, ..root("a", &KeyPair::generate().unwrap(), 10) });
         assert_eq!(held(&ours), None, "a root of our own is nothing that files brought");
     }
+
+    fn list(issuer: &AuthorityId, end: OffsetDateTime) -> RevocationList {
+        RevocationList { issuer: issuer.clone(), der: vec![1].into(), next_update: end.unix_timestamp() }
+    }
+
+    /// The journal that follows nothing but a CA of this name, and what its files bring.
+    fn followed(name: &str) -> (Authorities, Offer) {
+        let mut known = journal(root(name, &KeyPair::generate().unwrap(), 10));
+        known.followed = vec![Fingerprint::of_set(&known.roots[0].certificate, [], [])];
+        let offer = held(&known).unwrap();
+        (known, offer)
+    }
+
+    #[test]
+    fn what_the_journal_holds_has_the_lists_of_its_own_chain_and_no_others() {
+        let mut root = root("a", &KeyPair::generate().unwrap(), 10);
+        let middle = self::root("middle", &KeyPair::generate().unwrap(), 10);
+        root.issuing[0].intermediates = vec![middle.certificate.clone()];
+        let chain = [root.issuing[0].id.clone(), middle.id, root.id.clone()];
+        let mut known = journal(root);
+        let stranger = AuthorityId::from_spki(b"left long ago");
+        known.revocations.lists = chain.iter().chain([&stranger]).map(|id| list(id, START)).collect();
+        let lists = held(&known).unwrap().revocation_lists;
+        assert_eq!(lists.iter().map(|list| list.issuer.clone()).collect::<Vec<_>>(), chain);
+    }
+
+    #[test]
+    fn lists_go_before_they_end_and_come_only_if_that_is_not_soon() {
+        let (mut known, mut offer) = followed("a");
+        let second = std::time::Duration::from_secs(1);
+        let stays = |offer: &Offer, known: &Authorities, left| {
+            let now = START - left;
+            !without_ending_lists(offer.clone(), known, now).revocation_lists.is_empty()
+        };
+        offer.revocation_lists = vec![list(&offer.signer, START)];
+        for (in_use, margin) in [(false, 2 * LIST_MARGIN), (true, LIST_MARGIN)] {
+            known.revocations.lists = if in_use { offer.revocation_lists.clone() } else { Vec::new() };
+            assert!(!stays(&offer, &known, margin) && stays(&offer, &known, margin + second), "{in_use}");
+        }
+    }
+
+    #[test]
+    fn a_replica_that_was_left_behind_goes_on_with_the_journal_also_while_its_files_are_wrong() {
+        let ((mut known, theirs), (_, mine)) = (followed("theirs"), followed("mine"));
+        known.followed.insert(0, mine.fingerprint.clone());
+        let following = Following::default();
+        for brought in [Ok(Some(mine.clone())), Err(SignError::Failed("incomplete".to_owned()))] {
+            let (offer, backend) = following.look(brought, &known, START).unwrap();
+            assert_eq!(offer.as_ref(), Some(&theirs));
+            let seen = backend.seen();
+            assert_eq!((seen.brings, seen.fingerprint), (Some(&mine), Some(&mine.fingerprint)));
+            assert_eq!((seen.standing, following.is_late()), (Standing::Superseded, true));
+        }
+    }
+
+    #[test]
+    fn files_that_are_of_no_use_at_the_start_note_nothing_and_the_journal_goes_on() {
+        let key = KeyPair::generate().unwrap();
+        let known = journal(root("a", &key, 10));
+        let renamed = held(&journal(root("b", &key, 10))).unwrap();
+        for brought in [Ok(Some(renamed)), Err(SignError::Failed("incomplete".to_owned()))] {
+            let (offer, backend) = Following::default().look(brought, &known, START).unwrap();
+            assert_eq!((offer, backend.seen().fingerprint), (held(&known), None));
+        }
+    }
 }

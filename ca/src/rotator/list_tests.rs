@@ -250,3 +250,25 @@ async fn an_ended_list_of_a_replaced_signer_whose_key_is_here_does_not_take_the_
         assert_eq!(now.revocations.lists.contains(&first.list(1, end)), is_the_owners);
     }
 }
+
+#[tokio::test]
+async fn while_the_storage_of_keys_is_away_lists_are_tried_again_and_those_in_use_stay() {
+    let world = World::new().await;
+    let operator = Operator { name: "uid 0".to_owned(), peer: None };
+    let mut serials = Vec::new();
+    for _ in 0..2 {
+        let issued = world.issuance.issue(&application()).await.unwrap();
+        serials.push(Serial::parse(&Facts::read(issued.chain.leaf()).unwrap().serial_text()).unwrap());
+    }
+    let reason = RevocationReason::KeyCompromise;
+    world.operations.revoke_certificate(&operator, serials[0], reason, false).await.unwrap();
+    let before = journal(&world).await;
+    assert_eq!(before.revocations.lists.len(), 2);
+    world.store.keys_away.store(true, Ordering::SeqCst);
+    assert!(world.operations.revoke_certificate(&operator, serials[1], reason, false).await.is_err());
+    assert_eq!(journal(&world).await, before);
+    world.store.keys_away.store(false, Ordering::SeqCst);
+    world.operations.revoke_certificate(&operator, serials[1], reason, false).await.unwrap();
+    let now = journal(&world).await.revocations;
+    assert_eq!((now.entries.len(), now.lists.len(), now.failed_at), (2, 2, 0));
+}
