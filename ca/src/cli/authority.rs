@@ -204,7 +204,6 @@ fn authority_id(rotation: &Rotation, beginning: &str, kinds: &[&str]) -> Option<
     let fits = |one: &&Authority| kinds.contains(&one.kind.as_str()) && one.id.starts_with(&beginning);
     let mut found: Vec<&str> = rotation.authorities.iter().filter(fits).map(|one| one.id.as_str()).collect();
     // An operator's root that signs leaves itself is listed as both, and an issuing CA below each root that certified it.
-    found.sort_unstable();
     found.dedup();
     match found.as_slice() {
         [one] => Some((*one).to_owned()),
