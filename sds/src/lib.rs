@@ -3,7 +3,6 @@
 //! The protocol's rules live in [`session`], free of I/O; [`service`] is the gRPC edge that feeds it, [`resources`]
 //! the only place where Envoy's messages are built, [`streams`] what an operator sees of the connected clients.
 
-mod last_good;
 pub mod resources;
 pub mod server;
 pub mod service;

@@ -18,11 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{TcpConnectInfo, UdsConnectInfo};
 use tonic::{Request, Status, Streaming};
 
-use crate::last_good::LastGood;
 use crate::resources::{SECRET_TYPE_URL, packed, packed_with_mark};
 use crate::server::SdsServer;
 use crate::session::{self, Refusal, Response, Sotw};
-use crate::snapshot::{Name, Snapshot, Version};
+use crate::snapshot::{Snapshot, Version};
 use crate::streams::{Entry, NoListener, StreamListener, Streams};
 
 /// What a stream is answered with. Dropping it ends the stream.
@@ -36,14 +35,13 @@ pub struct SdsService {
     streams: Streams,
     stop: CancellationToken,
     opened: AtomicU64,
-    last_good: Arc<LastGood>,
 }
 
 impl SdsService {
     /// Serves what `snapshots` holds, until `stop` is cancelled: streams then end, so that a server can drain.
     #[must_use]
     pub fn new(snapshots: watch::Receiver<Arc<Snapshot>>, streams: Streams, stop: CancellationToken) -> Self {
-        Self { snapshots, streams, stop, opened: AtomicU64::new(0), last_good: Arc::default() }
+        Self { snapshots, streams, stop, opened: AtomicU64::new(0) }
     }
 
     /// The tonic service, to be added to a server.
@@ -69,7 +67,7 @@ impl SdsService {
         let entry = self.streams.enter(id, peer, listener).ok_or_else(|| {
             Status::resource_exhausted(format!("{} streams are open already, which is the limit", self.streams.max()))
         })?;
-        let opened_at = entry.opened_at().unix_timestamp_nanos();
+        let mark = format!("stream {id:x}, {}", entry.opened_at().unix_timestamp_nanos());
         let driver = Driver {
             requests,
             snapshots: self.snapshots.clone(),
@@ -78,8 +76,7 @@ impl SdsService {
             stop: self.stop.clone(),
             started: Instant::now(),
             node_known: false,
-            opened_at,
-            last_good: Arc::clone(&self.last_good),
+            mark,
         };
         let responses = futures::stream::unfold(Some(driver), |driver| async move { driver?.next().await });
         Ok(tonic::Response::new(Box::pin(responses)))
@@ -147,9 +144,8 @@ struct Driver {
     stop: CancellationToken,
     started: Instant,
     node_known: bool,
-    /// In nanoseconds since 1970.
-    opened_at: i128,
-    last_good: Arc<LastGood>,
+    /// Different for every stream, also of processes before and after this one.
+    mark: String,
 }
 
 type Step = Option<(Result<DiscoveryResponse, Status>, Option<Driver>)>;
@@ -192,7 +188,7 @@ impl Driver {
             };
             if let Some(response) = response {
                 self.entry.pushed(&response);
-                return Some((Ok(message_of(&response, &snapshot, self.opened_at)), Some(self)));
+                return Some((Ok(message_of(&response, &snapshot, &self.mark)), Some(self)));
             }
         }
     }
@@ -206,12 +202,8 @@ impl Driver {
             self.node_known = true;
             self.entry.node(&node.id);
         }
-        if request.error_detail.is_some() {
-            self.session.lend(self.last_good.roots());
-        }
         let outcome = self.session.on_request(&view(request), snapshot, self.started.elapsed())?;
         self.entry.requested(&outcome.event, &request.version_info, &mut self.session);
-        self.last_good.note(self.session.take_applied_roots(), snapshot);
         Ok(outcome.response)
     }
 }
@@ -226,17 +218,14 @@ fn view(message: &DiscoveryRequest) -> session::Request<'_> {
     }
 }
 
-fn message_of(response: &Response, snapshot: &Snapshot, opened_at: i128) -> DiscoveryResponse {
-    // Different for every response, by its nonce, also of processes before and after this one, by the time.
-    let mark = || format!("response {}, {opened_at}", response.nonce);
-    let resource = |name: &Name| {
+fn message_of(response: &Response, snapshot: &Snapshot, mark: &str) -> DiscoveryResponse {
+    let resource = |name| {
         let content = response.content(name, snapshot)?;
-        let is_marked = response.marked.contains(name);
-        Some(if is_marked { packed_with_mark(name, content, &mark()) } else { packed(name, content) })
+        Some(if response.is_new_to_client { packed_with_mark(name, content, mark) } else { packed(name, content) })
     };
     DiscoveryResponse {
         version_info: response.version.to_string(),
-        resources: response.names.iter().filter_map(resource).collect(),
+        resources: response.names.iter().filter_map(|name| resource(name)).collect(),
         type_url: SECRET_TYPE_URL.to_owned(),
         nonce: response.nonce.clone(),
         ..DiscoveryResponse::default()

@@ -1,11 +1,9 @@
 //! What the client has said about each secret. Several responses may be under way at a time, so an answer is about the
 //! names of the response it speaks of, whichever came after.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::Roots;
 use crate::snapshot::{Name, Version, Versioned};
 
 /// The most responses that are remembered for their answers. A client that answers in order needs few.
@@ -41,7 +39,7 @@ pub struct Standing {
 pub(super) struct Item {
     pub(super) name: Name,
     pub(super) version: Version,
-    /// The content, if this client may go back to it.
+    /// The content, if one may go back to it.
     pub(super) content: Option<Arc<Versioned>>,
     /// Whether it is the last good content in the place of the newest one, which the client has refused.
     pub(super) stands_in: bool,
@@ -71,10 +69,8 @@ pub(super) struct Answers {
     open: VecDeque<Sent>,
     numbered: u64,
     standing: BTreeMap<Name, Standing>,
-    /// What was applied last, of the secrets that one may go back to: by this client, or by another one until then.
-    good: Roots,
-    /// What this client has applied of them since it was asked last.
-    applied: Roots,
+    /// What was applied last, of the secrets that one may go back to.
+    good: BTreeMap<Name, Arc<Versioned>>,
     news: Vec<Answer>,
 }
 
@@ -95,12 +91,11 @@ impl Answers {
         }
     }
 
-    /// Takes a request's word about the response with its nonce, the newest or an older one. If it refuses and has
-    /// applied nothing to go back to, it goes back to what is `lent`.
-    pub(super) fn take(&mut self, nonce: &str, version: &str, error: Option<&str>, lent: &Roots) {
+    /// Takes a request's word about the response with its nonce, the newest or an older one.
+    pub(super) fn take(&mut self, nonce: &str, version: &str, error: Option<&str>) {
         let Some(at) = self.open.iter().position(|sent| sent.nonce == nonce) else { return };
         match error {
-            Some(error) => self.refuse(at, &printable(error), lent),
+            Some(error) => self.refuse(at, &printable(error)),
             None if self.open.get(at).is_some_and(|sent| sent.version == version) => self.apply(at),
             None => {}
         }
@@ -122,13 +117,10 @@ impl Answers {
                 standing.response = sent.number;
                 if let Some(content) = content {
                     self.good.insert(name.clone(), Arc::clone(content));
-                    self.applied.insert(name.clone(), Arc::clone(content));
                 }
-                // Going back to what was good says nothing about what was refused: that stays on record, and whoever
-                // hears of the one would take it for the end of the other.
+                // Going back to what was good says nothing about what was refused: that stays on record.
                 let recovers = !stands_in && standing.refused.take().is_some();
-                let changes = standing.applied.replace(*version) != Some(*version) && standing.refused.is_none();
-                if changes || recovers {
+                if standing.applied.replace(*version) != Some(*version) || recovers {
                     self.news.push(Answer { name: name.clone(), version: *version, refused: None });
                 }
             }
@@ -137,11 +129,11 @@ impl Answers {
         self.open.drain(..at);
     }
 
-    fn refuse(&mut self, at: usize, error: &str, lent: &Roots) {
+    fn refuse(&mut self, at: usize, error: &str) {
         let Some(sent) = self.open.get_mut(at) else { return };
         sent.state = State::Refused;
         // A client that refuses what it had applied before has another trouble than what it refused at first.
-        for Item { name, version, content, .. } in sent.secrets.iter().filter(|item| !item.stands_in) {
+        for Item { name, version, .. } in sent.secrets.iter().filter(|item| !item.stands_in) {
             let standing = self.standing.entry(name.clone()).or_default();
             if standing.response > sent.number {
                 continue;
@@ -149,11 +141,6 @@ impl Answers {
             standing.response = sent.number;
             if self.good.get(name).is_some_and(|good| good.version() == *version) {
                 self.good.remove(name);
-            }
-            if let (Some(_), Some(lent)) = (content, lent.get(name).filter(|lent| lent.version() != *version))
-                && let Entry::Vacant(unknown) = self.good.entry(name.clone())
-            {
-                unknown.insert(Arc::clone(lent));
             }
             let refused = Some((*version, error.to_owned()));
             if standing.refused != refused {
@@ -168,27 +155,16 @@ impl Answers {
     pub(super) fn retain(&mut self, wanted: impl Fn(&Name) -> bool) {
         self.standing.retain(|name, _| wanted(name));
         self.good.retain(|name, _| wanted(name));
-        self.applied.retain(|name, _| wanted(name));
         for sent in &mut self.open {
             sent.secrets.retain(|item| wanted(&item.name));
         }
     }
 
     /// What the client is to have while `newest` is the newest content and it has refused that: the content that it
-    /// applied last, or another one, if that is known.
+    /// applied last, if that is known.
     pub(super) fn stand_in(&self, name: &Name, newest: Version) -> Option<&Arc<Versioned>> {
         let (refused, _) = self.standing.get(name)?.refused.as_ref()?;
         self.good.get(name).filter(|_| *refused == newest)
-    }
-
-    /// Whether the client holds this content by its newest word.
-    pub(super) fn has_applied(&self, name: &Name, version: Version) -> bool {
-        self.standing.get(name).is_some_and(|it| it.applied == Some(version) && it.refused.is_none())
-    }
-
-    /// What the client has applied since the last call, of the secrets that one may go back to.
-    pub(super) fn applied(&mut self) -> Roots {
-        std::mem::take(&mut self.applied)
     }
 
     /// What has changed since the last call.

@@ -88,17 +88,13 @@ impl Talk {
     }
 }
 
-fn is_marked(response: &Response) -> bool {
-    response.marked.contains("ROOTCA")
-}
-
 #[test]
 fn refused_roots_are_followed_by_those_applied_before_and_the_refusal_stays_on_record() {
     let (mut talk, first, back) = Talk::refusing(&["ROOTCA"], &[]);
     let back = back.expect("the roots before");
     assert_eq!((talk.roots_in(&back), &back.names), (0, &vec!["ROOTCA".into()]));
     assert_eq!(back.version, first.version, "rule 10: of the same set");
-    assert!(back.nonce != first.nonce && is_marked(&back));
+    assert!(back.nonce != first.nonce && !back.is_new_to_client);
     assert_eq!(talk.ack(&back), (None, vec![]), "no news: applied before, and nothing else");
     assert_eq!(talk.record(), (Some(0), Some(1)));
     assert_eq!(talk.session.on_snapshot(&talk.snapshot), None, "rule 21");
@@ -222,7 +218,7 @@ fn a_program_that_asks_for_more_than_proxies_do_keeps_its_roots_by_itself() {
     let (talk, _, back) = Talk::refusing(&["ROOTCA", "word"], &[("word", 1)]);
     assert_eq!((back, talk.record()), (None, (Some(0), Some(1))));
     let opening = Talk::new(&["ROOTCA", "word"]).open(&[("ROOTCA", 0), ("word", 1)], "");
-    assert!(!is_marked(&opening), "and it looks at what it gets");
+    assert!(!opening.is_new_to_client, "and it looks at what it gets");
     let (_, _, back) = Talk::refusing(&[], &[("word", 1)]);
     assert_eq!(back, None, "everything is more");
     let (talk, _, back) = Talk::refusing(&[], &[("default", 1)]);
@@ -230,116 +226,21 @@ fn a_program_that_asks_for_more_than_proxies_do_keeps_its_roots_by_itself() {
 }
 
 #[test]
-fn roots_are_marked_unless_the_client_has_applied_them_by_its_own_word() {
-    let first = |held: &str| is_marked(&Talk::new(&["ROOTCA"]).open(&[("ROOTCA", 0)], held));
+fn what_opens_a_stream_is_marked_unless_the_client_has_applied_it_by_its_own_word() {
+    let first = |held: &str| Talk::new(&["ROOTCA"]).open(&[("ROOTCA", 0)], held).is_new_to_client;
     assert!(first("") && first("another"));
     let mut talk = Talk::new(&["ROOTCA"]);
     let opening = talk.open(&[("ROOTCA", 0)], "");
     talk.ack(&opening);
-    let again = talk.ack(&opening).0.unwrap();
-    assert!(!is_marked(&again), "it has lost its copy");
-    assert!(is_marked(&talk.push(&[("ROOTCA", 1)])));
+    assert!(!talk.push(&[("ROOTCA", 1)]).is_new_to_client, "it differs from what this stream has brought");
     talk.session = Sotw::new("t");
-    assert!(is_marked(&talk.request("", &opening.version.to_string(), None).response.unwrap()));
+    assert!(talk.request("", &opening.version.to_string(), None).response.unwrap().is_new_to_client);
     talk.session = Sotw::new("u");
     talk.set(&[("ROOTCA", 0)]);
-    assert!(!is_marked(&talk.request("", &opening.version.to_string(), None).response.unwrap()));
+    assert!(!talk.request("", &opening.version.to_string(), None).response.unwrap().is_new_to_client);
     // Also when there was nothing to send at first.
     talk.session = Sotw::new("v");
     talk.set(&[]);
     assert_eq!(talk.request("", "another", None).response, None);
-    assert!(is_marked(&talk.push(&[("ROOTCA", 0)])));
-}
-
-#[test]
-fn roots_that_come_later_or_once_more_on_a_stream_are_marked_as_those_that_open_it() {
-    let contents = [("ROOTCA", 0), ("default", 1)];
-    // After the certificate; what the client held before is no word about them then.
-    let mut both = Talk::new(&["ROOTCA", "default"]);
-    let held = both.open(&contents, "").version.to_string();
-    let mut talk = Talk::new(&["default"]);
-    let leaf = talk.open(&contents, &held);
-    assert!(leaf.marked.is_empty(), "certificates never are");
-    talk.names.push("ROOTCA".to_owned());
-    let roots = talk.ack(&leaf).0.unwrap();
-    assert_eq!((&roots.names, is_marked(&roots)), (&vec!["ROOTCA".into()], true));
-    // Dropped and asked for again, refused or applied.
-    talk.nack(&roots, "no");
-    let mut nonce = roots.nonce;
-    for _ in 0..2 {
-        talk.names.pop();
-        assert_eq!(talk.request(&nonce, "", None).response, None);
-        talk.names.push("ROOTCA".to_owned());
-        let again = talk.request(&nonce, "", None).response.unwrap();
-        assert!(is_marked(&again));
-        talk.ack(&again);
-        nonce = again.nonce;
-    }
-    // Refused once and the newest again later: the client may hold these bytes without having looked.
-    let (mut talk, _, back) = Talk::refusing(&["ROOTCA"], &[]);
-    talk.nack(&back.unwrap(), "these neither");
-    assert!(is_marked(&talk.push(&[("ROOTCA", 0)])));
-}
-
-#[test]
-fn a_client_that_has_applied_no_roots_goes_back_to_those_of_another() {
-    let roots = |talk: &Talk, number: usize| -> Roots {
-        let snapshot = Snapshot::new([("ROOTCA", talk.roots[number].clone())]);
-        snapshot.iter().map(|(name, roots)| (Arc::clone(name), Arc::clone(roots))).collect()
-    };
-    let opened = |names: &[&str], number: usize, lent: usize| {
-        let mut talk = Talk::new(names);
-        let first = talk.open(&[("ROOTCA", number), ("word", 1)], "");
-        talk.session.lend(roots(&talk, lent));
-        let (back, news) = talk.nack(&first, "no");
-        assert_eq!(news[0], talk.answer(number, Some("no")));
-        (talk, back)
-    };
-    let (mut talk, back) = opened(&["ROOTCA"], 1, 0);
-    let back = back.unwrap();
-    assert_eq!((talk.roots_in(&back), is_marked(&back)), (0, true));
-    assert_eq!(talk.session.take_applied_roots(), Roots::new(), "lent is not applied");
-    assert_eq!(talk.ack(&back), (None, vec![]), "nobody is to take it for the end of the refusal");
-    assert_eq!(talk.record(), (Some(0), Some(1)));
-    assert_eq!(talk.session.take_applied_roots(), roots(&talk, 0));
-    // Known now without being lent; and what it has applied itself comes first.
-    let third = talk.push(&[("ROOTCA", 2)]);
-    let back = talk.nack(&third, "no").0.unwrap();
-    assert_eq!(talk.roots_in(&back), 0);
-    let fourth = talk.push(&[("ROOTCA", 3)]);
-    talk.ack(&fourth);
-    let fifth = talk.push(&[("ROOTCA", 1)]);
-    talk.session.lend(roots(&talk, 2));
-    let back = talk.nack(&fifth, "no").0.unwrap();
-    assert_eq!(talk.roots_in(&back), 3);
-    // Refused as well, they are not sent again and again.
-    let (mut talk, back) = opened(&["ROOTCA"], 1, 0);
-    let back = back.unwrap();
-    for _ in 0..3 {
-        talk.session.lend(roots(&talk, 0));
-        assert_eq!(talk.nack(&back, "no"), (None, vec![]));
-        assert_eq!((talk.session.on_snapshot(&talk.snapshot), talk.record()), (None, (None, Some(1))));
-    }
-    // Nor are those that it has just refused; and a program keeps its own.
-    assert_eq!(opened(&["ROOTCA"], 1, 1).1, None);
-    assert_eq!(opened(&["ROOTCA", "word"], 1, 0).1, None);
-    // A loan is for one request.
-    let mut talk = Talk::new(&["ROOTCA"]);
-    talk.session.lend(roots(&talk, 0));
-    let first = talk.open(&[("ROOTCA", 1)], "");
-    assert_eq!(talk.nack(&first, "no").0, None);
-}
-
-#[test]
-fn of_what_a_client_says_to_hold_no_more_is_kept_than_a_version_and_that_not_for_long() {
-    let kept = |talk: &Talk, held: &str| format!("{:?}", talk.session).contains(held);
-    let (long, fitting) = ("v".repeat(500_000), "v".repeat(24));
-    let mut talk = Talk::new(&["ROOTCA"]);
-    assert_eq!(talk.request("", &long, None).response, None);
-    assert!(!kept(&talk, &long));
-    let mut talk = Talk::new(&["ROOTCA"]);
-    assert_eq!(talk.request("", &fitting, None).response, None);
-    assert!(kept(&talk, &fitting), "until there is something to compare it with");
-    talk.push(&[("ROOTCA", 0)]);
-    assert!(!kept(&talk, &fitting));
+    assert!(talk.push(&[("ROOTCA", 0)]).is_new_to_client);
 }

@@ -31,19 +31,17 @@
 //! # Going back
 //!
 //! Envoy puts a secret aside before it tries it: refused roots stay there, and every renewed certificate is refused
-//! too, because it is tried together with them. So the client is sent the roots that it applied last on this stream, or,
-//! if there are none, those that another stream has applied ([`Sotw::lend`]): it may be the same client, come back. Its
-//! answer speaks for those only: the refusal stays on record until it applies the refused roots or newer ones. The
+//! too, because it is tried together with them. So the client is sent the roots that it applied last on this stream.
+//! Its answer speaks for those only: the refusal stays on record until it applies the refused roots or newer ones. The
 //! version is that of the set with the older roots (rule 10); in this protocol versions have no order.
 //!
-//! And Envoy that holds what it has refused says yes to the same bytes when it gets them again, on this stream or another,
-//! without a look. Roots are therefore marked in their bytes unless the client says that it has applied these, see
-//! [`Response::marked`].
+//! And Envoy that holds what it has refused says yes to the same bytes on another stream, without a look. What opens a
+//! stream is therefore marked in its bytes unless the client says that it has applied it, see [`Response`].
 
 mod answers;
 mod sotw;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,9 +62,6 @@ pub const WILDCARD: &str = "*";
 /// How far apart two answers to repeated requests are at least: a client that acknowledges everything twice must not
 /// make the two of us spin.
 pub const REFETCH_PAUSE: Duration = Duration::from_secs(1);
-
-/// Roots by the names under which they are served.
-pub type Roots = BTreeMap<Name, Arc<Versioned>>;
 
 /// The parts of a discovery request that the protocol looks at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,12 +87,12 @@ pub struct Response {
     pub nonce: String,
     /// The secrets to send; each once, each in the snapshot the session was given, at least one.
     pub names: Vec<Name>,
-    /// Those of which not the content in the snapshot is sent but this one, which the client, or another, applied before.
-    pub older: Roots,
-    /// Those whose bytes must differ from all that were ever sent: roots for a proxy that has not applied these, by its
-    /// own word. It may hold them all the same, refused, and would say yes without looking (see "Going back" in the
-    /// module).
-    pub marked: BTreeSet<Name>,
+    /// Those of which not the content in the snapshot is sent but this one, which the client applied before.
+    pub older: BTreeMap<Name, Arc<Versioned>>,
+    /// Whether it opens the stream of a proxy and is not what that has applied before, by its own word. It may still
+    /// hold it, refused: the bytes must then differ from those, or it says yes without looking (see "Going back" in
+    /// the module).
+    pub is_new_to_client: bool,
 }
 
 impl Response {

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answers::{Answer as SecretAnswer, Answers, Item, Standing};
-use super::{Event, Outcome, REFETCH_PAUSE, Refusal, Request, Response, Roots, WILDCARD, check};
+use super::{Event, Outcome, REFETCH_PAUSE, Refusal, Request, Response, WILDCARD, check};
 use crate::snapshot::{Name, SecretContent, Snapshot, Version, Versioned};
+
+/// The longest version that a client may hold from an earlier stream, in bytes; ours are shorter.
+const MAX_VERSION: usize = 64;
 
 /// One stream. Times are durations since the stream began, given by the caller.
 #[derive(Debug)]
@@ -20,12 +23,10 @@ pub struct Sotw {
     /// What was sent last of each subscribed name, applied or not: content that the client refused is not sent again
     /// (rules 5 and 21). The mark tells content that stands in for such from the newest.
     sent: BTreeMap<Name, (Version, bool)>,
-    /// The version that the client says it holds from an earlier stream, until something is sent; empty if it cannot be
-    /// one of ours.
+    /// The version that the client says it holds from an earlier stream.
     held_before: String,
     refetch: Refetch,
     answers: Answers,
-    lent: Roots,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,14 +88,7 @@ impl Sotw {
             held_before: String::new(),
             refetch: Refetch::default(),
             answers: Answers::default(),
-            lent: Roots::new(),
         }
-    }
-
-    /// Lends the session roots that other streams have applied, for its next request: if that refuses roots, and the
-    /// client has applied none before on this stream, it is given these. Those that have just been refused are not.
-    pub fn lend(&mut self, roots: Roots) {
-        self.lent = roots;
     }
 
     /// Takes a request. `snapshot` is the newest one.
@@ -108,19 +102,19 @@ impl Sotw {
         now: Duration,
     ) -> Result<Outcome, Refusal> {
         check(request)?;
-        let lent = std::mem::take(&mut self.lent);
         let wanted = Subscription::of(request.names, self.subscription.as_ref());
         let Some(current) = &self.subscription else {
             // Whatever nonce or version a client brings from another stream says nothing here (rules 1 and 2). It is
             // answered even if it holds the current version: sending it again is harmless, withholding it is not.
             self.subscription = Some(wanted);
-            if request.version.len() == Version::TEXT_LENGTH {
+            // None of ours is longer, and the stream would carry it about for as long as it is open.
+            if request.version.len() <= MAX_VERSION {
                 request.version.clone_into(&mut self.held_before);
             }
             return Ok(Outcome { event: Event::Opened, response: self.send_due(snapshot) });
         };
         // Told by its nonce, an answer to an older response is worth as much as one to the newest, though it gets no reply.
-        self.answers.take(request.nonce, request.version, request.error, &lent);
+        self.answers.take(request.nonce, request.version, request.error);
         if request.nonce != self.last.as_ref().map_or("", |sent| sent.nonce.as_str()) {
             return Ok(Outcome { event: Event::StaleNonce, response: None });
         }
@@ -173,11 +167,6 @@ impl Sotw {
     /// What requests have said about single secrets since the last call.
     pub fn take_answers(&mut self) -> Vec<SecretAnswer> {
         self.answers.news()
-    }
-
-    /// The roots that this client has applied since the last call, when it is one that goes back to roots.
-    pub fn take_applied_roots(&mut self) -> Roots {
-        self.answers.applied()
     }
 
     /// Where the client stands with each secret it was sent and still asks for.
@@ -240,8 +229,8 @@ impl Sotw {
         self.send_due(snapshot)
     }
 
-    /// The subscribed secrets whose newest version has not been sent, or, for roots that the client has refused, the last
-    /// good ones. What is not there yet, or no more, is passed over: it is sent when it appears (rule 7), and
+    /// The subscribed secrets whose newest version has not been sent, or, for roots that the client has refused, those
+    /// that it applied last. What is not there yet, or no more, is passed over: it is sent when it appears (rule 7), and
     /// removal has no form in this protocol (rule 6).
     fn send_due(&mut self, snapshot: &Snapshot) -> Option<Response> {
         let newest: Vec<(&Name, &Arc<Versioned>)> = match self.subscription.as_ref()? {
@@ -256,7 +245,7 @@ impl Sotw {
             let (secret, stands_in) = (older.unwrap_or(newest), older.is_some());
             // Never to an older certificate: it would end sooner, and its key would have to be kept.
             let is_roots = matches!(secret.content(), SecretContent::Validation(_));
-            let content = (is_roots && goes_back).then(|| Arc::clone(secret));
+            let content = is_roots.then(|| Arc::clone(secret));
             Item { name: Arc::clone(name), version: secret.version(), content, stands_in }
         };
         let held: Vec<Item> = newest.into_iter().map(item).collect();
@@ -273,18 +262,15 @@ impl Sotw {
         }
         self.sent.extend(marks);
         let version = set.to_string();
-        // What the client says of an earlier stream is about the whole set, hence good for the first response only.
-        let is_held = std::mem::take(&mut self.held_before) == version;
-        let is_known = |item: &Item| is_held || self.answers.has_applied(&item.name, item.version);
-        let unknown = due.iter().filter(|item| item.content.is_some() && !is_known(item));
-        let marked = unknown.map(|item| Arc::clone(&item.name)).collect();
+        let is_new_to_client = goes_back && self.responses == 0 && version != self.held_before;
         self.responses += 1;
+        self.held_before = String::new();
         let nonce = format!("{}-{}", self.prefix, self.responses);
         self.last = Some(Sent { nonce: nonce.clone(), version: version.clone(), answer: Answer::Awaited });
         let names = due.iter().map(|item| Arc::clone(&item.name)).collect();
         let stand_ins = due.iter().filter(|item| item.stands_in);
         let older = stand_ins.filter_map(|item| Some((Arc::clone(&item.name), item.content.clone()?))).collect();
         self.answers.sent(nonce.clone(), version, due);
-        Some(Response { version: set, nonce, names, older, marked })
+        Some(Response { version: set, nonce, names, older, is_new_to_client })
     }
 }

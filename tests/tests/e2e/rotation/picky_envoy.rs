@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use signet_tests::client::admin::{active_root, root_ids};
 use signet_tests::failure::{Outcome, ensure};
-use signet_tests::harness::Envoy;
 use signet_tests::harness::envoy::Loaded;
 use signet_tests::harness::odd_root::{Oddity, odd_root};
 use signet_tests::harness::plugged::{Mount, OwnCa, Set, istio_names};
@@ -109,27 +108,6 @@ impl Picky {
         Ok(())
     }
 
-    /// Both proxies are replaced by new ones, which hold nothing yet and refuse the odd root as well.
-    async fn restart_proxies(self) -> Outcome<Self> {
-        let Self { mut stage, traffic, mount, old, new, good, odd } = self;
-        calm(&traffic.stop().await)?;
-        stage.client.process.stop().await?;
-        stage.server.process.stop().await?;
-        let directory = stage.dev.directory();
-        stage.server = Envoy::started("envoy-server-again", directory, &stage.server_bootstrap).await?;
-        stage.client = Envoy::started("envoy-client-again", directory, &stage.client_bootstrap).await?;
-        let refused = async || {
-            let mut streams = stage.client_agent.inspect().await.ok()?.streams;
-            streams.extend(stage.server_agent.inspect().await.ok()?.streams);
-            let roots = streams.iter().filter(|stream| stream.names == ["ROOTCA"]);
-            let said_no = roots.filter(|stream| stream.last_nack.contains(ENVOYS_WORDS) && stream.acks > 0);
-            (said_no.count() == 2).then_some(())
-        };
-        eventually("the new proxies' refusals, and their word that they have the roots before", SOON, refused).await?;
-        let traffic = Traffic::start(stage.entrance(), 2, Duration::from_millis(20));
-        Ok(Self { stage, traffic, mount, old, new, good, odd })
-    }
-
     async fn end(self) -> Tally {
         self.traffic.stop().await
     }
@@ -205,24 +183,6 @@ async fn a_refusal_outlives_the_agents_that_it_was_told() -> Outcome {
             ensure(named, || format!("{name} does not refuse: {refusing:?}"))?;
         }
     }
-    picky.mend().await?;
-    calm(&picky.end().await)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn proxies_that_start_anew_and_refuse_a_root_get_the_roots_before_from_their_agents() -> Outcome {
-    let mut picky = Picky::set("12s").await?;
-    picky.spoil().await?;
-    let mut picky = picky.restart_proxies().await?;
-    let before = picky.leaves().await?;
-    // Renewed certificates are taken too.
-    picky.holds(Duration::from_secs(13)).await?;
-    let now = picky.leaves().await?;
-    ensure(now.len() == 2 && now.iter().all(|one| !before.contains(one)), || format!("{before:?} {now:?}"))?;
-    let refusing = picky.refusing()?;
-    ensure(refusing.len() == 2 && refusing.iter().all(|(_, why)| why.contains(ENVOYS_WORDS)), || {
-        format!("the refusal is forgotten: {refusing:?}")
-    })?;
     picky.mend().await?;
     calm(&picky.end().await)
 }
