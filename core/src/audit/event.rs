@@ -224,6 +224,12 @@ impl AuditEvent {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// What this event lets out of the CA: the certificate that was issued, to whomever.
+    #[must_use]
+    pub fn released(&self) -> Option<&Certified> {
+        self.what.as_ref().filter(|_| self.outcome == Outcome::Issued)
+    }
+
     /// The holder that this event makes or renews: for a certificate that was issued to a workload.
     #[must_use]
     pub fn holder(&self) -> Option<HolderKey> {

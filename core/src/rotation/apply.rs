@@ -80,6 +80,10 @@ pub fn apply(
         }
         Step::Await(id, activation) => next.wait_for(id, *activation),
         Step::DropPrepared(id, taken_back) => {
+            if !taken_back {
+                // That may be why: an operator who declares it compromised has it dropped like this.
+                next.taint(id, now);
+            }
             next.remove_root(id);
             next.paused |= taken_back;
         }

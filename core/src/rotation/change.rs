@@ -141,10 +141,14 @@ impl Authorities {
     /// Drops a root from the bundle. The active one stays, whatever happens.
     pub fn remove_root(&mut self, id: &AuthorityId) {
         let before = self.roots.len();
+        let compromised = self.root(id).is_some_and(|root| root.tainted_at.is_some());
         self.last_generation = self.next_generation().saturating_sub(1);
         self.roots.retain(|root| root.id != *id || root.state == AuthorityState::Active);
         if self.roots.len() != before {
             self.bundle_sequence = self.next_sequence();
+            if compromised {
+                self.without_compromised = self.bundle_sequence;
+            }
             // Nobody accepts anything below it any more, so that nothing need be said against single certificates.
             let left: Vec<&AuthorityId> =
                 self.roots.iter().flat_map(|root| root.issuing.iter().map(|one| &one.id).chain([&root.id])).collect();

@@ -6,6 +6,7 @@
 mod apply;
 mod change;
 mod command;
+mod fence;
 mod followed;
 mod lists;
 mod revocation;
@@ -21,6 +22,7 @@ mod test_authorities;
 pub use apply::{Made, Needs, apply, needs};
 pub use change::{Phase, RenewalOrder};
 pub use command::{Command, Refused, judge};
+pub use fence::Fence;
 pub use followed::{Fingerprint, Follower, Standing};
 pub use lists::{
     LIST_MARGIN, Lists, is_ours_to_renew, kept_list, lists_failed, lists_possible, lists_wanted, lists_worry,

@@ -1,5 +1,5 @@
 //! Rotation under random events: time passes, holders come, acknowledge late or never, replicas lag, race and crash,
-//! operators ask for things at the wrong moment, and files reach one replica before the other. Whatever happens, no
+//! operators ask for things at the wrong moment, and files reach one replica before the other. Replicas lag for any time. Whatever happens, no
 //! holder ever meets a certificate that it cannot verify (invariants 1 to 3), and replicas never fight.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -12,11 +12,9 @@ use time::OffsetDateTime;
 
 use super::test_authorities::{DAY, START, Seen, id, offer, rules, take};
 use super::*;
+use crate::audit::EventKind;
 use crate::holder::{Count, Coverage};
 use crate::seams::authority::Offer;
-
-/// What a replica may lag behind the journal at most.
-const STALE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -25,6 +23,8 @@ enum Event {
         holder: usize,
         replica: usize,
         ttl: u32,
+        /// Whether the holder's process is a new one, which has no bundle yet.
+        anew: bool,
     },
     /// The stream brings the bundle of a replica to the holder's proxies; the acknowledgement is on its way.
     Deliver {
@@ -63,7 +63,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => (1u32..200).prop_map(Event::Pass),
         1 => (1000u32..200_000).prop_map(Event::Pass),
-        6 => (0usize..5, 0usize..2, 30u32..4000).prop_map(|(holder, replica, ttl)| Event::Issue { holder, replica, ttl }),
+        6 => (0usize..5, 0usize..2, 30u32..4000, prop::bool::weighted(0.2))
+            .prop_map(|(holder, replica, ttl, anew)| Event::Issue { holder, replica, ttl, anew }),
         5 => (0usize..5, 0usize..2).prop_map(|(holder, replica)| Event::Deliver { holder, replica }),
         5 => (0usize..5, 0usize..4).prop_map(|(holder, which)| Event::Arrive { holder, which }),
         8 => (0usize..2, prop::bool::weighted(0.1)).prop_map(|(replica, crash)| Event::Step { replica, crash }),
@@ -87,6 +88,8 @@ struct Holder {
     acknowledges: bool,
     /// The roots its proxies verify with.
     known: BTreeSet<AuthorityId>,
+    /// The bundle that they are from: an agent goes back to no earlier one.
+    held: u64,
     /// What the records say it has received.
     sequence: u64,
     on_their_way: Vec<u64>,
@@ -111,7 +114,7 @@ struct World {
     now: OffsetDateTime,
     version: u64,
     journal: Authorities,
-    replicas: Vec<(u64, Authorities, OffsetDateTime)>,
+    replicas: Vec<(u64, Authorities)>,
     holders: Vec<Holder>,
     made: u32,
     revoked: BTreeSet<AuthorityId>,
@@ -124,7 +127,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let empty = (0, Authorities::default(), START);
+        let empty = (0, Authorities::default());
         let holder = |index: usize| Holder { acknowledges: index.is_multiple_of(2), ..Holder::default() };
         Self {
             now: START,
@@ -201,14 +204,11 @@ impl World {
     }
 
     fn refresh(&mut self, replica: usize) {
-        self.replicas[replica] = (self.version, self.journal.clone(), self.now);
+        self.replicas[replica] = (self.version, self.journal.clone());
     }
 
-    /// What a replica believes, never older than its poll interval allows.
-    fn belief(&mut self, replica: usize) -> Authorities {
-        if self.replicas[replica].2 + STALE < self.now {
-            self.refresh(replica);
-        }
+    /// What a replica believes, however old that is.
+    fn belief(&self, replica: usize) -> Authorities {
         self.replicas[replica].1.clone()
     }
 
@@ -244,7 +244,7 @@ impl World {
             Event::Pass(seconds) => self.now += Duration::from_secs(u64::from(seconds)),
             Event::Refresh { replica } => self.refresh(replica),
             Event::Step { replica, crash } => {
-                let (version, authorities, _) = self.replicas[replica].clone();
+                let (version, authorities) = self.replicas[replica].clone();
                 let seen = self.seen_by(replica, &authorities);
                 let step = next_step(self.now, &authorities, &seen.view(), &rules());
                 if matches!(step, Step::WaitUntil(_)) {
@@ -260,11 +260,18 @@ impl World {
             Event::Change { replica, set } => self.change(replica, set),
             // It may have had something to put in that it cannot tell from something late any more.
             Event::Restart { replica } => self.processes[replica].follower = Follower::default(),
-            Event::Issue { holder, replica, ttl } => self.issue(holder, replica, ttl),
+            Event::Issue { holder, replica, ttl, anew } => {
+                // Refused by the fence, the replica looks at the journal and signs again, once.
+                if !self.issue(holder, replica, ttl, anew) {
+                    self.refresh(replica);
+                    self.issue(holder, replica, ttl, anew);
+                }
+            }
             Event::Deliver { holder, replica } => {
                 let belief = self.belief(replica);
                 let holder = &mut self.holders[holder];
-                if holder.acknowledges && !belief.roots.is_empty() && belief.bundle_sequence >= holder.sequence {
+                if holder.acknowledges && !belief.roots.is_empty() && belief.bundle_sequence >= holder.held {
+                    holder.held = belief.bundle_sequence;
                     holder.known = belief.roots.iter().map(|root| root.id.clone()).collect();
                     holder.on_their_way.push(belief.bundle_sequence);
                 }
@@ -317,7 +324,7 @@ impl World {
                 self.holders[holder].certificates.retain(|(_, _, end)| *end + DAY > now);
                 self.apply(&Event::Deliver { holder, replica: 0 });
                 self.apply(&Event::Arrive { holder, which: 0 });
-                self.apply(&Event::Issue { holder, replica: 0, ttl: 300 });
+                self.apply(&Event::Issue { holder, replica: 0, ttl: 300, anew: false });
             }
             for replica in [0, 0, 1, 1] {
                 self.apply(&Event::Step { replica, crash: false });
@@ -331,11 +338,15 @@ impl World {
         files.is_some_and(|files| self.journal.standing(&files.fingerprint) == Standing::Newest)
     }
 
-    fn issue(&mut self, holder: usize, replica: usize, ttl: u32) {
+    /// Signs with what the replica believes; the record is held against the journal. `false` when that refuses it.
+    fn issue(&mut self, holder: usize, replica: usize, ttl: u32, anew: bool) -> bool {
         let belief = self.belief(replica);
-        let (Some(root), Some(issuing)) = (belief.active(), belief.active_issuer(self.now)) else { return };
+        let (Some(root), Some(issuing)) = (belief.active(), belief.active_issuer(self.now)) else { return false };
         if issuing.not_after <= self.now {
-            return;
+            return false;
+        }
+        if !Fence::of(&self.journal).admits(EventKind::Certificate, issuing.id.as_str(), belief.bundle_sequence) {
+            return false;
         }
         let end = (self.now + Duration::from_secs(u64::from(ttl))).min(issuing.not_after);
         let roots: BTreeSet<AuthorityId> = belief.roots.iter().map(|root| root.id.clone()).collect();
@@ -343,11 +354,12 @@ impl World {
         let holder = &mut self.holders[holder];
         if !holder.acknowledges {
             holder.sequence = holder.sequence.max(belief.bundle_sequence);
-            holder.known = roots;
-        } else if holder.known.is_empty() || holder.newest(now).is_none() {
-            holder.known = roots;
+        }
+        if !holder.acknowledges || anew || holder.known.is_empty() || holder.newest(now).is_none() {
+            (holder.known, holder.held) = (roots, belief.bundle_sequence);
         }
         holder.certificates.push((root.id.clone(), issuing.id.clone(), end));
+        true
     }
 
     fn check(&self) {

@@ -169,6 +169,10 @@ pub struct Authorities {
     /// The highest generation ever made; a rolled back or revoked one is not used again.
     #[serde(default)]
     pub last_generation: u64,
+    /// The first bundle sequence without the last root that was dropped because it was compromised, or may have been; 0
+    /// when there was none. Earlier ones go out no more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub without_compromised: u64,
     /// Whether the automatic rotation of roots waits for an operator, because one has rolled it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,

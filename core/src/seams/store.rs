@@ -32,13 +32,19 @@ pub enum AppendError {
     /// A certificate with this serial number is on record already (invariant 2: no serial twice).
     #[error("a certificate with this serial number is on record already")]
     SerialTaken,
+    /// The journal lets this certificate out no more: its issuing CA may not sign, or the trust bundle that goes with it
+    /// is too old (see [`Fence`](crate::rotation::Fence)). Signed again from the journal as it is now, it may.
+    #[error("the authorities have changed since this certificate was signed")]
+    Fenced,
 }
 
 /// The append-only record of decisions.
 #[async_trait]
 pub trait AuditStore: Send + Sync {
     /// Appends a batch in order with consecutive sequence numbers and returns only after it would survive a crash of
-    /// the machine. The result has one element per event, in order; a taken serial fails its own event alone.
+    /// the machine. The result has one element per event, in order; a taken serial fails its own event alone, and so does
+    /// a certificate that the [`Fence`](crate::rotation::Fence) of the journal, as it is in the transaction of the batch,
+    /// does not admit.
     ///
     /// # Errors
     /// [`StoreError`] when nothing of the batch was kept.
