@@ -10,7 +10,7 @@ use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS};
 use signet_core::release::Recorded;
-use signet_core::rotation::{Authorities, AuthorityId};
+use signet_core::rotation::{Authorities, AuthorityId, Fence};
 use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{
     AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, SealedKeys, StoreError,
@@ -33,6 +33,7 @@ struct Content {
     holders: BTreeMap<HolderKey, HolderRow>,
     usage: BTreeMap<String, i64>,
     journal: Option<(JournalVersion, Authorities)>,
+    fence: Fence,
     keys: HashMap<KeyId, Vec<u8>>,
 }
 
@@ -54,6 +55,9 @@ impl AuditStore for MemoryStore {
         let content = &mut *self.content();
         let before = content.events.len();
         let mut append = |event: AuditEvent| {
+            if !content.fence.admits_event(&event) {
+                return Err(AppendError::Fenced);
+            }
             let serial = event.what.as_ref().and_then(|what| what.serial());
             if serial.is_some_and(|serial| !content.serials.insert(serial)) {
                 return Err(AppendError::SerialTaken);
@@ -177,6 +181,7 @@ impl AuthorityJournal for MemoryStore {
             return Ok(None);
         }
         let version = JournalVersion(expected.0.saturating_add(1));
+        content.fence = Fence::of(authorities);
         content.journal = Some((version, authorities.clone()));
         Ok(Some(version))
     }

@@ -2,6 +2,7 @@
 //! that stand for two processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod fence;
 mod holders;
 mod journal;
 mod live_holders;
@@ -14,8 +15,8 @@ use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, SealedKeys};
 use time::{Duration, OffsetDateTime};
 
+pub(super) use self::fence::admitting;
 pub(super) use self::holders::{ended, held, key, listed};
-pub(super) use self::journal::authorities;
 use super::rows::matches;
 
 /// A start of time for test events.
@@ -88,11 +89,18 @@ where
     S: AuditStore + AuthorityJournal + HolderStore + SealedKeys + 'static,
 {
     an_empty_store_answers(&*make().await[0]).await;
+    journal::every_case(&make).await;
+    fence::every_case(&make).await;
+    // The other cases are not about who may sign.
+    let make = async || {
+        let handles = make().await;
+        handles[0].replace(JournalVersion(0), &admitting()).await.unwrap();
+        handles
+    };
     batches_are_kept_in_order_without_gaps(&*make().await[0]).await;
     a_taken_serial_fails_its_own_event_alone(&*make().await[0]).await;
     pages_stay_stable_while_events_are_added(&*make().await[0]).await;
     every_filter_finds_what_a_plain_scan_finds(&*make().await[0]).await;
-    journal::every_case(&make).await;
     holders::every_case(&make).await;
     live_holders::every_case(&make).await;
 }

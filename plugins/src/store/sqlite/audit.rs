@@ -5,11 +5,13 @@ use std::sync::LazyLock;
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Outcome, Page, StoredEvent};
 use signet_core::release::Recorded;
+use signet_core::rotation::Fence;
 use signet_core::seams::store::{AppendError, AuditStore, StoreError};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::error::{is_taken, is_unique_taken, store_error};
+use super::fence::{GUARD, Known};
 use super::holders::{self, Statement, USAGE, upsert_text};
 use super::{Session, SqliteStore};
 use crate::store::holders::Renewals;
@@ -36,17 +38,22 @@ fn insert_text(rows: usize) -> String {
     text
 }
 
-/// A whole transaction per number of rows that says something about holders: one turn to SQLite instead of five.
+/// A whole transaction per number of rows that says something about holders: one turn to SQLite instead of six.
 /// A conflict ends the transaction; otherwise SQLite would copy each page for the case that one statement is undone.
 static WHOLES: LazyLock<Vec<String>> = LazyLock::new(|| (1..=CHUNK).map(whole_text).collect());
 
 fn whole_text(rows: usize) -> String {
     let (log, holders, usage) = (insert_text(rows), upsert_text(rows), USAGE);
-    format!("BEGIN IMMEDIATE; {log}; {holders}; {usage}; COMMIT").replace("INSERT INTO", "INSERT OR ROLLBACK INTO")
+    format!("BEGIN IMMEDIATE; {GUARD}; {log}; {holders}; {usage}; COMMIT")
+        .replace("INSERT INTO", "INSERT OR ROLLBACK INTO")
 }
 
 /// Binds the columns of rows at the head of the log and gives the new head.
-fn bind<'q>(mut query: Statement<'q>, rows: &'q [NewRow], mut head: Head) -> (Statement<'q>, Head) {
+fn bind<'q>(
+    mut query: Statement<'q>,
+    rows: impl IntoIterator<Item = &'q NewRow>,
+    mut head: Head,
+) -> (Statement<'q>, Head) {
     for row in rows {
         let sequence = head.next;
         head = head.after(row.event.at_micros);
@@ -74,25 +81,32 @@ fn bind<'q>(mut query: Statement<'q>, rows: &'q [NewRow], mut head: Head) -> (St
 }
 
 /// Inserts up to [`CHUNK`] rows at the head of the log and returns the new head.
-async fn insert(connection: &mut SqliteConnection, rows: &[NewRow], head: Head) -> Result<Head, sqlx::Error> {
+async fn insert(connection: &mut SqliteConnection, rows: &[&NewRow], head: Head) -> Result<Head, sqlx::Error> {
     let Some(text) = rows.len().checked_sub(1).and_then(|index| INSERTS.get(index)) else { return Ok(head) };
-    let (query, head) = bind(sqlx::query(text.as_str()), rows, head);
+    let (query, head) = bind(sqlx::query(text.as_str()), rows.iter().copied(), head);
     query.execute(connection).await.map(|_| head)
 }
 
 /// Appends a usual batch in one turn: up to [`CHUNK`] rows at the remembered head, without a taken serial, of at most
-/// one issuing CA. Gives the new head, or `None` when the batch or the log turns out to be unusual; then nothing was
-/// changed.
+/// one issuing CA, all of which the remembered fence admits. Gives the new head, or `None` when the batch, the log or the
+/// journal turns out to be unusual; then nothing was changed.
 async fn append_at_once(
     connection: &mut SqliteConnection,
     rows: &[NewRow],
     head: Head,
+    known: &Known,
 ) -> Result<Option<Head>, sqlx::Error> {
     let renewals = Renewals::of(rows.iter().map(|row| &row.event));
-    let texts = if renewals.holders.is_empty() { &*INSERTS } else { &*WHOLES };
+    let guarded = !renewals.holders.is_empty();
+    let texts = if guarded { &*WHOLES } else { &*INSERTS };
     let text = rows.len().checked_sub(1).and_then(|index| texts.get(index));
     let (Some(text), 0..=1) = (text, renewals.usage.len()) else { return Ok(None) };
-    let (query, head) = bind(sqlx::query(text.as_str()), rows, head);
+    let may = |row: &NewRow| row.event.released().is_none() || guarded && known.fence.admits_event(&row.event);
+    if !rows.iter().all(may) {
+        return Ok(None);
+    }
+    let query = sqlx::query(text.as_str());
+    let (query, head) = bind(if guarded { query.bind(known.version) } else { query }, rows, head);
     let query = renewals.bind(query, rows.len());
     match query.execute(connection).await {
         Ok(_) => Ok(Some(head)),
@@ -113,7 +127,7 @@ async fn read_head(connection: &mut SqliteConnection) -> Result<Head, sqlx::Erro
 /// Inserts rows at `head`, within a transaction. Gives the position of each row that was inserted and the new head.
 async fn insert_all(
     connection: &mut SqliteConnection,
-    rows: &[NewRow],
+    rows: &[&NewRow],
     mut head: Head,
 ) -> Result<(Vec<Option<u64>>, Head), sqlx::Error> {
     let mut positions = Vec::with_capacity(rows.len());
@@ -142,30 +156,50 @@ async fn insert_all(
     Ok((positions, head))
 }
 
-/// The certain way to append: takes the write lock, reads where the log ends, and finds out which serials are taken.
-/// Gives the position of each row that was inserted.
-async fn append_locked(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Option<u64>>, sqlx::Error> {
+/// The certain way to append: takes the write lock, reads where the log ends and what the journal lets out, and finds out
+/// which serials are taken. Gives the position of each row that was inserted.
+async fn append_locked(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Result<u64, AppendError>>, sqlx::Error> {
     let connection = &mut session.connection;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    let head = read_head(connection).await?;
-    let (positions, head) = insert_all(connection, rows, head).await?;
-    let kept = rows.iter().zip(&positions).filter(|(_, position)| position.is_some());
-    holders::renew(connection, &Renewals::of(kept.map(|(row, _)| &row.event))).await?;
+    let releases = rows.iter().any(|row| row.event.released().is_some());
+    let known = if releases { Known::read(connection).await? } else { session.fence.take().unwrap_or_default() };
+    let results = append_within(connection, rows, &known.fence).await?;
     sqlx::query("COMMIT").execute(&mut *connection).await?;
-    session.head = Some(head);
+    let (positions, head) = results;
+    (session.head, session.fence) = (Some(head), Some(known));
     Ok(positions)
+}
+
+/// Appends, within a transaction, rows and what they say about holders, as far as `fence` admits them.
+async fn append_within(
+    connection: &mut SqliteConnection,
+    rows: &[NewRow],
+    fence: &Fence,
+) -> Result<(Vec<Result<u64, AppendError>>, Head), sqlx::Error> {
+    let head = read_head(connection).await?;
+    let admitted: Vec<bool> = rows.iter().map(|row| fence.admits_event(&row.event)).collect();
+    let to_insert: Vec<&NewRow> = rows.iter().zip(&admitted).filter(|(_, may)| **may).map(|(row, _)| row).collect();
+    let (positions, head) = insert_all(connection, &to_insert, head).await?;
+    let kept = to_insert.iter().zip(&positions).filter(|(_, position)| position.is_some());
+    holders::renew(connection, &Renewals::of(kept.map(|(row, _)| &row.event))).await?;
+    let mut positions = positions.into_iter();
+    let mut result = |may: bool| match may {
+        true => positions.next().flatten().ok_or(AppendError::SerialTaken),
+        false => Err(AppendError::Fenced),
+    };
+    Ok((admitted.into_iter().map(&mut result).collect(), head))
 }
 
 /// Appends rows, and what they say about holders, in one transaction. Gives the position of each row that was inserted.
 ///
-/// The remembered head saves reading it. That is right because the primary key refuses the first row when another
-/// process has moved the head: rows are never removed.
-async fn append(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Option<u64>>, sqlx::Error> {
-    if let Some(head) = session.head.take()
-        && let Some(after) = append_at_once(&mut session.connection, rows, head).await?
+/// The remembered head and fence save reading them. That is right because the primary key refuses the first row when
+/// another process has moved the head, since rows are never removed, and [`GUARD`] when the journal was changed.
+async fn append(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Result<u64, AppendError>>, sqlx::Error> {
+    if let (Some(head), Some(known)) = (session.head.take(), &session.fence)
+        && let Some(after) = append_at_once(&mut session.connection, rows, head, known).await?
     {
         session.head = Some(after);
-        return Ok((head.next..after.next).map(Some).collect());
+        return Ok((head.next..after.next).map(Ok).collect());
     }
     append_locked(session, rows).await
 }
@@ -186,8 +220,8 @@ impl AuditStore for SqliteStore {
         };
         let positions = Box::pin(self.within(DOING, write)).await?;
         // COMMIT has returned: the records are durable.
-        let recorded = |(position, row): (Option<u64>, &NewRow)| {
-            position.map(|sequence| Recorded::durable(sequence, row.serial)).ok_or(AppendError::SerialTaken)
+        let recorded = |(position, row): (Result<u64, AppendError>, &NewRow)| {
+            position.map(|sequence| Recorded::durable(sequence, row.serial))
         };
         Ok(positions.into_iter().zip(&rows).map(recorded).collect())
     }

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use signet_core::audit::{AuditEvent, AuditQuery};
 use signet_core::holder::{Acknowledgement, Acknowledger, Holder};
-use signet_core::seams::store::{AuditStore, HolderStore, StoreError};
+use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, JournalVersion, StoreError};
 
 use super::tests::{meddle, store, url};
 use super::{SqliteSettings, SqliteStore};
-use crate::store::suite::{START, assert_gapless, ended, everything, held, issued, key, listed, refused, serial};
+use crate::store::suite::{
+    START, admitting, assert_gapless, ended, everything, held, issued, key, listed, refused, serial,
+};
 
 #[tokio::test]
 async fn holders_and_log_are_kept_together_or_not_at_all() {
@@ -154,6 +156,7 @@ async fn a_hundred_thousand_holders_are_counted() {
     let path = directory.path().join("signet.db");
     let settings = SqliteSettings { deadline: Duration::from_secs(60), ..SqliteSettings::default() };
     let store = SqliteStore::open(&url(&path), settings).await.unwrap();
+    store.replace(JournalVersion(0), &admitting()).await.unwrap();
     for batch in 0..400_u64 {
         let one = |n: u64| held(&format!("n{}", n % 1000), &format!("{n:036}"), n, n % 3, 10 + (n % 2) as i64);
         store.append((batch * 250..(batch + 1) * 250).map(one).collect()).await.unwrap();

@@ -5,8 +5,8 @@ use signet_core::rotation::Authorities;
 use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AuthorityJournal, JournalVersion, SealedKeys, StoreError};
 
-use super::SqliteStore;
 use super::error::store_error;
+use super::{SqliteStore, fence};
 use crate::store::rows::{decode_authorities, encode_authorities};
 
 /// Versions that are kept for people: each is a whole document, which revocation lists make large.
@@ -38,7 +38,7 @@ impl AuthorityJournal for SqliteStore {
         authorities: &Authorities,
     ) -> Result<Option<JournalVersion>, StoreError> {
         const DOING: &str = "writing the authority journal";
-        let body = encode_authorities(authorities)?;
+        let (body, fence) = (encode_authorities(authorities)?, fence::encode(authorities)?);
         let Some(next) = expected.0.checked_add(1).and_then(|next| i64::try_from(next).ok()) else { return Ok(None) };
         let failed = |error: sqlx::Error| store_error(DOING, &error);
         let write = async {
@@ -53,6 +53,7 @@ impl AuthorityJournal for SqliteStore {
             let changed = sqlx::query(change).bind(next).bind(&body).execute(&mut *connection).await.map_err(failed)?;
             let won = changed.rows_affected() == 1;
             if won {
+                fence::keep(connection, next, &fence).await.map_err(failed)?;
                 let history = "INSERT INTO authority_journal_history (version, body) VALUES (?, ?)";
                 sqlx::query(history).bind(next).bind(&body).execute(&mut *connection).await.map_err(failed)?;
                 let old = "DELETE FROM authority_journal_history WHERE version <= ?";

@@ -4,6 +4,9 @@
 
 mod audit;
 mod error;
+mod fence;
+#[cfg(test)]
+mod fence_tests;
 #[cfg(test)]
 mod holder_tests;
 mod holders;
@@ -20,6 +23,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoo
 use tokio::sync::{Mutex, MutexGuard};
 
 use self::error::{is_not_writable, store_error};
+use self::fence::Known;
 use super::rows::Head;
 
 /// How a store behaves under trouble and load.
@@ -60,6 +64,8 @@ struct Session {
     /// Where the log ends, unless another process has appended since. Checked with every use: the primary key refuses
     /// a position that is taken.
     head: Option<Head>,
+    /// What the journal lets out, unless it was changed since. Checked with every use, too.
+    fence: Option<Known>,
 }
 
 /// The writer in use.
@@ -91,7 +97,7 @@ impl SqliteStore {
         let mut connection = connected.map_err(|error| store_error(&format!("opening {}", path.display()), &error))?;
         open::migrate(&mut connection, &path).await?;
         let readers = pool(settings, open::reader_options(&path, busy));
-        let session = Session { connection, head: None };
+        let session = Session { connection, head: None, fence: None };
         Self::new(path, settings, Some(session), Some(options), readers)
     }
 
@@ -153,7 +159,7 @@ impl SqliteStore {
                 let connected = open::connect(options, busy_timeout(self.settings)).await;
                 let connection =
                     connected.map_err(|error| store_error(&format!("opening {}", self.path.display()), &error))?;
-                Session { connection, head: None }
+                Session { connection, head: None, fence: None }
             }
         };
         #[cfg(test)]

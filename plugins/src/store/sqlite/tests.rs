@@ -9,19 +9,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use signet_core::audit::{AuditEvent, AuditQuery};
+use signet_core::rotation::Authorities;
 use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, SealedKeys, StoreError};
 use sqlx::{ConnectOptions, Connection, Executor};
 
 use super::{SqliteSettings, SqliteStore, open};
-use crate::store::suite::{START, assert_gapless, authorities, every_case, everything, issued, refused};
+use crate::store::suite::{START, admitting, assert_gapless, every_case, everything, issued, refused};
 
 pub(super) fn url(path: &Path) -> String {
     format!("sqlite://{}", path.display())
 }
 
+/// A store whose journal lets every issuing CA of the tests sign, as soon as it has none.
 pub(super) async fn store(path: &Path) -> SqliteStore {
-    SqliteStore::open(&url(path), SqliteSettings::default()).await.unwrap()
+    let store = SqliteStore::open(&url(path), SqliteSettings::default()).await.unwrap();
+    if store.version().await.unwrap() == JournalVersion(0) {
+        store.replace(JournalVersion(0), &admitting()).await.unwrap();
+    }
+    store
 }
 
 async fn open_error(path: &Path) -> StoreError {
@@ -41,7 +47,8 @@ async fn sqlite_passes_the_suite() {
     let count = AtomicU32::new(0);
     every_case(async || {
         let path = directory.path().join(format!("{}.db", count.fetch_add(1, Ordering::SeqCst)));
-        [Arc::new(store(&path).await), Arc::new(store(&path).await)]
+        let open = async || Arc::new(SqliteStore::open(&url(&path), SqliteSettings::default()).await.unwrap());
+        [open().await, open().await]
     })
     .await;
 }
@@ -68,13 +75,16 @@ async fn a_reopened_store_goes_on_where_it_ended() {
     let path = directory.path().join("signet.db");
     let first = store(&path).await;
     first.append(vec![issued("a", 1, START), issued("a", 2, START)]).await.unwrap();
-    first.replace(JournalVersion(0), &authorities(5)).await.unwrap();
+    first.replace(JournalVersion(1), &Authorities { bundle_sequence: 5, ..admitting() }).await.unwrap();
     drop(first);
     let second = store(&path).await;
     let results = second.append(vec![issued("a", 2, START), issued("a", 3, START)]).await.unwrap();
     assert_eq!(results[0], Err(AppendError::SerialTaken));
     assert_eq!(results[1].as_ref().unwrap().sequence(), 2);
-    assert_eq!(second.load().await.unwrap(), Some((JournalVersion(1), authorities(5))));
+    assert_eq!(
+        second.load().await.unwrap(),
+        Some((JournalVersion(2), Authorities { bundle_sequence: 5, ..admitting() }))
+    );
 }
 
 #[tokio::test]
@@ -147,6 +157,7 @@ async fn a_foreign_lock_fails_within_the_deadline_and_only_writers() {
     let path = directory.path().join("signet.db");
     let settings = SqliteSettings { deadline: Duration::from_secs(3), readers: 1 };
     let store = SqliteStore::open(&url(&path), settings).await.unwrap();
+    store.replace(JournalVersion(0), &admitting()).await.unwrap();
     store.append(vec![issued("a", 1, START)]).await.unwrap();
     let mut rival = open::writer_options(&path, Duration::ZERO).connect().await.unwrap();
     rival.execute("BEGIN IMMEDIATE").await.unwrap();

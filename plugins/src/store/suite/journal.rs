@@ -19,7 +19,7 @@ where
 }
 
 /// A journal entry told apart by its number.
-pub(in crate::store) fn authorities(bundle_sequence: u64) -> Authorities {
+fn authorities(bundle_sequence: u64) -> Authorities {
     Authorities { bundle_sequence, ..Authorities::default() }
 }
 
