@@ -11,6 +11,9 @@ use signet_core::verify::Mismatch;
 
 use crate::admission::OverLimit;
 
+/// What the fence has refused, in metrics and records.
+const AUTHORITY_CHANGED: &str = "authority_changed";
+
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -39,6 +42,9 @@ pub enum IssueError {
     /// What was signed is not what was decided.
     #[error("{0}")]
     Mismatch(#[from] Mismatch),
+    /// The authorities changed while the certificate was made, twice, or this replica has not heard of the change in time.
+    #[error("the authorities have changed while the certificate was made")]
+    AuthorityChanged,
     /// The record could not be made durable.
     #[error("{0}")]
     Record(#[from] RecordError),
@@ -65,6 +71,7 @@ impl IssueError {
             Self::Sign(SignError::Unavailable(_)) => "signer_unavailable",
             Self::Sign(_) => "sign_failed",
             Self::Mismatch(_) => "issued_differs_from_decided",
+            Self::AuthorityChanged => AUTHORITY_CHANGED,
             Self::Record(error) => error.label(),
             Self::TimedOut => "timed_out",
             Self::Random => "random_failed",
@@ -96,7 +103,7 @@ pub enum RecordError {
     /// Storage did not take the batch.
     #[error("the audit record could not be committed: {0}")]
     Store(#[from] StoreError),
-    /// The serial number is taken.
+    /// The serial number is taken, or the journal does not let the certificate out any more.
     #[error("{0}")]
     Append(#[from] AppendError),
     /// The proof does not fit the certificate.
@@ -111,7 +118,8 @@ impl RecordError {
         match self {
             Self::Queue => "audit_queue_full",
             Self::Store(_) => "audit_store_unavailable",
-            Self::Append(_) => "serial_taken",
+            Self::Append(AppendError::SerialTaken) => "serial_taken",
+            Self::Append(AppendError::Fenced) => AUTHORITY_CHANGED,
             Self::Release(_) => "wrong_record",
         }
     }

@@ -1,5 +1,7 @@
 //! How a certificate request becomes a certificate. Read [`Issuance::issue`] first: it is the order of things.
 
+mod fenced;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,16 +16,18 @@ use signet_core::csr::CertificateRequest;
 use signet_core::identity::WorkloadId;
 use signet_core::policy::{self, LeafPolicy};
 use signet_core::seams::authenticator::{AuthenticationError, Denial};
+use signet_core::seams::store::AppendError;
 use signet_core::secret::Secret;
 use signet_core::verify;
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 use crate::admission::Admission;
 use crate::audit_log::AuditLog;
 use crate::clusters::Clusters;
-use crate::error::IssueError;
+use crate::error::{IssueError, RecordError};
 use crate::metrics::CaMetrics;
-use crate::state::{self, StateReader};
+use crate::state::{self, SigningState, StateReader};
 
 /// How long a refusal waits for its record.
 const REFUSAL_RECORD: Duration = Duration::from_secs(1);
@@ -62,6 +66,14 @@ pub struct Issued {
     pub bundle: TrustBundle,
 }
 
+/// Who asks for what, once that is known: it is the same however often it is signed.
+struct Asked<'a> {
+    subject: WorkloadId,
+    csr: CertificateRequest,
+    application: &'a Application,
+    who: &'a Attributed,
+}
+
 /// Everything that issuing needs. One per process, shared by all requests.
 pub struct Issuance {
     /// Rules for leaves.
@@ -80,6 +92,8 @@ pub struct Issuance {
     pub metrics: Arc<CaMetrics>,
     /// Randomness for serial numbers.
     pub random: SystemRandom,
+    /// Rung when the journal has refused what was signed, so that it is read again at once.
+    pub bell: Arc<Notify>,
     /// How long one request may take: neither of Istio's clients sets a deadline of its own.
     pub timeout: Duration,
 }
@@ -117,15 +131,35 @@ impl Issuance {
         }
 
         // 3. The CSR proves possession of a key, and nothing but that key is taken from it.
-        let decision = Instant::now();
         let csr = CertificateRequest::parse(&application.csr)?;
 
         // 4. For whom: the caller itself, or an identity it may ask for.
         let subject: WorkloadId = policy::subject(&caller, application.impersonated.as_deref())?;
         who.spiffe_id = Some(subject.to_string());
 
-        // 5. The decision, bound to the issuer of one snapshot that serves the whole request.
+        // 5 to 7. Decide, sign and record, with one snapshot of the authorities. What the journal does not let out any
+        //    more was signed by a replica that lags: once more then, from the journal as it is now.
+        let asked = Asked { subject, csr, application, who };
         let state = state::current(&self.state).ok_or(IssueError::NotReady)?;
+        match self.sign_and_release(&asked, &state, now).await {
+            Err(IssueError::Record(RecordError::Append(AppendError::Fenced))) => {
+                let newer = self.newer_than(&state).await?;
+                self.sign_and_release(&asked, &newer, self.clock.now()).await.map_err(fenced::again)
+            }
+            result => result,
+        }
+    }
+
+    async fn sign_and_release(
+        &self,
+        asked: &Asked<'_>,
+        state: &SigningState,
+        now: OffsetDateTime,
+    ) -> Result<Issued, IssueError> {
+        // 5. The decision, bound to the issuer of one snapshot that serves the whole reply.
+        let decision = Instant::now();
+        let Asked { application, who, .. } = *asked;
+        let (subject, csr) = (asked.subject.clone(), asked.csr.clone());
         let issuer = state.authority.limits();
         let request = policy::decide(&self.policy, subject, csr, application.ttl, issuer, self.serial(now)?, now)?;
         self.metrics.decision.observe(decision.elapsed().as_secs_f64());
@@ -141,7 +175,7 @@ impl Issuance {
         self.metrics.sign.observe(signing.elapsed().as_secs_f64());
         let unreleased = verify::check_issued(request, signed, &state.path, state.authority.signer())?;
 
-        // 7. Only a durable record opens the certificate (invariant 2).
+        // 7. Only a durable record opens the certificate (invariant 2), and only what the journal lets out is recorded.
         let event = AuditEvent {
             at_micros: AuditEvent::micros(now),
             request_id: application.request_id.clone(),

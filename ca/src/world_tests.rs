@@ -331,6 +331,7 @@ impl World {
             clock: shared,
             metrics: Arc::clone(&metrics),
             random: SystemRandom::new(),
+            bell: Arc::clone(&rotator.bell),
             timeout: limits.request_timeout,
         });
         Self { issuance, store, clock, jumps, lists_fail, rotator, operations, state, metrics, _writer: tasks }

@@ -179,6 +179,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&ca_metrics),
         random: SystemRandom::new(),
+        bell: Arc::clone(&bell),
         timeout: config.limits.request_timeout,
     });
 

@@ -50,7 +50,7 @@ pub fn of(error: &IssueError) -> Status {
         IssueError::Record(_) => {
             (Code::Unavailable, "the certificate could not be recorded, so it is withheld; retry".to_owned())
         }
-        IssueError::TimedOut => (Code::Unavailable, format!("{error}; retry")),
+        IssueError::AuthorityChanged | IssueError::TimedOut => (Code::Unavailable, format!("{error}; retry")),
     };
     Status::new(code, message)
 }
@@ -75,6 +75,7 @@ mod tests {
         let errors = [
             IssueError::NotReady,
             IssueError::TimedOut,
+            IssueError::AuthorityChanged,
             IssueError::OverLimit(crate::admission::OverLimit::Peer),
             IssueError::Record(RecordError::Queue),
             IssueError::Authentication(AuthenticationError::Unavailable("away".to_owned())),

@@ -7,6 +7,7 @@ mod coverage;
 mod crash;
 mod direct;
 mod emergency;
+mod fence;
 mod files;
 mod files_roots;
 mod followers;
