@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 pub use revocation::RevokedCertificate;
 use revocation::revoked_issuing;
 
-use crate::rotator::{Entry, Look, StepError, Steps};
+use crate::rotator::{Entry, Look, Order, StepError, Steps};
 
 /// How many holders that lag are named.
 const NAMED: u32 = 20;
@@ -164,7 +164,6 @@ impl Operations {
             let at_once = matches!(command, Command::Taint { force: true, .. });
             let Some(step) = step else {
                 let text = if at_once { words::REPLACED } else { "nothing to do: that is so, or under way, already" };
-                self.record(operator, &command, reason, Outcome::Intended, text).await?;
                 if at_once {
                     self.replace_at_once(operator).await?;
                     self.bell.notify_one();
@@ -173,22 +172,28 @@ impl Operations {
                 return Ok((text.to_owned(), self.view().await?));
             };
             let text = words::done(&step, &look);
-            self.record(operator, &command, reason, Outcome::Intended, &text).await?;
             let entry = match &step {
                 Step::RevokeIssuing(id) => revoked_issuing(&look, id)?,
                 _ => Entry::Unchanged,
             };
-            if self.steps.take(&look, &step, entry, &attributed(operator)).await?.is_none() {
+            let order = Order {
+                forced: command.is_forced(),
+                entry,
+                events: vec![self.event(operator, &command, reason, Outcome::Done, &text)],
+                ..ordered_by(operator)
+            };
+            if self.steps.take(&look, &step, order).await?.is_none() {
                 continue;
             }
+            self.bell.notify_one();
             if at_once && matches!(step, Step::Taint(_)) {
                 self.replace_at_once(operator).await?;
+                self.bell.notify_one();
             }
             if step == Step::AdoptRoots {
                 self.begin_to_follow(operator).await;
+                self.bell.notify_one();
             }
-            self.bell.notify_one();
-            self.record(operator, &command, reason, Outcome::Done, &text).await?;
             return Ok((text, self.view().await?));
         }
         Err(OperationError::Conflict)
@@ -204,7 +209,7 @@ impl Operations {
                 if !matches!(step, Step::DropPrepared(..) | Step::PrepareRoot(_) | Step::RefreshLists(_)) {
                     return Ok(false);
                 }
-                self.steps.take(&look, &step, Entry::Unchanged, &attributed(operator)).await.map(|_| true)
+                self.steps.take(&look, &step, ordered_by(operator)).await.map(|_| true)
             };
             match taken.await {
                 Ok(true) => {}
@@ -232,7 +237,8 @@ impl Operations {
                 (None, _) if look.offer.is_some() => return Err(Refused::Foreign.into()),
                 (None, _) => Step::PrepareRoot(Activation::WhenCovered),
             };
-            self.steps.take(&look, &step, Entry::Unchanged, &attributed(operator)).await?;
+            // The operator has said so: no holder is waited for.
+            self.steps.take(&look, &step, Order { forced: true, ..ordered_by(operator) }).await?;
         }
         Err(OperationError::Conflict)
     }
@@ -282,21 +288,27 @@ impl Operations {
         outcome: Outcome,
         text: &str,
     ) -> Result<(), OperationError> {
+        let event = self.event(operator, command, reason, outcome, text);
+        self.steps.audit.record(event).await.map_err(StepError::from)?;
+        Ok(())
+    }
+
+    fn event(&self, operator: &Operator, command: &Command, reason: &str, outcome: Outcome, text: &str) -> AuditEvent {
         let force = if command.is_forced() { " --force" } else { "" };
         let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         let text = format!("{}{force}{why}: {text}", command.as_str());
-        self.record_admin(operator, command.as_str(), &text, outcome, attributed(operator)).await
+        self.admin_event(operator, command.as_str(), &text, outcome, attributed(operator))
     }
 
-    async fn record_admin(
+    fn admin_event(
         &self,
         operator: &Operator,
         command: &str,
         text: &str,
         outcome: Outcome,
         who: Attributed,
-    ) -> Result<(), OperationError> {
-        let event = AuditEvent {
+    ) -> AuditEvent {
+        AuditEvent {
             at_micros: AuditEvent::micros(self.now()),
             request_id: String::new(),
             kind: EventKind::Admin,
@@ -305,10 +317,12 @@ impl Operations {
             detail: Some(format!("{}: {text}", operator.name).chars().take(1000).collect()),
             who,
             what: None,
-        };
-        self.steps.audit.record(event).await.map_err(StepError::from)?;
-        Ok(())
+        }
     }
+}
+
+fn ordered_by(operator: &Operator) -> Order {
+    Order { who: attributed(operator), ..Order::default() }
 }
 
 fn attributed(operator: &Operator) -> Attributed {

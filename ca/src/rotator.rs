@@ -10,7 +10,6 @@ pub(crate) mod words;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use signet_core::audit::Attributed;
 use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateError, Facts};
 use signet_core::clock::rfc3339;
@@ -28,14 +27,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use following::Backend;
 pub use make::{Maker, SignList};
-pub use steps::{Entry, Look, Steps};
+pub use steps::{Entry, Look, Order, Steps};
 
 use crate::error::RecordError;
 use crate::metrics::CaMetrics;
 use crate::state::{SigningState, StateWriter};
 
-/// How often the journal's version is read: how far a replica lags behind another one's step at most, which the rules
-/// of rotation count on ([`signet_core::rotation::LAG`]).
+/// How often the journal's version is read: how far a replica usually lags behind another one's step
+/// ([`signet_core::rotation::LAG`]).
 const POLL: Duration = Duration::from_millis(500);
 
 /// How often everything is looked at while something is in progress: holders acknowledge at any replica.
@@ -207,7 +206,7 @@ impl Rotator {
                 return Ok(Next { version, due, look_at, earliest });
             }
             // Whoever else signs must be known before the first use of it; a lost race is looked at again.
-            self.steps.take(&look, &step, Entry::Unchanged, &Attributed::default()).await?;
+            self.steps.take(&look, &step, Order::default()).await?;
         }
         // What has been reached works, and the next turn goes on from there.
         self.publish_journal().await?;
@@ -331,6 +330,8 @@ fn verified_path(root: &RootAuthority, issuing: &IssuingCa, bundle: &TrustBundle
     Ok(VerifiedPath::check(&between, &key_id, bundle)?)
 }
 
+#[cfg(test)]
+mod commit_tests;
 #[cfg(test)]
 mod follower_tests;
 #[cfg(test)]

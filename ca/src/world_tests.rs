@@ -21,7 +21,9 @@ use signet_core::rotation::{Authorities, AuthorityId, IssuingCa, Rules, Schedule
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
-use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, StoreError};
+use signet_core::seams::store::{
+    AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, StoreError,
+};
 use signet_core::secret::Secret;
 use signet_plugins::authority::{NativeAuthority, SelfSignedRoot, sign_list};
 use signet_plugins::custody::MemoryCustody;
@@ -54,6 +56,8 @@ pub(crate) struct FlakyStore {
     /// Keys cannot be opened.
     pub(crate) keys_away: AtomicBool,
     keys: MemoryCustody,
+    /// Writes so far.
+    writes: AtomicI64,
     /// Writes until the process dies; negative: it lives for ever.
     life: AtomicI64,
     /// Whether the last write is still kept, though nobody hears of it.
@@ -67,6 +71,11 @@ impl FlakyStore {
         self.last_is_kept.store(last_is_kept, Ordering::SeqCst);
     }
 
+    /// Durable writes since the last time this was asked.
+    pub(crate) fn writes(&self) -> i64 {
+        self.writes.swap(0, Ordering::SeqCst)
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         self.life.load(Ordering::SeqCst) != 1
     }
@@ -77,6 +86,7 @@ impl FlakyStore {
 
     /// `Ok(true)`: write and tell; `Ok(false)`: write, but the writer dies before it hears of it.
     fn write(&self) -> Result<bool, StoreError> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
         match self.life.load(Ordering::SeqCst) {
             0 => Ok(true),
             1 => Err(StoreError::Unavailable("dead".to_owned())),
@@ -128,14 +138,10 @@ impl AuthorityJournal for FlakyStore {
     async fn version(&self) -> Result<JournalVersion, StoreError> {
         self.inner.version().await
     }
-    async fn replace(
-        &self,
-        expected: JournalVersion,
-        authorities: &Authorities,
-    ) -> Result<Option<JournalVersion>, StoreError> {
+    async fn change(&self, change: Change<'_>) -> Result<Changed, StoreError> {
         let heard = self.write()?;
-        let replaced = self.inner.replace(expected, authorities).await?;
-        if heard { Ok(replaced) } else { dead() }
+        let changed = self.inner.change(change).await?;
+        if heard { Ok(changed) } else { dead() }
     }
 }
 

@@ -5,8 +5,8 @@ use signet_core::certificate::{Facts, Serial};
 use signet_core::rotation::{Authorities, AuthorityId, RevocationReason, Revoked, Step, lists_possible};
 use time::OffsetDateTime;
 
-use super::{OperationError, Operations, Operator, RACES, attributed};
-use crate::rotator::{Entry, Look, StepError};
+use super::{OperationError, Operations, Operator, RACES, attributed, ordered_by};
+use crate::rotator::{Entry, Look, Order, StepError};
 
 /// The command as records name it.
 const REVOKE: &str = "certificate revoke";
@@ -59,11 +59,10 @@ impl Operations {
             let text = if clear { "taken off the revocation list" } else { reason.as_str() };
             let who = Attributed { spiffe_id: Some(spiffe_id.clone()), ..attributed(operator) };
             let text = format!("{serial}: {text}");
-            self.record_admin(operator, REVOKE, &text, Outcome::Intended, who.clone()).await?;
-            let step = Step::WaitUntil(look.now);
-            if let Some(next) = self.steps.take(&look, &step, entry, &attributed(operator)).await? {
+            let events = vec![self.admin_event(operator, REVOKE, &text, Outcome::Done, who)];
+            let order = Order { entry, events, ..ordered_by(operator) };
+            if let Some(next) = self.steps.take(&look, &Step::WaitUntil(look.now), order).await? {
                 self.bell.notify_one();
-                self.record_admin(operator, REVOKE, &text, Outcome::Done, who).await?;
                 let revoked = next.revocations.entries.len();
                 return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked });
             }
@@ -86,11 +85,10 @@ impl Operations {
             let Some(entry) = entry else { return Ok(None) };
             let not_after = OffsetDateTime::from_unix_timestamp(entry.not_after).unwrap_or(OffsetDateTime::UNIX_EPOCH);
             let said = format!("{serial}: taken off the revocation list of root {}", entry.issuer);
-            self.record_admin(operator, REVOKE, &said, Outcome::Intended, attributed(operator)).await?;
-            let (step, entry) = (Step::WaitUntil(look.now), Entry::Clear(text));
-            if let Some(next) = self.steps.take(&look, &step, entry, &attributed(operator)).await? {
+            let events = vec![self.admin_event(operator, REVOKE, &said, Outcome::Done, attributed(operator))];
+            let order = Order { entry: Entry::Clear(text), events, ..ordered_by(operator) };
+            if let Some(next) = self.steps.take(&look, &Step::WaitUntil(look.now), order).await? {
                 self.bell.notify_one();
-                self.record_admin(operator, REVOKE, &said, Outcome::Done, attributed(operator)).await?;
                 let revoked = next.revocations.entries.len();
                 return Ok(Some(RevokedCertificate { serial, spiffe_id: String::new(), not_after, revoked }));
             }

@@ -120,7 +120,7 @@ async fn a_process_that_has_noted_new_files_knows_it_when_they_are_put_back_at_o
     directory.put(&second);
     let steps = &running.rotator.steps;
     let look = steps.look().await.unwrap();
-    let noted = steps.take(&look, &Step::AdoptRoots, Entry::Unchanged, &Attributed::default()).await.unwrap();
+    let noted = steps.take(&look, &Step::AdoptRoots, Order::default()).await.unwrap();
     assert_eq!(noted.unwrap().followed.last(), Some(&second.fingerprint));
     // Before it has looked at what it has done.
     directory.put(&first);

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::clock::SharedClock;
 use signet_core::holder::Coverage;
-use signet_core::rotation::{Authorities, AuthorityId, Observed, Revoked, Rules, Step, apply, needs};
+use signet_core::rotation::{Authorities, AuthorityId, Observed, Revoked, Rules, Step, apply, conditions, needs};
 use signet_core::seams::authority::Offer;
-use signet_core::seams::store::{AuthorityJournal, HolderStore, JournalVersion};
+use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
 use time::OffsetDateTime;
 
 use super::following::{Backend, Following};
@@ -77,15 +77,47 @@ impl Look {
     }
 }
 
+/// On whose behalf a step is taken, and what goes with it. The default is nobody's: what the rules say by themselves.
+#[derive(Debug, Clone, Default)]
+pub struct Order {
+    /// Who wants it.
+    pub who: Attributed,
+    /// Whether it is taken whatever holders have or need.
+    pub forced: bool,
+    /// A change of the revocation entries.
+    pub entry: Entry,
+    /// What is put on record together with the step.
+    pub events: Vec<AuditEvent>,
+}
+
 /// A change of the revocation entries that goes with a step.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub enum Entry {
     /// None.
+    #[default]
     Unchanged,
     /// This certificate is revoked.
     Add(Revoked),
     /// The certificate with this serial is not revoked any more.
     Clear(String),
+}
+
+impl Entry {
+    /// Makes the change, and says so.
+    fn enter(self, next: &mut Authorities) -> Option<String> {
+        match self {
+            Self::Unchanged => None,
+            Self::Add(revoked) => {
+                let said = format!("certificate {} revoked: {}", revoked.serial, revoked.reason.as_str());
+                next.revoke(revoked);
+                Some(said)
+            }
+            Self::Clear(serial) => {
+                next.clear_revocation(&serial);
+                Some(format!("certificate {serial} is not revoked any more"))
+            }
+        }
+    }
 }
 
 impl Steps {
@@ -152,8 +184,7 @@ impl Steps {
         let now = self.clock.now();
         let (offer, backend) = self.following.look(brought, &authorities, now)?;
         let (_, clock_is_steady) = self.is_steady(now);
-        // After the journal: a holder that the records do not show yet has got its certificate with a bundle that is
-        // at least as new as the one seen here, or from a replica that lags less than the rules allow for.
+        // After the journal. A holder that comes later is counted when the step is taken.
         let coverage = self.holders.coverage(now).await?;
         let last_ends = self.holders.last_ends().await?;
         Ok(Look { now, version, authorities, coverage, last_ends, offer, backend, clock_is_steady })
@@ -165,76 +196,70 @@ impl Steps {
         self.following.is_late()
     }
 
-    /// Takes a step for `who`. The new document, or `None` when somebody else has changed the journal meanwhile.
+    /// Takes a step as `order` says. The new document, or `None` when somebody else has changed the journal meanwhile, or
+    /// what the step is conditional on: then there is something else to decide.
     ///
-    /// It is on record before it happens, so that no step is ever missing from the log; and again when it has happened,
-    /// because another replica may have been faster: then its journal is what counts.
+    /// The change, what it is conditional on and its record are one transaction: it happens with its record or not at
+    /// all. Only keys and certificates are made before, which is on record as an intention.
     ///
     /// # Errors
     /// [`StepError`]; whatever was made is not used, and the same step can be taken again.
-    pub async fn take(
-        &self,
-        look: &Look,
-        step: &Step,
-        entry: Entry,
-        who: &Attributed,
-    ) -> Result<Option<Authorities>, StepError> {
+    pub async fn take(&self, look: &Look, step: &Step, order: Order) -> Result<Option<Authorities>, StepError> {
         let offer = match step {
             // What the backend brings is to count from now on.
             Step::CreateRoot | Step::AdoptRoots => look.backend.brings.as_ref(),
             _ => look.offer.as_ref(),
         };
         let needs = needs(step, &look.authorities, &look.seen(), look.now);
+        if let Some(text) = words::of_needs(&needs, &look.authorities) {
+            self.audit.record(event(Outcome::Intended, text, look.now, &order.who)).await?;
+        }
         let made = self.maker.make(&needs, &look.authorities, look.now).await?;
         let said = words::of_step(step, &look.authorities, &made, offer);
         let mut next = apply(step, &look.authorities, made, &look.seen(), look.now);
-        let said = match entry {
-            Entry::Unchanged => said,
-            Entry::Add(revoked) => {
-                let said = format!("certificate {} revoked: {}", revoked.serial, revoked.reason.as_str());
-                next.revoke(revoked);
-                said
-            }
-            Entry::Clear(serial) => {
-                next.clear_revocation(&serial);
-                format!("certificate {serial} is not revoked any more")
-            }
-        };
+        let said = order.entry.enter(&mut next).unwrap_or(said);
         let refresh = matches!(step, Step::RefreshLists(_));
         self.maker.bring_lists_up_to_date(&mut next, &look.authorities, offer, &self.rules, refresh, look.now).await?;
+        let mut events = order.events;
         if next == look.authorities {
+            for event in events {
+                self.audit.record(event).await?;
+            }
             return Ok(Some(next));
         }
-        self.record(Outcome::Intended, &said, look.now, who).await?;
         if next.followed != look.authorities.followed {
             self.following.notes(&look.backend);
         }
-        if self.journal.replace(look.version, &next).await?.is_none() {
-            return Ok(None);
-        }
-        tracing::info!(step = said.as_str(), bundle.sequence = next.bundle_sequence, "authorities changed");
-        self.record(Outcome::Done, &said, look.now, who).await?;
-        Ok(Some(next))
-    }
-
-    async fn record(
-        &self,
-        outcome: Outcome,
-        step: &str,
-        now: OffsetDateTime,
-        who: &Attributed,
-    ) -> Result<(), StepError> {
-        let event = AuditEvent {
-            at_micros: AuditEvent::micros(now),
-            request_id: String::new(),
-            kind: EventKind::Authority,
-            outcome,
-            reason: None,
-            detail: Some(step.to_owned()),
-            who: who.clone(),
-            what: None,
+        let conditions = match order.forced {
+            true => Vec::new(),
+            false => conditions(step, &look.authorities, &look.seen(), &self.rules, look.now),
         };
-        self.audit.record(event).await?;
-        Ok(())
+        events.push(event(Outcome::Done, said.clone(), look.now, &order.who));
+        let change =
+            Change { expected: look.version, next: &next, conditions: &conditions, now: self.clock.now(), events };
+        match self.journal.change(change).await? {
+            Changed::Made(_) => {
+                tracing::info!(step = said.as_str(), bundle.sequence = next.bundle_sequence, "authorities changed");
+                Ok(Some(next))
+            }
+            Changed::Overtaken => Ok(None),
+            Changed::Unmet => {
+                tracing::info!(step = said.as_str(), "a step is not due any more: what it waits for has changed");
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn event(outcome: Outcome, step: String, now: OffsetDateTime, who: &Attributed) -> AuditEvent {
+    AuditEvent {
+        at_micros: AuditEvent::micros(now),
+        request_id: String::new(),
+        kind: EventKind::Authority,
+        outcome,
+        reason: None,
+        detail: Some(step),
+        who: who.clone(),
+        what: None,
     }
 }

@@ -1,8 +1,21 @@
 //! Steps in words, for records, logs and operators.
 
 use signet_core::clock::rfc3339;
-use signet_core::rotation::{Activation, Authorities, AuthorityId, Made, Step};
+use signet_core::rotation::{Activation, Authorities, AuthorityId, Made, Needs, Step};
 use signet_core::seams::authority::Offer;
+
+/// What is about to be made, outside of the journal; `None` when that is nothing.
+pub(crate) fn of_needs(needs: &Needs, authorities: &Authorities) -> Option<String> {
+    let generation = authorities.next_generation();
+    match needs {
+        Needs::Nothing => None,
+        Needs::Root => Some(format!("a root of generation {generation} is about to be made")),
+        Needs::RootAndIssuing => {
+            Some(format!("a root of generation {generation}, and an issuing CA under it, are about to be made"))
+        }
+        Needs::Issuing(root) => Some(format!("an issuing CA under root {root} is about to be made")),
+    }
+}
 
 /// What a step does.
 pub(crate) fn of_step(step: &Step, authorities: &Authorities, made: &Made, offer: Option<&Offer>) -> String {

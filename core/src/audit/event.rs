@@ -51,8 +51,8 @@ pub enum Outcome {
     Failed,
     /// A step or change was made.
     Done,
-    /// A step is about to be made. That it was made is an event of its own: in between a process may die, or another
-    /// replica be faster.
+    /// A key or a certificate of an authority is about to be made, outside of the journal. The step that uses it is an
+    /// event of its own: in between a process may die, or another replica be faster.
     Intended,
 }
 

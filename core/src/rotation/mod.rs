@@ -6,6 +6,7 @@
 mod apply;
 mod change;
 mod command;
+mod condition;
 mod fence;
 mod followed;
 mod lists;
@@ -22,6 +23,7 @@ mod test_authorities;
 pub use apply::{Made, Needs, apply, needs};
 pub use change::{Phase, RenewalOrder};
 pub use command::{Command, Refused, judge};
+pub use condition::{Condition, conditions};
 pub use fence::Fence;
 pub use followed::{Fingerprint, Follower, Standing};
 pub use lists::{

@@ -37,8 +37,8 @@ pub struct Rules {
     pub list_ttl: Duration,
 }
 
-/// How long a root stays at least after it has stopped to sign: a request that had begun before then may still be on
-/// its way to its record, and another replica may be a moment behind.
+/// How long a root stays at least after it has stopped to sign, and after its last certificate has ended: what was on
+/// record before then may still be on its way to its holder, and clocks differ.
 pub const SETTLE: Duration = Duration::from_secs(15);
 
 /// What is seen of the world at one moment.

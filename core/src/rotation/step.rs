@@ -321,7 +321,8 @@ impl Plan {
     }
 }
 
-/// How far a replica may lag behind the journal; also the least propagation time when a root is replaced in a hurry.
+/// How far a replica usually lags behind the journal, and the least propagation time when a root is replaced in a hurry.
+/// Nothing but comfort depends on it: what a replica has signed that lags more, the [`Fence`](super::Fence) refuses.
 pub const LAG: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::custody::KeyId;
 use crate::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use crate::holder::{Acknowledgement, Coverage, Holder, HolderQuery};
 use crate::release::Recorded;
-use crate::rotation::{Authorities, AuthorityId};
+use crate::rotation::{Authorities, AuthorityId, Condition};
 
 /// Storage did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +67,32 @@ pub trait AuditStore: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct JournalVersion(pub u64);
 
+/// One change of the journal, with everything that belongs to it.
+#[derive(Debug, Clone)]
+pub struct Change<'a> {
+    /// The version that it was decided on.
+    pub expected: JournalVersion,
+    /// The document after it.
+    pub next: &'a Authorities,
+    /// What must be true of holders and certificates when it is made.
+    pub conditions: &'a [Condition],
+    /// The moment at which holders are counted as live.
+    pub now: OffsetDateTime,
+    /// What is put on record with it; nothing that releases a certificate.
+    pub events: Vec<AuditEvent>,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// It was made: the journal has this version now, and the events are on record.
+    Made(JournalVersion),
+    /// Somebody else was faster. Nothing was changed.
+    Overtaken,
+    /// A condition does not hold any more. Nothing was changed.
+    Unmet,
+}
+
 /// What the authorities are and have promised, changed by compare-and-set only.
 #[async_trait]
 pub trait AuthorityJournal: Send + Sync {
@@ -82,16 +108,30 @@ pub trait AuthorityJournal: Send + Sync {
     /// [`StoreError`].
     async fn version(&self) -> Result<JournalVersion, StoreError>;
 
-    /// Replaces the entry of version `expected` durably and returns the new version, or `None` when somebody else was
-    /// faster, in which case nothing was changed.
+    /// Makes a change in one durable transaction: compares the version, counts what the conditions are about, replaces
+    /// the entry, and records the events. All of it happens or none, also when nobody waits for the end of it.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; when a deadline has passed, the change may have been made all the same, with its events.
+    async fn change(&self, change: Change<'_>) -> Result<Changed, StoreError>;
+
+    /// Replaces the entry of version `expected` on no condition and off the record: what tools and tests do. Gives the
+    /// new version, or `None` when somebody else was faster.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
     async fn replace(
         &self,
         expected: JournalVersion,
         authorities: &Authorities,
-    ) -> Result<Option<JournalVersion>, StoreError>;
+    ) -> Result<Option<JournalVersion>, StoreError> {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let change = Change { expected, next: authorities, conditions: &[], now, events: Vec::new() };
+        Ok(match self.change(change).await? {
+            Changed::Made(version) => Some(version),
+            Changed::Overtaken | Changed::Unmet => None,
+        })
+    }
 }
 
 /// Who holds certificates and which trust bundle each holder has received.

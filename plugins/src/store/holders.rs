@@ -203,7 +203,7 @@ pub(super) type Group = (String, i64, i64, i64);
 ///
 /// # Errors
 /// As [`authority`].
-pub(super) fn coverage(groups: impl IntoIterator<Item = Group>) -> Result<Coverage, StoreError> {
+pub(super) fn coverage<G: IntoIterator<Item = Group>>(groups: G) -> Result<Coverage, StoreError> {
     let mut coverage = Coverage::default();
     for (issuer, sequence, holders, acknowledging) in groups {
         let count = coverage.by_sequence.entry(sequence.unsigned_abs()).or_default();
@@ -218,8 +218,8 @@ pub(super) fn coverage(groups: impl IntoIterator<Item = Group>) -> Result<Covera
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when one holds what was never written.
-pub(super) fn last_ends(
-    rows: impl IntoIterator<Item = (String, i64)>,
+pub(super) fn last_ends<R: IntoIterator<Item = (String, i64)>>(
+    rows: R,
 ) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
     let end = |(issuer, end): (String, i64)| {
         let damaged = || StoreError::Damaged(format!("authority {issuer} has no valid end of use"));

@@ -13,7 +13,7 @@ use signet_core::release::Recorded;
 use signet_core::rotation::{Authorities, AuthorityId, Fence};
 use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{
-    AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, SealedKeys, StoreError,
+    AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, SealedKeys, StoreError,
 };
 use time::OffsetDateTime;
 
@@ -37,6 +37,37 @@ struct Content {
     keys: HashMap<KeyId, Vec<u8>>,
 }
 
+impl Content {
+    fn append(&mut self, events: Vec<AuditEvent>) -> Vec<Result<Recorded, AppendError>> {
+        let before = self.events.len();
+        let mut append = |event: AuditEvent| {
+            if !self.fence.admits_event(&event) {
+                return Err(AppendError::Fenced);
+            }
+            let serial = event.what.as_ref().and_then(|what| what.serial());
+            if serial.is_some_and(|serial| !self.serials.insert(serial)) {
+                return Err(AppendError::SerialTaken);
+            }
+            let sequence = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
+            self.events.push(event);
+            Ok(Recorded::durable(sequence, serial))
+        };
+        let recorded = events.into_iter().map(&mut append).collect();
+        let Self { events, holders, usage, .. } = self;
+        renew(holders, usage, Renewals::of(events.iter().skip(before)));
+        recorded
+    }
+
+    fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
+        let live = self.holders.values().filter(|row| row.not_after > live_above(now));
+        coverage(live.map(|row| (row.authority.clone(), row.sequence, 1, i64::from(row.acknowledges))))
+    }
+
+    fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
+        last_ends(self.usage.iter().map(|(authority, end)| (authority.clone(), *end)))
+    }
+}
+
 impl MemoryStore {
     /// An empty store.
     #[must_use]
@@ -52,24 +83,7 @@ impl MemoryStore {
 #[async_trait]
 impl AuditStore for MemoryStore {
     async fn append(&self, events: Vec<AuditEvent>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
-        let content = &mut *self.content();
-        let before = content.events.len();
-        let mut append = |event: AuditEvent| {
-            if !content.fence.admits_event(&event) {
-                return Err(AppendError::Fenced);
-            }
-            let serial = event.what.as_ref().and_then(|what| what.serial());
-            if serial.is_some_and(|serial| !content.serials.insert(serial)) {
-                return Err(AppendError::SerialTaken);
-            }
-            let sequence = u64::try_from(content.events.len()).unwrap_or(u64::MAX);
-            content.events.push(event);
-            Ok(Recorded::durable(sequence, serial))
-        };
-        let recorded = events.into_iter().map(&mut append).collect();
-        let Content { events, holders, usage, .. } = content;
-        renew(holders, usage, Renewals::of(events.iter().skip(before)));
-        Ok(recorded)
+        Ok(self.content().append(events))
     }
 
     async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {
@@ -127,9 +141,7 @@ impl HolderStore for MemoryStore {
     }
 
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
-        let content = self.content();
-        let live = content.holders.values().filter(|row| row.not_after > live_above(now));
-        coverage(live.map(|row| (row.authority.clone(), row.sequence, 1, i64::from(row.acknowledges))))
+        self.content().coverage(now)
     }
 
     async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
@@ -146,7 +158,7 @@ impl HolderStore for MemoryStore {
     }
 
     async fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
-        last_ends(self.content().usage.iter().map(|(authority, end)| (authority.clone(), *end)))
+        self.content().last_ends()
     }
 
     async fn forget_ended(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
@@ -170,20 +182,21 @@ impl AuthorityJournal for MemoryStore {
         Ok(self.content().journal.as_ref().map_or(JournalVersion(0), |(version, _)| *version))
     }
 
-    async fn replace(
-        &self,
-        expected: JournalVersion,
-        authorities: &Authorities,
-    ) -> Result<Option<JournalVersion>, StoreError> {
-        let mut content = self.content();
+    async fn change(&self, change: Change<'_>) -> Result<Changed, StoreError> {
+        let content = &mut *self.content();
         let current = content.journal.as_ref().map_or(JournalVersion(0), |(version, _)| *version);
-        if current != expected {
-            return Ok(None);
+        if current != change.expected {
+            return Ok(Changed::Overtaken);
         }
-        let version = JournalVersion(expected.0.saturating_add(1));
-        content.fence = Fence::of(authorities);
-        content.journal = Some((version, authorities.clone()));
-        Ok(Some(version))
+        let (coverage, last_ends) = (content.coverage(change.now)?, content.last_ends()?);
+        if !change.conditions.iter().all(|condition| condition.holds(&coverage, &last_ends)) {
+            return Ok(Changed::Unmet);
+        }
+        let version = JournalVersion(change.expected.0.saturating_add(1));
+        content.fence = Fence::of(change.next);
+        content.journal = Some((version, change.next.clone()));
+        content.append(change.events);
+        Ok(Changed::Made(version))
     }
 }
 

@@ -2,6 +2,7 @@
 //! that stand for two processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod change;
 mod fence;
 mod holders;
 mod journal;
@@ -90,6 +91,7 @@ where
 {
     an_empty_store_answers(&*make().await[0]).await;
     journal::every_case(&make).await;
+    change::every_case(&make).await;
     fence::every_case(&make).await;
     // The other cases are not about who may sign.
     let make = async || {

@@ -171,7 +171,7 @@ async fn append_locked(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Res
 }
 
 /// Appends, within a transaction, rows and what they say about holders, as far as `fence` admits them.
-async fn append_within(
+pub(super) async fn append_within(
     connection: &mut SqliteConnection,
     rows: &[NewRow],
     fence: &Fence,

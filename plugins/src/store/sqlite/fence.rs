@@ -1,6 +1,6 @@
 //! The fence: what the journal lets out, looked at in the transaction of each batch that releases certificates.
 
-use signet_core::rotation::{Authorities, Fence};
+use signet_core::rotation::Fence;
 use signet_core::seams::store::StoreError;
 use sqlx::sqlite::SqliteConnection;
 
@@ -45,19 +45,19 @@ impl Known {
         let body = sqlx::query_scalar("SELECT body FROM authority_journal WHERE id = 1");
         let body: String = body.fetch_one(&mut *connection).await?;
         let authorities = decode_authorities(version, &body).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        let body = encode(&authorities).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let fence = Fence::of(&authorities);
+        let body = encode(&fence).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         keep(connection, version, &body).await?;
-        Ok(Self { version, fence: Fence::of(&authorities) })
+        Ok(Self { version, fence })
     }
 }
 
-/// The fence of a journal entry as text.
+/// A fence as text.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when it has no JSON form, which is a bug.
-pub(super) fn encode(authorities: &Authorities) -> Result<String, StoreError> {
-    serde_json::to_string(&Fence::of(authorities))
-        .map_err(|error| StoreError::Damaged(format!("bug: a fence does not encode: {error}")))
+pub(super) fn encode(fence: &Fence) -> Result<String, StoreError> {
+    serde_json::to_string(fence).map_err(|error| StoreError::Damaged(format!("bug: a fence does not encode: {error}")))
 }
 
 /// Keeps the fence of this version, within the transaction that makes it.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use signet_core::audit::AuditEvent;
 use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS};
-use signet_core::rotation::AuthorityId;
+use signet_core::rotation::{AuthorityId, Condition};
 use signet_core::seams::store::{HolderStore, StoreError};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{QueryBuilder, Sqlite};
@@ -46,6 +46,31 @@ pub(super) fn upsert_text(rows: usize) -> String {
 pub(super) const USAGE: &str = "INSERT INTO authority_usage (authority, last_not_after) VALUES (?, ?) \
     ON CONFLICT (authority) DO UPDATE SET last_not_after = excluded.last_not_after \
     WHERE excluded.last_not_after > last_not_after";
+
+/// Live holders in groups. One statement for both sums, so that both are of the same moment.
+const COVERAGE: &str = "SELECT authority, sequence, count(*), sum(acknowledges) FROM holder WHERE not_after > ? \
+    GROUP BY authority, sequence";
+
+const LAST_ENDS: &str = "SELECT authority, last_not_after FROM authority_usage";
+
+/// Whether all conditions hold, within a transaction.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn all_hold(
+    connection: &mut SqliteConnection,
+    conditions: &[Condition],
+    now: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    let failed = |error: sqlx::Error| store_error("counting holders for a step", &error);
+    if conditions.is_empty() {
+        return Ok(true);
+    }
+    let groups = sqlx::query_as(COVERAGE).bind(live_above(now)).fetch_all(&mut *connection).await.map_err(failed)?;
+    let ends = sqlx::query_as(LAST_ENDS).fetch_all(connection).await.map_err(failed)?;
+    let (coverage, ends) = (coverage::<Vec<Group>>(groups)?, last_ends::<Vec<(String, i64)>>(ends)?);
+    Ok(conditions.iter().all(|condition| condition.holds(&coverage, &ends)))
+}
 
 fn bind<'q>(query: Statement<'q>, key: &'q HolderKey, renewal: &Renewal<'q>) -> Statement<'q> {
     let (who, what) = (&renewal.newest.who, renewal.what);
@@ -169,10 +194,7 @@ impl HolderStore for SqliteStore {
 
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         const DOING: &str = "counting holders";
-        // One statement for both sums, so that both are of the same moment.
-        let groups = "SELECT authority, sequence, count(*), sum(acknowledges) FROM holder WHERE not_after > ? \
-            GROUP BY authority, sequence";
-        let groups = sqlx::query_as(groups).bind(live_above(now));
+        let groups = sqlx::query_as(COVERAGE).bind(live_above(now));
         let read = async { groups.fetch_all(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
         let groups: Vec<Group> = self.within(DOING, read).await?;
         coverage(groups)
@@ -189,7 +211,7 @@ impl HolderStore for SqliteStore {
 
     async fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
         const DOING: &str = "reading the use of authorities";
-        let read = sqlx::query_as("SELECT authority, last_not_after FROM authority_usage");
+        let read = sqlx::query_as(LAST_ENDS);
         let read = async { read.fetch_all(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
         let rows: Vec<(String, i64)> = self.within(DOING, read).await?;
         last_ends(rows)

@@ -1,13 +1,14 @@
-//! The journal of authorities and the sealed keys: few rows, each write its own commit.
+//! The journal of authorities, each change of which is one transaction with its events, and the sealed keys.
 
 use async_trait::async_trait;
-use signet_core::rotation::Authorities;
+use signet_core::rotation::{Authorities, Fence};
 use signet_core::seams::custody::KeyId;
-use signet_core::seams::store::{AuthorityJournal, JournalVersion, SealedKeys, StoreError};
+use signet_core::seams::store::{AuthorityJournal, Change, Changed, JournalVersion, SealedKeys, StoreError};
+use sqlx::sqlite::SqliteConnection;
 
 use super::error::store_error;
-use super::{SqliteStore, fence};
-use crate::store::rows::{decode_authorities, encode_authorities};
+use super::{SqliteStore, audit, fence, holders};
+use crate::store::rows::{NewRow, decode_authorities, encode_authorities};
 
 /// Versions that are kept for people: each is a whole document, which revocation lists make large.
 const HISTORY: i64 = 500;
@@ -32,38 +33,71 @@ impl AuthorityJournal for SqliteStore {
         Ok(JournalVersion(found.unwrap_or_default().unsigned_abs()))
     }
 
-    async fn replace(
-        &self,
-        expected: JournalVersion,
-        authorities: &Authorities,
-    ) -> Result<Option<JournalVersion>, StoreError> {
-        const DOING: &str = "writing the authority journal";
-        let (body, fence) = (encode_authorities(authorities)?, fence::encode(authorities)?);
-        let Some(next) = expected.0.checked_add(1).and_then(|next| i64::try_from(next).ok()) else { return Ok(None) };
-        let failed = |error: sqlx::Error| store_error(DOING, &error);
+    async fn change(&self, change: Change<'_>) -> Result<Changed, StoreError> {
+        const DOING: &str = "changing the authority journal";
+        let entry = Entry::of(&change)?;
+        let rows: Vec<NewRow> = change.events.into_iter().map(NewRow::new).collect();
         let write = async {
             let mut writer = self.writer().await?;
             let connection = &mut writer.session.connection;
+            let failed = |error: sqlx::Error| store_error(DOING, &error);
             sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(failed)?;
-            let change = if expected.0 == 0 {
-                "INSERT INTO authority_journal (id, version, body) VALUES (1, ?1, ?2) ON CONFLICT (id) DO NOTHING"
+            let undone = if !entry.replaces(connection).await.map_err(failed)? {
+                Some(Changed::Overtaken)
+            } else if !holders::all_hold(connection, change.conditions, change.now).await? {
+                Some(Changed::Unmet)
             } else {
-                "UPDATE authority_journal SET version = ?1, body = ?2 WHERE id = 1 AND version = ?1 - 1"
+                None
             };
-            let changed = sqlx::query(change).bind(next).bind(&body).execute(&mut *connection).await.map_err(failed)?;
-            let won = changed.rows_affected() == 1;
-            if won {
-                fence::keep(connection, next, &fence).await.map_err(failed)?;
-                let history = "INSERT INTO authority_journal_history (version, body) VALUES (?, ?)";
-                sqlx::query(history).bind(next).bind(&body).execute(&mut *connection).await.map_err(failed)?;
-                let old = "DELETE FROM authority_journal_history WHERE version <= ?";
-                sqlx::query(old).bind(next - HISTORY).execute(&mut *connection).await.map_err(failed)?;
+            if let Some(undone) = undone {
+                sqlx::query("ROLLBACK").execute(&mut *connection).await.map_err(failed)?;
+                writer.keep();
+                return Ok(undone);
             }
+            entry.put(connection).await.map_err(failed)?;
+            let (_, head) = audit::append_within(connection, &rows, &entry.fence).await.map_err(failed)?;
             sqlx::query("COMMIT").execute(&mut *connection).await.map_err(failed)?;
+            (writer.session.head, writer.session.fence) = (Some(head), None);
             writer.keep();
-            Ok(won.then(|| JournalVersion(next.unsigned_abs())))
+            Ok(Changed::Made(JournalVersion(entry.version.unsigned_abs())))
         };
-        self.within(DOING, write).await
+        self.within(DOING, Box::pin(write)).await
+    }
+}
+
+/// A journal entry that is to be written.
+struct Entry {
+    version: i64,
+    body: String,
+    fence: Fence,
+    fence_body: String,
+}
+
+impl Entry {
+    fn of(change: &Change<'_>) -> Result<Self, StoreError> {
+        let full = || StoreError::Unavailable("the authority journal has no more versions".to_owned());
+        let version = change.expected.0.checked_add(1).and_then(|next| i64::try_from(next).ok()).ok_or_else(full)?;
+        let fence = Fence::of(change.next);
+        let (body, fence_body) = (encode_authorities(change.next)?, fence::encode(&fence)?);
+        Ok(Self { version, body, fence, fence_body })
+    }
+
+    /// Whether the entry that is there is the one before this one.
+    async fn replaces(&self, connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+        let read = sqlx::query_scalar("SELECT version FROM authority_journal WHERE id = 1");
+        let found: Option<i64> = read.fetch_optional(connection).await?;
+        Ok(found.unwrap_or_default() == self.version - 1)
+    }
+
+    async fn put(&self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let put = "INSERT INTO authority_journal (id, version, body) VALUES (1, ?, ?) \
+            ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body";
+        sqlx::query(put).bind(self.version).bind(&self.body).execute(&mut *connection).await?;
+        let history = "INSERT INTO authority_journal_history (version, body) VALUES (?, ?)";
+        sqlx::query(history).bind(self.version).bind(&self.body).execute(&mut *connection).await?;
+        let old = "DELETE FROM authority_journal_history WHERE version <= ?";
+        sqlx::query(old).bind(self.version - HISTORY).execute(&mut *connection).await?;
+        fence::keep(connection, self.version, &self.fence_body).await
     }
 }
 

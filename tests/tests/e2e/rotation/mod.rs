@@ -3,6 +3,7 @@
 mod admin;
 mod clock;
 mod commands;
+mod commit;
 mod coverage;
 mod crash;
 mod direct;

@@ -1,0 +1,73 @@
+//! A step is one commit: with its record, on what is true at that instant, and with nothing before it but an intention
+//! where something is made outside of the journal.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use signet_core::audit::{EventKind, Outcome};
+use signet_core::rotation::{Command, RevocationReason};
+use signet_core::seams::store::AuthorityJournal;
+
+use super::*;
+use crate::operations::Operator;
+use crate::world_tests::{World, application};
+
+fn operator() -> Operator {
+    Operator { name: "uid 0".to_owned(), peer: None }
+}
+
+async fn command(world: &World, command: Command) -> Authorities {
+    world.operations.command(&operator(), command, "test").await.unwrap().1.authorities
+}
+
+#[tokio::test]
+async fn a_step_is_one_commit_and_a_new_key_two_more() {
+    let world = World::new().await;
+    assert_eq!(world.store.writes(), 1 + 2 + 1, "an intention, two keys, and the first root");
+    let old = command(&world, Command::Prepare).await.active().unwrap().id.clone();
+    assert_eq!(world.store.writes(), 3, "an intention, a key, and the step with its two records");
+    let new = command(&world, Command::Rollback).await;
+    assert_eq!((world.store.writes(), new.prepared()), (1, None));
+    let new = command(&world, Command::Rotate).await.prepared().unwrap().id.clone();
+    assert_eq!(world.store.writes(), 3);
+    command(&world, Command::Activate { id: new, force: true }).await;
+    assert_eq!(world.store.writes(), 3, "its issuing CA is made now");
+    command(&world, Command::Taint { id: old.clone(), force: false }).await;
+    assert_eq!(world.store.writes(), 1);
+    command(&world, Command::Revoke { id: old, force: true }).await;
+    assert_eq!(world.store.writes(), 1);
+    world.rotator.turn().await.unwrap();
+    let issued = world.issuance.issue(&application()).await.unwrap();
+    let serial = Facts::read(issued.chain.leaf()).unwrap().serial_text();
+    world.store.writes();
+    let serial = signet_core::certificate::Serial::parse(&format!("{serial:0>32}")).unwrap();
+    let revoked =
+        world.operations.revoke_certificate(&operator(), serial, RevocationReason::Superseded, false).await.unwrap();
+    assert_eq!((world.store.writes(), revoked.revoked), (1, 1));
+    // What is so already is only put on record.
+    command(&world, Command::Prepare).await;
+    world.store.writes();
+    command(&world, Command::Prepare).await;
+    assert_eq!(world.store.writes(), 1);
+    let intended = world.events().await.into_iter().filter(|one| one.event.outcome == Outcome::Intended);
+    assert!(intended.map(|one| one.event).all(|event| event.kind == EventKind::Authority && event.what.is_none()));
+}
+
+#[tokio::test]
+async fn a_step_is_not_taken_when_a_holder_has_come_since_it_was_decided() {
+    let world = World::new().await;
+    let prepared = command(&world, Command::Rotate).await.prepared().unwrap().id.clone();
+    world.rotator.turn().await.unwrap();
+    world.clock.advance(Duration::from_secs(60));
+    let steps = &world.rotator.steps;
+    let look = steps.look().await.unwrap();
+    let step = next_step(look.now, &look.authorities, &look.seen(), &steps.rules);
+    assert_eq!(step, Step::Activate(prepared.clone()));
+    // It has a bundle of its own, nobody knows which.
+    let mut agent = application();
+    agent.acknowledges = true;
+    world.issuance.issue(&agent).await.unwrap();
+    assert_eq!(steps.take(&look, &step, Order::default()).await.unwrap(), None);
+    assert_eq!(world.store.version().await.unwrap(), look.version);
+    // Whoever is in a hurry says so.
+    let forced = Order { forced: true, ..Order::default() };
+    assert_eq!(steps.take(&look, &step, forced).await.unwrap().unwrap().active().unwrap().id, prepared);
+}

@@ -1,0 +1,99 @@
+//! What must be true of the records for a step to be taken: seen when the step is decided, and counted once more by
+//! storage in the transaction that takes it, so that nothing is recorded in between.
+
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+use super::rules::{Observed, Rules, SETTLE};
+use super::state::{Authorities, AuthorityId, AuthorityState, RootAuthority};
+use super::step::{Step, usable_issuer};
+use crate::holder::Coverage;
+
+/// One condition, as plain data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// So many of the live holders, in percent, have received this bundle.
+    Covered {
+        /// The bundle.
+        sequence: u64,
+        /// How many.
+        percent: u8,
+    },
+    /// Every live holder that acknowledges bundles has received this one.
+    Arrived {
+        /// The bundle.
+        sequence: u64,
+    },
+    /// No live holder's newest certificate is of one of these issuing CAs.
+    Left(Vec<AuthorityId>),
+    /// Every certificate that one of these issuing CAs has ever signed had ended by this time.
+    Drained(Vec<AuthorityId>, OffsetDateTime),
+}
+
+impl Condition {
+    /// Whether it holds, by these records.
+    #[must_use]
+    pub fn holds(&self, coverage: &Coverage, last_ends: &BTreeMap<AuthorityId, OffsetDateTime>) -> bool {
+        match self {
+            Self::Covered { sequence, percent } => coverage.reaches(*sequence, *percent),
+            Self::Arrived { sequence } => coverage.acknowledging_behind(*sequence) == 0,
+            Self::Left(issuing) => {
+                issuing.iter().all(|id| coverage.by_authority.get(id).is_none_or(|&count| count == 0))
+            }
+            Self::Drained(issuing, by) => issuing.iter().all(|id| last_ends.get(id).is_none_or(|end| end <= by)),
+        }
+    }
+}
+
+/// The conditions of a step that was decided on what was seen at `now`. One that an operator forces has none.
+#[must_use]
+pub fn conditions(
+    step: &Step,
+    authorities: &Authorities,
+    seen: &Observed<'_>,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Vec<Condition> {
+    let root = |id: &AuthorityId| authorities.root(id);
+    let issuing = |root: &RootAuthority| root.issuing.iter().map(|one| one.id.clone()).collect();
+    match step {
+        Step::Activate(id) => root(id).map(|root| activation(authorities, root, seen, rules, now)).unwrap_or_default(),
+        Step::Reinstate(id) => root(id).map(|root| covered(root, 100)).into_iter().collect(),
+        Step::UseIssuing(id) => {
+            let found = authorities.roots.iter().flat_map(|root| &root.issuing).find(|one| one.id == *id);
+            let sequence = found.map_or(0, |issuing| issuing.after_sequence);
+            // It is taken into use at last although some do not know its list.
+            let late = seen.coverage.acknowledging_behind(sequence) > 0;
+            if late { Vec::new() } else { vec![Condition::Arrived { sequence }] }
+        }
+        Step::Retire(id) => root(id).map(|root| Condition::Drained(issuing(root), now - SETTLE)).into_iter().collect(),
+        Step::Revoke(id) => root(id).map(|root| Condition::Left(issuing(root))).into_iter().collect(),
+        Step::RevokeIssuing(id) => vec![Condition::Left(vec![id.clone()])],
+        _ => Vec::new(),
+    }
+}
+
+fn covered(root: &RootAuthority, percent: u8) -> Condition {
+    Condition::Covered { sequence: root.published, percent }
+}
+
+fn activation(
+    authorities: &Authorities,
+    root: &RootAuthority,
+    seen: &Observed<'_>,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Vec<Condition> {
+    // One of ours that has signed before takes the place of a compromised one only if everybody knows it.
+    let is_fallback = root.state == AuthorityState::Old && seen.offer.is_none();
+    let mut all = vec![covered(root, if is_fallback { 100 } else { rules.coverage })];
+    if let Some(issuer) = usable_issuer(authorities, root, seen, now).filter(|issuer| issuer.after_sequence > 0) {
+        all.push(Condition::Arrived { sequence: issuer.after_sequence });
+    }
+    all
+}
+
+#[cfg(test)]
+#[path = "condition_tests.rs"]
+mod tests;

@@ -1,0 +1,68 @@
+//! Each condition against records, and the conditions of each step.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::super::test_authorities::{START, Seen, draining, id, prepared, rules};
+use super::super::{Activation, next_step};
+use super::*;
+use crate::holder::Count;
+
+#[test]
+fn a_condition_holds_exactly_when_the_records_say_so() {
+    let count = |holders, acknowledging| Count { holders, acknowledging };
+    let coverage = Coverage {
+        by_sequence: [(3, count(1, 0)), (4, count(8, 1)), (5, count(1, 1))].into(),
+        by_authority: [(id("a"), 9), (id("b"), 0), (id("c"), 1)].into(),
+    };
+    let ends = [(id("a"), START), (id("b"), START - SETTLE)].into();
+    let ids = |names: &[&str]| names.iter().map(|name| id(name)).collect::<Vec<_>>();
+    for (condition, holds) in [
+        (Condition::Covered { sequence: 3, percent: 100 }, true),
+        (Condition::Covered { sequence: 4, percent: 100 }, false),
+        (Condition::Covered { sequence: 4, percent: 90 }, true),
+        (Condition::Covered { sequence: 4, percent: 91 }, false),
+        (Condition::Arrived { sequence: 4 }, true),
+        (Condition::Arrived { sequence: 5 }, false),
+        (Condition::Left(ids(&["b", "nobody"])), true),
+        (Condition::Left(ids(&["b", "c"])), false),
+        (Condition::Left(Vec::new()), true),
+        (Condition::Drained(ids(&["a", "b", "nobody"]), START), true),
+        (Condition::Drained(ids(&["a", "b"]), START - SETTLE), false),
+        (Condition::Drained(ids(&["b"]), START - SETTLE), true),
+    ] {
+        assert_eq!(condition.holds(&coverage, &ends), holds, "{condition:?}");
+    }
+}
+
+#[test]
+fn every_step_that_needs_holders_or_their_absence_is_taken_on_condition() {
+    let (waiting, draining) = (prepared(Activation::WhenCovered), draining());
+    let (r1, r2) = (id("r1"), id("r2"));
+    let old = vec![id("r1-issuing")];
+    let by = START - SETTLE;
+    for (step, authorities, expected) in [
+        (Step::Activate(r2.clone()), &waiting, vec![Condition::Covered { sequence: 2, percent: 99 }]),
+        (Step::Activate(r1.clone()), &draining, vec![Condition::Covered { sequence: 1, percent: 100 }]),
+        (Step::Reinstate(r1.clone()), &draining, vec![Condition::Covered { sequence: 1, percent: 100 }]),
+        (Step::Retire(r1.clone()), &draining, vec![Condition::Drained(old.clone(), by)]),
+        (Step::Revoke(r1.clone()), &draining, vec![Condition::Left(old.clone())]),
+        (Step::RevokeIssuing(id("r1-issuing")), &draining, vec![Condition::Left(old)]),
+        (Step::Taint(r1.clone()), &draining, vec![]),
+        (Step::DropPrepared(r2, true), &waiting, vec![]),
+        (Step::PrepareRoot(Activation::OnCommand), &draining, vec![]),
+    ] {
+        let rules = Rules { coverage: 99, ..rules() };
+        assert_eq!(conditions(&step, authorities, &Seen::nobody().view(), &rules, START), expected, "{step:?}");
+    }
+}
+
+#[test]
+fn what_the_rules_let_happen_fulfils_its_conditions() {
+    let now = START + std::time::Duration::from_secs(3600);
+    for (authorities, seen) in
+        [(prepared(Activation::WhenCovered), Seen::holders(&[(2, 3)])), (draining(), Seen::nobody())]
+    {
+        let step = next_step(now, &authorities, &seen.view(), &rules());
+        let all = conditions(&step, &authorities, &seen.view(), &rules(), now);
+        assert!(!all.is_empty() && all.iter().all(|one| one.holds(&seen.coverage, &seen.ends)), "{step:?} {all:?}");
+    }
+}
