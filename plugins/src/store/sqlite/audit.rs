@@ -10,7 +10,7 @@ use signet_core::seams::store::{AppendError, AuditStore, StoreError};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::error::{is_taken, is_unique_taken, store_error};
+use super::error::{is_guarded, is_taken, is_unique_taken, store_error};
 use super::fence::{GUARD, Known};
 use super::holders::{self, Statement, USAGE, upsert_text};
 use super::{Session, SqliteStore};
@@ -110,7 +110,7 @@ async fn append_at_once(
     let query = renewals.bind(query, rows.len());
     match query.execute(connection).await {
         Ok(_) => Ok(Some(head)),
-        Err(error) if is_taken(&error) => Ok(None),
+        Err(error) if is_taken(&error) || is_guarded(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -11,6 +11,7 @@ const FULL: i32 = 13;
 const CANNOT_OPEN: i32 = 14;
 const NOT_A_DATABASE: i32 = 26;
 // Extended result codes of a broken constraint.
+const NOT_NULL: i32 = 1299;
 const PRIMARY_KEY_TAKEN: i32 = 1555;
 const UNIQUE_TAKEN: i32 = 2067;
 
@@ -27,6 +28,11 @@ fn primary(error: &sqlx::Error) -> Option<i32> {
 /// Whether a row with this primary key or unique value exists already.
 pub(super) fn is_taken(error: &sqlx::Error) -> bool {
     matches!(code(error), Some(PRIMARY_KEY_TAKEN | UNIQUE_TAKEN))
+}
+
+/// Whether the guard of the journal's version has failed.
+pub(super) fn is_guarded(error: &sqlx::Error) -> bool {
+    code(error) == Some(NOT_NULL)
 }
 
 /// Whether a unique value other than the primary key exists already.

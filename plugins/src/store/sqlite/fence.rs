@@ -6,9 +6,10 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::store::rows::decode_authorities;
 
-/// Fails, as a taken primary key does, unless the journal has this version still. One row is read, and none written.
-pub(super) const GUARD: &str = "INSERT INTO authority_journal (id, version, body) \
-    SELECT id, version, body FROM authority_journal WHERE id = 1 AND version <> ?";
+/// Fails, with a constraint that no row can fulfil, unless the journal has this version still: see
+/// [`is_guarded`](super::error::is_guarded). One row is read, and none written.
+pub(super) const GUARD: &str = "INSERT INTO authority_fence (id, version, body) \
+    SELECT id, NULL, NULL FROM authority_journal WHERE id = 1 AND version <> ?";
 
 const KEEP: &str = "INSERT INTO authority_fence (id, version, body) VALUES (1, ?, ?) \
     ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body";
