@@ -9,6 +9,7 @@ use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
 use signet_tests::client::csr;
 use signet_tests::failure::{Failure, Outcome, ensure};
+use signet_tests::harness::process::eventually;
 use signet_tests::harness::rotation::{Operator, ROTATION};
 use signet_tests::harness::{Ca, Dev};
 use signet_tests::judge::Case;
@@ -46,6 +47,16 @@ impl Pair {
 
     fn operator(&self) -> Operator<'_> {
         self.first.operator()
+    }
+
+    /// Waits until both sign with the same issuing CA: one that lags may go on with the one before, under the same root.
+    async fn agree(&self) -> Outcome {
+        eventually("both processes to sign with the same issuing CA", SOON, async || {
+            let one = self.awake.certificate(&self.dev, "client").await.ok()?;
+            let other = self.asleep.certificate(&self.dev, "client").await.ok()?;
+            (issuer(&one) == issuer(&other)).then_some(())
+        })
+        .await
     }
 
     /// Stops the second process, but not while it holds the lock of the database.
@@ -161,6 +172,7 @@ async fn a_process_that_slept_through_any_one_step_signs_with_what_the_other_one
         ("prepare", "prepare once more"),
         ("rollback", "rollback"),
     ] {
+        pair.agree().await?;
         pair.stop().await?;
         let calls = pair.calls(16)?;
         match step {
