@@ -1,6 +1,5 @@
 //! How a certificate request becomes a certificate. Read [`Issuance::issue`] first: it is the order of things.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +23,7 @@ use crate::clusters::Clusters;
 use crate::error::IssueError;
 use crate::metrics::CaMetrics;
 use crate::state::{self, StateReader};
+use crate::transport::connections::Place;
 
 /// How long a refusal waits for its record.
 const REFUSAL_RECORD: Duration = Duration::from_secs(1);
@@ -35,6 +35,8 @@ pub struct Application {
     pub request_id: String,
     /// Where it came from.
     pub peer: Peer,
+    /// The place of the connection that it came over, whose standing it decides.
+    pub place: Option<Arc<Place>>,
     /// The `clusterid` header, when there was exactly one.
     pub cluster: Option<String>,
     /// The bearer token, when there was one.
@@ -92,8 +94,7 @@ impl Issuance {
     pub async fn issue(&self, application: &Application) -> Result<Issued, IssueError> {
         // 1. Limits that cost nothing come first. What they turn away is counted, not recorded: a flood must not fill
         //    the disk.
-        let address = application.peer.0.map(|address| address.ip());
-        let _slot = self.enter(address)?;
+        self.enter(application)?;
         let mut who = Attributed { peer: Some(application.peer.to_string()), ..Attributed::default() };
         let work = tokio::time::timeout(self.timeout, self.decide_and_sign(application, &mut who)).await;
         let result = work.unwrap_or(Err(IssueError::TimedOut));
@@ -108,7 +109,13 @@ impl Issuance {
         let now = self.clock.now();
 
         // 2. Who is asking? Only the token says; nothing else in the request is believed before.
-        let caller = self.authenticate(application).await?;
+        let caller = self.authenticate(application).await;
+        match (&application.place, &caller) {
+            (Some(place), Ok(caller)) => place.prove(&caller.identity.to_string()),
+            (Some(place), Err(AuthenticationError::Denied { .. })) => place.lapse(),
+            _ => {}
+        }
+        let caller = caller?;
         *who = Attributed::to_caller(&caller, application.peer.to_string());
         who.instance.clone_from(&application.instance);
         self.admission.count(&caller.identity.to_string())?;
@@ -191,8 +198,10 @@ impl Issuance {
         }
     }
 
-    fn enter(&self, address: Option<IpAddr>) -> Result<tokio::sync::OwnedSemaphorePermit, IssueError> {
-        self.admission.enter(address).map_err(|over| {
+    /// Counts the request against its source, unless its connection belongs to somebody already.
+    fn enter(&self, application: &Application) -> Result<(), IssueError> {
+        let Some(place) = application.place.as_ref().filter(|place| !place.is_proved()) else { return Ok(()) };
+        self.admission.enter(place.source()).map_err(|over| {
             let error = IssueError::from(over);
             self.metrics.not_issued(Outcome::Refused, &error);
             error

@@ -21,6 +21,8 @@ pub mod rotator;
 pub mod served;
 pub mod serving;
 pub mod state;
+pub mod transport;
+pub mod turned_away;
 
 #[cfg(test)]
 mod world_tests;

@@ -12,6 +12,7 @@ use signet_runtime::metrics::{MetricError, Metrics};
 
 use crate::error::IssueError;
 use crate::grpc::denials::Cause;
+use crate::turned_away::TurnedAway;
 
 /// Measurements of one CA process. Labels are closed sets and never hold a name from outside.
 pub struct CaMetrics {
@@ -41,6 +42,8 @@ pub struct CaMetrics {
     pub expiry: Expiry,
     /// Where rotation stands.
     pub rotation: RotationMetrics,
+    /// Who met a limit.
+    pub turned_away: Arc<TurnedAway>,
     certificates: IntCounterVec,
     issued: IntCounter,
     admin_denied: IntCounterVec,
@@ -184,6 +187,7 @@ impl CaMetrics {
                 citadel_chain,
             },
             rotation: RotationMetrics::new(metrics)?,
+            turned_away: Arc::new(TurnedAway::new(metrics)?),
             issued: certificates.with_label_values(&["issued", ""]),
             certificates,
             admin_denied,
@@ -233,7 +237,8 @@ impl CaMetrics {
             }
             IssueError::NotReady => citadel.sign.with_label_values(&["CA_NOT_READY"]).inc(),
             IssueError::Sign(_) | IssueError::Mismatch(_) => citadel.sign.with_label_values(&["CERT_GEN_ERROR"]).inc(),
-            IssueError::OverLimit(_) | IssueError::Malformed(_) => {}
+            IssueError::OverLimit(over) => self.turned_away.note(over.limit()),
+            IssueError::Malformed(_) => {}
             _ => citadel.sign.with_label_values(&["UNKNOWN"]).inc(),
         }
     }

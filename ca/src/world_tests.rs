@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Admission;
 use crate::audit_log::audit_log;
 use crate::clusters::Clusters;
-use crate::config::{Limits, Rate};
+use crate::config::Limits;
 use crate::issuance::{Application, Issuance};
 use crate::metrics::CaMetrics;
 use crate::operations::Operations;
@@ -303,15 +303,7 @@ impl World {
             bell: Arc::default(),
         };
         let operations = Operations { steps, store: Arc::clone(&store) as _, bell: Arc::default() };
-        let rate = Rate { per_second: 1000.try_into().unwrap(), burst: 1000.try_into().unwrap() };
-        let limits = Limits {
-            concurrent_requests: 10,
-            connections: 10,
-            bundle_streams: 10,
-            request_timeout: Duration::from_secs(5),
-            per_identity: rate,
-            per_peer: rate,
-        };
+        let limits = Limits::default();
         let policy = LeafPolicy {
             trust_domain: trust_domain.clone(),
             default_ttl: DAY,
@@ -352,6 +344,7 @@ pub(crate) fn csr(uris: &[&str]) -> String {
 /// An application in order.
 pub(crate) fn application() -> Application {
     Application {
+        place: None,
         request_id: "r1".into(),
         peer: Peer(Some("127.0.0.1:5000".parse().unwrap())),
         cluster: None,

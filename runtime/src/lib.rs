@@ -11,6 +11,7 @@ pub mod config;
 pub mod files;
 pub mod liveness;
 pub mod metrics;
+pub mod open_files;
 pub mod ops;
 pub mod output;
 pub mod readiness;

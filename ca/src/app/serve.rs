@@ -29,6 +29,7 @@ use tonic::transport::Server;
 
 use super::admin_socket::bind_admin;
 use super::backend::{Backend, BackendError, authenticator};
+use super::limits::{self, MESSAGE};
 use super::tokens::clusters;
 use crate::acknowledgements::Acknowledgements;
 use crate::admission::Admission;
@@ -42,24 +43,15 @@ use crate::grpc::client_identity::ClientVerifier;
 use crate::grpc::create_certificate::CertificateService;
 use crate::grpc::denials::Denials;
 use crate::grpc::intake::Intake;
-use crate::grpc::{http2, peer, tls};
+use crate::grpc::{http2, peer};
 use crate::issuance::Issuance;
 use crate::metrics::CaMetrics;
 use crate::operations::Operations;
 use crate::served::Served;
 use crate::serving::ServingRenewer;
+use crate::transport::acceptor::Acceptor;
+use crate::transport::tls;
 use crate::{bundle_file, health};
-
-/// Largest request message: a CSR several times larger than the largest accepted one, so that it gets a refusal of its
-/// own; beyond this the message is not even read.
-const MESSAGE: usize = 128 * 1024;
-
-/// Largest message to the health and reflection services: both take a name.
-const SMALL_MESSAGE: usize = 4 * 1024;
-
-/// Requests whose body may be arriving at the same time, per request that may be worked on. With [`MESSAGE`] this bounds
-/// the memory that certificate requests of unknown senders can take: 128 MiB with the default limits.
-const INTAKE: usize = 4;
 
 /// Why the CA did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -215,16 +207,17 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let health_readiness = readiness.clone();
     supervisor.spawn("health", critical, |stop| health::follow_readiness(health_readiness, reporter, stop));
     let (ready, connections) = mpsc::channel(64);
-    let acceptor = tls::Acceptor {
+    let acceptor = Acceptor {
         listener,
         config: tls::server_config(serving.clone(), Arc::clone(&clients), Arc::clone(&clock))?,
-        connections: config.limits.connections,
+        connections: limits::connections(&config.limits, &ca_metrics),
+        proxies: config.proxy_protocol_from.clone(),
         ready,
         metrics: Arc::clone(&ca_metrics),
     };
     supervisor.spawn("acceptor", critical, |stop| acceptor.run(stop));
-    let service = CertificateService::new(issuance);
-    let service = IstioCertificateServiceServer::new(service).max_decoding_message_size(MESSAGE);
+    let service = IstioCertificateServiceServer::new(CertificateService::new(issuance));
+    let service = service.max_decoding_message_size(MESSAGE);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(signet_proto::DESCRIPTORS)
@@ -234,10 +227,9 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
             .with_service_name("grpc.health.v1.Health")
             .with_service_name("signet.admin.v1alpha1.Admin")
     };
-    let intake = Intake::new(
-        config.limits.concurrent_requests.saturating_mul(INTAKE),
-        config.limits.request_timeout + Duration::from_secs(1),
-    );
+    let rules = limits::intake_rules(&config.limits, &ca_metrics);
+    let turned_away = Arc::clone(&ca_metrics.turned_away);
+    supervisor.spawn("limits", critical, |stop| async move { turned_away.warn(stop).await });
     let served = Served { state: feed_served, journal: Arc::clone(&backend.store) as _ };
     let denials = Denials::new(Arc::clone(&clock), Arc::clone(&ca_metrics));
     let (denied, record) = (denials.clone(), audit.clone());
@@ -253,21 +245,23 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         served,
         clock: Arc::clone(&clock),
     };
-    let admin = admin.guarded(Access {
-        own_uid: rustix::process::geteuid().as_raw(),
-        admins: config.admins.clone(),
-        clients,
-        clock: Arc::clone(&clock),
-        denials,
-    });
+    let admin = admin.guarded(
+        rules.operators.clone(),
+        Access {
+            own_uid: rustix::process::geteuid().as_raw(),
+            admins: config.admins.clone(),
+            clients,
+            clock: Arc::clone(&clock),
+            denials,
+        },
+    );
     let router = http2::server()
-        .layer(intake)
-        .add_service(service)
-        .add_service(SdsServer::new(bundle_stream))
+        .add_service(Intake::new(service, rules.certificates))
+        .add_service(Intake::new(SdsServer::new(bundle_stream), rules.bundles))
         .add_service(admin.clone())
-        .add_service(health_service.max_decoding_message_size(SMALL_MESSAGE))
-        .add_service(reflection().build_v1()?.max_decoding_message_size(SMALL_MESSAGE))
-        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(SMALL_MESSAGE));
+        .add_service(Intake::new(health_service, rules.health))
+        .add_service(Intake::new(reflection().build_v1()?, rules.reflection.clone()))
+        .add_service(Intake::new(reflection().build_v1alpha()?, rules.reflection));
     supervisor.spawn("certificate service", critical, |stop| async move {
         let connections = ReceiverStream::new(connections);
         router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await

@@ -16,8 +16,8 @@ use tower::Service;
 use super::client_identity::ClientVerifier;
 use super::denials::{Cause, Denials, Denied, Who};
 use super::peer::PeerUser;
-use super::tls::ConnectionInfo;
 use crate::operations::Operator;
+use crate::transport::connection::ConnectionInfo;
 
 /// What everybody who is not let in is told, whatever the reason.
 const DENIED: &str = "only root and the CA's own user on the admin socket, and administrators (admins) with their \

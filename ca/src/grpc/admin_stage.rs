@@ -23,14 +23,15 @@ use super::access::Access;
 use super::admin::{AdminService, GuardedAdmin};
 use super::client_identity::{ClientIdentity, ClientVerifier};
 use super::denials::Denials;
+use super::intake::Rules;
 use super::operate::Operate;
 use super::peer::PeerUser;
 use super::test_mesh::{Shown, TestRoot, authorities, nothing, publish, trust_domain};
-use super::tls::ConnectionInfo;
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, RevokedCertificate, View};
 use crate::served::Served;
 use crate::state::{StateReader, StateWriter};
+use crate::transport::connection::ConnectionInfo;
 use crate::world_tests::FlakyStore;
 
 pub(super) const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
@@ -157,7 +158,7 @@ impl Stage {
             clock,
             denials: denials.clone(),
         };
-        Self { fake, service: service.guarded(access), roots, state, journal, denials, metrics }
+        Self { fake, service: service.guarded(Rules::default(), access), roots, state, journal, denials, metrics }
     }
 
     /// The status of a call, and the message that came back.
@@ -225,7 +226,7 @@ impl Caller {
         let peer = "192.0.2.1:5".parse().unwrap();
         let tcp = TcpConnectInfo { local_addr: Some(peer), remote_addr: Some(peer) };
         let mut caller = Self::default();
-        caller.connection.insert(ConnectionInfo { tcp, identity });
+        caller.connection.insert(ConnectionInfo { tcp, identity, place: None });
         caller
     }
 }

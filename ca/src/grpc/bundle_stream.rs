@@ -22,13 +22,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::client_identity::ClientVerifier;
 use super::headers;
-use super::status::{AUTHENTICATION, UNCHECKED};
-use super::tls::{client_identity, remote_addr, shown};
+use super::status::{AUTHENTICATION, UNCHECKED, retry_later};
 use crate::acknowledgements::Acknowledgements;
 use crate::admission::Admission;
 use crate::bundle_feed::Sequences;
 use crate::clusters::Clusters;
 use crate::metrics::CaMetrics;
+use crate::transport::connection::{client_identity, place, remote_addr, shown};
 
 type Refused = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
 
@@ -51,10 +51,13 @@ pub struct BundleStream {
 impl BundleStream {
     /// Who is asking: by its certificate, else by its token.
     async fn authenticate<T>(&self, request: &Request<T>) -> Result<Acknowledger, Status> {
-        let peer = remote_addr(request);
-        // Only to be counted: the stream itself is bounded by its own number.
-        let entered = self.admission.enter(peer.map(|address| address.ip()));
-        drop(entered.map_err(|over| Status::resource_exhausted(over.to_string()))?);
+        let (peer, place) = (remote_addr(request), place(request));
+        if let Some(place) = place.as_ref().filter(|place| !place.is_proved()) {
+            self.admission.enter(place.source()).map_err(|over| {
+                place.note(over.limit());
+                retry_later(over.limit())
+            })?;
+        }
         if let Some(identity) = client_identity(request) {
             // The connection may be older than the end of its certificate.
             let holds = self.clients.still_holds(identity, self.clock.now());
@@ -72,10 +75,18 @@ impl BundleStream {
         let caller = checked.await.map_err(|error| {
             tracing::info!(%error, peer.addr = ?peer, "a bundle stream was refused");
             match error {
-                AuthenticationError::Denied { .. } => Status::unauthenticated(AUTHENTICATION),
+                AuthenticationError::Denied { .. } => {
+                    if let Some(place) = &place {
+                        place.lapse();
+                    }
+                    Status::unauthenticated(AUTHENTICATION)
+                }
                 _ => Status::unavailable(UNCHECKED),
             }
         })?;
+        if let Some(place) = &place {
+            place.prove(&caller.identity.to_string());
+        }
         let instance = caller.pod.map(|pod| pod.uid).or_else(|| headers::instance(metadata)).unwrap_or_default();
         Ok(Acknowledger::Holder(HolderKey { spiffe_id: caller.identity.to_string(), instance }))
     }

@@ -3,12 +3,12 @@
 
 use super::*;
 use crate::bundle_feed::BundleFeed;
-use crate::config::{Limits, Rate};
+use crate::config::Limits;
 use crate::grpc::client_identity::ClientIdentity;
 use crate::grpc::test_mesh::{self, Shown, TestRoot, publish};
-use crate::grpc::tls::ConnectionInfo;
 use crate::operations::Operator;
 use crate::state;
+use crate::transport::connection::ConnectionInfo;
 use crate::world_tests::{NOW, World, application};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
@@ -79,15 +79,7 @@ async fn an_acknowledged_content_counts_for_every_later_sequence_that_has_the_sa
 }
 
 fn admission() -> Admission {
-    let rate = Rate { per_second: 1000.try_into().unwrap(), burst: 1000.try_into().unwrap() };
-    Admission::new(&Limits {
-        concurrent_requests: 10,
-        connections: 10,
-        bundle_streams: 10,
-        request_timeout: Duration::from_secs(5),
-        per_identity: rate,
-        per_peer: rate,
-    })
+    Admission::new(&Limits::default())
 }
 
 /// An open stream of a client that has shown a certificate, up to its first response.
@@ -105,7 +97,7 @@ async fn opened(
     let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(queue));
     let identity = Some(Arc::new(ClientIdentity::of_verified(&shown.chain).unwrap()));
     let tcp = TcpConnectInfo { local_addr: None, remote_addr: None };
-    request.extensions_mut().insert(ConnectionInfo { tcp, identity });
+    request.extensions_mut().insert(ConnectionInfo { tcp, identity, place: None });
     let mut client = SecretDiscoveryServiceClient::new(SecretDiscoveryServiceServer::new(service));
     let mut responses = client.stream_secrets(request).await.unwrap().into_inner();
     assert!(responses.message().await.unwrap().is_some());

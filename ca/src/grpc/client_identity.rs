@@ -252,7 +252,7 @@ fn entries(list: &RevocationList) -> Vec<(AuthorityId, Vec<u8>)> {
 }
 
 /// A time as rustls has it.
-pub(super) fn unix(at: OffsetDateTime) -> UnixTime {
+pub(crate) fn unix(at: OffsetDateTime) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at.unix_timestamp()).unwrap_or_default()))
 }
 

@@ -14,8 +14,10 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use super::{headers, status, tls};
+use super::{headers, status};
 use crate::issuance::{Application, Issuance, Issued};
+use crate::transport::connection;
+use crate::transport::connections::Place;
 
 /// The service.
 pub struct CertificateService {
@@ -40,9 +42,9 @@ impl IstioCertificateService for CertificateService {
         self.issuance.metrics.arrived();
         let request_id = request_id(&self.issuance)?;
         let span = tracing::info_span!("request", request_id);
-        let peer = tls::remote_addr(&request);
+        let (peer, place) = (connection::remote_addr(&request), connection::place(&request));
         let (metadata, _, message) = request.into_parts();
-        let application = application(request_id.clone(), peer, &metadata, message);
+        let application = application(request_id.clone(), (peer, place), &metadata, message);
         let result = self.issuance.issue(&application).instrument(span).await;
         self.issuance.metrics.request.observe(started.elapsed().as_secs_f64());
         let mut id = MetadataValue::try_from(&request_id).map_err(|_| Status::internal("bug: request id"))?;
@@ -74,13 +76,14 @@ fn request_id(issuance: &Issuance) -> Result<String, Status> {
 /// What the message says.
 fn application(
     request_id: String,
-    peer: Option<SocketAddr>,
+    (peer, place): (Option<SocketAddr>, Option<Arc<Place>>),
     metadata: &MetadataMap,
     message: IstioCertificateRequest,
 ) -> Application {
     let mut application = Application {
         request_id,
         peer: Peer(peer),
+        place,
         cluster: headers::cluster(metadata),
         token: headers::bearer(metadata),
         instance: headers::instance(metadata),

@@ -14,7 +14,7 @@ fn understood(headers: &[(&'static str, &str)], message: IstioCertificateRequest
     for (name, value) in headers {
         metadata.append(*name, value.parse().unwrap());
     }
-    let application = application("r".into(), None, &metadata, message);
+    let application = application("r".into(), (None, None), &metadata, message);
     application.problem.clone().map_or(Ok(application), Err)
 }
 

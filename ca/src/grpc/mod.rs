@@ -1,4 +1,4 @@
-//! The edges: gRPC and TLS. Protobuf types appear here and nowhere else.
+//! The edges: gRPC. Protobuf types appear here and nowhere else.
 
 pub mod access;
 pub mod admin;
@@ -11,10 +11,10 @@ pub mod denials;
 pub mod headers;
 pub mod http2;
 pub mod intake;
+pub mod open_calls;
 pub mod operate;
 pub mod peer;
 pub mod status;
-pub mod tls;
 
 #[cfg(test)]
 mod admin_stage;
