@@ -29,6 +29,7 @@ mod rotation;
 mod sds;
 mod secrets;
 mod shutdown;
+mod strangers;
 mod tokens;
 mod transport;
 mod ttl;
