@@ -1,9 +1,10 @@
 //! The table of open connections: whose they are, what those hold that have proved nothing yet, and who gives way.
 //!
 //! A connection begins as one of its source. With its first authenticated request it becomes one of an identity, and
-//! with a request that does not authenticate it falls back. Only the former are limited per source, in number, in calls
-//! whose messages have not arrived and in memory for these; where one more has no room, the oldest of them is closed: who
-//! means well proves itself within milliseconds and is never the oldest.
+//! with a request that does not authenticate it falls back. Each owner is limited in connections, in calls whose messages
+//! have not arrived and in memory for these; where one more has no room, the oldest connection of that owner is closed. Of
+//! the places of all, only those who have proved nothing lose theirs: who means well proves itself within milliseconds and
+//! is never the oldest.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -24,6 +25,9 @@ use crate::turned_away::{Limit, TurnedAway};
 /// Sources that are remembered for the rate of their handshakes; those at rest are forgotten beyond it.
 const MOST_SOURCES: usize = 100_000;
 
+/// How many times what one source may hold, one identity may: a service account of many pods is one identity.
+const SHARED: usize = 4;
+
 /// How much there is room for.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
@@ -39,7 +43,8 @@ pub struct Room {
     pub calls: usize,
     /// The same on one connection.
     pub calls_per_connection: usize,
-    /// Bytes of such calls of one source.
+    /// Bytes of such calls of one source. One identity, which many workloads may share, has [`SHARED`] times as much of
+    /// both.
     pub memory: usize,
     /// The same on one connection.
     pub memory_per_connection: usize,
@@ -72,20 +77,37 @@ impl Bucket {
         }
         has
     }
+
+    fn give(&mut self, rate: Rate) {
+        self.tokens = (self.tokens + 1.0).min(f64::from(rate.burst.get()));
+    }
+
+    fn is_full(&mut self, rate: Rate, now: Instant) -> bool {
+        self.fill(rate, now);
+        self.tokens >= f64::from(rate.burst.get())
+    }
 }
 
-/// What one source holds that is unproved.
+/// Whose a connection is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Owner {
+    /// Unproved: that of where it comes from.
+    Source(Source),
+    /// Proved.
+    Identity(Arc<str>),
+}
+
+/// What one owner holds.
+#[derive(Default)]
 struct Held {
     connections: BTreeSet<u64>,
     calls: usize,
     memory: usize,
-    handshakes: Bucket,
 }
 
 /// One connection.
 struct Entry {
-    source: Source,
-    identity: Option<Arc<str>>,
+    owner: Owner,
     calls: usize,
     memory: usize,
     signal: Arc<Signal>,
@@ -108,103 +130,112 @@ impl Signal {
 struct Table {
     room: Room,
     entries: HashMap<u64, Entry>,
-    sources: HashMap<Source, Held>,
-    identities: HashMap<Arc<str>, BTreeSet<u64>>,
-    /// Sources by how many unproved connections, and by how much memory they hold: the greediest gives way.
+    owners: HashMap<Owner, Held>,
+    handshakes: HashMap<Source, Bucket>,
+    /// Sources by how many unproved connections they hold, and owners by how much memory: the greediest gives way.
     by_connections: BTreeSet<(usize, Source)>,
-    by_memory: BTreeSet<(usize, Source)>,
+    by_memory: BTreeSet<(usize, Owner)>,
     total_memory: usize,
     next: u64,
 }
 
 impl Table {
-    /// The entry of a source, with its ranks taken out; [`Table::rank`] puts them back.
-    fn unranked(&mut self, source: Source) -> &mut Held {
-        let rate = self.room.handshakes;
-        let held = self.sources.entry(source).or_insert_with(|| Held {
-            connections: BTreeSet::new(),
-            calls: 0,
-            memory: 0,
-            handshakes: Bucket::full(rate, Instant::now()),
-        });
-        self.by_connections.remove(&(held.connections.len(), source));
-        self.by_memory.remove(&(held.memory, source));
-        held
-    }
-
-    fn rank(&mut self, source: Source) {
-        let Some(held) = self.sources.get(&source) else { return };
-        if !held.connections.is_empty() {
-            self.by_connections.insert((held.connections.len(), source));
+    /// Changes what an owner holds, and its ranks with it.
+    fn change(&mut self, owner: &Owner, change: impl FnOnce(&mut Held)) {
+        let held = self.owners.entry(owner.clone()).or_default();
+        let before = (held.connections.len(), held.memory);
+        change(held);
+        let after = (held.connections.len(), held.memory);
+        if after.0 == 0 {
+            self.owners.remove(owner);
         }
-        if held.memory > 0 {
-            self.by_memory.insert((held.memory, source));
-        }
-    }
-
-    /// Puts a connection among those of its source.
-    fn join_source(&mut self, id: u64, source: Source, calls: usize, memory: usize) {
-        let held = self.unranked(source);
-        held.connections.insert(id);
-        held.calls += calls;
-        held.memory += memory;
-        self.total_memory += memory;
-        self.rank(source);
-    }
-
-    /// Takes a connection out of its source or identity.
-    fn part(&mut self, id: u64, entry: &Entry) {
-        if let Some(identity) = &entry.identity {
-            if let Some(members) = self.identities.get_mut(identity) {
-                members.remove(&id);
-                if members.is_empty() {
-                    self.identities.remove(identity);
-                }
+        if let Owner::Source(source) = owner
+            && before.0 != after.0
+        {
+            self.by_connections.remove(&(before.0, *source));
+            if after.0 > 0 {
+                self.by_connections.insert((after.0, *source));
             }
-            return;
         }
-        let held = self.unranked(entry.source);
-        held.connections.remove(&id);
-        held.calls -= entry.calls;
-        held.memory -= entry.memory;
-        self.total_memory -= entry.memory;
-        self.rank(entry.source);
+        if before.1 != after.1 {
+            self.by_memory.remove(&(before.1, owner.clone()));
+            if after.1 > 0 {
+                self.by_memory.insert((after.1, owner.clone()));
+            }
+            self.total_memory = self.total_memory - before.1 + after.1;
+        }
+    }
+
+    fn join(&mut self, id: u64, entry: Entry) {
+        let (owner, calls, memory) = (entry.owner.clone(), entry.calls, entry.memory);
+        self.change(&owner, |held| {
+            held.connections.insert(id);
+            held.calls += calls;
+            held.memory += memory;
+        });
+        self.entries.insert(id, entry);
+    }
+
+    fn part(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        self.change(&entry.owner, |held| {
+            held.connections.remove(&id);
+            held.calls -= entry.calls;
+            held.memory -= entry.memory;
+        });
+        Some(entry)
     }
 
     fn close(&mut self, id: u64) {
-        if let Some(entry) = self.entries.remove(&id) {
-            self.part(id, &entry);
+        if let Some(entry) = self.part(id) {
             entry.signal.close();
         }
     }
 
-    /// The oldest unproved connection of a source; with `holding`, of those that hold calls or memory.
-    fn oldest(&self, source: Source, holding: bool) -> Option<u64> {
-        let held = self.sources.get(&source)?;
+    /// The oldest connection of an owner; with `holding`, of those that hold calls or memory.
+    fn oldest(&self, owner: &Owner, holding: bool) -> Option<u64> {
+        let held = self.owners.get(owner)?;
         let holds = |id: &&u64| self.entries.get(id).is_some_and(|entry| entry.calls > 0 || entry.memory > 0);
         held.connections.iter().find(|id| !holding || holds(id)).copied()
     }
 
-    /// Closes who must give way until calls and memory of unproved connections have room again.
-    fn make_room(&mut self, source: Source, turned_away: &TurnedAway) {
+    /// The limit that an owner is over with its connections, or with calls that have not arrived.
+    fn over(&self, owner: &Owner) -> Option<(Limit, bool)> {
+        let held = self.owners.get(owner)?;
+        let (connections, share, limit) = match owner {
+            Owner::Source(_) => (self.room.per_source, 1, Limit::SourceConnections),
+            Owner::Identity(_) => (self.room.per_identity, SHARED, Limit::IdentityConnections),
+        };
+        if held.connections.len() > connections {
+            return Some((limit, false));
+        }
+        if held.memory > self.room.memory.saturating_mul(share) {
+            return Some((Limit::Memory, true));
+        }
+        (held.calls > self.room.calls.saturating_mul(share)).then_some((Limit::OpenCalls, true))
+    }
+
+    /// Closes who must give way until what `owner` holds, and the memory of all, have room again.
+    fn make_room(&mut self, owner: &Owner, turned_away: &TurnedAway) {
         loop {
-            let held = self.sources.get(&source);
-            let over = held.and_then(|held| {
-                let memory = (held.memory > self.room.memory).then_some(Limit::Memory);
-                memory.or_else(|| (held.calls > self.room.calls).then_some(Limit::OpenCalls))
-            });
-            let from = match over {
-                Some(limit) => Some((limit, source)),
-                None if self.total_memory > self.room.total_memory => {
-                    self.by_memory.last().map(|(_, greediest)| (Limit::Memory, *greediest))
-                }
-                None => None,
+            let (limit, holding, from) = if let Some((limit, holding)) = self.over(owner) {
+                (limit, holding, owner.clone())
+            } else if self.total_memory > self.room.total_memory
+                && let Some((_, greediest)) = self.by_memory.last()
+            {
+                (Limit::Memory, true, greediest.clone())
+            } else {
+                return;
             };
-            let Some((limit, from)) = from else { return };
-            let Some(oldest) = self.oldest(from, true) else { return };
+            let Some(oldest) = self.oldest(&from, holding) else { return };
             turned_away.note(limit);
             self.close(oldest);
         }
+    }
+
+    fn bucket(&mut self, source: Source, now: Instant) -> &mut Bucket {
+        let rate = self.room.handshakes;
+        self.handshakes.entry(source).or_insert_with(|| Bucket::full(rate, now))
     }
 }
 
@@ -260,8 +291,8 @@ impl Connections {
         let table = Table {
             room,
             entries: HashMap::new(),
-            sources: HashMap::new(),
-            identities: HashMap::new(),
+            owners: HashMap::new(),
+            handshakes: HashMap::new(),
             by_connections: BTreeSet::new(),
             by_memory: BTreeSet::new(),
             total_memory: 0,
@@ -285,44 +316,30 @@ impl Connections {
         let now = Instant::now();
         let mut table = self.lock();
         let room = table.room;
-        if table.sources.len() > MOST_SOURCES {
-            let at_rest = |held: &mut Held| {
-                held.handshakes.fill(room.handshakes, now);
-                held.connections.is_empty() && held.handshakes.tokens >= f64::from(room.handshakes.burst.get())
-            };
-            table.sources.retain(|_, held| !at_rest(held));
+        if table.handshakes.len() > MOST_SOURCES {
+            table.handshakes.retain(|_, bucket| !bucket.is_full(room.handshakes, now));
         }
-        let allowed = table.unranked(source).handshakes.take(room.handshakes, now);
-        table.rank(source);
-        if !allowed {
+        if !table.bucket(source, now).take(room.handshakes, now) {
             self.turned_away.note(Limit::Handshakes);
             return Err(NotLetIn::Handshakes);
         }
-        let held = table.sources.get(&source).map_or(0, |held| held.connections.len());
-        if held >= room.per_source
-            && let Some(oldest) = table.oldest(source, false)
-        {
-            self.turned_away.note(Limit::SourceConnections);
-            table.close(oldest);
-        }
-        if table.entries.len() >= room.connections {
-            let most = table.by_connections.last().map(|(_, source)| *source);
-            let Some(oldest) = most.and_then(|source| table.oldest(source, false)) else {
+        let owner = Owner::Source(source);
+        let has_all = table.owners.get(&owner).is_some_and(|held| held.connections.len() >= room.per_source);
+        if table.entries.len() >= room.connections && !has_all {
+            self.turned_away.note(Limit::Connections);
+            let most = table.by_connections.last().map(|(_, source)| Owner::Source(*source));
+            let Some(oldest) = most.and_then(|owner| table.oldest(&owner, false)) else {
                 // It comes again.
-                table.unranked(source).handshakes.tokens += 1.0;
-                table.rank(source);
-                self.turned_away.note(Limit::Connections);
+                table.bucket(source, now).give(room.handshakes);
                 return Err(NotLetIn::Full);
             };
-            self.turned_away.note(Limit::Connections);
             table.close(oldest);
         }
         let id = table.next;
         table.next += 1;
         let signal = Arc::<Signal>::default();
-        let entry = Entry { source, identity: None, calls: 0, memory: 0, signal: Arc::clone(&signal) };
-        table.entries.insert(id, entry);
-        table.join_source(id, source, 0, 0);
+        table.join(id, Entry { owner: owner.clone(), calls: 0, memory: 0, signal: Arc::clone(&signal) });
+        table.make_room(&owner, &self.turned_away);
         drop(table);
         self.open.inc();
         let (proved, active) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -395,24 +412,14 @@ impl Place {
             return;
         }
         let mut table = self.connections.lock();
-        let Some(mut entry) = table.entries.remove(&self.id) else { return };
-        table.part(self.id, &entry);
-        let burst = f64::from(table.room.handshakes.burst.get());
-        let handshakes = &mut table.unranked(self.source).handshakes;
-        handshakes.tokens = (handshakes.tokens + 1.0).min(burst);
-        table.rank(self.source);
-        let name =
-            table.identities.get_key_value(identity).map_or_else(|| Arc::from(identity), |(name, _)| name.clone());
-        let members = table.identities.entry(Arc::clone(&name)).or_default();
-        members.insert(self.id);
-        let (oldest, many) = (members.first().copied(), members.len());
-        let oldest = oldest.filter(|_| many > table.room.per_identity);
-        entry.identity = Some(name);
-        table.entries.insert(self.id, entry);
-        if let Some(oldest) = oldest {
-            self.connections.turned_away.note(Limit::IdentityConnections);
-            table.close(oldest);
+        let Some(entry) = table.part(self.id) else { return };
+        let rate = table.room.handshakes;
+        if let Some(bucket) = table.handshakes.get_mut(&self.source) {
+            bucket.give(rate);
         }
+        let owner = Owner::Identity(Arc::from(identity));
+        table.join(self.id, Entry { owner: owner.clone(), ..entry });
+        table.make_room(&owner, &self.connections.turned_away);
     }
 
     /// A request on this connection did not authenticate: it counts as unproved again.
@@ -421,12 +428,10 @@ impl Place {
             return;
         }
         let mut table = self.connections.lock();
-        let Some(mut entry) = table.entries.remove(&self.id) else { return };
-        table.part(self.id, &entry);
-        entry.identity = None;
-        table.join_source(self.id, self.source, entry.calls, entry.memory);
-        table.entries.insert(self.id, entry);
-        table.make_room(self.source, &self.connections.turned_away);
+        let Some(entry) = table.part(self.id) else { return };
+        let owner = Owner::Source(self.source);
+        table.join(self.id, Entry { owner: owner.clone(), ..entry });
+        table.make_room(&owner, &self.connections.turned_away);
         drop(table);
         // It has a deadline again.
         self.asked();
@@ -447,8 +452,8 @@ impl Place {
         let mut table = self.connections.lock();
         let room = table.room;
         let Some(entry) = table.entries.get_mut(&self.id) else { return Err(Limit::Connections) };
-        let proved = entry.identity.is_some();
-        // Whoever has proved itself may use all calls that HTTP/2 allows it, and as much memory as these need.
+        let proved = matches!(entry.owner, Owner::Identity(_));
+        // Whoever has proved itself may use all calls that HTTP/2 allows it.
         let over = if !proved && entry.calls + calls > room.calls_per_connection {
             Some(Limit::OpenCalls)
         } else {
@@ -460,14 +465,12 @@ impl Place {
         }
         entry.calls += calls;
         entry.memory += bytes;
-        if !proved {
-            let held = table.unranked(self.source);
+        let owner = entry.owner.clone();
+        table.change(&owner, |held| {
             held.calls += calls;
             held.memory += bytes;
-            table.total_memory += bytes;
-            table.rank(self.source);
-            table.make_room(self.source, &self.connections.turned_away);
-        }
+        });
+        table.make_room(&owner, &self.connections.turned_away);
         Ok(())
     }
 
@@ -476,13 +479,11 @@ impl Place {
         let Some(entry) = table.entries.get_mut(&self.id) else { return };
         entry.calls -= calls;
         entry.memory -= bytes;
-        if entry.identity.is_none() {
-            let held = table.unranked(self.source);
+        let owner = entry.owner.clone();
+        table.change(&owner, |held| {
             held.calls -= calls;
             held.memory -= bytes;
-            table.total_memory -= bytes;
-            table.rank(self.source);
-        }
+        });
     }
 }
 
@@ -495,9 +496,7 @@ impl fmt::Debug for Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.connections.lock();
-        if let Some(entry) = table.entries.remove(&self.id) {
-            table.part(self.id, &entry);
-        }
+        drop(table.part(self.id));
         drop(table);
         self.connections.open.dec();
         self.connections.freed.notify_one();

@@ -154,7 +154,7 @@ async fn unfinished_calls_and_their_memory_are_bounded_per_connection_source_and
 
 #[tokio::test(start_paused = true)]
 async fn who_has_proved_itself_is_not_counted_against_its_source() {
-    let room = Room { calls: 1, memory: 10, calls_per_connection: 1, memory_per_connection: 1000, ..Room::default() };
+    let room = Room { calls: 1, memory: 300, calls_per_connection: 1, memory_per_connection: 1000, ..Room::default() };
     let connections = Connections::for_tests(room);
     let place = connections.enter(source(1)).unwrap();
     let before = place.wait(5).unwrap();
@@ -162,10 +162,20 @@ async fn who_has_proved_itself_is_not_counted_against_its_source() {
     let mut after = place.wait(500).unwrap();
     after.grow(400).unwrap();
     let stranger = connections.enter(source(1)).unwrap();
-    let _held = stranger.wait(10).unwrap();
+    let _held = stranger.wait(300).unwrap();
     drop((before, after));
     assert!(!closing(&place) && !closing(&stranger));
-    // And what it holds comes along when it falls back.
+    // Its identity has a bound of its own, wherever it connects from.
+    let elsewhere = connections.enter(source(2)).unwrap();
+    elsewhere.prove("a");
+    let held = (place.wait(1000).unwrap(), elsewhere.wait(200).unwrap());
+    assert!(!closing(&place));
+    let more = elsewhere.wait(1).unwrap();
+    assert!(closing(&place) && !closing(&elsewhere) && !closing(&stranger));
+    drop((held, more));
+    // And what a connection holds comes along when it falls back.
+    let place = connections.enter(source(5)).unwrap();
+    place.prove("b");
     let _still = place.wait(500).unwrap();
     place.lapse();
     assert!(closing(&place));
