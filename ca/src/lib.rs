@@ -17,6 +17,7 @@ pub mod health;
 pub mod issuance;
 pub mod metrics;
 pub mod operations;
+pub mod refusals;
 pub mod rotator;
 pub mod served;
 pub mod serving;

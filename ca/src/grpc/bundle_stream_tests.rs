@@ -8,6 +8,7 @@ use crate::grpc::client_identity::ClientIdentity;
 use crate::grpc::test_mesh::{self, Shown, TestRoot, publish};
 use crate::grpc::tls::ConnectionInfo;
 use crate::operations::Operator;
+use crate::refusals::refusals;
 use crate::state;
 use crate::world_tests::{NOW, World, application};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
@@ -130,6 +131,7 @@ async fn a_stream_ends_with_the_certificate_that_opened_it() {
             clusters: Arc::new(Clusters::new(Vec::new())),
             clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), reader.clone())),
             admission: Arc::new(admission()),
+            refusals: refusals(Arc::clone(&shared)).0,
             clock: Arc::clone(&shared),
             listeners: listeners.clone(),
         }
