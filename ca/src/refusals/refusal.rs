@@ -119,7 +119,7 @@ impl Summary {
     pub(super) fn event(&self, first: bool, others: bool, now: OffsetDateTime) -> AuditEvent {
         let newest = &self.newest;
         let since_micros = AuditEvent::micros(self.since);
-        let detail: String = match others {
+        let detail: String = match others && !first {
             true => format!("various callers; the newest: {}", newest.detail),
             false => newest.detail.clone(),
         };
