@@ -9,7 +9,7 @@ use governor::{Quota, RateLimiter};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Limits, Rate};
-use crate::transport::source::Source;
+use crate::source::Source;
 use crate::turned_away::Limit;
 
 type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, MonotonicClock>;

@@ -22,11 +22,9 @@ use crate::audit_log::AuditLog;
 use crate::clusters::Clusters;
 use crate::error::IssueError;
 use crate::metrics::CaMetrics;
+use crate::refusals::{Refusal, Refusals};
 use crate::state::{self, StateReader};
 use crate::transport::connections::Place;
-
-/// How long a refusal waits for its record.
-const REFUSAL_RECORD: Duration = Duration::from_secs(1);
 
 /// What a caller sent, as the gRPC edge understood it.
 #[derive(Debug)]
@@ -74,6 +72,8 @@ pub struct Issuance {
     pub state: StateReader,
     /// The record.
     pub audit: AuditLog,
+    /// What is not issued, and why.
+    pub refusals: Refusals,
     /// Limits.
     pub admission: Arc<Admission>,
     /// The time.
@@ -87,10 +87,10 @@ pub struct Issuance {
 }
 
 impl Issuance {
-    /// Turns an application into a released certificate, or records why not.
+    /// Turns an application into a released certificate, or notes why not.
     ///
     /// # Errors
-    /// [`IssueError`]; it has been recorded and counted.
+    /// [`IssueError`]; it has been counted, and its record is on the way.
     pub async fn issue(&self, application: &Application) -> Result<Issued, IssueError> {
         // 1. Limits that cost nothing come first. What they turn away is counted, not recorded: a flood must not fill
         //    the disk.
@@ -100,7 +100,7 @@ impl Issuance {
         let result = work.unwrap_or(Err(IssueError::TimedOut));
         match &result {
             Ok(_) => self.metrics.issued(),
-            Err(error) => self.record_refusal(application, who, error).await,
+            Err(error) => self.refuse(application, who, error),
         }
         result
     }
@@ -158,6 +158,7 @@ impl Issuance {
             detail: None,
             who: who.clone(),
             what: Some(what),
+            repeated: None,
         };
         tracing::debug!(spiffe_id = who.spiffe_id, serial = %unreleased.serial(), "certificate signed");
         let chain = self.audit.release(event, unreleased).await?;
@@ -166,10 +167,11 @@ impl Issuance {
         Ok(Issued { chain, bundle: state.bundle().clone() })
     }
 
-    async fn record_refusal(&self, application: &Application, who: Attributed, error: &IssueError) {
+    /// Counts what was not issued and notes it for the record, without waiting for that.
+    fn refuse(&self, application: &Application, who: Attributed, error: &IssueError) {
         let (outcome, reason) = (error.outcome(), error.label());
         self.metrics.not_issued(outcome, error);
-        tracing::info!(
+        tracing::debug!(
             outcome = outcome.as_str(),
             reason,
             %error,
@@ -177,25 +179,18 @@ impl Issuance {
             peer.addr = %application.peer,
             "no certificate"
         );
-        if matches!(error, IssueError::OverLimit(_) | IssueError::Record(_)) {
-            return;
-        }
-        let event = AuditEvent {
-            at_micros: AuditEvent::micros(self.clock.now()),
-            request_id: application.request_id.clone(),
-            kind: EventKind::Certificate,
-            outcome,
-            reason: Some(reason.to_owned()),
-            detail: Some(error.to_string().chars().take(500).collect()),
-            who,
-            what: None,
+        let denied = match error {
+            IssueError::OverLimit(_) => return,
+            IssueError::Authentication(denied) => Some(denied),
+            _ => None,
         };
-        // The record may be what is stuck; the caller is not made to wait for it a second time.
-        match tokio::time::timeout(REFUSAL_RECORD, self.audit.record(event)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a refusal could not be recorded"),
-            Err(_) => tracing::warn!("a refusal could not be recorded in time"),
-        }
+        let call = (EventKind::Certificate, "CreateCertificate");
+        let refusal = Refusal::of_request(call, (outcome, reason), denied, application.peer, who);
+        self.refusals.note(Refusal {
+            detail: error.to_string(),
+            request_id: application.request_id.clone(),
+            ..refusal
+        });
     }
 
     /// Counts the request against its source, unless its connection belongs to somebody already.

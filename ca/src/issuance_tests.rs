@@ -55,8 +55,9 @@ async fn every_refusal_is_recorded_with_its_reason() {
         change(&mut application);
         let error = world.issuance.issue(&application).await.unwrap_err();
         assert_eq!(error.label(), reason);
-        let newest = world.events().await.remove(0).event;
-        assert_eq!((newest.outcome, newest.reason.as_deref(), newest.what), (Outcome::Refused, Some(reason), None));
+        let event = world.recorded(Outcome::Refused, reason).await;
+        assert_eq!((event.request_id.as_str(), event.what, event.repeated), ("r1", None, None));
+        assert_eq!(event.detail, Some(error.to_string()));
     }
     assert_eq!(world.metrics.totals(), (0, 10, 0));
 }

@@ -11,7 +11,7 @@ use signet_core::seams::authenticator::AuthenticationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
 use crate::error::IssueError;
-use crate::grpc::denials::Cause;
+use crate::grpc::access::Cause;
 use crate::turned_away::TurnedAway;
 
 /// Measurements of one CA process. Labels are closed sets and never hold a name from outside.
@@ -47,6 +47,7 @@ pub struct CaMetrics {
     certificates: IntCounterVec,
     issued: IntCounter,
     admin_denied: IntCounterVec,
+    streams_refused: IntCounterVec,
     citadel: Citadel,
 }
 
@@ -147,6 +148,11 @@ impl CaMetrics {
             "Calls of the operators' service by callers who are no operators.",
             &["reason"],
         )?;
+        let streams_refused = metrics.counters(
+            "signet_ca_bundle_streams_refused_total",
+            "Bundle streams of callers who did not prove who they are, by reason.",
+            &["reason"],
+        )?;
         for cause in Cause::ALL {
             admin_denied.with_label_values(&[cause.as_str()]).reset();
         }
@@ -191,6 +197,7 @@ impl CaMetrics {
             issued: certificates.with_label_values(&["issued", ""]),
             certificates,
             admin_denied,
+            streams_refused,
             citadel: Citadel {
                 csr: metrics.counter("citadel_server_csr_count", "CSRs received.")?,
                 authentication_failure: metrics
@@ -212,6 +219,11 @@ impl CaMetrics {
     /// Counts a call of the operators' service that was denied.
     pub fn admin_denied(&self, cause: Cause) {
         self.admin_denied.with_label_values(&[cause.as_str()]).inc();
+    }
+
+    /// Counts a bundle stream that was refused; reasons are a closed set.
+    pub fn stream_refused(&self, reason: &'static str) {
+        self.streams_refused.with_label_values(&[reason]).inc();
     }
 
     /// Counts an issued certificate.

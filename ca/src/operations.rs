@@ -305,6 +305,7 @@ impl Operations {
             detail: Some(format!("{}: {text}", operator.name).chars().take(1000).collect()),
             who,
             what: None,
+            repeated: None,
         };
         self.steps.audit.record(event).await.map_err(StepError::from)?;
         Ok(())

@@ -195,6 +195,7 @@ impl ServingRenewer {
             detail: None,
             who: Attributed { spiffe_id: Some(self.id.to_string()), ..Attributed::default() },
             what: Some(Certified::by(&request, state.bundle().sequence())),
+            repeated: None,
         };
         let signed = state.authority.sign(&request).await.map_err(|error| error.to_string())?;
         let unreleased = verify::check_issued(request, signed, &state.path, state.authority.signer())

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use ring::rand::SystemRandom;
-use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, Outcome, Page, StoredEvent};
 use signet_core::caller::{AuthMethod, Caller, Peer};
 use signet_core::clock::{Clock, ManualClock, SharedClock};
 use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery};
@@ -38,6 +38,7 @@ use crate::config::Limits;
 use crate::issuance::{Application, Issuance};
 use crate::metrics::CaMetrics;
 use crate::operations::Operations;
+use crate::refusals::refusals;
 use crate::rotator::{Maker, Rotator, Steps};
 use crate::state::StateReader;
 
@@ -268,6 +269,9 @@ impl World {
         let (audit, writer) = audit_log(Arc::clone(&store) as _, Arc::clone(&metrics));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { writer.run(CancellationToken::new()).await.unwrap() });
+        let (refusals, refused) = refusals(Arc::clone(&shared));
+        let record = audit.clone();
+        tasks.spawn(async move { refused.run(record, CancellationToken::new()).await.unwrap() });
         let custody: Arc<dyn KeyCustody> = Arc::clone(&store) as _;
         let (output, state) = tokio::sync::watch::channel(None);
         let schedule = Schedule { root_ttl: 365 * DAY, issuing_ttl: 30 * DAY };
@@ -319,6 +323,7 @@ impl World {
             )])),
             state: state.clone(),
             audit: audit.clone(),
+            refusals,
             admission: Arc::new(Admission::new(&limits)),
             clock: shared,
             metrics: Arc::clone(&metrics),
@@ -326,6 +331,19 @@ impl World {
             timeout: limits.request_timeout,
         });
         Self { issuance, store, clock, jumps, lists_fail, rotator, operations, state, metrics, _writer: tasks }
+    }
+
+    /// The newest event that is of this outcome and for this reason, once it is on record.
+    pub(crate) async fn recorded(&self, outcome: Outcome, reason: &str) -> AuditEvent {
+        for _ in 0..1000 {
+            let events = self.events().await.into_iter().map(|stored| stored.event);
+            let mut fits = events.filter(|event| event.outcome == outcome && event.reason.as_deref() == Some(reason));
+            if let Some(event) = fits.next() {
+                return event;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("no event {outcome:?} for {reason}");
     }
 
     pub(crate) async fn events(&self) -> Vec<StoredEvent> {

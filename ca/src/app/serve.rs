@@ -41,12 +41,12 @@ use crate::grpc::admin::AdminService;
 use crate::grpc::bundle_stream::{BundleStream, Listeners};
 use crate::grpc::client_identity::ClientVerifier;
 use crate::grpc::create_certificate::CertificateService;
-use crate::grpc::denials::Denials;
 use crate::grpc::intake::Intake;
 use crate::grpc::{http2, peer};
 use crate::issuance::Issuance;
 use crate::metrics::CaMetrics;
 use crate::operations::Operations;
+use crate::refusals::refusals;
 use crate::served::Served;
 use crate::serving::ServingRenewer;
 use crate::transport::acceptor::Acceptor;
@@ -162,11 +162,15 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let admission = Arc::new(Admission::new(&config.limits));
     let swept = Arc::clone(&admission);
     supervisor.spawn("limit counters", critical, |stop| swept.sweep(stop));
+    let (refusals, refused) = refusals(Arc::clone(&clock));
+    let record = audit.clone();
+    supervisor.spawn("refusals", critical, |stop| refused.run(record, stop));
     let issuance = Arc::new(Issuance {
         policy: config.leaf_policy(),
         clusters: Arc::clone(&clusters),
         state: state.clone(),
         audit: audit.clone(),
+        refusals: refusals.clone(),
         admission: Arc::clone(&admission),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&ca_metrics),
@@ -189,6 +193,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         clusters,
         clients: Arc::clone(&clients),
         admission,
+        refusals: refusals.clone(),
         clock: Arc::clone(&clock),
         listeners: listeners.clone(),
     };
@@ -231,9 +236,6 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let turned_away = Arc::clone(&ca_metrics.turned_away);
     supervisor.spawn("limits", critical, |stop| async move { turned_away.warn(stop).await });
     let served = Served { state: feed_served, journal: Arc::clone(&backend.store) as _ };
-    let denials = Denials::new(Arc::clone(&clock), Arc::clone(&ca_metrics));
-    let (denied, record) = (denials.clone(), audit.clone());
-    supervisor.spawn("denied operators", critical, |stop| denied.record(record, stop));
     let admin = AdminService {
         trust_domain: config.trust_domain.to_string(),
         started_at: clock.now().unix_timestamp(),
@@ -252,7 +254,8 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
             admins: config.admins.clone(),
             clients,
             clock: Arc::clone(&clock),
-            denials,
+            refusals,
+            metrics: ca_metrics,
         },
     );
     let router = http2::server()
@@ -292,6 +295,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         detail: Some(effective.to_string()),
         who: Attributed::default(),
         what: None,
+        repeated: None,
     };
     if let Err(error) = audit.record(started).await {
         tracing::warn!(%error, "the start could not be recorded");

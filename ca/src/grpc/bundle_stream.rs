@@ -9,6 +9,8 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 };
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
 use futures::{Stream, StreamExt};
+use signet_core::audit::{Attributed, EventKind, Outcome};
+use signet_core::caller::Peer;
 use signet_core::clock::SharedClock;
 use signet_core::holder::{Acknowledgement, Acknowledger, HolderKey};
 use signet_core::seams::authenticator::{AuthenticationError, Denial};
@@ -28,6 +30,7 @@ use crate::admission::Admission;
 use crate::bundle_feed::Sequences;
 use crate::clusters::Clusters;
 use crate::metrics::CaMetrics;
+use crate::refusals::{Class, Refusal, Refusals};
 use crate::transport::connection::{client_identity, place, remote_addr, shown};
 
 type Refused = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
@@ -42,6 +45,8 @@ pub struct BundleStream {
     pub clients: Arc<ClientVerifier>,
     /// Limits.
     pub admission: Arc<Admission>,
+    /// Who was refused.
+    pub refusals: Refusals,
     /// The time.
     pub clock: SharedClock,
     /// What streams say, and where it goes.
@@ -61,8 +66,12 @@ impl BundleStream {
         if let Some(identity) = client_identity(request) {
             // The connection may be older than the end of its certificate.
             let holds = self.clients.still_holds(identity, self.clock.now());
-            holds.map_err(|_| Status::unauthenticated(AUTHENTICATION))?;
             let (spiffe_id, serial) = (identity.spiffe_id.to_string(), identity.serial.clone());
+            holds.map_err(|error| {
+                let who = Attributed { spiffe_id: Some(spiffe_id.clone()), ..Attributed::default() };
+                self.refuse(Peer(peer), (Outcome::Refused, "certificate_not_valid"), None, who, error.to_string());
+                Status::unauthenticated(AUTHENTICATION)
+            })?;
             return Ok(Acknowledger::Certificate { spiffe_id, serial });
         }
         let metadata = request.metadata();
@@ -73,22 +82,46 @@ impl BundleStream {
             authenticator.authenticate(&token, self.clock.now()).await
         };
         let caller = checked.await.map_err(|error| {
-            tracing::info!(%error, peer.addr = ?peer, "a bundle stream was refused");
-            match error {
-                AuthenticationError::Denied { .. } => {
-                    if let Some(place) = &place {
-                        place.lapse();
-                    }
-                    Status::unauthenticated(AUTHENTICATION)
-                }
-                _ => Status::unavailable(UNCHECKED),
+            let (outcome, status) = match error {
+                AuthenticationError::Denied { .. } => (Outcome::Refused, Status::unauthenticated(AUTHENTICATION)),
+                _ => (Outcome::Failed, Status::unavailable(UNCHECKED)),
+            };
+            if let (Outcome::Refused, Some(place)) = (outcome, &place) {
+                place.lapse();
             }
+            let why = (outcome, error.label());
+            self.refuse(Peer(peer), why, Some(&error), Attributed::default(), error.to_string());
+            status
         })?;
         if let Some(place) = &place {
             place.prove(&caller.identity.to_string());
         }
         let instance = caller.pod.map(|pod| pod.uid).or_else(|| headers::instance(metadata)).unwrap_or_default();
         Ok(Acknowledger::Holder(HolderKey { spiffe_id: caller.identity.to_string(), instance }))
+    }
+}
+
+impl BundleStream {
+    /// Counts a refusal and notes it for record and log.
+    fn refuse(
+        &self,
+        peer: Peer,
+        (outcome, reason): (Outcome, &'static str),
+        denied: Option<&AuthenticationError>,
+        who: Attributed,
+        detail: String,
+    ) {
+        self.listeners.metrics.stream_refused(reason);
+        tracing::debug!(reason, error = detail, peer.addr = %peer, "no bundle stream");
+        // Whose certificate does not hold any more has shown in the handshake that it is theirs.
+        let shown = who.spiffe_id.is_some();
+        let who = Attributed { peer: Some(peer.to_string()), ..who };
+        let call = (EventKind::BundleStream, "StreamSecrets");
+        let mut refusal = Refusal::of_request(call, (outcome, reason), denied, peer, who);
+        if shown {
+            refusal.class = Class::Signed;
+        }
+        self.refusals.note(Refusal { detail, ..refusal });
     }
 }
 

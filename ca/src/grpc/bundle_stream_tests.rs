@@ -7,6 +7,7 @@ use crate::config::Limits;
 use crate::grpc::client_identity::ClientIdentity;
 use crate::grpc::test_mesh::{self, Shown, TestRoot, publish};
 use crate::operations::Operator;
+use crate::refusals::refusals;
 use crate::state;
 use crate::transport::connection::ConnectionInfo;
 use crate::world_tests::{NOW, World, application};
@@ -122,6 +123,7 @@ async fn a_stream_ends_with_the_certificate_that_opened_it() {
             clusters: Arc::new(Clusters::new(Vec::new())),
             clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), reader.clone())),
             admission: Arc::new(admission()),
+            refusals: refusals(Arc::clone(&shared)).0,
             clock: Arc::clone(&shared),
             listeners: listeners.clone(),
         }

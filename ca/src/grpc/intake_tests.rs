@@ -14,8 +14,8 @@ use tonic_types::StatusExt;
 use tower::service_fn;
 
 use super::*;
+use crate::source::Source;
 use crate::transport::connections::{Connections, Room};
-use crate::transport::source::Source;
 
 fn status(response: &http::Response<Body>) -> Option<Status> {
     Status::from_header_map(response.headers())

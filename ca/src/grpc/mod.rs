@@ -7,7 +7,6 @@ mod admin_select;
 pub mod bundle_stream;
 pub mod client_identity;
 pub mod create_certificate;
-pub mod denials;
 pub mod headers;
 pub mod http2;
 pub mod intake;

@@ -233,6 +233,7 @@ impl Steps {
             detail: Some(step.to_owned()),
             who: who.clone(),
             what: None,
+            repeated: None,
         };
         self.audit.record(event).await?;
         Ok(())

@@ -18,9 +18,9 @@ use tonic::transport::server::Connected as _;
 use super::connection::Connection;
 use super::connections::{Connections, NotLetIn, Place};
 use super::proxy_protocol;
-use super::source::Source;
 use crate::grpc::client_identity::{ClientIdentity, ClientRefused};
 use crate::metrics::CaMetrics;
+use crate::source::Source;
 use crate::turned_away::Limit;
 
 /// How long a client may take for its handshake, with what a load balancer says before it.

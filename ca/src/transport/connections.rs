@@ -18,8 +18,8 @@ use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::source::Source;
 use crate::config::Rate;
+use crate::source::Source;
 use crate::turned_away::{Limit, TurnedAway};
 
 /// Sources that are remembered for the rate of their handshakes; those at rest are forgotten beyond it.

@@ -9,5 +9,4 @@ pub mod connection;
 pub mod connections;
 pub mod frames;
 pub mod proxy_protocol;
-pub mod source;
 pub mod tls;

@@ -20,11 +20,11 @@ use tonic::transport::server::Connected;
 use super::*;
 use crate::grpc::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
 use crate::metrics::CaMetrics;
+use crate::source::Source;
 use crate::state::StateWriter;
 use crate::transport::acceptor::Shaking;
 use crate::transport::connection::{ConnectionInfo, client_identity, remote_addr};
 use crate::transport::connections::{Connections, Room};
-use crate::transport::source::Source;
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";

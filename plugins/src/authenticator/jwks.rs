@@ -25,7 +25,6 @@ use tokio::io::AsyncReadExt;
 
 pub use self::keys::KeySetError;
 
-use self::claims::Claims;
 use self::keys::{KeySet, NoKey, accepted};
 use super::token_cache::{CAPACITY, TokenCache, TokenHash};
 
@@ -154,8 +153,8 @@ impl State {
         Ok(Self { source: hash(content), keys, cache: TokenCache::new(CAPACITY) })
     }
 
-    /// Verifies the signature and returns the payload's claims, not yet judged.
-    fn verify(&self, token: &str) -> Result<Claims, AuthenticationError> {
+    /// Verifies the signature and returns the payload, not yet judged.
+    fn verify(&self, token: &str) -> Result<Vec<u8>, AuthenticationError> {
         let denied = |reason, detail: String| AuthenticationError::denied(reason, detail);
         let malformed = |detail: &str| AuthenticationError::denied(Denial::TokenMalformed, detail);
         let (signed, signature) = token.rsplit_once('.').ok_or_else(|| malformed("the token has no three parts"))?;
@@ -183,7 +182,7 @@ impl State {
             }
         })?;
         match jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm) {
-            Ok(true) => Claims::parse(&payload),
+            Ok(true) => Ok(payload),
             Ok(false) | Err(_) => Err(denied(Denial::SignatureInvalid, "the signature does not verify".to_owned())),
         }
     }
@@ -209,7 +208,7 @@ impl TokenAuthenticator for JwksAuthenticator {
         let text = token
             .expose_str()
             .ok_or_else(|| AuthenticationError::denied(Denial::TokenMalformed, "the token is not text"))?;
-        let (caller, life) = state.verify(text)?.judge(&self.config, now)?;
+        let (caller, life) = claims::judge(&state.verify(text)?, &self.config, now)?;
         state.cache.remember(hash, caller.clone(), life, now);
         Ok(caller)
     }

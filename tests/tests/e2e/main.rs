@@ -25,6 +25,7 @@ mod full_disk;
 mod istio_client;
 mod metadata;
 mod operate;
+mod refusals;
 mod rotation;
 mod sds;
 mod secrets;

@@ -13,7 +13,7 @@ use tonic::Code;
 #[tokio::test]
 async fn unknown_keys_pass_and_known_keys_must_be_text() -> Outcome {
     let dev = Dev::plain()?;
-    let ca = dev.start_ca().await?;
+    let mut ca = dev.start_ca().await?;
     let client = Client::connect(&dev).await?;
     let plain = Ask::new(&csr::like_ztunnel(Some(CLIENT_ID))?.csr, &dev.token("client")?);
     let nested = Kind::StructValue(text_struct("deep", "value"));
@@ -43,13 +43,14 @@ async fn unknown_keys_pass_and_known_keys_must_be_text() -> Outcome {
         ensure(told.contains(&key), || format!("the answer does not name {key}: {told}"))?;
         ca.refused_for("request_malformed").await?;
     }
+    assert_eq!(ca.refusals_add_up().await?.get("request_malformed"), Some(&4));
     Ok(())
 }
 
 #[tokio::test]
 async fn nobody_may_ask_for_another_identity() -> Outcome {
     let dev = Dev::plain()?;
-    let ca = dev.start_ca().await?;
+    let mut ca = dev.start_ca().await?;
     let client = Client::connect(&dev).await?;
     let (csr, token) = (csr::like_ztunnel(None)?.csr, dev.token("client")?);
     let others = [
@@ -66,6 +67,7 @@ async fn nobody_may_ask_for_another_identity() -> Outcome {
         assert_eq!(message, "request impersonation authentication failure", "{other}");
         ca.refused_for("impersonation_denied").await?;
     }
+    assert_eq!(ca.refusals_add_up().await?.get("impersonation_denied"), Some(&7));
     Ok(())
 }
 

@@ -112,11 +112,12 @@ fn bad_tokens(dev: &Dev) -> Outcome<Vec<Bad>> {
 #[tokio::test]
 async fn each_bad_token_gets_the_same_answer_and_its_own_reason_on_record() -> Outcome {
     let dev = Dev::plain()?;
-    let ca = dev.start_ca().await?;
+    let mut ca = dev.start_ca().await?;
     let client = Client::connect(&dev).await?;
     let csr = csr::like_ztunnel(None)?.csr;
     let mut wrong = Vec::new();
     for bad in bad_tokens(&dev)? {
+        let before = ca.not_issued(bad.reason).await?;
         let ask = Ask { authorization: bad.authorization, ..Ask::new(&csr, "") };
         let answer = match client.call(&ask).await {
             Ok(_) => "a certificate".to_owned(),
@@ -125,6 +126,10 @@ async fn each_bad_token_gets_the_same_answer_and_its_own_reason_on_record() -> O
         if answer != format!("{:?}: {OPAQUE}", Code::Unauthenticated) {
             wrong.push(format!("{}: answered {answer}", bad.name));
         }
+        // Only the first for a reason has a record at once.
+        if ca.not_issued(bad.reason).await? < before + 0.5 {
+            wrong.push(format!("{}: not refused for {}", bad.name, bad.reason));
+        }
         if let Err(failure) = ca.refused_for(bad.reason).await {
             wrong.push(format!("{}: {failure}", bad.name));
         }
@@ -132,7 +137,8 @@ async fn each_bad_token_gets_the_same_answer_and_its_own_reason_on_record() -> O
     ensure(wrong.is_empty(), || wrong.join("\n"))?;
     let issued = ca.audit(&["--outcome", "issued"])?;
     ensure(issued.iter().all(|event| event["kind"] != "certificate"), || format!("issued: {issued:?}"))?;
-    client.certificate(&dev, "client").await.map(drop)
+    client.certificate(&dev, "client").await?;
+    ca.refusals_add_up().await.map(drop)
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
 use signet_core::caller::BoundObject;
+use signet_core::identity::WorkloadId;
+use signet_core::seams::authenticator::Claimed;
 use std::sync::LazyLock;
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
@@ -110,13 +112,20 @@ impl World {
 
     async fn ask(&self, token: &str, now: OffsetDateTime) -> Result<Caller, Denial> {
         self.jwks.authenticate(&Secret::new(token.as_bytes().to_vec()), now).await.map_err(|error| match error {
-            AuthenticationError::Denied { reason, detail } => {
+            AuthenticationError::Denied { reason, detail, .. } => {
                 assert!(detail.len() < 1000, "{detail}");
                 assert!(token.len() < 40 || !detail.contains(token), "the detail shows the token");
                 reason
             }
             other => panic!("{other}"),
         })
+    }
+
+    async fn claimed(&self, token: &str) -> Option<Claimed> {
+        match self.jwks.authenticate(&Secret::new(token.as_bytes().to_vec()), NOW).await {
+            Err(AuthenticationError::Denied { claimed, .. }) => claimed.map(|claimed| *claimed),
+            other => panic!("{other:?}"),
+        }
     }
 
     async fn refused(&self, token: &str) -> Denial {
