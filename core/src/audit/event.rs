@@ -238,7 +238,7 @@ impl AuditEvent {
     /// When it happened.
     #[must_use]
     pub fn at(&self) -> OffsetDateTime {
-        let nanos = i128::from(self.at_micros) * 1000;
+        let nanos = i128::from(self.at_micros).saturating_mul(1000);
         OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
