@@ -2,6 +2,8 @@
 //!
 //! Read [`issuance`] first: one function shows how a certificate request becomes a certificate.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests say what they mean with operators"))]
+
 pub mod acknowledgements;
 pub mod admission;
 pub mod app;

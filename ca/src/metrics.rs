@@ -169,7 +169,7 @@ impl CaMetrics {
             ("citadel_server_cert_chain_expiry_seconds", "Seconds left of the certificate chain.", &citadel_chain),
         ] {
             let (end, clock) = (end.clone(), Arc::clone(&clock));
-            metrics.gauge_fn(name, help, move || (end.get() - clock.now().unix_timestamp()) as f64)?;
+            metrics.gauge_fn(name, help, move || end.get().saturating_sub(clock.now().unix_timestamp()) as f64)?;
         }
         Ok(Self {
             request: metrics.seconds("signet_ca_request_duration_seconds", "Whole certificate requests.")?,

@@ -15,6 +15,7 @@ use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
+use signet_core::moment;
 use signet_core::renewal::half_life;
 use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Step, lists_worry, next_step};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
@@ -252,7 +253,7 @@ impl Rotator {
         // By a clock that is wrong, holders that live may look long gone, and coverage would be complete without them.
         let Some(look) = look.ok().filter(|look| look.clock_is_steady) else { return };
         for _ in 0..FORGET_BATCHES {
-            match self.steps.holders.forget_ended(look.now - KEEP_HOLDERS, FORGET_BATCH).await {
+            match self.steps.holders.forget_ended(moment::before(look.now, KEEP_HOLDERS), FORGET_BATCH).await {
                 Ok(forgotten) if forgotten >= u64::from(FORGET_BATCH) => {}
                 Ok(_) => return,
                 Err(error) => {
@@ -309,8 +310,8 @@ impl Rotator {
             worries.push(format!("the root {} is compromised and still signs; see `authority list`", active.id));
         }
         worries.extend(lists_worry(authorities, now));
-        let life = active.not_after - active.not_before;
-        if now > active.not_after - life / 10 {
+        let life = moment::until(active.not_before, active.not_after);
+        if now > moment::before(active.not_after, life / 10) {
             let waits = authorities.prepared().is_some_and(|root| root.activation != Activation::OnCommand);
             let hint =
                 if waits { "its successor waits, see `holders list --behind`" } else { "use `authority rotate`" };

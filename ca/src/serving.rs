@@ -14,6 +14,7 @@ use signet_core::certificate::Serial;
 use signet_core::clock::{SharedClock, rfc3339};
 use signet_core::csr::ProvenKey;
 use signet_core::identity::{IdentityError, SpiffeId};
+use signet_core::moment;
 use signet_core::policy::{self, LeafPolicy};
 use signet_core::renewal::half_life;
 use signet_core::rotation::AuthorityId;
@@ -125,7 +126,7 @@ impl ServingRenewer {
                 Ok(serving) => self.publish(serving),
                 Err(error) => {
                     tracing::error!(error, "the serving certificate could not be renewed");
-                    now + RETRY
+                    moment::after(now, RETRY)
                 }
             });
         }
@@ -163,7 +164,7 @@ impl ServingRenewer {
             Some(serving) if serving.not_after <= now => {
                 self.condition.failing(format!("the serving certificate ended at {}", rfc3339(serving.not_after)));
             }
-            Some(serving) if serving.renews_at() + RETRY < now => {
+            Some(serving) if moment::after(serving.renews_at(), RETRY) < now => {
                 self.condition.degraded(format!("renewal is late; valid until {}", rfc3339(serving.not_after)));
             }
             Some(serving) => self.condition.ready(format!("valid until {}", rfc3339(serving.not_after))),

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use super::followed::Standing;
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
+use crate::moment;
 use crate::renewal::half_life;
 use crate::seams::authority::Offer;
 
@@ -62,7 +63,7 @@ const ENDING: Duration = Duration::from_secs(300);
 #[must_use]
 pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>, rules: &Rules) -> Step {
     let Some(active) = authorities.active() else { return Step::CreateRoot };
-    let mut plan = Plan { now, wake: now + IDLE };
+    let mut plan = Plan { now, wake: moment::after(now, IDLE) };
     match seen.backend.standing {
         Standing::Newest => {}
         // Noted first, so that from then on whoever has something earlier steps back.
@@ -94,7 +95,7 @@ fn follow(
         let known = authorities.root(&root.id);
         known.is_some_and(|known| known.pinned && known.certificate == root.certificate)
     };
-    let missing = |root: &RootAuthority| !known(root) && root.not_after > now + ENDING;
+    let missing = |root: &RootAuthority| !known(root) && root.not_after > moment::after(now, ENDING);
     let unknown = offer.is_some_and(|offer| offer.roots.iter().any(missing));
     if stale_pin || unknown {
         return Some(Step::AdoptRoots);
@@ -160,8 +161,8 @@ pub fn usable_issuer<'a>(
 
 /// A share of a root's life.
 pub(super) fn share_of_life(root: &RootAuthority, percent: u8) -> OffsetDateTime {
-    let life = Duration::try_from(root.not_after - root.not_before).unwrap_or_default();
-    root.not_before + life.mul_f64(f64::from(percent) / 100.0)
+    let life = moment::until(root.not_before, root.not_after);
+    moment::after(root.not_before, life.mul_f64(f64::from(percent) / 100.0))
 }
 
 pub(super) struct Plan {
@@ -289,7 +290,7 @@ impl Plan {
         }
         let published = candidate.state == AuthorityState::Old && !candidate.issuing.is_empty()
             || active.not_after <= self.now
-            || self.is_due(candidate.since + if urgent { LAG } else { rules.propagation.max(LAG) });
+            || self.is_due(moment::after(candidate.since, if urgent { LAG } else { rules.propagation.max(LAG) }));
         if !published || !is_covered(candidate, seen, rules) {
             return None;
         }
@@ -314,7 +315,7 @@ impl Plan {
             }
             if done {
                 let end = seen.needed_until(root).map_or(root.since, |end| end.max(root.since));
-                let _not_yet = self.is_due(end + SETTLE);
+                let _not_yet = self.is_due(moment::after(end, SETTLE));
             }
         }
         None

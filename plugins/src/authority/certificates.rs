@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use signet_core::certificate::{CertificateError, Facts, Serial};
 use signet_core::csr::KeyFamily;
 use signet_core::identity::TrustDomain;
+use signet_core::moment;
 use signet_core::policy::{SigningRequest, Subject};
 use signet_core::profile::{backdate, leaf_usages, usage};
 use signet_core::rotation::AuthorityId;
@@ -211,11 +212,11 @@ pub(super) fn ca_validity(
     ttl: Duration,
     bounds: Option<(OffsetDateTime, OffsetDateTime)>,
 ) -> Result<(OffsetDateTime, OffsetDateTime), SignError> {
-    let now = now.replace_nanosecond(0).unwrap_or(now);
+    let now = moment::whole_second(now);
     let seconds = i64::try_from(ttl.as_secs()).ok().map(time::Duration::seconds);
     let end = seconds.and_then(|ttl| now.checked_add(ttl));
     // Proportional as for leaves: a fixed backdate would put half of a short life into the past at birth.
-    let start = now - Duration::from_secs(backdate(ttl).as_secs());
+    let start = moment::before(now, Duration::from_secs(backdate(ttl).as_secs()));
     match (end, bounds) {
         (Some(end), None) => Ok((start, end)),
         (end, Some((first, last))) => Ok((start.max(first), end.map_or(last, |end| end.min(last)))),

@@ -12,6 +12,7 @@ use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateChain, CertificateError, Facts, hex};
 use signet_core::clock::rfc3339;
 use signet_core::identity::{SpiffeId, TrustDomain};
+use signet_core::moment;
 use signet_core::renewal::renew_at;
 use signet_core::secret::Secret;
 use time::OffsetDateTime;
@@ -189,7 +190,7 @@ fn check_leaf(facts: &Facts, asked: Asked<'_>, now: OffsetDateTime) -> Result<()
     if facts.not_after <= now {
         return Err(ReplyError::Expired(facts.not_after));
     }
-    if facts.not_before > now + SKEW {
+    if facts.not_before > moment::after(now, SKEW) {
         return Err(ReplyError::NotYetValid(facts.not_before));
     }
     Ok(())

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Number;
 use signet_core::caller::{AuthMethod, BoundObject, Caller};
 use signet_core::identity::WorkloadId;
+use signet_core::moment;
 use signet_core::seams::authenticator::{AuthenticationError, Claimed, Denial};
 use time::OffsetDateTime;
 
@@ -134,12 +135,11 @@ impl Claims {
         let exp = instant("exp", self.exp.as_ref())?.ok_or_else(|| invalid("exp is missing; a token must end"))?;
         let nbf = instant("nbf", self.nbf.as_ref())?;
         let iat = instant("iat", self.iat.as_ref())?;
-        // Compared as differences, which cannot overflow where sums at the ends of the calendar can.
-        if now - exp >= leeway {
+        if moment::difference(exp, now) >= leeway {
             return Err(AuthenticationError::denied(Denial::TokenExpired, format!("exp was {exp}, now is {now}")));
         }
         for (name, at, allowed) in [("nbf", nbf, leeway), ("iat", iat, ahead)] {
-            if let Some(at) = at.filter(|at| *at - now > allowed) {
+            if let Some(at) = at.filter(|at| moment::difference(now, *at) > allowed) {
                 let detail =
                     format!("{name} is {at}, now is {now}; compare the clocks of the cluster and of this host");
                 return Err(AuthenticationError::denied(Denial::TokenNotYetValid, detail));

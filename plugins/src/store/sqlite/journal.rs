@@ -56,7 +56,7 @@ impl AuthorityJournal for SqliteStore {
                 let history = "INSERT INTO authority_journal_history (version, body) VALUES (?, ?)";
                 sqlx::query(history).bind(next).bind(&body).execute(&mut *connection).await.map_err(failed)?;
                 let old = "DELETE FROM authority_journal_history WHERE version <= ?";
-                sqlx::query(old).bind(next - HISTORY).execute(&mut *connection).await.map_err(failed)?;
+                sqlx::query(old).bind(next.saturating_sub(HISTORY)).execute(&mut *connection).await.map_err(failed)?;
             }
             sqlx::query("COMMIT").execute(&mut *connection).await.map_err(failed)?;
             writer.keep();

@@ -10,6 +10,7 @@ mod emergency;
 mod files;
 mod files_roots;
 mod followers;
+mod no_end;
 mod picky_envoy;
 mod planned;
 mod replicas;

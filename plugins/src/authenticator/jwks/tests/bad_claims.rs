@@ -28,6 +28,8 @@ async fn every_bad_claim_is_refused_for_its_own_reason() {
         (Denial::ClaimsInvalid, changed(&["exp"], Value::Null)),
         (Denial::ClaimsInvalid, changed(&["exp"], json!(1e300))),
         (Denial::ClaimsInvalid, changed(&["exp"], json!(u64::MAX))),
+        (Denial::ClaimsInvalid, changed(&["exp"], json!(i64::MAX))),
+        (Denial::ClaimsInvalid, changed(&["iat"], json!(-1e300))),
         (Denial::ClaimsInvalid, changed(&["nbf"], json!(i64::MIN))),
         (Denial::ClaimsInvalid, changed(&["aud"], json!({"a": 1}))),
         (Denial::ClaimsInvalid, changed(&["aud"], json!(["istio-ca", 5]))),
