@@ -18,7 +18,7 @@ use signet_core::rotation::AuthorityId;
 use signet_core::seams::authority::SignError;
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509Certificate, X509Error};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Error, X509Name};
 
 use crate::custody::public_key::{PublicKey, signature_algorithm};
 
@@ -148,9 +148,15 @@ fn is_simple_name(certificate: &[u8]) -> bool {
     })
 }
 
+/// A name for people. Whoever wrote the file chose its length.
+pub(super) fn shown(name: &X509Name<'_>) -> String {
+    const LONGEST: usize = 200;
+    name.to_string().chars().take(LONGEST).collect()
+}
+
 /// Whether these are the bytes of an object identifier as x509-parser takes it apart: two arcs at least, of which the first
 /// is 0, 1 or 2 (X.690 section 8.19.4).
-fn is_identifier(bytes: &[u8]) -> bool {
+pub(super) fn is_identifier(bytes: &[u8]) -> bool {
     matches!(bytes, [first, rest @ ..] if *first < 120 && (*first != 0 || !rest.is_empty()))
 }
 

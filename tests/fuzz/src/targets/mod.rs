@@ -104,7 +104,7 @@ pub(crate) fn promise(kept: bool, what: impl FnOnce() -> String) -> Result<(), S
 
 /// Messages are for people and for logs: never without words, never as long as what they complain about.
 pub(crate) fn readable(message: &str) -> Result<(), String> {
-    const LONGEST: usize = 8 * 1024;
+    const LONGEST: usize = 16 * 1024;
     promise(!message.trim().is_empty(), || "an error without words".to_owned())?;
     promise(message.len() <= LONGEST, || format!("an error of {} bytes", message.len()))
 }
