@@ -73,8 +73,8 @@ fn request_id(issuance: &Issuance) -> Result<String, Status> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-/// What the message says.
-fn application(
+/// What the message says. Fuzzed from outside, hence public.
+pub fn application(
     request_id: String,
     (peer, place): (Option<SocketAddr>, Option<Arc<Place>>),
     metadata: &MetadataMap,

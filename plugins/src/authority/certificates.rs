@@ -19,7 +19,7 @@ use signet_core::rotation::AuthorityId;
 use signet_core::seams::authority::SignError;
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509Certificate, X509Error};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Error, X509Name};
 
 use crate::custody::public_key::{PublicKey, signature_algorithm};
 
@@ -140,10 +140,25 @@ pub(super) fn is_self_signed(certificate: &[u8], facts: &Facts) -> bool {
             .is_ok_and(|(_, parsed)| parsed.verify_signature(None) != Err(X509Error::SignatureVerificationError))
 }
 
-/// Whether every part of the subject is one attribute; rcgen panics on a part without any.
+/// Whether every part of the subject is one attribute of a type that can be written; rcgen panics on others.
 fn is_simple_name(certificate: &[u8]) -> bool {
-    X509Certificate::from_der(certificate)
-        .is_ok_and(|(_, parsed)| parsed.subject().iter_rdn().all(|part| part.iter().count() == 1))
+    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| {
+        parsed.subject().iter_rdn().all(|part| {
+            part.iter().count() == 1 && part.iter().all(|attribute| is_identifier(attribute.attr_type().as_bytes()))
+        })
+    })
+}
+
+/// A name for people. Whoever wrote the file chose its length.
+pub(super) fn shown(name: &X509Name<'_>) -> String {
+    const LONGEST: usize = 200;
+    name.to_string().chars().take(LONGEST).collect()
+}
+
+/// Whether these are the bytes of an object identifier as x509-parser takes it apart: two arcs at least, of which the first
+/// is 0, 1 or 2 (X.690 section 8.19.4).
+pub(super) fn is_identifier(bytes: &[u8]) -> bool {
+    matches!(bytes, [first, rest @ ..] if *first < 120 && (*first != 0 || !rest.is_empty()))
 }
 
 /// Writes the issuer's name once, with a stand-in for the key, and compares.
