@@ -1,11 +1,12 @@
 //! Whether a database is whole, found out before anything is changed in it: by connections that only read, since the
 //! last writing one to close would write the `-wal` into the database file.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use signet_core::seams::store::StoreError;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::error::{is_interrupted, is_missing_table, is_not_writable, store_error};
@@ -18,6 +19,12 @@ pub(super) const AT_START: Duration = Duration::from_secs(20);
 
 /// How often, in SQLite's virtual instructions, the time is compared with the limit.
 const INSTRUCTIONS: i32 = 10_000;
+
+/// How often database file and `-wal` are compared at least before they are refused, how often at most while they
+/// change, and the pause between.
+const LEAST_ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What an operator does about a database that is not whole.
 const RESTORE: &str = "move it away together with its -wal and -shm files, and put a backup in its place";
@@ -45,23 +52,8 @@ fn length(path: &Path) -> u64 {
 pub(super) async fn verify(path: &Path, busy: Duration, limit: Option<Duration>) -> Result<(), StoreError> {
     let failed = |error: sqlx::Error| store_error(&format!("looking at {}", path.display()), &error);
     let options = open::reader_options(path, busy);
-    let has_wal = length(&beside(path, "-wal")) > 0;
-    // First without the -wal, then as it is with it: in this order, since another process may be at work.
-    let alone = options.clone().immutable(true);
-    let alone = match has_wal {
-        true => Some(row(&mut alone.connect().await.map_err(failed)?).await.map_err(failed)?),
-        false => None,
-    };
-    let mut connection = match open_whole(&options, busy, has_wal).await {
-        Ok(connection) => connection,
-        Err(error) => return Err(failed(error)),
-    };
-    let whole = row(&mut connection).await.map_err(failed)?;
-    if let Some(alone) = alone
-        && let Some(text) = mismatch(alone.as_ref(), whole.as_ref())
-    {
-        return Err(StoreError::Damaged(format!("{} {text}; {RESTORE}", path.display())));
-    }
+    goes_together(path, &options).await?;
+    let mut connection = open_whole(&options, path, busy).await.map_err(failed)?;
     if let Some(limit) = limit {
         let end = Instant::now() + limit;
         let mut handle = connection.lock_handle().await.map_err(failed)?;
@@ -86,15 +78,59 @@ pub(super) async fn verify(path: &Path, busy: Duration, limit: Option<Duration>)
     }
 }
 
+/// Makes sure that the database file belongs to the `-wal` beside it.
+async fn goes_together(path: &Path, options: &SqliteConnectOptions) -> Result<(), StoreError> {
+    for attempt in 1.. {
+        let before = seen(path);
+        let told = match compare(path, options).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(text)) => StoreError::Damaged(format!("{} {text}; {RESTORE}", path.display())),
+            Err(error) => store_error(&format!("looking at {}", path.display()), &error),
+        };
+        // Without locks a file in the middle of another process's checkpoint looks damaged.
+        if attempt >= ATTEMPTS || attempt >= LEAST_ATTEMPTS && before == seen(path) {
+            return Err(told);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// What shows that somebody is at work on the files.
+fn seen(path: &Path) -> [Option<(u64, i64, i64)>; 2] {
+    let look = |path: &Path| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.len(), found.mtime(), found.mtime_nsec()))
+    };
+    [look(path), look(&beside(path, "-wal"))]
+}
+
+/// Why the database file does not go with its `-wal`, if that has anything.
+async fn compare(path: &Path, options: &SqliteConnectOptions) -> Result<Option<&'static str>, sqlx::Error> {
+    if length(&beside(path, "-wal")) == 0 {
+        return Ok(None);
+    }
+    // First without the -wal, then as it is with it: in this order, since another process may be at work.
+    let mut connection = options.clone().immutable(true).connect().await?;
+    let alone = row(&mut connection).await?;
+    drop(connection.close().await);
+    let mut connection = options.connect().await?;
+    let whole = row(&mut connection).await?;
+    drop(connection.close().await);
+    Ok(mismatch(alone.as_ref(), whole.as_ref()))
+}
+
 /// A connection that only reads, also where the directory may not be written and nobody else is at work.
 async fn open_whole(
-    options: &sqlx::sqlite::SqliteConnectOptions,
+    options: &SqliteConnectOptions,
+    path: &Path,
     busy: Duration,
-    has_wal: bool,
 ) -> Result<SqliteConnection, sqlx::Error> {
     let mut connection = open::connect(options, busy).await?;
     match sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await {
-        Err(error) if is_not_writable(&error) && !has_wal => options.clone().immutable(true).connect().await,
+        Err(error) if is_not_writable(&error) && length(&beside(path, "-wal")) == 0 => {
+            options.clone().immutable(true).connect().await
+        }
         Err(error) => Err(error),
         Ok(_) => Ok(connection),
     }
