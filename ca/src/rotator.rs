@@ -263,7 +263,7 @@ impl Rotator {
         }
     }
 
-    fn report(&self, condition: &Condition, trouble: Option<String>) {
+    pub(crate) fn report(&self, condition: &Condition, trouble: Option<String>) {
         let now = self.steps.clock.now();
         let Some(state) = self.output.borrow().clone() else {
             return condition.failing(trouble.unwrap_or_else(|| "there is no authority yet".to_owned()));

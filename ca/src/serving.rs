@@ -226,3 +226,7 @@ impl ServingRenewer {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "serving_tests.rs"]
+mod tests;

@@ -29,6 +29,7 @@ mod rotation;
 mod sds;
 mod secrets;
 mod shutdown;
+mod storage;
 mod tokens;
 mod transport;
 mod ttl;
