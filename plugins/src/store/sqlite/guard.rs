@@ -265,10 +265,12 @@ impl Guard {
     /// Compares the files with what is known of them.
     fn compare(&self) -> Result<Found, StoreError> {
         let [database, wal, _] = &self.paths;
+        // Held from the first look on, so that what is known is never newer than what is seen.
+        let mut known = self.known();
         let mut found = Vec::with_capacity(self.paths.len());
         for (path, ours) in self.paths.iter().zip(self.ids) {
             // What is in a -wal must never get into a database file that it does not belong to.
-            let nameless = path == wal && found.iter().all(|database| shape(database) == self.known().shape);
+            let nameless = path == wal && found.iter().all(|database| shape(database) == known.shape);
             let lost = |how: &str, nameless| {
                 Ok(Found::Lost { what: format!("{} was {how} while in use", path.display()), nameless })
             };
@@ -280,7 +282,6 @@ impl Guard {
             }
         }
         let [now, log, _] = found.as_slice() else { return Ok(Found::Same) };
-        let mut known = self.known();
         if log.len() < known.wal_length && log.len() < SIZE_LIMIT {
             return Ok(Found::Lost { what: format!("{} was cut short while in use", wal.display()), nameless: false });
         }
