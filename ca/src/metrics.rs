@@ -30,6 +30,8 @@ pub struct CaMetrics {
     pub audit_batch: Histogram,
     /// Commits that failed.
     pub audit_failures: IntCounter,
+    /// 1 from when the files of storage were changed under this process, until a restart.
+    pub storage_lost: IntGauge,
     /// Leaves cut short at the issuer's end.
     pub clamped: IntCounter,
     /// Serving certificates issued.
@@ -179,6 +181,10 @@ impl CaMetrics {
             commit: metrics.seconds("signet_ca_audit_commit_duration_seconds", "Durable commits of records.")?,
             audit_batch: metrics.histogram("signet_ca_audit_batch_records", "Records per commit.", &batches)?,
             audit_failures: metrics.counter("signet_ca_audit_failures_total", "Commits of records that failed.")?,
+            storage_lost: metrics.gauge(
+                "signet_ca_storage_lost",
+                "1 from when the files of storage were changed under the running CA, until it is restarted.",
+            )?,
             clamped: metrics
                 .counter("signet_ca_lifetimes_cut_total", "Certificates cut short at their issuer's end.")?,
             serving_renewals: metrics.counter("signet_ca_serving_renewals_total", "Serving certificates issued.")?,

@@ -264,12 +264,27 @@ impl Rotator {
         }
     }
 
-    fn report(&self, condition: &Condition, trouble: Option<String>) {
+    pub(crate) fn report(&self, condition: &Condition, trouble: Option<String>) {
         let now = self.steps.clock.now();
         let Some(state) = self.output.borrow().clone() else {
             return condition.failing(trouble.unwrap_or_else(|| "there is no authority yet".to_owned()));
         };
         let limits = state.authority.limits();
+        let replace = "or replace the root: `authority rotate`, then `authority activate ID --force --reason ...`";
+        if let Some(root) = state.authorities.active() {
+            if now < root.not_before {
+                let (id, start) = (&root.id, rfc3339(root.not_before));
+                return condition.failing(format!(
+                    "the root {id} starts only at {start} by this clock, and nothing under it is accepted before: if the \
+                     clock is wrong now, correct it; if it was ahead when the root was made, wait, {replace}"
+                ));
+            }
+            if root.not_after <= now {
+                let (id, end) = (&root.id, rfc3339(root.not_after));
+                return condition
+                    .failing(format!("the root {id} ended at {end}: correct the clock if it is wrong, {replace}"));
+            }
+        }
         if limits.not_after <= now {
             return condition.failing(format!("the issuing CA ended at {}", rfc3339(limits.not_after)));
         }
@@ -310,6 +325,12 @@ impl Rotator {
             worries.push(format!("the root {} is compromised and still signs; see `authority list`", active.id));
         }
         worries.extend(lists_worry(authorities, now));
+        if let Some(next) = authorities.prepared().filter(|root| now < root.not_before) {
+            let (id, start) = (&next.id, rfc3339(next.not_before));
+            worries.push(format!(
+                "the prepared root {id} starts only at {start} by this clock: wait, or `authority rollback` and rotate again"
+            ));
+        }
         let life = moment::until(active.not_before, active.not_after);
         if now > moment::before(active.not_after, life / 10) {
             let waits = authorities.prepared().is_some_and(|root| root.activation != Activation::OnCommand);

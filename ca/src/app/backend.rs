@@ -171,6 +171,8 @@ pub async fn check_files(config: &Config) -> Vec<String> {
         && !directory.is_dir()
     {
         problems.push(format!("storage: the directory {} does not exist; create it", directory.display()));
+    } else if let Err(error) = SqliteStore::check(&config.storage, STORE).await {
+        problems.push(format!("storage: {error}"));
     }
     problems
 }

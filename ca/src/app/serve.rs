@@ -145,8 +145,8 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     )?;
     supervisor.spawn("serving certificate", critical, |stop| renewer.run(stop));
     let storage = readiness.condition("storage");
-    let probed = Arc::clone(&backend.store) as _;
-    supervisor.spawn("storage probe", critical, |stop| health::probe_storage(probed, storage, stop));
+    let (probed, probe_metrics) = (Arc::clone(&backend.store) as _, Arc::clone(&ca_metrics));
+    supervisor.spawn("storage probe", critical, |stop| health::probe_storage(probed, probe_metrics, storage, stop));
 
     if let Some(path) = config.bundle_file.clone() {
         let (reader, condition) = (state.clone(), readiness.condition("bundle file"));

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::command::Refused;
 use super::revocation::RevocationList;
 use super::rules::{Observed, Rules};
 use super::state::{Authorities, AuthorityId};
 use super::step::{LAG, Plan, Step};
+use crate::clock::rfc3339;
 use crate::moment;
 use crate::seams::authority::Offer;
 
@@ -89,10 +92,27 @@ pub fn lists_failed(before: &Authorities, now: OffsetDateTime) -> i64 {
     now.unix_timestamp().saturating_add(if again { RETRY_LATER - RETRY_LISTS } else { 0 })
 }
 
-/// What an operator should know about lists that are missing: why none are served although something is revoked.
+/// When this list begins to be valid, if it can be read.
+fn begins(list: &RevocationList) -> Option<OffsetDateTime> {
+    let (_, parsed) = CertificateRevocationList::from_der(&list.der).ok()?;
+    Some(parsed.last_update().to_datetime())
+}
+
+/// What an operator should know about lists that are not valid, or missing: why none are served although something is
+/// revoked.
 #[must_use]
 pub fn lists_worry(authorities: &Authorities, now: OffsetDateTime) -> Option<String> {
     let revocations = &authorities.revocations;
+    for list in &revocations.lists {
+        let issuer = &list.issuer;
+        let refused = "by this clock, and proxies may refuse every certificate";
+        if list.next_update <= now.unix_timestamp() {
+            return Some(format!("the revocation list of {issuer} has ended {refused}"));
+        }
+        if let Some(at) = begins(list).filter(|at| *at > now) {
+            return Some(format!("the revocation list of {issuer} starts only at {} {refused}", rfc3339(at)));
+        }
+    }
     if !revocations.lists.is_empty() || revocations.entries.is_empty() && revocations.failed_at == 0 {
         return None;
     }
@@ -179,7 +199,9 @@ impl Plan {
             // With a clock that may be wrong only what has ended is replaced; and what was made while it was ahead is
             // replaced once it is back, since nobody accepts a list from the future.
             let due = if seen.clock_is_steady { moment::before(end, rules.list_ttl / 2) } else { end };
-            if self.is_due(due) || moment::before(end, rules.list_ttl) > moment::after(self.now, LAG) {
+            let is_of_the_future = moment::before(end, rules.list_ttl) > moment::after(self.now, LAG)
+                || begins(list).is_some_and(|at| at > now);
+            if self.is_due(due) || is_of_the_future {
                 return Some(Step::RefreshLists(forget));
             }
         }

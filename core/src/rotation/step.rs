@@ -195,7 +195,9 @@ impl Plan {
         active: &RootAuthority,
         seen: &Observed<'_>,
     ) -> Option<Step> {
-        if seen.offer.is_none() && is_ours(active, None) && self.now < active.not_after {
+        // Under a root that is over, or has not begun because the clock was ahead when it was made, nothing can be made.
+        let can = self.now < active.not_after && self.is_due(active.not_before);
+        if seen.offer.is_none() && is_ours(active, None) && can {
             // One made while the clock was ahead does not count before its time, a revoked one never.
             let counts = |one: &&IssuingCa| one.not_before <= self.now && !super::is_revoked(authorities, one);
             let newest = active.issuing.iter().rev().find(counts);
@@ -211,10 +213,13 @@ impl Plan {
     /// An issuing CA whose revocation list had to travel first signs when the list has arrived, and in any case before
     /// the one before it has ended: no certificates for anybody would be worse than some that some peers refuse.
     fn use_issuing(&mut self, authorities: &Authorities, seen: &Observed<'_>) -> Option<Step> {
+        let now = self.now;
         for root in &authorities.roots {
             for issuing in root.issuing.iter().filter(|issuing| issuing.after_sequence > 0) {
                 let arrived = seen.coverage.acknowledging_behind(issuing.after_sequence) == 0;
-                let signing = root.issuing.iter().filter(|one| one.after_sequence == 0).map(|one| {
+                // One made while the clock was ahead does not sign before its time.
+                let signs = |one: &&IssuingCa| one.after_sequence == 0 && one.not_before <= now;
+                let signing = root.issuing.iter().filter(signs).map(|one| {
                     let half = half_life(one.not_before, one.not_after);
                     half_life(half, one.not_after)
                 });
@@ -276,7 +281,8 @@ impl Plan {
             Some(offer) => authorities.root(&offer.signer).filter(|root| root.tainted_at.is_none())?,
             None => authorities.prepared()?,
         };
-        let urgent = active.tainted_at.is_some() || active.not_after <= self.now;
+        let is_valid = active.not_before <= self.now && self.now < active.not_after;
+        let urgent = active.tainted_at.is_some() || !is_valid;
         let may = match candidate.activation {
             _ if urgent || seen.offer.is_some() => true,
             Activation::OnCommand => false,
@@ -285,7 +291,7 @@ impl Plan {
                 self.is_due(OffsetDateTime::from_unix_timestamp(at).unwrap_or(candidate.not_before))
             }
         };
-        if !may || !seen.clock_is_steady {
+        if !may || !seen.clock_is_steady || !self.is_due(candidate.not_before) {
             return None;
         }
         let published = candidate.state == AuthorityState::Old && !candidate.issuing.is_empty()

@@ -23,7 +23,7 @@ use crate::metrics::RenewalMetrics;
 use crate::obtain::{ObtainError, Obtainer};
 use crate::orders;
 use crate::random::jitter;
-use crate::reply::Issued;
+use crate::reply::{Issued, SKEW};
 use crate::status::Status;
 use crate::token::MAX_TOKEN_BYTES;
 
@@ -95,8 +95,14 @@ impl Renewer {
                 Ok(issued) => {
                     backoff.reset();
                     let life = moment::until(issued.not_before, issued.not_after);
+                    let (clock, not_before, pause) = (Arc::clone(&self.clock), issued.not_before, self.retry.0);
                     let renew_at = self.succeeded(issued);
-                    self.until_due(renew_at, life).await;
+                    tokio::select! {
+                        () = self.until_due(renew_at, life) => {}
+                        () = set_back(&clock, not_before, pause) => {
+                            tracing::warn!("the clock was set back to before this certificate's start; asking for another");
+                        }
+                    }
                 }
                 Err(error) => {
                     let wait = backoff.next(jitter());
@@ -186,6 +192,15 @@ impl Renewer {
         } else {
             tracing::debug!(error = text, failures, retry_in_s = wait.as_secs_f64(), "no certificate obtained");
         }
+    }
+}
+
+/// Returns when the clock is so far before `not_before` that nobody accepts the certificate that starts then: it was
+/// made while the clocks were ahead. Not before `pause` has passed, so that certificates are not asked for in a loop.
+async fn set_back(clock: &SharedClock, not_before: OffsetDateTime, pause: Duration) {
+    sleep(pause).await;
+    while not_before <= clock.now() + SKEW {
+        sleep(LOOK).await;
     }
 }
 

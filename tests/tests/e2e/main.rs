@@ -32,6 +32,7 @@ mod rotation;
 mod sds;
 mod secrets;
 mod shutdown;
+mod storage;
 mod strangers;
 mod tokens;
 mod transport;

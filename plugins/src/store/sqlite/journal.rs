@@ -17,7 +17,10 @@ impl AuthorityJournal for SqliteStore {
     async fn load(&self) -> Result<Option<(JournalVersion, Authorities)>, StoreError> {
         const DOING: &str = "reading the authority journal";
         let read = sqlx::query_as("SELECT version, body FROM authority_journal WHERE id = 1");
-        let read = async { read.fetch_optional(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
+        let read = async {
+            self.readable().await?;
+            read.fetch_optional(&self.readers).await.map_err(|error| store_error(DOING, &error))
+        };
         let found: Option<(i64, String)> = self.within(DOING, read).await?;
         let Some((version, body)) = found else { return Ok(None) };
         let authorities = decode_authorities(version, &body)?;
@@ -27,7 +30,10 @@ impl AuthorityJournal for SqliteStore {
     async fn version(&self) -> Result<JournalVersion, StoreError> {
         const DOING: &str = "reading the version of the authority journal";
         let read = sqlx::query_scalar("SELECT version FROM authority_journal WHERE id = 1");
-        let read = async { read.fetch_optional(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
+        let read = async {
+            self.readable().await?;
+            read.fetch_optional(&self.readers).await.map_err(|error| store_error(DOING, &error))
+        };
         let found: Option<i64> = self.within(DOING, read).await?;
         Ok(JournalVersion(found.unwrap_or_default().unsigned_abs()))
     }
@@ -59,7 +65,7 @@ impl AuthorityJournal for SqliteStore {
                 sqlx::query(old).bind(next.saturating_sub(HISTORY)).execute(&mut *connection).await.map_err(failed)?;
             }
             sqlx::query("COMMIT").execute(&mut *connection).await.map_err(failed)?;
-            writer.keep();
+            writer.keep().await?;
             Ok(won.then(|| JournalVersion(next.unsigned_abs())))
         };
         self.within(DOING, write).await
@@ -76,7 +82,7 @@ impl SealedKeys for SqliteStore {
             let insert = sqlx::query(insert).bind(id.as_str()).bind(sealed);
             let done = insert.execute(&mut writer.session.connection).await;
             let done = done.map_err(|error| store_error(DOING, &error))?;
-            writer.keep();
+            writer.keep().await?;
             Ok(done.rows_affected() == 1)
         };
         self.within(DOING, write).await

@@ -24,7 +24,7 @@ static TOKEN: LazyLock<Vec<u8>> = LazyLock::new(|| token::token(include_bytes!("
 
 pub(super) fn run(input: &[u8]) -> Verdict {
     let config = token::config().ok_or("there is no configuration")?;
-    let taken = match JwksAuthenticator::from_bytes(config.clone(), input) {
+    let taken = match JwksAuthenticator::new(config.clone(), input) {
         Err(error) => {
             readable(&error.to_string())?;
             return Ok(format!("{error:?}"));
@@ -34,7 +34,7 @@ pub(super) fn run(input: &[u8]) -> Verdict {
     let document: Value = serde_json::from_slice(input).map_err(|error| format!("taken, but not JSON: {error}"))?;
     let keys = document.get("keys").and_then(Value::as_array).ok_or("taken, but without a list of keys")?;
     promise(!keys.is_empty(), || "taken without keys".to_owned())?;
-    let again = JwksAuthenticator::from_bytes(config, document.to_string().as_bytes());
+    let again = JwksAuthenticator::new(config, document.to_string().as_bytes());
     promise(again.is_ok(), || format!("taken, but not once it is written again: {again:?}"))?;
     let accepted = wait_for(taken.authenticate(&Secret::new(TOKEN.clone()), NOW))?;
     let ours: Value = serde_json::from_str(world::JWKS).map_err(|error| error.to_string())?;

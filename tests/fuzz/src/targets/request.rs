@@ -85,7 +85,7 @@ pub(super) fn run(input: &[u8]) -> Verdict {
     let field = |key: &str| fields.and_then(|fields| fields.get(key)).map(|value| value.kind.clone());
     let (impersonated, signer) = (field("ImpersonatedIdentity"), field("CertSigner"));
     let (csr, ttl) = (message.csr.clone(), message.validity_duration);
-    let application = application("0".repeat(32), None, &metadata, message);
+    let application = application("0".repeat(32), (None, None), &metadata, message);
     promise(application.csr == csr && application.ttl == ttl, || "the request or its lifetime was changed".to_owned())?;
     if let Some(problem) = &application.problem {
         readable(problem)?;

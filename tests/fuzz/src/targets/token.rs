@@ -5,7 +5,6 @@
 //! end are what they must be; the identity is that of the claims; memory says the same as verification; nobody is believed
 //! after the end.
 
-use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -67,13 +66,12 @@ pub(super) fn config() -> Option<JwksConfig> {
         trust_domain: TrustDomain::parse("cluster.local").ok()?,
         issuer: ISSUER.to_owned(),
         audiences: vec![AUDIENCE.to_owned()],
-        file: PathBuf::from("jwks.json"),
         leeway: Duration::from_secs(LEEWAY.unsigned_abs()),
     })
 }
 
 fn authenticator() -> Option<JwksAuthenticator> {
-    JwksAuthenticator::from_bytes(config()?, world::JWKS.as_bytes()).ok()
+    JwksAuthenticator::new(config()?, world::JWKS.as_bytes()).ok()
 }
 
 /// The token that the input stands for.
