@@ -50,7 +50,8 @@ pub async fn watch_ca_files(
     stop: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
     loop {
-        match files.problem().await {
+        let Some(problem) = stop.run_until_cancelled(files.problem()).await else { return Ok(()) };
+        match problem {
             None => condition.ready("in use"),
             Some(problem) => condition.degraded(problem),
         }

@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::admin_socket::bind_admin;
-use super::backend::{Backend, BackendError, authenticator};
-use super::tokens::clusters;
+use super::backend::{Backend, BackendError};
+use super::tokens::{self, clusters};
 use crate::acknowledgements::Acknowledgements;
 use crate::admission::Admission;
 use crate::audit_log::audit_log;
@@ -109,7 +109,7 @@ pub enum ServeError {
 pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let Loaded { config, effective } = loaded;
     telemetry::init(config.log.format, &config.log.level)?;
-    let signals = Signals::install()?;
+    let signals = Signals::install(config.drain)?;
     let clock: SharedClock = Arc::new(SystemClock);
 
     // Ports first: the commonest mistake should be told before anything is touched.
@@ -119,7 +119,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let backend = Backend::open(&config).await?;
     let mut authenticators = Vec::new();
     for cluster in &config.clusters {
-        let authenticator = authenticator(cluster).await.map_err(BackendError::from)?;
+        let authenticator = tokens::load(cluster).await.map_err(BackendError::from)?;
         authenticators.push((cluster.clone(), Arc::new(authenticator)));
     }
 

@@ -1,5 +1,6 @@
 //! A running `signet-ca serve`.
 
+use std::io::PipeReader;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,6 +45,15 @@ impl Ca {
     pub fn start_command(dev: &Dev, command: Command) -> Outcome<Self> {
         let process = Process::start_command("ca", command, dev.directory())?;
         Ok(Self { process, config: dev.path("signet-ca.yaml"), ops: dev.ops })
+    }
+
+    /// Starts it with a log that nobody reads.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn start_unread(dev: &Dev) -> Outcome<(Self, PipeReader)> {
+        let (process, log) = Process::start_unread("ca", dev.ca_command(&["serve"])?, dev.directory())?;
+        Ok((Self { process, config: dev.path("signet-ca.yaml"), ops: dev.ops }, log))
     }
 
     /// Starts one with a configuration file of its own, which names this address for operators.

@@ -2,6 +2,7 @@
 //! everything is linked once; every test has its own directory, ports and processes, so that all run side by side.
 #![allow(
     clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
@@ -22,6 +23,7 @@ mod csr;
 mod envoy;
 mod facts;
 mod full_disk;
+mod hanging_files;
 mod istio_client;
 mod metadata;
 mod operate;
@@ -32,3 +34,4 @@ mod shutdown;
 mod tokens;
 mod transport;
 mod ttl;
+mod unread_log;

@@ -79,7 +79,6 @@ fn config() -> JwksConfig {
         trust_domain: TrustDomain::parse("cluster.local").unwrap(),
         issuer: ISSUER.into(),
         audiences: vec!["istio-ca".into(), "other-ca".into()],
-        file: "/nonexistent".into(),
         leeway: Duration::ZERO,
     }
 }
@@ -91,7 +90,7 @@ fn set(keys: &[&ClusterKey]) -> Vec<u8> {
 
 fn world_with(config: JwksConfig) -> World {
     let key = p256("ec");
-    let jwks = JwksAuthenticator::from_bytes(config, &set(&[&key, &RSA])).unwrap();
+    let jwks = JwksAuthenticator::new(config, &set(&[&key, &RSA])).unwrap();
     World { key, jwks }
 }
 
@@ -175,7 +174,7 @@ async fn tokens_without_pod_or_node_with_one_audience_or_with_claims_of_newer_ve
 async fn every_accepted_algorithm_verifies_with_its_own_kind_of_key() {
     let p384 = ec_key("p384", &rcgen::PKCS_ECDSA_P384_SHA384, "P-384");
     let ec = p256("ec");
-    let jwks = JwksAuthenticator::from_bytes(config(), &set(&[&p384, &ec, &RSA])).unwrap();
+    let jwks = JwksAuthenticator::new(config(), &set(&[&p384, &ec, &RSA])).unwrap();
     let rsa =
         [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
     let table = rsa.iter().map(|algorithm| (*algorithm, "rsa", &RSA.private));

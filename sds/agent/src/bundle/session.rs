@@ -77,6 +77,8 @@ pub(super) struct Session {
     pace: Pace,
     /// The bundle sent last is older than the one held: why nothing can be acknowledged.
     older: Option<String>,
+    /// Roots may have been removed since the root file was looked at.
+    root_file_is_due: bool,
 }
 
 impl Session {
@@ -103,7 +105,7 @@ impl Session {
         let (requests, responses, first) = channel.within(opening).await?;
         let first = Some(first.ok_or(StreamError::Ended)?);
         let (answers, pace) = (Answers::default(), Pace::new(Instant::now()));
-        Ok(Self { requests, responses, first, answers, pace, older: None })
+        Ok(Self { requests, responses, first, answers, pace, older: None, root_file_is_due: false })
     }
 
     /// Works until the stream ends. May be dropped and called again at any time.
@@ -114,6 +116,10 @@ impl Session {
             return error;
         }
         loop {
+            if self.root_file_is_due {
+                around.channel.look_at_root_file().await;
+                self.root_file_is_due = false;
+            }
             // Read once per turn: what is not due now is waited for below, with no moment between the two.
             let now = Instant::now();
             if self.pace.next().is_some_and(|at| at <= now)
@@ -159,7 +165,7 @@ impl Session {
             match receipt {
                 Receipt::Applied => {
                     // What the root file holds now is no news about roots that have just been taken away.
-                    around.channel.look_at_root_file();
+                    self.root_file_is_due = true;
                     tracing::info!(bundle.sequence = sequence, roots, lists, "a new trust bundle is served");
                 }
                 Receipt::Unchanged => {}

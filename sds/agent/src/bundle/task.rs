@@ -134,9 +134,11 @@ impl BundleStream {
 
     /// A new stream; the old one, if any, goes on meanwhile.
     async fn opened(&mut self) -> Result<Session, StreamError> {
-        let token = token::read(&self.token_file)?;
         let node = self.around.holdings.statuses().borrow().held.as_ref().map(|held| held.spiffe_id.to_string());
-        let opening = Session::open(&self.around, &token, node.unwrap_or_default());
+        let opening = async {
+            let token = token::read(&self.token_file).await?;
+            Session::open(&self.around, &token, node.unwrap_or_default()).await
+        };
         beside(&mut self.old, &self.around, &mut self.recipients, opening).await
     }
 
