@@ -1,5 +1,5 @@
 //! The few careful ways to touch files: bounded reads, private files, atomic writes, noticing new content, and waiting
-//! for a file system that may hang ([`in_time`], [`read_in_time`]).
+//! for a file system that may hang ([`in_time()`], [`read_in_time`]).
 
 mod in_time;
 
