@@ -12,7 +12,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// By how much clocks are ahead: less than a life, more than one of the serving certificate, of the issuing CA, of the
 /// root.
-const AHEAD: [Duration; 5] = [HOUR, DAY, 2 * DAY, DAY.saturating_mul(40), DAY.saturating_mul(5 * 365)];
+const AHEAD: [Duration; 5] = [HOUR, DAY, DAY.saturating_mul(2), DAY.saturating_mul(40), DAY.saturating_mul(5 * 365)];
 
 struct Running {
     serving: ServingReader,
