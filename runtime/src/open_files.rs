@@ -10,7 +10,7 @@ pub fn raise() -> usize {
     if limit.current != limit.maximum {
         let before = limit.current;
         limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit.clone()) {
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
             tracing::warn!(%error, limit = before, "the limit of open files could not be raised");
             limit.current = before;
         }

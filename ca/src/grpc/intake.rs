@@ -112,7 +112,7 @@ where
                     return Ok(if limit == Limit::MessageTime { rules.refuse(limit) } else { refused(limit) });
                 }
                 Err(NotArrived::TooLarge) => {
-                    let text = format!("the message has more than {} bytes, which is the limit", rules.message);
+                    let text = format!("the message is too large: it has more than {} bytes", rules.message);
                     return Ok(Status::out_of_range(text).into_http());
                 }
                 Err(NotArrived::Broken) => return Ok(Status::cancelled("the request was not completed").into_http()),

@@ -38,7 +38,7 @@ pub fn retry_later(limit: Limit) -> Status {
     static TURN: AtomicU32 = AtomicU32::new(0);
     // Steps by the golden ratio spread evenly, however many there are, and need no randomness.
     let turn = TURN.fetch_add(0x9e37_79b9, Ordering::Relaxed);
-    let spread = u64::from(turn) * u64::from(SPREAD_MILLIS) >> 32;
+    let spread = (u64::from(turn) * u64::from(SPREAD_MILLIS)) >> 32;
     let details = ErrorDetails::with_retry_info(Some(AGAIN + Duration::from_millis(spread)));
     let code = if limit == Limit::MessageTime { Code::Unavailable } else { Code::ResourceExhausted };
     Status::with_error_details(code, limit.in_words(), details)

@@ -1,5 +1,5 @@
 //! When a connection ends by itself, and when it does not.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::net::Ipv4Addr;
 

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::task::Waker;
 
 use super::*;
+use crate::config::Rate;
 
 fn source(last: u8) -> Source {
     Source::V4(Ipv4Addr::new(192, 0, 2, last))

@@ -9,4 +9,5 @@ pub mod connection;
 pub mod connections;
 pub mod frames;
 pub mod proxy_protocol;
+mod table;
 pub mod tls;

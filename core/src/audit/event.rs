@@ -339,7 +339,8 @@ impl AuditEvent {
 }
 
 fn moment(micros: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros).saturating_mul(1000))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 /// An event as it is in the log.

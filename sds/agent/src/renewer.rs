@@ -199,7 +199,7 @@ impl Renewer {
 /// made while the clocks were ahead. Not before `pause` has passed, so that certificates are not asked for in a loop.
 async fn set_back(clock: &SharedClock, not_before: OffsetDateTime, pause: Duration) {
     sleep(pause).await;
-    while not_before <= clock.now() + SKEW {
+    while not_before <= moment::after(clock.now(), SKEW) {
         sleep(LOOK).await;
     }
 }

@@ -213,7 +213,7 @@ impl Guard {
     pub(super) async fn committed(&self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let given_up = {
             let mut known = self.known();
-            known.commits += 1;
+            known.commits = known.commits.saturating_add(1);
             if known.commits < known.most && known.wal_length < known.wal_at_checkpoint.saturating_add(GROWTH) {
                 return Ok(());
             }
@@ -247,7 +247,7 @@ impl Guard {
         if finish.execute(connection).await?.rows_affected() == 1 {
             let mut known = self.known();
             (known.shape, known.pending) = (shape, None);
-            let most = known.commits.saturating_mul(CHECKPOINT_PAGES) / pages.max(1);
+            let most = known.commits.saturating_mul(CHECKPOINT_PAGES).checked_div(pages.max(1)).unwrap_or(i64::MAX);
             known.most = most.clamp(1, CHECKPOINT_COMMITS);
             (known.commits, known.wal_at_checkpoint) = (0, known.wal_length);
         }

@@ -81,7 +81,7 @@ fn altered(random: &mut Random, value: &Value, other: &Value, material: &Materia
             Value::Array(items)
         }
         (4 | 5, Value::Number(number)) => {
-            let step = i64::try_from(random.below(1200)).unwrap_or(0) - 600;
+            let step = i64::try_from(random.below(1200)).unwrap_or(0).saturating_sub(600);
             number.as_i64().map_or(Value::Null, |number| number.saturating_add(step).into())
         }
         (4 | 5, Value::String(text)) => {

@@ -140,7 +140,8 @@ fn check(caller: &Caller, token: &[u8]) -> Result<(), String> {
     promise(back.as_ref() == Ok(&caller.identity), || format!("{id} reads back as {back:?}"))?;
     // Judged without what is remembered: a fresh one, just after the end.
     if exp < 4e9 {
-        let end = OffsetDateTime::from_unix_timestamp(exp.ceil() as i64 + LEEWAY).map_err(|error| error.to_string())?;
+        let end = OffsetDateTime::from_unix_timestamp((exp.ceil() as i64).saturating_add(LEEWAY))
+            .map_err(|error| error.to_string())?;
         let fresh = authenticator().ok_or("the test keys are not accepted")?;
         let late = ask(&fresh, token, end)?;
         promise(late.is_err(), || format!("accepted {LEEWAY} s after its end, {end}"))?;
