@@ -202,6 +202,7 @@ impl TokenAuthenticator for OneToken {
                 node: None,
                 cluster: "Kubernetes".into(),
                 method: AuthMethod::Jwks,
+                until: None,
             }),
             _ => Err(AuthenticationError::denied(Denial::SignatureInvalid, "no")),
         }

@@ -140,6 +140,7 @@ mod tests {
             node: None,
             cluster: "Kubernetes".into(),
             method: AuthMethod::Jwks,
+            until: None,
         }
     }
 

@@ -80,7 +80,9 @@ impl Claims {
         self.check_issuer(config)?;
         self.check_audience(config)?;
         let life = self.check_times(config, now)?;
-        Ok((self.caller(config)?, life))
+        // Beyond the calendar's end there is no time at which it would not hold.
+        let until = time::Duration::try_from(config.leeway).ok().and_then(|leeway| life.until.checked_add(leeway));
+        Ok((self.caller(config, until)?, life))
     }
 
     fn check_issuer(&self, config: &JwksConfig) -> Result<(), Denied> {
@@ -129,7 +131,7 @@ impl Claims {
         Ok(Lifetime { from: nbf.max(iat).unwrap_or(now), until: exp })
     }
 
-    fn caller(self, config: &JwksConfig) -> Result<Caller, Denied> {
+    fn caller(self, config: &JwksConfig, until: Option<OffsetDateTime>) -> Result<Caller, Denied> {
         let subject = self.sub.as_deref().ok_or_else(|| invalid("sub is missing"))?;
         let names = subject.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
         let (namespace, account) = names.ok_or_else(|| {
@@ -158,6 +160,7 @@ impl Claims {
             node,
             cluster: config.cluster.clone(),
             method: AuthMethod::Jwks,
+            until,
         })
     }
 }
