@@ -6,6 +6,7 @@ mod admin_messages;
 mod admin_select;
 pub mod bundle_stream;
 pub mod client_identity;
+mod client_standing;
 pub mod create_certificate;
 pub mod denials;
 pub mod headers;
