@@ -363,5 +363,6 @@ pub(crate) fn application() -> Application {
         ttl: None,
         impersonated: None,
         problem: None,
+        unreadable: None,
     }
 }

@@ -6,6 +6,7 @@
 
 use std::marker::PhantomData;
 
+use prost::bytes::Buf;
 use prost::{DecodeError, Message};
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
@@ -104,7 +105,10 @@ pub struct Received<M>(pub Result<M, String>);
 
 impl<M: Message + Default> Receive for Received<M> {
     fn receive(bytes: &mut DecodeBuf<'_>) -> Result<Self, Status> {
-        Ok(Self(M::decode(bytes).map_err(|error| reason(&error))))
+        let message = M::decode(&mut *bytes).map_err(|error| reason(&error));
+        // What was not read of it would be taken for the next message.
+        bytes.advance(bytes.remaining());
+        Ok(Self(message))
     }
 }
 
@@ -134,7 +138,8 @@ fn reason(error: &DecodeError) -> String {
     }
     // Where it is comes first, what is wrong comes last.
     let half = MAX_REASON / 2;
-    let (head, tail): (String, String) = (text.chars().take(half).collect(), text.chars().skip(length - half).collect());
+    let (head, tail): (String, String) =
+        (text.chars().take(half).collect(), text.chars().skip(length - half).collect());
     format!("{head} ... {tail}")
 }
 

@@ -9,7 +9,6 @@ use signet_core::audit::{Attributed, AuditEvent, AuditQuery, EventKind, Outcome}
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::identity::IdentityError;
 use signet_core::seams::store::AuditStore;
-use signet_proto::istio::istio_certificate_service_server::IstioCertificateServiceServer;
 use signet_runtime::config::Loaded;
 use signet_runtime::liveness::{Liveness, beat_event_loop};
 use signet_runtime::metrics::{MetricError, Metrics};
@@ -38,6 +37,7 @@ use crate::config::Config;
 use crate::grpc::access::Access;
 use crate::grpc::admin::AdminService;
 use crate::grpc::bundle_stream::{BundleStream, Listeners};
+use crate::grpc::certificate_server::CertificateServer;
 use crate::grpc::client_identity::ClientVerifier;
 use crate::grpc::create_certificate::CertificateService;
 use crate::grpc::denials::Denials;
@@ -224,7 +224,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     };
     supervisor.spawn("acceptor", critical, |stop| acceptor.run(stop));
     let service = CertificateService::new(issuance);
-    let service = IstioCertificateServiceServer::new(service).max_decoding_message_size(MESSAGE);
+    let service = CertificateServer::new(service, MESSAGE);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(signet_proto::DESCRIPTORS)

@@ -63,8 +63,9 @@ impl BundleStream {
             return Ok(Acknowledger::Certificate { spiffe_id, serial });
         }
         let metadata = request.metadata();
+        let cluster = headers::cluster(metadata).map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
         let checked = async {
-            let authenticator = self.clusters.select(headers::cluster(metadata).as_deref())?;
+            let authenticator = self.clusters.select(cluster.as_deref())?;
             let missing = || AuthenticationError::denied(Denial::TokenMissing, "neither a token nor a certificate");
             let token = headers::bearer(metadata).ok_or_else(missing)?;
             authenticator.authenticate(&token, self.clock.now()).await

@@ -5,6 +5,7 @@ pub mod admin;
 mod admin_messages;
 mod admin_select;
 pub mod bundle_stream;
+pub mod certificate_server;
 pub mod client_identity;
 mod client_standing;
 pub mod create_certificate;
