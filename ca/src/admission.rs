@@ -118,6 +118,7 @@ mod tests {
             concurrent_requests,
             connections: 1,
             bundle_streams: 1,
+            bundle_streams_per_identity: None,
             request_timeout,
             per_identity: rate,
             per_peer: rate,

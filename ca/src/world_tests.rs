@@ -309,6 +309,7 @@ impl World {
             concurrent_requests: 10,
             connections: 10,
             bundle_streams: 10,
+            bundle_streams_per_identity: None,
             request_timeout: Duration::from_secs(5),
             per_identity: rate,
             per_peer: rate,

@@ -36,7 +36,8 @@ use crate::bundle_feed::BundleFeed;
 use crate::config::Config;
 use crate::grpc::access::Access;
 use crate::grpc::admin::AdminService;
-use crate::grpc::bundle_stream::{BundleStream, Listeners};
+use crate::grpc::bundle_listeners::Listeners;
+use crate::grpc::bundle_stream::BundleStream;
 use crate::grpc::certificate_server::CertificateServer;
 use crate::grpc::client_identity::ClientVerifier;
 use crate::grpc::create_certificate::CertificateService;
@@ -188,8 +189,10 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let acknowledgements = Acknowledgements::default();
     let feed = BundleFeed::new(state.clone(), config.authority.renewal_window);
     let (words, sequences, feed_served) = (acknowledgements.clone(), feed.sequences(), feed.served());
-    let listeners = Listeners::new(words, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics));
     let most = (config.limits.connections / 5 * 4).clamp(1, config.limits.bundle_streams);
+    // Two at least: an agent that changes over has two.
+    let per_identity = config.limits.bundle_streams_per_identity.unwrap_or((most / 4).max(2));
+    let listeners = Listeners::new(words, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics), per_identity);
     let bundle_streams = Streams::new(most, Arc::clone(&clock), Arc::new(NoObserver));
     let sds_stop = CancellationToken::new();
     let bundle_stream = BundleStream {

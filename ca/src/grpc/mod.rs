@@ -4,6 +4,7 @@ pub mod access;
 pub mod admin;
 mod admin_messages;
 mod admin_select;
+pub mod bundle_listeners;
 pub mod bundle_stream;
 pub mod certificate_server;
 pub mod client_identity;
