@@ -1,10 +1,12 @@
 //! Rates before and after authentication. What is over a limit is told to come back, cheaply.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::MonotonicClock;
 use governor::state::keyed::DashMapStateStore;
+use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +18,9 @@ type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, MonotonicClock>;
 
 /// How often counters of keys that are back to rest are forgotten.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// How often counters are swept early.
+const EARLY_SWEEP: Quota = Quota::per_second(NonZeroU32::MIN);
 
 /// Counters per key beyond which a sweep does not wait: a bound on memory against many source addresses.
 const MOST_KEYS: usize = 100_000;
@@ -55,6 +60,8 @@ impl OverLimit {
 /// The rates of one CA process.
 pub struct Admission {
     sources: Keyed<Source>,
+    /// When counters may be swept before it is time: not for each request, since that looks at all of them.
+    early_sweep: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
     identities: Keyed<String>,
 }
 
@@ -67,6 +74,7 @@ impl Admission {
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self {
+            early_sweep: RateLimiter::direct_with_clock(EARLY_SWEEP, MonotonicClock),
             sources: RateLimiter::new(quota(limits.per_peer), DashMapStateStore::default(), MonotonicClock),
             identities: RateLimiter::new(quota(limits.per_identity), DashMapStateStore::default(), MonotonicClock),
         }
@@ -77,7 +85,7 @@ impl Admission {
     /// # Errors
     /// [`OverLimit::Peer`].
     pub fn enter(&self, source: Source) -> Result<(), OverLimit> {
-        if self.sources.len() > MOST_KEYS {
+        if self.sources.len() > MOST_KEYS && self.early_sweep.check().is_ok() {
             self.sources.retain_recent();
         }
         self.sources.check_key(&source).map_err(|_| OverLimit::Peer)
@@ -110,7 +118,6 @@ impl Admission {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use std::num::NonZeroU32;
 
     use std::net::IpAddr;
 

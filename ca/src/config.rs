@@ -147,6 +147,8 @@ pub struct Limits {
     pub connections: usize,
     /// Bundle streams open at the same time.
     pub bundle_streams: usize,
+    /// Bundle streams of one identity at the same time; `None` for a quarter of all.
+    pub bundle_streams_per_identity: Option<usize>,
     /// How long one request may take.
     pub request_timeout: Duration,
     /// Certificates per identity.

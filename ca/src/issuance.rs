@@ -35,7 +35,7 @@ pub struct Application {
     pub peer: Peer,
     /// The place of the connection that it came over, whose standing it decides.
     pub place: Option<Arc<Place>>,
-    /// The `clusterid` header, when there was exactly one.
+    /// The `clusterid` header, when there was one.
     pub cluster: Option<String>,
     /// The bearer token, when there was one.
     pub token: Option<Secret>,
@@ -51,6 +51,8 @@ pub struct Application {
     pub impersonated: Option<String>,
     /// What the edge could not make sense of.
     pub problem: Option<String>,
+    /// Why the message or what names its cluster cannot be read; then nothing else in it was looked at.
+    pub unreadable: Option<String>,
 }
 
 /// What goes back.
@@ -107,6 +109,13 @@ impl Issuance {
 
     async fn decide_and_sign(&self, application: &Application, who: &mut Attributed) -> Result<Issued, IssueError> {
         let now = self.clock.now();
+        if let Some(why) = &application.unreadable {
+            // It costs no more than this: no signature is verified for what says nothing, and nobody is proved by it.
+            if let Some(place) = &application.place {
+                place.lapse();
+            }
+            return Err(IssueError::Malformed(why.clone()));
+        }
 
         // 2. Who is asking? Only the token says; nothing else in the request is believed before.
         let caller = self.authenticate(application).await;

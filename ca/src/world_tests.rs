@@ -203,6 +203,7 @@ impl TokenAuthenticator for OneToken {
                 node: None,
                 cluster: "Kubernetes".into(),
                 method: AuthMethod::Jwks,
+                until: None,
             }),
             _ => Err(AuthenticationError::denied(Denial::SignatureInvalid, "no")),
         }
@@ -373,5 +374,6 @@ pub(crate) fn application() -> Application {
         ttl: None,
         impersonated: None,
         problem: None,
+        unreadable: None,
     }
 }

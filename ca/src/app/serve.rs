@@ -9,7 +9,6 @@ use signet_core::audit::{Attributed, AuditEvent, AuditQuery, EventKind, Outcome}
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::identity::IdentityError;
 use signet_core::seams::store::AuditStore;
-use signet_proto::istio::istio_certificate_service_server::IstioCertificateServiceServer;
 use signet_runtime::config::Loaded;
 use signet_runtime::liveness::{Liveness, beat_event_loop};
 use signet_runtime::metrics::{MetricError, Metrics};
@@ -38,7 +37,9 @@ use crate::bundle_feed::BundleFeed;
 use crate::config::Config;
 use crate::grpc::access::Access;
 use crate::grpc::admin::AdminService;
-use crate::grpc::bundle_stream::{BundleStream, Listeners};
+use crate::grpc::bundle_listeners::Listeners;
+use crate::grpc::bundle_stream::BundleStream;
+use crate::grpc::certificate_server::CertificateServer;
 use crate::grpc::client_identity::ClientVerifier;
 use crate::grpc::create_certificate::CertificateService;
 use crate::grpc::intake::Intake;
@@ -184,8 +185,10 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let acknowledgements = Acknowledgements::default();
     let feed = BundleFeed::new(state.clone(), config.authority.renewal_window);
     let (words, sequences, feed_served) = (acknowledgements.clone(), feed.sequences(), feed.served());
-    let listeners = Listeners::new(words, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics));
     let most = (config.limits.connections / 5 * 4).clamp(1, config.limits.bundle_streams);
+    // Two at least: an agent that changes over has two.
+    let per_identity = config.limits.bundle_streams_per_identity.unwrap_or((most / 4).max(2));
+    let listeners = Listeners::new(words, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics), per_identity);
     let bundle_streams = Streams::new(most, Arc::clone(&clock), Arc::new(NoObserver));
     let sds_stop = CancellationToken::new();
     let bundle_stream = BundleStream {
@@ -221,8 +224,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         metrics: Arc::clone(&ca_metrics),
     };
     supervisor.spawn("acceptor", critical, |stop| acceptor.run(stop));
-    let service = IstioCertificateServiceServer::new(CertificateService::new(issuance));
-    let service = service.max_decoding_message_size(MESSAGE);
+    let service = CertificateServer::new(CertificateService::new(issuance), MESSAGE);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(signet_proto::DESCRIPTORS)

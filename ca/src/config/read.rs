@@ -219,6 +219,11 @@ fn read_limits(s: &mut Section<'_>) -> Option<Limits> {
         kind::integer(1..=1_000_000),
         "streams of the trust bundle open at the same time, one for each agent; never more than four fifths of connections, so that certificates can be asked for",
     );
+    let bundle_streams_per_identity = s.optional(
+        "bundle_streams_per_identity",
+        kind::integer(2..=1_000_000),
+        "how many of these may be of one SPIFFE ID, over all of its tokens and certificates; a quarter when absent. An identity is a service account: allow the largest one a stream per pod, and a tenth more for pods that change over",
+    );
     let request_timeout = s.defaulted(
         "request_timeout",
         "10s",
@@ -250,6 +255,7 @@ fn read_limits(s: &mut Section<'_>) -> Option<Limits> {
         concurrent_requests: concurrent_requests?,
         connections: connections?,
         bundle_streams: bundle_streams?,
+        bundle_streams_per_identity: bundle_streams_per_identity?,
         request_timeout: request_timeout?,
         per_identity: per_identity?,
         per_peer: per_peer?,

@@ -8,7 +8,7 @@ use prost_types::value::Kind;
 use ring::rand::SecureRandom;
 use signet_core::caller::Peer;
 use signet_core::certificate::pem;
-use signet_proto::istio::istio_certificate_service_server::IstioCertificateService;
+use signet_proto::codec::Received;
 use signet_proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
@@ -32,11 +32,14 @@ impl CertificateService {
     }
 }
 
-#[tonic::async_trait]
-impl IstioCertificateService for CertificateService {
-    async fn create_certificate(
+impl CertificateService {
+    /// One call. A message that cannot be read is a request too: it is limited, counted and refused like others.
+    ///
+    /// # Errors
+    /// What the caller is told.
+    pub(super) async fn create_certificate(
         &self,
-        request: Request<IstioCertificateRequest>,
+        request: Request<Received<IstioCertificateRequest>>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let started = Instant::now();
         self.issuance.metrics.arrived();
@@ -78,13 +81,21 @@ pub fn application(
     request_id: String,
     (peer, place): (Option<SocketAddr>, Option<Arc<Place>>),
     metadata: &MetadataMap,
-    message: IstioCertificateRequest,
+    Received(message): Received<IstioCertificateRequest>,
 ) -> Application {
+    let (message, unreadable) = match message {
+        Ok(message) => (message, None),
+        Err(why) => (IstioCertificateRequest::default(), Some(why)),
+    };
+    let (cluster, unknown) = match headers::cluster(metadata) {
+        Ok(cluster) => (cluster, None),
+        Err(wrong) => (None, Some(wrong.to_string())),
+    };
     let mut application = Application {
         request_id,
         peer: Peer(peer),
         place,
-        cluster: headers::cluster(metadata),
+        cluster,
         token: headers::bearer(metadata),
         instance: headers::instance(metadata),
         acknowledges: headers::acknowledges(metadata),
@@ -92,6 +103,7 @@ pub fn application(
         ttl: message.validity_duration,
         impersonated: None,
         problem: None,
+        unreadable: unreadable.or(unknown),
     };
     let fields = message.metadata.map(|metadata| metadata.fields).unwrap_or_default();
     // Unknown keys are accepted; the known two must be text.

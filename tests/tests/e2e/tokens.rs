@@ -196,7 +196,7 @@ async fn cluster(ca: &Ca, client: &Client, ask: &Ask, cluster: &[&str]) -> Outco
 }
 
 #[tokio::test]
-async fn the_cluster_header_counts_only_when_there_is_exactly_one() -> Outcome {
+async fn a_cluster_is_named_once_or_not_at_all() -> Outcome {
     let dev = Dev::plain()?;
     dev.edit("signet-ca.yaml", |config| {
         config["clusters"][0]["aliases"] = json!(["east"]);
@@ -206,20 +206,44 @@ async fn the_cluster_header_counts_only_when_there_is_exactly_one() -> Outcome {
     let client = Client::connect(&dev).await?;
     let ask = Ask::new(&csr::like_ztunnel(None)?.csr, &dev.token("client")?);
     let refused = format!("{:?}: {OPAQUE}", Code::Unauthenticated);
+    let repeated = "the header clusterid was sent more than once; does a gateway or a CA_HEADER_ variable add one?";
+    let repeated = format!("{:?}: {repeated}", Code::InvalidArgument);
     for (ids, expected) in [
         (&[][..], "issued for Kubernetes"),
         (&["Kubernetes"], "issued for Kubernetes"),
         (&["east"], "issued for Kubernetes"),
         (&[""], "issued for Kubernetes"),
-        (&["Kubernetes", "Kubernetes"], "issued for Kubernetes"),
-        (&["mars", "venus"], "issued for Kubernetes"),
+        (&["Kubernetes", "Kubernetes"], repeated.as_str()),
+        (&["mars", "venus"], repeated.as_str()),
         (&["mars"], refused.as_str()),
         (&["kubernetes"], refused.as_str()),
     ] {
         let found = cluster(&ca, &client, &ask, ids).await?;
         ensure(found == expected, || format!("clusterid {ids:?}: {found}, not {expected}"))?;
     }
-    ca.refused_for("cluster_unknown").await
+    ca.refused_for("cluster_unknown").await?;
+    cluster(&ca, &client, &ask, &["", "Kubernetes"]).await?;
+    ca.refused_for("request_malformed").await
+}
+
+/// As istiod scans them.
+#[tokio::test]
+async fn of_several_authorization_headers_the_first_with_a_bearer_token_counts() -> Outcome {
+    let dev = Dev::plain()?;
+    let _ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    let good = format!("Bearer {}", dev.token("client")?);
+    let bad = || "Bearer x".to_owned();
+    let plain = Ask::new(&csr::like_ztunnel(None)?.csr, "");
+    for (values, issued) in [
+        (vec![good.clone(), bad()], true),
+        (vec!["Basic x".to_owned(), "bearer x".to_owned(), good.clone()], true),
+        (vec![bad(), good], false),
+    ] {
+        let result = client.call(&Ask { authorization: values, ..plain.clone() }).await;
+        ensure(result.is_ok() == issued, || format!("issued: {issued}, but {result:?}"))?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -100,7 +100,9 @@ impl Claims {
         self.check_issuer(config)?;
         self.check_audience(config)?;
         let life = self.check_times(config, now)?;
-        Ok((self.caller(config)?, life))
+        // Beyond the calendar's end there is no time at which it would not hold.
+        let until = time::Duration::try_from(config.leeway).ok().and_then(|leeway| life.until.checked_add(leeway));
+        Ok((self.caller(config, until)?, life))
     }
 
     fn check_issuer(&self, config: &JwksConfig) -> Result<(), Denied> {
@@ -181,7 +183,7 @@ impl Claims {
             .map_err(|error| invalid(format!("sub: {error}")))
     }
 
-    fn caller(&self, config: &JwksConfig) -> Result<Caller, Denied> {
+    fn caller(&self, config: &JwksConfig, until: Option<OffsetDateTime>) -> Result<Caller, Denied> {
         let identity = self.identity(config)?;
         let claims = self.kubernetes.as_ref().ok_or_else(|| {
             invalid("the kubernetes.io claim is missing; use a projected service-account token, not a legacy secret")
@@ -202,6 +204,7 @@ impl Claims {
             node: claims.node.as_ref().map(|node| name("node", &node.name)).transpose()?,
             cluster: config.cluster.clone(),
             method: AuthMethod::Jwks,
+            until,
         })
     }
 }

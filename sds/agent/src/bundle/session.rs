@@ -45,6 +45,9 @@ pub enum StreamError {
     /// The CA could not be reached, or has said no.
     #[error("the CA gave no bundle stream")]
     Ca(#[from] CaError),
+    /// The CA ended the stream because the token that opened it has ended.
+    #[error("the token that opened the bundle stream has ended")]
+    TokenEnded,
     /// The CA ended the stream without an error.
     #[error("the CA has ended the bundle stream")]
     Ended,
@@ -133,6 +136,8 @@ impl Session {
                     let taken = match response {
                         Ok(Some(response)) => self.take(&response, around),
                         Ok(None) => Err(StreamError::Ended),
+                        // Of a stream that was open this is no refusal.
+                        Err(status) if status.code() == Code::Unauthenticated => Err(StreamError::TokenEnded),
                         Err(status) => Err(around.channel.refused(&status).into()),
                     };
                     if let Err(error) = taken {

@@ -8,6 +8,7 @@ use prost::Message as _;
 use prost_types::value::Kind;
 use signet_ca::grpc::create_certificate::application;
 use signet_ca::grpc::headers;
+use signet_proto::codec::Received;
 use signet_proto::istio::IstioCertificateRequest;
 use tonic::metadata::MetadataMap;
 
@@ -85,9 +86,9 @@ pub(super) fn run(input: &[u8]) -> Verdict {
     let field = |key: &str| fields.and_then(|fields| fields.get(key)).map(|value| value.kind.clone());
     let (impersonated, signer) = (field("ImpersonatedIdentity"), field("CertSigner"));
     let (csr, ttl) = (message.csr.clone(), message.validity_duration);
-    let application = application("0".repeat(32), (None, None), &metadata, message);
+    let application = application("0".repeat(32), (None, None), &metadata, Received(Ok(message)));
     promise(application.csr == csr && application.ttl == ttl, || "the request or its lifetime was changed".to_owned())?;
-    if let Some(problem) = &application.problem {
+    if let Some(problem) = application.unreadable.as_ref().or(application.problem.as_ref()) {
         readable(problem)?;
         return Ok(format!("refused: {problem}"));
     }
@@ -116,8 +117,9 @@ fn check_headers(metadata: &MetadataMap) -> Result<(), String> {
     let values = |name: &str| -> Vec<Vec<u8>> {
         metadata.get_all(name).iter().map(|value| value.as_encoded_bytes().to_vec()).collect()
     };
-    if let Some(cluster) = headers::cluster(metadata) {
-        let all = values("clusterid");
+    let all = values("clusterid");
+    promise(headers::cluster(metadata).is_ok() || !all.is_empty(), || "a refusal of no cluster".to_owned())?;
+    if let Ok(Some(cluster)) = headers::cluster(metadata) {
         promise(all == [cluster.as_bytes()], || format!("{cluster:?} out of {} clusters", all.len()))?;
     }
     if let Some(token) = headers::bearer(metadata) {

@@ -17,6 +17,7 @@ mod replicas;
 mod revocation;
 mod socket;
 mod stream;
+mod streams;
 mod terminal;
 
 use std::time::Duration;

@@ -27,6 +27,26 @@ async fn leeway_stretches_both_ends_but_the_cache_keeps_to_the_token() {
 }
 
 #[tokio::test]
+async fn a_caller_is_proved_until_its_token_would_be_refused_whether_it_is_remembered_or_not() {
+    let world = world_with(JwksConfig { leeway: Duration::from_secs(30), ..config() });
+    let last = OffsetDateTime::from_unix_timestamp(253_402_300_799).unwrap();
+    for (exp, until) in [
+        (NOW + Duration::from_secs(100), Some(NOW + Duration::from_secs(130))),
+        // The calendar's last second (RFC 5280 section 4.1.2.5), beyond which nothing can be counted.
+        (last, None),
+    ] {
+        let mut claims = claims();
+        claims["exp"] = json!(exp.unix_timestamp());
+        let token = world.token(&claims);
+        let hits = world.jwks.cache_hits();
+        for times in 0..2 {
+            assert_eq!(world.ask(&token, NOW).await.unwrap().until, until, "{exp}");
+            assert_eq!(world.jwks.cache_hits(), hits + times);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_remembered_token_ends_with_itself() {
     let world = world();
     let token = world.token(&claims());
