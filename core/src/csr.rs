@@ -2,6 +2,7 @@
 //!
 //! The names a request asks for are kept only so that policy can refuse a request that asks for too much.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use rustls_pki_types::CertificateSigningRequestDer;
@@ -186,11 +187,11 @@ fn check_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<KeyFamily, CsrError> {
             let curve = spki.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
             match curve.map(|oid| oid.to_id_string()).as_deref() {
                 Some("1.2.840.10045.3.1.7" | "1.3.132.0.34") => Ok(KeyFamily::Ec),
-                Some(other) => Err(CsrError::WeakKey(format!("on the curve {other}"))),
+                Some(other) => Err(CsrError::WeakKey(format!("on the curve {}", shown(other)))),
                 None => Err(CsrError::WeakKey("on an unnamed curve".to_owned())),
             }
         }
-        _ => Err(CsrError::WeakKey(format!("of type {algorithm}"))),
+        _ => Err(CsrError::WeakKey(format!("of type {}", shown(algorithm)))),
     }
 }
 
@@ -245,6 +246,12 @@ fn collect(extension: &ParsedExtension<'_>, names: &mut RequestedNames) -> Resul
         _ => {}
     }
     Ok(())
+}
+
+/// An object identifier for messages: whoever made the request chose its length, and callers are told.
+fn shown(identifier: impl fmt::Display) -> String {
+    const LONGEST: usize = 200;
+    identifier.to_string().chars().take(LONGEST).collect()
 }
 
 fn ip_text(bytes: &[u8]) -> String {
