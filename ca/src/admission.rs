@@ -1,21 +1,26 @@
-//! Limits before and after authentication. What is over a limit is told to come back, cheaply.
+//! Rates before and after authentication. What is over a limit is told to come back, cheaply.
 
-use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::MonotonicClock;
 use governor::state::keyed::DashMapStateStore;
+use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Limits, Rate};
+use crate::source::Source;
+use crate::turned_away::Limit;
 
 type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, MonotonicClock>;
 
 /// How often counters of keys that are back to rest are forgotten.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// How often counters are swept early.
+const EARLY_SWEEP: Quota = Quota::per_second(NonZeroU32::MIN);
 
 /// Counters per key beyond which a sweep does not wait: a bound on memory against many source addresses.
 const MOST_KEYS: usize = 100_000;
@@ -26,7 +31,7 @@ pub enum OverLimit {
     /// Too many requests are being worked on.
     #[error("the CA is working on as many requests as limits.concurrent_requests allows; retry with backoff")]
     Concurrency,
-    /// Too many requests from this network address.
+    /// Too many requests from this source, which has not proved who it is.
     #[error("too many requests from this address (limits.per_peer); retry with backoff")]
     Peer,
     /// Too many certificates for this identity.
@@ -35,21 +40,28 @@ pub enum OverLimit {
 }
 
 impl OverLimit {
+    /// The limit that was met.
+    #[must_use]
+    pub fn limit(self) -> Limit {
+        match self {
+            Self::Concurrency => Limit::ConcurrentRequests,
+            Self::Peer => Limit::SourceRate,
+            Self::Identity => Limit::IdentityRate,
+        }
+    }
+
     /// A short constant for metrics and records.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Concurrency => "limit_concurrency",
-            Self::Peer => "limit_peer",
-            Self::Identity => "limit_identity",
-        }
+        self.limit().label()
     }
 }
 
-/// The limits of one CA process.
+/// The rates of one CA process.
 pub struct Admission {
-    slots: Arc<Semaphore>,
-    peers: Keyed<IpAddr>,
+    sources: Keyed<Source>,
+    /// When counters may be swept before it is time: not for each request, since that looks at all of them.
+    early_sweep: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
     identities: Keyed<String>,
 }
 
@@ -62,24 +74,21 @@ impl Admission {
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(limits.concurrent_requests)),
-            peers: RateLimiter::new(quota(limits.per_peer), DashMapStateStore::default(), MonotonicClock),
+            early_sweep: RateLimiter::direct_with_clock(EARLY_SWEEP, MonotonicClock),
+            sources: RateLimiter::new(quota(limits.per_peer), DashMapStateStore::default(), MonotonicClock),
             identities: RateLimiter::new(quota(limits.per_identity), DashMapStateStore::default(), MonotonicClock),
         }
     }
 
-    /// Admits a request from `peer`; the permit is held while it is worked on.
+    /// Counts a request on a connection from `source` that has not proved who it is.
     ///
     /// # Errors
-    /// [`OverLimit::Concurrency`] or [`OverLimit::Peer`].
-    pub fn enter(&self, peer: Option<IpAddr>) -> Result<OwnedSemaphorePermit, OverLimit> {
-        if let Some(peer) = peer {
-            if self.peers.len() > MOST_KEYS {
-                self.peers.retain_recent();
-            }
-            self.peers.check_key(&peer).map_err(|_| OverLimit::Peer)?;
+    /// [`OverLimit::Peer`].
+    pub fn enter(&self, source: Source) -> Result<(), OverLimit> {
+        if self.sources.len() > MOST_KEYS && self.early_sweep.check().is_ok() {
+            self.sources.retain_recent();
         }
-        Arc::clone(&self.slots).try_acquire_owned().map_err(|_| OverLimit::Concurrency)
+        self.sources.check_key(&source).map_err(|_| OverLimit::Peer)
     }
 
     /// Counts a certificate for an authenticated identity.
@@ -96,9 +105,9 @@ impl Admission {
     /// None.
     pub async fn sweep(self: Arc<Self>, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
         while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
-            self.peers.retain_recent();
+            self.sources.retain_recent();
             self.identities.retain_recent();
-            self.peers.shrink_to_fit();
+            self.sources.shrink_to_fit();
             self.identities.shrink_to_fit();
         }
         Ok(())
@@ -109,37 +118,18 @@ impl Admission {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use std::num::NonZeroU32;
 
-    fn limits(concurrent_requests: usize, burst: u32) -> Limits {
-        let rate = Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::new(burst).unwrap() };
-        let request_timeout = Duration::from_secs(1);
-        Limits {
-            concurrent_requests,
-            connections: 1,
-            bundle_streams: 1,
-            request_timeout,
-            per_identity: rate,
-            per_peer: rate,
-        }
-    }
-
-    #[test]
-    fn slots_come_back_when_a_request_is_done() {
-        let admission = Admission::new(&limits(1, 10));
-        let first = admission.enter(None).unwrap();
-        assert_eq!(admission.enter(None).unwrap_err(), OverLimit::Concurrency);
-        drop(first);
-        assert!(admission.enter(None).is_ok());
-    }
+    use std::net::IpAddr;
 
     #[test]
     fn one_busy_address_or_identity_does_not_stop_the_others() {
-        let admission = Admission::new(&limits(100, 2));
-        let (busy, calm) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        assert!(admission.enter(Some(busy)).is_ok() && admission.enter(Some(busy)).is_ok());
-        assert_eq!(admission.enter(Some(busy)).unwrap_err(), OverLimit::Peer);
-        assert!(admission.enter(Some(calm)).is_ok());
+        let rate = Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::new(2).unwrap() };
+        let admission = Admission::new(&Limits { per_identity: rate, per_peer: rate, ..Limits::default() });
+        let source = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
+        let (busy, calm) = (source("10.0.0.1"), source("10.0.0.2"));
+        assert!(admission.enter(busy).is_ok() && admission.enter(busy).is_ok());
+        assert_eq!(admission.enter(busy).unwrap_err(), OverLimit::Peer);
+        assert!(admission.enter(calm).is_ok());
         assert!(admission.count("a").is_ok() && admission.count("a").is_ok());
         assert_eq!(admission.count("a"), Err(OverLimit::Identity));
         assert_eq!(admission.count("b"), Ok(()));

@@ -2,6 +2,7 @@
 
 mod admin_socket;
 mod backend;
+mod limits;
 mod serve;
 mod tokens;
 

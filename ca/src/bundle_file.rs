@@ -1,9 +1,9 @@
 //! Writes the trust bundle to a file at each change, for everybody who reads roots from one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use signet_runtime::files;
+use signet_runtime::files::{self, FileError};
 use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Condition;
 use tokio_util::sync::CancellationToken;
@@ -30,9 +30,13 @@ pub async fn keep(
         };
         let mut retry = false;
         if let Some(newest) = newest {
-            match write(&path, newest.bundle().pem()) {
+            let pem = newest.bundle().pem().to_owned();
+            let writing = files::in_time(&path, move |path| write(path, &pem));
+            let Some(written) = stop.run_until_cancelled(writing).await else { return Ok(()) };
+            match written {
                 Ok(()) => condition.ready(format!("bundle {} in {}", newest.bundle().sequence(), path.display())),
                 Err(error) => {
+                    let error = format!("bundle_file: {}", error_chain(&error));
                     tracing::warn!(error, "the trust bundle could not be written");
                     condition.degraded(error);
                     retry = true;
@@ -52,12 +56,12 @@ pub async fn keep(
 }
 
 /// Writes only what is new, so that nobody who watches the file is woken for nothing.
-fn write(path: &std::path::Path, pem: &str) -> Result<(), String> {
+fn write(path: &Path, pem: &str) -> Result<(), FileError> {
     let limit = u64::try_from(pem.len()).unwrap_or(u64::MAX).saturating_add(1);
     if files::read(path, limit).is_ok_and(|held| held == pem.as_bytes()) {
         return Ok(());
     }
-    files::write_atomic(path, pem.as_bytes(), 0o644).map_err(|error| format!("bundle_file: {}", error_chain(&error)))
+    files::write_atomic(path, pem.as_bytes(), 0o644)
 }
 
 #[cfg(test)]
@@ -75,6 +79,6 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), first);
         write(&path, "two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert!(write(&directory.path().join("no/such/place"), "x").unwrap_err().contains("bundle_file"));
+        assert!(write(&directory.path().join("no/such/place"), "x").is_err());
     }
 }

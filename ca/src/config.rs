@@ -2,12 +2,15 @@
 
 mod read;
 mod read_authority;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::key_type::KeyType;
 use signet_core::policy::{CsrNames, LeafPolicy};
@@ -43,6 +46,8 @@ pub struct Config {
     pub svid: Svid,
     /// The clusters whose tokens are accepted.
     pub clusters: Vec<Cluster>,
+    /// Load balancers that say by the PROXY protocol where their connections come from.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Limits on requests.
     pub limits: Limits,
     /// Logging.
@@ -125,7 +130,7 @@ pub enum Tokens {
 }
 
 /// A token bucket.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// Sustained requests per second.
     pub per_second: NonZeroU32,
@@ -134,7 +139,7 @@ pub struct Rate {
 }
 
 /// Limits on requests.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Requests worked on at the same time.
     pub concurrent_requests: usize,
@@ -142,12 +147,42 @@ pub struct Limits {
     pub connections: usize,
     /// Bundle streams open at the same time.
     pub bundle_streams: usize,
+    /// Bundle streams of one identity at the same time; `None` for a quarter of all.
+    pub bundle_streams_per_identity: Option<usize>,
     /// How long one request may take.
     pub request_timeout: Duration,
     /// Certificates per identity.
     pub per_identity: Rate,
-    /// Requests per network address.
+    /// Requests per source, from connections that have not proved who they are.
     pub per_peer: Rate,
+    /// Connections of one identity.
+    pub connections_per_identity: usize,
+    /// What one source may hold before it has proved who it is.
+    pub unauthenticated: Unauthenticated,
+}
+
+/// What those may hold that have not proved who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unauthenticated {
+    /// Connections of one source.
+    pub connections: usize,
+    /// Handshakes of one source that lead to nothing.
+    pub handshakes: Rate,
+    /// Calls of one source whose messages have not arrived.
+    pub calls: usize,
+    /// Bytes of such calls of one source.
+    pub memory: usize,
+    /// Bytes of such calls of all sources.
+    pub total_memory: usize,
+}
+
+/// The defaults of the configuration, for tests of what has limits.
+#[cfg(test)]
+impl Default for Limits {
+    #[allow(clippy::unwrap_used, reason = "tests")]
+    fn default() -> Self {
+        signet_runtime::config::parse("defaults", tests::SMALLEST, read).unwrap().config.limits
+    }
 }
 
 /// Logging.

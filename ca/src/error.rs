@@ -62,8 +62,7 @@ impl IssueError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::OverLimit(over) => over.label(),
-            Self::Authentication(AuthenticationError::Denied { reason, .. }) => reason.label(),
-            Self::Authentication(_) => "authentication_unavailable",
+            Self::Authentication(error) => error.label(),
             Self::Malformed(_) => "request_malformed",
             Self::Csr(error) => error.label(),
             Self::Refused(refusal) => refusal.label(),

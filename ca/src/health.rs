@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_core::seams::store::AuditStore;
+use signet_core::seams::store::{AuditStore, StoreError};
 use signet_runtime::readiness::{Condition, Readiness};
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+
+use crate::metrics::CaMetrics;
 
 /// How often storage is tried.
 const PROBE: Duration = Duration::from_secs(2);
@@ -18,6 +20,7 @@ const PROBE: Duration = Duration::from_secs(2);
 /// None: a failing storage shows in readiness.
 pub async fn probe_storage(
     store: Arc<dyn AuditStore>,
+    metrics: Arc<CaMetrics>,
     condition: Condition,
     stop: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
@@ -25,6 +28,11 @@ pub async fn probe_storage(
         match stop.run_until_cancelled(store.probe()).await {
             None => return Ok(()),
             Some(Ok(())) => condition.ready("records can be written"),
+            // Said once, by storage itself; it does not get better.
+            Some(Err(error @ StoreError::Lost(_))) => {
+                metrics.storage_lost.set(1);
+                condition.failing(error.to_string());
+            }
             Some(Err(error)) => {
                 tracing::warn!(%error, "storage cannot be written");
                 condition.failing(error.to_string());
@@ -50,7 +58,8 @@ pub async fn watch_ca_files(
     stop: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
     loop {
-        match files.problem().await {
+        let Some(problem) = stop.run_until_cancelled(files.problem()).await else { return Ok(()) };
+        match problem {
             None => condition.ready("in use"),
             Some(problem) => condition.degraded(problem),
         }

@@ -2,7 +2,6 @@
 
 mod fenced;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,10 +26,9 @@ use crate::audit_log::AuditLog;
 use crate::clusters::Clusters;
 use crate::error::{IssueError, RecordError};
 use crate::metrics::CaMetrics;
+use crate::refusals::{Refusal, Refusals};
 use crate::state::{self, SigningState, StateReader};
-
-/// How long a refusal waits for its record.
-const REFUSAL_RECORD: Duration = Duration::from_secs(1);
+use crate::transport::connections::Place;
 
 /// What a caller sent, as the gRPC edge understood it.
 #[derive(Debug)]
@@ -39,7 +37,9 @@ pub struct Application {
     pub request_id: String,
     /// Where it came from.
     pub peer: Peer,
-    /// The `clusterid` header, when there was exactly one.
+    /// The place of the connection that it came over, whose standing it decides.
+    pub place: Option<Arc<Place>>,
+    /// The `clusterid` header, when there was one.
     pub cluster: Option<String>,
     /// The bearer token, when there was one.
     pub token: Option<Secret>,
@@ -55,6 +55,8 @@ pub struct Application {
     pub impersonated: Option<String>,
     /// What the edge could not make sense of.
     pub problem: Option<String>,
+    /// Why the message or what names its cluster cannot be read; then nothing else in it was looked at.
+    pub unreadable: Option<String>,
 }
 
 /// What goes back.
@@ -84,6 +86,8 @@ pub struct Issuance {
     pub state: StateReader,
     /// The record.
     pub audit: AuditLog,
+    /// What is not issued, and why.
+    pub refusals: Refusals,
     /// Limits.
     pub admission: Arc<Admission>,
     /// The time.
@@ -99,30 +103,42 @@ pub struct Issuance {
 }
 
 impl Issuance {
-    /// Turns an application into a released certificate, or records why not.
+    /// Turns an application into a released certificate, or notes why not.
     ///
     /// # Errors
-    /// [`IssueError`]; it has been recorded and counted.
+    /// [`IssueError`]; it has been counted, and its record is on the way.
     pub async fn issue(&self, application: &Application) -> Result<Issued, IssueError> {
         // 1. Limits that cost nothing come first. What they turn away is counted, not recorded: a flood must not fill
         //    the disk.
-        let address = application.peer.0.map(|address| address.ip());
-        let _slot = self.enter(address)?;
+        self.enter(application)?;
         let mut who = Attributed { peer: Some(application.peer.to_string()), ..Attributed::default() };
         let work = tokio::time::timeout(self.timeout, self.decide_and_sign(application, &mut who)).await;
         let result = work.unwrap_or(Err(IssueError::TimedOut));
         match &result {
             Ok(_) => self.metrics.issued(),
-            Err(error) => self.record_refusal(application, who, error).await,
+            Err(error) => self.refuse(application, who, error),
         }
         result
     }
 
     async fn decide_and_sign(&self, application: &Application, who: &mut Attributed) -> Result<Issued, IssueError> {
         let now = self.clock.now();
+        if let Some(why) = &application.unreadable {
+            // It costs no more than this: no signature is verified for what says nothing, and nobody is proved by it.
+            if let Some(place) = &application.place {
+                place.lapse();
+            }
+            return Err(IssueError::Malformed(why.clone()));
+        }
 
         // 2. Who is asking? Only the token says; nothing else in the request is believed before.
-        let caller = self.authenticate(application).await?;
+        let caller = self.authenticate(application).await;
+        match (&application.place, &caller) {
+            (Some(place), Ok(caller)) => place.prove(&caller.identity.to_string()),
+            (Some(place), Err(AuthenticationError::Denied { .. })) => place.lapse(),
+            _ => {}
+        }
+        let caller = caller?;
         *who = Attributed::to_caller(&caller, application.peer.to_string());
         who.instance.clone_from(&application.instance);
         self.admission.count(&caller.identity.to_string())?;
@@ -185,6 +201,7 @@ impl Issuance {
             detail: None,
             who: who.clone(),
             what: Some(what),
+            repeated: None,
         };
         tracing::debug!(spiffe_id = who.spiffe_id, serial = %unreleased.serial(), "certificate signed");
         let chain = self.audit.release(event, unreleased).await?;
@@ -193,10 +210,11 @@ impl Issuance {
         Ok(Issued { chain, bundle: state.bundle().clone() })
     }
 
-    async fn record_refusal(&self, application: &Application, who: Attributed, error: &IssueError) {
+    /// Counts what was not issued and notes it for the record, without waiting for that.
+    fn refuse(&self, application: &Application, who: Attributed, error: &IssueError) {
         let (outcome, reason) = (error.outcome(), error.label());
         self.metrics.not_issued(outcome, error);
-        tracing::info!(
+        tracing::debug!(
             outcome = outcome.as_str(),
             reason,
             %error,
@@ -204,29 +222,24 @@ impl Issuance {
             peer.addr = %application.peer,
             "no certificate"
         );
-        if matches!(error, IssueError::OverLimit(_) | IssueError::Record(_)) {
-            return;
-        }
-        let event = AuditEvent {
-            at_micros: AuditEvent::micros(self.clock.now()),
-            request_id: application.request_id.clone(),
-            kind: EventKind::Certificate,
-            outcome,
-            reason: Some(reason.to_owned()),
-            detail: Some(error.to_string().chars().take(500).collect()),
-            who,
-            what: None,
+        let denied = match error {
+            IssueError::OverLimit(_) => return,
+            IssueError::Authentication(denied) => Some(denied),
+            _ => None,
         };
-        // The record may be what is stuck; the caller is not made to wait for it a second time.
-        match tokio::time::timeout(REFUSAL_RECORD, self.audit.record(event)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a refusal could not be recorded"),
-            Err(_) => tracing::warn!("a refusal could not be recorded in time"),
-        }
+        let call = (EventKind::Certificate, "CreateCertificate");
+        let refusal = Refusal::of_request(call, (outcome, reason), denied, application.peer, who);
+        self.refusals.note(Refusal {
+            detail: error.to_string(),
+            request_id: application.request_id.clone(),
+            ..refusal
+        });
     }
 
-    fn enter(&self, address: Option<IpAddr>) -> Result<tokio::sync::OwnedSemaphorePermit, IssueError> {
-        self.admission.enter(address).map_err(|over| {
+    /// Counts the request against its source, unless its connection belongs to somebody already.
+    fn enter(&self, application: &Application) -> Result<(), IssueError> {
+        let Some(place) = application.place.as_ref().filter(|place| !place.is_proved()) else { return Ok(()) };
+        self.admission.enter(place.source()).map_err(|over| {
             let error = IssueError::from(over);
             self.metrics.not_issued(Outcome::Refused, &error);
             error

@@ -55,10 +55,23 @@ async fn every_refusal_is_recorded_with_its_reason() {
         change(&mut application);
         let error = world.issuance.issue(&application).await.unwrap_err();
         assert_eq!(error.label(), reason);
-        let newest = world.events().await.remove(0).event;
-        assert_eq!((newest.outcome, newest.reason.as_deref(), newest.what), (Outcome::Refused, Some(reason), None));
+        let event = world.recorded(Outcome::Refused, reason).await;
+        assert_eq!((event.request_id.as_str(), event.what, event.repeated), ("r1", None, None));
+        assert_eq!(event.detail, Some(error.to_string()));
     }
     assert_eq!(world.metrics.totals(), (0, 10, 0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_without_asking_whose_it_is() {
+    let world = World::new().await;
+    for token in [application().token, Some(Secret::new(b"nobody".to_vec())), None] {
+        let unreadable = Application { token, unreadable: Some("no message".into()), ..application() };
+        let refused = world.issuance.issue(&unreadable).await.unwrap_err();
+        assert!(matches!(&refused, IssueError::Malformed(text) if text == "no message"), "{refused}");
+        let newest = world.events().await.remove(0).event;
+        assert_eq!((newest.reason.as_deref(), newest.who.spiffe_id), (Some("request_malformed"), None));
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 //!
 //! Read [`issuance`] first: one function shows how a certificate request becomes a certificate.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests say what they mean with operators"))]
+
 pub mod acknowledgements;
 pub mod admission;
 pub mod app;
@@ -17,10 +19,14 @@ pub mod health;
 pub mod issuance;
 pub mod metrics;
 pub mod operations;
+pub mod refusals;
 pub mod rotator;
 pub mod served;
 pub mod serving;
+pub mod source;
 pub mod state;
+pub mod transport;
+pub mod turned_away;
 
 #[cfg(test)]
 mod world_tests;

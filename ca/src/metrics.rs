@@ -11,7 +11,8 @@ use signet_core::seams::authenticator::AuthenticationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
 use crate::error::IssueError;
-use crate::grpc::denials::Cause;
+use crate::grpc::access::Cause;
+use crate::turned_away::TurnedAway;
 
 /// Measurements of one CA process. Labels are closed sets and never hold a name from outside.
 pub struct CaMetrics {
@@ -29,6 +30,8 @@ pub struct CaMetrics {
     pub audit_batch: Histogram,
     /// Commits that failed.
     pub audit_failures: IntCounter,
+    /// 1 from when the files of storage were changed under this process, until a restart.
+    pub storage_lost: IntGauge,
     /// Leaves cut short at the issuer's end.
     pub clamped: IntCounter,
     /// Serving certificates issued.
@@ -41,9 +44,12 @@ pub struct CaMetrics {
     pub expiry: Expiry,
     /// Where rotation stands.
     pub rotation: RotationMetrics,
+    /// Who met a limit.
+    pub turned_away: Arc<TurnedAway>,
     certificates: IntCounterVec,
     issued: IntCounter,
     admin_denied: IntCounterVec,
+    streams_refused: IntCounterVec,
     citadel: Citadel,
 }
 
@@ -144,6 +150,11 @@ impl CaMetrics {
             "Calls of the operators' service by callers who are no operators.",
             &["reason"],
         )?;
+        let streams_refused = metrics.counters(
+            "signet_ca_bundle_streams_refused_total",
+            "Bundle streams of callers who did not prove who they are, by reason.",
+            &["reason"],
+        )?;
         for cause in Cause::ALL {
             admin_denied.with_label_values(&[cause.as_str()]).reset();
         }
@@ -160,7 +171,7 @@ impl CaMetrics {
             ("citadel_server_cert_chain_expiry_seconds", "Seconds left of the certificate chain.", &citadel_chain),
         ] {
             let (end, clock) = (end.clone(), Arc::clone(&clock));
-            metrics.gauge_fn(name, help, move || (end.get() - clock.now().unix_timestamp()) as f64)?;
+            metrics.gauge_fn(name, help, move || end.get().saturating_sub(clock.now().unix_timestamp()) as f64)?;
         }
         Ok(Self {
             request: metrics.seconds("signet_ca_request_duration_seconds", "Whole certificate requests.")?,
@@ -170,6 +181,10 @@ impl CaMetrics {
             commit: metrics.seconds("signet_ca_audit_commit_duration_seconds", "Durable commits of records.")?,
             audit_batch: metrics.histogram("signet_ca_audit_batch_records", "Records per commit.", &batches)?,
             audit_failures: metrics.counter("signet_ca_audit_failures_total", "Commits of records that failed.")?,
+            storage_lost: metrics.gauge(
+                "signet_ca_storage_lost",
+                "1 from when the files of storage were changed under the running CA, until it is restarted.",
+            )?,
             clamped: metrics
                 .counter("signet_ca_lifetimes_cut_total", "Certificates cut short at their issuer's end.")?,
             serving_renewals: metrics.counter("signet_ca_serving_renewals_total", "Serving certificates issued.")?,
@@ -184,9 +199,11 @@ impl CaMetrics {
                 citadel_chain,
             },
             rotation: RotationMetrics::new(metrics)?,
+            turned_away: Arc::new(TurnedAway::new(metrics)?),
             issued: certificates.with_label_values(&["issued", ""]),
             certificates,
             admin_denied,
+            streams_refused,
             citadel: Citadel {
                 csr: metrics.counter("citadel_server_csr_count", "CSRs received.")?,
                 authentication_failure: metrics
@@ -208,6 +225,11 @@ impl CaMetrics {
     /// Counts a call of the operators' service that was denied.
     pub fn admin_denied(&self, cause: Cause) {
         self.admin_denied.with_label_values(&[cause.as_str()]).inc();
+    }
+
+    /// Counts a bundle stream that was refused; reasons are a closed set.
+    pub fn stream_refused(&self, reason: &'static str) {
+        self.streams_refused.with_label_values(&[reason]).inc();
     }
 
     /// Counts an issued certificate.
@@ -233,7 +255,8 @@ impl CaMetrics {
             }
             IssueError::NotReady => citadel.sign.with_label_values(&["CA_NOT_READY"]).inc(),
             IssueError::Sign(_) | IssueError::Mismatch(_) => citadel.sign.with_label_values(&["CERT_GEN_ERROR"]).inc(),
-            IssueError::OverLimit(_) | IssueError::Malformed(_) => {}
+            IssueError::OverLimit(over) => self.turned_away.note(over.limit()),
+            IssueError::Malformed(_) => {}
             _ => citadel.sign.with_label_values(&["UNKNOWN"]).inc(),
         }
     }

@@ -317,6 +317,7 @@ impl Operations {
             detail: Some(format!("{}: {text}", operator.name).chars().take(1000).collect()),
             who,
             what: None,
+            repeated: None,
         }
     }
 }

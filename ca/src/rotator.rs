@@ -14,6 +14,7 @@ use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
+use signet_core::moment;
 use signet_core::renewal::half_life;
 use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Step, lists_worry, next_step};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
@@ -251,7 +252,7 @@ impl Rotator {
         // By a clock that is wrong, holders that live may look long gone, and coverage would be complete without them.
         let Some(look) = look.ok().filter(|look| look.clock_is_steady) else { return };
         for _ in 0..FORGET_BATCHES {
-            match self.steps.holders.forget_ended(look.now - KEEP_HOLDERS, FORGET_BATCH).await {
+            match self.steps.holders.forget_ended(moment::before(look.now, KEEP_HOLDERS), FORGET_BATCH).await {
                 Ok(forgotten) if forgotten >= u64::from(FORGET_BATCH) => {}
                 Ok(_) => return,
                 Err(error) => {
@@ -262,12 +263,27 @@ impl Rotator {
         }
     }
 
-    fn report(&self, condition: &Condition, trouble: Option<String>) {
+    pub(crate) fn report(&self, condition: &Condition, trouble: Option<String>) {
         let now = self.steps.clock.now();
         let Some(state) = self.output.borrow().clone() else {
             return condition.failing(trouble.unwrap_or_else(|| "there is no authority yet".to_owned()));
         };
         let limits = state.authority.limits();
+        let replace = "or replace the root: `authority rotate`, then `authority activate ID --force --reason ...`";
+        if let Some(root) = state.authorities.active() {
+            if now < root.not_before {
+                let (id, start) = (&root.id, rfc3339(root.not_before));
+                return condition.failing(format!(
+                    "the root {id} starts only at {start} by this clock, and nothing under it is accepted before: if the \
+                     clock is wrong now, correct it; if it was ahead when the root was made, wait, {replace}"
+                ));
+            }
+            if root.not_after <= now {
+                let (id, end) = (&root.id, rfc3339(root.not_after));
+                return condition
+                    .failing(format!("the root {id} ended at {end}: correct the clock if it is wrong, {replace}"));
+            }
+        }
         if limits.not_after <= now {
             return condition.failing(format!("the issuing CA ended at {}", rfc3339(limits.not_after)));
         }
@@ -308,8 +324,14 @@ impl Rotator {
             worries.push(format!("the root {} is compromised and still signs; see `authority list`", active.id));
         }
         worries.extend(lists_worry(authorities, now));
-        let life = active.not_after - active.not_before;
-        if now > active.not_after - life / 10 {
+        if let Some(next) = authorities.prepared().filter(|root| now < root.not_before) {
+            let (id, start) = (&next.id, rfc3339(next.not_before));
+            worries.push(format!(
+                "the prepared root {id} starts only at {start} by this clock: wait, or `authority rollback` and rotate again"
+            ));
+        }
+        let life = moment::until(active.not_before, active.not_after);
+        if now > moment::before(active.not_after, life / 10) {
             let waits = authorities.prepared().is_some_and(|root| root.activation != Activation::OnCommand);
             let hint =
                 if waits { "its successor waits, see `holders list --behind`" } else { "use `authority rotate`" };

@@ -14,6 +14,7 @@ use signet_core::certificate::Serial;
 use signet_core::clock::{SharedClock, rfc3339};
 use signet_core::csr::ProvenKey;
 use signet_core::identity::{IdentityError, SpiffeId};
+use signet_core::moment;
 use signet_core::policy::{self, LeafPolicy};
 use signet_core::renewal::half_life;
 use signet_core::rotation::AuthorityId;
@@ -31,8 +32,9 @@ use crate::state::{SigningState, StateReader};
 /// How soon a failed renewal is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How often the wall clock is looked at again, whatever it said.
-const LOOK: Duration = Duration::from_secs(15);
+/// How often the wall clock is looked at again, whatever it said: while a certificate is not valid by it, nobody can
+/// connect.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A serving certificate in use.
 #[derive(Debug)]
@@ -55,6 +57,11 @@ impl Serving {
     #[must_use]
     pub fn renews_at(&self) -> OffsetDateTime {
         half_life(self.not_before, self.not_after)
+    }
+
+    /// Whether it was made while the clock was ahead of `now`: nobody accepts it before its time.
+    fn is_of_the_future(&self, now: OffsetDateTime) -> bool {
+        now < self.not_before
     }
 }
 
@@ -115,6 +122,7 @@ impl ServingRenewer {
             {
                 Some(now)
             }
+            (Some(_), Some(serving)) if serving.is_of_the_future(now) => Some(now),
             (Some(_), Some(serving)) => Some(serving.renews_at()),
         };
         let mut wait_until = due;
@@ -125,7 +133,7 @@ impl ServingRenewer {
                 Ok(serving) => self.publish(serving),
                 Err(error) => {
                     tracing::error!(error, "the serving certificate could not be renewed");
-                    now + RETRY
+                    moment::after(now, RETRY)
                 }
             });
         }
@@ -163,7 +171,13 @@ impl ServingRenewer {
             Some(serving) if serving.not_after <= now => {
                 self.condition.failing(format!("the serving certificate ended at {}", rfc3339(serving.not_after)));
             }
-            Some(serving) if serving.renews_at() + RETRY < now => {
+            Some(serving) if serving.is_of_the_future(now) => {
+                let start = rfc3339(serving.not_before);
+                self.condition.failing(format!(
+                    "the serving certificate starts only at {start} by this clock, which was ahead; it is made again"
+                ));
+            }
+            Some(serving) if moment::after(serving.renews_at(), RETRY) < now => {
                 self.condition.degraded(format!("renewal is late; valid until {}", rfc3339(serving.not_after)));
             }
             Some(serving) => self.condition.ready(format!("valid until {}", rfc3339(serving.not_after))),
@@ -195,6 +209,7 @@ impl ServingRenewer {
             detail: None,
             who: Attributed { spiffe_id: Some(self.id.to_string()), ..Attributed::default() },
             what: Some(Certified::by(&request, state.bundle().sequence())),
+            repeated: None,
         };
         let signed = state.authority.sign(&request).await.map_err(|error| error.to_string())?;
         let unreleased = verify::check_issued(request, signed, &state.path, state.authority.signer())
@@ -213,3 +228,7 @@ impl ServingRenewer {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "serving_tests.rs"]
+mod tests;

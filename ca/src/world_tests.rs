@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use ring::rand::SystemRandom;
-use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, Outcome, Page, StoredEvent};
 use signet_core::caller::{AuthMethod, Caller, Peer};
 use signet_core::clock::{Clock, ManualClock, SharedClock};
 use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery};
@@ -36,10 +36,11 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Admission;
 use crate::audit_log::audit_log;
 use crate::clusters::Clusters;
-use crate::config::{Limits, Rate};
+use crate::config::Limits;
 use crate::issuance::{Application, Issuance};
 use crate::metrics::CaMetrics;
 use crate::operations::Operations;
+use crate::refusals::refusals;
 use crate::rotator::{Maker, Rotator, Steps};
 use crate::state::StateReader;
 
@@ -208,6 +209,7 @@ impl TokenAuthenticator for OneToken {
                 node: None,
                 cluster: "Kubernetes".into(),
                 method: AuthMethod::Jwks,
+                until: None,
             }),
             _ => Err(AuthenticationError::denied(Denial::SignatureInvalid, "no")),
         }
@@ -274,6 +276,9 @@ impl World {
         let (audit, writer) = audit_log(Arc::clone(&store) as _, Arc::clone(&metrics));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { writer.run(CancellationToken::new()).await.unwrap() });
+        let (refusals, refused) = refusals(Arc::clone(&shared));
+        let record = audit.clone();
+        tasks.spawn(async move { refused.run(record, CancellationToken::new()).await.unwrap() });
         let custody: Arc<dyn KeyCustody> = Arc::clone(&store) as _;
         let (output, state) = tokio::sync::watch::channel(None);
         let schedule = Schedule { root_ttl: 365 * DAY, issuing_ttl: 30 * DAY };
@@ -309,15 +314,7 @@ impl World {
             bell: Arc::default(),
         };
         let operations = Operations { steps, store: Arc::clone(&store) as _, bell: Arc::default() };
-        let rate = Rate { per_second: 1000.try_into().unwrap(), burst: 1000.try_into().unwrap() };
-        let limits = Limits {
-            concurrent_requests: 10,
-            connections: 10,
-            bundle_streams: 10,
-            request_timeout: Duration::from_secs(5),
-            per_identity: rate,
-            per_peer: rate,
-        };
+        let limits = Limits::default();
         let policy = LeafPolicy {
             trust_domain: trust_domain.clone(),
             default_ttl: DAY,
@@ -333,6 +330,7 @@ impl World {
             )])),
             state: state.clone(),
             audit: audit.clone(),
+            refusals,
             admission: Arc::new(Admission::new(&limits)),
             clock: shared,
             metrics: Arc::clone(&metrics),
@@ -341,6 +339,19 @@ impl World {
             timeout: limits.request_timeout,
         });
         Self { issuance, store, clock, jumps, lists_fail, rotator, operations, state, metrics, _writer: tasks }
+    }
+
+    /// The newest event that is of this outcome and for this reason, once it is on record.
+    pub(crate) async fn recorded(&self, outcome: Outcome, reason: &str) -> AuditEvent {
+        for _ in 0..1000 {
+            let events = self.events().await.into_iter().map(|stored| stored.event);
+            let mut fits = events.filter(|event| event.outcome == outcome && event.reason.as_deref() == Some(reason));
+            if let Some(event) = fits.next() {
+                return event;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("no event {outcome:?} for {reason}");
     }
 
     pub(crate) async fn events(&self) -> Vec<StoredEvent> {
@@ -359,6 +370,7 @@ pub(crate) fn csr(uris: &[&str]) -> String {
 /// An application in order.
 pub(crate) fn application() -> Application {
     Application {
+        place: None,
         request_id: "r1".into(),
         peer: Peer(Some("127.0.0.1:5000".parse().unwrap())),
         cluster: None,
@@ -369,5 +381,6 @@ pub(crate) fn application() -> Application {
         ttl: None,
         impersonated: None,
         problem: None,
+        unreadable: None,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use time::OffsetDateTime;
+
 use crate::identity::WorkloadId;
 
 /// How a caller proved itself.
@@ -46,6 +48,9 @@ pub struct Caller {
     pub cluster: String,
     /// How it was proved.
     pub method: AuthMethod,
+    /// Until when the proof holds, with what its verification allows for clocks that differ; `None` for one without an
+    /// end. What goes on for longer than a call, such as a stream, ends then.
+    pub until: Option<OffsetDateTime>,
 }
 
 /// Where a request came from; for limits and records, never for decisions.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::moment;
 use async_trait::async_trait;
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -37,8 +38,7 @@ impl Clock for SystemClock {
 
     async fn sleep_until(&self, at: OffsetDateTime) {
         loop {
-            let left = at - self.now();
-            let Ok(left) = Duration::try_from(left) else { return };
+            let left = moment::until(self.now(), at);
             if left.is_zero() {
                 return;
             }
@@ -50,7 +50,7 @@ impl Clock for SystemClock {
 /// A time as people and programs both read it: RFC 3339 in UTC, whole seconds.
 #[must_use]
 pub fn rfc3339(at: OffsetDateTime) -> String {
-    let whole = at.replace_nanosecond(0).unwrap_or(at);
+    let whole = moment::whole_second(at);
     whole.format(&time::format_description::well_known::Rfc3339).unwrap_or_else(|_| whole.to_string())
 }
 
@@ -69,7 +69,7 @@ impl ManualClock {
 
     /// Moves forward and wakes sleepers.
     pub fn advance(&self, by: Duration) {
-        self.now.send_modify(|now| *now += by);
+        self.now.send_modify(|now| *now = moment::after(*now, by));
     }
 
     /// Sets the time, backwards too.

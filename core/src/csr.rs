@@ -2,6 +2,7 @@
 //!
 //! The names a request asks for are kept only so that policy can refuse a request that asks for too much.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use rustls_pki_types::CertificateSigningRequestDer;
@@ -86,7 +87,9 @@ impl ProvenKey {
     /// [`CsrError::NotPkcs10`] when `spki_der` is not a SubjectPublicKeyInfo, [`CsrError::WeakKey`] below the floor.
     pub fn own(spki_der: Vec<u8>) -> Result<Self, CsrError> {
         let (rest, spki) = SubjectPublicKeyInfo::from_der(&spki_der).map_err(|_| CsrError::NotPkcs10)?;
-        if !rest.is_empty() {
+        // The parser passes over what follows the key within its structure, and what it then calls the raw key is cut
+        // off there.
+        if !rest.is_empty() || spki.raw.len() != spki_der.len() {
             return Err(CsrError::NotPkcs10);
         }
         let family = check_key(&spki)?;
@@ -126,10 +129,10 @@ impl CertificateRequest {
         }
         let spki = &request.certification_request_info.subject_pki;
         // The key is judged before the signature: a verification with an absurd key is work an attacker chooses.
-        let family = check_key(spki)?;
+        let key = ProvenKey::own(spki.raw.to_vec())?;
         request.verify_signature().map_err(|_| CsrError::BadSignature)?;
         let names = requested_names(&request)?;
-        Ok(Self { key: ProvenKey { spki_der: spki.raw.to_vec(), family }, names })
+        Ok(Self { key, names })
     }
 
     /// The key whose possession was proved.
@@ -184,11 +187,11 @@ fn check_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<KeyFamily, CsrError> {
             let curve = spki.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
             match curve.map(|oid| oid.to_id_string()).as_deref() {
                 Some("1.2.840.10045.3.1.7" | "1.3.132.0.34") => Ok(KeyFamily::Ec),
-                Some(other) => Err(CsrError::WeakKey(format!("on the curve {other}"))),
+                Some(other) => Err(CsrError::WeakKey(format!("on the curve {}", shown(other)))),
                 None => Err(CsrError::WeakKey("on an unnamed curve".to_owned())),
             }
         }
-        _ => Err(CsrError::WeakKey(format!("of type {algorithm}"))),
+        _ => Err(CsrError::WeakKey(format!("of type {}", shown(algorithm)))),
     }
 }
 
@@ -245,6 +248,12 @@ fn collect(extension: &ParsedExtension<'_>, names: &mut RequestedNames) -> Resul
     Ok(())
 }
 
+/// An object identifier for messages: whoever made the request chose its length, and callers are told.
+fn shown(identifier: impl fmt::Display) -> String {
+    const LONGEST: usize = 200;
+    identifier.to_string().chars().take(LONGEST).collect()
+}
+
 fn ip_text(bytes: &[u8]) -> String {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let v6 = <[u8; 16]>::try_from(bytes).map(IpAddr::from);
@@ -253,7 +262,7 @@ fn ip_text(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
     use super::*;
     use proptest::prelude::*;
     use rcgen::{CertificateParams, DnType, IsCa, KeyPair, SanType};
@@ -329,6 +338,24 @@ mod tests {
         for (pem, expected) in table {
             assert_eq!(CertificateRequest::parse(&pem), Err(expected));
         }
+    }
+
+    /// The certificate would carry it: as much of the structure as the parser takes for the key, with a length that
+    /// reaches beyond it.
+    #[test]
+    fn nothing_may_follow_the_key_within_its_structure() {
+        let mut spki = CertificateRequest::parse(&request(|_| {})).unwrap().key().spki_der().to_vec();
+        spki.extend([0x05, 0x00]);
+        spki[1] += 2;
+        assert_eq!(ProvenKey::own(spki.clone()), Err(CsrError::NotPkcs10));
+        let info = [&[0x02, 0x01, 0x00, 0x30, 0x00][..], &spki, &[0xa0, 0x00]].concat();
+        let info = [&[0x30, u8::try_from(info.len()).unwrap()][..], &info].concat();
+        // The key is judged before the signature.
+        let rest =
+            [&[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02, 0x03, 0x02, 0x00, 0x00][..]];
+        let content = [info.as_slice(), rest[0]].concat();
+        let der = [&[0x30, 0x81, u8::try_from(content.len()).unwrap()][..], &content].concat();
+        assert_eq!(CertificateRequest::parse(&pem_of("CERTIFICATE REQUEST", &der)), Err(CsrError::NotPkcs10));
     }
 
     fn pem_of(label: &str, der: &[u8]) -> String {

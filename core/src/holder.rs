@@ -34,6 +34,17 @@ pub enum Acknowledger {
     },
 }
 
+impl Acknowledger {
+    /// The identity, which many holders may share.
+    #[must_use]
+    pub fn spiffe_id(&self) -> &str {
+        match self {
+            Self::Holder(key) => &key.spiffe_id,
+            Self::Certificate { spiffe_id, .. } => spiffe_id,
+        }
+    }
+}
+
 /// A holder says what became of a trust bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledgement {

@@ -2,6 +2,8 @@
 //!
 //! Nothing here performs I/O. Programs put these rules together with adapters that fill the traits in [`seams`].
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests say what they mean with operators"))]
+
 pub mod audit;
 pub mod bundle;
 pub mod caller;
@@ -11,6 +13,7 @@ pub mod csr;
 pub mod holder;
 pub mod identity;
 pub mod key_type;
+pub mod moment;
 pub mod policy;
 pub mod profile;
 pub mod release;

@@ -95,6 +95,7 @@ fn only_the_callers_own_identity_is_given_without_an_authorizer() {
         node: None,
         cluster: "Kubernetes".into(),
         method: AuthMethod::Jwks,
+        until: None,
     };
     for own in [None, Some(""), Some("spiffe://cluster.local/ns/default/sa/web")] {
         assert_eq!(subject(&caller, own), Ok(workload()));

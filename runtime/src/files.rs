@@ -1,4 +1,7 @@
-//! The few careful ways to touch files: bounded reads, private files, atomic writes, and noticing new content.
+//! The few careful ways to touch files: bounded reads, private files, atomic writes, noticing new content, and waiting
+//! for a file system that may hang ([`in_time()`], [`read_in_time`]).
+
+mod in_time;
 
 use std::{
     collections::HashMap,
@@ -7,10 +10,13 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+pub use self::in_time::{DEADLINE, Hanging, hanging, in_time, read_in_time};
 
 /// Why a file could not be read or written. The path is part of every message.
 #[derive(Debug, Error)]
@@ -47,6 +53,20 @@ pub enum FileError {
         path: PathBuf,
         /// The most bytes that are accepted.
         limit: u64,
+    },
+    /// The file system does not answer.
+    #[error("{} does not answer for {} s now; is its file system there?", path.display(), hanging.as_secs())]
+    Hangs {
+        /// The file.
+        path: PathBuf,
+        /// Since when.
+        hanging: Duration,
+    },
+    /// The program ends, or the code that touched the file has panicked.
+    #[error("what was done with {} has come to no end", path.display())]
+    Abandoned {
+        /// The file.
+        path: PathBuf,
     },
     /// Others than the owner may open it.
     #[error("{} may be opened by others than its owner (mode {mode:04o}); run: chmod 600 {}", path.display(), path.display())]
@@ -133,9 +153,9 @@ impl ContentWatch {
     /// The content of `path`, if it is other than at the last call for this path; always at the first call.
     ///
     /// # Errors
-    /// As [`read`]. What was seen before is kept, so a file that is briefly gone and comes back is no change.
-    pub fn changed(&mut self, path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-        let content = read(path, self.limit)?;
+    /// As [`read_in_time`]. What was seen before is kept, so a file that is briefly gone and comes back is no change.
+    pub async fn changed(&mut self, path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+        let content = read_in_time(path, self.limit).await?;
         let hash = self.hasher.hash_one(&content);
         if self.seen.get(path) == Some(&hash) {
             return Ok(None);
@@ -257,8 +277,8 @@ mod tests {
         assert_eq!(content, "old");
     }
 
-    #[test]
-    fn content_changes_are_seen_through_symlink_swaps_and_nothing_else_is() {
+    #[tokio::test]
+    async fn content_changes_are_seen_through_symlink_swaps_and_nothing_else_is() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         for (folder, content) in [("v1", "a"), ("v2", "b"), ("v3", "b")] {
@@ -271,19 +291,19 @@ mod tests {
         };
         let path = at("data").join("token");
         let mut watch = ContentWatch::new(100);
-        assert!(watch.changed(&path).is_err());
+        assert!(watch.changed(&path).await.is_err());
         swap("v1");
-        assert_eq!(watch.changed(&path).unwrap(), Some(b"a".to_vec()));
-        assert_eq!(watch.changed(&path).unwrap(), None);
+        assert_eq!(watch.changed(&path).await.unwrap(), Some(b"a".to_vec()));
+        assert_eq!(watch.changed(&path).await.unwrap(), None);
         swap("v2");
-        assert_eq!(watch.changed(&path).unwrap(), Some(b"b".to_vec()));
+        assert_eq!(watch.changed(&path).await.unwrap(), Some(b"b".to_vec()));
         swap("v3");
-        assert_eq!(watch.changed(&path).unwrap(), None, "same content");
+        assert_eq!(watch.changed(&path).await.unwrap(), None, "same content");
         fs::remove_file(at("data")).unwrap();
-        assert!(watch.changed(&path).is_err());
+        assert!(watch.changed(&path).await.is_err());
         swap("v2");
-        assert_eq!(watch.changed(&path).unwrap(), None, "back with what was seen");
+        assert_eq!(watch.changed(&path).await.unwrap(), None, "back with what was seen");
         watch.forget(&path);
-        assert_eq!(watch.changed(&path).unwrap(), Some(b"b".to_vec()));
+        assert_eq!(watch.changed(&path).await.unwrap(), Some(b"b".to_vec()));
     }
 }

@@ -7,6 +7,8 @@ pub use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, 
 use prometheus::{HistogramOpts, Opts, TextEncoder, core::Collector};
 use thiserror::Error;
 
+use crate::{files, telemetry};
+
 /// Upper bounds, in seconds, for durations between 10 µs (one signature) and 10 s (a deadline).
 pub const SECONDS: [f64; 19] = [
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
@@ -46,6 +48,19 @@ impl Metrics {
     pub fn for_process(component: &str, version: &str, revision: &str) -> Result<Self, MetricError> {
         let metrics = Self::new();
         metrics.register("process", process::ProcessMetrics::default())?;
+        let name = format!("signet_{component}_log_lines_dropped_total");
+        let help = "Log lines that were dropped because standard error was not read fast enough or failed.";
+        metrics.counter_fn(&name, help, telemetry::dropped_lines)?;
+        let name = format!("signet_{component}_hanging_files");
+        metrics.gauge_fn(
+            &name,
+            "Files that have not answered for more than 5 s, each of which costs a thread.",
+            || u32::try_from(files::hanging().len()).map_or(f64::INFINITY, f64::from),
+        )?;
+        let name = format!("signet_{component}_hanging_file_seconds");
+        metrics.gauge_fn(&name, "For how long the file that hangs longest has not answered; 0 without one.", || {
+            files::hanging().first().map_or(0.0, |one| one.hanging.as_secs_f64())
+        })?;
         let name = "signet_build_info";
         let labels = ["component", "version", "revision"];
         let info = metrics.gauges(name, "Which program this is; always 1.", &labels)?;
@@ -113,6 +128,20 @@ impl Metrics {
         self.register(name, process::ReadAtScrape::new(gauge, read))
     }
 
+    /// A count kept elsewhere that is asked for at each scrape; `read` must be quick and must not wait.
+    ///
+    /// # Errors
+    /// [`MetricError`].
+    pub fn counter_fn(
+        &self,
+        name: &str,
+        help: &str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Result<(), MetricError> {
+        let made = process::CountedElsewhere::new(Opts::new(name, help), read);
+        self.register(name, made.map_err(|source| MetricError { name: name.to_owned(), source })?)
+    }
+
     /// A histogram of durations in seconds, with the buckets of [`SECONDS`].
     ///
     /// # Errors
@@ -175,6 +204,7 @@ mod tests {
         metrics.seconds_by("signet_g_seconds", "g's", &["authority"]).unwrap().with_label_values(&["x"]).observe(20.0);
         metrics.histogram("signet_h_bytes", "h's", &[1.0, 2.0]).unwrap().observe(2.0);
         metrics.gauge_fn("signet_i", "i's", || 7.0).unwrap();
+        metrics.counter_fn("signet_j_total", "j's", || 8).unwrap();
         let text = metrics.render().unwrap();
         for line in [
             "# HELP signet_a_total a's",
@@ -190,6 +220,8 @@ mod tests {
             "signet_g_seconds_count{authority=\"x\"} 1",
             "signet_h_bytes_bucket{le=\"2\"} 1",
             "signet_i 7",
+            "# TYPE signet_j_total counter",
+            "signet_j_total 8",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
@@ -210,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_process_shows_itself() {
-        let metrics = Metrics::for_process("signet-ca", "1.2.3", "abc").unwrap();
+        let metrics = Metrics::for_process("ca", "1.2.3", "abc").unwrap();
         let value = |name: &str| -> f64 {
             let text = metrics.render().unwrap();
             let line = text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
@@ -230,7 +262,7 @@ mod tests {
             assert!(spin < 10_000_000, "CPU time does not move");
         }
         let text = metrics.render().unwrap();
-        let info = "signet_build_info{component=\"signet-ca\",revision=\"abc\",version=\"1.2.3\"} 1";
+        let info = "signet_build_info{component=\"ca\",revision=\"abc\",version=\"1.2.3\"} 1";
         assert!(text.contains(info), "{text}");
     }
 }

@@ -1,28 +1,39 @@
 //! Logs on standard error, for people or as flat JSON lines; and panics as log lines.
 //!
-//! A JSON line holds `timestamp`, `level`, `target`, `message`, then the fields of the event and of every span around
+//! Logging never waits for whoever reads standard error: see [`dropped_lines`]. A JSON line holds `timestamp`, `level`, `target`, `message`, then the fields of the event and of every span around
 //! it, all at the top level; where names collide the inner one wins.
 
-use std::{fmt, io, io::IsTerminal, str::FromStr};
+mod backlog;
+mod flat_json;
 
-use serde::ser::{SerializeMap, Serializer as _};
-use serde_json::{Map, Value};
-use thiserror::Error;
-use tracing::{Event, Subscriber, field::Field, level_filters::LevelFilter};
-use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
-    field::Visit,
-    fmt::{
-        FmtContext, FormatEvent, FormattedFields, MakeWriter,
-        format::{JsonFields, Writer},
-        time::{FormatTime, SystemTime},
-    },
-    layer::SubscriberExt,
-    registry::LookupSpan,
+use std::{
+    io::{self, IsTerminal, Write},
+    str::FromStr,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
-/// The names every line begins with; a field of the same name gets an underscore behind it.
-const FIXED: [&str; 4] = ["timestamp", "level", "target", "message"];
+use thiserror::Error;
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    fmt::{MakeWriter, format::JsonFields},
+    layer::SubscriberExt,
+};
+
+use self::{
+    backlog::{Backlog, ToBacklog, Weight},
+    flat_json::FlatJson,
+};
+
+/// The lines of this process, once logging is set up.
+static LOG: OnceLock<Arc<Backlog>> = OnceLock::new();
+
+/// How long the end of the process waits for whoever reads standard error.
+const END: Duration = Duration::from_secs(2);
+
+/// How long a panic waits for its line to be written: the process may be about to abort.
+const PANIC: Duration = Duration::from_millis(200);
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +60,12 @@ pub enum TelemetryError {
     /// Logging was set up before in this process.
     #[error("logging is already set up")]
     AlreadySet,
+    /// The thread that writes log lines could not be started.
+    #[error("cannot start the thread that writes log lines: {cause}")]
+    Thread {
+        /// What the system said.
+        cause: String,
+    },
 }
 
 impl FromStr for LogFormat {
@@ -65,18 +82,93 @@ impl FromStr for LogFormat {
 
 /// Sets up logging for the process: to standard error, and every panic as an error line.
 ///
+/// Lines wait in a backlog of at most about 2 MiB for a thread that writes them. Where there is no room, a line is dropped
+/// and counted, and the log says how many were, at most once a minute and at the end.
+///
 /// # Errors
 /// [`TelemetryError`].
 pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
-    let subscriber = subscriber(format, filter, io::stderr, io::stderr().is_terminal())?;
+    let colour = io::stderr().is_terminal();
+    let backlog = Arc::new(Backlog::default());
+    let subscriber = subscriber(format, filter, ToBacklog(Arc::clone(&backlog)), colour)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_set| TelemetryError::AlreadySet)?;
+    let started = backlog.start(io::stderr(), move |lines| loss(format, colour, lines));
+    started.map_err(|error| TelemetryError::Thread { cause: error.to_string() })?;
+    LOG.set(backlog).map_err(|_set| TelemetryError::AlreadySet)?;
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(panic.message = message, panic.location = location, %backtrace, "panic, which is a bug");
+        flush_within(PANIC);
     }));
     Ok(())
+}
+
+/// How many log lines were dropped since the start, because nobody read standard error fast enough or it could not be
+/// written.
+#[must_use]
+pub fn dropped_lines() -> u64 {
+    LOG.get().map_or(0, |log| log.dropped())
+}
+
+/// Waits until all log lines are written, for the end of the process; gives up after two seconds, because whoever should
+/// read them may be stuck.
+pub fn flush() {
+    flush_within(END);
+}
+
+fn flush_within(within: Duration) {
+    if let Some(log) = LOG.get() {
+        // What could not be written by then is lost; there is nobody to tell.
+        let _written = log.flush(within);
+    }
+}
+
+/// Prints `text` as the last line on standard error, after all log lines. Gives up as [`flush`] does.
+pub fn last_words(text: &str) {
+    let log = match LOG.get() {
+        Some(log) => Arc::clone(log),
+        None => {
+            let log = Arc::new(Backlog::default());
+            if log.start(io::stderr(), |_| Vec::new()).is_err() {
+                return;
+            }
+            log
+        }
+    };
+    log.push(format!("{text}\n").as_bytes(), Weight::Error);
+    let _written = log.flush(END);
+}
+
+/// The line that tells of dropped ones. It looks like all others, but no filter holds it back.
+fn loss(format: LogFormat, colour: bool, lines: u64) -> Vec<u8> {
+    let line = Memory::default();
+    let writer = line.clone();
+    let Ok(subscriber) = subscriber(format, "warn", move || writer.clone(), colour) else { return Vec::new() };
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::warn!(
+            lines,
+            "{lines} log lines were dropped, because standard error was not read fast enough; their number is also a metric"
+        );
+    });
+    let mut bytes = line.0.lock().unwrap_or_else(PoisonError::into_inner);
+    std::mem::take(&mut bytes)
+}
+
+/// A writer into memory.
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Checks a filter such as `info` or `info,signet_ca::issuance=debug`, without setting anything up.
@@ -101,7 +193,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = parse_filter(filter)?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    // The library would print its own failures to standard error, and wait for whoever reads it.
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let lines = match format {
         LogFormat::Json => lines.fmt_fields(JsonFields::new()).event_format(FlatJson).boxed(),
         LogFormat::Human => lines.with_ansi(colour).boxed(),
@@ -120,123 +213,15 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::builder().parse(parts.join(",")).map_err(|_why| TelemetryError::Filter(filter.to_owned()))
 }
 
-/// Writes an event as one flat JSON object.
-struct FlatJson;
-
-impl<S> FormatEvent<S, JsonFields> for FlatJson
-where
-    S: Subscriber + for<'s> LookupSpan<'s>,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, JsonFields>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut fields = Fields::default();
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
-            let extensions = span.extensions();
-            let formatted = extensions.get::<FormattedFields<JsonFields>>();
-            let parsed = formatted.map(|formatted| serde_json::from_str::<Map<String, Value>>(&formatted.fields));
-            for (name, value) in parsed.and_then(Result::ok).unwrap_or_default() {
-                fields.insert(&name, value);
-            }
-        }
-        event.record(&mut fields);
-        let mut timestamp = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
-        let mut line = Vec::with_capacity(256);
-        write_line(&mut line, &timestamp, event, &fields).map_err(|_error| fmt::Error)?;
-        writer.write_str(std::str::from_utf8(&line).map_err(|_error| fmt::Error)?)?;
-        writer.write_char('\n')
-    }
-}
-
-fn write_line(line: &mut Vec<u8>, timestamp: &str, event: &Event<'_>, fields: &Fields) -> serde_json::Result<()> {
-    let metadata = event.metadata();
-    let mut serializer = serde_json::Serializer::new(line);
-    let mut map = serializer.serialize_map(None)?;
-    map.serialize_entry("timestamp", timestamp)?;
-    map.serialize_entry("level", metadata.level().as_str())?;
-    map.serialize_entry("target", metadata.target())?;
-    map.serialize_entry("message", &fields.message)?;
-    for (name, value) in &fields.others {
-        map.serialize_entry(name, value)?;
-    }
-    map.end()
-}
-
-#[derive(Default)]
-struct Fields {
-    message: String,
-    others: Map<String, Value>,
-}
-
-impl Fields {
-    fn insert(&mut self, name: &str, value: Value) {
-        let name = if FIXED.contains(&name) { format!("{name}_") } else { name.to_owned() };
-        self.others.insert(name, value);
-    }
-}
-
-impl Visit for Fields {
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.insert(field.name(), value.into());
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.insert(field.name(), value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.insert(field.name(), value.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.insert(field.name(), value.into());
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" {
-            value.clone_into(&mut self.message);
-        } else {
-            self.insert(field.name(), value.into());
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-    use std::{
-        io::Write,
-        sync::{Arc, Mutex},
-    };
+    use serde_json::{Map, Value, json};
 
-    use serde_json::json;
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use super::{backlog::LONGEST_LINE, *};
 
     fn logged(format: LogFormat, filter: &str, log: impl FnOnce()) -> String {
-        let lines = Lines::default();
+        let lines = Memory::default();
         let writer = lines.clone();
         let subscriber = subscriber(format, filter, move || writer.clone(), false).unwrap();
         tracing::subscriber::with_default(subscriber, log);
@@ -291,6 +276,27 @@ mod tests {
         for bad in ["", "inof", "info,", "info,signet_ca", "signet_ca=loud", "info,=x"] {
             assert!(matches!(check_filter(bad), Err(TelemetryError::Filter(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_json_line_that_is_too_long_is_cut_and_stays_json() {
+        let long = "\u{e9}\"".repeat(LONGEST_LINE);
+        let text = logged(LogFormat::Json, "info", || tracing::info!(long, n = 7, "{long}"));
+        assert!(text.len() < LONGEST_LINE, "{}", text.len());
+        let line: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["n"], 7);
+        for name in ["long", "message"] {
+            assert!(line[name].as_str().unwrap().ends_with("\" [cut]"), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_line_about_dropped_ones_looks_like_all_others() {
+        let line: Map<String, Value> = serde_json::from_slice(&loss(LogFormat::Json, false, 7)).unwrap();
+        assert_eq!((&line["lines"], &line["level"]), (&json!(7), &json!("WARN")));
+        assert!(line["message"].as_str().unwrap().starts_with("7 log lines were dropped"));
+        let line = String::from_utf8(loss(LogFormat::Human, false, 1)).unwrap();
+        assert!(line.contains("WARN") && line.ends_with("lines=1\n"), "{line}");
     }
 
     #[test]

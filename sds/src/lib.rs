@@ -3,6 +3,8 @@
 //! The protocol's rules live in [`session`], free of I/O; [`service`] is the gRPC edge that feeds it, [`resources`]
 //! the only place where Envoy's messages are built, [`streams`] what an operator sees of the connected clients.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests say what they mean with operators"))]
+
 pub mod resources;
 pub mod server;
 pub mod service;

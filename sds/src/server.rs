@@ -1,5 +1,6 @@
 //! The tonic service around an implementation of SDS, with buffers of the size of its messages: those that the generated
 //! service takes hold 16 KiB for as long as a stream is open, which is most of what a stream on a shared connection costs.
+//! And with the right answer to a message that cannot be read, which is the client's fault.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,11 +12,12 @@ use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, Discovery
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::{
     SecretDiscoveryService, SecretDiscoveryServiceServer,
 };
+use prost::Message;
 use tonic::body::Body;
-use tonic::codec::{BufferSettings, Codec};
-use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
+use tonic::server::{Grpc, NamedService, StreamingService, UnaryService};
 use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::{ProstDecoder, ProstEncoder};
+use tonic_prost::ProstEncoder;
 use tower::Service;
 
 /// The largest request that is read, in bytes: the most and longest names fit.
@@ -28,12 +30,13 @@ const BUFFER: usize = 512;
 const SENT_TOGETHER: usize = 32 * 1024;
 
 const STREAM_SECRETS: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
+const FETCH_SECRETS: &str = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets";
 
 /// Serves an implementation of SDS, with requests of at most [`MAX_REQUEST_BYTES`].
 #[derive(Debug)]
 pub struct SdsServer<T> {
     service: Arc<T>,
-    /// The calls that are no stream.
+    /// The calls that are not served here.
     others: SecretDiscoveryServiceServer<T>,
 }
 
@@ -67,14 +70,26 @@ impl<T: SecretDiscoveryService> Service<http::Request<Body>> for SdsServer<T> {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.uri().path() != STREAM_SECRETS {
-            return self.others.call(request);
+        let service = Arc::clone(&self.service);
+        let grpc = || Grpc::new(SizedCodec).apply_max_message_size_config(Some(MAX_REQUEST_BYTES), None);
+        match request.uri().path() {
+            STREAM_SECRETS => Box::pin(async move { Ok(grpc().streaming(StreamSecrets(service), request).await) }),
+            FETCH_SECRETS => Box::pin(async move { Ok(grpc().unary(FetchSecrets(service), request).await) }),
+            _ => self.others.call(request),
         }
-        let stream = StreamSecrets(Arc::clone(&self.service));
-        Box::pin(async move {
-            let grpc = Grpc::new(SizedCodec);
-            Ok(grpc.apply_max_message_size_config(Some(MAX_REQUEST_BYTES), None).streaming(stream, request).await)
-        })
+    }
+}
+
+/// The one call that is no stream.
+struct FetchSecrets<T>(Arc<T>);
+
+impl<T: SecretDiscoveryService> UnaryService<DiscoveryRequest> for FetchSecrets<T> {
+    type Response = DiscoveryResponse;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<DiscoveryResponse>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<DiscoveryRequest>) -> Self::Future {
+        let service = Arc::clone(&self.0);
+        Box::pin(async move { service.fetch_secrets(request).await })
     }
 }
 
@@ -99,13 +114,31 @@ impl Codec for SizedCodec {
     type Encode = DiscoveryResponse;
     type Decode = DiscoveryRequest;
     type Encoder = ProstEncoder<DiscoveryResponse>;
-    type Decoder = ProstDecoder<DiscoveryRequest>;
+    type Decoder = Requests;
 
     fn encoder(&mut self) -> Self::Encoder {
         ProstEncoder::new(BufferSettings::new(BUFFER, SENT_TOGETHER))
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstDecoder::new(BufferSettings::new(BUFFER, SENT_TOGETHER))
+        Requests
+    }
+}
+
+/// Reads requests.
+struct Requests;
+
+impl Decoder for Requests {
+    type Item = DiscoveryRequest;
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<DiscoveryRequest>, Status> {
+        // Without the reason, which names every message around a field and so may be long.
+        let unreadable = |_| Status::invalid_argument("the message cannot be read as a DiscoveryRequest");
+        DiscoveryRequest::decode(bytes).map(Some).map_err(unreadable)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(BUFFER, SENT_TOGETHER)
     }
 }

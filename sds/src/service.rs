@@ -177,8 +177,12 @@ impl Driver {
                     (self.session.on_wake(&snapshot, self.started.elapsed()), snapshot)
                 }
                 request = self.requests.message() => {
-                    // A broken connection is an everyday thing and nobody is there to hear of it.
-                    let request = request.ok()??;
+                    let request = match request {
+                        Ok(request) => request?,
+                        Err(status) if status.code() == tonic::Code::InvalidArgument => return Some((Err(status), None)),
+                        // A broken connection is an everyday thing and nobody is there to hear of it.
+                        Err(_) => return None,
+                    };
                     let snapshot = self.newest();
                     match self.take(&request, &snapshot) {
                         Ok(response) => (response, snapshot),

@@ -199,6 +199,9 @@ fn names(response: &DiscoveryResponse) -> Vec<String> {
 #[path = "listening_tests.rs"]
 mod listening;
 
+#[path = "unreadable_tests.rs"]
+mod unreadable;
+
 #[tokio::test]
 async fn a_request_before_there_is_material_is_answered_when_it_arrives_and_the_registry_tells_the_story() {
     let world = World::start(10);

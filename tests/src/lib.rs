@@ -1,6 +1,7 @@
 //! Support for the end-to-end tests, the demo and the bench: real processes, real clients, independent judges.
 //!
 //! Nothing here links the CA or the agent: both are driven as the binaries that users run.
+#![allow(clippy::arithmetic_side_effects, reason = "times here are near, and a panic is a failed test")]
 
 pub mod client;
 pub mod demo;

@@ -10,7 +10,6 @@ use signet_core::rotation::IssuingCa;
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::seams::store::StoreError;
-use signet_plugins::authenticator::{JwksAuthenticator, JwksConfig, JwksError};
 use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
 use signet_plugins::custody::{KeyEncryptionKey, MemoryCustody, SealedCustody};
 use signet_plugins::store::sqlite::{SqliteSettings, SqliteStore};
@@ -19,8 +18,9 @@ use signet_runtime::metrics::{MetricError, Metrics};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::tokens::{self, TokensError};
 use crate::audit_log::{AuditLog, audit_log};
-use crate::config::{Backend as ConfiguredBackend, Cluster, Config, Tokens};
+use crate::config::{Backend as ConfiguredBackend, Config};
 use crate::health::CaFiles;
 use crate::metrics::CaMetrics;
 use crate::rotator::{Maker, Rotator, StepError, Steps};
@@ -51,8 +51,8 @@ pub enum BackendError {
         cause: String,
     },
     /// A cluster's keys cannot be loaded.
-    #[error("clusters[].tokens.file: {0}")]
-    Jwks(#[from] JwksError),
+    #[error("clusters[].tokens.file")]
+    Tokens(#[from] TokensError),
     /// The first authority could not be made.
     #[error("authority: {0}")]
     Authority(#[from] StepError),
@@ -72,7 +72,7 @@ pub(super) struct Backend {
 
 impl Backend {
     pub(super) async fn open(config: &Config) -> Result<Self, BackendError> {
-        let key = encryption_key(&config.encryption_key_file)?;
+        let key = encryption_key(&config.encryption_key_file).await?;
         let store = Arc::new(SqliteStore::open(&config.storage, STORE).await?);
         let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, key));
         let authority = &config.authority;
@@ -141,37 +141,18 @@ fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn 
     Ok(Arc::new(authority))
 }
 
-fn encryption_key(path: &Path) -> Result<KeyEncryptionKey, BackendError> {
-    let content = files::read_private(path, KEY_FILE).map_err(BackendError::KeyFile)?;
+async fn encryption_key(path: &Path) -> Result<KeyEncryptionKey, BackendError> {
+    let content = files::in_time(path, |path| files::read_private(path, KEY_FILE)).await;
+    let content = content.map_err(BackendError::KeyFile)?;
     KeyEncryptionKey::from_file_bytes(&content)
         .map_err(|error| BackendError::EncryptionKey { path: path.to_owned(), cause: error.to_string() })
-}
-
-/// How far a cluster's clock may be off ours.
-const LEEWAY: Duration = Duration::from_secs(10);
-
-/// The authenticator of a cluster, with its keys loaded.
-pub(super) async fn authenticator(cluster: &Cluster) -> Result<JwksAuthenticator, JwksError> {
-    JwksAuthenticator::open(jwks(cluster)).await
-}
-
-fn jwks(cluster: &Cluster) -> JwksConfig {
-    let Tokens::Jwks { issuer, file } = &cluster.tokens;
-    JwksConfig {
-        cluster: cluster.id.clone(),
-        trust_domain: cluster.trust_domain.clone(),
-        issuer: issuer.clone(),
-        audiences: cluster.audiences.clone(),
-        file: file.clone(),
-        leeway: LEEWAY,
-    }
 }
 
 /// What is wrong with the files that a well-formed configuration names; for `check`.
 #[must_use]
 pub async fn check_files(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
-    if let Err(error) = encryption_key(&config.encryption_key_file) {
+    if let Err(error) = encryption_key(&config.encryption_key_file).await {
         problems.push(signet_runtime::output::error_chain(&error));
     }
     if let ConfiguredBackend::Files(directory) = &config.authority.backend {
@@ -181,8 +162,8 @@ pub async fn check_files(config: &Config) -> Vec<String> {
         problems.extend(files.crl_problem().map(|problem| format!("authority.files: {problem}")));
     }
     for (index, cluster) in config.clusters.iter().enumerate() {
-        if let Err(error) = authenticator(cluster).await {
-            problems.push(format!("clusters[{index}].tokens.file: {error}"));
+        if let Err(error) = tokens::load(cluster).await {
+            problems.push(format!("clusters[{index}].tokens.file: {}", signet_runtime::output::error_chain(&error)));
         }
     }
     let database = config.storage.strip_prefix("sqlite://").map(Path::new);
@@ -190,6 +171,8 @@ pub async fn check_files(config: &Config) -> Vec<String> {
         && !directory.is_dir()
     {
         problems.push(format!("storage: the directory {} does not exist; create it", directory.display()));
+    } else if let Err(error) = SqliteStore::check(&config.storage, STORE).await {
+        problems.push(format!("storage: {error}"));
     }
     problems
 }

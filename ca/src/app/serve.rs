@@ -9,7 +9,6 @@ use signet_core::audit::{Attributed, AuditEvent, AuditQuery, EventKind, Outcome}
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::identity::IdentityError;
 use signet_core::seams::store::AuditStore;
-use signet_proto::istio::istio_certificate_service_server::IstioCertificateServiceServer;
 use signet_runtime::config::Loaded;
 use signet_runtime::liveness::{Liveness, beat_event_loop};
 use signet_runtime::metrics::{MetricError, Metrics};
@@ -28,8 +27,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::admin_socket::bind_admin;
-use super::backend::{Backend, BackendError, authenticator};
-use super::tokens::clusters;
+use super::backend::{Backend, BackendError};
+use super::limits::{self, MESSAGE};
+use super::tokens::{self, clusters};
 use crate::acknowledgements::Acknowledgements;
 use crate::admission::Admission;
 use crate::audit_log::audit_log;
@@ -37,29 +37,22 @@ use crate::bundle_feed::BundleFeed;
 use crate::config::Config;
 use crate::grpc::access::Access;
 use crate::grpc::admin::AdminService;
-use crate::grpc::bundle_stream::{BundleStream, Listeners};
+use crate::grpc::bundle_listeners::Listeners;
+use crate::grpc::bundle_stream::BundleStream;
+use crate::grpc::certificate_server::CertificateServer;
 use crate::grpc::client_identity::ClientVerifier;
 use crate::grpc::create_certificate::CertificateService;
-use crate::grpc::denials::Denials;
 use crate::grpc::intake::Intake;
-use crate::grpc::{http2, peer, tls};
+use crate::grpc::{http2, peer};
 use crate::issuance::Issuance;
 use crate::metrics::CaMetrics;
 use crate::operations::Operations;
+use crate::refusals::refusals;
 use crate::served::Served;
 use crate::serving::ServingRenewer;
+use crate::transport::acceptor::Acceptor;
+use crate::transport::tls;
 use crate::{bundle_file, health};
-
-/// Largest request message: a CSR several times larger than the largest accepted one, so that it gets a refusal of its
-/// own; beyond this the message is not even read.
-const MESSAGE: usize = 128 * 1024;
-
-/// Largest message to the health and reflection services: both take a name.
-const SMALL_MESSAGE: usize = 4 * 1024;
-
-/// Requests whose body may be arriving at the same time, per request that may be worked on. With [`MESSAGE`] this bounds
-/// the memory that certificate requests of unknown senders can take: 128 MiB with the default limits.
-const INTAKE: usize = 4;
 
 /// Why the CA did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +102,7 @@ pub enum ServeError {
 pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let Loaded { config, effective } = loaded;
     telemetry::init(config.log.format, &config.log.level)?;
-    let signals = Signals::install()?;
+    let signals = Signals::install(config.drain)?;
     let clock: SharedClock = Arc::new(SystemClock);
 
     // Ports first: the commonest mistake should be told before anything is touched.
@@ -119,7 +112,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let backend = Backend::open(&config).await?;
     let mut authenticators = Vec::new();
     for cluster in &config.clusters {
-        let authenticator = authenticator(cluster).await.map_err(BackendError::from)?;
+        let authenticator = tokens::load(cluster).await.map_err(BackendError::from)?;
         authenticators.push((cluster.clone(), Arc::new(authenticator)));
     }
 
@@ -153,8 +146,8 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     )?;
     supervisor.spawn("serving certificate", critical, |stop| renewer.run(stop));
     let storage = readiness.condition("storage");
-    let probed = Arc::clone(&backend.store) as _;
-    supervisor.spawn("storage probe", critical, |stop| health::probe_storage(probed, storage, stop));
+    let (probed, probe_metrics) = (Arc::clone(&backend.store) as _, Arc::clone(&ca_metrics));
+    supervisor.spawn("storage probe", critical, |stop| health::probe_storage(probed, probe_metrics, storage, stop));
 
     if let Some(path) = config.bundle_file.clone() {
         let (reader, condition) = (state.clone(), readiness.condition("bundle file"));
@@ -170,11 +163,15 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let admission = Arc::new(Admission::new(&config.limits));
     let swept = Arc::clone(&admission);
     supervisor.spawn("limit counters", critical, |stop| swept.sweep(stop));
+    let (refusals, refused) = refusals(Arc::clone(&clock));
+    let record = audit.clone();
+    supervisor.spawn("refusals", critical, |stop| refused.run(record, stop));
     let issuance = Arc::new(Issuance {
         policy: config.leaf_policy(),
         clusters: Arc::clone(&clusters),
         state: state.clone(),
         audit: audit.clone(),
+        refusals: refusals.clone(),
         admission: Arc::clone(&admission),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&ca_metrics),
@@ -189,8 +186,10 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let acknowledgements = Acknowledgements::default();
     let feed = BundleFeed::new(state.clone(), config.authority.renewal_window);
     let (words, sequences, feed_served) = (acknowledgements.clone(), feed.sequences(), feed.served());
-    let listeners = Listeners::new(words, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics));
     let most = (config.limits.connections / 5 * 4).clamp(1, config.limits.bundle_streams);
+    // Two at least: an agent that changes over has two.
+    let per_identity = config.limits.bundle_streams_per_identity.unwrap_or((most / 4).max(2));
+    let listeners = Listeners::new(words, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics), per_identity);
     let bundle_streams = Streams::new(most, Arc::clone(&clock), Arc::new(NoObserver));
     let sds_stop = CancellationToken::new();
     let bundle_stream = BundleStream {
@@ -198,6 +197,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         clusters,
         clients: Arc::clone(&clients),
         admission,
+        refusals: refusals.clone(),
         clock: Arc::clone(&clock),
         listeners: listeners.clone(),
     };
@@ -216,16 +216,16 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let health_readiness = readiness.clone();
     supervisor.spawn("health", critical, |stop| health::follow_readiness(health_readiness, reporter, stop));
     let (ready, connections) = mpsc::channel(64);
-    let acceptor = tls::Acceptor {
+    let acceptor = Acceptor {
         listener,
         config: tls::server_config(serving.clone(), Arc::clone(&clients), Arc::clone(&clock))?,
-        connections: config.limits.connections,
+        connections: limits::connections(&config.limits, &ca_metrics),
+        proxies: config.proxy_protocol_from.clone(),
         ready,
         metrics: Arc::clone(&ca_metrics),
     };
     supervisor.spawn("acceptor", critical, |stop| acceptor.run(stop));
-    let service = CertificateService::new(issuance);
-    let service = IstioCertificateServiceServer::new(service).max_decoding_message_size(MESSAGE);
+    let service = CertificateServer::new(CertificateService::new(issuance), MESSAGE);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(signet_proto::DESCRIPTORS)
@@ -235,14 +235,10 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
             .with_service_name("grpc.health.v1.Health")
             .with_service_name("signet.admin.v1alpha1.Admin")
     };
-    let intake = Intake::new(
-        config.limits.concurrent_requests.saturating_mul(INTAKE),
-        config.limits.request_timeout + Duration::from_secs(1),
-    );
+    let rules = limits::intake_rules(&config.limits, &ca_metrics);
+    let turned_away = Arc::clone(&ca_metrics.turned_away);
+    supervisor.spawn("limits", critical, |stop| async move { turned_away.warn(stop).await });
     let served = Served { state: feed_served, journal: Arc::clone(&backend.store) as _ };
-    let denials = Denials::new(Arc::clone(&clock), Arc::clone(&ca_metrics));
-    let (denied, record) = (denials.clone(), audit.clone());
-    supervisor.spawn("denied operators", critical, |stop| denied.record(record, stop));
     let admin = AdminService {
         trust_domain: config.trust_domain.to_string(),
         started_at: clock.now().unix_timestamp(),
@@ -254,21 +250,24 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         served,
         clock: Arc::clone(&clock),
     };
-    let admin = admin.guarded(Access {
-        own_uid: rustix::process::geteuid().as_raw(),
-        admins: config.admins.clone(),
-        clients,
-        clock: Arc::clone(&clock),
-        denials,
-    });
+    let admin = admin.guarded(
+        rules.operators.clone(),
+        Access {
+            own_uid: rustix::process::geteuid().as_raw(),
+            admins: config.admins.clone(),
+            clients,
+            clock: Arc::clone(&clock),
+            refusals,
+            metrics: ca_metrics,
+        },
+    );
     let router = http2::server()
-        .layer(intake)
-        .add_service(service)
-        .add_service(SdsServer::new(bundle_stream))
+        .add_service(Intake::new(service, rules.certificates))
+        .add_service(Intake::new(SdsServer::new(bundle_stream), rules.bundles))
         .add_service(admin.clone())
-        .add_service(health_service.max_decoding_message_size(SMALL_MESSAGE))
-        .add_service(reflection().build_v1()?.max_decoding_message_size(SMALL_MESSAGE))
-        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(SMALL_MESSAGE));
+        .add_service(Intake::new(health_service, rules.health))
+        .add_service(Intake::new(reflection().build_v1()?, rules.reflection.clone()))
+        .add_service(Intake::new(reflection().build_v1alpha()?, rules.reflection));
     supervisor.spawn("certificate service", critical, |stop| async move {
         let connections = ReceiverStream::new(connections);
         router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await
@@ -299,6 +298,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         detail: Some(effective.to_string()),
         who: Attributed::default(),
         what: None,
+        repeated: None,
     };
     if let Err(error) = audit.record(started).await {
         tracing::warn!(%error, "the start could not be recorded");

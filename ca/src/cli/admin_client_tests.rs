@@ -23,14 +23,17 @@ use super::*;
 use crate::grpc::access::Access;
 use crate::grpc::admin::AdminService;
 use crate::grpc::client_identity::ClientVerifier;
-use crate::grpc::denials::Denials;
+use crate::grpc::intake::Rules;
 use crate::grpc::operate::Operate;
 use crate::grpc::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
-use crate::grpc::tls::{Acceptor, config_for};
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, RevokedCertificate, View};
+use crate::refusals::refusals;
 use crate::served::Served;
 use crate::state::StateWriter;
+use crate::transport::acceptor::Acceptor;
+use crate::transport::connections::{Connections, Room};
+use crate::transport::tls::config_for;
 
 const ADMIN: &str = "spiffe://cluster.local/ns/signet/sa/admin";
 
@@ -113,7 +116,8 @@ impl Ca {
         let acceptor = Acceptor {
             listener,
             config: config_for(Serves::new(&serving), Arc::clone(&clients), Arc::clone(&clock)).unwrap(),
-            connections: 8,
+            connections: Connections::for_tests(Room::default()),
+            proxies: vec![],
             ready,
             metrics: Arc::clone(&metrics),
         };
@@ -129,8 +133,9 @@ impl Ca {
             clock: Arc::clone(&clock),
         };
         let admins = vec![SpiffeId::parse(ADMIN).unwrap()];
-        let denials = Denials::new(Arc::clone(&clock), metrics);
-        let service = service.guarded(Access { own_uid: 0, admins, clients, clock, denials });
+        let (refusals, _) = refusals(Arc::clone(&clock));
+        let service =
+            service.guarded(Rules::default(), Access { own_uid: 0, admins, clients, clock, refusals, metrics });
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             acceptor.run(CancellationToken::new()).await.unwrap();

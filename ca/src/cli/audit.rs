@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use signet_core::audit::{AuditEvent, AuditQuery, EventKind, MAX_PAGE, Outcome, Page, StoredEvent};
 use signet_core::certificate::Serial;
-use signet_core::clock::{Clock, SystemClock};
+use signet_core::clock::{Clock, SystemClock, rfc3339};
 use signet_core::identity::SpiffeId;
 use signet_core::seams::store::{AuditStore, StoreError};
 use signet_runtime::config::units::parse_duration;
@@ -165,10 +165,14 @@ fn gist(event: &AuditEvent) -> String {
     let said = event.detail.clone().filter(|_| event.kind == EventKind::Admin);
     let text = serial.or(said).or_else(|| event.reason.clone()).or_else(|| event.detail.clone());
     // The whole text is in the JSON form; a table must stay readable.
-    let Some(text) = text else { return "-".to_owned() };
-    match text.char_indices().nth(GIST) {
-        None => text,
-        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "…",
+    let mut gist = text.unwrap_or_else(|| "-".to_owned());
+    if let Some((end, _)) = gist.char_indices().nth(GIST) {
+        gist.truncate(end);
+        gist.push('…');
+    }
+    match event.repeated {
+        None => gist,
+        Some(repeated) => format!("{gist} ×{} since {}", repeated.count, rfc3339(event.since())),
     }
 }
 
@@ -176,6 +180,30 @@ fn gist(event: &AuditEvent) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use signet_core::audit::{Attributed, Repeated};
+
+    #[test]
+    fn what_one_record_tells_of_many_times_says_how_often_and_since_when() {
+        let mut event = AuditEvent {
+            at_micros: 1_772_366_460_000_000,
+            request_id: "r1".into(),
+            kind: EventKind::Certificate,
+            outcome: Outcome::Refused,
+            reason: Some("token_expired".into()),
+            detail: Some("exp was then".into()),
+            who: Attributed::default(),
+            what: None,
+            repeated: None,
+        };
+        assert_eq!(gist(&event), "token_expired");
+        event.repeated = Some(Repeated { count: 1234, since_micros: 1_772_366_400_000_000 });
+        assert_eq!(gist(&event), "token_expired ×1234 since 2026-03-01T12:00:00Z");
+        event.kind = EventKind::Admin;
+        event.detail = Some("d".repeat(GIST + 1));
+        assert!(gist(&event).ends_with("d… ×1234 since 2026-03-01T12:00:00Z"));
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json.get("repeated"), Some(&json!({"count": 1234, "since_micros": 1_772_366_400_000_000_i64})));
+    }
 
     #[test]
     fn since_takes_a_time_or_a_duration_back() {

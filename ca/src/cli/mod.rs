@@ -20,7 +20,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use signet_core::clock::rfc3339;
 use signet_runtime::config::{self, Loaded};
+use signet_runtime::ending;
 use signet_runtime::output::{OutputFormat, error_chain};
+use signet_runtime::telemetry;
 
 use crate::app;
 use crate::config::{Config, read};
@@ -106,8 +108,11 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(&Failure::failed(error)),
     };
-    match runtime.block_on(run(cli.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match ending::run(runtime, run(cli.command)) {
+        Ok(()) => {
+            telemetry::flush();
+            ExitCode::SUCCESS
+        }
         Err(failure) => complain(&failure),
     }
 }
@@ -126,13 +131,12 @@ async fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "this is where failures of the command line are told")]
 fn complain(failure: &Failure) -> ExitCode {
     let (text, code) = match failure {
         Failure::Usage(text) => (text, 2),
         Failure::Failed(text) => (text, 1),
     };
-    eprintln!("signet-ca: {text}");
+    telemetry::last_words(&format!("signet-ca: {text}"));
     ExitCode::from(code)
 }
 

@@ -50,6 +50,9 @@ fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Val
         "counters": status.counters.map(|counters| json!({
             "issued": counters.issued, "refused": counters.refused, "failed": counters.failed,
         })),
+        "turned_away": status.turned_away.iter().map(|met| json!({
+            "limit": met.limit, "total": met.total, "lately": met.lately,
+        })).collect::<Vec<_>>(),
         "rotation": rotation.ok().map(rotation_json),
         "rotation_unknown": rotation.err(),
     })
@@ -71,6 +74,12 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Str
     if let Some(counters) = &status.counters {
         let text = format!("{} issued, {} refused, {} failed", counters.issued, counters.refused, counters.failed);
         head.row(["since start", &text]);
+    }
+    let lately = status.turned_away.iter().filter(|met| met.lately > 0);
+    let lately: Vec<String> = lately.map(|met| format!("{} {}", met.limit, met.lately)).collect();
+    if !lately.is_empty() {
+        // The CA is ready all the same: those who are turned away are told to come again.
+        head.row(["TURNED AWAY lately", &format!("{} (docs/hardening.md tells what each means)", lately.join(", "))]);
     }
     match rotation {
         Ok(rotation) => {

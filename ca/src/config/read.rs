@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde_json::json;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::policy::CsrNames;
@@ -11,7 +12,7 @@ use signet_runtime::config::{Problems, Reference, Section, Variant, kind};
 use signet_runtime::telemetry::{self, LogFormat};
 
 use super::read_authority::{check_lifetimes, read_authority};
-use super::{Cluster, Config, Limits, Log, Rate, Serving, Svid, Tokens};
+use super::{Cluster, Config, Limits, Log, Rate, Serving, Svid, Tokens, Unauthenticated};
 
 /// The reference of all fields, from which `docs/configuration.md` is made.
 ///
@@ -64,6 +65,12 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     let authority = s.section("authority", "the authorities that sign", read_authority);
     let svid = s.section("svid", "rules for the certificates of workloads", read_svid);
     let clusters = s.list("clusters", "the clusters whose service-account tokens are accepted", read_cluster);
+    let proxy_protocol_from = s.defaulted(
+        "proxy_protocol_from",
+        json!([]),
+        kind::list_of(kind::parsed("network", network)),
+        "networks of load balancers that begin each connection with a PROXY header (version 1 or 2), whose address then counts as the client's; such a header from anybody else is none",
+    );
     let limits = s.section("limits", "limits on requests", read_limits);
     let log = s.section("log", "logging, to standard error", read_log);
     let drain = s.defaulted("drain", "10s", kind::duration(), "how long requests in flight may take at shutdown");
@@ -87,6 +94,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
         authority: authority?,
         svid: svid?,
         clusters: clusters?,
+        proxy_protocol_from: proxy_protocol_from?,
         limits: limits?,
         log: log?,
         drain: drain?,
@@ -135,6 +143,12 @@ fn dns_name(text: &str) -> Result<String, &'static str> {
     rustls_pki_types::DnsName::try_from(text)
         .map(|_| text.to_owned())
         .map_err(|_| "is not a DNS name; leave out scheme, port and wildcards")
+}
+
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network = network.map_err(|_| "is neither a network, like 10.0.0.0/8, nor an address")?;
+    if network.trunc() == network { Ok(network) } else { Err("has bits set behind its prefix") }
 }
 
 fn read_svid(s: &mut Section<'_>) -> Option<Svid> {
@@ -197,13 +211,18 @@ fn read_limits(s: &mut Section<'_>) -> Option<Limits> {
         "connections",
         20_000,
         kind::integer(1..=1_000_000),
-        "connections open at the same time; more wait to be accepted",
+        "connections open at the same time, fitted to the limit of open files; for one more, the oldest that has not authenticated is closed, and if there is none it waits to be accepted",
     );
     let bundle_streams = s.defaulted(
         "bundle_streams",
         10_000,
         kind::integer(1..=1_000_000),
         "streams of the trust bundle open at the same time, one for each agent; never more than four fifths of connections, so that certificates can be asked for",
+    );
+    let bundle_streams_per_identity = s.optional(
+        "bundle_streams_per_identity",
+        kind::integer(2..=1_000_000),
+        "how many of these may be of one SPIFFE ID, over all of its tokens and certificates; a quarter when absent. An identity is a service account: allow the largest one a stream per pod, and a tenth more for pods that change over",
     );
     let request_timeout = s.defaulted(
         "request_timeout",
@@ -216,15 +235,75 @@ fn read_limits(s: &mut Section<'_>) -> Option<Limits> {
         s.section("per_identity", "certificates for one identity; more are answered RESOURCE_EXHAUSTED", |s| {
             read_rate(s, 20, 200)
         });
-    let per_peer =
-        s.section("per_peer", "requests from one network address, before authentication", |s| read_rate(s, 1000, 2000));
+    let per_peer = s.section(
+        "per_peer",
+        "requests from one source (an IPv4 address or an IPv6 network of 64 bits), on connections that have not authenticated",
+        |s| read_rate(s, 1000, 2000),
+    );
+    let connections_per_identity = s.defaulted(
+        "connections_per_identity",
+        5_000,
+        kind::integer(1..=1_000_000),
+        "connections that have authenticated as one SPIFFE ID; for one more, the oldest of them is closed",
+    );
+    let unauthenticated = s.section(
+        "unauthenticated",
+        "what one source may hold on connections that have not had an authenticated request",
+        read_unauthenticated,
+    );
     Some(Limits {
         concurrent_requests: concurrent_requests?,
         connections: connections?,
         bundle_streams: bundle_streams?,
+        bundle_streams_per_identity: bundle_streams_per_identity?,
         request_timeout: request_timeout?,
         per_identity: per_identity?,
         per_peer: per_peer?,
+        connections_per_identity: connections_per_identity?,
+        unauthenticated: unauthenticated?,
+    })
+}
+
+fn read_unauthenticated(s: &mut Section<'_>) -> Option<Unauthenticated> {
+    let connections = s.defaulted(
+        "connections",
+        512,
+        kind::integer(1..=1_000_000),
+        "connections; for one more, the oldest of them is closed. Room for two of each pod of a node with 250",
+    );
+    let handshakes = s.section(
+        "handshakes",
+        "new connections that come to nothing: each that authenticates is given back; more are closed at once",
+        |s| read_rate(s, 200, 1000),
+    );
+    let calls = s.defaulted(
+        "calls",
+        512,
+        kind::integer(1..=1_000_000),
+        "calls whose messages have not arrived; for one more, the oldest connection with such calls is closed",
+    );
+    let memory = s.defaulted(
+        "memory",
+        "8MiB",
+        kind::size().check(|size| {
+            if *size >= 256 * 1024 { Ok(()) } else { Err("is less than one large request takes; give at least 256KiB") }
+        }),
+        "memory of such calls; beyond it, the oldest connection with such calls is closed",
+    );
+    let total_memory = s.defaulted(
+        "total_memory",
+        "64MiB",
+        kind::size().check(|size| {
+            if *size >= 256 * 1024 { Ok(()) } else { Err("is less than one large request takes; give at least 256KiB") }
+        }),
+        "the same of all sources together; beyond it, the oldest such connection of the source with most is closed",
+    );
+    Some(Unauthenticated {
+        connections: connections?,
+        handshakes: handshakes?,
+        calls: calls?,
+        memory: usize::try_from(memory?).ok()?,
+        total_memory: usize::try_from(total_memory?).ok()?,
     })
 }
 
@@ -271,7 +350,3 @@ fn check_clusters(s: &mut Section<'_>, clusters: &[Cluster], trust_domain: Optio
         }
     }
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

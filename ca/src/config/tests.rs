@@ -1,11 +1,12 @@
 //! Tests of the configuration reader.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use super::read::*;
 use super::*;
 use signet_core::key_type::KeyType;
 use signet_runtime::config::{ConfigError, parse};
 
-const GOOD: &str = "
+pub(super) const SMALLEST: &str = "
 trust_domain: cluster.local
 storage: sqlite:///tmp/signet.db
 keys: { encryption_key_file: /tmp/key }
@@ -25,7 +26,7 @@ fn problems(text: &str) -> Vec<String> {
 
 #[test]
 fn the_smallest_file_has_the_documented_defaults() {
-    let config = parse("f", GOOD, read).unwrap().config;
+    let config = parse("f", SMALLEST, read).unwrap().config;
     assert_eq!(config.listen.to_string(), "127.0.0.1:15012");
     assert_eq!(config.svid.default_ttl, DAY);
     assert_eq!(config.svid.max_ttl, 90 * DAY);
@@ -77,7 +78,7 @@ fn lifetimes_that_cannot_be_honoured_are_refused() {
         ("authority: { root_ttl: 10d, issuing_ttl: 30d }", "authority.issuing_ttl"),
     ];
     for (line, path) in table {
-        let found = problems(&format!("{GOOD}\n{line}\n"));
+        let found = problems(&format!("{SMALLEST}\n{line}\n"));
         assert!(matches!(found.as_slice(), [one] if one.contains(path)), "{line}: {found:?}");
     }
 }

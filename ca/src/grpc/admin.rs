@@ -14,6 +14,7 @@ use signet_runtime::readiness::Readiness;
 use tonic::{Request, Response, Status};
 
 use super::access::{Access, Guarded, admitted};
+use super::intake::{Intake, Rules};
 use super::operate::Operate;
 use super::{admin_messages as messages, admin_select as select};
 use crate::metrics::CaMetrics;
@@ -57,7 +58,7 @@ pub struct AdminService {
 }
 
 /// The service behind its guard, ready for a router; clones serve further edges.
-pub type GuardedAdmin = Guarded<AdminServer<AdminService>>;
+pub type GuardedAdmin = Guarded<Intake<AdminServer<AdminService>>>;
 
 /// The calls of the service, as the wire names them.
 pub(super) const CALLS: [&str; 10] = [
@@ -76,9 +77,9 @@ pub(super) const CALLS: [&str; 10] = [
 impl AdminService {
     /// Puts the guard before the service. There is no other way in: the service answers nobody whom no guard has seen.
     #[must_use]
-    pub fn guarded(self, access: Access) -> GuardedAdmin {
+    pub fn guarded(self, rules: Rules, access: Access) -> GuardedAdmin {
         let server = AdminServer::new(self).max_decoding_message_size(MESSAGE);
-        Guarded::new(server, access, &CALLS)
+        Guarded::new(Intake::new(server, rules), access, &CALLS)
     }
 
     async fn view(&self) -> Result<View, Status> {
@@ -178,6 +179,7 @@ impl Admin for AdminService {
                 names: serving.names.clone(),
             }),
             counters: Some(wire::Counters { issued, refused, failed }),
+            turned_away: self.metrics.turned_away.met().into_iter().map(messages::turned_away).collect(),
         }))
     }
 

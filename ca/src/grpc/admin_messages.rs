@@ -11,6 +11,7 @@ use signet_proto::admin::v1alpha1 as wire;
 use time::OffsetDateTime;
 
 use crate::operations::View;
+use crate::turned_away::Met;
 
 /// What is known about the use of authorities.
 #[derive(Default)]
@@ -49,6 +50,11 @@ pub(super) fn rotation(view: &View, done: String, now: OffsetDateTime) -> wire::
         revoked_certificates: count(view.authorities.revocations.entries.len()),
         done,
     }
+}
+
+/// A limit that was met.
+pub(super) fn turned_away(met: Met) -> wire::TurnedAway {
+    wire::TurnedAway { limit: met.limit.label().to_owned(), total: met.total, lately: met.lately }
 }
 
 /// Roots, each followed by its issuing CAs.

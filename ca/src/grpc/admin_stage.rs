@@ -22,15 +22,16 @@ use tower::ServiceExt;
 use super::access::Access;
 use super::admin::{AdminService, GuardedAdmin};
 use super::client_identity::{ClientIdentity, ClientVerifier};
-use super::denials::Denials;
+use super::intake::Rules;
 use super::operate::Operate;
 use super::peer::PeerUser;
 use super::test_mesh::{Shown, TestRoot, authorities, nothing, publish, trust_domain};
-use super::tls::ConnectionInfo;
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, RevokedCertificate, View};
+use crate::refusals::{RefusalWriter, refusals};
 use crate::served::Served;
 use crate::state::{StateReader, StateWriter};
+use crate::transport::connection::ConnectionInfo;
 use crate::world_tests::FlakyStore;
 
 pub(super) const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
@@ -101,7 +102,8 @@ pub(super) struct Stage {
     pub(super) roots: [TestRoot; 2],
     pub(super) state: StateWriter,
     pub(super) journal: Arc<FlakyStore>,
-    pub(super) denials: Denials,
+    /// What would tell of those who were denied, for a test to run it.
+    pub(super) denied: Mutex<Option<RefusalWriter>>,
     pub(super) metrics: Metrics,
 }
 
@@ -138,14 +140,14 @@ impl Stage {
         });
         let (metrics, journal) = (Metrics::new(), Arc::new(FlakyStore::default()));
         let ca_metrics = Arc::new(CaMetrics::new(&metrics, Arc::clone(&clock)).unwrap());
-        let denials = Denials::new(Arc::clone(&clock), Arc::clone(&ca_metrics));
+        let (refusals, denied) = refusals(Arc::clone(&clock));
         let service = AdminService {
             trust_domain: "cluster.local".into(),
             started_at: 0,
             state: reader.clone(),
             serving: tokio::sync::watch::channel(None).1,
             readiness: Readiness::new(),
-            metrics: ca_metrics,
+            metrics: Arc::clone(&ca_metrics),
             operations: Arc::clone(&fake) as _,
             served: served(reader.clone(), &journal),
             clock: Arc::clone(&clock),
@@ -155,9 +157,18 @@ impl Stage {
             admins: vec![SpiffeId::parse(ADMIN).unwrap()],
             clients: Arc::new(ClientVerifier::new(trust_domain(), reader)),
             clock,
-            denials: denials.clone(),
+            refusals,
+            metrics: ca_metrics,
         };
-        Self { fake, service: service.guarded(access), roots, state, journal, denials, metrics }
+        Self {
+            fake,
+            service: service.guarded(Rules::default(), access),
+            roots,
+            state,
+            journal,
+            denied: Mutex::new(Some(denied)),
+            metrics,
+        }
     }
 
     /// The status of a call, and the message that came back.
@@ -225,7 +236,7 @@ impl Caller {
         let peer = "192.0.2.1:5".parse().unwrap();
         let tcp = TcpConnectInfo { local_addr: Some(peer), remote_addr: Some(peer) };
         let mut caller = Self::default();
-        caller.connection.insert(ConnectionInfo { tcp, identity });
+        caller.connection.insert(ConnectionInfo { tcp, identity, place: None });
         caller
     }
 }

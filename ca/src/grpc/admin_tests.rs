@@ -275,3 +275,15 @@ async fn the_view_and_the_status_tell_the_same_authorities() {
     assert_eq!((rotation.phase.as_str(), coverage.threshold_percent, coverage.laggards.len()), ("drain", 100, 2));
     assert_eq!(rotation.expected_at, NOW.unix_timestamp());
 }
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_is_an_invalid_argument() {
+    let stage = Stage::new();
+    let operator = Caller::user(Some(0));
+    for (call, unreadable) in
+        [("ListHolders", &[0x0a, 9, 1][..]), ("RevokeCertificate", &[0x0a, 9, 1]), ("Status", &[1])]
+    {
+        assert_eq!(stage.call(call, unreadable, &operator).await.0, Code::InvalidArgument, "{call}");
+    }
+    assert_eq!(stage.asked(), Vec::<String>::new());
+}

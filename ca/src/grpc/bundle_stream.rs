@@ -1,34 +1,38 @@
 //! The trust bundle over SDS, on the certificate port: to agents and to any Envoy that proves who it is. What they
 //! acknowledge is what coverage is made of.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::pin::Pin;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
 use futures::{Stream, StreamExt};
+use signet_core::audit::{Attributed, EventKind, Outcome};
+use signet_core::caller::Peer;
 use signet_core::clock::SharedClock;
-use signet_core::holder::{Acknowledgement, Acknowledger, HolderKey};
+use signet_core::holder::{Acknowledger, HolderKey};
 use signet_core::seams::authenticator::{AuthenticationError, Denial};
 use signet_sds::service::{Responses, SdsService};
-use signet_sds::snapshot::{DEFAULT_BUNDLE_NAME, Snapshot, Version, Versioned};
-use signet_sds::streams::StreamListener;
-use std::pin::Pin;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use time::OffsetDateTime;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::client_identity::ClientVerifier;
+use super::bundle_listeners::Listeners;
+use super::client_identity::{ClientIdentity, ClientVerifier};
 use super::headers;
-use super::status::{AUTHENTICATION, UNCHECKED};
-use super::tls::{client_identity, remote_addr, shown};
-use crate::acknowledgements::Acknowledgements;
+use super::status::{AUTHENTICATION, UNCHECKED, retry_later};
 use crate::admission::Admission;
-use crate::bundle_feed::Sequences;
 use crate::clusters::Clusters;
-use crate::metrics::CaMetrics;
+use crate::refusals::{Class, Refusal, Refusals};
+use crate::transport::connection::{client_identity, place, remote_addr, shown};
+
+/// What a stream ends with when its token has.
+const TOKEN_ENDED: &str = "the token that opened this stream has ended; open a new one with a newer token";
+
+/// What a stream ends with when its certificate holds no longer.
+const CERTIFICATE_ENDED: &str =
+    "the certificate that opened this stream has ended or is revoked, or its root is gone; open a new one with another";
 
 type Refused = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
 
@@ -42,42 +46,128 @@ pub struct BundleStream {
     pub clients: Arc<ClientVerifier>,
     /// Limits.
     pub admission: Arc<Admission>,
+    /// Who was refused.
+    pub refusals: Refusals,
     /// The time.
     pub clock: SharedClock,
     /// What streams say, and where it goes.
     pub listeners: Listeners,
 }
 
+/// Who opened a stream, and how long that holds: for a token until a time, for a certificate as long as that does.
+struct Opener {
+    from: Acknowledger,
+    until: Option<OffsetDateTime>,
+}
+
 impl BundleStream {
     /// Who is asking: by its certificate, else by its token.
-    async fn authenticate<T>(&self, request: &Request<T>) -> Result<Acknowledger, Status> {
-        let peer = remote_addr(request);
-        // Only to be counted: the stream itself is bounded by its own number.
-        let entered = self.admission.enter(peer.map(|address| address.ip()));
-        drop(entered.map_err(|over| Status::resource_exhausted(over.to_string()))?);
+    async fn authenticate<T>(&self, request: &Request<T>) -> Result<Opener, Status> {
+        let (peer, place) = (remote_addr(request), place(request));
+        if let Some(place) = place.as_ref().filter(|place| !place.is_proved()) {
+            self.admission.enter(place.source()).map_err(|over| {
+                place.note(over.limit());
+                retry_later(over.limit())
+            })?;
+        }
         if let Some(identity) = client_identity(request) {
             // The connection may be older than the end of its certificate.
             let holds = self.clients.still_holds(identity, self.clock.now());
-            holds.map_err(|_| Status::unauthenticated(AUTHENTICATION))?;
             let (spiffe_id, serial) = (identity.spiffe_id.to_string(), identity.serial.clone());
-            return Ok(Acknowledger::Certificate { spiffe_id, serial });
+            holds.map_err(|error| {
+                if let Some(place) = &place {
+                    place.lapse();
+                }
+                let who = Attributed { spiffe_id: Some(spiffe_id.clone()), ..Attributed::default() };
+                self.refuse(Peer(peer), (Outcome::Refused, "certificate_not_valid"), None, who, error.to_string());
+                Status::unauthenticated(AUTHENTICATION)
+            })?;
+            let until = Some(identity.not_after);
+            return Ok(Opener { from: Acknowledger::Certificate { spiffe_id, serial }, until });
         }
         let metadata = request.metadata();
+        let cluster = headers::cluster(metadata).map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
         let checked = async {
-            let authenticator = self.clusters.select(headers::cluster(metadata).as_deref())?;
+            let authenticator = self.clusters.select(cluster.as_deref())?;
             let missing = || AuthenticationError::denied(Denial::TokenMissing, "neither a token nor a certificate");
             let token = headers::bearer(metadata).ok_or_else(missing)?;
             authenticator.authenticate(&token, self.clock.now()).await
         };
         let caller = checked.await.map_err(|error| {
-            tracing::info!(%error, peer.addr = ?peer, "a bundle stream was refused");
-            match error {
-                AuthenticationError::Denied { .. } => Status::unauthenticated(AUTHENTICATION),
-                _ => Status::unavailable(UNCHECKED),
+            let (outcome, status) = match error {
+                AuthenticationError::Denied { .. } => (Outcome::Refused, Status::unauthenticated(AUTHENTICATION)),
+                _ => (Outcome::Failed, Status::unavailable(UNCHECKED)),
+            };
+            if let (Outcome::Refused, Some(place)) = (outcome, &place) {
+                place.lapse();
             }
+            let why = (outcome, error.label());
+            self.refuse(Peer(peer), why, Some(&error), Attributed::default(), error.to_string());
+            status
         })?;
+        if let Some(place) = &place {
+            place.prove(&caller.identity.to_string());
+        }
         let instance = caller.pod.map(|pod| pod.uid).or_else(|| headers::instance(metadata)).unwrap_or_default();
-        Ok(Acknowledger::Holder(HolderKey { spiffe_id: caller.identity.to_string(), instance }))
+        let from = Acknowledger::Holder(HolderKey { spiffe_id: caller.identity.to_string(), instance });
+        Ok(Opener { from, until: caller.until })
+    }
+
+    /// Waits until what opened a stream holds no longer; gives what the stream ends with. Clients open a new one then:
+    /// Envoy does after any end, and our agent knows this one as no failure.
+    fn end(&self, identity: Option<Arc<ClientIdentity>>, until: Option<OffsetDateTime>) -> End {
+        let (clients, clock) = (Arc::clone(&self.clients), Arc::clone(&self.clock));
+        Box::pin(async move {
+            match (identity, until) {
+                (Some(identity), _) => {
+                    clients.until_refused(&identity, &*clock).await;
+                    Status::unauthenticated(CERTIFICATE_ENDED)
+                }
+                (None, Some(until)) => {
+                    clock.sleep_until(until).await;
+                    Status::unauthenticated(TOKEN_ENDED)
+                }
+                (None, None) => std::future::pending().await,
+            }
+        })
+    }
+}
+
+type End = Pin<Box<dyn Future<Output = Status> + Send>>;
+
+/// The responses until `end`, whose status is the last. It comes first: whoever holds no longer gets nothing more.
+fn until(end: End, responses: Responses) -> Responses {
+    Box::pin(futures::stream::unfold(Some((end, responses)), |open| async move {
+        let (mut end, mut responses) = open?;
+        tokio::select! {
+            biased;
+            status = &mut end => Some((Err(status), None)),
+            response = responses.next() => Some((response?, Some((end, responses)))),
+        }
+    }))
+}
+
+impl BundleStream {
+    /// Counts a refusal and notes it for record and log.
+    fn refuse(
+        &self,
+        peer: Peer,
+        (outcome, reason): (Outcome, &'static str),
+        denied: Option<&AuthenticationError>,
+        who: Attributed,
+        detail: String,
+    ) {
+        self.listeners.metrics.stream_refused(reason);
+        tracing::debug!(reason, error = detail, peer.addr = %peer, "no bundle stream");
+        // Whose certificate does not hold any more has shown in the handshake that it is theirs.
+        let shown = who.spiffe_id.is_some();
+        let who = Attributed { peer: Some(peer.to_string()), ..who };
+        let call = (EventKind::BundleStream, "StreamSecrets");
+        let mut refusal = Refusal::of_request(call, (outcome, reason), denied, peer, who);
+        if shown {
+            refusal.class = Class::Signed;
+        }
+        self.refusals.note(Refusal { detail, ..refusal });
     }
 }
 
@@ -90,20 +180,12 @@ impl SecretDiscoveryService for BundleStream {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let from = self.authenticate(&request).await?;
+        let Opener { from, until: last } = self.authenticate(&request).await?;
         let peer = remote_addr(&request).map_or_else(|| "-".to_owned(), |address| address.to_string());
-        let identity = shown(&request);
+        // The connection outlives the certificate that opened it, and a stream can outlive any token.
+        let end = self.end(shown(&request), last);
         let stream = self.sds.stream(request.into_inner(), &peer, self.listeners.enter(from)?)?;
-        let Some(identity) = identity else { return Ok(stream) };
-        // The connection outlives the certificate that opened it: the stream must not.
-        let (clients, clock) = (Arc::clone(&self.clients), Arc::clone(&self.clock));
-        let (ends, until) = (Arc::clone(&self.clock), identity.not_after);
-        let holds = move |_: &Result<DiscoveryResponse, Status>| {
-            let holds = clients.still_holds(&identity, clock.now()).is_ok();
-            std::future::ready(holds)
-        };
-        let end = async move { ends.sleep_until(until).await };
-        Ok(stream.map(|stream| Box::pin(stream.take_while(holds).take_until(Box::pin(end))) as Responses))
+        Ok(stream.map(|responses| until(end, responses)))
     }
 
     async fn delta_secrets(&self, _: Request<Streaming<DeltaDiscoveryRequest>>) -> Result<Response<Refused>, Status> {
@@ -113,131 +195,6 @@ impl SecretDiscoveryService for BundleStream {
     async fn fetch_secrets(&self, request: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
         self.authenticate(&request).await?;
         self.sds.fetch(request.get_ref()).map(Response::new)
-    }
-}
-
-/// The open streams, and what is done with what they say.
-#[derive(Clone)]
-pub struct Listeners {
-    acknowledgements: Acknowledgements,
-    sequences: Sequences,
-    clock: SharedClock,
-    metrics: Arc<CaMetrics>,
-    open: Arc<Mutex<Vec<Weak<Listener>>>>,
-    counts: Arc<Mutex<HashMap<Acknowledger, usize>>>,
-}
-
-impl Listeners {
-    /// No streams yet.
-    #[must_use]
-    pub fn new(
-        acknowledgements: Acknowledgements,
-        sequences: Sequences,
-        clock: SharedClock,
-        metrics: Arc<CaMetrics>,
-    ) -> Self {
-        Self { acknowledgements, sequences, clock, metrics, open: Arc::default(), counts: Arc::default() }
-    }
-
-    /// The listener of a new stream; a holder that has many already gets no more.
-    fn enter(&self, from: Acknowledger) -> Result<Arc<Listener>, Status> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(from.clone()).or_insert(0);
-        if *count >= PER_HOLDER {
-            return Err(Status::resource_exhausted(format!(
-                "this holder has {PER_HOLDER} bundle streams open already"
-            )));
-        }
-        *count += 1;
-        drop(counts);
-        let listener = Arc::new(Listener { from, all: self.clone(), applied: Mutex::default() });
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Swept when it would grow, so that entering costs the same on average however many there are.
-        if open.len() == open.capacity() {
-            open.retain(|one| one.strong_count() > 0);
-        }
-        open.push(Arc::downgrade(&listener));
-        self.metrics.rotation.streams.inc();
-        Ok(listener)
-    }
-
-    /// A bundle may get a new sequence without another content, after a rollback: nothing is sent then, and whoever
-    /// has that content has the new sequence too. Runs until `stop`.
-    ///
-    /// # Errors
-    /// None.
-    pub async fn follow(
-        self,
-        mut snapshots: watch::Receiver<Arc<Snapshot>>,
-        stop: CancellationToken,
-    ) -> Result<(), std::convert::Infallible> {
-        while let Some(Ok(())) = stop.run_until_cancelled(snapshots.changed()).await {
-            let version = snapshots.borrow_and_update().secret(DEFAULT_BUNDLE_NAME).map(Versioned::version);
-            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            for listener in open.iter().filter_map(Weak::upgrade) {
-                if let Some(version) = version.filter(|version| listener.has(*version)) {
-                    listener.note(version, None);
-                }
-            }
-        }
-        stop.cancelled().await;
-        Ok(())
-    }
-}
-
-/// Streams of one holder at a time: an agent has two while it changes over.
-const PER_HOLDER: usize = 8;
-
-/// One open stream.
-struct Listener {
-    from: Acknowledger,
-    all: Listeners,
-    applied: Mutex<Option<Version>>,
-}
-
-impl Listener {
-    fn has(&self, version: Version) -> bool {
-        *self.applied.lock().unwrap_or_else(PoisonError::into_inner) == Some(version)
-    }
-
-    fn note(&self, version: Version, refused: Option<String>) {
-        let Some(sequence) = self.all.sequences.of(version) else { return };
-        let at = self.all.clock.now();
-        self.all.acknowledgements.note(Acknowledgement { from: self.from.clone(), sequence, refused, at });
-    }
-}
-
-impl StreamListener for Listener {
-    fn applied(&self, name: &str, version: Version) {
-        if name == DEFAULT_BUNDLE_NAME {
-            *self.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
-            self.note(version, None);
-        }
-    }
-
-    fn refused(&self, name: &str, version: Version, text: &str) {
-        if name == DEFAULT_BUNDLE_NAME {
-            self.all.metrics.rotation.refused.inc();
-            tracing::warn!(holder = ?self.from, text, "a holder refused the trust bundle");
-            let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-            *applied = applied.filter(|applied| *applied != version);
-            drop(applied);
-            self.note(version, Some(text.to_owned()));
-        }
-    }
-}
-
-/// With the stream, or with the attempt to open it.
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.all.metrics.rotation.streams.dec();
-        let mut counts = self.all.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.from) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.from);
-            }
-        }
     }
 }
 

@@ -2,23 +2,33 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::acknowledgements::Acknowledgements;
 use crate::bundle_feed::BundleFeed;
-use crate::config::{Limits, Rate};
+use crate::config::Limits;
 use crate::grpc::client_identity::ClientIdentity;
 use crate::grpc::test_mesh::{self, Shown, TestRoot, publish};
-use crate::grpc::tls::ConnectionInfo;
+use crate::metrics::CaMetrics;
 use crate::operations::Operator;
-use crate::state;
+use crate::refusals::refusals;
+use crate::state::{self, StateReader, StateWriter};
+use crate::transport::connection::ConnectionInfo;
 use crate::world_tests::{NOW, World, application};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
+use signet_core::caller::{AuthMethod, Caller};
 use signet_core::clock::ManualClock;
+use signet_core::identity::WorkloadId;
 use signet_core::rotation::Command;
+use signet_core::seams::authenticator::TokenAuthenticator;
 use signet_core::seams::store::HolderStore;
+use signet_core::secret::Secret;
 use signet_runtime::metrics::Metrics;
-use signet_sds::streams::{NoObserver, Streams};
+use signet_sds::snapshot::{DEFAULT_BUNDLE_NAME, Snapshot, Versioned};
+use signet_sds::streams::{NoObserver, StreamListener, Streams};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tonic::transport::server::TcpConnectInfo;
 
 /// A feed and its listeners on a world, with the writer of acknowledgements.
@@ -34,7 +44,7 @@ fn way(world: &World) -> Way {
     let words = Acknowledgements::default();
     let feed = BundleFeed::new(world.state.clone(), Duration::from_secs(60));
     let (clock, metrics) = (Arc::new(world.clock.clone()), Arc::clone(&world.metrics));
-    let listeners = Listeners::new(words.clone(), feed.sequences(), clock, metrics);
+    let listeners = Listeners::new(words.clone(), feed.sequences(), clock, metrics, 100);
     let (snapshots, written) = (feed.snapshots(), Arc::new(Notify::new()));
     let (store, bell, followed) = (Arc::clone(&world.store) as _, Arc::clone(&written), feed.snapshots());
     let following = listeners.clone();
@@ -68,33 +78,25 @@ async fn an_acknowledged_content_counts_for_every_later_sequence_that_has_the_sa
     assert_eq!(state::current(&world.state).unwrap().bundle().sequence(), 3);
     way.written.notified().await;
     assert_eq!(world.store.coverage(NOW).await.unwrap().covered(3), 1);
-    assert_eq!(way.listeners.metrics.rotation.streams.get(), 1);
-    // One holder cannot take the places of all.
-    let more: Vec<_> =
-        (1..PER_HOLDER).map(|_| way.listeners.enter(Acknowledger::Holder(key.clone())).unwrap()).collect();
-    assert!(way.listeners.enter(Acknowledger::Holder(key.clone())).is_err());
-    drop((listener, more));
-    assert_eq!(way.listeners.metrics.rotation.streams.get(), 0);
-    assert!(way.listeners.enter(Acknowledger::Holder(key)).is_ok());
+    assert_eq!(world.metrics.rotation.streams.get(), 1);
+    drop(listener);
+    assert_eq!(world.metrics.rotation.streams.get(), 0);
 }
 
 fn admission() -> Admission {
-    let rate = Rate { per_second: 1000.try_into().unwrap(), burst: 1000.try_into().unwrap() };
-    Admission::new(&Limits {
-        concurrent_requests: 10,
-        connections: 10,
-        bundle_streams: 10,
-        request_timeout: Duration::from_secs(5),
-        per_identity: rate,
-        per_peer: rate,
-    })
+    Admission::new(&Limits::default())
 }
 
-/// An open stream of a client that has shown a certificate, up to its first response.
-async fn opened(
-    service: BundleStream,
-    shown: &Shown,
-) -> (tokio::sync::mpsc::Sender<DiscoveryRequest>, Streaming<DiscoveryResponse>) {
+/// How a client proves who it is.
+enum Proof<'a> {
+    Certificate(&'a Shown),
+    Token,
+}
+
+type Requests = tokio::sync::mpsc::Sender<DiscoveryRequest>;
+
+/// An open stream, up to its first response.
+async fn opened(service: BundleStream, proof: Proof<'_>) -> (Requests, Streaming<DiscoveryResponse>) {
     let (requests, queue) = tokio::sync::mpsc::channel(4);
     let first = DiscoveryRequest {
         resource_names: vec![DEFAULT_BUNDLE_NAME.to_owned()],
@@ -103,56 +105,149 @@ async fn opened(
     };
     requests.send(first).await.unwrap();
     let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(queue));
-    let identity = Some(Arc::new(ClientIdentity::of_verified(&shown.chain).unwrap()));
+    let identity = match proof {
+        Proof::Certificate(shown) => Some(Arc::new(ClientIdentity::of_verified(&shown.chain).unwrap())),
+        Proof::Token => {
+            request.metadata_mut().insert("authorization", "Bearer any".parse().unwrap());
+            None
+        }
+    };
     let tcp = TcpConnectInfo { local_addr: None, remote_addr: None };
-    request.extensions_mut().insert(ConnectionInfo { tcp, identity });
+    request.extensions_mut().insert(ConnectionInfo { tcp, identity, place: None });
     let mut client = SecretDiscoveryServiceClient::new(SecretDiscoveryServiceServer::new(service));
     let mut responses = client.stream_secrets(request).await.unwrap().into_inner();
     assert!(responses.message().await.unwrap().is_some());
     (requests, responses)
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stream_ends_with_the_certificate_that_opened_it() {
-    let root = TestRoot::new("a");
-    let (state, reader) = test_mesh::nothing();
-    publish(&state, 1, &[&root], &[]);
-    let clock = ManualClock::at(NOW);
-    let shared: SharedClock = Arc::new(clock.clone());
-    let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&shared)).unwrap());
-    let feed = BundleFeed::new(reader.clone(), Duration::from_secs(60));
-    let words = Acknowledgements::default();
-    let listeners = Listeners::new(words, feed.sequences(), Arc::clone(&shared), Arc::clone(&metrics));
-    let service = || {
-        let streams = Streams::new(10, Arc::clone(&shared), Arc::new(NoObserver));
+/// Any token proves the same workload until a time.
+struct Until(Option<OffsetDateTime>);
+
+#[tonic::async_trait]
+impl TokenAuthenticator for Until {
+    async fn authenticate(&self, _: &Secret, _: OffsetDateTime) -> Result<Caller, AuthenticationError> {
+        Ok(Caller {
+            identity: WorkloadId::parse("spiffe://cluster.local/ns/default/sa/web").unwrap(),
+            service_account_uid: "uid".into(),
+            pod: None,
+            node: None,
+            cluster: "Kubernetes".into(),
+            method: AuthMethod::Jwks,
+            until: self.0,
+        })
+    }
+}
+
+/// A CA of one root, `a`, whose certificates and tokens open streams.
+struct Edge {
+    root: TestRoot,
+    state: StateWriter,
+    reader: StateReader,
+    clock: ManualClock,
+    metrics: Arc<CaMetrics>,
+    listeners: Listeners,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    _tasks: tokio::task::JoinSet<()>,
+}
+
+impl Edge {
+    fn new() -> Self {
+        let root = TestRoot::new("a");
+        let (state, reader) = test_mesh::nothing();
+        publish(&state, 1, &[&root], &[]);
+        let clock = ManualClock::at(NOW);
+        let shared: SharedClock = Arc::new(clock.clone());
+        let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&shared)).unwrap());
+        let feed = BundleFeed::new(reader.clone(), Duration::from_secs(60));
+        let words = Acknowledgements::default();
+        let listeners = Listeners::new(words, feed.sequences(), shared, Arc::clone(&metrics), 100);
+        let snapshots = feed.snapshots();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move { feed.run(CancellationToken::new()).await.unwrap() });
+        Self { root, state, reader, clock, metrics, listeners, snapshots, _tasks: tasks }
+    }
+
+    /// A service for one stream; tokens hold until `until`.
+    fn service(&self, until: Option<OffsetDateTime>) -> BundleStream {
+        let clock: SharedClock = Arc::new(self.clock.clone());
+        let streams = Streams::new(10, Arc::clone(&clock), Arc::new(NoObserver));
+        let tokens = Arc::new(Until(until));
         BundleStream {
-            sds: SdsService::new(feed.snapshots(), streams, CancellationToken::new()),
-            clusters: Arc::new(Clusters::new(Vec::new())),
-            clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), reader.clone())),
+            sds: SdsService::new(self.snapshots.clone(), streams, CancellationToken::new()),
+            clusters: Arc::new(Clusters::new(vec![("Kubernetes".into(), Vec::new(), tokens)])),
+            clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), self.reader.clone())),
             admission: Arc::new(admission()),
-            clock: Arc::clone(&shared),
-            listeners: listeners.clone(),
+            refusals: refusals(Arc::clone(&clock)).0,
+            clock,
+            listeners: self.listeners.clone(),
         }
-    };
-    let services = [service(), service()];
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(async move { feed.run(CancellationToken::new()).await.unwrap() });
-    let [first, second] = services;
-    let (lives, ends) = (root.leaf("spiffe://cluster.local/x", NOW, |_| {}), NOW + Duration::from_secs(3600));
-    assert_eq!(lives.facts().not_after, ends);
-    let revoked = root.leaf("spiffe://cluster.local/revoked", NOW, |_| {});
-    let (_requests, mut responses) = opened(first, &lives).await;
-    let (_others, mut others) = opened(second, &revoked).await;
-    assert_eq!(metrics.rotation.streams.get(), 2);
-    // What says that a certificate is revoked is not sent to its holder, who is let go instead.
-    publish(&state, 2, &[&root, &TestRoot::new("b")], &[revoked.revoked(0, root.issuing_id())]);
-    assert!(others.message().await.unwrap().is_none());
-    assert!(responses.message().await.unwrap().is_some());
-    let mut ended = Box::pin(responses.message());
-    clock.set(ends - Duration::from_secs(1));
-    let early = std::future::poll_fn(|cx| std::task::Poll::Ready(ended.as_mut().poll(cx).is_ready())).await;
-    assert!(!early);
-    clock.set(ends);
-    let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
-    assert!(ended.unwrap().unwrap().is_none());
+    }
+}
+
+/// How a stream ends, which it must by now.
+async fn ended(responses: &mut Streaming<DiscoveryResponse>) -> Status {
+    tokio::time::timeout(Duration::from_secs(60), responses.message()).await.unwrap().unwrap_err()
+}
+
+/// Whether there is no response yet.
+async fn is_silent(responses: &mut Streaming<DiscoveryResponse>) -> bool {
+    let next = tokio::time::timeout(Duration::from_secs(1), responses.message());
+    next.await.is_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_what_opened_it_and_says_so() {
+    let edge = Edge::new();
+    let leaf = edge.root.leaf("spiffe://cluster.local/x", NOW, |_| {});
+    let ends = NOW + Duration::from_secs(3600);
+    assert_eq!(leaf.facts().not_after, ends);
+    let by_certificate = opened(edge.service(None), Proof::Certificate(&leaf)).await;
+    let by_token = opened(edge.service(Some(ends)), Proof::Token).await;
+    let (_requests, mut endless) = opened(edge.service(None), Proof::Token).await;
+    assert_eq!(edge.metrics.rotation.streams.get(), 3);
+    for ((_requests, mut responses), told) in [(by_certificate, "certificate"), (by_token, "token")] {
+        edge.clock.set(ends - Duration::from_secs(1));
+        assert!(is_silent(&mut responses).await, "{told}");
+        edge.clock.set(ends);
+        let status = ended(&mut responses).await;
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert!(status.message().contains(told), "{status}");
+    }
+    assert_eq!(edge.metrics.rotation.streams.get(), 1, "their places are free");
+    assert!(is_silent(&mut endless).await, "a proof without an end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_at_once_when_its_certificate_is_revoked_or_its_root_is_gone() {
+    let (edge, other) = (Edge::new(), TestRoot::new("b"));
+    let good = edge.root.leaf("spiffe://cluster.local/good", NOW, |_| {});
+    let bad = edge.root.leaf("spiffe://cluster.local/revoked", NOW, |_| {});
+    let (_good, mut stays) = opened(edge.service(None), Proof::Certificate(&good)).await;
+    let (_bad, mut revoked) = opened(edge.service(None), Proof::Certificate(&bad)).await;
+    let entry = bad.revoked(0, edge.root.issuing_id());
+    // An entry in the journal that changes nothing of what is sent, so that no response is due.
+    publish(&edge.state, 1, &[&edge.root], std::slice::from_ref(&entry));
+    assert_eq!(ended(&mut revoked).await.code(), Code::Unauthenticated);
+    assert!(is_silent(&mut stays).await);
+    publish(&edge.state, 2, &[&edge.root, &other], std::slice::from_ref(&entry));
+    assert!(stays.message().await.unwrap().is_some());
+    // Instead of the bundle that it is not in any more.
+    publish(&edge.state, 3, &[&other], &[entry]);
+    assert_eq!(ended(&mut stays).await.code(), Code::Unauthenticated);
+    assert_eq!(edge.metrics.rotation.streams.get(), 0);
+}
+
+#[tokio::test]
+async fn a_stream_for_a_cluster_named_twice_or_not_as_text_is_refused() {
+    let edge = Edge::new();
+    for values in [&[&b"Kubernetes"[..], b"Kubernetes"][..], &[b"a", b"b"], &[b"\xff"]] {
+        let mut request = Request::new(DiscoveryRequest::default());
+        request.metadata_mut().insert("authorization", "Bearer any".parse().unwrap());
+        for value in values {
+            request.metadata_mut().append("clusterid", (*value).try_into().unwrap());
+        }
+        let refused = edge.service(None).authenticate(&request).await.err().unwrap();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains("clusterid"), "{refused}");
+    }
 }

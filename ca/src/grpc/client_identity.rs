@@ -1,27 +1,23 @@
 //! Client certificates on the certificate port: asked for, never required, and judged by the trust bundle and the
 //! revocations of this moment. What a client may do with its identity is decided elsewhere.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use signet_core::certificate::Facts;
+use signet_core::clock::Clock;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::profile::usage;
-use signet_core::rotation::{AuthorityId, RevocationList, RootAuthority};
 use time::OffsetDateTime;
-use x509_parser::prelude::FromDer;
-use x509_parser::revocation_list::CertificateRevocationList;
 
-use crate::state::{self, SigningState, StateReader};
+use super::client_standing::{ChainHash, Standing, Trust};
+use crate::state::{self, StateReader};
 
 /// Who is on the other end of a TLS connection, by a certificate that was verified in its handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +29,7 @@ pub struct ClientIdentity {
     /// When the certificate ends. A connection may last longer: see [`ClientVerifier::check_again`].
     pub not_after: OffsetDateTime,
     chain: Vec<CertificateDer<'static>>,
+    hash: ChainHash,
 }
 
 impl ClientIdentity {
@@ -44,7 +41,8 @@ impl ClientIdentity {
         let leaf = chain.first().ok_or(ClientRefused::Unreadable)?;
         let facts = Facts::read(leaf).map_err(|_| ClientRefused::Unreadable)?;
         let spiffe_id = check_profile(&facts)?;
-        Ok(Self { spiffe_id, serial: facts.serial_text(), not_after: facts.not_after, chain: chain.to_vec() })
+        let (serial, not_after, hash) = (facts.serial_text(), facts.not_after, ChainHash::of(chain.iter()));
+        Ok(Self { spiffe_id, serial, not_after, chain: chain.to_vec(), hash })
     }
 }
 
@@ -91,33 +89,12 @@ impl From<ClientRefused> for rustls::Error {
     }
 }
 
-/// What one bundle says about clients, ready to verify with.
-struct Known {
-    sequence: u64,
-    /// Roots that prove nothing: whoever has such a key makes any certificate.
-    tainted: Vec<AuthorityId>,
-    /// With every root. A holder under a compromised one must still hear of its successor.
-    webpki: Option<Arc<dyn ClientCertVerifier>>,
-    /// With the sound ones only; nothing when all roots are tainted.
-    sound: Option<Arc<dyn ClientCertVerifier>>,
-    /// Subject and id of every root.
-    roots: Vec<(Vec<u8>, AuthorityId)>,
-    /// Issuer and serial number of whatever a revocation list names.
-    listed: HashSet<(AuthorityId, Vec<u8>)>,
-}
-
-impl Known {
-    fn is_of(&self, state: &SigningState) -> bool {
-        self.sequence == state.bundle().sequence() && tainted(state).eq(&self.tainted)
-    }
-}
-
 /// Verifies client certificates with the newest trust bundle of the running CA.
 pub struct ClientVerifier {
     trust_domain: TrustDomain,
     state: StateReader,
     provider: Arc<CryptoProvider>,
-    known: ArcSwapOption<Known>,
+    standing: Standing,
 }
 
 impl fmt::Debug for ClientVerifier {
@@ -131,11 +108,12 @@ impl ClientVerifier {
     #[must_use]
     pub fn new(trust_domain: TrustDomain, state: StateReader) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        Self { trust_domain, state, provider, known: ArcSwapOption::empty() }
+        let standing = Standing::new(Arc::clone(&provider));
+        Self { trust_domain, state, provider, standing }
     }
 
-    /// Checks a chain: signatures, validity and client usage up to a root of the newest bundle, then what makes the leaf an X.509-SVID of a workload of the trust domain, then
-    /// revocation.
+    /// Checks a chain: signatures, validity and client usage up to a root of the newest bundle, then what makes
+    /// the leaf an X.509-SVID of a workload of the trust domain, then revocation.
     ///
     /// # Errors
     /// [`ClientRefused`].
@@ -145,21 +123,25 @@ impl ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<SpiffeId, ClientRefused> {
-        self.judge(leaf, intermediates, now, false)
+        let hash = ChainHash::of(std::iter::once(leaf).chain(intermediates));
+        self.judge(leaf, intermediates, hash, now, Trust::Any)
     }
 
-    /// With `sound`, whoever chains to a compromised root proves nothing.
     fn judge(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
+        hash: ChainHash,
         now: UnixTime,
-        sound: bool,
+        trust: Trust,
     ) -> Result<SpiffeId, ClientRefused> {
         let state = state::current(&self.state).ok_or(ClientRefused::NotReady)?;
-        let known = self.known(&state)?;
-        let webpki = if sound { &known.sound } else { &known.webpki };
-        let webpki = webpki.as_ref().ok_or(ClientRefused::NoRoot)?;
+        let roster = self.standing.of(&state)?;
+        if let Some(verdict) = self.standing.found(hash, trust, &roster.anchors, now) {
+            roster.check_standing(&verdict)?;
+            return Ok(verdict.spiffe_id.clone());
+        }
+        let webpki = roster.anchors.verifier(trust)?;
         webpki.verify_client_cert(leaf, intermediates, now).map_err(ClientRefused::Chain)?;
         let read = |der: &CertificateDer<'_>| Facts::read(der).map_err(|_| ClientRefused::Unreadable);
         let leaf = read(leaf)?;
@@ -169,18 +151,25 @@ impl ClientVerifier {
         }
         let sent: Vec<Facts> =
             std::iter::once(Ok(leaf)).chain(intermediates.iter().map(read)).collect::<Result<_, _>>()?;
-        check_standing(&state, &known, &sent, sound)?;
+        let verdict = Arc::new(roster.anchors.verdict(spiffe_id.clone(), &sent, trust)?);
+        roster.check_standing(&verdict)?;
+        self.standing.remember(hash, trust, &roster.anchors, verdict);
         Ok(spiffe_id)
     }
 
+    fn again(&self, identity: &ClientIdentity, now: OffsetDateTime, trust: Trust) -> Result<(), ClientRefused> {
+        let (leaf, intermediates) = identity.chain.split_first().ok_or(ClientRefused::Unreadable)?;
+        self.judge(leaf, intermediates, identity.hash, unix(now), trust).map(drop)
+    }
+
     /// Whether an identity that was proved when its connection began still holds: connections outlive certificates,
-    /// roots and revocations, so a decision that matters asks again.
+    /// roots and revocations, so a decision that matters asks again. Signatures are verified only when roots have
+    /// changed since.
     ///
     /// # Errors
     /// [`ClientRefused`].
     pub fn still_holds(&self, identity: &ClientIdentity, now: OffsetDateTime) -> Result<(), ClientRefused> {
-        let (leaf, intermediates) = identity.chain.split_first().ok_or(ClientRefused::Unreadable)?;
-        self.judge(leaf, intermediates, unix(now), false).map(drop)
+        self.again(identity, now, Trust::Any)
     }
 
     /// The same for powers over the CA, which nobody gets by a certificate that chains to a compromised root.
@@ -188,71 +177,31 @@ impl ClientVerifier {
     /// # Errors
     /// [`ClientRefused`].
     pub fn check_again(&self, identity: &ClientIdentity, now: OffsetDateTime) -> Result<(), ClientRefused> {
-        let (leaf, intermediates) = identity.chain.split_first().ok_or(ClientRefused::Unreadable)?;
-        self.judge(leaf, intermediates, unix(now), true).map(drop)
+        self.again(identity, now, Trust::Sound)
     }
 
-    /// Built anew only when the sequence has changed, which it does with every change of the roots and of the lists, or
-    /// what is compromised, which changes neither.
-    fn known(&self, state: &SigningState) -> Result<Arc<Known>, ClientRefused> {
-        if let Some(known) = self.known.load_full().filter(|known| known.is_of(state)) {
-            return Ok(known);
+    /// Waits until an identity holds no longer: its certificate has ended or is revoked, or its root is gone.
+    pub async fn until_refused(&self, identity: &ClientIdentity, clock: &dyn Clock) {
+        let mut changes = self.state.clone();
+        loop {
+            // Before the look, so that no change falls between the two.
+            changes.mark_unchanged();
+            if self.still_holds(identity, clock.now()).is_err() {
+                return;
+            }
+            tokio::select! {
+                () = clock.sleep_until(identity.not_after) => return,
+                changed = changes.changed() => if changed.is_err() {
+                    // Nobody is left who could change anything: the process ends.
+                    return clock.sleep_until(identity.not_after).await;
+                },
+            }
         }
-        let sequence = state.bundle().sequence();
-        let all = &state.authorities.roots;
-        let sound = all.iter().filter(|root| root.tainted_at.is_none());
-        let named =
-            |der| Facts::read(der).ok().map(|facts| (facts.subject_der, AuthorityId::from_spki(&facts.spki_der)));
-        let known = Arc::new(Known {
-            sequence,
-            tainted: tainted(state).cloned().collect(),
-            webpki: self.webpki(all.iter())?,
-            sound: self.webpki(sound)?,
-            roots: all.iter().filter_map(|root| named(&root.certificate)).collect(),
-            listed: state.authorities.revocations.lists.iter().flat_map(entries).collect(),
-        });
-        self.known.store(Some(Arc::clone(&known)));
-        Ok(known)
     }
-}
-
-impl ClientVerifier {
-    /// What verifies with these roots; nothing when there is none.
-    fn webpki<'r>(
-        &self,
-        roots: impl Iterator<Item = &'r RootAuthority>,
-    ) -> Result<Option<Arc<dyn ClientCertVerifier>>, ClientRefused> {
-        let mut store = RootCertStore::empty();
-        // A root that webpki cannot read must not take the others with it.
-        let (_, unreadable) = store.add_parsable_certificates(roots.map(|root| root.certificate.clone()));
-        if unreadable > 0 {
-            tracing::warn!(unreadable, "roots of the trust bundle cannot verify clients");
-        }
-        if store.is_empty() {
-            return Ok(None);
-        }
-        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(&self.provider));
-        Ok(Some(builder.allow_unauthenticated().build().map_err(|_| ClientRefused::NotReady)?))
-    }
-}
-
-fn tainted(state: &SigningState) -> impl Iterator<Item = &AuthorityId> {
-    state.authorities.roots.iter().filter(|root| root.tainted_at.is_some()).map(|root| &root.id)
-}
-
-/// What a list names, whoever made it: an operator's own lists know what the journal does not. Their signatures were
-/// verified when they came into the journal.
-fn entries(list: &RevocationList) -> Vec<(AuthorityId, Vec<u8>)> {
-    let Ok((_, parsed)) = CertificateRevocationList::from_der(&list.der) else {
-        tracing::warn!(authority.id = list.issuer.as_str(), "a revocation list is unreadable and revokes no client");
-        return Vec::new();
-    };
-    let serial = |raw: &[u8]| raw.iter().copied().skip_while(|byte| *byte == 0).collect();
-    parsed.iter_revoked_certificates().map(|one| (list.issuer.clone(), serial(one.raw_serial()))).collect()
 }
 
 /// A time as rustls has it.
-pub(super) fn unix(at: OffsetDateTime) -> UnixTime {
+pub(crate) fn unix(at: OffsetDateTime) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at.unix_timestamp()).unwrap_or_default()))
 }
 
@@ -270,30 +219,6 @@ fn check_profile(leaf: &Facts) -> Result<SpiffeId, ClientRefused> {
         return wrong("its key usage does not allow signatures");
     }
     Ok(id)
-}
-
-/// Refuses when any certificate that the client sent is revoked, or is one for the key of a compromised root, by which
-/// another root may vouch for it. Whatever path was built is made of them, so none with such a member gets through. The
-/// journal's entries count beside the lists, which may be a moment behind.
-fn check_standing(state: &SigningState, known: &Known, sent: &[Facts], sound: bool) -> Result<(), ClientRefused> {
-    let sent: Vec<(&Facts, AuthorityId)> =
-        sent.iter().map(|facts| (facts, AuthorityId::from_spki(&facts.spki_der))).collect();
-    if sound && sent.iter().any(|(_, id)| known.tainted.contains(id)) {
-        return Err(ClientRefused::Compromised);
-    }
-    let entries = &state.authorities.revocations.entries;
-    // Serials are unique per issuer only (RFC 5280 section 4.1.2.2), and an operator's own CAs often count from one.
-    let is_revoked = |(facts, _): &(&Facts, AuthorityId)| {
-        let serial = facts.serial_text();
-        let sent = sent.iter().map(|(facts, id)| (&facts.subject_der, id));
-        let all = sent.chain(known.roots.iter().map(|(subject, id)| (subject, id)));
-        let mut issuers = all.filter(|(subject, _)| **subject == facts.issuer_der).map(|(_, id)| id);
-        issuers.any(|issuer| {
-            entries.iter().any(|entry| entry.serial == serial && entry.issuer == *issuer)
-                || known.listed.contains(&(issuer.clone(), facts.serial.clone()))
-        })
-    };
-    if sent.iter().any(is_revoked) { Err(ClientRefused::Revoked) } else { Ok(()) }
 }
 
 impl ClientCertVerifier for ClientVerifier {

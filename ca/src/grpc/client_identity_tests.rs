@@ -70,20 +70,6 @@ fn the_newest_bundle_decides() {
 }
 
 #[test]
-fn roots_are_prepared_once_per_sequence() {
-    let root = TestRoot::new("a");
-    let (writer, reader) = nothing();
-    let verifier = ClientVerifier::new(trust_domain(), reader.clone());
-    let known = || verifier.known(&state::current(&reader).unwrap()).unwrap();
-    publish(&writer, 1, &[&root], &[]);
-    let first = known();
-    publish(&writer, 1, &[&root], &[]);
-    assert!(Arc::ptr_eq(&first, &known()));
-    publish(&writer, 2, &[&root], &[]);
-    assert!(!Arc::ptr_eq(&first, &known()));
-}
-
-#[test]
 fn what_is_revoked_is_refused_and_a_serial_counts_for_its_issuer_only() {
     let root = TestRoot::new("a");
     let (writer, reader) = nothing();

@@ -8,14 +8,16 @@ use prost_types::value::Kind;
 use ring::rand::SecureRandom;
 use signet_core::caller::Peer;
 use signet_core::certificate::pem;
-use signet_proto::istio::istio_certificate_service_server::IstioCertificateService;
+use signet_proto::codec::Received;
 use signet_proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use super::{headers, status, tls};
+use super::{headers, status};
 use crate::issuance::{Application, Issuance, Issued};
+use crate::transport::connection;
+use crate::transport::connections::Place;
 
 /// The service.
 pub struct CertificateService {
@@ -30,19 +32,22 @@ impl CertificateService {
     }
 }
 
-#[tonic::async_trait]
-impl IstioCertificateService for CertificateService {
-    async fn create_certificate(
+impl CertificateService {
+    /// One call. A message that cannot be read is a request too: it is limited, counted and refused like others.
+    ///
+    /// # Errors
+    /// What the caller is told.
+    pub(super) async fn create_certificate(
         &self,
-        request: Request<IstioCertificateRequest>,
+        request: Request<Received<IstioCertificateRequest>>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let started = Instant::now();
         self.issuance.metrics.arrived();
         let request_id = request_id(&self.issuance)?;
         let span = tracing::info_span!("request", request_id);
-        let peer = tls::remote_addr(&request);
+        let (peer, place) = (connection::remote_addr(&request), connection::place(&request));
         let (metadata, _, message) = request.into_parts();
-        let application = application(request_id.clone(), peer, &metadata, message);
+        let application = application(request_id.clone(), (peer, place), &metadata, message);
         let result = self.issuance.issue(&application).instrument(span).await;
         self.issuance.metrics.request.observe(started.elapsed().as_secs_f64());
         let mut id = MetadataValue::try_from(&request_id).map_err(|_| Status::internal("bug: request id"))?;
@@ -71,17 +76,26 @@ fn request_id(issuance: &Issuance) -> Result<String, Status> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-/// What the message says.
-fn application(
+/// What the message says. Fuzzed from outside, hence public.
+pub fn application(
     request_id: String,
-    peer: Option<SocketAddr>,
+    (peer, place): (Option<SocketAddr>, Option<Arc<Place>>),
     metadata: &MetadataMap,
-    message: IstioCertificateRequest,
+    Received(message): Received<IstioCertificateRequest>,
 ) -> Application {
+    let (message, unreadable) = match message {
+        Ok(message) => (message, None),
+        Err(why) => (IstioCertificateRequest::default(), Some(why)),
+    };
+    let (cluster, unknown) = match headers::cluster(metadata) {
+        Ok(cluster) => (cluster, None),
+        Err(wrong) => (None, Some(wrong.to_string())),
+    };
     let mut application = Application {
         request_id,
         peer: Peer(peer),
-        cluster: headers::cluster(metadata),
+        place,
+        cluster,
         token: headers::bearer(metadata),
         instance: headers::instance(metadata),
         acknowledges: headers::acknowledges(metadata),
@@ -89,6 +103,7 @@ fn application(
         ttl: message.validity_duration,
         impersonated: None,
         problem: None,
+        unreadable: unreadable.or(unknown),
     };
     let fields = message.metadata.map(|metadata| metadata.fields).unwrap_or_default();
     // Unknown keys are accepted; the known two must be text.

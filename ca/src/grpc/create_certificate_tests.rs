@@ -14,8 +14,9 @@ fn understood(headers: &[(&'static str, &str)], message: IstioCertificateRequest
     for (name, value) in headers {
         metadata.append(*name, value.parse().unwrap());
     }
-    let application = application("r".into(), None, &metadata, message);
-    application.problem.clone().map_or(Ok(application), Err)
+    let application = application("r".into(), (None, None), &metadata, Received(Ok(message)));
+    let wrong = application.unreadable.clone().or(application.problem.clone());
+    wrong.map_or(Ok(application), Err)
 }
 
 #[test]
@@ -45,6 +46,7 @@ fn the_first_bearer_value_counts_and_its_prefix_is_exact() {
     };
     assert_eq!(token(&[("authorization", "Bearer abc")]).as_deref(), Some("abc"));
     assert_eq!(token(&[("authorization", "Basic x"), ("authorization", "Bearer abc")]).as_deref(), Some("abc"));
+    assert_eq!(token(&[("authorization", "Bearer abc"), ("authorization", "Bearer x")]).as_deref(), Some("abc"));
     for wrong in ["bearer abc", "BEARER abc", "Bearer", "Istio abc", ""] {
         assert_eq!(token(&[("authorization", wrong)]), None, "{wrong:?}");
     }
@@ -52,12 +54,14 @@ fn the_first_bearer_value_counts_and_its_prefix_is_exact() {
 }
 
 #[test]
-fn the_cluster_header_counts_only_when_there_is_exactly_one() {
-    let cluster =
-        |headers: &[(&'static str, &str)]| understood(headers, IstioCertificateRequest::default()).unwrap().cluster;
-    assert_eq!(cluster(&[("clusterid", "Kubernetes")]).as_deref(), Some("Kubernetes"));
-    assert_eq!(cluster(&[("clusterid", "a"), ("clusterid", "b")]), None);
-    assert_eq!(cluster(&[]), None);
+fn a_cluster_named_twice_is_refused_before_anything_else_is_looked_at() {
+    let cluster = |headers: &[(&'static str, &str)]| {
+        understood(headers, IstioCertificateRequest::default()).map(|application| application.cluster)
+    };
+    assert_eq!(cluster(&[("clusterid", "Kubernetes")]), Ok(Some("Kubernetes".to_owned())));
+    assert_eq!(cluster(&[]), Ok(None));
+    let told = cluster(&[("clusterid", "a"), ("clusterid", "a")]).unwrap_err();
+    assert!(told.contains("clusterid was sent more than once"), "{told}");
 }
 
 #[test]

@@ -1,20 +1,22 @@
-//! The edges: gRPC and TLS. Protobuf types appear here and nowhere else.
+//! The edges: gRPC. Protobuf types appear here and nowhere else.
 
 pub mod access;
 pub mod admin;
 mod admin_messages;
 mod admin_select;
+pub mod bundle_listeners;
 pub mod bundle_stream;
+pub mod certificate_server;
 pub mod client_identity;
+mod client_standing;
 pub mod create_certificate;
-pub mod denials;
 pub mod headers;
 pub mod http2;
 pub mod intake;
+pub mod open_calls;
 pub mod operate;
 pub mod peer;
 pub mod status;
-pub mod tls;
 
 #[cfg(test)]
 mod admin_stage;

@@ -2,6 +2,7 @@
 
 use signet_core::clock::rfc3339;
 use signet_core::holder::Holder;
+use signet_core::moment;
 use signet_core::rotation::{Activation, Authorities, AuthorityState, Observed, Phase, Rules, Step};
 use time::OffsetDateTime;
 
@@ -156,7 +157,7 @@ fn settled(authorities: &Authorities, rules: &Rules) -> String {
     if !rules.automatic || active.pinned {
         return String::new();
     }
-    let life = active.not_after - active.not_before;
-    let at = active.not_before + life * f64::from(rules.prepare_at) / 100.0;
+    let life = moment::until(active.not_before, active.not_after);
+    let at = moment::after(active.not_before, life.mul_f64(f64::from(rules.prepare_at) / 100.0));
     format!("the next root is prepared at {}", rfc3339(at))
 }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use signet_core::certificate::Facts;
+use signet_core::moment;
 use signet_core::rotation::{
     self, Authorities, AuthorityId, Fingerprint, Follower, LIST_MARGIN, RevocationList, RootAuthority, Standing,
 };
@@ -140,7 +141,7 @@ fn held(authorities: &Authorities) -> Option<Offer> {
 /// time before. Put in use they are only if that is not just before then, since clocks of replicas differ.
 fn without_ending_lists(mut offer: Offer, authorities: &Authorities, now: OffsetDateTime) -> Offer {
     let margin = if authorities.revocations.lists.is_empty() { 2 * LIST_MARGIN } else { LIST_MARGIN };
-    let soon = (now + margin).unix_timestamp();
+    let soon = moment::after(now, margin).unix_timestamp();
     if offer.revocation_lists.iter().any(|list| list.next_update <= soon) {
         offer.revocation_lists.clear();
     }

@@ -8,6 +8,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use signet_core::certificate::Facts;
 use signet_core::key_type::KeyType;
+use signet_core::moment;
 use signet_core::rotation::{
     Authorities, AuthorityId, IssuingCa, LIST_MARGIN, Lists, Made, Needs, RevocationList, Revoked, RootAuthority,
     Rules, Schedule, is_ours_to_renew, kept_list, lists_failed, lists_wanted,
@@ -192,8 +193,8 @@ impl Maker {
         let revoked: Vec<&Revoked> =
             authorities.revocations.entries.iter().filter(|entry| entry.issuer == *issuer).collect();
         // Other hosts' clocks may be behind.
-        let this_update = now - Duration::from_secs(120);
-        let next_update = now + ttl;
+        let this_update = moment::before(now, Duration::from_secs(120));
+        let next_update = moment::after(now, ttl);
         let content =
             ListContent { number: authorities.revocations.number, revoked: &revoked, this_update, next_update };
         let der = (self.sign_list)(self.custody.open(key).await?, certificate, &content)?;

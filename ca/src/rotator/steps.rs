@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::clock::SharedClock;
 use signet_core::holder::Coverage;
+use signet_core::moment;
 use signet_core::rotation::{Authorities, AuthorityId, Observed, Revoked, Rules, Step, apply, conditions, needs};
 use signet_core::seams::authority::Offer;
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
@@ -146,7 +147,7 @@ impl Steps {
     /// may be wrong, or the CA was away for long; either way nothing is activated or removed at once.
     pub fn starts_after(&self, newest: Option<OffsetDateTime>) {
         let now = self.clock.now();
-        let doubtful = newest.is_some_and(|at| now + AWAY / 60 < at || at + AWAY < now);
+        let doubtful = newest.is_some_and(|at| moment::after(now, AWAY / 60) < at || moment::after(at, AWAY) < now);
         if doubtful {
             tracing::info!(
                 "this start is long after the newest record, or before it; no root is activated or removed for some minutes"
@@ -261,5 +262,6 @@ fn event(outcome: Outcome, step: String, now: OffsetDateTime, who: &Attributed) 
         detail: Some(step),
         who: who.clone(),
         what: None,
+        repeated: None,
     }
 }

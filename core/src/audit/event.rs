@@ -7,6 +7,7 @@ use crate::caller::Caller;
 use crate::certificate::{Serial, hex, key_hash};
 use crate::holder::HolderKey;
 use crate::policy::{SigningRequest, Subject};
+use crate::seams::authenticator::Claimed;
 
 /// What kind of decision or change an event records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ use crate::policy::{SigningRequest, Subject};
 pub enum EventKind {
     /// A workload asked for a certificate.
     Certificate,
+    /// Somebody asked for the stream of trust bundles; only refusals are recorded.
+    BundleStream,
     /// The CA issued its own serving certificate.
     ServingCertificate,
     /// A step in the life of an authority.
@@ -31,6 +34,7 @@ impl EventKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Certificate => "certificate",
+            Self::BundleStream => "bundle_stream",
             Self::ServingCertificate => "serving_certificate",
             Self::Authority => "authority",
             Self::Admin => "admin",
@@ -115,6 +119,9 @@ pub struct Attributed {
     /// What the client calls itself, to be told apart from others of the same identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// UID of the node, where a token that was refused names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_uid: Option<String>,
 }
 
 impl Attributed {
@@ -133,8 +140,76 @@ impl Attributed {
             auth_method: Some(caller.method.as_str().to_owned()),
             peer: Some(peer),
             instance: None,
+            node_uid: None,
         }
     }
+
+    /// Whom a request from `peer` is about whose token was signed by the cluster and refused all the same. How the
+    /// caller proved itself stays open: it did not.
+    #[must_use]
+    pub fn to_claimed(claimed: &Claimed, peer: String) -> Self {
+        let identity = claimed.identity.as_ref();
+        Self {
+            spiffe_id: identity.map(ToString::to_string),
+            namespace: identity.map(|identity| identity.namespace().to_owned()),
+            service_account: identity.map(|identity| identity.service_account().to_owned()),
+            service_account_uid: claimed.service_account_uid.clone(),
+            pod: claimed.pod.clone(),
+            pod_uid: claimed.pod_uid.clone(),
+            node: claimed.node.clone(),
+            cluster: Some(claimed.cluster.clone()),
+            auth_method: None,
+            peer: Some(peer),
+            instance: None,
+            node_uid: claimed.node_uid.clone(),
+        }
+    }
+
+    /// Keeps only what is the same in `other`: what can be said of both.
+    pub fn keep_common(&mut self, other: &Self) {
+        let Self {
+            spiffe_id,
+            namespace,
+            service_account,
+            service_account_uid,
+            pod,
+            pod_uid,
+            node,
+            cluster,
+            auth_method,
+            peer,
+            instance,
+            node_uid,
+        } = self;
+        for (mine, theirs) in [
+            (spiffe_id, &other.spiffe_id),
+            (namespace, &other.namespace),
+            (service_account, &other.service_account),
+            (service_account_uid, &other.service_account_uid),
+            (pod, &other.pod),
+            (pod_uid, &other.pod_uid),
+            (node, &other.node),
+            (cluster, &other.cluster),
+            (auth_method, &other.auth_method),
+            (peer, &other.peer),
+            (instance, &other.instance),
+            (node_uid, &other.node_uid),
+        ] {
+            if mine != theirs {
+                *mine = None;
+            }
+        }
+    }
+}
+
+/// How often something happened that one event tells of. The event is about the newest of them; its `who` holds what
+/// is true of them all, and its time is when it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeated {
+    /// How often; at least once.
+    pub count: u64,
+    /// When the first of them happened, in microseconds since 1970.
+    pub since_micros: i64,
 }
 
 /// What was certified.
@@ -212,6 +287,9 @@ pub struct AuditEvent {
     /// What was certified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub what: Option<Certified>,
+    /// When it tells of more than itself: how often, and since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<Repeated>,
 }
 
 impl AuditEvent {
@@ -241,11 +319,22 @@ impl AuditEvent {
         Some(HolderKey { spiffe_id: self.who.spiffe_id.clone()?, instance: instance.clone() })
     }
 
+    /// How many decisions it tells of.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.repeated.map_or(1, |repeated| repeated.count)
+    }
+
+    /// When the first of those was taken.
+    #[must_use]
+    pub fn since(&self) -> OffsetDateTime {
+        moment(self.repeated.map_or(self.at_micros, |repeated| repeated.since_micros))
+    }
+
     /// When it happened.
     #[must_use]
     pub fn at(&self) -> OffsetDateTime {
-        let nanos = i128::from(self.at_micros) * 1000;
-        OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+        moment(self.at_micros)
     }
 
     /// Microseconds since 1970, the resolution of the log.
@@ -253,6 +342,11 @@ impl AuditEvent {
     pub fn micros(at: OffsetDateTime) -> i64 {
         i64::try_from(at.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
     }
+}
+
+fn moment(micros: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros).saturating_mul(1000))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 /// An event as it is in the log.
@@ -281,9 +375,28 @@ mod tests {
             detail: None,
             who: Attributed { peer: Some("127.0.0.1:5".into()), ..Attributed::default() },
             what: None,
+            repeated: None,
         };
         let text = r#"{"at_micros":1700000000000001,"request_id":"r1","kind":"certificate","outcome":"refused","reason":"token_expired","who":{"peer":"127.0.0.1:5"}}"#;
         assert_eq!(String::from_utf8(event.encode()).unwrap(), text);
         assert_eq!(serde_json::from_str::<AuditEvent>(text).unwrap(), event);
+        assert_eq!((event.count(), event.since()), (1, event.at()));
+
+        let repeated = Some(Repeated { count: 1234, since_micros: 1_699_999_940_000_000 });
+        let event = AuditEvent { repeated, ..event };
+        let more = text.strip_suffix('}').unwrap().to_owned()
+            + r#","repeated":{"count":1234,"since_micros":1699999940000000}}"#;
+        assert_eq!(String::from_utf8(event.encode()).unwrap(), more);
+        assert_eq!(serde_json::from_str::<AuditEvent>(&more).unwrap(), event);
+        assert_eq!((event.count(), event.since().unix_timestamp()), (1234, 1_699_999_940));
+    }
+
+    #[test]
+    fn what_two_have_in_common_is_kept_and_nothing_else() {
+        let text = |text: &str| Some(text.to_owned());
+        let mut one = Attributed { spiffe_id: text("a"), pod: text("p"), node: text("n"), ..Attributed::default() };
+        let other = Attributed { spiffe_id: text("a"), pod: text("q"), cluster: text("c"), ..Attributed::default() };
+        one.keep_common(&other);
+        assert_eq!(one, Attributed { spiffe_id: text("a"), ..Attributed::default() });
     }
 }

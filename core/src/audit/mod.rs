@@ -4,6 +4,6 @@ mod event;
 mod query;
 mod tree;
 
-pub use event::{Attributed, AuditEvent, Certified, EventKind, Outcome, StoredEvent};
+pub use event::{Attributed, AuditEvent, Certified, EventKind, Outcome, Repeated, StoredEvent};
 pub use query::{AuditQuery, MAX_PAGE, Page, QueryError};
 pub use tree::{LeafHash, leaf_hash};

@@ -1,17 +1,20 @@
 //! What each step does to the journal's document. Pure: keys and certificates are made before and passed in.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
 use super::revocation::{KeptOrder, RevocationList, Revoked};
 use super::rules::Observed;
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
+use crate::moment;
 use crate::seams::authority::Offer;
 
 /// How many revoked certificates an order to renew names at most: agents read no more of them.
 const MAX_SERIALS: usize = 4096;
 
 /// Issuing CAs that ended this long ago are forgotten.
-const KEEP_ENDED: time::Duration = time::Duration::hours(24);
+const KEEP_ENDED: Duration = Duration::from_secs(24 * 3600);
 
 impl Authorities {
     /// The sequence that the next change of roots or lists gets.
@@ -99,7 +102,8 @@ impl Authorities {
     pub fn add_issuing(&mut self, root: &AuthorityId, mut issuing: IssuingCa, now: OffsetDateTime, forget: bool) {
         issuing.after_sequence = if self.revocations.lists.is_empty() { 0 } else { self.next_sequence() };
         if let Some(root) = self.roots.iter_mut().find(|one| one.id == *root) {
-            root.issuing.retain(|old| (!forget || old.not_after + KEEP_ENDED > now) && old.id != issuing.id);
+            root.issuing
+                .retain(|old| (!forget || moment::after(old.not_after, KEEP_ENDED) > now) && old.id != issuing.id);
             root.issuing.push(issuing);
         }
     }
@@ -199,7 +203,7 @@ impl Authorities {
 
     /// Drops entries of certificates that ended before `now`, which no verifier accepts anyway.
     pub fn forget_ended_entries(&mut self, now: OffsetDateTime) {
-        let limit = now.unix_timestamp() - super::lists::KEEP_ENTRY_SECONDS;
+        let limit = moment::before(now, super::lists::KEEP_ENTRY).unix_timestamp();
         self.revocations.entries.retain(|entry| entry.not_after > limit);
     }
 }
@@ -363,7 +367,7 @@ impl Authorities {
         match Phase::of(self) {
             Phase::Drain => {
                 let old = self.roots.iter().filter(|root| root.state == AuthorityState::Old && !root.pinned);
-                old.map(ends).max().map(|end| end + super::rules::SETTLE)
+                old.map(ends).max().map(|end| moment::after(end, super::rules::SETTLE))
             }
             Phase::Propagate => seen.last_ends.values().max().copied(),
             _ => None,

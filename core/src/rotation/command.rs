@@ -9,6 +9,7 @@ use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, RootAuthority};
 use super::step::{LAG, Step, is_covered, is_ours, usable_issuer};
 use crate::clock::rfc3339;
+use crate::moment;
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,7 +246,7 @@ fn activate(
         let (live, covered) = (seen.coverage.live(), seen.coverage.covered(root.published));
         return Err(Refused::NotCovered { id: id.clone(), sequence: root.published, behind: live - covered, live });
     }
-    let until = root.since + rules.propagation.max(LAG);
+    let until = moment::after(root.since, rules.propagation.max(LAG));
     if now < until {
         return Err(Refused::TooSoon { id: id.clone(), until: rfc3339(until) });
     }
@@ -342,7 +343,7 @@ fn revoke(
         if holders > 0 {
             return Err(Refused::Needed { id: id.clone(), holders });
         }
-        if now < root.since + SETTLE {
+        if now < moment::after(root.since, SETTLE) {
             return Err(Refused::Settling(id.clone()));
         }
         if !seen.clock_is_steady {

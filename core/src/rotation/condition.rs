@@ -9,6 +9,7 @@ use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Authorities, AuthorityId, AuthorityState, RootAuthority};
 use super::step::{Step, usable_issuer};
 use crate::holder::Coverage;
+use crate::moment;
 
 /// One condition, as plain data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +68,9 @@ pub fn conditions(
             let late = seen.coverage.acknowledging_behind(sequence) > 0;
             if late { Vec::new() } else { vec![Condition::Arrived { sequence }] }
         }
-        Step::Retire(id) => root(id).map(|root| Condition::Drained(issuing(root), now - SETTLE)).into_iter().collect(),
+        Step::Retire(id) => {
+            root(id).map(|root| Condition::Drained(issuing(root), moment::before(now, SETTLE))).into_iter().collect()
+        }
         Step::Revoke(id) => root(id).map(|root| Condition::Left(issuing(root))).into_iter().collect(),
         Step::RevokeIssuing(id) => vec![Condition::Left(vec![id.clone()])],
         _ => Vec::new(),

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::command::Refused;
 use super::revocation::RevocationList;
 use super::rules::{Observed, Rules};
 use super::state::{Authorities, AuthorityId};
 use super::step::{LAG, Plan, Step};
+use crate::clock::rfc3339;
+use crate::moment;
 use crate::seams::authority::Offer;
 
 /// How long after lists could not be made they are tried again, in seconds; and after that, since it is on record.
@@ -16,8 +20,7 @@ const RETRY_LISTS: i64 = 60;
 const RETRY_LATER: i64 = 3600;
 
 /// How long an entry stays on its list after the certificate's end.
-const KEEP_ENTRY: Duration = Duration::from_secs(KEEP_ENTRY_SECONDS.unsigned_abs());
-pub(super) const KEEP_ENTRY_SECONDS: i64 = 3600;
+pub(super) const KEEP_ENTRY: Duration = Duration::from_secs(3600);
 
 /// How long before its end a list is given up that nobody renews here: clocks of other hosts may be ahead.
 pub const LIST_MARGIN: Duration = Duration::from_secs(300);
@@ -44,7 +47,7 @@ pub fn kept_list<'a>(
 ) -> Option<&'a RevocationList> {
     let goes_on =
         offer.is_none_or(|offer| !offer.revocation_lists.is_empty() || offer.fingerprint.has_unusable_lists());
-    let is_good = |list: &&RevocationList| list.next_update > (now + LIST_MARGIN).unix_timestamp();
+    let is_good = |list: &&RevocationList| list.next_update > moment::after(now, LIST_MARGIN).unix_timestamp();
     let list = authorities.revocations.lists.iter().find(|list| list.issuer == *issuer).filter(is_good)?;
     (goes_on && !is_ours_to_renew(authorities, issuer)).then_some(list)
 }
@@ -86,13 +89,30 @@ fn can_sign_list(authorities: &Authorities, issuer: &AuthorityId) -> bool {
 #[must_use]
 pub fn lists_failed(before: &Authorities, now: OffsetDateTime) -> i64 {
     let again = before.revocations.failed_at > 0 && before.revocations.lists.is_empty();
-    now.unix_timestamp() + if again { RETRY_LATER - RETRY_LISTS } else { 0 }
+    now.unix_timestamp().saturating_add(if again { RETRY_LATER - RETRY_LISTS } else { 0 })
 }
 
-/// What an operator should know about lists that are missing: why none are served although something is revoked.
+/// When this list begins to be valid, if it can be read.
+fn begins(list: &RevocationList) -> Option<OffsetDateTime> {
+    let (_, parsed) = CertificateRevocationList::from_der(&list.der).ok()?;
+    Some(parsed.last_update().to_datetime())
+}
+
+/// What an operator should know about lists that are not valid, or missing: why none are served although something is
+/// revoked.
 #[must_use]
 pub fn lists_worry(authorities: &Authorities, now: OffsetDateTime) -> Option<String> {
     let revocations = &authorities.revocations;
+    for list in &revocations.lists {
+        let issuer = &list.issuer;
+        let refused = "by this clock, and proxies may refuse every certificate";
+        if list.next_update <= now.unix_timestamp() {
+            return Some(format!("the revocation list of {issuer} has ended {refused}"));
+        }
+        if let Some(at) = begins(list).filter(|at| *at > now) {
+            return Some(format!("the revocation list of {issuer} starts only at {} {refused}", rfc3339(at)));
+        }
+    }
     if !revocations.lists.is_empty() || revocations.entries.is_empty() && revocations.failed_at == 0 {
         return None;
     }
@@ -146,12 +166,13 @@ impl Plan {
         let wanted = lists_wanted(authorities, seen.offer, self.now) == Lists::Wanted;
         if wanted == revocations.lists.is_empty() {
             // That they could not be made is no reason to try again at once, unless by a clock that was ahead.
-            let since = self.now.unix_timestamp() - revocations.failed_at;
+            let since = self.now.unix_timestamp().saturating_sub(revocations.failed_at);
             let failed = revocations.lists.is_empty() && (-RETRY_LATER..RETRY_LISTS).contains(&since);
             if !failed {
                 return Some(Step::RefreshLists(forget));
             }
-            let at = OffsetDateTime::from_unix_timestamp(revocations.failed_at + RETRY_LISTS).unwrap_or(self.now);
+            let at = OffsetDateTime::from_unix_timestamp(revocations.failed_at.saturating_add(RETRY_LISTS))
+                .unwrap_or(self.now);
             let _not_yet = self.is_due(at);
         }
         if revocations.lists.is_empty() {
@@ -170,21 +191,23 @@ impl Plan {
             let end = time(list.next_update);
             if !is_ours_to_renew(authorities, &list.issuer) {
                 // Nobody here could make it as its owner did: it stays for as long as it is good.
-                if self.is_due(end - LIST_MARGIN) {
+                if self.is_due(moment::before(end, LIST_MARGIN)) {
                     return Some(Step::RefreshLists(forget));
                 }
                 continue;
             }
             // With a clock that may be wrong only what has ended is replaced; and what was made while it was ahead is
             // replaced once it is back, since nobody accepts a list from the future.
-            let due = if seen.clock_is_steady { end - rules.list_ttl / 2 } else { end };
-            if self.is_due(due) || end - rules.list_ttl > self.now + LAG {
+            let due = if seen.clock_is_steady { moment::before(end, rules.list_ttl / 2) } else { end };
+            let is_of_the_future = moment::before(end, rules.list_ttl) > moment::after(self.now, LAG)
+                || begins(list).is_some_and(|at| at > now);
+            if self.is_due(due) || is_of_the_future {
                 return Some(Step::RefreshLists(forget));
             }
         }
         // An entry is kept for a while after its certificate's end: clocks differ.
         for entry in &revocations.entries {
-            if self.is_due(time(entry.not_after) + KEEP_ENTRY) && seen.clock_is_steady {
+            if self.is_due(moment::after(time(entry.not_after), KEEP_ENTRY)) && seen.clock_is_steady {
                 return Some(Step::RefreshLists(true));
             }
         }
@@ -195,6 +218,6 @@ impl Plan {
     pub(super) fn replace_ending_lists(&mut self, authorities: &Authorities) -> Option<Step> {
         let end = authorities.revocations.lists.iter().map(|list| list.next_update).min()?;
         let end = OffsetDateTime::from_unix_timestamp(end).unwrap_or(self.now);
-        self.is_due(end - NOBODY_ELSE).then_some(Step::RefreshLists(false))
+        self.is_due(moment::before(end, NOBODY_ELSE)).then_some(Step::RefreshLists(false))
     }
 }

@@ -18,6 +18,8 @@ mod step;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod no_end_tests;
+#[cfg(test)]
 mod test_authorities;
 
 pub use apply::{Made, Needs, apply, needs};

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use super::followed::{Fingerprint, Standing};
 use super::state::{AuthorityId, RootAuthority};
 use crate::holder::Coverage;
+use crate::moment;
 use crate::seams::authority::Offer;
 
 /// The configured lifetimes of authorities.
@@ -85,6 +86,7 @@ impl Observed<'_> {
     /// Whether nothing that chains to `root` can be valid any more, on any clock that is no more than [`SETTLE`] off.
     #[must_use]
     pub fn is_drained(&self, root: &RootAuthority, now: OffsetDateTime) -> bool {
-        root.since + SETTLE <= now && self.needed_until(root).is_none_or(|end| end + SETTLE <= now)
+        let settled = |at| moment::after(at, SETTLE) <= now;
+        settled(root.since) && self.needed_until(root).is_none_or(settled)
     }
 }

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use super::followed::Standing;
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
+use crate::moment;
 use crate::renewal::half_life;
 use crate::seams::authority::Offer;
 
@@ -62,7 +63,7 @@ const ENDING: Duration = Duration::from_secs(300);
 #[must_use]
 pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>, rules: &Rules) -> Step {
     let Some(active) = authorities.active() else { return Step::CreateRoot };
-    let mut plan = Plan { now, wake: now + IDLE };
+    let mut plan = Plan { now, wake: moment::after(now, IDLE) };
     match seen.backend.standing {
         Standing::Newest => {}
         // Noted first, so that from then on whoever has something earlier steps back.
@@ -94,7 +95,7 @@ fn follow(
         let known = authorities.root(&root.id);
         known.is_some_and(|known| known.pinned && known.certificate == root.certificate)
     };
-    let missing = |root: &RootAuthority| !known(root) && root.not_after > now + ENDING;
+    let missing = |root: &RootAuthority| !known(root) && root.not_after > moment::after(now, ENDING);
     let unknown = offer.is_some_and(|offer| offer.roots.iter().any(missing));
     if stale_pin || unknown {
         return Some(Step::AdoptRoots);
@@ -160,8 +161,8 @@ pub fn usable_issuer<'a>(
 
 /// A share of a root's life.
 pub(super) fn share_of_life(root: &RootAuthority, percent: u8) -> OffsetDateTime {
-    let life = Duration::try_from(root.not_after - root.not_before).unwrap_or_default();
-    root.not_before + life.mul_f64(f64::from(percent) / 100.0)
+    let life = moment::until(root.not_before, root.not_after);
+    moment::after(root.not_before, life.mul_f64(f64::from(percent) / 100.0))
 }
 
 pub(super) struct Plan {
@@ -194,7 +195,9 @@ impl Plan {
         active: &RootAuthority,
         seen: &Observed<'_>,
     ) -> Option<Step> {
-        if seen.offer.is_none() && is_ours(active, None) && self.now < active.not_after {
+        // Under a root that is over, or has not begun because the clock was ahead when it was made, nothing can be made.
+        let can = self.now < active.not_after && self.is_due(active.not_before);
+        if seen.offer.is_none() && is_ours(active, None) && can {
             // One made while the clock was ahead does not count before its time, a revoked one never.
             let counts = |one: &&IssuingCa| one.not_before <= self.now && !super::is_revoked(authorities, one);
             let newest = active.issuing.iter().rev().find(counts);
@@ -210,10 +213,13 @@ impl Plan {
     /// An issuing CA whose revocation list had to travel first signs when the list has arrived, and in any case before
     /// the one before it has ended: no certificates for anybody would be worse than some that some peers refuse.
     fn use_issuing(&mut self, authorities: &Authorities, seen: &Observed<'_>) -> Option<Step> {
+        let now = self.now;
         for root in &authorities.roots {
             for issuing in root.issuing.iter().filter(|issuing| issuing.after_sequence > 0) {
                 let arrived = seen.coverage.acknowledging_behind(issuing.after_sequence) == 0;
-                let signing = root.issuing.iter().filter(|one| one.after_sequence == 0).map(|one| {
+                // One made while the clock was ahead does not sign before its time.
+                let signs = |one: &&IssuingCa| one.after_sequence == 0 && one.not_before <= now;
+                let signing = root.issuing.iter().filter(signs).map(|one| {
                     let half = half_life(one.not_before, one.not_after);
                     half_life(half, one.not_after)
                 });
@@ -275,7 +281,8 @@ impl Plan {
             Some(offer) => authorities.root(&offer.signer).filter(|root| root.tainted_at.is_none())?,
             None => authorities.prepared()?,
         };
-        let urgent = active.tainted_at.is_some() || active.not_after <= self.now;
+        let is_valid = active.not_before <= self.now && self.now < active.not_after;
+        let urgent = active.tainted_at.is_some() || !is_valid;
         let may = match candidate.activation {
             _ if urgent || seen.offer.is_some() => true,
             Activation::OnCommand => false,
@@ -284,12 +291,12 @@ impl Plan {
                 self.is_due(OffsetDateTime::from_unix_timestamp(at).unwrap_or(candidate.not_before))
             }
         };
-        if !may || !seen.clock_is_steady {
+        if !may || !seen.clock_is_steady || !self.is_due(candidate.not_before) {
             return None;
         }
         let published = candidate.state == AuthorityState::Old && !candidate.issuing.is_empty()
             || active.not_after <= self.now
-            || self.is_due(candidate.since + if urgent { LAG } else { rules.propagation.max(LAG) });
+            || self.is_due(moment::after(candidate.since, if urgent { LAG } else { rules.propagation.max(LAG) }));
         if !published || !is_covered(candidate, seen, rules) {
             return None;
         }
@@ -314,7 +321,7 @@ impl Plan {
             }
             if done {
                 let end = seen.needed_until(root).map_or(root.since, |end| end.max(root.since));
-                let _not_yet = self.is_due(end + SETTLE);
+                let _not_yet = self.is_due(moment::after(end, SETTLE));
             }
         }
         None

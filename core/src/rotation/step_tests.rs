@@ -1,7 +1,9 @@
 //! Tests of single steps; sequences of them are in `model_tests`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use super::super::test_authorities::{DAY, START, Seen, draining, first, id, offer, prepared, root, rules, take};
+use super::super::test_authorities::{
+    DAY, START, Seen, draining, first, id, issuing, offer, prepared, root, rules, take,
+};
 use super::super::{Activation, AuthorityState, Command, Phase, Refused, RevocationReason, Revoked, judge};
 use super::*;
 
@@ -270,6 +272,43 @@ fn after_a_jump_far_ahead_and_back_certificates_are_issued_again_without_an_oper
     let mut alone = renewed;
     alone.roots[0].issuing.retain(|issuing| issuing.id == id("ahead-issuing"));
     assert_eq!(step(START, &alone, &jumped), Step::CertifyIssuing(id("r1")));
+}
+
+#[test]
+fn a_new_issuing_ca_signs_at_once_when_the_only_other_one_is_from_the_future_whatever_the_lists_and_the_clock() {
+    let jumped = Seen { steady: false, ..Seen::holders(&[(1, 3)]) };
+    let mut authorities = first();
+    authorities.roots[0].issuing = vec![issuing("ahead", START + 40 * DAY, 30 * DAY)];
+    authorities.revocations.entries = vec![Revoked {
+        serial: "01".to_owned(),
+        issuer: id("ahead"),
+        reason: RevocationReason::KeyCompromise,
+        at: 0,
+        not_after: (START + 20 * DAY).unix_timestamp(),
+    }];
+    with_lists(&mut authorities, &["r1", "ahead"], 1, START);
+    assert_eq!(step(START, &authorities, &jumped), Step::CertifyIssuing(id("r1")));
+    let mut made = take(&Step::CertifyIssuing(id("r1")), &authorities, &jumped, START, "new");
+    with_lists(&mut made, &["r1", "ahead", "new-issuing"], 1, START);
+    assert_eq!(step(START, &made, &jumped), Step::UseIssuing(id("new-issuing")));
+    let made = take(&Step::UseIssuing(id("new-issuing")), &made, &jumped, START, "x");
+    assert_eq!(made.active_issuer(START).unwrap().id, id("new-issuing"));
+}
+
+#[test]
+fn under_a_root_from_the_future_nothing_is_made_and_its_successor_needs_no_more_than_coverage() {
+    let mut authorities = first();
+    (authorities.roots[0].not_before, authorities.roots[0].issuing) = (START + 2 * DAY, Vec::new());
+    let seen = Seen::nobody();
+    authorities.paused = true;
+    assert!(matches!(step(START, &authorities, &seen), Step::WaitUntil(_)));
+    let prepare = Step::PrepareRoot(Activation::WhenCovered);
+    let mut next = take(&prepare, &authorities, &seen, START, "r2");
+    assert_eq!(step(START + LAG, &next, &seen), Step::Activate(id("r2")));
+    // One that is from the future itself has to wait.
+    next.roots[1].not_before = START + DAY;
+    assert!(matches!(step(START + LAG, &next, &seen), Step::WaitUntil(_)));
+    assert_eq!(step(START + DAY, &next, &seen), Step::Activate(id("r2")));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use crate::caller::Caller;
+use crate::identity::WorkloadId;
 use crate::secret::Secret;
 
 /// Why a token proves nobody. Opaque on the wire; exact in logs, metrics and records.
@@ -57,6 +58,27 @@ impl Denial {
     }
 }
 
+/// What a token says that was signed by its cluster and proves nobody all the same: it has ended, say, or is for
+/// somebody else. For records only, never for decisions. Each value is bounded and of the shape that Kubernetes gives
+/// it; what is not, or contradicts itself, is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The configured id of the cluster whose key signed.
+    pub cluster: String,
+    /// The identity that the token would prove.
+    pub identity: Option<WorkloadId>,
+    /// UID of the service account.
+    pub service_account_uid: Option<String>,
+    /// Name of the pod.
+    pub pod: Option<String>,
+    /// UID of the pod.
+    pub pod_uid: Option<String>,
+    /// Name of the node.
+    pub node: Option<String>,
+    /// UID of the node.
+    pub node_uid: Option<String>,
+}
+
 /// An authentication that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -69,6 +91,8 @@ pub enum AuthenticationError {
         reason: Denial,
         /// What exactly was wrong and what was expected.
         detail: String,
+        /// What the token says, only when its signature was verified.
+        claimed: Option<Box<Claimed>>,
     },
     /// The credentials could not be judged now; retrying may help.
     #[error("the token could not be checked: {0}")]
@@ -79,7 +103,25 @@ impl AuthenticationError {
     /// A denial with its detail.
     #[must_use]
     pub fn denied(reason: Denial, detail: impl Into<String>) -> Self {
-        Self::Denied { reason, detail: detail.into() }
+        Self::Denied { reason, detail: detail.into(), claimed: None }
+    }
+
+    /// The same with what the token says; only for one whose signature was verified.
+    #[must_use]
+    pub fn claiming(mut self, says: Claimed) -> Self {
+        if let Self::Denied { claimed, .. } = &mut self {
+            *claimed = Some(Box::new(says));
+        }
+        self
+    }
+
+    /// A short constant for metrics and records.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Denied { reason, .. } => reason.label(),
+            Self::Unavailable(_) => "authentication_unavailable",
+        }
     }
 }
 

@@ -21,6 +21,9 @@ pub enum StoreError {
     /// What was read is not what was once written.
     #[error("storage holds damaged data: {0}")]
     Damaged(String),
+    /// The storage is not what this process has written to: what was recorded may be gone. It stays so until a restart.
+    #[error("storage was changed under the running CA: {0}")]
+    Lost(String),
     /// The storage was made by a newer or an unknown version.
     #[error("storage has another schema: {0}")]
     Schema(String),

@@ -5,7 +5,6 @@ mod claims;
 mod keys;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,20 +20,14 @@ use signet_core::identity::TrustDomain;
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
 use signet_core::secret::Secret;
 use time::OffsetDateTime;
-use tokio::io::AsyncReadExt;
 
 pub use self::keys::KeySetError;
 
-use self::claims::Claims;
 use self::keys::{KeySet, NoKey, accepted};
 use super::token_cache::{CAPACITY, TokenCache, TokenHash};
 
 /// The longest token that is looked at, in bytes. A projected token is about 1 KiB.
 const MAX_TOKEN: usize = 16 * 1024;
-/// The largest JWKS file that is read, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
-/// How long reading the file may take; it may lie on a file system that hangs.
-const READ_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How the tokens of one cluster are verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,41 +40,14 @@ pub struct JwksConfig {
     pub issuer: String,
     /// A token must be for one of these.
     pub audiences: Vec<String>,
-    /// The file with the cluster's keys: what its API server publishes at `/openid/v1/jwks`.
-    pub file: PathBuf,
     /// How far `exp` may lie back and `nbf` ahead, for clocks that differ.
     pub leeway: Duration,
 }
 
-/// The keys of a cluster could not be loaded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum JwksError {
-    /// The file cannot be read.
-    #[error("reading the JWKS file {}: {cause}", file.display())]
-    Unreadable {
-        /// Which file.
-        file: PathBuf,
-        /// What the operating system says.
-        cause: String,
-    },
-    /// The file is larger than any real one.
-    #[error("the JWKS file {} is larger than 1 MiB", .0.display())]
-    TooLarge(PathBuf),
-    /// The file's content is not usable.
-    #[error("the JWKS file {}: {cause}", file.display())]
-    Content {
-        /// Which file.
-        file: PathBuf,
-        /// What is wrong with it.
-        cause: KeySetError,
-    },
-}
-
-/// What a look at the file brought.
+/// What a look at the published keys brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refreshed {
-    /// The file is as it was.
+    /// They are as they were.
     Unchanged,
     /// New keys are in use, and nothing that older keys verified is believed any more.
     Replaced {
@@ -100,7 +66,8 @@ struct State {
     cache: TokenCache,
 }
 
-/// Verifies tokens of one cluster with the keys in a file.
+/// Verifies tokens of one cluster with the keys that it publishes at `/openid/v1/jwks`. How they get here is left to the
+/// program.
 pub struct JwksAuthenticator {
     config: JwksConfig,
     state: ArcSwap<State>,
@@ -108,34 +75,24 @@ pub struct JwksAuthenticator {
 }
 
 impl JwksAuthenticator {
-    /// Reads the keys from the configured file.
+    /// Takes the keys from `content`, a JSON Web Key Set.
     ///
     /// # Errors
-    /// [`JwksError`].
-    pub async fn open(config: JwksConfig) -> Result<Self, JwksError> {
-        let content = read(&config.file).await?;
-        Self::from_bytes(config, &content)
-    }
-
-    /// Takes the keys from `content`; the file is first looked at by [`refresh`](Self::refresh).
-    ///
-    /// # Errors
-    /// [`JwksError::Content`].
-    pub fn from_bytes(config: JwksConfig, content: &[u8]) -> Result<Self, JwksError> {
-        let state = State::new(&config, content)?;
+    /// [`KeySetError`].
+    pub fn new(config: JwksConfig, content: &[u8]) -> Result<Self, KeySetError> {
+        let state = State::new(content)?;
         Ok(Self { config, state: ArcSwap::from_pointee(state), cache_hits: AtomicU64::new(0) })
     }
 
-    /// Reads the file again and takes its keys over when it has changed and is good. The caller decides how often.
+    /// Takes over the keys of `content` when it has changed and is good.
     ///
     /// # Errors
-    /// [`JwksError`]; the keys in use stay.
-    pub async fn refresh(&self) -> Result<Refreshed, JwksError> {
-        let content = read(&self.config.file).await?;
-        if hash(&content) == self.state.load().source {
+    /// [`KeySetError`]; the keys in use stay.
+    pub fn refresh(&self, content: &[u8]) -> Result<Refreshed, KeySetError> {
+        if hash(content) == self.state.load().source {
             return Ok(Refreshed::Unchanged);
         }
-        let state = State::new(&self.config, &content)?;
+        let state = State::new(content)?;
         let refreshed = Refreshed::Replaced { keys: state.keys.len(), ignored: state.keys.ignored() };
         self.state.store(Arc::new(state));
         Ok(refreshed)
@@ -149,13 +106,13 @@ impl JwksAuthenticator {
 }
 
 impl State {
-    fn new(config: &JwksConfig, content: &[u8]) -> Result<Self, JwksError> {
-        let keys = KeySet::parse(content).map_err(|cause| JwksError::Content { file: config.file.clone(), cause })?;
+    fn new(content: &[u8]) -> Result<Self, KeySetError> {
+        let keys = KeySet::parse(content)?;
         Ok(Self { source: hash(content), keys, cache: TokenCache::new(CAPACITY) })
     }
 
-    /// Verifies the signature and returns the payload's claims, not yet judged.
-    fn verify(&self, token: &str) -> Result<Claims, AuthenticationError> {
+    /// Verifies the signature and returns the payload, not yet judged.
+    fn verify(&self, token: &str) -> Result<Vec<u8>, AuthenticationError> {
         let denied = |reason, detail: String| AuthenticationError::denied(reason, detail);
         let malformed = |detail: &str| AuthenticationError::denied(Denial::TokenMalformed, detail);
         let (signed, signature) = token.rsplit_once('.').ok_or_else(|| malformed("the token has no three parts"))?;
@@ -183,7 +140,7 @@ impl State {
             }
         })?;
         match jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm) {
-            Ok(true) => Claims::parse(&payload),
+            Ok(true) => Ok(payload),
             Ok(false) | Err(_) => Err(denied(Denial::SignatureInvalid, "the signature does not verify".to_owned())),
         }
     }
@@ -209,7 +166,7 @@ impl TokenAuthenticator for JwksAuthenticator {
         let text = token
             .expose_str()
             .ok_or_else(|| AuthenticationError::denied(Denial::TokenMalformed, "the token is not text"))?;
-        let (caller, life) = state.verify(text)?.judge(&self.config, now)?;
+        let (caller, life) = claims::judge(&state.verify(text)?, &self.config, now)?;
         state.cache.remember(hash, caller.clone(), life, now);
         Ok(caller)
     }
@@ -232,21 +189,6 @@ struct Header {
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
-}
-
-async fn read(file: &PathBuf) -> Result<Vec<u8>, JwksError> {
-    let unreadable = |cause: String| JwksError::Unreadable { file: file.clone(), cause };
-    let reading = async {
-        let mut content = Vec::new();
-        // One byte more than allowed is enough to see that there is too much.
-        tokio::fs::File::open(file).await?.take(MAX_FILE + 1).read_to_end(&mut content).await?;
-        Ok::<_, std::io::Error>(content)
-    };
-    let content = tokio::time::timeout(READ_DEADLINE, reading)
-        .await
-        .map_err(|_| unreadable(format!("no answer within {} s", READ_DEADLINE.as_secs())))?
-        .map_err(|error| unreadable(error.to_string()))?;
-    if content.len() as u64 > MAX_FILE { Err(JwksError::TooLarge(file.clone())) } else { Ok(content) }
 }
 
 fn hash(content: &[u8]) -> [u8; 32] {

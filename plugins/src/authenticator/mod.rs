@@ -3,4 +3,4 @@
 mod jwks;
 mod token_cache;
 
-pub use jwks::{JwksAuthenticator, JwksConfig, JwksError, KeySetError, Refreshed};
+pub use jwks::{JwksAuthenticator, JwksConfig, KeySetError, Refreshed};

@@ -1,6 +1,6 @@
 //! Remembers verified tokens by their hash, never beyond their own life. One cache belongs to one set of keys.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use ring::digest::{SHA256, digest};
@@ -13,7 +13,7 @@ pub(super) const CAPACITY: usize = 65_536;
 const SHARDS: usize = 16;
 
 /// SHA-256 of a token. Tokens themselves are never kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct TokenHash([u8; 32]);
 
 impl TokenHash {
@@ -38,33 +38,33 @@ pub(super) struct Lifetime {
 struct Entry {
     caller: Caller,
     life: Lifetime,
+    arrival: u64,
 }
 
-#[derive(Debug)]
+/// A part of the tokens, in the two orders in which they are forgotten: a full cache of tokens that end one after the
+/// other must not be searched for each new one.
+#[derive(Debug, Default)]
 struct Shard {
     entries: HashMap<TokenHash, Entry>,
-    /// The keys of `entries` in the order of their arrival.
-    arrivals: VecDeque<TokenHash>,
-    /// No entry ends before this, so a full shard is searched for ended ones only when there are some.
-    first_end: OffsetDateTime,
+    arrivals: BTreeMap<u64, TokenHash>,
+    ends: BTreeSet<(OffsetDateTime, TokenHash)>,
+    arrived: u64,
 }
 
 impl Shard {
-    fn new() -> Self {
-        Self { entries: HashMap::new(), arrivals: VecDeque::new(), first_end: MAX }
+    fn forget(&mut self, hash: TokenHash) {
+        if let Some(entry) = self.entries.remove(&hash) {
+            self.arrivals.remove(&entry.arrival);
+            self.ends.remove(&(entry.life.until, hash));
+        }
     }
 
     fn drop_ended(&mut self, now: OffsetDateTime) {
-        if now < self.first_end {
-            return;
+        while let Some((_, hash)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {
+            self.forget(hash);
         }
-        self.entries.retain(|_, entry| entry.life.until > now);
-        self.arrivals.retain(|hash| self.entries.contains_key(hash));
-        self.first_end = self.entries.values().map(|entry| entry.life.until).min().unwrap_or(MAX);
     }
 }
-
-const MAX: OffsetDateTime = time::macros::datetime!(9999-12-31 23:59:59 UTC);
 
 /// Verified tokens.
 #[derive(Debug)]
@@ -76,10 +76,7 @@ pub(super) struct TokenCache {
 impl TokenCache {
     /// An empty cache for at most `capacity` tokens, rounded up to a multiple of the number of shards.
     pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            shards: std::array::from_fn(|_| Mutex::new(Shard::new())),
-            shard_capacity: capacity.div_ceil(SHARDS).max(1),
-        }
+        Self { shards: std::array::from_fn(|_| Mutex::default()), shard_capacity: capacity.div_ceil(SHARDS).max(1) }
     }
 
     /// The caller that this token was verified to prove, when the token may be believed at `now`.
@@ -96,19 +93,28 @@ impl TokenCache {
         }
         let Some(shard) = self.shard(hash) else { return };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        if !shard.entries.contains_key(&hash) {
-            if shard.entries.len() >= self.shard_capacity {
-                shard.drop_ended(now);
+        let arrival = match shard.entries.get(&hash) {
+            Some(known) => {
+                let (arrival, until) = (known.arrival, known.life.until);
+                shard.ends.remove(&(until, hash));
+                arrival
             }
-            if shard.entries.len() >= self.shard_capacity
-                && let Some(oldest) = shard.arrivals.pop_front()
-            {
-                shard.entries.remove(&oldest);
+            None => {
+                if shard.entries.len() >= self.shard_capacity {
+                    shard.drop_ended(now);
+                }
+                if shard.entries.len() >= self.shard_capacity
+                    && let Some(oldest) = shard.arrivals.first_key_value().map(|(_, hash)| *hash)
+                {
+                    shard.forget(oldest);
+                }
+                shard.arrived += 1;
+                shard.arrived
             }
-            shard.arrivals.push_back(hash);
-        }
-        shard.first_end = shard.first_end.min(life.until);
-        shard.entries.insert(hash, Entry { caller, life });
+        };
+        shard.arrivals.insert(arrival, hash);
+        shard.ends.insert((life.until, hash));
+        shard.entries.insert(hash, Entry { caller, life, arrival });
     }
 
     fn shard(&self, hash: TokenHash) -> Option<&Mutex<Shard>> {
@@ -140,6 +146,7 @@ mod tests {
             node: None,
             cluster: "Kubernetes".into(),
             method: AuthMethod::Jwks,
+            until: None,
         }
     }
 
@@ -205,8 +212,11 @@ mod tests {
                 prop_assert!(cache.len() <= 64);
                 prop_assert_eq!(cache.find(hash, life.until), None);
                 prop_assert_eq!(cache.find(hash, now).is_some(), ttl > 0);
-                let orders: usize = cache.shards.iter().map(|shard| shard.lock().unwrap().arrivals.len()).sum();
-                prop_assert_eq!(orders, cache.len());
+                for shard in &cache.shards {
+                    let shard = shard.lock().unwrap();
+                    prop_assert_eq!(shard.arrivals.len(), shard.entries.len());
+                    prop_assert_eq!(shard.ends.len(), shard.entries.len());
+                }
             }
         }
     }

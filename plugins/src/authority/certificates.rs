@@ -12,13 +12,14 @@ use rustls_pki_types::CertificateDer;
 use signet_core::certificate::{CertificateError, Facts, Serial};
 use signet_core::csr::KeyFamily;
 use signet_core::identity::TrustDomain;
+use signet_core::moment;
 use signet_core::policy::{SigningRequest, Subject};
 use signet_core::profile::{backdate, leaf_usages, usage};
 use signet_core::rotation::AuthorityId;
 use signet_core::seams::authority::SignError;
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509Certificate, X509Error};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Error, X509Name};
 
 use crate::custody::public_key::{PublicKey, signature_algorithm};
 
@@ -139,10 +140,25 @@ pub(super) fn is_self_signed(certificate: &[u8], facts: &Facts) -> bool {
             .is_ok_and(|(_, parsed)| parsed.verify_signature(None) != Err(X509Error::SignatureVerificationError))
 }
 
-/// Whether every part of the subject is one attribute; rcgen panics on a part without any.
+/// Whether every part of the subject is one attribute of a type that can be written; rcgen panics on others.
 fn is_simple_name(certificate: &[u8]) -> bool {
-    X509Certificate::from_der(certificate)
-        .is_ok_and(|(_, parsed)| parsed.subject().iter_rdn().all(|part| part.iter().count() == 1))
+    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| {
+        parsed.subject().iter_rdn().all(|part| {
+            part.iter().count() == 1 && part.iter().all(|attribute| is_identifier(attribute.attr_type().as_bytes()))
+        })
+    })
+}
+
+/// A name for people. Whoever wrote the file chose its length.
+pub(super) fn shown(name: &X509Name<'_>) -> String {
+    const LONGEST: usize = 200;
+    name.to_string().chars().take(LONGEST).collect()
+}
+
+/// Whether these are the bytes of an object identifier as x509-parser takes it apart: two arcs at least, of which the first
+/// is 0, 1 or 2 (X.690 section 8.19.4).
+pub(super) fn is_identifier(bytes: &[u8]) -> bool {
+    matches!(bytes, [first, rest @ ..] if *first < 120 && (*first != 0 || !rest.is_empty()))
 }
 
 /// Writes the issuer's name once, with a stand-in for the key, and compares.
@@ -211,11 +227,11 @@ pub(super) fn ca_validity(
     ttl: Duration,
     bounds: Option<(OffsetDateTime, OffsetDateTime)>,
 ) -> Result<(OffsetDateTime, OffsetDateTime), SignError> {
-    let now = now.replace_nanosecond(0).unwrap_or(now);
+    let now = moment::whole_second(now);
     let seconds = i64::try_from(ttl.as_secs()).ok().map(time::Duration::seconds);
     let end = seconds.and_then(|ttl| now.checked_add(ttl));
     // Proportional as for leaves: a fixed backdate would put half of a short life into the past at birth.
-    let start = now - Duration::from_secs(backdate(ttl).as_secs());
+    let start = moment::before(now, Duration::from_secs(backdate(ttl).as_secs()));
     match (end, bounds) {
         (Some(end), None) => Ok((start, end)),
         (end, Some((first, last))) => Ok((start.max(first), end.map_or(last, |end| end.min(last)))),

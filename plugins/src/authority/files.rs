@@ -51,6 +51,8 @@ struct State {
     crl_problem: Option<String>,
     /// Whether it was said that others can read the key.
     key_open_said: bool,
+    /// When the last reading began.
+    reading_since: Option<OffsetDateTime>,
 }
 
 /// What the files said when they were last checked.
@@ -94,10 +96,14 @@ impl FilesAuthority {
     }
 
     async fn read(&self) -> Result<FileSet, FilesError> {
-        let slow = || FilesError::Slow(self.directory.display().to_string());
+        let slow = || FilesError::Slow {
+            directory: self.directory.display().to_string(),
+            since: self.with_state(|state| state.reading_since).map_or_else(|| "a while".to_owned(), rfc3339),
+        };
         let permit = tokio::time::timeout(DEADLINE, Arc::clone(&self.reading).acquire_owned()).await;
         let permit = permit.map_err(|_| slow())?;
-        let directory = self.directory.clone();
+        let (directory, now) = (self.directory.clone(), self.clock.now());
+        self.with_state(|state| state.reading_since = Some(now));
         let reading = tokio::task::spawn_blocking(move || {
             let set = read::read(&directory);
             drop(permit);

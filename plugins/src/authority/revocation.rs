@@ -18,7 +18,7 @@ use x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::certificates::{failed, prepare};
+use super::certificates::{failed, prepare, shown};
 
 /// Serial numbers have at most 20 bytes (RFC 5280 section 4.1.2.2).
 const MAX_SERIAL_DIGITS: usize = 40;
@@ -206,7 +206,7 @@ fn read_one(
     if !rest.is_empty() {
         return Err(ListError::Unreadable(index));
     }
-    let name = || list.issuer().to_string();
+    let name = || shown(list.issuer());
     let key_id = list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
         ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
         _ => None,
@@ -252,7 +252,7 @@ fn id(facts: &Facts) -> AuthorityId {
 }
 
 fn subject(der: &[u8]) -> String {
-    X509Certificate::from_der(der).map_or_else(|_| String::new(), |(_, parsed)| parsed.subject().to_string())
+    X509Certificate::from_der(der).map_or_else(|_| String::new(), |(_, parsed)| shown(parsed.subject()))
 }
 
 #[cfg(test)]

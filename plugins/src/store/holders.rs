@@ -83,7 +83,7 @@ impl HolderRow {
     /// [`StoreError::Damaged`] when a column holds what was never written.
     pub(super) fn into_holder(self) -> Result<Holder, StoreError> {
         let damaged = |what: &str| StoreError::Damaged(format!("holder {} has no valid {what}", self.spiffe_id));
-        let seen_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.seen_at) * 1000);
+        let seen_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.seen_at).saturating_mul(1000));
         Ok(Holder {
             authority: authority(&self.authority)?,
             not_after: seconds(self.not_after).ok_or_else(|| damaged("end"))?,

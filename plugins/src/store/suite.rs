@@ -50,6 +50,7 @@ pub(super) fn refused(who: &str, at_micros: i64) -> AuditEvent {
         detail: None,
         who: Attributed { spiffe_id, namespace: Some(who.into()), ..Attributed::default() },
         what: None,
+        repeated: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use prometheus::{
-    Counter, Gauge,
+    Counter, Gauge, IntCounter, Opts,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -40,6 +40,32 @@ impl<F: Fn() -> f64 + Send + Sync> Collector for ReadAtScrape<F> {
     fn collect(&self) -> Vec<MetricFamily> {
         self.gauge.set((self.read)());
         self.gauge.collect()
+    }
+}
+
+/// A counter whose value is asked for at each scrape.
+pub(super) struct CountedElsewhere<F> {
+    /// Never counts: what is shown is a new one, because scrapes may come at the same time.
+    counter: IntCounter,
+    options: Opts,
+    read: F,
+}
+
+impl<F: Fn() -> u64 + Send + Sync> CountedElsewhere<F> {
+    pub(super) fn new(options: Opts, read: F) -> prometheus::Result<Self> {
+        Ok(Self { counter: IntCounter::with_opts(options.clone())?, options, read })
+    }
+}
+
+impl<F: Fn() -> u64 + Send + Sync> Collector for CountedElsewhere<F> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counter.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Ok(shown) = IntCounter::with_opts(self.options.clone()) else { return Vec::new() };
+        shown.inc_by((self.read)());
+        shown.collect()
     }
 }
 

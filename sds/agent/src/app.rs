@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use signet_core::clock::{SharedClock, SystemClock};
+use signet_runtime::files::in_time;
 use signet_runtime::liveness::{Liveness, beat_event_loop};
 use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::ops::{self, BindError, Ops};
@@ -207,7 +208,7 @@ impl ServingParts {
 /// [`AppError`].
 pub async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %effective, "signet-agent starts");
-    let signals = Signals::install()?;
+    let signals = Signals::install(config.drain)?;
     let agent = Agent::new(&config, Arc::new(SystemClock))?;
     let ops = agent.ops.clone();
     let listener = ops::bind("ops", config.ops).await?;
@@ -224,7 +225,7 @@ pub async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
 /// # Errors
 /// [`AppError`].
 pub async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError> {
-    let signals = Signals::install()?;
+    let signals = Signals::install(config.drain)?;
     let agent = Agent::new(&config, Arc::new(SystemClock))?;
     let supervisor = Supervisor::new();
     agent.start_writing(directory, &supervisor.spawner());
@@ -255,7 +256,10 @@ pub async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> 
         }
     };
     match tokio::time::timeout(within, Box::pin(trying)).await {
-        Ok(issued) => Ok(write_set(directory, &issued, &issued.bundle)?),
+        Ok(issued) => {
+            let bundle = issued.bundle.clone();
+            Ok(in_time(directory, move |directory| write_set(directory, &issued, &bundle)).await?)
+        }
         Err(_elapsed) => Err(AppError::NoCertificate { within, last }),
     }
 }
@@ -272,7 +276,8 @@ async fn write_changes(
         if let (Some(held), Some(validation)) = (status.held, status.validation)
             && last != Some((status.renewals, validation.version))
         {
-            write_set(directory, &held, &validation.validation.bundle)?;
+            let (written_now, bundle) = (Arc::clone(&held), validation.validation.bundle.clone());
+            in_time(directory, move |directory| write_set(directory, &written_now, &bundle)).await?;
             last = Some((status.renewals, validation.version));
             written.send_replace(Some(validation.version));
             tracing::info!(

@@ -117,6 +117,33 @@ async fn a_stream_that_ended_by_a_renewal_was_a_good_one() {
 }
 
 #[tokio::test]
+async fn a_stream_that_ends_with_its_token_is_opened_anew_at_once_with_the_newer_one() {
+    let (world, mut agent) = started().await;
+    std::fs::write(world.path("token"), token(2)).unwrap();
+    world.ca.bundles.tokens_end.notify_waiters();
+    let heard = world.ca.bundles.until(|heard| heard.iter().any(|it| matches!(it, Heard::Applied(2, 5)))).await;
+    let newer = format!("Bearer {}", token(2));
+    assert!(heard.iter().any(|it| matches!(it, Heard::Opened(2, headers) if headers[0] == newer)), "{heard:?}");
+    let status = agent.until(|status| status.bundle_stream.link == Link::Up).await;
+    assert!(status.bundle_stream.last_failure.is_none(), "{:?}", status.bundle_stream.last_failure);
+    // What comes later is heard of as ever, and nothing was asked for but the stream.
+    world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
+    assert!(world.ca.bundles.applied(6).await.contains(&Heard::Applied(2, 6)));
+    assert_eq!((status.renewals, world.ca.calls().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_with_its_token_while_there_is_no_newer_one_is_a_failure() {
+    let (world, mut agent) = started().await;
+    world.ca.bundles.tokens_end.notify_waiters();
+    let status = agent.until(|status| status.bundle_stream.last_failure.is_some()).await;
+    let text = status.bundle_stream.last_failure.unwrap().text;
+    assert!(text.contains("the token that opened the bundle stream has ended"), "{text}");
+    // It is tried again all the same, later.
+    world.ca.bundles.until(|heard| heard.iter().any(|it| matches!(it, Heard::Applied(2, 5)))).await;
+}
+
+#[tokio::test]
 async fn a_restarted_ca_gets_its_stream_back_and_brings_what_was_missed() {
     let (mut world, mut agent) = started().await;
     let tls = Authority::root("tls");

@@ -135,7 +135,8 @@ impl CaChannel {
     /// [`CaError`]: every variant but the last two.
     pub async fn connect(&self) -> Result<Channel, CaError> {
         let settings = &self.settings;
-        let tls = ClientTlsConfig::new().ca_certificates(self.roots()?).domain_name(settings.server_name.as_str());
+        let tls =
+            ClientTlsConfig::new().ca_certificates(self.roots().await?).domain_name(settings.server_name.as_str());
         let endpoint = Endpoint::from(settings.address.clone())
             .tls_config(tls)
             .map_err(|error| self.unusable(error_chain(&error)))?
@@ -159,9 +160,9 @@ impl CaChannel {
 
     /// Notes what the root file holds now, since roots may have been removed from the bundle. What is written to it
     /// later is trusted again, whatever it is.
-    pub fn look_at_root_file(&self) {
+    pub async fn look_at_root_file(&self) {
         // A file that cannot be read is the business of the next call.
-        let _roots = self.root_file();
+        let _roots = self.root_file().await;
     }
 
     /// A request that says who we are: token, cluster and instance.
@@ -196,9 +197,9 @@ impl CaChannel {
     }
 
     /// The root file and the bundle held. The file alone is not needed once there is a bundle.
-    fn roots(&self) -> Result<Vec<Certificate>, CaError> {
+    async fn roots(&self) -> Result<Vec<Certificate>, CaError> {
         let held = self.statuses.borrow().validation.as_ref().map(|held| held.validation.bundle.pem().to_owned());
-        let file = self.root_file();
+        let file = self.root_file().await;
         if let (Err(error), Some(_)) = (&file, &held)
             && !self.root_file_failed.swap(true, Ordering::Relaxed)
         {
@@ -220,9 +221,9 @@ impl CaChannel {
 
     /// What is trusted of the root file. It must hold certificates and only those: an empty trust store would fail in
     /// TLS with a message that leads nowhere.
-    fn root_file(&self) -> Result<Vec<CertificateDer<'static>>, CaError> {
+    async fn root_file(&self) -> Result<Vec<CertificateDer<'static>>, CaError> {
         let path = &self.settings.root_file;
-        let pem = files::read(path, MAX_ROOT_BYTES).map_err(CaError::Roots)?;
+        let pem = files::read_in_time(path, MAX_ROOT_BYTES).await.map_err(CaError::Roots)?;
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         let removed = self.statuses.borrow().removed.clone();
         let mut outdated = self.outdated.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,12 +1,12 @@
 //! The command line: `run`, `check`, `fetch` and `inspect`. Exit codes: 0 done, 1 failed, 2 wrong usage or config.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use signet_runtime::config::units::parse_duration;
 use signet_runtime::config::{Loaded, load};
+use signet_runtime::ending;
 use signet_runtime::output::{Output, OutputFormat, error_chain};
 use signet_runtime::telemetry;
 
@@ -105,12 +105,14 @@ pub fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let (code, text) = match dispatch(cli.command) {
-        Ok(()) => return ExitCode::SUCCESS,
+        Ok(()) => {
+            telemetry::flush();
+            return ExitCode::SUCCESS;
+        }
         Err(Failure::Usage(text)) => (2, text),
         Err(Failure::Failed(text)) => (1, text),
     };
-    // Nobody is left to tell when standard error is closed.
-    let _told = writeln!(io::stderr(), "{text}").is_ok();
+    telemetry::last_words(&text);
     ExitCode::from(code)
 }
 
@@ -170,7 +172,7 @@ fn configured(path: &Path) -> Result<Loaded<Config>, Failure> {
 fn with_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     // Boxed: the whole program is one future, which would not sit well on the stack.
-    runtime.map_err(Failure::failed)?.block_on(Box::pin(work))
+    ending::run(runtime.map_err(Failure::failed)?, Box::pin(work))
 }
 
 #[cfg(test)]

@@ -45,6 +45,20 @@ async fn the_first_certificate_comes_as_soon_as_the_ca_answers_and_carries_what_
 }
 
 #[tokio::test]
+async fn a_certificate_that_starts_in_the_future_since_the_clocks_were_set_back_is_renewed_at_once() {
+    for back in [HOUR, 24 * HOUR, 40 * 24 * HOUR, 5 * 365 * 24 * HOUR] {
+        let world = World::new("20ms").await;
+        let mut agent = world.start().await;
+        let first = agent.until(|status| status.renewals == 1).await.held.unwrap();
+        let now = world.clock.now() - back;
+        world.clock.set(now);
+        let second = agent.until(|status| status.renewals == 2).await.held.unwrap();
+        assert!(first.not_before > now && second.not_before <= now, "{back:?}");
+        agent.check(State::Ready).await;
+    }
+}
+
+#[tokio::test]
 async fn renewal_happens_at_its_time_by_the_wall_clock_and_not_before() {
     let world = World::new("20ms").await;
     let mut agent = world.start().await;

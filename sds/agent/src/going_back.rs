@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use signet_core::moment;
 use time::OffsetDateTime;
 
 /// How long the stream must have told lower numbers: many times of what replicas lag behind each other. As much again
@@ -35,7 +36,8 @@ pub fn streamed(
     if held.is_none_or(|held| told >= held) {
         return None;
     }
-    let first = || Behind { told, since: now, ask_at: Some(now + PATIENCE + PATIENCE.mul_f64(jitter.clamp(0.0, 1.0))) };
+    let patience = PATIENCE + PATIENCE.mul_f64(jitter.clamp(0.0, 1.0));
+    let first = || Behind { told, since: now, ask_at: Some(moment::after(now, patience)) };
     Some(Behind { told, ..before.unwrap_or_else(first) })
 }
 
@@ -56,9 +58,9 @@ pub fn replied(before: Option<Behind>, told: Option<u64>, held: Option<u64>, now
         None => Verdict::Open(Some(Behind { ask_at: None, ..behind })),
         // From storage: the stream's replica is the one that is wrong.
         Some(told) if told >= held => Verdict::Open(None),
-        Some(_) if now - behind.since >= PATIENCE => Verdict::GoneBack,
+        Some(_) if moment::until(behind.since, now) >= PATIENCE => Verdict::GoneBack,
         // Too early to tell, or by a clock that was set back.
-        Some(_) => Verdict::Open(Some(Behind { ask_at: Some(now + PATIENCE), ..behind })),
+        Some(_) => Verdict::Open(Some(Behind { ask_at: Some(moment::after(now, PATIENCE)), ..behind })),
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use signet_core::bundle::Validation;
 use signet_core::clock::SharedClock;
+use signet_core::moment;
 use signet_sds::snapshot::{SecretContent, Snapshot};
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -101,7 +102,7 @@ impl Holdings {
             let due: Vec<_> = status.orders.iter().map(|it| orders::due(&it.order, subject(&issued), now)).collect();
             let is_ordered = due.iter().any(Option::is_some);
             status.under_orders = if is_ordered { status.under_orders.saturating_add(1) } else { 0 };
-            let not_before = now + orders::pause(status.under_orders);
+            let not_before = moment::after(now, orders::pause(status.under_orders));
             let put_off = |due: OffsetDateTime| due.max(not_before).min(issued.renew_at);
             let orders = status.orders.iter().zip(due);
             status.orders =

@@ -3,6 +3,8 @@
 //! Start reading at [`app`], which puts the parts together, then [`holdings`], the one owner of what is served, and the
 //! two that bring it: [`renewer`] certificates, [`bundle`] roots.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests say what they mean with operators"))]
+
 pub mod app;
 pub mod bundle;
 pub mod ca_channel;

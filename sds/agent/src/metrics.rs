@@ -7,6 +7,7 @@ use signet_sds::streams::Observer;
 use time::OffsetDateTime;
 
 use crate::obtain::ObtainError;
+use signet_core::moment;
 
 /// Metrics of the certificate and its renewal.
 #[derive(Debug, Clone)]
@@ -121,7 +122,7 @@ impl BundleMetrics {
 }
 
 fn seconds(at: Option<OffsetDateTime>) -> f64 {
-    at.map_or(0.0, |at| (at - OffsetDateTime::UNIX_EPOCH).as_seconds_f64())
+    at.map_or(0.0, |at| moment::difference(OffsetDateTime::UNIX_EPOCH, at).as_seconds_f64())
 }
 
 /// Metrics of the SDS streams.

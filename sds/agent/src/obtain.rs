@@ -87,7 +87,7 @@ impl Obtainer {
     /// # Errors
     /// [`ObtainError`].
     pub async fn obtain(&self) -> Result<Issued, ObtainError> {
-        let token = token::read(&self.token_file)?;
+        let token = token::read(&self.token_file).await?;
         let spiffe_id = match &self.identity {
             Some(identity) => identity.clone(),
             None => token::subject(&token, &self.trust_domain)?.spiffe_id(),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use signet_core::moment;
 use time::OffsetDateTime;
 
 /// The most orders, and the most authorities in one, that make sense.
@@ -120,15 +121,15 @@ pub fn due(order: &Order, subject: Subject<'_>, now: OffsetDateTime) -> Option<O
     // A time that no calendar has is a mistake; what is left of the order is that one should renew.
     let since = OffsetDateTime::from_unix_timestamp(order.since).unwrap_or(now);
     let jitter = if subject.jitter.is_nan() { 1.0 } else { subject.jitter.clamp(0.0, 1.0) };
-    let seconds = |span: time::Duration| span.as_seconds_f64();
-    let life = seconds(subject.not_after - subject.not_before);
-    let left = if life > 0.0 { (seconds(subject.not_after - since) / life).clamp(0.0, 1.0) } else { 0.0 };
+    let left_at = |from| moment::until(from, subject.not_after).as_secs_f64();
+    let life = left_at(subject.not_before);
+    let left = if life > 0.0 { (left_at(since) / life).clamp(0.0, 1.0) } else { 0.0 };
     let place = (1.0 - JITTER_SHARE).mul_add(left, JITTER_SHARE * jitter);
     let window = Duration::from_secs(order.window);
     let within = Duration::try_from_secs_f64(window.as_secs_f64() * place).unwrap_or(window).min(window);
     let at = time::Duration::try_from(within).ok().and_then(|within| since.checked_add(within));
     let at = at.unwrap_or(subject.renew_at);
-    let at = if at <= now { now + OVERDUE_SPREAD.mul_f64(jitter) } else { at };
+    let at = if at <= now { moment::after(now, OVERDUE_SPREAD.mul_f64(jitter)) } else { at };
     Some(at.min(subject.renew_at))
 }
 

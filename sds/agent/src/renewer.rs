@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signet_core::clock::{SharedClock, rfc3339};
+use signet_core::moment;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::files::ContentWatch;
 use signet_runtime::output::error_chain;
@@ -22,7 +23,7 @@ use crate::metrics::RenewalMetrics;
 use crate::obtain::{ObtainError, Obtainer};
 use crate::orders;
 use crate::random::jitter;
-use crate::reply::Issued;
+use crate::reply::{Issued, SKEW};
 use crate::status::Status;
 use crate::token::MAX_TOKEN_BYTES;
 
@@ -86,16 +87,22 @@ impl Renewer {
     async fn renew_for_ever(&mut self) -> Infallible {
         let mut backoff = Backoff::new(self.retry.0, self.retry.1, 2.0);
         loop {
-            self.inputs.note();
+            self.inputs.note().await;
             let started = Instant::now();
             let result = self.obtainer.obtain().await;
             self.metrics.attempted(&result, started.elapsed());
             match result {
                 Ok(issued) => {
                     backoff.reset();
-                    let life = Duration::try_from(issued.not_after - issued.not_before).unwrap_or_default();
+                    let life = moment::until(issued.not_before, issued.not_after);
+                    let (clock, not_before, pause) = (Arc::clone(&self.clock), issued.not_before, self.retry.0);
                     let renew_at = self.succeeded(issued);
-                    self.until_due(renew_at, life).await;
+                    tokio::select! {
+                        () = self.until_due(renew_at, life) => {}
+                        () = set_back(&clock, not_before, pause) => {
+                            tracing::warn!("the clock was set back to before this certificate's start; asking for another");
+                        }
+                    }
                 }
                 Err(error) => {
                     let wait = backoff.next(jitter());
@@ -129,7 +136,7 @@ impl Renewer {
     /// Returns when the certificate is to be renewed: at `renew_at`, or earlier if the CA orders so or its bundles go
     /// back.
     async fn until_due(&mut self, renew_at: OffsetDateTime, life: Duration) {
-        let left = |at: OffsetDateTime| Duration::try_from(at - self.clock.now()).unwrap_or_default();
+        let left = |at: OffsetDateTime| moment::until(self.clock.now(), at);
         let (now, at_hand) = (Instant::now(), left(renew_at) < life / LEAST_SHARE);
         let earliest = now + if at_hand { self.retry.0.max(life / LEAST_SHARE) } else { self.retry.0 };
         let planned = earliest.max(now + self.retry.0 + left(renew_at));
@@ -176,7 +183,7 @@ impl Renewer {
 
     fn failed(&self, error: &ObtainError, wait: Duration) {
         let text = error_chain(error);
-        let next = self.clock.now() + wait;
+        let next = moment::after(self.clock.now(), wait);
         self.metrics.next_attempt(Some(next));
         let failures = self.holdings.failed(text.clone(), next);
         // The first, and then ever fewer: at the longest wait, about one an hour, then one in two.
@@ -185,6 +192,15 @@ impl Renewer {
         } else {
             tracing::debug!(error = text, failures, retry_in_s = wait.as_secs_f64(), "no certificate obtained");
         }
+    }
+}
+
+/// Returns when the clock is so far before `not_before` that nobody accepts the certificate that starts then: it was
+/// made while the clocks were ahead. Not before `pause` has passed, so that certificates are not asked for in a loop.
+async fn set_back(clock: &SharedClock, not_before: OffsetDateTime, pause: Duration) {
+    sleep(pause).await;
+    while not_before <= moment::after(clock.now(), SKEW) {
+        sleep(LOOK).await;
     }
 }
 
@@ -200,9 +216,9 @@ impl Inputs {
     }
 
     /// What is there now is what the next attempt uses.
-    fn note(&mut self) {
+    async fn note(&mut self) {
         for path in &self.paths {
-            Self::look(&mut self.watch, path);
+            Self::look(&mut self.watch, path).await;
         }
     }
 
@@ -210,15 +226,17 @@ impl Inputs {
     async fn changed(&mut self) -> PathBuf {
         loop {
             sleep(LOOK).await;
-            if let Some(path) = self.paths.iter().find(|path| Self::look(&mut self.watch, path)) {
-                return path.clone();
+            for path in &self.paths {
+                if Self::look(&mut self.watch, path).await {
+                    return path.clone();
+                }
             }
         }
     }
 
     /// Whether there is something new. A file that cannot be read is the business of the attempt itself.
-    fn look(watch: &mut ContentWatch, path: &std::path::Path) -> bool {
+    async fn look(watch: &mut ContentWatch, path: &std::path::Path) -> bool {
         // The content may be a token: wiped at once.
-        watch.changed(path).ok().flatten().map(signet_core::secret::Secret::new).is_some()
+        watch.changed(path).await.ok().flatten().map(signet_core::secret::Secret::new).is_some()
     }
 }

@@ -12,6 +12,7 @@ use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateChain, CertificateError, Facts, hex};
 use signet_core::clock::rfc3339;
 use signet_core::identity::{SpiffeId, TrustDomain};
+use signet_core::moment;
 use signet_core::renewal::renew_at;
 use signet_core::secret::Secret;
 use time::OffsetDateTime;
@@ -24,6 +25,9 @@ pub const SKEW: Duration = Duration::from_secs(120);
 
 /// The most elements, and the most certificates, that are looked at.
 const MAX_CERTIFICATES: usize = 64;
+
+/// The most characters of why a chain does not verify: the cause may list what the certificate says.
+const MAX_CAUSE: usize = 300;
 
 /// Why a reply is refused. The certificate held so far stays.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +70,7 @@ pub enum ReplyError {
     NotYetValid(OffsetDateTime),
     /// The chain does not verify.
     #[error("the chain from the CA does not lead to a root it sent: {0}")]
-    Chain(rustls::Error),
+    Chain(String),
 }
 
 /// A certificate that passed every check, with its key.
@@ -144,7 +148,8 @@ pub fn check(reply: &Reply, asked: Asked<'_>, key_pem: Secret, now: OffsetDateTi
     }
     let facts = Facts::read(&leaf).map_err(ReplyError::Unreadable)?;
     check_leaf(&facts, asked, now)?;
-    check_chain(&leaf, &intermediates, &bundle, now.max(facts.not_before)).map_err(ReplyError::Chain)?;
+    check_chain(&leaf, &intermediates, &bundle, now.max(facts.not_before))
+        .map_err(|error| ReplyError::Chain(error.to_string().chars().take(MAX_CAUSE).collect()))?;
     let mut fingerprint = [0; 32];
     fingerprint.copy_from_slice(digest(&SHA256, &leaf).as_ref());
     Ok(Issued {
@@ -189,7 +194,7 @@ fn check_leaf(facts: &Facts, asked: Asked<'_>, now: OffsetDateTime) -> Result<()
     if facts.not_after <= now {
         return Err(ReplyError::Expired(facts.not_after));
     }
-    if facts.not_before > now + SKEW {
+    if facts.not_before > moment::after(now, SKEW) {
         return Err(ReplyError::NotYetValid(facts.not_before));
     }
     Ok(())

@@ -108,8 +108,8 @@ pub async fn bind(path: &Path, access: &Access) -> Result<Socket, SocketError> {
         let at = at.to_owned();
         move |source| SocketError::System { doing, path: at, source }
     };
-    let user = access.user.as_deref().map(|name| look_up("user", name)).transpose()?;
-    let group = access.group.as_deref().map(|name| look_up("group", name)).transpose()?;
+    let user = look_up("user", access.user.as_deref()).await?;
+    let group = look_up("group", access.group.as_deref()).await?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory).map_err(system("make the directory", directory))?;
     check_free(path).await?;
@@ -162,13 +162,15 @@ async fn check_free(path: &Path) -> Result<(), SocketError> {
 
 /// The number of a user or group: itself, or from `/etc/passwd` or `/etc/group`. Other sources of names, such as LDAP,
 /// are not asked; numbers work for those.
-fn look_up(kind: &'static str, name: &str) -> Result<u32, SocketError> {
+async fn look_up(kind: &'static str, name: Option<&str>) -> Result<Option<u32>, SocketError> {
+    let Some(name) = name else { return Ok(None) };
     if let Ok(id) = name.parse() {
-        return Ok(id);
+        return Ok(Some(id));
     }
     let database = if kind == "user" { "/etc/passwd" } else { "/etc/group" };
-    let text = files::read(Path::new(database), MAX_DATABASE_BYTES).map_err(SocketError::Database)?;
-    find(&String::from_utf8_lossy(&text), name).ok_or_else(|| SocketError::Unknown { kind, name: name.to_owned() })
+    let text = files::read_in_time(Path::new(database), MAX_DATABASE_BYTES).await.map_err(SocketError::Database)?;
+    let id = find(&String::from_utf8_lossy(&text), name);
+    id.map(Some).ok_or_else(|| SocketError::Unknown { kind, name: name.to_owned() })
 }
 
 /// Both databases have the name first and the number third.

@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server
     SecretDiscoveryService, SecretDiscoveryServiceServer,
 };
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use rustls_pki_types::CertificateRevocationListDer;
 use signet_core::bundle::{TrustBundle, Validation};
 use signet_core::clock::SystemClock;
@@ -19,7 +20,7 @@ use signet_core::identity::TrustDomain;
 use signet_sds::service::{Responses, SdsService};
 use signet_sds::snapshot::{SecretContent, Snapshot, Version};
 use signet_sds::streams::{NoObserver, StreamListener, Streams};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -46,6 +47,8 @@ pub(crate) struct TestBundles {
     opened: Arc<AtomicU64>,
     pub(crate) refusing: Arc<AtomicBool>,
     pub(crate) refusals: Arc<AtomicU64>,
+    /// Rings when all open streams are to end as the CA ends those whose token has.
+    pub(crate) tokens_end: Arc<Notify>,
     /// This replica knows no streams, though others do.
     pub(crate) unknown: Arc<AtomicBool>,
 }
@@ -147,7 +150,21 @@ impl SecretDiscoveryService for Service {
         let stream = self.bundles.opened.fetch_add(1, Ordering::SeqCst) + 1;
         self.bundles.hear(Heard::Opened(stream, headers));
         let ear = Ear { stream, bundles: self.bundles.clone() };
-        self.sds.stream(request.into_inner(), "agent", Arc::new(ear))
+        let ends = Arc::clone(&self.bundles.tokens_end);
+        // Heard from now on.
+        let mut end = Box::pin(ends.notified_owned());
+        end.as_mut().enable();
+        let responses = self.sds.stream(request.into_inner(), "agent", Arc::new(ear))?;
+        let ended = futures::stream::once(end.map(|()| Err(Status::unauthenticated("the token has ended"))));
+        Ok(responses.map(|responses| {
+            let all = futures::stream::select(responses.map(Some), ended.map(Some));
+            // The first error is the last response.
+            let until = all.scan(false, |over, response| {
+                let goes_on = !std::mem::replace(over, matches!(response, Some(Err(_))));
+                std::future::ready(response.filter(|_| goes_on))
+            });
+            Box::pin(until) as Responses
+        }))
     }
 
     async fn delta_secrets(

@@ -40,8 +40,8 @@ pub enum TokenError {
 ///
 /// # Errors
 /// [`TokenError::Read`], [`TokenError::Empty`], [`TokenError::NotAToken`].
-pub fn read(path: &Path) -> Result<Secret, TokenError> {
-    let file = Secret::new(files::read(path, MAX_TOKEN_BYTES).map_err(TokenError::Read)?);
+pub async fn read(path: &Path) -> Result<Secret, TokenError> {
+    let file = Secret::new(files::read_in_time(path, MAX_TOKEN_BYTES).await.map_err(TokenError::Read)?);
     let token = file.expose().trim_ascii();
     if token.is_empty() {
         return Err(TokenError::Empty(path.to_owned()));
@@ -85,11 +85,11 @@ mod tests {
         Secret::new(format!("h.{}.s", URL_SAFE_NO_PAD.encode(claims)).into_bytes())
     }
 
-    #[test]
-    fn a_token_is_trimmed_and_anything_else_is_refused_without_showing_it() {
+    #[tokio::test]
+    async fn a_token_is_trimmed_and_anything_else_is_refused_without_showing_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        assert!(matches!(read(&path), Err(TokenError::Read(_))));
+        assert!(matches!(read(&path).await, Err(TokenError::Read(_))));
         for (content, expected) in [
             (" a.b.c\n".to_owned(), Some("a.b.c")),
             (String::new(), None),
@@ -99,7 +99,7 @@ mod tests {
             ("x".repeat(16 * 1024 + 1), None),
         ] {
             std::fs::write(&path, &content).unwrap();
-            let token = read(&path);
+            let token = read(&path).await;
             assert_eq!(token.as_ref().ok().and_then(Secret::expose_str), expected);
             assert!(!format!("{token:?}").contains("hunter2"));
         }

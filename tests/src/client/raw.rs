@@ -8,7 +8,9 @@ use h2::{PingPong, SendStream};
 use http::{HeaderMap, Request, StatusCode};
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::client::TlsStream;
 
 use super::tls;
 use crate::failure::{Failure, Outcome};
@@ -49,7 +51,18 @@ impl Raw {
     /// # Errors
     /// [`Failure`].
     pub async fn connect(address: std::net::SocketAddr, config: Arc<ClientConfig>) -> Outcome<Self> {
-        let stream = tls::connect(address, config).await?;
+        Self::speak(tls::connect(address, config).await?).await
+    }
+
+    /// The same over a TCP connection that is there already.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn over(stream: TcpStream, config: Arc<ClientConfig>) -> Outcome<Self> {
+        Self::speak(tls::over(stream, config).await?).await
+    }
+
+    async fn speak(stream: TlsStream<TcpStream>) -> Outcome<Self> {
         let certificates: Option<&[CertificateDer<'_>]> = stream.get_ref().1.peer_certificates();
         let server_certificate =
             certificates.and_then(<[_]>::first).map(|certificate| certificate.to_vec()).unwrap_or_default();

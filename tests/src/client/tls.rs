@@ -45,6 +45,14 @@ pub fn config(
 /// [`Failure`] when there is no connection or the handshake fails.
 pub async fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> Outcome<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await.map_err(Failure::io(format!("connect to {address}")))?;
+    over(stream, config).await
+}
+
+/// The same over a connection that is there already.
+///
+/// # Errors
+/// [`Failure`] when the handshake fails.
+pub async fn over(stream: TcpStream, config: Arc<ClientConfig>) -> Outcome<TlsStream<TcpStream>> {
     stream.set_nodelay(true).map_err(Failure::io("send small packets at once"))?;
     let name = ServerName::try_from(SERVER_NAME).map_err(Failure::while_doing("name the server"))?;
     TlsConnector::from(config).connect(name, stream).await.map_err(Failure::io("shake hands over TLS"))

@@ -1,5 +1,6 @@
 //! A running `signet-agent run`.
 
+use std::io::PipeReader;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,11 +30,24 @@ impl Agent {
     /// # Errors
     /// [`Failure`].
     pub fn start(dev: &Dev, workload: &str) -> Outcome<Self> {
+        let command = dev.agent_command(workload, &["run"])?;
+        Self::of(dev, workload, Process::start_command(&format!("agent-{workload}"), command, dev.directory())?)
+    }
+
+    /// Starts it with a log that nobody reads.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn start_unread(dev: &Dev, workload: &str) -> Outcome<(Self, PipeReader)> {
+        let command = dev.agent_command(workload, &["run"])?;
+        let (process, log) = Process::start_unread(&format!("agent-{workload}"), command, dev.directory())?;
+        Ok((Self::of(dev, workload, process)?, log))
+    }
+
+    fn of(dev: &Dev, workload: &str, process: Process) -> Outcome<Self> {
         let config = yaml::read(&dev.path(&format!("agent-{workload}.yaml")))?;
         let ops = yaml::text(&config, "/ops")?.parse().map_err(Failure::while_doing("read the agent's ops address"))?;
         let socket = yaml::text(&config, "/sds/socket")?.trim_start_matches("unix://").into();
-        let command = dev.agent_command(workload, &["run"])?;
-        let process = Process::start_command(&format!("agent-{workload}"), command, dev.directory())?;
         Ok(Self { process, ops, socket })
     }
 

@@ -1,5 +1,7 @@
 //! A running `signet-ca serve`.
 
+use std::collections::BTreeMap;
+use std::io::PipeReader;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,6 +46,15 @@ impl Ca {
     pub fn start_command(dev: &Dev, command: Command) -> Outcome<Self> {
         let process = Process::start_command("ca", command, dev.directory())?;
         Ok(Self { process, config: dev.path("signet-ca.yaml"), ops: dev.ops })
+    }
+
+    /// Starts it with a log that nobody reads.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn start_unread(dev: &Dev) -> Outcome<(Self, PipeReader)> {
+        let (process, log) = Process::start_unread("ca", dev.ca_command(&["serve"])?, dev.directory())?;
+        Ok((Self { process, config: dev.path("signet-ca.yaml"), ops: dev.ops }, log))
     }
 
     /// Starts one with a configuration file of its own, which names this address for operators.
@@ -138,18 +149,62 @@ impl Ca {
         }
     }
 
-    /// Waits until the newest refusal on record is for this reason. The CA answers after a second although the record
-    /// of a refusal may take longer.
+    /// Waits until a refusal for this reason is on record. The CA answers before the record is made, and only the first
+    /// of a kind has one at once: how many there were is for [`refusals_add_up`](Self::refusals_add_up) to say.
     ///
     /// # Errors
     /// [`Failure`] with the newest refusal.
     pub async fn refused_for(&self, reason: &str) -> Outcome {
-        let refusal = || self.newest(&["--outcome", "refused"]);
-        let recorded = async || (refusal().ok()?.get("reason")?.as_str()? == reason).then_some(());
+        let refused = ["--outcome", "refused"];
+        let recorded = async || {
+            let events = self.audit(&refused).ok()?;
+            events.iter().any(|event| event.get("reason").is_some_and(|found| found == reason)).then_some(())
+        };
         eventually("a refusal on record", RECORD, recorded).await.map_err(|late| {
-            let found = refusal().map_or_else(|failure| failure.to_string(), |event| event.to_string());
+            let found = self.newest(&refused).map_or_else(|failure| failure.to_string(), |event| event.to_string());
             Failure::unexpected(format!("{late}: for {reason}; the newest is {found}"))
         })
+    }
+
+    /// How many certificates were not issued for this reason since the start.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn not_issued(&self, reason: &str) -> Outcome<f64> {
+        Ok(self.metrics().await?.sum("signet_ca_certificates_total", &[&format!("reason=\"{reason}\"")]))
+    }
+
+    /// Stops the CA and checks, for each reason, that its records tell of as many certificates not issued as were counted
+    /// since the start; those turned away at a limit are only counted. Gives the numbers by reason.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the reason.
+    pub async fn refusals_add_up(&mut self) -> Outcome<BTreeMap<String, u64>> {
+        let metrics = self.metrics().await?;
+        let status = self.process.stop().await?;
+        if !status.success() {
+            return Err(Failure::unexpected(format!("the CA ended with {status}: {}", self.process.log())));
+        }
+        let mut told = BTreeMap::new();
+        for outcome in ["refused", "failed"] {
+            let events = self.audit(&["--outcome", outcome])?;
+            for event in events.iter().filter(|event| event.get("kind").is_some_and(|kind| kind == "certificate")) {
+                let reason = event.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned();
+                *told.entry(reason).or_insert(0) += count(event);
+            }
+        }
+        let counted = |labels: &[&str]| metrics.sum("signet_ca_certificates_total", labels) as u64;
+        for (reason, told) in &told {
+            let counted = counted(&[&format!("reason=\"{reason}\"")]);
+            if *told != counted {
+                return Err(Failure::unexpected(format!("{reason}: {told} on record, {counted} counted")));
+            }
+        }
+        let all = counted(&["outcome=\"refused\""]) + counted(&["outcome=\"failed\""]) - counted(&["reason=\"limit_"]);
+        if told.values().sum::<u64>() != all {
+            return Err(Failure::unexpected(format!("{told:?} on record, {all} counted")));
+        }
+        Ok(told)
     }
 
     /// The newest event that matches the filters.
@@ -164,4 +219,10 @@ impl Ca {
             .cloned()
             .ok_or_else(|| Failure::unexpected(format!("no event matches {filters:?}: {page}")))
     }
+}
+
+/// How many decisions an event tells of.
+#[must_use]
+pub fn count(event: &Value) -> u64 {
+    event.pointer("/repeated/count").and_then(Value::as_u64).unwrap_or(1)
 }

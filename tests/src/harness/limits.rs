@@ -29,6 +29,14 @@ pub fn with_file_size(command: &Command, kib: u32) -> Command {
     wrapped(shell, command)
 }
 
+/// A command that may open so many files, and raise that to so many.
+#[must_use]
+pub fn with_open_files(command: &Command, soft: u32, hard: u32) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -S -n {soft}; ulimit -H -n {hard}; exec \"$0\" \"$@\"")]);
+    wrapped(shell, command)
+}
+
 /// Lifts the limit of a running process.
 ///
 /// # Errors

@@ -35,19 +35,34 @@ impl OwnCa {
         Self::make(name, Some(self), self.days - 1)
     }
 
-    fn make(name: &str, issuer: Option<&Self>, days: u32) -> Outcome<Self> {
-        let directory = tempfile::tempdir().map_err(Failure::io("make a temporary directory"))?;
+    /// One that is valid from one time to another, each as X.509 writes it: `99991231235959Z`. Self-signed, or certified
+    /// by `issuer`.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn spanning(name: &str, issuer: Option<&Self>, (start, end): (&str, &str)) -> Outcome<Self> {
+        let directory = Self::prepared(name)?;
         let at = |file: &str| directory.path().join(file);
-        let config = format!(
-            "[req]\ndistinguished_name = dn\nx509_extensions = ca\nprompt = no\n[dn]\nCN = {name}\n[ca]\n\
-             basicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign,cRLSign\n\
-             subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n\
-             [authority]\ndatabase = {index}\ndefault_md = sha256\ndefault_crl_days = 7\nunique_subject = no\n\
-             crl_extensions = list\n[list]\nauthorityKeyIdentifier = keyid\n",
-            index = at("index").display()
-        );
-        write(&at("config"), &config)?;
-        write(&at("index"), "")?;
+        let mut command = Command::new(tools::openssl()?);
+        command.args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]);
+        command.arg("-config").arg(at("config")).arg("-keyout").arg(at("key")).arg("-out").arg(at("request"));
+        tools::run(&mut command)?;
+        let mut command = Command::new(tools::openssl()?);
+        command.args(["ca", "-batch", "-name", "authority", "-notext", "-extensions", "ca"]);
+        command.args(["-startdate", start, "-enddate", end]).arg("-config").arg(at("config"));
+        command.arg("-outdir").arg(directory.path()).arg("-in").arg(at("request")).arg("-out").arg(at("certificate"));
+        match issuer {
+            None => command.arg("-selfsign").arg("-keyfile").arg(at("key")),
+            Some(issuer) => command.arg("-keyfile").arg(issuer.at("key")).arg("-cert").arg(issuer.at("certificate")),
+        };
+        tools::run(&mut command)?;
+        let (certificate, key) = (read(&at("certificate"))?, read(&at("key"))?);
+        Ok(Self { directory, days: 90, certificate, key })
+    }
+
+    fn make(name: &str, issuer: Option<&Self>, days: u32) -> Outcome<Self> {
+        let directory = Self::prepared(name)?;
+        let at = |file: &str| directory.path().join(file);
         let mut command = Command::new(tools::openssl()?);
         command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]);
         command.args(["-days", &days.to_string()]);
@@ -58,6 +73,23 @@ impl OwnCa {
         tools::run(&mut command)?;
         let (certificate, key) = (read(&at("certificate"))?, read(&at("key"))?);
         Ok(Self { directory, days, certificate, key })
+    }
+
+    /// A directory with what OpenSSL needs to make and to be an authority.
+    fn prepared(name: &str) -> Outcome<TempDir> {
+        let directory = tempfile::tempdir().map_err(Failure::io("make a temporary directory"))?;
+        let at = |file: &str| directory.path().join(file);
+        let config = format!(
+            "[req]\ndistinguished_name = dn\nx509_extensions = ca\nprompt = no\n[dn]\nCN = {name}\n[ca]\n\
+             basicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign,cRLSign\n\
+             subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n\
+             [authority]\ndatabase = {index}\ndefault_md = sha256\ndefault_crl_days = 7\nunique_subject = no\n\
+             policy = policy\nrand_serial = yes\ncrl_extensions = list\n[policy]\ncommonName = supplied\n[list]\nauthorityKeyIdentifier = keyid\n",
+            index = at("index").display()
+        );
+        write(&at("config"), &config)?;
+        write(&at("index"), "")?;
+        Ok(directory)
     }
 
     fn at(&self, file: &str) -> PathBuf {

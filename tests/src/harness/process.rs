@@ -1,6 +1,7 @@
 //! One child process with its log in a file: shown when a test fails, never left behind.
 
 use std::fs::File;
+use std::io::PipeReader;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -41,7 +42,16 @@ impl Process {
     ///
     /// # Errors
     /// [`Failure::Io`].
-    pub fn start_command(name: &str, mut command: Command, directory: &Path) -> Outcome<Self> {
+    pub fn start_command(name: &str, command: Command, directory: &Path) -> Outcome<Self> {
+        Self::start_with(name, command, directory, |log| log.try_clone().map(Stdio::from))
+    }
+
+    fn start_with(
+        name: &str,
+        mut command: Command,
+        directory: &Path,
+        errors: impl FnOnce(&File) -> std::io::Result<Stdio>,
+    ) -> Outcome<Self> {
         use std::os::unix::process::CommandExt as _;
         let log = directory.join(format!("{name}.log"));
         let file = File::options()
@@ -49,10 +59,20 @@ impl Process {
             .append(true)
             .open(&log)
             .map_err(Failure::io(format!("open {}", log.display())))?;
-        let errors = file.try_clone().map_err(Failure::io("share a log file"))?;
+        let errors = errors(&file).map_err(Failure::io("share a log file"))?;
         command.stdin(Stdio::null()).stdout(file).stderr(errors).process_group(0);
         let child = command.spawn().map_err(Failure::io(format!("start {command:?}")))?;
         Ok(Self { name: name.to_owned(), child, log, show_on_panic: true })
+    }
+
+    /// Starts a prepared command with standard error in a pipe, which takes 64 KiB and is not read unless the test does.
+    ///
+    /// # Errors
+    /// [`Failure::Io`].
+    pub fn start_unread(name: &str, command: Command, directory: &Path) -> Outcome<(Self, PipeReader)> {
+        let (reader, writer) = std::io::pipe().map_err(Failure::io("make a pipe"))?;
+        let process = Self::start_with(name, command, directory, |_log| Ok(writer.into()))?;
+        Ok((process, reader))
     }
 
     /// The process id.

@@ -1,4 +1,5 @@
-//! A clock set back: the CA says so and signs nothing that nobody could use.
+//! A clock set back: the CA says so and signs nothing that nobody could use; and what was made while it was ahead is made
+//! again.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +10,7 @@ use signet_tests::client::certify::Client;
 use signet_tests::client::csr;
 use signet_tests::client::token::{ClusterKey, Token, now};
 use signet_tests::failure::{Failure, Outcome, ensure};
+use signet_tests::harness::process::eventually;
 use signet_tests::harness::{Ca, Dev, probe};
 use tonic::Code;
 
@@ -62,4 +64,57 @@ async fn with_its_clock_an_hour_back_the_ca_signs_nothing_and_says_why() -> Outc
     let wrong =
         events.iter().filter(|event| event["at_micros"].as_i64().unwrap_or(0) < (now() - 1800) * 1_000_000).count();
     ensure(wrong == 0, || format!("{wrong} certificates were issued in the past"))
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_at_the_start_and_is_set_right_stops_nobody_for_longer_than_seconds() -> Outcome {
+    // Of the latter an issuing CA is made that starts in the future too.
+    for ahead in ["+2d", "+16d"] {
+        let dev = Dev::plain()?;
+        let offset = dev.path("clock");
+        std::fs::write(&offset, ahead).map_err(Failure::io("set a clock"))?;
+        let mut ca = Ca::start_command(&dev, follow(dev.ca_command(&["serve"])?, &offset)?)?;
+        ca.ready().await?;
+        ensure(Client::connect(&dev).await.is_err(), || "a certificate from the future is accepted".to_owned())?;
+        let new = offset.with_extension("new");
+        std::fs::write(&new, "+0").and_then(|()| std::fs::rename(&new, &offset)).map_err(Failure::io("set a clock"))?;
+        let works = async || {
+            let client = Client::connect(&dev).await.ok()?;
+            client.certificate(&dev, "client").await.ok()
+        };
+        ca.process.until("a certificate", Duration::from_secs(30), works).await?;
+        ca.ready().await?;
+        drop(ca);
+        // And what it has left behind stops no later start.
+        let _ca = dev.start_ca().await?;
+        Client::connect(&dev).await?.certificate(&dev, "client").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_first_root_from_the_future_is_told_with_what_to_do() -> Outcome {
+    let dev = Dev::plain()?;
+    for suffix in ["", "-wal", "-shm"] {
+        drop(std::fs::remove_file(dev.path(&format!("signet.db{suffix}"))));
+    }
+    let mut ca = Ca::start_command(&dev, at(dev.ca_command(&["serve"])?, "+2d")?)?;
+    ca.ready().await?;
+    drop(ca);
+    let mut ca = Ca::start(&dev)?;
+    let said = async || {
+        let (status, body) = probe::fetch(dev.ops, "/readyz").await.ok()?;
+        (status == 503 && body.contains("starts only at") && body.contains("authority rotate")).then_some(())
+    };
+    ca.process.until("the root in the readiness", Duration::from_secs(60), said).await?;
+    ca.operator().rotate()?;
+    let admin = ca.admin()?;
+    let newest = async || {
+        let rotation = admin.rotation().await.ok()?;
+        let roots = rotation.authorities.iter().filter(|one| one.kind == "root");
+        roots.max_by_key(|root| root.generation).filter(|root| root.generation > 1).map(|root| root.id.clone())
+    };
+    let id = eventually("a prepared root", Duration::from_secs(60), newest).await?;
+    ca.operator().done(&["authority", "activate", &id, "--force", "--reason", "the clock was ahead"])?;
+    ca.ready().await
 }

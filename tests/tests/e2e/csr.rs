@@ -55,11 +55,12 @@ fn bad_requests() -> Outcome<Vec<(&'static str, String, &'static str)>> {
 #[tokio::test]
 async fn each_bad_csr_gets_a_clear_error_and_changes_nothing() -> Outcome {
     let dev = Dev::plain()?;
-    let ca = dev.start_ca().await?;
+    let mut ca = dev.start_ca().await?;
     let client = Client::connect(&dev).await?;
     let token = dev.token("client")?;
     let mut wrong = Vec::new();
     for (name, csr, reason) in bad_requests()? {
+        let before = ca.not_issued(reason).await?;
         let status = match client.call(&Ask::new(&csr, &token)).await {
             Ok(_) => {
                 wrong.push(format!("{name}: a certificate was issued"));
@@ -71,6 +72,10 @@ async fn each_bad_csr_gets_a_clear_error_and_changes_nothing() -> Outcome {
         if !clear {
             wrong.push(format!("{name}: {:?}: {}", status.code(), status.message()));
         }
+        // Only the first for a reason has a record at once.
+        if ca.not_issued(reason).await? < before + 0.5 {
+            wrong.push(format!("{name}: not refused for {reason}"));
+        }
         if let Err(failure) = ca.refused_for(reason).await {
             wrong.push(format!("{name}: {failure}"));
         }
@@ -78,7 +83,8 @@ async fn each_bad_csr_gets_a_clear_error_and_changes_nothing() -> Outcome {
     ensure(wrong.is_empty(), || wrong.join("\n"))?;
     let issued = ca.audit(&["--outcome", "issued", "--identity", CLIENT_ID])?;
     ensure(issued.is_empty(), || format!("issued: {issued:?}"))?;
-    client.certificate(&dev, "client").await.map(drop)
+    client.certificate(&dev, "client").await?;
+    ca.refusals_add_up().await.map(drop)
 }
 
 /// So that unknown senders cannot make the CA hold much, a message far too large is refused before it is read.

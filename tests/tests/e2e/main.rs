@@ -2,6 +2,7 @@
 //! everything is linked once; every test has its own directory, ports and processes, so that all run side by side.
 #![allow(
     clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
@@ -22,13 +23,18 @@ mod csr;
 mod envoy;
 mod facts;
 mod full_disk;
+mod hanging_files;
 mod istio_client;
 mod metadata;
 mod operate;
+mod refusals;
 mod rotation;
 mod sds;
 mod secrets;
 mod shutdown;
+mod storage;
+mod strangers;
 mod tokens;
 mod transport;
 mod ttl;
+mod unread_log;

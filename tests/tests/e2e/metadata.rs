@@ -13,7 +13,7 @@ use tonic::Code;
 #[tokio::test]
 async fn unknown_keys_pass_and_known_keys_must_be_text() -> Outcome {
     let dev = Dev::plain()?;
-    let ca = dev.start_ca().await?;
+    let mut ca = dev.start_ca().await?;
     let client = Client::connect(&dev).await?;
     let plain = Ask::new(&csr::like_ztunnel(Some(CLIENT_ID))?.csr, &dev.token("client")?);
     let nested = Kind::StructValue(text_struct("deep", "value"));
@@ -43,13 +43,14 @@ async fn unknown_keys_pass_and_known_keys_must_be_text() -> Outcome {
         ensure(told.contains(&key), || format!("the answer does not name {key}: {told}"))?;
         ca.refused_for("request_malformed").await?;
     }
+    assert_eq!(ca.refusals_add_up().await?.get("request_malformed"), Some(&4));
     Ok(())
 }
 
 #[tokio::test]
 async fn nobody_may_ask_for_another_identity() -> Outcome {
     let dev = Dev::plain()?;
-    let ca = dev.start_ca().await?;
+    let mut ca = dev.start_ca().await?;
     let client = Client::connect(&dev).await?;
     let (csr, token) = (csr::like_ztunnel(None)?.csr, dev.token("client")?);
     let others = [
@@ -66,36 +67,78 @@ async fn nobody_may_ask_for_another_identity() -> Outcome {
         assert_eq!(message, "request impersonation authentication failure", "{other}");
         ca.refused_for("impersonation_denied").await?;
     }
+    assert_eq!(ca.refusals_add_up().await?.get("impersonation_denied"), Some(&7));
     Ok(())
 }
 
+/// `metadata` of a request with lists in lists, so many.
+fn nested(times: usize) -> Vec<u8> {
+    let list = (0..times).fold(Vec::new(), |inner, _| raw::field(0x32, &raw::field(0x0a, &inner)));
+    raw::field(0x22, &raw::field(0x0a, &[raw::field(0x0a, b"key"), raw::field(0x12, &list)].concat()))
+}
+
 #[tokio::test]
-async fn bytes_that_are_no_message_harm_nobody() -> Outcome {
+async fn bytes_that_are_no_message_are_refused_as_such_and_harm_nobody() -> Outcome {
+    const INVALID_ARGUMENT: i32 = Code::InvalidArgument as i32;
+    const INTERNAL: i32 = Code::Internal as i32;
+    const OUT_OF_RANGE: i32 = Code::OutOfRange as i32;
     let dev = Dev::plain()?;
-    let _ca = dev.start_ca().await?;
+    let ca = dev.start_ca().await?;
     let config = tls::config(&dev.text("root-cert.pem")?, &[&rustls::version::TLS13], &["h2"])?;
     let mut connection = raw::Raw::connect(dev.listen, config).await?;
     let authorization = format!("Bearer {}", dev.token("client")?);
-    let head = || raw::head(&[("authorization", &authorization)]);
-    let bodies = [
-        raw::framed(&[0xff; 100]),
-        raw::framed(&raw::field(0x0a, &[0xff, 0xfe])),
-        bytes::Bytes::from_static(&[0, 0, 0, 0, 200, 1, 2]),
-        bytes::Bytes::from_static(&[1, 0, 0, 0, 1, 0]),
-        bytes::Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff, 0]),
-        bytes::Bytes::new(),
+    let text_key = |key: &[u8]| raw::field(0x22, &raw::field(0x0a, &raw::field(0x0a, key)));
+    let messages = [
+        ("no protobuf", vec![0xff; 100]),
+        ("a CSR that is not UTF-8", raw::field(0x0a, &[0xff, 0xfe])),
+        ("a metadata key that is not UTF-8", text_key(&[0xff])),
+        (
+            "a metadata value that is not UTF-8",
+            raw::field(0x22, &raw::field(0x0a, &raw::field(0x12, &raw::field(0x1a, &[0xff])))),
+        ),
+        ("metadata nested a hundred times", nested(100)),
+        // The classic way to exhaust a parser's stack.
+        ("metadata nested five thousand times", nested(5_000)),
     ];
-    for body in bodies {
-        let answer = connection.call(head()?, body.clone()).await?;
-        let status = answer.grpc_status();
-        ensure(status.is_some_and(|code| code != 0), || format!("{body:?} was answered {answer:?}"))?;
+    for (what, message) in messages {
+        // Whoever it is from: nothing else of such a message is looked at.
+        for token in [authorization.as_str(), "Bearer nobody", ""] {
+            let head = raw::head(&[("authorization", token)])?;
+            let answer = connection.call(head, raw::framed(&message)).await?;
+            let bounded = answer.trailers.get("grpc-message").is_some_and(|text| text.len() < 1_000);
+            let is_right = answer.grpc_status() == Some(INVALID_ARGUMENT) && bounded;
+            ensure(is_right && answer.trailers.contains_key("x-request-id"), || format!("{what}: {answer:?}"))?;
+        }
+        ca.refused_for("request_malformed").await?;
     }
-    // A deeply nested Struct is the classic way to exhaust a parser's stack.
-    let mut deep = Vec::new();
-    for _ in 0..5_000 {
-        deep = raw::field(0x2a, &raw::field(0x0a, &raw::field(0x12, &deep)));
+    let counted = ca.metrics().await?.sum("signet_ca_certificates_total", &["reason=\"request_malformed\""]);
+    ensure(counted > 17.5, || format!("{counted} are counted"))?;
+    // What is wrong below the message is a matter of gRPC, and so are its codes.
+    let frames = [
+        (bytes::Bytes::from_static(&[0, 0, 0, 0, 200, 1, 2]), INTERNAL),
+        (bytes::Bytes::from_static(&[1, 0, 0, 0, 1, 0]), INTERNAL),
+        (bytes::Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff, 0]), OUT_OF_RANGE),
+        (bytes::Bytes::new(), INTERNAL),
+    ];
+    for (body, code) in frames {
+        let answer = connection.call(raw::head(&[("authorization", &authorization)])?, body.clone()).await?;
+        ensure(answer.grpc_status() == Some(code), || format!("{body:?} was answered {answer:?}"))?;
     }
-    let answer = connection.call(head()?, raw::framed(&raw::field(0x22, &raw::field(0x0a, &deep)))).await?;
-    ensure(answer.grpc_status().is_some_and(|code| code != 0), || format!("{answer:?}"))?;
     Client::connect(&dev).await?.certificate(&dev, "client").await.map(drop)
+}
+
+/// Tonic's own client cannot send such a header.
+#[tokio::test]
+async fn a_cluster_that_is_not_text_is_not_taken_for_the_primary_one() -> Outcome {
+    let dev = Dev::plain()?;
+    let ca = dev.start_ca().await?;
+    let config = tls::config(&dev.text("root-cert.pem")?, &[&rustls::version::TLS13], &["h2"])?;
+    let mut connection = raw::Raw::connect(dev.listen, config).await?;
+    let authorization = format!("Bearer {}", dev.token("client")?);
+    let mut head = raw::head(&[("authorization", &authorization)])?;
+    head.headers_mut().insert("clusterid", http::HeaderValue::from_bytes(b"\xff").unwrap());
+    let message = raw::field(0x0a, csr::like_ztunnel(None)?.csr.as_bytes());
+    let answer = connection.call(head, raw::framed(&message)).await?;
+    ensure(answer.grpc_status() == Some(Code::InvalidArgument as i32), || format!("{answer:?}"))?;
+    ca.refused_for("request_malformed").await
 }

@@ -112,11 +112,12 @@ fn bad_tokens(dev: &Dev) -> Outcome<Vec<Bad>> {
 #[tokio::test]
 async fn each_bad_token_gets_the_same_answer_and_its_own_reason_on_record() -> Outcome {
     let dev = Dev::plain()?;
-    let ca = dev.start_ca().await?;
+    let mut ca = dev.start_ca().await?;
     let client = Client::connect(&dev).await?;
     let csr = csr::like_ztunnel(None)?.csr;
     let mut wrong = Vec::new();
     for bad in bad_tokens(&dev)? {
+        let before = ca.not_issued(bad.reason).await?;
         let ask = Ask { authorization: bad.authorization, ..Ask::new(&csr, "") };
         let answer = match client.call(&ask).await {
             Ok(_) => "a certificate".to_owned(),
@@ -125,6 +126,10 @@ async fn each_bad_token_gets_the_same_answer_and_its_own_reason_on_record() -> O
         if answer != format!("{:?}: {OPAQUE}", Code::Unauthenticated) {
             wrong.push(format!("{}: answered {answer}", bad.name));
         }
+        // Only the first for a reason has a record at once.
+        if ca.not_issued(bad.reason).await? < before + 0.5 {
+            wrong.push(format!("{}: not refused for {}", bad.name, bad.reason));
+        }
         if let Err(failure) = ca.refused_for(bad.reason).await {
             wrong.push(format!("{}: {failure}", bad.name));
         }
@@ -132,7 +137,8 @@ async fn each_bad_token_gets_the_same_answer_and_its_own_reason_on_record() -> O
     ensure(wrong.is_empty(), || wrong.join("\n"))?;
     let issued = ca.audit(&["--outcome", "issued"])?;
     ensure(issued.iter().all(|event| event["kind"] != "certificate"), || format!("issued: {issued:?}"))?;
-    client.certificate(&dev, "client").await.map(drop)
+    client.certificate(&dev, "client").await?;
+    ca.refusals_add_up().await.map(drop)
 }
 
 #[tokio::test]
@@ -190,7 +196,7 @@ async fn cluster(ca: &Ca, client: &Client, ask: &Ask, cluster: &[&str]) -> Outco
 }
 
 #[tokio::test]
-async fn the_cluster_header_counts_only_when_there_is_exactly_one() -> Outcome {
+async fn a_cluster_is_named_once_or_not_at_all() -> Outcome {
     let dev = Dev::plain()?;
     dev.edit("signet-ca.yaml", |config| {
         config["clusters"][0]["aliases"] = json!(["east"]);
@@ -200,20 +206,44 @@ async fn the_cluster_header_counts_only_when_there_is_exactly_one() -> Outcome {
     let client = Client::connect(&dev).await?;
     let ask = Ask::new(&csr::like_ztunnel(None)?.csr, &dev.token("client")?);
     let refused = format!("{:?}: {OPAQUE}", Code::Unauthenticated);
+    let repeated = "the header clusterid was sent more than once; does a gateway or a CA_HEADER_ variable add one?";
+    let repeated = format!("{:?}: {repeated}", Code::InvalidArgument);
     for (ids, expected) in [
         (&[][..], "issued for Kubernetes"),
         (&["Kubernetes"], "issued for Kubernetes"),
         (&["east"], "issued for Kubernetes"),
         (&[""], "issued for Kubernetes"),
-        (&["Kubernetes", "Kubernetes"], "issued for Kubernetes"),
-        (&["mars", "venus"], "issued for Kubernetes"),
+        (&["Kubernetes", "Kubernetes"], repeated.as_str()),
+        (&["mars", "venus"], repeated.as_str()),
         (&["mars"], refused.as_str()),
         (&["kubernetes"], refused.as_str()),
     ] {
         let found = cluster(&ca, &client, &ask, ids).await?;
         ensure(found == expected, || format!("clusterid {ids:?}: {found}, not {expected}"))?;
     }
-    ca.refused_for("cluster_unknown").await
+    ca.refused_for("cluster_unknown").await?;
+    cluster(&ca, &client, &ask, &["", "Kubernetes"]).await?;
+    ca.refused_for("request_malformed").await
+}
+
+/// As istiod scans them.
+#[tokio::test]
+async fn of_several_authorization_headers_the_first_with_a_bearer_token_counts() -> Outcome {
+    let dev = Dev::plain()?;
+    let _ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    let good = format!("Bearer {}", dev.token("client")?);
+    let bad = || "Bearer x".to_owned();
+    let plain = Ask::new(&csr::like_ztunnel(None)?.csr, "");
+    for (values, issued) in [
+        (vec![good.clone(), bad()], true),
+        (vec!["Basic x".to_owned(), "bearer x".to_owned(), good.clone()], true),
+        (vec![bad(), good], false),
+    ] {
+        let result = client.call(&Ask { authorization: values, ..plain.clone() }).await;
+        ensure(result.is_ok() == issued, || format!("issued: {issued}, but {result:?}"))?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

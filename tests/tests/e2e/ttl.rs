@@ -41,7 +41,7 @@ async fn lifetimes_are_given_as_asked_with_a_proportional_backdate() -> Outcome 
 async fn zero_negative_and_absurd_lifetimes_are_refused() -> Outcome {
     let dev = Dev::plain()?;
     dev.set_ca("svid.max_ttl", "90d")?;
-    let ca = dev.start_ca().await?;
+    let mut ca = dev.start_ca().await?;
     let client = Client::connect(&dev).await?;
     let ask = asked(&dev)?;
     let max = 90 * A_DAY;
@@ -57,6 +57,9 @@ async fn zero_negative_and_absurd_lifetimes_are_refused() -> Outcome {
         ensure(told.contains("lifetime"), || format!("{seconds}: {told}"))?;
         ca.refused_for(reason).await?;
     }
+    let told = ca.refusals_add_up().await?;
+    let expected = [("ttl_negative", 2), ("ttl_too_long", 3), ("ttl_zero", 1)];
+    assert_eq!(told, expected.into_iter().map(|(reason, times)| (reason.to_owned(), times)).collect());
     Ok(())
 }
 

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::Number;
 use signet_core::caller::{AuthMethod, BoundObject, Caller};
 use signet_core::identity::WorkloadId;
-use signet_core::seams::authenticator::{AuthenticationError, Denial};
+use signet_core::moment;
+use signet_core::seams::authenticator::{AuthenticationError, Claimed, Denial};
 use time::OffsetDateTime;
 
 use super::{JwksConfig, shorten};
@@ -20,7 +21,7 @@ const MAX_UID: usize = 128;
 /// The claims that matter. serde refuses a claim given twice, so no two readers can disagree about its value; claims
 /// not named here are ignored (RFC 7519 section 4).
 #[derive(Deserialize)]
-pub(super) struct Claims {
+struct Claims {
     iss: Option<String>,
     sub: Option<String>,
     aud: Option<Audience>,
@@ -59,28 +60,49 @@ fn invalid(detail: impl Into<String>) -> Denied {
     AuthenticationError::denied(Denial::ClaimsInvalid, detail)
 }
 
+/// Judges the payload of a token whose signature was verified, at the time `now`: who it proves, and when that may be
+/// believed without leeway.
+///
+/// # Errors
+/// One [`Denial`] for each kind of fault, with what the payload says; issuer and audience are judged before times.
+pub(super) fn judge(payload: &[u8], config: &JwksConfig, now: OffsetDateTime) -> Result<(Caller, Lifetime), Denied> {
+    let claims = Claims::parse(payload).map_err(|error| error.claiming(nothing(config)))?;
+    claims.judge(config, now).map_err(|error| error.claiming(claims.claimed(config)))
+}
+
+/// What a payload says that cannot be read.
+fn nothing(config: &JwksConfig) -> Claimed {
+    Claimed {
+        cluster: config.cluster.clone(),
+        identity: None,
+        service_account_uid: None,
+        pod: None,
+        pod_uid: None,
+        node: None,
+        node_uid: None,
+    }
+}
+
 impl Claims {
-    /// Parses the payload of a token whose signature was verified.
+    /// Parses the payload.
     ///
     /// # Errors
     /// [`Denial::TokenMalformed`] when it is not JSON, [`Denial::ClaimsInvalid`] when a claim has the wrong type or
     /// occurs twice.
-    pub(super) fn parse(payload: &[u8]) -> Result<Self, Denied> {
+    fn parse(payload: &[u8]) -> Result<Self, Denied> {
         serde_json::from_slice(payload).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => invalid(shorten(&format!("reading the claims: {error}"))),
             _ => AuthenticationError::denied(Denial::TokenMalformed, "the payload is not JSON"),
         })
     }
 
-    /// Judges the claims at the time `now` and tells who they prove, and when they may be believed without leeway.
-    ///
-    /// # Errors
-    /// One [`Denial`] for each kind of fault; issuer and audience are judged before times.
-    pub(super) fn judge(self, config: &JwksConfig, now: OffsetDateTime) -> Result<(Caller, Lifetime), Denied> {
+    fn judge(&self, config: &JwksConfig, now: OffsetDateTime) -> Result<(Caller, Lifetime), Denied> {
         self.check_issuer(config)?;
         self.check_audience(config)?;
         let life = self.check_times(config, now)?;
-        Ok((self.caller(config)?, life))
+        // Beyond the calendar's end there is no time at which it would not hold.
+        let until = time::Duration::try_from(config.leeway).ok().and_then(|leeway| life.until.checked_add(leeway));
+        Ok((self.caller(config, until)?, life))
     }
 
     fn check_issuer(&self, config: &JwksConfig) -> Result<(), Denied> {
@@ -115,12 +137,11 @@ impl Claims {
         let exp = instant("exp", self.exp.as_ref())?.ok_or_else(|| invalid("exp is missing; a token must end"))?;
         let nbf = instant("nbf", self.nbf.as_ref())?;
         let iat = instant("iat", self.iat.as_ref())?;
-        // Compared as differences, which cannot overflow where sums at the ends of the calendar can.
-        if now - exp >= leeway {
+        if moment::difference(exp, now) >= leeway {
             return Err(AuthenticationError::denied(Denial::TokenExpired, format!("exp was {exp}, now is {now}")));
         }
         for (name, at, allowed) in [("nbf", nbf, leeway), ("iat", iat, ahead)] {
-            if let Some(at) = at.filter(|at| *at - now > allowed) {
+            if let Some(at) = at.filter(|at| moment::difference(now, *at) > allowed) {
                 let detail =
                     format!("{name} is {at}, now is {now}; compare the clocks of the cluster and of this host");
                 return Err(AuthenticationError::denied(Denial::TokenNotYetValid, detail));
@@ -129,7 +150,28 @@ impl Claims {
         Ok(Lifetime { from: nbf.max(iat).unwrap_or(now), until: exp })
     }
 
-    fn caller(self, config: &JwksConfig) -> Result<Caller, Denied> {
+    /// What is said, as far as it is well-formed and does not contradict itself.
+    fn claimed(&self, config: &JwksConfig) -> Claimed {
+        let mut claimed = nothing(config);
+        let identity = self.identity(config).ok();
+        let Some(kubernetes) = &self.kubernetes else {
+            claimed.identity = identity;
+            return claimed;
+        };
+        // When `sub` and `kubernetes.io` name two accounts, it cannot be said whose the token is.
+        claimed.identity = identity.filter(|identity| kubernetes.is_about(identity));
+        let account = claimed.identity.as_ref().and(kubernetes.serviceaccount.uid.as_ref());
+        claimed.service_account_uid = uid("serviceaccount", account).ok();
+        let named =
+            |object: &Option<Object>| object.as_ref().and_then(|object| name("bound object", &object.name).ok());
+        let known =
+            |object: &Option<Object>| object.as_ref().and_then(|object| uid("bound object", object.uid.as_ref()).ok());
+        (claimed.pod, claimed.pod_uid) = (named(&kubernetes.pod), known(&kubernetes.pod));
+        (claimed.node, claimed.node_uid) = (named(&kubernetes.node), known(&kubernetes.node));
+        claimed
+    }
+
+    fn identity(&self, config: &JwksConfig) -> Result<WorkloadId, Denied> {
         let subject = self.sub.as_deref().ok_or_else(|| invalid("sub is missing"))?;
         let names = subject.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
         let (namespace, account) = names.ok_or_else(|| {
@@ -137,28 +179,39 @@ impl Claims {
             invalid(format!("sub is {subject:?}, expected system:serviceaccount:<namespace>:<service account>"))
         })?;
         // No ':' is left in the account's name: it would not be a Kubernetes name.
-        let identity = WorkloadId::new(config.trust_domain.clone(), namespace, account)
-            .map_err(|error| invalid(format!("sub: {error}")))?;
-        let claims = self.kubernetes.ok_or_else(|| {
+        WorkloadId::new(config.trust_domain.clone(), namespace, account)
+            .map_err(|error| invalid(format!("sub: {error}")))
+    }
+
+    fn caller(&self, config: &JwksConfig, until: Option<OffsetDateTime>) -> Result<Caller, Denied> {
+        let identity = self.identity(config)?;
+        let claims = self.kubernetes.as_ref().ok_or_else(|| {
             invalid("the kubernetes.io claim is missing; use a projected service-account token, not a legacy secret")
         })?;
-        if claims.namespace != namespace || claims.serviceaccount.name != account {
+        if !claims.is_about(&identity) {
             let (namespace, account) = (shorten(&claims.namespace), shorten(&claims.serviceaccount.name));
             return Err(invalid(format!(
                 "the kubernetes.io claim names {namespace:?}/{account:?}, but sub says otherwise"
             )));
         }
-        let service_account_uid = uid("serviceaccount", claims.serviceaccount.uid)?;
-        let pod = claims.pod.map(|pod| Ok(BoundObject { name: name("pod", pod.name)?, uid: uid("pod", pod.uid)? }));
-        let node = claims.node.map(|node| name("node", node.name)).transpose()?;
+        let service_account_uid = uid("serviceaccount", claims.serviceaccount.uid.as_ref())?;
+        let bound =
+            |pod: &Object| Ok(BoundObject { name: name("pod", &pod.name)?, uid: uid("pod", pod.uid.as_ref())? });
         Ok(Caller {
             identity,
             service_account_uid,
-            pod: pod.transpose()?,
-            node,
+            pod: claims.pod.as_ref().map(bound).transpose()?,
+            node: claims.node.as_ref().map(|node| name("node", &node.name)).transpose()?,
             cluster: config.cluster.clone(),
             method: AuthMethod::Jwks,
+            until,
         })
+    }
+}
+
+impl Kubernetes {
+    fn is_about(&self, identity: &WorkloadId) -> bool {
+        self.namespace == identity.namespace() && self.serviceaccount.name == identity.service_account()
     }
 }
 
@@ -172,15 +225,15 @@ fn instant(claim: &str, number: Option<&Number>) -> Result<Option<OffsetDateTime
 }
 
 /// A Kubernetes object name: what RFC 1123 allows in a subdomain.
-fn name(what: &str, name: String) -> Result<String, Denied> {
+fn name(what: &str, name: &str) -> Result<String, Denied> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     if (1..=253).contains(&name.len()) && name.bytes().all(allowed) {
-        return Ok(name);
+        return Ok(name.to_owned());
     }
-    Err(invalid(format!("the {what} name {:?} is not a Kubernetes name", shorten(&name))))
+    Err(invalid(format!("the {what} name {:?} is not a Kubernetes name", shorten(name))))
 }
 
-fn uid(what: &str, uid: Option<String>) -> Result<String, Denied> {
-    let fits = |uid: &String| (1..=MAX_UID).contains(&uid.len()) && uid.bytes().all(|byte| byte.is_ascii_graphic());
-    uid.filter(fits).ok_or_else(|| invalid(format!("the {what} uid is missing or is not one")))
+fn uid(what: &str, uid: Option<&String>) -> Result<String, Denied> {
+    let fits = |uid: &&String| (1..=MAX_UID).contains(&uid.len()) && uid.bytes().all(|byte| byte.is_ascii_graphic());
+    uid.filter(fits).cloned().ok_or_else(|| invalid(format!("the {what} uid is missing or is not one")))
 }

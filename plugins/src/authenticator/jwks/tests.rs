@@ -12,6 +12,8 @@ use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
 use signet_core::caller::BoundObject;
+use signet_core::identity::WorkloadId;
+use signet_core::seams::authenticator::Claimed;
 use std::sync::LazyLock;
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
@@ -79,7 +81,6 @@ fn config() -> JwksConfig {
         trust_domain: TrustDomain::parse("cluster.local").unwrap(),
         issuer: ISSUER.into(),
         audiences: vec!["istio-ca".into(), "other-ca".into()],
-        file: "/nonexistent".into(),
         leeway: Duration::ZERO,
     }
 }
@@ -91,7 +92,7 @@ fn set(keys: &[&ClusterKey]) -> Vec<u8> {
 
 fn world_with(config: JwksConfig) -> World {
     let key = p256("ec");
-    let jwks = JwksAuthenticator::from_bytes(config, &set(&[&key, &RSA])).unwrap();
+    let jwks = JwksAuthenticator::new(config, &set(&[&key, &RSA])).unwrap();
     World { key, jwks }
 }
 
@@ -110,13 +111,20 @@ impl World {
 
     async fn ask(&self, token: &str, now: OffsetDateTime) -> Result<Caller, Denial> {
         self.jwks.authenticate(&Secret::new(token.as_bytes().to_vec()), now).await.map_err(|error| match error {
-            AuthenticationError::Denied { reason, detail } => {
+            AuthenticationError::Denied { reason, detail, .. } => {
                 assert!(detail.len() < 1000, "{detail}");
                 assert!(token.len() < 40 || !detail.contains(token), "the detail shows the token");
                 reason
             }
             other => panic!("{other}"),
         })
+    }
+
+    async fn claimed(&self, token: &str) -> Option<Claimed> {
+        match self.jwks.authenticate(&Secret::new(token.as_bytes().to_vec()), NOW).await {
+            Err(AuthenticationError::Denied { claimed, .. }) => claimed.map(|claimed| *claimed),
+            other => panic!("{other:?}"),
+        }
     }
 
     async fn refused(&self, token: &str) -> Denial {
@@ -175,7 +183,7 @@ async fn tokens_without_pod_or_node_with_one_audience_or_with_claims_of_newer_ve
 async fn every_accepted_algorithm_verifies_with_its_own_kind_of_key() {
     let p384 = ec_key("p384", &rcgen::PKCS_ECDSA_P384_SHA384, "P-384");
     let ec = p256("ec");
-    let jwks = JwksAuthenticator::from_bytes(config(), &set(&[&p384, &ec, &RSA])).unwrap();
+    let jwks = JwksAuthenticator::new(config(), &set(&[&p384, &ec, &RSA])).unwrap();
     let rsa =
         [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
     let table = rsa.iter().map(|algorithm| (*algorithm, "rsa", &RSA.private));

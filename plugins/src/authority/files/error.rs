@@ -56,8 +56,13 @@ pub(super) enum FilesError {
     #[error("the CA files in {0} keep changing while they are read")]
     Changing(String),
     /// The file system does not answer.
-    #[error("reading the CA files in {0} takes too long; does its file system answer?")]
-    Slow(String),
+    #[error("reading the CA files in {directory} has come to no end since {since}; does its file system answer?")]
+    Slow {
+        /// Where.
+        directory: String,
+        /// When the reading that hangs began.
+        since: String,
+    },
     /// A file holds no certificate.
     #[error("{0} holds no PEM block `CERTIFICATE`")]
     NoCertificate(String),
@@ -213,7 +218,7 @@ pub(super) enum FilesError {
 impl From<FilesError> for SignError {
     fn from(error: FilesError) -> Self {
         match error {
-            FilesError::Read { .. } | FilesError::Changing(_) | FilesError::Slow(_) => {
+            FilesError::Read { .. } | FilesError::Changing(_) | FilesError::Slow { .. } => {
                 Self::Unavailable(error.to_string())
             }
             _ => Self::Unusable(error.to_string()),

@@ -1,9 +1,9 @@
 //! Reads the operator's CA files as one set: never some files of one set and some of another. What they say is not
 //! looked at here.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
@@ -269,8 +269,14 @@ fn digest(form: Form, contents: &[&[u8]], lists: &ListsFile) -> [u8; 32] {
 
 fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, FilesError> {
     let failed = |error: std::io::Error| unreadable(path, &error);
-    let file = File::open(path).map_err(failed)?;
-    let expected = file.metadata().map_err(failed)?.len().min(limit);
+    // Without NONBLOCK, opening a pipe that has just taken the place of the file waits for its writer.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(FilesError::Read { file: show(path), cause: "it is not a file".to_owned() });
+    }
+    let expected = metadata.len().min(limit);
     // Sized beforehand: growing would leave a copy of the key behind that nobody wipes.
     let mut content = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 2);
     file.take(limit + 1).read_to_end(&mut content).map_err(failed)?;

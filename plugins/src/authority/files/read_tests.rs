@@ -1,6 +1,7 @@
 //! Sets of files in every state of completeness, and swaps and rewrites in the middle of reading.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+use std::fs::File;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use tempfile::TempDir;

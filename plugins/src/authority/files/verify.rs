@@ -13,7 +13,7 @@ use signet_core::secret::Secret;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::super::certificates::{AuthorityError, is_self_signed, prepare};
+use super::super::certificates::{AuthorityError, is_self_signed, prepare, shown};
 use super::error::FilesError;
 use super::path::{Search, SearchError};
 use super::read::FileSet;
@@ -51,12 +51,12 @@ impl Member {
 
     /// The subject, for people.
     pub(super) fn subject(&self) -> String {
-        X509Certificate::from_der(&self.der).map_or_else(|_| String::new(), |(_, parsed)| parsed.subject().to_string())
+        X509Certificate::from_der(&self.der).map_or_else(|_| String::new(), |(_, parsed)| shown(parsed.subject()))
     }
 
     /// The issuer's name, for people.
     fn issuer(&self) -> String {
-        X509Certificate::from_der(&self.der).map_or_else(|_| String::new(), |(_, parsed)| parsed.issuer().to_string())
+        X509Certificate::from_der(&self.der).map_or_else(|_| String::new(), |(_, parsed)| shown(parsed.issuer()))
     }
 
     /// Whether it may sign certificates and is in force at `now`.

@@ -215,7 +215,7 @@ impl AuditStore for SqliteStore {
         let write = async {
             let mut writer = self.writer().await?;
             let positions = append(&mut writer.session, &rows).await.map_err(|error| store_error(DOING, &error))?;
-            writer.keep();
+            writer.keep().await?;
             Ok(positions)
         };
         let positions = Box::pin(self.within(DOING, write)).await?;
@@ -243,7 +243,7 @@ impl AuditStore for SqliteStore {
             let update = sqlx::query("UPDATE storage_probe SET writes = writes + 1 WHERE id = 1");
             let done = update.execute(&mut writer.session.connection).await;
             done.map_err(|error| store_error(DOING, &error))?;
-            writer.keep();
+            writer.keep().await?;
             Ok(())
         };
         self.within(DOING, write).await

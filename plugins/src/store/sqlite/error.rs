@@ -3,9 +3,11 @@
 use signet_core::seams::store::StoreError;
 
 // Primary result codes, <https://www.sqlite.org/rescode.html>.
+const ERROR: i32 = 1;
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const READ_ONLY: i32 = 8;
+const INTERRUPTED: i32 = 9;
 const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const CANNOT_OPEN: i32 = 14;
@@ -54,7 +56,9 @@ pub(super) fn is_not_writable(error: &sqlx::Error) -> bool {
 pub(super) fn store_error(doing: &str, error: &sqlx::Error) -> StoreError {
     let cause = match (primary(error), error) {
         (Some(NOT_A_DATABASE), _) => {
-            return StoreError::Damaged(format!("{doing}: the file is not an SQLite database"));
+            return StoreError::Damaged(format!(
+                "{doing}: the file is not an SQLite database; restore it from a backup"
+            ));
         }
         (Some(CORRUPT), _) => return StoreError::Damaged(format!("{doing}: {error}; restore it from a backup")),
         (_, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
@@ -70,4 +74,14 @@ pub(super) fn store_error(doing: &str, error: &sqlx::Error) -> StoreError {
         _ => error.to_string(),
     };
     StoreError::Unavailable(format!("{doing}: {cause}"))
+}
+
+/// Whether a statement was stopped because it took too long.
+pub(super) fn is_interrupted(error: &sqlx::Error) -> bool {
+    primary(error) == Some(INTERRUPTED)
+}
+
+/// Whether a table does not exist. SQLite has no code of its own for that.
+pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
+    primary(error) == Some(ERROR) && error.to_string().contains("no such table")
 }

@@ -186,7 +186,7 @@ impl HolderStore for SqliteStore {
             let mut writer = self.writer().await?;
             let done = acknowledge(&mut writer.session.connection, acknowledgements).await;
             done.map_err(|error| store_error(DOING, &error))?;
-            writer.keep();
+            writer.keep().await?;
             Ok(())
         };
         self.within(DOING, Box::pin(write)).await
@@ -231,7 +231,7 @@ impl HolderStore for SqliteStore {
             let mut writer = self.writer().await?;
             let forgotten = forget(&mut writer.session.connection, &ended, before).await;
             let forgotten = forgotten.map_err(|error| store_error(DOING, &error))?;
-            writer.keep();
+            writer.keep().await?;
             Ok(forgotten)
         };
         self.within(DOING, Box::pin(work)).await

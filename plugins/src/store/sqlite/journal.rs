@@ -18,7 +18,10 @@ impl AuthorityJournal for SqliteStore {
     async fn load(&self) -> Result<Option<(JournalVersion, Authorities)>, StoreError> {
         const DOING: &str = "reading the authority journal";
         let read = sqlx::query_as("SELECT version, body FROM authority_journal WHERE id = 1");
-        let read = async { read.fetch_optional(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
+        let read = async {
+            self.readable().await?;
+            read.fetch_optional(&self.readers).await.map_err(|error| store_error(DOING, &error))
+        };
         let found: Option<(i64, String)> = self.within(DOING, read).await?;
         let Some((version, body)) = found else { return Ok(None) };
         let authorities = decode_authorities(version, &body)?;
@@ -28,7 +31,10 @@ impl AuthorityJournal for SqliteStore {
     async fn version(&self) -> Result<JournalVersion, StoreError> {
         const DOING: &str = "reading the version of the authority journal";
         let read = sqlx::query_scalar("SELECT version FROM authority_journal WHERE id = 1");
-        let read = async { read.fetch_optional(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
+        let read = async {
+            self.readable().await?;
+            read.fetch_optional(&self.readers).await.map_err(|error| store_error(DOING, &error))
+        };
         let found: Option<i64> = self.within(DOING, read).await?;
         Ok(JournalVersion(found.unwrap_or_default().unsigned_abs()))
     }
@@ -51,14 +57,14 @@ impl AuthorityJournal for SqliteStore {
             };
             if let Some(undone) = undone {
                 sqlx::query("ROLLBACK").execute(&mut *connection).await.map_err(failed)?;
-                writer.keep();
+                writer.give_back();
                 return Ok(undone);
             }
             entry.put(connection).await.map_err(failed)?;
             let (_, head) = audit::append_within(connection, &rows, &entry.fence).await.map_err(failed)?;
             sqlx::query("COMMIT").execute(&mut *connection).await.map_err(failed)?;
             (writer.session.head, writer.session.fence) = (Some(head), None);
-            writer.keep();
+            writer.keep().await?;
             Ok(Changed::Made(JournalVersion(entry.version.unsigned_abs())))
         };
         self.within(DOING, Box::pin(write)).await
@@ -86,7 +92,7 @@ impl Entry {
     async fn replaces(&self, connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
         let read = sqlx::query_scalar("SELECT version FROM authority_journal WHERE id = 1");
         let found: Option<i64> = read.fetch_optional(connection).await?;
-        Ok(found.unwrap_or_default() == self.version - 1)
+        Ok(found.unwrap_or_default() == self.version.saturating_sub(1))
     }
 
     async fn put(&self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
@@ -96,7 +102,7 @@ impl Entry {
         let history = "INSERT INTO authority_journal_history (version, body) VALUES (?, ?)";
         sqlx::query(history).bind(self.version).bind(&self.body).execute(&mut *connection).await?;
         let old = "DELETE FROM authority_journal_history WHERE version <= ?";
-        sqlx::query(old).bind(self.version - HISTORY).execute(&mut *connection).await?;
+        sqlx::query(old).bind(self.version.saturating_sub(HISTORY)).execute(&mut *connection).await?;
         fence::keep(connection, self.version, &self.fence_body).await
     }
 }
@@ -111,7 +117,7 @@ impl SealedKeys for SqliteStore {
             let insert = sqlx::query(insert).bind(id.as_str()).bind(sealed);
             let done = insert.execute(&mut writer.session.connection).await;
             let done = done.map_err(|error| store_error(DOING, &error))?;
-            writer.keep();
+            writer.keep().await?;
             Ok(done.rows_affected() == 1)
         };
         self.within(DOING, write).await

@@ -7,6 +7,9 @@ mod error;
 mod fence;
 #[cfg(test)]
 mod fence_tests;
+mod guard;
+#[cfg(test)]
+mod guard_tests;
 #[cfg(test)]
 mod holder_tests;
 mod holders;
@@ -14,8 +17,10 @@ mod journal;
 mod open;
 #[cfg(test)]
 mod tests;
+mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
 use signet_core::seams::store::StoreError;
@@ -24,6 +29,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use self::error::{is_not_writable, store_error};
 use self::fence::Known;
+use self::guard::Guard;
+use self::open::beside;
 use super::rows::Head;
 
 /// How a store behaves under trouble and load.
@@ -48,7 +55,9 @@ impl Default for SqliteSettings {
 pub struct SqliteStore {
     path: PathBuf,
     settings: SqliteSettings,
-    file: (u64, u64),
+    /// Absent when the database was opened for reading only.
+    guard: Option<Arc<Guard>>,
+    _anchor: Option<Anchor>,
     /// The writer while nobody uses it. It is taken out for each use and put back only after success: whatever goes
     /// wrong, or whoever stops waiting, the connection closes, which ends its transaction.
     writer: Mutex<Option<Session>>,
@@ -72,12 +81,47 @@ struct Session {
 struct Writer<'a> {
     slot: MutexGuard<'a, Option<Session>>,
     session: Session,
+    guard: Arc<Guard>,
 }
 
 impl Writer<'_> {
     /// Gives the writer back for the next use; only when no transaction is open and nothing went wrong.
-    fn keep(mut self) {
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`]: what was committed may be gone, since the files were not ours any more at the end of it.
+    async fn keep(mut self) -> Result<(), StoreError> {
+        let connection = &mut self.session.connection;
+        self.guard.look(connection).await?;
+        match self.guard.committed(connection).await {
+            Ok(()) => self.give_back(),
+            // What was committed stays so; the next checkpoint comes with the next commit, on another connection.
+            Err(error) => tracing::warn!(%error, "a checkpoint of the database failed; it is tried again"),
+        }
+        Ok(())
+    }
+
+    fn give_back(mut self) {
         *self.slot = Some(self.session);
+    }
+}
+
+/// A connection that only keeps the files open: while it does, `-wal` and `-shm` have no reason to go. One that could
+/// write, because the last one to close puts the files in order.
+struct Anchor {
+    connection: SyncMutex<Option<SqliteConnection>>,
+    guard: Arc<Guard>,
+}
+
+/// The connections that keep open what was lost: closing the last one would write a `-wal` into a database file that
+/// it may not belong to, and remove it. They end with the process.
+static LEFT_OPEN: SyncMutex<Vec<SqliteConnection>> = SyncMutex::new(Vec::new());
+
+impl Drop for Anchor {
+    fn drop(&mut self) {
+        if self.guard.lost().is_some() {
+            let connection = self.connection.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+            LEFT_OPEN.lock().unwrap_or_else(PoisonError::into_inner).extend(connection);
+        }
     }
 }
 
@@ -87,18 +131,38 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when directory or file cannot be used, [`StoreError::Damaged`] when the file is not
-    /// a database, [`StoreError::Schema`] when it was made by a newer version or another program.
+    /// a database or not whole, in which case nothing is changed, [`StoreError::Schema`] when it was made by a newer
+    /// version or another program.
     pub async fn open(url: &str, settings: SqliteSettings) -> Result<Self, StoreError> {
         let path = open::path(url)?;
+        verify::has_content(&path)?;
         open::create(&path)?;
         let busy = busy_timeout(settings);
+        verify::verify(&path, busy, Some(verify::AT_START)).await?;
         let options = open::writer_options(&path, busy);
         let connected = open::connect(&options, busy).await;
         let mut connection = connected.map_err(|error| store_error(&format!("opening {}", path.display()), &error))?;
         open::migrate(&mut connection, &path).await?;
+        let failed = |error| store_error(&format!("opening {}", path.display()), &error);
+        let mut anchor = open::connect(&options, busy).await.map_err(failed)?;
+        guard::row(&mut anchor).await.map_err(failed)?;
+        let guard = Arc::new(Guard::new(&path)?);
+        let anchor = Anchor { connection: SyncMutex::new(Some(anchor)), guard: Arc::clone(&guard) };
         let readers = pool(settings, open::reader_options(&path, busy));
         let session = Session { connection, head: None, fence: None };
-        Self::new(path, settings, Some(session), Some(options), readers)
+        let store = Self::new(path, settings, Some(session), Some(options), readers);
+        Ok(Self { guard: Some(guard), _anchor: Some(anchor), ..store })
+    }
+
+    /// Looks at an existing database as [`open`](Self::open) does, but at all of it however long that takes, whether or
+    /// not a CA is running on it; one that does not exist yet is in order.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn check(url: &str, settings: SqliteSettings) -> Result<(), StoreError> {
+        let path = open::path(url)?;
+        verify::has_content(&path)?;
+        if path.exists() { verify::verify(&path, busy_timeout(settings), None).await } else { Ok(()) }
     }
 
     /// Opens an existing database for queries only, whether or not a CA is running on it. Every change fails.
@@ -107,11 +171,12 @@ impl SqliteStore {
     /// As for [`open`](Self::open); [`StoreError::Schema`] also when the database was made by an older version.
     pub async fn open_read_only(url: &str, settings: SqliteSettings) -> Result<Self, StoreError> {
         let path = open::path(url)?;
-        open::file_id(&path)?;
+        std::fs::metadata(&path)
+            .map_err(|error| StoreError::Unavailable(format!("cannot look at {}: {error}", path.display())))?;
         let options = open::reader_options(&path, busy_timeout(settings));
         let mut readers = pool(settings, options.clone());
         let first = sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&readers).await;
-        if first.is_err_and(|error| is_not_writable(&error)) && !wal(&path).exists() {
+        if first.is_err_and(|error| is_not_writable(&error)) && !beside(&path, "-wal").exists() {
             // SQLite wants to make a -shm file and may not. Without a -wal file there is nobody to coordinate with.
             readers = pool(settings, options.immutable(true));
         }
@@ -119,7 +184,7 @@ impl SqliteStore {
         let mut connection = acquired.map_err(|error| store_error(&format!("opening {}", path.display()), &error))?;
         open::check_schema(&mut connection, &path).await?;
         drop(connection);
-        Self::new(path, settings, None, None, readers)
+        Ok(Self::new(path, settings, None, None, readers))
     }
 
     fn new(
@@ -128,43 +193,53 @@ impl SqliteStore {
         session: Option<Session>,
         writer_options: Option<SqliteConnectOptions>,
         readers: SqlitePool,
-    ) -> Result<Self, StoreError> {
-        let file = open::file_id(&path)?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             path,
             settings,
-            file,
+            guard: None,
+            _anchor: None,
             writer: Mutex::new(session),
             writer_options,
             readers,
             #[cfg(test)]
             max_pages: 0.into(),
-        })
+        }
     }
 
     /// The writer, as soon as nobody else of this process uses it.
     async fn writer(&self) -> Result<Writer<'_>, StoreError> {
-        let Some(options) = &self.writer_options else {
+        let (Some(options), Some(guard)) = (&self.writer_options, &self.guard) else {
             return Err(StoreError::Unavailable(format!("{} was opened for reading only", self.path.display())));
         };
         let mut slot = self.writer.lock().await;
-        // Writing into a file that has no name any more would keep nothing.
-        if open::file_id(&self.path)? != self.file {
-            let cause = "was replaced while in use; start again to use the new file";
-            return Err(StoreError::Unavailable(format!("{} {cause}", self.path.display())));
-        }
-        let session = match slot.take() {
+        let mut session = match slot.take() {
             Some(session) => session,
             None => {
+                guard.look_at_names()?;
                 let connected = open::connect(options, busy_timeout(self.settings)).await;
                 let connection =
                     connected.map_err(|error| store_error(&format!("opening {}", self.path.display()), &error))?;
                 Session { connection, head: None, fence: None }
             }
         };
+        guard.look(&mut session.connection).await?;
         #[cfg(test)]
         let session = self.limit(session).await;
-        Ok(Writer { slot, session })
+        Ok(Writer { slot, session, guard: Arc::clone(guard) })
+    }
+
+    /// Makes sure that what is read now is what was written.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`].
+    async fn readable(&self) -> Result<(), StoreError> {
+        if let Some(guard) = &self.guard
+            && !guard.is_same()
+        {
+            self.writer().await?.give_back();
+        }
+        Ok(())
     }
 
     /// Runs `work` against the deadline.
@@ -211,10 +286,4 @@ fn pool(settings: SqliteSettings, options: SqliteConnectOptions) -> SqlitePool {
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_lazy_with(options)
-}
-
-fn wal(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    PathBuf::from(name)
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use sqlx::{ConnectOptions, Connection};
 use super::error::{is_busy, store_error};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+/// The length to which a longer `-wal` file is cut when it is begun anew, in bytes.
+pub(super) const SIZE_LIMIT: u64 = 64 << 20;
 
 /// Between two attempts to get the exclusive lock that the change to WAL mode needs and SQLite does not wait for.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -53,14 +56,11 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Device and inode of the database file, to notice when it is removed or replaced.
-///
-/// # Errors
-/// [`StoreError::Unavailable`] when it is not there.
-pub(super) fn file_id(path: &Path) -> Result<(u64, u64), StoreError> {
-    let found = fs::metadata(path)
-        .map_err(|error| StoreError::Unavailable(format!("cannot look at {}: {error}", path.display())))?;
-    Ok((found.dev(), found.ino()))
+/// The file that SQLite keeps beside a database under its name and this suffix.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// How the one writer connects.
@@ -72,10 +72,11 @@ pub(super) fn writer_options(path: &Path, busy: Duration) -> SqliteConnectOption
         // NORMAL would lose the last commits when the machine crashes.
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(busy)
-        // Room for the hot pages of the serial index; and fewer, larger checkpoints write a page once for many commits.
+        // Room for the hot pages of the serial index.
         .pragma("cache_size", "-8000")
-        .pragma("wal_autocheckpoint", "4000")
-        .pragma("journal_size_limit", "67108864")
+        // Checkpoints are announced, see the guard.
+        .pragma("wal_autocheckpoint", "0")
+        .pragma("journal_size_limit", SIZE_LIMIT.to_string())
         // What it takes to undo one statement of a transaction is never worth a file.
         .pragma("temp_store", "MEMORY")
         // One statement per size of a batch for the log, for holders and for both, and a few others.

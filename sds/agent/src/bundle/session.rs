@@ -45,6 +45,9 @@ pub enum StreamError {
     /// The CA could not be reached, or has said no.
     #[error("the CA gave no bundle stream")]
     Ca(#[from] CaError),
+    /// The CA ended the stream because the token that opened it has ended.
+    #[error("the token that opened the bundle stream has ended")]
+    TokenEnded,
     /// The CA ended the stream without an error.
     #[error("the CA has ended the bundle stream")]
     Ended,
@@ -77,6 +80,8 @@ pub(super) struct Session {
     pace: Pace,
     /// The bundle sent last is older than the one held: why nothing can be acknowledged.
     older: Option<String>,
+    /// Roots may have been removed since the root file was looked at.
+    root_file_is_due: bool,
 }
 
 impl Session {
@@ -103,7 +108,7 @@ impl Session {
         let (requests, responses, first) = channel.within(opening).await?;
         let first = Some(first.ok_or(StreamError::Ended)?);
         let (answers, pace) = (Answers::default(), Pace::new(Instant::now()));
-        Ok(Self { requests, responses, first, answers, pace, older: None })
+        Ok(Self { requests, responses, first, answers, pace, older: None, root_file_is_due: false })
     }
 
     /// Works until the stream ends. May be dropped and called again at any time.
@@ -114,6 +119,10 @@ impl Session {
             return error;
         }
         loop {
+            if self.root_file_is_due {
+                around.channel.look_at_root_file().await;
+                self.root_file_is_due = false;
+            }
             // Read once per turn: what is not due now is waited for below, with no moment between the two.
             let now = Instant::now();
             if self.pace.next().is_some_and(|at| at <= now)
@@ -127,6 +136,8 @@ impl Session {
                     let taken = match response {
                         Ok(Some(response)) => self.take(&response, around),
                         Ok(None) => Err(StreamError::Ended),
+                        // Of a stream that was open this is no refusal.
+                        Err(status) if status.code() == Code::Unauthenticated => Err(StreamError::TokenEnded),
                         Err(status) => Err(around.channel.refused(&status).into()),
                     };
                     if let Err(error) = taken {
@@ -159,7 +170,7 @@ impl Session {
             match receipt {
                 Receipt::Applied => {
                     // What the root file holds now is no news about roots that have just been taken away.
-                    around.channel.look_at_root_file();
+                    self.root_file_is_due = true;
                     tracing::info!(bundle.sequence = sequence, roots, lists, "a new trust bundle is served");
                 }
                 Receipt::Unchanged => {}

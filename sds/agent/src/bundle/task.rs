@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_core::secret::Secret;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::output::error_chain;
 use tokio::time::{Instant, sleep};
@@ -32,6 +33,8 @@ pub struct BundleStream {
     /// A stream that lasted this long was a good one: the next failure is a new story.
     good: Duration,
     old: Option<Session>,
+    /// What the newest stream was opened with.
+    token: Option<Secret>,
     told_unsupported: bool,
 }
 
@@ -54,6 +57,7 @@ impl BundleStream {
             backoff: Backoff::new(renewal.retry_initial, renewal.retry_max, 2.0),
             good: renewal.retry_max,
             old: None,
+            token: None,
             told_unsupported: false,
         }
     }
@@ -90,6 +94,16 @@ impl BundleStream {
                     // A renewal is no failure, however short the certificates live.
                     if ended.is_none() || opened.elapsed() >= self.good {
                         self.backoff.reset();
+                    }
+                    if matches!(ended, Some(StreamError::TokenEnded)) && self.has_newer_token().await {
+                        // As it must be when a stream lasts longer than a token, and so no failure. What this side has
+                        // applied is said anew on the next one.
+                        tracing::debug!(
+                            "the token of the bundle stream has ended; there is a newer one to open it with"
+                        );
+                        self.around.holdings.bundle_stream(Link::Down, None);
+                        self.backoff.reset();
+                        continue;
                     }
                     match ended {
                         Some(error) => Err(error),
@@ -134,10 +148,22 @@ impl BundleStream {
 
     /// A new stream; the old one, if any, goes on meanwhile.
     async fn opened(&mut self) -> Result<Session, StreamError> {
-        let token = token::read(&self.token_file)?;
         let node = self.around.holdings.statuses().borrow().held.as_ref().map(|held| held.spiffe_id.to_string());
-        let opening = Session::open(&self.around, &token, node.unwrap_or_default());
-        beside(&mut self.old, &self.around, &mut self.recipients, opening).await
+        let opening = async {
+            let token = token::read(&self.token_file).await?;
+            let session = Session::open(&self.around, &token, node.unwrap_or_default()).await?;
+            Ok::<_, StreamError>((session, token))
+        };
+        let (session, token) = beside(&mut self.old, &self.around, &mut self.recipients, opening).await?;
+        self.token = Some(token);
+        Ok(session)
+    }
+
+    /// Whether the token file holds another token than the newest stream was opened with. With the same one the CA would
+    /// refuse a stream, or end it again at once.
+    async fn has_newer_token(&self) -> bool {
+        let used = self.token.as_ref();
+        token::read(&self.token_file).await.is_ok_and(|token| used.is_some_and(|used| used.expose() != token.expose()))
     }
 
     /// Tells everybody, and how long to wait.

@@ -12,12 +12,14 @@ mod fence;
 mod files;
 mod files_roots;
 mod followers;
+mod no_end;
 mod picky_envoy;
 mod planned;
 mod replicas;
 mod revocation;
 mod socket;
 mod stream;
+mod streams;
 mod terminal;
 
 use std::time::Duration;

@@ -28,6 +28,8 @@ async fn every_bad_claim_is_refused_for_its_own_reason() {
         (Denial::ClaimsInvalid, changed(&["exp"], Value::Null)),
         (Denial::ClaimsInvalid, changed(&["exp"], json!(1e300))),
         (Denial::ClaimsInvalid, changed(&["exp"], json!(u64::MAX))),
+        (Denial::ClaimsInvalid, changed(&["exp"], json!(i64::MAX))),
+        (Denial::ClaimsInvalid, changed(&["iat"], json!(-1e300))),
         (Denial::ClaimsInvalid, changed(&["nbf"], json!(i64::MIN))),
         (Denial::ClaimsInvalid, changed(&["aud"], json!({"a": 1}))),
         (Denial::ClaimsInvalid, changed(&["aud"], json!(["istio-ca", 5]))),
@@ -101,4 +103,60 @@ async fn deep_nesting_neither_overflows_the_stack_nor_proves_anything() {
     assert_eq!(world.refused(&world.token_text(&payload)).await, Denial::TokenMalformed);
     let payload = format!("{{\"unknown\":{deep},\"iss\":\"{ISSUER}\"}}");
     assert_eq!(world.refused(&world.token_text(&payload)).await, Denial::AudienceMismatch);
+}
+
+/// What the claims of [`claims`] say.
+fn says() -> Claimed {
+    let text = |text: &str| Some(text.to_owned());
+    Claimed {
+        cluster: "Kubernetes".into(),
+        identity: Some(WorkloadId::new(config().trust_domain, "default", "web").unwrap()),
+        service_account_uid: text("sa-uid"),
+        pod: text("web-0"),
+        pod_uid: text("pod-uid"),
+        node: text("node-1"),
+        node_uid: text("node-uid"),
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_names_whom_a_good_signature_vouches_for_and_nobody_else() {
+    let world = world();
+    let nobody = Claimed { identity: None, service_account_uid: None, ..says() };
+    let nothing = Claimed { pod: None, pod_uid: None, node: None, node_uid: None, ..nobody.clone() };
+    let account = |says: Claimed| Claimed { pod: None, pod_uid: None, node: None, node_uid: None, ..says };
+    let table = [
+        (changed(&["exp"], json!(0)), says()),
+        (changed(&["nbf"], json!(253_402_300_799_i64)), says()),
+        (changed(&["aud"], json!(["vault"])), says()),
+        (changed(&["iss"], json!("https://other.example")), says()),
+        (without(&["exp"]), says()),
+        // Two accounts are named, or none.
+        (changed(&["kubernetes.io", "serviceaccount", "name"], json!("other")), nobody.clone()),
+        (changed(&["sub"], json!("system:node:node-1")), nobody.clone()),
+        (without(&["sub"]), nobody),
+        // A legacy token has no more than an account.
+        (without(&["kubernetes.io"]), Claimed { service_account_uid: None, ..account(says()) }),
+        // What is not of its shape, or too long, is left out; the rest is told.
+        (
+            changed(&["kubernetes.io", "serviceaccount", "uid"], json!("u".repeat(129))),
+            Claimed { service_account_uid: None, ..says() },
+        ),
+        (changed(&["kubernetes.io", "pod", "name"], json!("p".repeat(254))), Claimed { pod: None, ..says() }),
+        (changed(&["kubernetes.io", "pod", "uid"], json!("a\nb")), Claimed { pod_uid: None, ..says() }),
+        (changed(&["kubernetes.io", "node", "name"], json!("../x")), Claimed { node: None, ..says() }),
+        (changed(&["aud"], json!({"a": 1})), nothing.clone()),
+        (json!("text"), nothing),
+    ];
+    for (claims, expected) in table {
+        assert_eq!(world.claimed(&world.token(&claims)).await, Some(expected), "{claims}");
+    }
+    // Nothing is said for a token whose signature is not good, whatever stands in it.
+    let expired = world.token(&changed(&["exp"], json!(0)));
+    let (signed, _) = expired.rsplit_once('.').unwrap();
+    let foreign =
+        mint(&json!({"alg": "ES256", "kid": "ec"}), &claims().to_string(), &p256("ec").private, Algorithm::ES256);
+    for token in [format!("{signed}.AAAA"), foreign, "abc".to_owned(), String::new()] {
+        assert_eq!(world.claimed(&token).await, None, "{token}");
+    }
 }

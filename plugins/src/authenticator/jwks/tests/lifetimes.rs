@@ -27,6 +27,26 @@ async fn leeway_stretches_both_ends_but_the_cache_keeps_to_the_token() {
 }
 
 #[tokio::test]
+async fn a_caller_is_proved_until_its_token_would_be_refused_whether_it_is_remembered_or_not() {
+    let world = world_with(JwksConfig { leeway: Duration::from_secs(30), ..config() });
+    let last = OffsetDateTime::from_unix_timestamp(253_402_300_799).unwrap();
+    for (exp, until) in [
+        (NOW + Duration::from_secs(100), Some(NOW + Duration::from_secs(130))),
+        // The calendar's last second (RFC 5280 section 4.1.2.5), beyond which nothing can be counted.
+        (last, None),
+    ] {
+        let mut claims = claims();
+        claims["exp"] = json!(exp.unix_timestamp());
+        let token = world.token(&claims);
+        let hits = world.jwks.cache_hits();
+        for times in 0..2 {
+            assert_eq!(world.ask(&token, NOW).await.unwrap().until, until, "{exp}");
+            assert_eq!(world.jwks.cache_hits(), hits + times);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_remembered_token_ends_with_itself() {
     let world = world();
     let token = world.token(&claims());
@@ -42,12 +62,8 @@ async fn a_remembered_token_ends_with_itself() {
 
 #[tokio::test]
 async fn a_withdrawn_key_stops_verifying_at_once_even_for_remembered_tokens() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("jwks.json");
     let (old, new) = (p256("old"), p256("new"));
-    let write = |content: &[u8]| std::fs::write(&file, content).unwrap();
-    write(&set(&[&old]));
-    let jwks = JwksAuthenticator::open(JwksConfig { file: file.clone(), ..config() }).await.unwrap();
+    let jwks = JwksAuthenticator::new(config(), &set(&[&old])).unwrap();
     let world = World { key: p256("unused"), jwks };
     let token = |key: &ClusterKey, kid: &str| {
         mint(&json!({"alg": "ES256", "kid": kid}), &claims().to_string(), &key.private, Algorithm::ES256)
@@ -58,41 +74,30 @@ async fn a_withdrawn_key_stops_verifying_at_once_even_for_remembered_tokens() {
         assert_eq!(world.refused(&by_new).await, Denial::KeyUnknown);
     }
     assert_eq!(world.jwks.cache_hits(), 1);
-    assert_eq!(world.jwks.refresh().await, Ok(Refreshed::Unchanged));
+    assert_eq!(world.jwks.refresh(&set(&[&old])), Ok(Refreshed::Unchanged));
     assert!(world.ask(&by_old, NOW).await.is_ok());
     assert_eq!(world.jwks.cache_hits(), 2, "an unchanged file keeps what is remembered");
 
-    write(&set(&[&old, &new]));
-    assert_eq!(world.jwks.refresh().await, Ok(Refreshed::Replaced { keys: 2, ignored: 0 }));
+    assert_eq!(world.jwks.refresh(&set(&[&old, &new])), Ok(Refreshed::Replaced { keys: 2, ignored: 0 }));
     assert!(world.ask(&by_old, NOW).await.is_ok() && world.ask(&by_new, NOW).await.is_ok());
     assert_eq!(world.jwks.cache_hits(), 2, "new keys start with nothing remembered");
 
-    write(&set(&[&new]));
-    assert_eq!(world.jwks.refresh().await, Ok(Refreshed::Replaced { keys: 1, ignored: 0 }));
+    assert_eq!(world.jwks.refresh(&set(&[&new])), Ok(Refreshed::Replaced { keys: 1, ignored: 0 }));
     assert_eq!(world.refused(&by_old).await, Denial::KeyUnknown);
     assert!(world.ask(&by_new, NOW).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_bad_file_is_an_error_and_keeps_the_keys_in_use() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("jwks.json");
+async fn a_bad_key_set_is_an_error_and_keeps_the_keys_in_use() {
     let key = p256("ec");
-    std::fs::write(&file, set(&[&key])).unwrap();
-    let jwks = JwksAuthenticator::open(JwksConfig { file: file.clone(), ..config() }).await.unwrap();
+    let jwks = JwksAuthenticator::new(config(), &set(&[&key])).unwrap();
     let world = World { key, jwks };
     let token = world.token(&claims());
     let weak = json!({"keys": [{"kty": "RSA", "kid": "w", "n": "AQAB", "e": "AQAB"}]}).to_string();
-    let large = vec![b' '; 1024 * 1024 + 1];
-    for content in [&b""[..], b"{", b"{\"keys\":[]}", weak.as_bytes(), &large] {
-        std::fs::write(&file, content).unwrap();
-        let error = world.jwks.refresh().await.unwrap_err();
-        assert_eq!(matches!(error, JwksError::TooLarge(_)), content.len() > 1024 * 1024, "{error}");
+    for content in [&b""[..], b"{", b"{\"keys\":[]}", weak.as_bytes()] {
+        assert!(world.jwks.refresh(content).is_err());
         assert!(world.ask(&token, NOW).await.is_ok());
-        assert!(JwksAuthenticator::open(JwksConfig { file: file.clone(), ..config() }).await.is_err());
+        assert!(JwksAuthenticator::new(config(), content).is_err());
     }
-    std::fs::remove_file(&file).unwrap();
-    assert!(matches!(world.jwks.refresh().await, Err(JwksError::Unreadable { .. })));
-    assert!(world.ask(&token, NOW).await.is_ok());
     assert!(!format!("{:?}", world.jwks).contains("keys"));
 }

@@ -1,7 +1,9 @@
 //! Handshakes over loopback: who gets through, as whom, and that nobody gets through on the strength of an earlier one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
@@ -9,11 +11,20 @@ use signet_core::clock::ManualClock;
 use signet_runtime::metrics::Metrics;
 use time::OffsetDateTime;
 use tokio::io::AsyncReadExt;
-use tokio_rustls::TlsConnector;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tonic::Request;
+use tonic::transport::server::Connected;
 
 use super::*;
 use crate::grpc::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
+use crate::metrics::CaMetrics;
+use crate::source::Source;
 use crate::state::StateWriter;
+use crate::transport::acceptor::Shaking;
+use crate::transport::connection::{ConnectionInfo, client_identity, remote_addr};
+use crate::transport::connections::{Connections, Room};
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
@@ -24,6 +35,7 @@ struct Edge {
     listener: TcpListener,
     acceptor: TlsAcceptor,
     metrics: Arc<CaMetrics>,
+    connections: Connections,
 }
 
 impl Edge {
@@ -39,7 +51,14 @@ impl Edge {
         let config = config_for(Serves::new(&serving), clients, Arc::clone(&clock)).unwrap();
         let metrics = Arc::new(CaMetrics::new(&Metrics::new(), clock).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { root, state, listener, acceptor: TlsAcceptor::from(config), metrics }
+        Self {
+            root,
+            state,
+            listener,
+            acceptor: TlsAcceptor::from(config),
+            metrics,
+            connections: Connections::for_tests(Room::default()),
+        }
     }
 
     fn client(&self, shown: Option<&Shown>, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
@@ -70,11 +89,10 @@ impl Edge {
             Some((local, kind))
         };
         let server = async {
-            let (stream, _) = self.listener.accept().await.unwrap();
-            let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-            self.metrics.connections.inc();
-            let place = Place { _permit: permit, metrics: Arc::clone(&self.metrics) };
-            handshake(self.acceptor.clone(), stream, place, ready).await;
+            let (stream, from) = self.listener.accept().await.unwrap();
+            let place = self.connections.enter(Source::from(from.ip())).ok().unwrap();
+            let shaking = Shaking { stream, from, place, metrics: Arc::clone(&self.metrics) };
+            shaking.shake(self.acceptor.clone(), ready).await;
             let connection = connections.recv().await?.unwrap();
             Some(connection.connect_info())
         };

@@ -1,0 +1,40 @@
+//! A PEM reader of its own, to compare with: RFC 7468 at its most lenient (section 3, `laxtextualmsg`), and nothing else.
+
+/// The content of every block with this label. A block that is not closed or not base64 is none.
+pub(super) fn blocks(input: &[u8], label: &str) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    // A block that begins within another one goes on with what that one holds.
+    let (mut open, mut body): (Option<&[u8]>, Vec<u8>) = (None, Vec::new());
+    for line in input.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        if let Some(rest) = line.strip_prefix(b"-----BEGIN ") {
+            open = rest.trim_ascii_end().strip_suffix(b"-----");
+        } else if open.is_some_and(|label| line.starts_with(&[b"-----END ", label, b"-----"].concat())) {
+            let wanted = open.take() == Some(label.as_bytes());
+            found.extend(decoded(&std::mem::take(&mut body)).filter(|_| wanted));
+        } else if open.is_some() {
+            body.extend(line);
+        }
+    }
+    found
+}
+
+/// Base64 (RFC 4648 section 4) with space anywhere, with or without padding; what is too short for a byte is dropped.
+fn decoded(text: &[u8]) -> Option<Vec<u8>> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut output, mut bits, mut held) = (Vec::new(), 0u32, 0);
+    let end = text.iter().rposition(|byte| *byte != b'=' && !is_space(*byte)).map_or(0, |last| last + 1);
+    for byte in text.get(..end)?.iter().filter(|byte| !is_space(**byte)) {
+        let value = ALPHABET.iter().position(|one| one == byte)?;
+        bits = bits << 6 | u32::try_from(value).ok()?;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            output.extend(u8::try_from(bits >> held & 0xff));
+        }
+    }
+    Some(output)
+}
+
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}

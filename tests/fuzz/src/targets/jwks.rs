@@ -1,0 +1,45 @@
+//! Published keys.
+//!
+//! Promises: a set that is taken holds a public key; written again in its plainest form it is still taken; and it lets a
+//! token in only if it holds the key that signed the token.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use signet_core::seams::authenticator::TokenAuthenticator as _;
+use signet_core::secret::Secret;
+use signet_plugins::authenticator::JwksAuthenticator;
+
+use super::{Verdict, promise, readable, token, wait_for};
+use crate::world::{self, NOW};
+
+pub(super) const WORDS: &[&str] = &[
+    "keys", "kty", "RSA", "EC", "OKP", "oct", "crv", "P-256", "P-384", "P-521", "kid", "fuzz", "use", "sig", "enc",
+    "alg", "ES256", "ES384", "RS256", "PS512", "none", "HS256", "key_ops", "verify", "sign", "x", "y", "n", "e", "d",
+    "AQAB", "AA",
+];
+
+/// A token that the key of this world has signed.
+static TOKEN: LazyLock<Vec<u8>> = LazyLock::new(|| token::token(include_bytes!("../../corpus/token/signed")));
+
+pub(super) fn run(input: &[u8]) -> Verdict {
+    let config = token::config().ok_or("there is no configuration")?;
+    let taken = match JwksAuthenticator::new(config.clone(), input) {
+        Err(error) => {
+            readable(&error.to_string())?;
+            return Ok(format!("{error:?}"));
+        }
+        Ok(taken) => taken,
+    };
+    let document: Value = serde_json::from_slice(input).map_err(|error| format!("taken, but not JSON: {error}"))?;
+    let keys = document.get("keys").and_then(Value::as_array).ok_or("taken, but without a list of keys")?;
+    promise(!keys.is_empty(), || "taken without keys".to_owned())?;
+    let again = JwksAuthenticator::new(config, document.to_string().as_bytes());
+    promise(again.is_ok(), || format!("taken, but not once it is written again: {again:?}"))?;
+    let accepted = wait_for(taken.authenticate(&Secret::new(TOKEN.clone()), NOW))?;
+    let ours: Value = serde_json::from_str(world::JWKS).map_err(|error| error.to_string())?;
+    let ours = ours.pointer("/keys/0").cloned().unwrap_or_default();
+    let holds = keys.iter().any(|key| key.get("x") == ours.get("x") && key.get("y") == ours.get("y"));
+    promise(accepted.is_err() || holds, || "a token of another key is accepted".to_owned())?;
+    Ok(format!("taken; the token is {:?}", accepted.map(drop)))
+}
