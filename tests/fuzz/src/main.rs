@@ -105,7 +105,9 @@ fn hunt(options: &Options) -> ExitCode {
         for (watched, current) in watches.iter().zip(&current) {
             let (done, waiting, failures) = (done.clone(), &waiting, &failures);
             scope.spawn(move || {
-                while let Some(target) = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+                // The lock is not to be held while the target runs.
+                let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                while let Some(target) = next() {
                     *current.lock().unwrap_or_else(PoisonError::into_inner) = target.name;
                     if !one(target, options, watched) {
                         *failures.lock().unwrap_or_else(PoisonError::into_inner) += 1;
