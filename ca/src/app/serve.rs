@@ -54,6 +54,9 @@ use crate::transport::acceptor::Acceptor;
 use crate::transport::tls;
 use crate::{bundle_file, health};
 
+/// How long closing the database may take: writing back what is in its `-wal` file.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// Why the CA did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -305,10 +308,14 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     }
     // The last sender outside the tasks: with it the writer would wait for ever.
     drop(audit);
+    let store = Arc::clone(&backend.store);
     drop(backend);
 
     let outcome = supervisor.run_until(signals.stop(), signals.force(), config.drain).await;
     drop(admin_socket);
+    if tokio::time::timeout(CLOSING, store.close()).await.is_err() {
+        tracing::warn!("the database could not be closed in time; what is committed is in its -wal file");
+    }
     if !outcome.aborted.is_empty() {
         // One client that holds a call open must not make every restart look failed.
         tracing::warn!(tasks = outcome.aborted.join(", "), "the drain deadline has passed; requests were cut off");

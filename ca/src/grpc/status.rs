@@ -26,6 +26,9 @@ pub(super) const UNCHECKED: &str = "the token cannot be checked at the moment; r
 /// The whole message for any refused impersonation, as istiod words it.
 const IMPERSONATION: &str = "request impersonation authentication failure";
 
+/// Characters of a message at most: some repeat what a caller sent, and headers have a limit.
+const MESSAGE: usize = 1000;
+
 /// When those who were turned away may come again at the earliest, and over how long they are spread: who is told the same
 /// time comes back at the same time.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -75,7 +78,7 @@ pub fn of(error: &IssueError) -> Status {
         }
         IssueError::AuthorityChanged | IssueError::TimedOut => (Code::Unavailable, format!("{error}; retry")),
     };
-    Status::new(code, message)
+    Status::new(code, message.chars().take(MESSAGE).collect::<String>())
 }
 
 #[cfg(test)]

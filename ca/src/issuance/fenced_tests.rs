@@ -63,8 +63,7 @@ async fn a_replica_that_does_not_hear_of_the_change_lets_nothing_out_and_says_wh
     replace_root(&world.another()).await;
     let error = world.issuance.issue(&application()).await.unwrap_err();
     assert_eq!((error.label(), error.outcome()), ("authority_changed", Outcome::Failed));
-    let newest = world.events().await.remove(0).event;
-    assert_eq!((newest.outcome, newest.reason.as_deref()), (Outcome::Failed, Some("authority_changed")));
+    world.recorded(Outcome::Failed, "authority_changed").await;
     assert_eq!(recorded(&world).await, [""; 0]);
     // With the change it goes on.
     world.rotator.turn().await.unwrap();

@@ -3,7 +3,9 @@
 mod event;
 mod query;
 mod tree;
+mod who;
 
-pub use event::{Attributed, AuditEvent, Certified, EventKind, Outcome, Repeated, StoredEvent};
+pub use event::{AuditEvent, Certified, EventKind, Outcome, Repeated, StoredEvent};
 pub use query::{AuditQuery, MAX_PAGE, Page, QueryError};
 pub use tree::{LeafHash, leaf_hash};
+pub use who::Attributed;

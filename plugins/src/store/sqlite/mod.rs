@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
 use signet_core::seams::store::StoreError;
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -57,7 +58,7 @@ pub struct SqliteStore {
     settings: SqliteSettings,
     /// Absent when the database was opened for reading only.
     guard: Option<Arc<Guard>>,
-    _anchor: Option<Anchor>,
+    anchor: Option<Anchor>,
     /// The writer while nobody uses it. It is taken out for each use and put back only after success: whatever goes
     /// wrong, or whoever stops waiting, the connection closes, which ends its transaction.
     writer: Mutex<Option<Session>>,
@@ -151,7 +152,23 @@ impl SqliteStore {
         let readers = pool(settings, open::reader_options(&path, busy));
         let session = Session { connection, head: None, fence: None };
         let store = Self::new(path, settings, Some(session), Some(options), readers);
-        Ok(Self { guard: Some(guard), _anchor: Some(anchor), ..store })
+        Ok(Self { guard: Some(guard), anchor: Some(anchor), ..store })
+    }
+
+    /// Closes the database so that its file is complete: whichever connection is the last one writes back what is in
+    /// `-wal` and removes it, and connections that close at the same time leave that to each other. Files that were lost
+    /// stay open, since closing them would write into what may be somebody else's.
+    pub async fn close(&self) {
+        // With a last look: what was lost without anybody noticing must not be written to either.
+        let Ok(Writer { session, .. }) = self.writer().await else { return };
+        self.readers.close().await;
+        let anchor = self.anchor.as_ref();
+        let anchor = anchor.and_then(|it| it.connection.lock().unwrap_or_else(PoisonError::into_inner).take());
+        for connection in [session.connection].into_iter().chain(anchor) {
+            if let Err(error) = connection.close().await {
+                tracing::warn!(%error, "a connection to the database could not be closed");
+            }
+        }
     }
 
     /// Looks at an existing database as [`open`](Self::open) does, but at all of it however long that takes, whether or
@@ -198,7 +215,7 @@ impl SqliteStore {
             path,
             settings,
             guard: None,
-            _anchor: None,
+            anchor: None,
             writer: Mutex::new(session),
             writer_options,
             readers,

@@ -37,11 +37,8 @@ async fn open_error(path: &Path) -> StoreError {
 /// Ends the only store on a file, which leaves one complete file.
 async fn stop(store: SqliteStore) {
     let wal = open::beside(&store.path, "-wal");
-    drop(store);
-    // Connections end a moment later, in threads of their own.
-    while wal.exists() {
-        tokio::task::yield_now().await;
-    }
+    store.close().await;
+    assert!(!wal.exists(), "the database file is not complete");
 }
 
 /// Runs SQL on the file behind the store's back.

@@ -19,16 +19,23 @@ use crate::requests::{Prepared, Requests};
 pub(crate) struct Measured {
     /// How long it took altogether.
     pub(crate) elapsed: Duration,
-    /// Every request's time, sorted.
+    /// The time of each request that got a certificate, sorted.
     pub(crate) times: Vec<Duration>,
+    /// The time of each that was turned away, sorted.
+    pub(crate) turned_away: Vec<Duration>,
+}
+
+/// The time within which this share of the requests was answered, in milliseconds.
+pub(crate) fn quantile_ms(times: &[Duration], share: f64) -> f64 {
+    let index = (times.len() as f64 * share) as usize;
+    let time = times.get(index.min(times.len().saturating_sub(1)));
+    time.map_or(0.0, |time| time.as_secs_f64() * 1000.0)
 }
 
 impl Measured {
     /// The time within which this share of the requests was answered, in milliseconds.
     pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
-        let index = (self.times.len() as f64 * share) as usize;
-        let time = self.times.get(index.min(self.times.len().saturating_sub(1)));
-        time.map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+        quantile_ms(&self.times, share)
     }
 
     /// Certificates per second.
@@ -75,7 +82,8 @@ impl<'r> Load<'r> {
         Ok(Self { lanes, first, _connections: tasks })
     }
 
-    /// Sends requests on every connection for so long. Any answer but a certificate is an error.
+    /// Sends requests on every connection for so long. Any answer but a certificate, or that there is no place for the
+    /// request, is an error.
     pub(crate) async fn run(&self, duration: Duration) -> Outcome<Measured> {
         let start = Instant::now();
         let mut running = JoinSet::new();
@@ -83,22 +91,25 @@ impl<'r> Load<'r> {
             let lane = Arc::clone(lane);
             running.spawn(async move {
                 let mut lane = lane.lock().await;
-                let mut times = Vec::with_capacity(16_384);
+                let (mut times, mut turned_away) = (Vec::with_capacity(16_384), Vec::new());
                 while start.elapsed() < duration {
                     let sent = Instant::now();
-                    lane.call().await?;
-                    times.push(sent.elapsed());
+                    let answered = lane.call().await?;
+                    if answered.is_some() { &mut times } else { &mut turned_away }.push(sent.elapsed());
                 }
-                Ok::<_, Failure>(times)
+                Ok::<_, Failure>((times, turned_away))
             });
         }
-        let mut times = Vec::new();
+        let (mut times, mut turned_away) = (Vec::new(), Vec::new());
         while let Some(lane) = running.join_next().await {
-            times.append(&mut lane.map_err(Failure::while_doing("run a connection"))??);
+            let (mut issued, mut refused) = lane.map_err(Failure::while_doing("run a connection"))??;
+            times.append(&mut issued);
+            turned_away.append(&mut refused);
         }
         let elapsed = start.elapsed();
         times.sort_unstable();
-        Ok(Measured { elapsed, times })
+        turned_away.sort_unstable();
+        Ok(Measured { elapsed, times, turned_away })
     }
 
     /// One more certificate, judged by OpenSSL: what was measured was the real thing.
@@ -106,7 +117,7 @@ impl<'r> Load<'r> {
         let lane = self.lanes.first().ok_or_else(|| Failure::unexpected("no connections"))?;
         let mut lane = lane.lock().await;
         lane.next = 0;
-        let body = lane.call().await?;
+        let body = lane.call().await?.ok_or_else(|| Failure::unexpected("turned away without any load"))?;
         let (headers, status) = (http::HeaderMap::new(), http::StatusCode::OK);
         let answer = raw::Answer { status, headers: headers.clone(), body, trailers: headers };
         judge::workload(&answer.certificates()?, &self.first.csr, &self.first.identity)
@@ -114,8 +125,8 @@ impl<'r> Load<'r> {
 }
 
 impl Lane {
-    /// One whole call; the body of the answer.
-    async fn call(&mut self) -> Outcome<Bytes> {
+    /// One whole call; the body of the answer, or nothing when there was no place for it.
+    async fn call(&mut self) -> Outcome<Option<Bytes>> {
         let (authorization, message) = self
             .requests
             .get(self.next % self.requests.len().max(1))
@@ -143,10 +154,14 @@ impl Lane {
         }
         let trailers = stream.trailers().await.map_err(Failure::while_doing("read trailers"))?;
         let status = trailers.as_ref().unwrap_or(&head.headers).get("grpc-status").cloned();
+        // RESOURCE_EXHAUSTED
+        if status.as_ref().is_some_and(|status| status == "8") {
+            return Ok(None);
+        }
         ensure(status.as_ref().is_some_and(|status| status == "0"), || {
             let trailers = trailers.unwrap_or(head.headers);
             format!("the CA refused: {status:?} {:?}", trailers.get("grpc-message"))
         })?;
-        Ok(whole)
+        Ok(Some(whole))
     }
 }

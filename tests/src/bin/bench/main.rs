@@ -49,7 +49,7 @@ async fn bench(options: &Options) -> Outcome {
         dev.set_ca(&format!("{limit}.per_second"), 1_000_000)?;
         dev.set_ca(&format!("{limit}.burst"), 1_000_000)?;
     }
-    dev.set_ca("limits.concurrent_requests", 10_000)?;
+    dev.set_ca("limits.concurrent_requests", options.places.unwrap_or(10_000))?;
     proc::allow_files()?;
     let mut ca = dev.start_ca().await?;
     if let Some(proxies) = options.proxies {
@@ -76,6 +76,7 @@ async fn bench(options: &Options) -> Outcome {
     say("the crypto floor, on all cores as under load");
     let floor = floor::measure(&prepared)?;
     let peers = if options.peers { peers::measure(options)? } else { peers::Peers::default() };
+    report::turned_away(&measured);
     let report = Report { measured, cpu: cpu_after.saturating_sub(cpu_before), own, rss, floor, peers };
     report::explain(&before, &after);
     report.print();

@@ -6,7 +6,7 @@ use signet_tests::harness::metrics::Metrics;
 use signet_tests::tools::say;
 
 use crate::floor::{Floor, processor};
-use crate::load::Measured;
+use crate::load::{Measured, quantile_ms};
 use crate::peers::Peers;
 
 /// Everything that was measured.
@@ -71,6 +71,20 @@ impl Report {
             self.rss,
             optional(self.peers.openbao),
             optional(self.peers.cfssl),
+        ));
+    }
+}
+
+/// What it cost those who were turned away, if any were.
+pub(crate) fn turned_away(measured: &Measured) {
+    let times = &measured.turned_away;
+    if !times.is_empty() {
+        say(&format!(
+            "turned away           {} requests, p50 {:.2} ms, p99 {:.2} ms; of those with a certificate p50 {:.2} ms",
+            times.len(),
+            quantile_ms(times, 0.5),
+            quantile_ms(times, 0.99),
+            measured.quantile_ms(0.5)
         ));
     }
 }
