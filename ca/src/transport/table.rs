@@ -32,7 +32,7 @@ pub struct Room {
     pub calls: usize,
     /// The same on one connection.
     pub calls_per_connection: usize,
-    /// Bytes of such calls of one source. One identity, which many workloads may share, has [`SHARED`] times as much of
+    /// Bytes of such calls of one source. One identity, which many workloads may share, has four times as much of
     /// both.
     pub memory: usize,
     /// The same on one connection.

@@ -111,13 +111,25 @@ async fn compare(path: &Path, options: &SqliteConnectOptions) -> Result<Option<&
         return Ok(None);
     }
     // First without the -wal, then as it is with it: in this order, since another process may be at work.
-    let mut connection = options.clone().immutable(true).connect().await?;
-    let alone = row(&mut connection).await?;
-    drop(connection.close().await);
+    let alone = match alone(options).await {
+        Ok(alone) => alone,
+        // Nothing is wrong with a file in which a checkpoint was cut off, by a kill or a crash: what is missing in it is in
+        // the -wal. Whether the two make a whole is looked at afterwards, page by page.
+        Err(error) if matches!(store_error("", &error), StoreError::Damaged(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let mut connection = options.connect().await?;
     let whole = row(&mut connection).await?;
     drop(connection.close().await);
     Ok(mismatch(alone.as_ref(), whole.as_ref()))
+}
+
+/// What the database file knows without its `-wal`.
+async fn alone(options: &SqliteConnectOptions) -> Result<Option<Row>, sqlx::Error> {
+    let mut connection = options.clone().immutable(true).connect().await?;
+    let alone = row(&mut connection).await;
+    drop(connection.close().await);
+    alone
 }
 
 /// A connection that only reads, also where the directory may not be written and nobody else is at work.
