@@ -194,6 +194,24 @@ async fn a_start_refuses_a_log_with_a_gap_and_takes_what_a_crash_leaves() {
     );
 }
 
+/// A kill in the middle of a checkpoint leaves pages of the database file that make sense with the `-wal` only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_takes_a_file_that_is_malformed_without_its_wal_and_whole_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _, store) = worn(directory.path()).await;
+    let crashed = directory.path().join("crashed.db");
+    let mut writer = store.writer().await.unwrap();
+    let pages = "SELECT rootpage - 1 FROM sqlite_schema WHERE name = 'storage_file'";
+    let page: i64 = sqlx::query_scalar(pages).fetch_one(&mut writer.session.connection).await.unwrap();
+    writer.give_back();
+    run("cp $1 $2 && cp $1-wal $2-wal", &path, &crashed);
+    let half_written = format!("dd if=/dev/urandom of=$2 bs=4096 seek={page} count=1 conv=notrunc 2>/dev/null");
+    run(&half_written, &path, &crashed);
+    let reopened = self::store(&crashed).await;
+    assert_eq!(everything(&reopened).await.len(), everything(&store).await.len());
+    reopened.probe().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn neighbours_that_write_and_checkpoint_raise_no_alarm() {
     let directory = tempfile::tempdir().unwrap();
