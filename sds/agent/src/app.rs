@@ -208,6 +208,8 @@ impl ServingParts {
 /// [`AppError`].
 pub async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %effective, "signet-agent starts");
+    // Each proxy's connection is an open file, and there may be as many as `sds.max_streams` says.
+    tracing::debug!(files = signet_runtime::open_files::raise(), "files that may be open");
     let signals = Signals::install(config.drain)?;
     let agent = Agent::new(&config, Arc::new(SystemClock))?;
     let ops = agent.ops.clone();
