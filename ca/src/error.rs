@@ -111,6 +111,12 @@ pub enum RecordError {
 }
 
 impl RecordError {
+    /// Whether the event is certainly not on record: storage that fails, or takes too long, may have kept it all the same.
+    #[must_use]
+    pub fn is_not_on_record(&self) -> bool {
+        matches!(self, Self::Queue | Self::Append(_))
+    }
+
     /// A short constant for metrics and records.
     #[must_use]
     pub fn label(&self) -> &'static str {

@@ -3,6 +3,7 @@
 mod fenced;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -74,6 +75,8 @@ struct Asked<'a> {
     csr: CertificateRequest,
     application: &'a Application,
     who: &'a Attributed,
+    /// Whether its record was handed to the log and may be there: then that is the outcome, and there is no other.
+    handed: &'a AtomicBool,
 }
 
 /// Everything that issuing needs. One per process, shared by all requests.
@@ -112,16 +115,23 @@ impl Issuance {
         //    the disk.
         self.enter(application)?;
         let mut who = Attributed { peer: Some(application.peer.to_string()), ..Attributed::default() };
-        let work = tokio::time::timeout(self.timeout, self.decide_and_sign(application, &mut who)).await;
+        let handed = AtomicBool::new(false);
+        let work = self.decide_and_sign(application, &mut who, &handed);
+        let work = tokio::time::timeout(self.timeout, work).await;
         let result = work.unwrap_or(Err(IssueError::TimedOut));
         match &result {
             Ok(_) => self.metrics.issued(),
-            Err(error) => self.refuse(application, who, error),
+            Err(error) => self.refuse(application, who, error, handed.into_inner()),
         }
         result
     }
 
-    async fn decide_and_sign(&self, application: &Application, who: &mut Attributed) -> Result<Issued, IssueError> {
+    async fn decide_and_sign(
+        &self,
+        application: &Application,
+        who: &mut Attributed,
+        handed: &AtomicBool,
+    ) -> Result<Issued, IssueError> {
         let now = self.clock.now();
         if let Some(why) = &application.unreadable {
             // It costs no more than this: no signature is verified for what says nothing, and nobody is proved by it.
@@ -155,7 +165,7 @@ impl Issuance {
 
         // 5 to 7. Decide, sign and record, with one snapshot of the authorities. What the journal does not let out any
         //    more was signed by a replica that lags: once more then, from the journal as it is now.
-        let asked = Asked { subject, csr, application, who };
+        let asked = Asked { subject, csr, application, who, handed };
         let state = state::current(&self.state).ok_or(IssueError::NotReady)?;
         match self.sign_and_release(&asked, &state, now).await {
             Err(IssueError::Record(RecordError::Append(AppendError::Fenced))) => {
@@ -204,14 +214,20 @@ impl Issuance {
             repeated: None,
         };
         tracing::debug!(spiffe_id = who.spiffe_id, serial = %unreleased.serial(), "certificate signed");
-        let chain = self.audit.release(event, unreleased).await?;
+        asked.handed.store(true, Ordering::Relaxed);
+        let released = self.audit.release(event, unreleased).await;
+        if released.as_ref().is_err_and(RecordError::is_not_on_record) {
+            asked.handed.store(false, Ordering::Relaxed);
+        }
+        let chain = released?;
 
         // 8. The edge encodes the reply.
         Ok(Issued { chain, bundle: state.bundle().clone() })
     }
 
-    /// Counts what was not issued and notes it for the record, without waiting for that.
-    fn refuse(&self, application: &Application, who: Attributed, error: &IssueError) {
+    /// Counts what was not issued and notes it for the record, without waiting for that; not when a record of it as issued
+    /// was `handed` to the log and may be there, since one request has one outcome.
+    fn refuse(&self, application: &Application, who: Attributed, error: &IssueError, handed: bool) {
         let (outcome, reason) = (error.outcome(), error.label());
         self.metrics.not_issued(outcome, error);
         tracing::debug!(
@@ -224,6 +240,7 @@ impl Issuance {
         );
         let denied = match error {
             IssueError::OverLimit(_) => return,
+            _ if handed => return,
             IssueError::Authentication(denied) => Some(denied),
             _ => None,
         };

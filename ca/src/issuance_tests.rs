@@ -127,3 +127,34 @@ async fn a_stuck_record_ends_the_request_in_time() {
     let error = world.issuance.issue(&application()).await.unwrap_err();
     assert_eq!((error.label(), error.outcome()), ("timed_out", Outcome::Failed));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_request_has_one_outcome_on_record_however_slow_the_commit_is_and_whoever_gives_up() {
+    for (kept, waits) in [(true, true), (true, false), (false, true), (false, false)] {
+        let world = World::new().await;
+        world.store.slow.store(true, Ordering::SeqCst);
+        let application = application();
+        // The deadline passes, or the caller is gone, while the record is being made.
+        let limit = if waits { DAY } else { DAY / 86_400 };
+        let answer = tokio::time::timeout(limit, world.issuance.issue(&application)).await;
+        assert_eq!(answer.map(|answer| answer.unwrap_err().label()).ok(), waits.then_some("timed_out"));
+        world.store.down.store(!kept, Ordering::SeqCst);
+        world.store.slow.store(false, Ordering::SeqCst);
+        world.store.commit.notify_one();
+        // Whatever else is noted comes on record before this.
+        let before = if kept { 1 } else { 0 };
+        while kept && !world.events().await.iter().any(|stored| stored.event.outcome == Outcome::Issued) {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(DAY / 24).await;
+        let of_request = |event: &AuditEvent| event.request_id == "r1" && event.kind == EventKind::Certificate;
+        let outcomes: Vec<Outcome> = world
+            .events()
+            .await
+            .into_iter()
+            .filter(|stored| of_request(&stored.event))
+            .map(|stored| stored.event.outcome)
+            .collect();
+        assert_eq!(outcomes, vec![Outcome::Issued; before], "kept {kept}, waits {waits}");
+    }
+}

@@ -54,6 +54,9 @@ pub(crate) struct FlakyStore {
     pub(crate) inner: MemoryStore,
     pub(crate) down: AtomicBool,
     pub(crate) stuck: AtomicBool,
+    /// Each append waits for `commit` to be rung.
+    pub(crate) slow: AtomicBool,
+    pub(crate) commit: tokio::sync::Notify,
     /// Keys cannot be opened.
     pub(crate) keys_away: AtomicBool,
     keys: MemoryCustody,
@@ -115,6 +118,9 @@ impl AuditStore for FlakyStore {
     async fn append(&self, events: Vec<AuditEvent>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
         if self.stuck.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
+        }
+        if self.slow.load(Ordering::SeqCst) {
+            self.commit.notified().await;
         }
         if self.down.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("disk full".to_owned()));
