@@ -2,6 +2,7 @@
 
 mod admin_socket;
 mod backend;
+mod backup;
 mod limits;
 mod serve;
 mod tokens;
@@ -13,6 +14,7 @@ use signet_plugins::store::sqlite::SqliteStore;
 use zeroize::Zeroizing;
 
 pub use backend::{BackendError, check_files};
+pub use backup::{Backup, backup};
 pub use serve::{ServeError, serve};
 
 use crate::config::Config;

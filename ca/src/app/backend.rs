@@ -50,6 +50,25 @@ pub enum BackendError {
         /// What is wrong with its content.
         cause: String,
     },
+    /// A copy of the storage cannot be written.
+    #[error("backup to {}", path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<FileError>,
+    },
+    /// A copy of the storage may not have this name.
+    #[error("backup to {}: {cause}", path.display())]
+    BackupName {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A signal came before the end.
+    #[error("interrupted; nothing was left behind")]
+    Interrupted,
     /// A cluster's keys cannot be loaded.
     #[error("clusters[].tokens.file")]
     Tokens(#[from] TokensError),

@@ -3,6 +3,7 @@
 mod admin_client;
 mod audit;
 mod authority;
+mod backup;
 mod bundle;
 mod certificate;
 mod check;
@@ -58,6 +59,8 @@ enum Command {
     /// Query the record of what was issued and refused
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Copy the storage into a new file, also while a CA is running on it
+    Backup(backup::BackupArgs),
     /// Set up a throw-away state and tokens for trying things out; not for production
     #[command(subcommand)]
     Dev(dev::DevCommand),
@@ -127,6 +130,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Holders(command) => holders::run(&command).await,
         Command::Bundle(command) => bundle::run(&command).await,
         Command::Audit(command) => audit::run(&command).await,
+        Command::Backup(args) => backup::run(&args).await,
         Command::Dev(command) => dev::run(command).await,
     }
 }

@@ -15,6 +15,7 @@
 mod agent_cli;
 mod architecture;
 mod audit;
+mod backup;
 mod clock;
 mod config;
 mod contract;

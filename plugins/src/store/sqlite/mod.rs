@@ -3,6 +3,9 @@
 //! What was committed survives a crash of the machine (`synchronous=FULL`). Several processes may share the file.
 
 mod audit;
+mod backup;
+#[cfg(test)]
+mod backup_tests;
 mod error;
 mod fence;
 #[cfg(test)]
@@ -28,6 +31,7 @@ use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions};
 use tokio::sync::{Mutex, MutexGuard};
 
+pub use self::backup::Copied;
 use self::error::{is_not_writable, store_error};
 use self::fence::Known;
 use self::guard::Guard;
