@@ -9,9 +9,10 @@ use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::rotation::IssuingCa;
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::seams::proof::SequenceProofs;
 use signet_core::seams::store::StoreError;
 use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
-use signet_plugins::custody::{KeyEncryptionKey, MemoryCustody, SealedCustody};
+use signet_plugins::custody::{BundleProofs, KeyEncryptionKey, MemoryCustody, SealedCustody};
 use signet_plugins::store::sqlite::{SqliteSettings, SqliteStore};
 use signet_runtime::files::{self, FileError};
 use signet_runtime::metrics::{MetricError, Metrics};
@@ -85,6 +86,7 @@ pub(super) struct Backend {
     pub(super) store: Arc<SqliteStore>,
     pub(super) custody: Arc<dyn KeyCustody>,
     pub(super) upstream: Arc<dyn UpstreamAuthority>,
+    pub(super) proofs: Arc<dyn SequenceProofs>,
     /// The operator's own CA, when it is the backend.
     pub(super) files: Option<Arc<FilesAuthority>>,
 }
@@ -93,6 +95,8 @@ impl Backend {
     pub(super) async fn open(config: &Config) -> Result<Self, BackendError> {
         let key = encryption_key(&config.encryption_key_file).await?;
         let store = Arc::new(SqliteStore::open(&config.storage, STORE).await?);
+        let key = Arc::new(key);
+        let proofs = Arc::new(BundleProofs::new(config.trust_domain.as_str(), Arc::clone(&key)));
         let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, key));
         let authority = &config.authority;
         let (upstream, files): (Arc<dyn UpstreamAuthority>, _) = match &authority.backend {
@@ -107,7 +111,7 @@ impl Backend {
                 (Arc::clone(&files) as _, Some(files))
             }
         };
-        Ok(Self { store, custody, upstream, files })
+        Ok(Self { store, custody, upstream, proofs, files })
     }
 
     pub(super) fn steps(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Steps> {

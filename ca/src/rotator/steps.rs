@@ -156,6 +156,11 @@ impl Steps {
         }
     }
 
+    /// Tells that what is on record may not be all: nothing is activated or removed by itself for some minutes from now.
+    pub fn doubt(&self) {
+        self.steady().doubt((self.monotonic)());
+    }
+
     /// Notes how the clocks run; `false` when the wall clock has jumped since the last time.
     pub fn watch_clock(&self) -> bool {
         self.is_steady(self.clock.now()).0

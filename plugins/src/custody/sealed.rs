@@ -15,13 +15,13 @@ use super::sealing::KeyEncryptionKey;
 /// Keys encrypted with a key-encryption key and kept in a store that sees only ciphertext.
 pub struct SealedCustody {
     store: Arc<dyn SealedKeys>,
-    key: KeyEncryptionKey,
+    key: Arc<KeyEncryptionKey>,
 }
 
 impl SealedCustody {
     /// Joins a store and the key that protects what is in it.
     #[must_use]
-    pub fn new(store: Arc<dyn SealedKeys>, key: KeyEncryptionKey) -> Self {
+    pub fn new(store: Arc<dyn SealedKeys>, key: Arc<KeyEncryptionKey>) -> Self {
         Self { store, key }
     }
 }
@@ -105,7 +105,8 @@ mod tests {
     }
 
     fn custody(store: &Arc<Blobs>, key: &str) -> SealedCustody {
-        SealedCustody::new(Arc::clone(store) as _, KeyEncryptionKey::from_file_bytes(key.as_bytes()).unwrap())
+        let key = KeyEncryptionKey::from_file_bytes(key.as_bytes()).unwrap();
+        SealedCustody::new(Arc::clone(store) as _, Arc::new(key))
     }
 
     fn id(name: &str) -> KeyId {

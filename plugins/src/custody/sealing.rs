@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
+use ring::{hkdf, hmac};
 use signet_core::seams::custody::KeyId;
 use signet_core::secret::Secret;
 use zeroize::Zeroizing;
@@ -13,6 +14,34 @@ use zeroize::Zeroizing;
 /// The first byte of every blob. Another format gets another number, so that old blobs stay readable.
 const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
+
+/// What is derived from a key (HKDF-SHA-256, RFC 5869) is of no use for finding the key, nor for each other's purpose.
+const DERIVED: &[u8] = b"signet key-encryption key";
+const ID_BYTES: usize = 8;
+
+struct IdLength;
+
+impl hkdf::KeyType for IdLength {
+    fn len(&self) -> usize {
+        ID_BYTES
+    }
+}
+
+/// Names a key-encryption key: derived from it, and no secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SealingKeyId([u8; ID_BYTES]);
+
+impl fmt::Display for SealingKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SealingKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 /// A key-encryption key could not be taken or made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +63,11 @@ pub enum KeyEncryptionKeyError {
 /// Encrypts private keys before they reach storage: AES-256-GCM (NIST SP 800-38D).
 ///
 /// Nonces are random and 96 bits long. A custody seals a few keys a year, far from the 2^32 that random nonces allow.
-pub struct KeyEncryptionKey(LessSafeKey);
+pub struct KeyEncryptionKey {
+    seal: LessSafeKey,
+    id: SealingKeyId,
+    proofs: hmac::Key,
+}
 
 impl KeyEncryptionKey {
     /// Takes the content of a key file: exactly 32 bytes as standard base64; a newline at the end is fine.
@@ -47,7 +80,24 @@ impl KeyEncryptionKey {
         let bytes = Zeroizing::new(STANDARD.decode(line).map_err(|_| KeyEncryptionKeyError::NotBase64)?);
         // ring accepts exactly the key length of the algorithm.
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| KeyEncryptionKeyError::WrongLength(bytes.len()))?;
-        Ok(Self(LessSafeKey::new(key)))
+        let keys = hkdf::Salt::new(hkdf::HKDF_SHA256, DERIVED).extract(&bytes);
+        let mut id = [0; ID_BYTES];
+        // The length is one that HKDF gives, so that this does not fail.
+        let named = keys.expand(&[b"id"], IdLength).and_then(|okm| okm.fill(&mut id));
+        let proofs = keys.expand(&[b"bundle sequence"], hmac::HMAC_SHA256);
+        let (Ok(()), Ok(proofs)) = (named, proofs) else { return Err(KeyEncryptionKeyError::WrongLength(bytes.len())) };
+        Ok(Self { seal: LessSafeKey::new(key), id: SealingKeyId(id), proofs: proofs.into() })
+    }
+
+    /// Which key this is.
+    #[must_use]
+    pub fn id(&self) -> SealingKeyId {
+        self.id
+    }
+
+    /// Another key, derived from this one, for proofs of what was given out.
+    pub(super) fn proofs(&self) -> &hmac::Key {
+        &self.proofs
     }
 
     /// Makes the content of a new key file: one line that [`from_file_bytes`](Self::from_file_bytes) accepts.
@@ -72,7 +122,7 @@ impl KeyEncryptionKey {
         sealed.extend_from_slice(&nonce);
         let mut text = Zeroizing::new(plain.expose().to_vec());
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.0.seal_in_place_separate_tag(nonce, additional_data(VERSION, id), &mut text).ok()?;
+        let tag = self.seal.seal_in_place_separate_tag(nonce, additional_data(VERSION, id), &mut text).ok()?;
         sealed.extend_from_slice(&text);
         sealed.extend_from_slice(tag.as_ref());
         Some(sealed)
@@ -84,7 +134,7 @@ impl KeyEncryptionKey {
         let (nonce, text) = rest.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut text = Zeroizing::new(text.to_vec());
-        let plain = self.0.open_in_place(nonce, additional_data(*version, id), &mut text).ok()?.len();
+        let plain = self.seal.open_in_place(nonce, additional_data(*version, id), &mut text).ok()?.len();
         text.truncate(plain);
         Some(Secret::new(std::mem::take(&mut *text)))
     }
