@@ -4,6 +4,7 @@ mod admin_socket;
 mod backend;
 mod backup;
 mod limits;
+mod sealing_keys;
 mod serve;
 mod tokens;
 
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 
 pub use backend::{BackendError, check_files};
 pub use backup::{Backup, backup};
+pub use sealing_keys::{SealedBy, rekey, sealed_by};
 pub use serve::{ServeError, serve};
 
 use crate::config::Config;

@@ -64,6 +64,16 @@ pub enum CustodyError {
     /// The key is there but cannot be opened: wrong encryption key, or damaged.
     #[error("key {0} cannot be opened: it is damaged or was encrypted with another key-encryption key")]
     Unreadable(KeyId),
+    /// The key needs a key-encryption key that is not there.
+    #[error("key {id} needs the key-encryption key {needs}, which is not in {looked_in}; put it there too")]
+    Locked {
+        /// The key.
+        id: KeyId,
+        /// The name of the key-encryption key.
+        needs: String,
+        /// Where that was looked for, and what is there.
+        looked_in: String,
+    },
     /// A key of that name exists already.
     #[error("key {0} exists already")]
     Exists(KeyId),

@@ -188,6 +188,19 @@ pub trait SealedKeys: Send + Sync {
     /// [`StoreError`].
     async fn insert(&self, id: &KeyId, sealed: &[u8]) -> Result<bool, StoreError>;
 
+    /// Everything that is kept, in any order: a handful.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn all(&self) -> Result<Vec<(KeyId, Vec<u8>)>, StoreError>;
+
+    /// Keeps `sealed` under `id` durably in the place of `before`; `false` when something else is kept there, or nothing,
+    /// and nothing was changed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn reseal(&self, id: &KeyId, before: &[u8], sealed: &[u8]) -> Result<bool, StoreError>;
+
     /// What is kept under `id`.
     ///
     /// # Errors

@@ -12,7 +12,12 @@ use signet_core::secret::Secret;
 use zeroize::Zeroizing;
 
 /// The first byte of every blob. Another format gets another number, so that old blobs stay readable.
-const VERSION: u8 = 1;
+///
+/// The name of the key follows, and is authenticated with the rest.
+const VERSION: u8 = 2;
+
+/// Blobs of before, which do not say which key they need.
+const UNNAMED: u8 = 1;
 const KEY_BYTES: usize = 32;
 
 /// What is derived from a key (HKDF-SHA-256, RFC 5869) is of no use for finding the key, nor for each other's purpose.
@@ -48,9 +53,7 @@ impl fmt::Debug for SealingKeyId {
 #[non_exhaustive]
 pub enum KeyEncryptionKeyError {
     /// The file does not hold standard base64 text.
-    #[error(
-        "the key-encryption key file does not hold one line of standard base64 (make one with `openssl rand -base64 32`)"
-    )]
+    #[error("it is not a line of standard base64 (make one with `openssl rand -base64 32`)")]
     NotBase64,
     /// The file holds another number of bytes.
     #[error("the key-encryption key has {0} bytes, but it must have exactly 32")]
@@ -114,15 +117,16 @@ impl KeyEncryptionKey {
         Ok(text)
     }
 
-    /// Encrypts `plain` for the name `id`: version, nonce, ciphertext, tag. `None` when the system has no randomness.
+    /// Encrypts `plain` for the name `id`: version, name of this key, nonce, ciphertext, tag. `None` when the system has no randomness.
     pub(super) fn seal(&self, id: &KeyId, plain: &Secret) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).ok()?;
         let mut sealed = vec![VERSION];
+        sealed.extend_from_slice(&self.id.0);
         sealed.extend_from_slice(&nonce);
         let mut text = Zeroizing::new(plain.expose().to_vec());
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.seal.seal_in_place_separate_tag(nonce, additional_data(VERSION, id), &mut text).ok()?;
+        let tag = self.seal.seal_in_place_separate_tag(nonce, self.additional_data(VERSION, id), &mut text).ok()?;
         sealed.extend_from_slice(&text);
         sealed.extend_from_slice(tag.as_ref());
         Some(sealed)
@@ -130,19 +134,33 @@ impl KeyEncryptionKey {
 
     /// Decrypts what [`seal`](Self::seal) made for the same name; `None` for anything else.
     pub(super) fn open(&self, id: &KeyId, sealed: &[u8]) -> Option<Secret> {
-        let (version, rest) = sealed.split_first().filter(|(version, _)| **version == VERSION)?;
+        let (version, rest) = sealed.split_first()?;
+        let rest = match *version {
+            VERSION => rest.strip_prefix(&self.id.0)?,
+            UNNAMED => rest,
+            _ => return None,
+        };
         let (nonce, text) = rest.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut text = Zeroizing::new(text.to_vec());
-        let plain = self.seal.open_in_place(nonce, additional_data(*version, id), &mut text).ok()?.len();
+        let plain = self.seal.open_in_place(nonce, self.additional_data(*version, id), &mut text).ok()?.len();
         text.truncate(plain);
         Some(Secret::new(std::mem::take(&mut *text)))
     }
+
+    /// Binds a blob to its name, so that whoever can write the store cannot put one key in the place of another; and to
+    /// the name of the key that it needs.
+    fn additional_data(&self, version: u8, id: &KeyId) -> Aad<Vec<u8>> {
+        let own: &[u8] = if version == UNNAMED { &[] } else { &self.id.0 };
+        Aad::from([b"signet sealed key ", [version].as_slice(), own, id.as_str().as_bytes()].concat())
+    }
 }
 
-/// Binds a blob to its name, so that whoever can write the store cannot put one key in the place of another.
-fn additional_data(version: u8, id: &KeyId) -> Aad<Vec<u8>> {
-    Aad::from([b"signet sealed key ", [version].as_slice(), id.as_str().as_bytes()].concat())
+/// Which key a blob says that it needs. Whether that is so shows when it is opened.
+pub(super) fn sealed_with(sealed: &[u8]) -> Option<SealingKeyId> {
+    let (version, rest) = sealed.split_first()?;
+    let (id, _) = rest.split_first_chunk().filter(|_| *version == VERSION)?;
+    Some(SealingKeyId(*id))
 }
 
 impl fmt::Debug for KeyEncryptionKey {
@@ -192,7 +210,8 @@ mod tests {
         let (key, plain) = (key(), Secret::new(b"the private key".to_vec()));
         let (one, two) = (key.seal(&id(), &plain).unwrap(), key.seal(&id(), &plain).unwrap());
         assert_ne!(one, two);
-        assert_eq!(one.len(), 1 + NONCE_LEN + plain.expose().len() + 16);
+        assert_eq!(one.len(), 1 + ID_BYTES + NONCE_LEN + plain.expose().len() + 16);
+        assert_eq!(sealed_with(&one), Some(key.id()));
         assert!(!one.windows(7).any(|window| window == b"private"));
         assert_eq!(key.open(&id(), &one).unwrap().expose(), plain.expose());
     }
@@ -210,6 +229,20 @@ mod tests {
             assert!(key.open(&id(), &sealed[..position]).is_none());
         }
         assert!(key.open(&KeyId::parse("root-2").unwrap(), &sealed).is_none());
+    }
+
+    #[test]
+    fn a_blob_of_before_that_names_no_key_is_still_opened() {
+        // Made by the version before names: version 1, nonce of twelve times 9, for the key of 32 times 7.
+        let key = KeyEncryptionKey::from_file_bytes(STANDARD.encode([7; 32]).as_bytes()).unwrap();
+        let hex = "0109090909090909090909090953ede1b4ce82a817c116ae188d8fda40f1d8ab3aa5614094a0360d1d163428";
+        let bytes = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
+        let sealed: Vec<u8> = (0..hex.len() / 2).map(bytes).collect();
+        assert_eq!(sealed_with(&sealed), None);
+        assert_eq!(key.open(&id(), &sealed).unwrap().expose(), b"the private key");
+        assert!(key.open(&KeyId::parse("root-2").unwrap(), &sealed).is_none());
+        let other = KeyEncryptionKey::from_file_bytes(STANDARD.encode([8; 32]).as_bytes()).unwrap();
+        assert!(other.open(&id(), &sealed).is_none());
     }
 
     #[test]

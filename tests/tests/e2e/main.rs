@@ -29,6 +29,7 @@ mod istio_client;
 mod metadata;
 mod operate;
 mod refusals;
+mod rekey;
 mod rotation;
 mod sds;
 mod secrets;

@@ -18,6 +18,7 @@ mod holder_tests;
 mod holders;
 mod journal;
 mod open;
+mod sealed_keys;
 #[cfg(test)]
 mod tests;
 mod verify;
