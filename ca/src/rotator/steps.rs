@@ -11,6 +11,7 @@ use signet_core::holder::Coverage;
 use signet_core::moment;
 use signet_core::rotation::{Authorities, AuthorityId, Observed, Revoked, Rules, Step, apply, conditions, needs};
 use signet_core::seams::authority::Offer;
+use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
 use time::OffsetDateTime;
 
@@ -153,6 +154,19 @@ impl Steps {
                 "this start is long after the newest record, or before it; no root is activated or removed for some minutes"
             );
             self.steady().doubt((self.monotonic)());
+        }
+    }
+
+    /// Puts on record that keys were removed which no authority names.
+    pub async fn removed(&self, keys: &[KeyId], now: OffsetDateTime) {
+        if keys.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = keys.iter().map(KeyId::as_str).collect();
+        let text = format!("keys removed that were made for steps that were not taken: {}", names.join(", "));
+        tracing::info!(keys = names.join(", "), "keys that no authority names were removed");
+        if let Err(error) = self.audit.record(event(Outcome::Done, text, now, &Attributed::default())).await {
+            tracing::warn!(%error, "the removal of keys could not be recorded");
         }
     }
 

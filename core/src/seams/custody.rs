@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use crate::key_type::KeyType;
 use crate::secret::Secret;
@@ -27,6 +29,10 @@ impl KeyId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// How the names of keys begin that were made elsewhere. They stay although no authority names them: whoever brought
+    /// one goes by its being kept.
+    pub const IMPORTED: &str = "files-";
 }
 
 impl TryFrom<String> for KeyId {
@@ -119,6 +125,16 @@ pub trait KeyCustody: Send + Sync {
     /// [`CustodyError::Exists`] when the name is taken by another key, [`CustodyError::Unsupported`] when it is not a
     /// key that Signet signs with.
     async fn import(&self, id: &KeyId, pkcs8: &Secret) -> Result<Arc<dyn SigningKey>, CustodyError>;
+
+    /// Removes keys made here that no authority has named for `unused_for`: of steps that another replica has taken, or that
+    /// a crash has cut off. Never one that the journal names, or comes to name; to be called now and then, by a clock that
+    /// can be relied on. Gives their names.
+    ///
+    /// # Errors
+    /// [`CustodyError::Store`].
+    async fn forget_unused(&self, _now: OffsetDateTime, _unused_for: Duration) -> Result<Vec<KeyId>, CustodyError> {
+        Ok(Vec::new())
+    }
 
     /// Opens a key.
     ///

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use signet_core::key_type::KeyType;
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
 use signet_core::seams::store::{SealedKeys, StoreError};
 use signet_core::secret::Secret;
+use time::OffsetDateTime;
 
 use super::keyring::{Keyring, SealingKeys};
 use super::keys::LocalKey;
@@ -73,6 +75,11 @@ impl KeyCustody for SealedCustody {
             }
             Err(error) => Err(CustodyError::Store(error.to_string())),
         }
+    }
+
+    async fn forget_unused(&self, now: OffsetDateTime, unused_for: Duration) -> Result<Vec<KeyId>, CustodyError> {
+        let forgotten = self.store.forget_unused(now, unused_for).await;
+        forgotten.map_err(|error| CustodyError::Store(error.to_string()))
     }
 
     async fn open(&self, id: &KeyId) -> Result<Arc<dyn SigningKey>, CustodyError> {

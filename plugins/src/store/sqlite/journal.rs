@@ -6,7 +6,7 @@ use signet_core::seams::store::{AuthorityJournal, Change, Changed, JournalVersio
 use sqlx::sqlite::SqliteConnection;
 
 use super::error::store_error;
-use super::{SqliteStore, audit, fence, holders};
+use super::{SqliteStore, audit, fence, holders, sealed_keys};
 use crate::store::rows::{NewRow, decode_authorities, encode_authorities};
 
 /// Versions that are kept for people: each is a whole document, which revocation lists make large.
@@ -47,7 +47,9 @@ impl AuthorityJournal for SqliteStore {
             let connection = &mut writer.session.connection;
             let failed = |error: sqlx::Error| store_error(DOING, &error);
             sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(failed)?;
-            let undone = if !entry.replaces(connection).await.map_err(failed)? {
+            let stands = entry.replaces(connection).await.map_err(failed)?;
+            // Of a key that was removed meanwhile nothing can be made: whoever decided this looks again.
+            let undone = if !stands || sealed_keys::names_removed(connection, &entry.body).await.map_err(failed)? {
                 Some(Changed::Overtaken)
             } else if !holders::all_hold(connection, change.conditions, change.now).await? {
                 Some(Changed::Unmet)

@@ -20,6 +20,8 @@ mod journal;
 mod open;
 mod sealed_keys;
 #[cfg(test)]
+mod sealed_keys_tests;
+#[cfg(test)]
 mod tests;
 mod verify;
 
