@@ -2,7 +2,9 @@
 
 mod admin_socket;
 mod backend;
+mod backup;
 mod limits;
+mod sealing_keys;
 mod serve;
 mod tokens;
 
@@ -13,6 +15,8 @@ use signet_plugins::store::sqlite::SqliteStore;
 use zeroize::Zeroizing;
 
 pub use backend::{BackendError, check_files};
+pub use backup::{Backup, backup};
+pub use sealing_keys::{SealedBy, rekey, sealed_by};
 pub use serve::{ServeError, serve};
 
 use crate::config::Config;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
+use signet_core::seams::proof::SequenceProofs;
 use signet_sds::snapshot::{DEFAULT_BUNDLE_NAME, SecretContent, Snapshot, Version, Versioned};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -49,17 +50,20 @@ impl Sequences {
 pub struct BundleFeed {
     state: StateReader,
     renewal_window: Duration,
+    proofs: Arc<dyn SequenceProofs>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     served: StateWriter,
     sequences: Sequences,
 }
 
 impl BundleFeed {
-    /// A feed that has nothing to serve until there are authorities; the window is given to agents with each order.
+    /// A feed that has nothing to serve until there are authorities; the window is given to agents with each order, and a
+    /// proof with each sequence, which they show when they come back.
     #[must_use]
-    pub fn new(state: StateReader, renewal_window: Duration) -> Self {
+    pub fn new(state: StateReader, renewal_window: Duration, proofs: Arc<dyn SequenceProofs>) -> Self {
         let snapshots = watch::Sender::new(Arc::new(Snapshot::empty()));
-        Self { state, renewal_window, snapshots, served: StateWriter::new(None), sequences: Sequences::default() }
+        let (served, sequences) = (StateWriter::new(None), Sequences::default());
+        Self { state, renewal_window, proofs, snapshots, served, sequences }
     }
 
     /// Where streams read.
@@ -104,7 +108,7 @@ impl BundleFeed {
     }
 
     fn publish(&self, state: &SigningState) {
-        let snapshot = snapshot(state, self.renewal_window);
+        let snapshot = snapshot(state, self.renewal_window, &*self.proofs);
         if snapshot.is_same_content(&self.snapshots.borrow()) {
             return;
         }
@@ -116,7 +120,7 @@ impl BundleFeed {
     }
 }
 
-fn snapshot(state: &SigningState, window: Duration) -> Snapshot {
+fn snapshot(state: &SigningState, window: Duration, proofs: &dyn SequenceProofs) -> Snapshot {
     let orders = state.authorities.renewal_orders().into_iter().map(|order| {
         json!({
             "authorities": order.authorities,
@@ -125,7 +129,8 @@ fn snapshot(state: &SigningState, window: Duration) -> Snapshot {
             "window": if order.urgent { window.min(URGENT) } else { window }.as_secs(),
         })
     });
-    let word = json!({ "sequence": state.bundle().sequence(), "renew": orders.collect::<Vec<_>>() });
+    let sequence = state.bundle().sequence();
+    let word = json!({ "sequence": sequence, "renew": orders.collect::<Vec<_>>(), "proof": proofs.prove(sequence) });
     let word: Arc<[u8]> = word.to_string().into_bytes().into();
     Snapshot::new([
         (DEFAULT_BUNDLE_NAME, SecretContent::Validation(state.validation.clone())),

@@ -25,6 +25,7 @@ pub mod served;
 pub mod serving;
 pub mod source;
 pub mod state;
+pub mod storage_age;
 pub mod transport;
 pub mod turned_away;
 

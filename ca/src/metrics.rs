@@ -63,6 +63,8 @@ pub struct RotationMetrics {
     revoked: IntGauge,
     /// 1 while other replicas follow newer CA files, or another backend, than this one has.
     pub late: IntGauge,
+    /// 1 while the storage is older than what was once given out from it.
+    pub restored: IntGauge,
     /// Bundle streams open now.
     pub streams: IntGauge,
     /// Bundles that holders have refused.
@@ -81,6 +83,10 @@ impl RotationMetrics {
             late: metrics.gauge(
                 "signet_ca_superseded",
                 "1 while other replicas follow newer CA files, or another backend, than this one has.",
+            )?,
+            restored: metrics.gauge(
+                "signet_ca_storage_restored",
+                "1 while agents show a newer trust bundle of this CA than its storage has.",
             )?,
             streams: metrics.gauge("signet_ca_bundle_streams", "Open bundle streams.")?,
             refused: metrics.counter("signet_ca_bundles_refused_total", "Bundles that holders have refused.")?,

@@ -56,6 +56,10 @@ const FORGET_BATCH: u32 = 1000;
 const FORGET_BATCHES: usize = 50;
 const FORGET: Duration = Duration::from_secs(60);
 
+/// How long no authority has named a key that is removed. A step takes seconds from its key to the journal; one that took
+/// longer is not taken.
+const UNUSED_KEYS: Duration = Duration::from_secs(900);
+
 /// A step was not made; it is retried.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -251,6 +255,10 @@ impl Rotator {
         let look = self.steps.look().await;
         // By a clock that is wrong, holders that live may look long gone, and coverage would be complete without them.
         let Some(look) = look.ok().filter(|look| look.clock_is_steady) else { return };
+        match self.steps.maker.custody.forget_unused(look.now, UNUSED_KEYS).await {
+            Ok(removed) => self.steps.removed(&removed, look.now).await,
+            Err(error) => tracing::debug!(%error, "keys that nobody needs could not be removed"),
+        }
         for _ in 0..FORGET_BATCHES {
             match self.steps.holders.forget_ended(moment::before(look.now, KEEP_HOLDERS), FORGET_BATCH).await {
                 Ok(forgotten) if forgotten >= u64::from(FORGET_BATCH) => {}

@@ -66,7 +66,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_is_caught_up_with_when_streams_are_served_it_and_not_before() {
         let world = World::new().await;
-        let feed = BundleFeed::new(world.state.clone(), Duration::from_secs(60));
+        let feed = BundleFeed::new(world.state.clone(), Duration::from_secs(60), crate::storage_age::test_proofs());
         let (snapshots, stop) = (feed.snapshots(), CancellationToken::new());
         let served = Served { state: feed.served(), journal: Arc::clone(&world.store) as _ };
         let mut feed = Box::pin(feed.run(stop));

@@ -1,6 +1,7 @@
 //! The few careful ways to touch files: bounded reads, private files, atomic writes, noticing new content, and waiting
 //! for a file system that may hang ([`in_time()`], [`read_in_time`]).
 
+mod draft;
 mod in_time;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+pub use self::draft::Draft;
 pub use self::in_time::{DEADLINE, Hanging, hanging, in_time, read_in_time};
 
 /// Why a file could not be read or written. The path is part of every message.
@@ -43,6 +45,12 @@ pub enum FileError {
     /// A directory, a device, a pipe or a socket.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Something has that name already, and stays.
+    #[error("{} exists already, and nothing is ever overwritten; choose another name", path.display())]
+    Exists {
         /// The file.
         path: PathBuf,
     },

@@ -9,15 +9,17 @@ use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::rotation::IssuingCa;
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::seams::proof::SequenceProofs;
 use signet_core::seams::store::StoreError;
 use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
-use signet_plugins::custody::{KeyEncryptionKey, MemoryCustody, SealedCustody};
+use signet_plugins::custody::{BundleProofs, MemoryCustody, SealedCustody};
 use signet_plugins::store::sqlite::{SqliteSettings, SqliteStore};
-use signet_runtime::files::{self, FileError};
+use signet_runtime::files::FileError;
 use signet_runtime::metrics::{MetricError, Metrics};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::sealing_keys::{keyring, missing_keys};
 use super::tokens::{self, TokensError};
 use crate::audit_log::{AuditLog, audit_log};
 use crate::config::{Backend as ConfiguredBackend, Config};
@@ -28,9 +30,6 @@ use crate::state::StateWriter;
 
 /// How storage behaves: a request must not wait longer for it than it would for the whole CA.
 pub(super) const STORE: SqliteSettings = SqliteSettings { deadline: Duration::from_secs(5), readers: 2 };
-
-/// The largest key-encryption-key file.
-const KEY_FILE: u64 = 1024;
 
 /// What is configured cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +49,28 @@ pub enum BackendError {
         /// What is wrong with its content.
         cause: String,
     },
+    /// A copy of the storage cannot be written.
+    #[error("backup to {}", path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<FileError>,
+    },
+    /// A copy of the storage may not have this name.
+    #[error("backup to {}: {cause}", path.display())]
+    BackupName {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A signal came before the end.
+    #[error("interrupted; nothing was left behind")]
+    Interrupted,
+    /// Another sealing key cannot be taken.
+    #[error("rekey: {0}")]
+    Rekey(String),
     /// A cluster's keys cannot be loaded.
     #[error("clusters[].tokens.file")]
     Tokens(#[from] TokensError),
@@ -66,15 +87,17 @@ pub(super) struct Backend {
     pub(super) store: Arc<SqliteStore>,
     pub(super) custody: Arc<dyn KeyCustody>,
     pub(super) upstream: Arc<dyn UpstreamAuthority>,
+    pub(super) proofs: Arc<dyn SequenceProofs>,
     /// The operator's own CA, when it is the backend.
     pub(super) files: Option<Arc<FilesAuthority>>,
 }
 
 impl Backend {
     pub(super) async fn open(config: &Config) -> Result<Self, BackendError> {
-        let key = encryption_key(&config.encryption_key_file).await?;
+        let keys = Arc::new(keyring(&config.encryption_key_file).await?);
         let store = Arc::new(SqliteStore::open(&config.storage, STORE).await?);
-        let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, key));
+        let proofs = Arc::new(BundleProofs::new(config.trust_domain.as_str(), Arc::clone(&keys)));
+        let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, keys));
         let authority = &config.authority;
         let (upstream, files): (Arc<dyn UpstreamAuthority>, _) = match &authority.backend {
             ConfiguredBackend::Native => {
@@ -88,7 +111,7 @@ impl Backend {
                 (Arc::clone(&files) as _, Some(files))
             }
         };
-        Ok(Self { store, custody, upstream, files })
+        Ok(Self { store, custody, upstream, proofs, files })
     }
 
     pub(super) fn steps(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Steps> {
@@ -141,20 +164,11 @@ fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn 
     Ok(Arc::new(authority))
 }
 
-async fn encryption_key(path: &Path) -> Result<KeyEncryptionKey, BackendError> {
-    let content = files::in_time(path, |path| files::read_private(path, KEY_FILE)).await;
-    let content = content.map_err(BackendError::KeyFile)?;
-    KeyEncryptionKey::from_file_bytes(&content)
-        .map_err(|error| BackendError::EncryptionKey { path: path.to_owned(), cause: error.to_string() })
-}
-
 /// What is wrong with the files that a well-formed configuration names; for `check`.
 #[must_use]
 pub async fn check_files(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
-    if let Err(error) = encryption_key(&config.encryption_key_file).await {
-        problems.push(signet_runtime::output::error_chain(&error));
-    }
+    problems.extend(missing_keys(config).await);
     if let ConfiguredBackend::Files(directory) = &config.authority.backend {
         let custody = Arc::new(MemoryCustody::new());
         let files = FilesAuthority::new(directory.clone(), custody, Arc::new(SystemClock));

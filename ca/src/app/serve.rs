@@ -50,6 +50,7 @@ use crate::operations::Operations;
 use crate::refusals::refusals;
 use crate::served::Served;
 use crate::serving::ServingRenewer;
+use crate::storage_age::StorageAge;
 use crate::transport::acceptor::Acceptor;
 use crate::transport::tls;
 use crate::{bundle_file, health};
@@ -187,7 +188,13 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
 
     // The way of the trust bundle, and of what holders say about it.
     let acknowledgements = Acknowledgements::default();
-    let feed = BundleFeed::new(state.clone(), config.authority.renewal_window);
+    let feed = BundleFeed::new(state.clone(), config.authority.renewal_window, Arc::clone(&backend.proofs));
+    let storage_age = Arc::new(StorageAge::new(Arc::clone(&backend.proofs)));
+    let (journal, followed) = (Arc::clone(&backend.store) as _, state.clone());
+    let (watched, doubted, aged) = (Arc::clone(&storage_age), Arc::clone(&operations.steps), Arc::clone(&ca_metrics));
+    let condition = readiness.condition("storage history");
+    supervisor
+        .spawn("storage history", critical, |stop| watched.watch(journal, doubted, followed, aged, condition, stop));
     let (words, sequences, feed_served) = (acknowledgements.clone(), feed.sequences(), feed.served());
     let most = (config.limits.connections / 5 * 4).clamp(1, config.limits.bundle_streams);
     // Two at least: an agent that changes over has two.
@@ -203,6 +210,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         refusals: refusals.clone(),
         clock: Arc::clone(&clock),
         listeners: listeners.clone(),
+        storage_age: Arc::clone(&storage_age),
     };
     let (holders, followed) = (Arc::clone(&backend.store) as _, feed.snapshots());
     supervisor.spawn("acknowledgements", critical, |stop| acknowledgements.write(holders, bell, stop));
@@ -251,6 +259,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         metrics: Arc::clone(&ca_metrics),
         operations,
         served,
+        storage_age,
         clock: Arc::clone(&clock),
     };
     let admin = admin.guarded(

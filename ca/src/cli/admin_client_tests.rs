@@ -130,6 +130,7 @@ impl Ca {
             metrics: Arc::clone(&metrics),
             served: Served { state: reader.clone(), journal: Arc::<MemoryStore>::default() },
             operations: Arc::new(Still(reader)),
+            storage_age: crate::storage_age::test_age(),
             clock: Arc::clone(&clock),
         };
         let admins = vec![SpiffeId::parse(ADMIN).unwrap()];

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 use signet_proto::admin::v1alpha1::{
-    Authority, ChangeAuthorityRequest, PrepareAuthorityRequest, RollbackAuthorityRequest, RotateAuthorityRequest,
-    Rotation,
+    Authority, ChangeAuthorityRequest, PrepareAuthorityRequest, ResumeAuthorityRequest, RollbackAuthorityRequest,
+    RotateAuthorityRequest, Rotation,
 };
 use signet_runtime::output::{Output, OutputFormat};
 
@@ -28,6 +28,9 @@ pub(super) enum AuthorityCommand {
     Activate(WatchedArgs),
     /// Take the last step back: drop a prepared root, or let the previous one sign again
     Rollback(PlainArgs),
+    /// Go on after the storage was restored from a backup, above all that agents have shown; see docs/backup.md. To be sent
+    /// to a replica whose `status` tells of it
+    Resume(PlainArgs),
     /// Declare a root or an issuing CA compromised, so that agents leave it; another root takes the place of a root.
     /// Given again, it changes nothing and may be watched again
     Taint(WatchedArgs),
@@ -98,6 +101,12 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             let mut client = args.admin.connect().await?;
             let request = RollbackAuthorityRequest { reason: args.reason() };
             let answer = within(CHANGE, client.service.rollback_authority(request)).await;
+            args.show(&answer.map_err(|status| failure(&status))?)
+        }
+        AuthorityCommand::Resume(args) => {
+            let mut client = args.admin.connect().await?;
+            let request = ResumeAuthorityRequest { reason: args.reason() };
+            let answer = within(CHANGE, client.service.resume_authority(request)).await;
             args.show(&answer.map_err(|status| failure(&status))?)
         }
         AuthorityCommand::Activate(WatchedArgs { wait, named }) => {

@@ -25,7 +25,11 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
     let file = args.file.config.display();
     let problems = app::check_files(&loaded.config).await;
     if problems.is_empty() {
-        return out.line(&format!("{file}: the configuration is in order")).map_err(Failure::failed);
+        out.line(&format!("{file}: the configuration is in order")).map_err(Failure::failed)?;
+        for sealed in app::sealed_by(&loaded.config).await {
+            out.line(&sealed.to_string()).map_err(Failure::failed)?;
+        }
+        return Ok(());
     }
     let lines: Vec<String> = problems.iter().map(|problem| format!("{file}: {problem}")).collect();
     Err(Failure::Usage(format!("the configuration is well-formed, but\n{}", lines.join("\n"))))

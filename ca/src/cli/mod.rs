@@ -3,6 +3,7 @@
 mod admin_client;
 mod audit;
 mod authority;
+mod backup;
 mod bundle;
 mod certificate;
 mod check;
@@ -10,6 +11,7 @@ mod dev;
 mod dev_tokens;
 mod holders;
 mod progress;
+mod rekey;
 mod rotation_view;
 mod status;
 mod wait;
@@ -58,6 +60,10 @@ enum Command {
     /// Query the record of what was issued and refused
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Copy the storage into a new file, also while a CA is running on it
+    Backup(backup::BackupArgs),
+    /// Seal the private keys in the storage with a new key, also while CAs are running on it
+    Rekey(rekey::RekeyArgs),
     /// Set up a throw-away state and tokens for trying things out; not for production
     #[command(subcommand)]
     Dev(dev::DevCommand),
@@ -127,6 +133,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Holders(command) => holders::run(&command).await,
         Command::Bundle(command) => bundle::run(&command).await,
         Command::Audit(command) => audit::run(&command).await,
+        Command::Backup(args) => backup::run(&args).await,
+        Command::Rekey(args) => rekey::run(&args).await,
         Command::Dev(command) => dev::run(command).await,
     }
 }

@@ -59,7 +59,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
         s.required(
             "encryption_key_file",
             kind::path(),
-            "file with the key that encrypts private keys: 32 bytes as base64, mode 0600",
+            "file with the key that encrypts private keys: 32 bytes as base64, mode 0600; former keys may follow, one on each line, see docs/backup.md",
         )
     });
     let authority = s.section("authority", "the authorities that sign", read_authority);

@@ -22,6 +22,7 @@ use crate::operations::{OperationError, Operator, View};
 use crate::served::Served;
 use crate::serving::ServingReader;
 use crate::state::{self, StateReader};
+use crate::storage_age::StorageAge;
 
 /// How long an answer may take; storage that hangs must not hold an operator for ever.
 const DEADLINE: Duration = Duration::from_secs(25);
@@ -53,6 +54,8 @@ pub struct AdminService {
     pub operations: Arc<dyn Operate>,
     /// What changes are waited for with.
     pub served: Served,
+    /// What agents have shown that storage does not have.
+    pub storage_age: Arc<StorageAge>,
     /// The time.
     pub clock: SharedClock,
 }
@@ -61,7 +64,7 @@ pub struct AdminService {
 pub type GuardedAdmin = Guarded<Intake<AdminServer<AdminService>>>;
 
 /// The calls of the service, as the wire names them.
-pub(super) const CALLS: [&str; 10] = [
+pub(super) const CALLS: [&str; 11] = [
     "Status",
     "GetRotation",
     "PrepareAuthority",
@@ -70,6 +73,7 @@ pub(super) const CALLS: [&str; 10] = [
     "RollbackAuthority",
     "TaintAuthority",
     "RevokeAuthority",
+    "ResumeAuthority",
     "RevokeCertificate",
     "ListHolders",
 ];
@@ -236,6 +240,15 @@ impl Admin for AdminService {
         request: Request<wire::ChangeAuthorityRequest>,
     ) -> Result<Response<wire::Rotation>, Status> {
         self.change_one(Kind::Any, request, |id, force| Command::Revoke { id, force }).await
+    }
+
+    async fn resume_authority(
+        &self,
+        request: Request<wire::ResumeAuthorityRequest>,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        let (operator, message) = admitted(request)?;
+        let shown = self.storage_age.shown().unwrap_or_default();
+        self.change(&operator, Command::Resume { shown }, &message.reason).await
     }
 
     async fn revoke_certificate(

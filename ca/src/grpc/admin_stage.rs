@@ -150,6 +150,7 @@ impl Stage {
             metrics: Arc::clone(&ca_metrics),
             operations: Arc::clone(&fake) as _,
             served: served(reader.clone(), &journal),
+            storage_age: crate::storage_age::test_age(),
             clock: Arc::clone(&clock),
         };
         let access = Access {

@@ -27,6 +27,7 @@ fn calls(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
         ("RollbackAuthority", Vec::new()),
         ("TaintAuthority", change.clone()),
         ("RevokeAuthority", change),
+        ("ResumeAuthority", Vec::new()),
         ("RevokeCertificate", revoke.encode_to_vec()),
         ("ListHolders", Vec::new()),
     ];
@@ -124,6 +125,7 @@ async fn the_service_does_nothing_without_its_guard() {
         metrics: Arc::new(CaMetrics::new(&Metrics::new(), Arc::new(ManualClock::at(NOW))).unwrap()),
         operations: Arc::clone(&stage.fake) as _,
         served: served(nothing().1, &Arc::default()),
+        storage_age: crate::storage_age::test_age(),
         clock: Arc::new(ManualClock::at(NOW)),
     };
     let status = bare.rotate_authority(Request::new(wire::RotateAuthorityRequest::default())).await.unwrap_err();

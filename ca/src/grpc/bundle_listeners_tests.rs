@@ -12,7 +12,7 @@ fn listeners(per_identity: usize) -> Listeners {
     let clock: SharedClock = Arc::new(SystemClock);
     let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&clock)).unwrap());
     let (_writer, state) = watch::channel(None);
-    let feed = BundleFeed::new(state, Duration::from_secs(60));
+    let feed = BundleFeed::new(state, Duration::from_secs(60), crate::storage_age::test_proofs());
     Listeners::new(Acknowledgements::default(), feed.sequences(), clock, metrics, per_identity)
 }
 

@@ -25,6 +25,7 @@ use super::status::{AUTHENTICATION, UNCHECKED, retry_later};
 use crate::admission::Admission;
 use crate::clusters::Clusters;
 use crate::refusals::{Class, Refusal, Refusals};
+use crate::storage_age::StorageAge;
 use crate::transport::connection::{client_identity, place, remote_addr, shown};
 
 /// What a stream ends with when its token has.
@@ -52,6 +53,8 @@ pub struct BundleStream {
     pub clock: SharedClock,
     /// What streams say, and where it goes.
     pub listeners: Listeners,
+    /// Where it goes what clients show of earlier streams.
+    pub storage_age: Arc<StorageAge>,
 }
 
 /// Who opened a stream, and how long that holds: for a token until a time, for a certificate as long as that does.
@@ -181,6 +184,9 @@ impl SecretDiscoveryService for BundleStream {
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
         let Opener { from, until: last } = self.authenticate(&request).await?;
+        if let Some(proof) = headers::bundle_proof(request.metadata()) {
+            self.storage_age.note(proof);
+        }
         let peer = remote_addr(&request).map_or_else(|| "-".to_owned(), |address| address.to_string());
         // The connection outlives the certificate that opened it, and a stream can outlive any token.
         let end = self.end(shown(&request), last);

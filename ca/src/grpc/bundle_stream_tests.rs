@@ -11,6 +11,7 @@ use crate::metrics::CaMetrics;
 use crate::operations::Operator;
 use crate::refusals::refusals;
 use crate::state::{self, StateReader, StateWriter};
+use crate::storage_age::{test_age, test_proofs};
 use crate::transport::connection::ConnectionInfo;
 use crate::world_tests::{NOW, World, application};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
@@ -42,7 +43,7 @@ struct Way {
 fn way(world: &World) -> Way {
     let mut tasks = tokio::task::JoinSet::new();
     let words = Acknowledgements::default();
-    let feed = BundleFeed::new(world.state.clone(), Duration::from_secs(60));
+    let feed = BundleFeed::new(world.state.clone(), Duration::from_secs(60), test_proofs());
     let (clock, metrics) = (Arc::new(world.clock.clone()), Arc::clone(&world.metrics));
     let listeners = Listeners::new(words.clone(), feed.sequences(), clock, metrics, 100);
     let (snapshots, written) = (feed.snapshots(), Arc::new(Notify::new()));
@@ -158,7 +159,7 @@ impl Edge {
         let clock = ManualClock::at(NOW);
         let shared: SharedClock = Arc::new(clock.clone());
         let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&shared)).unwrap());
-        let feed = BundleFeed::new(reader.clone(), Duration::from_secs(60));
+        let feed = BundleFeed::new(reader.clone(), Duration::from_secs(60), test_proofs());
         let words = Acknowledgements::default();
         let listeners = Listeners::new(words, feed.sequences(), shared, Arc::clone(&metrics), 100);
         let snapshots = feed.snapshots();
@@ -180,6 +181,7 @@ impl Edge {
             refusals: refusals(Arc::clone(&clock)).0,
             clock,
             listeners: self.listeners.clone(),
+            storage_age: test_age(),
         }
     }
 }

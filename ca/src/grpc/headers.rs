@@ -12,6 +12,9 @@ pub const INSTANCE_HEADER: &str = "signet-instance";
 /// The sequence of the bundle in a certificate reply.
 pub const SEQUENCE_HEADER: &str = "signet-bundle-sequence";
 
+/// What a client shows of an earlier bundle stream.
+pub const PROOF_HEADER: &str = "signet-bundle-proof";
+
 /// Why a request does not say which cluster its token is of. Neither of Istio's clients sends such a one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterHeader {
@@ -63,6 +66,12 @@ pub fn instance(metadata: &MetadataMap) -> Option<String> {
     let name = only(metadata, INSTANCE_HEADER)?;
     let plain = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     plain.then(|| name.to_owned())
+}
+
+/// What the client shows of an earlier stream.
+#[must_use]
+pub fn bundle_proof(metadata: &MetadataMap) -> Option<&str> {
+    only(metadata, PROOF_HEADER)
 }
 
 /// Whether the client keeps a bundle stream and acknowledges what comes over it.

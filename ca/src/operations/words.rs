@@ -38,6 +38,9 @@ pub(super) fn done(step: &Step, look: &Look) -> String {
             format!("issuing CA {id} is on the revocation list of its root{}", cut_off(holders))
         }
         Step::AdoptRoots => adopted(look),
+        Step::Resume(shown) => format!(
+            "the trust bundle goes on above {shown}, the highest number that was shown, and above the clock; agents follow"
+        ),
         _ => "done".to_owned(),
     }
 }
@@ -74,7 +77,9 @@ pub(super) fn what_next(look: &Look, rules: &Rules) -> (String, Option<OffsetDat
     let expected = authorities.expected_end(&seen);
     if !look.clock_is_steady {
         return (
-            "the clock has jumped; nothing is activated or removed until it has run evenly for a while".into(),
+            "the clock has jumped, or the storage came from a backup (the checks of `status` tell); nothing is activated or \
+             removed by itself until that has been over for a while"
+                .into(),
             None,
         );
     }

@@ -19,6 +19,22 @@ async fn command(world: &World, command: Command) -> Authorities {
 }
 
 #[tokio::test]
+async fn keys_that_nobody_needs_are_removed_on_record_but_never_while_the_clock_is_in_doubt() {
+    let world = World::new().await;
+    let removed = async || {
+        let events = world.events().await.into_iter().filter_map(|stored| stored.event.detail);
+        events.filter(|text| text.contains("unused-900")).count()
+    };
+    world.operations.steps.doubt();
+    world.rotator.forget().await;
+    assert_eq!(removed().await, 0);
+    world.clock.set(crate::world_tests::NOW + Duration::from_secs(3600));
+    world.rotator.turn().await.unwrap();
+    world.rotator.forget().await;
+    assert_eq!(removed().await, 1);
+}
+
+#[tokio::test]
 async fn a_step_is_one_commit_and_a_new_key_two_more() {
     let world = World::new().await;
     assert_eq!(world.store.writes(), 1 + 2 + 1, "an intention, two keys, and the first root");

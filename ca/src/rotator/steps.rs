@@ -11,6 +11,7 @@ use signet_core::holder::Coverage;
 use signet_core::moment;
 use signet_core::rotation::{Authorities, AuthorityId, Observed, Revoked, Rules, Step, apply, conditions, needs};
 use signet_core::seams::authority::Offer;
+use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
 use time::OffsetDateTime;
 
@@ -154,6 +155,24 @@ impl Steps {
             );
             self.steady().doubt((self.monotonic)());
         }
+    }
+
+    /// Puts on record that keys were removed which no authority names.
+    pub async fn removed(&self, keys: &[KeyId], now: OffsetDateTime) {
+        if keys.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = keys.iter().map(KeyId::as_str).collect();
+        let text = format!("keys removed that were made for steps that were not taken: {}", names.join(", "));
+        tracing::info!(keys = names.join(", "), "keys that no authority names were removed");
+        if let Err(error) = self.audit.record(event(Outcome::Done, text, now, &Attributed::default())).await {
+            tracing::warn!(%error, "the removal of keys could not be recorded");
+        }
+    }
+
+    /// Tells that what is on record may not be all: nothing is activated or removed by itself for some minutes from now.
+    pub fn doubt(&self) {
+        self.steady().doubt((self.monotonic)());
     }
 
     /// Notes how the clocks run; `false` when the wall clock has jumped since the last time.

@@ -51,6 +51,7 @@ pub(crate) fn of_step(step: &Step, authorities: &Authorities, made: &Made, offer
         Step::Revoke(id) => format!("root {id} revoked: it is in no bundle any more"),
         Step::RevokeIssuing(id) => format!("issuing CA {id} revoked"),
         Step::RefreshLists(_) => "revocation lists brought up to date".to_owned(),
+        Step::Resume(shown) => format!("the storage came from a backup: bundles go on above sequence {shown}"),
         Step::WaitUntil(_) => "nothing".to_owned(),
     }
 }

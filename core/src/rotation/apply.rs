@@ -91,6 +91,7 @@ pub fn apply(
         Step::TaintIssuing(id) => next.taint_issuing(id, now),
         Step::Retire(id) => next.remove_root(id),
         Step::Revoke(id) => next.revoke_root(id, now),
+        Step::Resume(shown) => next.resume(*shown, now),
         Step::RevokeIssuing(_) | Step::WaitUntil(_) => {}
         Step::RefreshLists(forget) => {
             if *forget {

@@ -44,6 +44,11 @@ pub enum Command {
         /// Although holders still need it.
         force: bool,
     },
+    /// Go on after the storage was restored from a backup.
+    Resume {
+        /// The highest bundle sequence of this CA that anybody has shown, 0 for none that matters.
+        shown: u64,
+    },
 }
 
 impl Command {
@@ -58,6 +63,7 @@ impl Command {
             Self::Rollback => "rollback",
             Self::Taint { .. } => "taint",
             Self::Revoke { .. } => "revoke",
+            Self::Resume { .. } => "resume",
         }
     }
 
@@ -66,7 +72,7 @@ impl Command {
     pub fn is_forced(&self) -> bool {
         match self {
             Self::Activate { force, .. } | Self::Taint { force, .. } | Self::Revoke { force, .. } => *force,
-            Self::Prepare | Self::Rotate | Self::RenewIssuing | Self::Rollback => false,
+            Self::Prepare | Self::Rotate | Self::RenewIssuing | Self::Rollback | Self::Resume { .. } => false,
         }
     }
 }
@@ -175,7 +181,7 @@ pub fn judge(
             // The only way to tell a replica that its files are meant, and not late.
             Command::Rotate if seen.backend.fingerprint.is_some() => return Ok(Some(Step::AdoptRoots)),
             // These only mark what the journal holds; whatever follows from that, others do.
-            Command::Taint { force: false, .. } | Command::Revoke { .. } => {}
+            Command::Taint { force: false, .. } | Command::Revoke { .. } | Command::Resume { .. } => {}
             _ if seen.backend.fingerprint.is_none() => return Err(Refused::NoFiles),
             _ => return Err(Refused::Superseded),
         }
@@ -189,6 +195,8 @@ pub fn judge(
         Command::Rollback => rollback(now, authorities, seen),
         Command::Taint { id, force } => taint(now, authorities, seen, id, *force),
         Command::Revoke { id, force } => revoke(now, authorities, seen, id, *force),
+        // Also when it is said again, or by two at once.
+        Command::Resume { shown } => Ok((*shown > authorities.bundle_sequence).then_some(Step::Resume(*shown))),
     }
 }
 

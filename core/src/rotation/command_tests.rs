@@ -20,6 +20,21 @@ fn a_repeated_rollback_never_returns_to_what_was_taken_back() {
 }
 
 #[test]
+fn going_on_after_a_backup_is_done_once_and_only_for_what_somebody_has_shown() {
+    let (seen, authorities) = (Seen::nobody(), first());
+    let at = authorities.bundle_sequence;
+    let ask = |authorities: &Authorities, shown| {
+        judge(START, authorities, &seen.view(), &rules(), &Command::Resume { shown })
+    };
+    for (shown, expected) in [(0, None), (at, None), (at + 1, Some(Step::Resume(at + 1)))] {
+        assert_eq!(ask(&authorities, shown), Ok(expected), "{shown}");
+    }
+    let after = take(&Step::Resume(at + 1), &authorities, &seen, START, "x");
+    assert_eq!(ask(&after, at + 1), Ok(None), "said again");
+    assert_eq!(ask(&Authorities::default(), 9), Err(Refused::NoAuthority));
+}
+
+#[test]
 fn commands_are_judged_by_the_state_they_meet() {
     let seen = Seen::holders(&[(1, 1), (2, 2)]);
     let covered = Seen::holders(&[(2, 3)]);

@@ -10,6 +10,7 @@ mod condition;
 mod fence;
 mod followed;
 mod lists;
+mod resume;
 mod revocation;
 mod rules;
 mod state;

@@ -47,6 +47,8 @@ pub enum Step {
     /// Sign the revocation lists anew: an entry has ended, an authority has come, or they are about to end.
     /// With `true`, entries of certificates that have ended are forgotten.
     RefreshLists(bool),
+    /// Go on after the storage was restored from a backup, above this bundle sequence.
+    Resume(u64),
     /// Nothing before this time, unless holders acknowledge or an operator asks.
     WaitUntil(OffsetDateTime),
 }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use crate::key_type::KeyType;
 use crate::secret::Secret;
@@ -27,6 +29,10 @@ impl KeyId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// How the names of keys begin that were made elsewhere. They stay although no authority names them: whoever brought
+    /// one goes by its being kept.
+    pub const IMPORTED: &str = "files-";
 }
 
 impl TryFrom<String> for KeyId {
@@ -64,6 +70,16 @@ pub enum CustodyError {
     /// The key is there but cannot be opened: wrong encryption key, or damaged.
     #[error("key {0} cannot be opened: it is damaged or was encrypted with another key-encryption key")]
     Unreadable(KeyId),
+    /// The key needs a key-encryption key that is not there.
+    #[error("key {id} needs the key-encryption key {needs}, which is not in {looked_in}; put it there too")]
+    Locked {
+        /// The key.
+        id: KeyId,
+        /// The name of the key-encryption key.
+        needs: String,
+        /// Where that was looked for, and what is there.
+        looked_in: String,
+    },
     /// A key of that name exists already.
     #[error("key {0} exists already")]
     Exists(KeyId),
@@ -109,6 +125,16 @@ pub trait KeyCustody: Send + Sync {
     /// [`CustodyError::Exists`] when the name is taken by another key, [`CustodyError::Unsupported`] when it is not a
     /// key that Signet signs with.
     async fn import(&self, id: &KeyId, pkcs8: &Secret) -> Result<Arc<dyn SigningKey>, CustodyError>;
+
+    /// Removes keys made here that no authority has named for `unused_for`: of steps that another replica has taken, or that
+    /// a crash has cut off. Never one that the journal names, or comes to name; to be called now and then, by a clock that
+    /// can be relied on. Gives their names.
+    ///
+    /// # Errors
+    /// [`CustodyError::Store`].
+    async fn forget_unused(&self, _now: OffsetDateTime, _unused_for: Duration) -> Result<Vec<KeyId>, CustodyError> {
+        Ok(Vec::new())
+    }
 
     /// Opens a key.
     ///

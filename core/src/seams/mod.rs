@@ -3,4 +3,5 @@
 pub mod authenticator;
 pub mod authority;
 pub mod custody;
+pub mod proof;
 pub mod store;

@@ -1,6 +1,7 @@
 //! Durable storage: the audit log, the journal of authorities, and sealed keys.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
@@ -187,6 +188,29 @@ pub trait SealedKeys: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn insert(&self, id: &KeyId, sealed: &[u8]) -> Result<bool, StoreError>;
+
+    /// Everything that is kept, in any order: a handful.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn all(&self) -> Result<Vec<(KeyId, Vec<u8>)>, StoreError>;
+
+    /// Keeps `sealed` under `id` durably in the place of `before`; `false` when something else is kept there, or nothing,
+    /// and nothing was changed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn reseal(&self, id: &KeyId, before: &[u8], sealed: &[u8]) -> Result<bool, StoreError>;
+
+    /// Removes keys that neither the journal nor what is kept of its history names, and that were not named either when
+    /// this was called `unused_for` ago; those whose names begin with [`KeyId::IMPORTED`] stay. From then on no change of
+    /// the journal that names one of them is made. Gives their names. A store that keeps everything is in order too.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn forget_unused(&self, _now: OffsetDateTime, _unused_for: Duration) -> Result<Vec<KeyId>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// What is kept under `id`.
     ///

@@ -120,7 +120,7 @@ impl FilesAuthority {
     async fn learn(&self, set: &FileSet, now: OffsetDateTime) -> Result<Known, SignError> {
         let verified = verify::verify(set, now)?;
         let id = AuthorityId::from_spki(&verified.signer.facts.spki_der);
-        let key_id = KeyId::parse(&format!("files-{id}"))
+        let key_id = KeyId::parse(&format!("{}{id}", KeyId::IMPORTED))
             .ok_or_else(|| failed("naming the signer's key failed; this is a bug"))?;
         self.custody.import(&key_id, &verified.pkcs8).await.map_err(|error| custody_failed(&error))?;
         let offer = offer(&verified, &key_id, now);

@@ -2,27 +2,50 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use signet_core::key_type::KeyType;
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
 use signet_core::seams::store::{SealedKeys, StoreError};
 use signet_core::secret::Secret;
+use time::OffsetDateTime;
 
+use super::keyring::{Keyring, SealingKeys};
 use super::keys::LocalKey;
-use super::sealing::KeyEncryptionKey;
+use super::sealing::sealed_with;
 
-/// Keys encrypted with a key-encryption key and kept in a store that sees only ciphertext.
+/// Keys encrypted with key-encryption keys and kept in a store that sees only ciphertext.
 pub struct SealedCustody {
-    store: Arc<dyn SealedKeys>,
-    key: KeyEncryptionKey,
+    pub(super) store: Arc<dyn SealedKeys>,
+    pub(super) keys: Arc<Keyring>,
 }
 
 impl SealedCustody {
-    /// Joins a store and the key that protects what is in it.
+    /// Joins a store and the keys that protect what is in it.
     #[must_use]
-    pub fn new(store: Arc<dyn SealedKeys>, key: KeyEncryptionKey) -> Self {
-        Self { store, key }
+    pub fn new(store: Arc<dyn SealedKeys>, keys: Arc<Keyring>) -> Self {
+        Self { store, keys }
+    }
+
+    /// Seals with the newest key, also if that has just come: keys are made seldom enough to look.
+    async fn seal(&self, id: &KeyId, plain: &Secret) -> Option<Vec<u8>> {
+        self.keys.current().await.newest().seal(id, plain)
+    }
+
+    /// Opens a blob with the key that it needs.
+    pub(super) async fn plain(&self, id: &KeyId, sealed: &[u8]) -> Result<Secret, CustodyError> {
+        let unreadable = || CustodyError::Unreadable(id.clone());
+        let Some(needs) = sealed_with(sealed) else {
+            // It does not say which one.
+            let by_any = |keys: &SealingKeys| keys.all().find_map(|key| key.open(id, sealed));
+            if let Some(plain) = by_any(&self.keys.known()) {
+                return Ok(plain);
+            }
+            return by_any(&*self.keys.current().await).ok_or_else(unreadable);
+        };
+        let locked = || CustodyError::Locked { id: id.clone(), needs: needs.to_string(), looked_in: self.keys.place() };
+        self.keys.find(needs).await.ok_or_else(locked)?.open(id, sealed).ok_or_else(unreadable)
     }
 }
 
@@ -30,7 +53,7 @@ impl SealedCustody {
 impl KeyCustody for SealedCustody {
     async fn create(&self, id: &KeyId, key_type: KeyType) -> Result<Arc<dyn SigningKey>, CustodyError> {
         let (key, pkcs8) = LocalKey::generate(key_type).await?;
-        let sealed = self.key.seal(id, &pkcs8).ok_or(CustodyError::Generate(key_type))?;
+        let sealed = self.seal(id, &pkcs8).await.ok_or(CustodyError::Generate(key_type))?;
         drop(pkcs8);
         match self.store.insert(id, &sealed).await {
             Ok(true) => Ok(Arc::new(key)),
@@ -41,7 +64,7 @@ impl KeyCustody for SealedCustody {
 
     async fn import(&self, id: &KeyId, pkcs8: &Secret) -> Result<Arc<dyn SigningKey>, CustodyError> {
         let key = LocalKey::from_pkcs8(pkcs8.expose()).ok_or_else(|| CustodyError::Unsupported(id.clone()))?;
-        let sealed = self.key.seal(id, pkcs8).ok_or(CustodyError::Generate(key.key_type()))?;
+        let sealed = self.seal(id, pkcs8).await.ok_or(CustodyError::Generate(key.key_type()))?;
         match self.store.insert(id, &sealed).await {
             Ok(true) => Ok(Arc::new(key)),
             Ok(false) => {
@@ -54,20 +77,25 @@ impl KeyCustody for SealedCustody {
         }
     }
 
+    async fn forget_unused(&self, now: OffsetDateTime, unused_for: Duration) -> Result<Vec<KeyId>, CustodyError> {
+        let forgotten = self.store.forget_unused(now, unused_for).await;
+        forgotten.map_err(|error| CustodyError::Store(error.to_string()))
+    }
+
     async fn open(&self, id: &KeyId) -> Result<Arc<dyn SigningKey>, CustodyError> {
         let sealed = match self.store.fetch(id).await {
             Ok(sealed) => sealed.ok_or_else(|| CustodyError::Missing(id.clone()))?,
             Err(StoreError::Damaged(_)) => return Err(CustodyError::Unreadable(id.clone())),
             Err(error) => return Err(CustodyError::Store(error.to_string())),
         };
-        let key = self.key.open(id, &sealed).and_then(|pkcs8| LocalKey::from_pkcs8(pkcs8.expose()));
+        let key = LocalKey::from_pkcs8(self.plain(id, &sealed).await?.expose());
         key.map(|key| Arc::new(key) as _).ok_or_else(|| CustodyError::Unreadable(id.clone()))
     }
 }
 
 impl fmt::Debug for SealedCustody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealedCustody").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("SealedCustody").field("keys", &self.keys).finish_non_exhaustive()
     }
 }
 
@@ -75,6 +103,8 @@ impl fmt::Debug for SealedCustody {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
+    use crate::custody::KeyEncryptionKey;
+    use crate::custody::keyring::TestSource;
     use std::collections::HashMap;
     use std::sync::Mutex;
 
@@ -96,6 +126,14 @@ mod tests {
             Ok(free)
         }
 
+        async fn all(&self) -> Result<Vec<(KeyId, Vec<u8>)>, StoreError> {
+            Ok(self.kept.lock().unwrap().iter().map(|(id, sealed)| (id.clone(), sealed.clone())).collect())
+        }
+
+        async fn reseal(&self, _: &KeyId, _: &[u8], _: &[u8]) -> Result<bool, StoreError> {
+            Err(StoreError::Unavailable("nobody does that here".to_owned()))
+        }
+
         async fn fetch(&self, id: &KeyId) -> Result<Option<Vec<u8>>, StoreError> {
             match self.failure.lock().unwrap().clone() {
                 Some(error) => Err(error),
@@ -105,7 +143,9 @@ mod tests {
     }
 
     fn custody(store: &Arc<Blobs>, key: &str) -> SealedCustody {
-        SealedCustody::new(Arc::clone(store) as _, KeyEncryptionKey::from_file_bytes(key.as_bytes()).unwrap())
+        let known = SealingKeys::from_file_bytes(key.as_bytes()).unwrap();
+        let source = TestSource(Arc::new(Mutex::new(key.to_owned())));
+        SealedCustody::new(Arc::clone(store) as _, Arc::new(Keyring::new(source, known)))
     }
 
     fn id(name: &str) -> KeyId {
@@ -151,7 +191,7 @@ mod tests {
             let refused = custody(&store, &text).import(&id(name), &other).await.err();
             assert_eq!(refused, Some(CustodyError::Exists(id(name))));
             let locked = custody(&store, &KeyEncryptionKey::generate().unwrap()).import(&id(name), &pkcs8).await.err();
-            assert_eq!(locked, Some(CustodyError::Unreadable(id(name))), "another encryption key");
+            assert!(matches!(locked, Some(CustodyError::Locked { .. })), "another encryption key: {locked:?}");
             assert_eq!(custody(&store, &text).open(&id(name)).await.unwrap().spki_der(), key.spki_der());
         }
         let ed25519 = Secret::new(rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_der());
@@ -172,7 +212,12 @@ mod tests {
         assert_eq!(own.open(&id("c")).await.err(), Some(CustodyError::Missing(id("c"))));
 
         let other = custody(&store, &KeyEncryptionKey::generate().unwrap());
-        assert_eq!(other.open(&id("a")).await.err(), Some(CustodyError::Unreadable(id("a"))));
+        let locked = other.open(&id("a")).await.err().unwrap().to_string();
+        let needs = KeyEncryptionKey::from_file_bytes(text.trim().as_bytes()).unwrap().id().to_string();
+        let has = other.keys.known().newest().id().to_string();
+        let parts =
+            [format!("key a needs the key-encryption key {needs}"), format!("/the/key/file (which holds {has})")];
+        assert!(parts.iter().all(|part| locked.contains(part.as_str())), "{locked}");
         assert_eq!(other.open(&id("c")).await.err(), Some(CustodyError::Missing(id("c"))));
 
         let (a, b) = (store.fetch(&id("a")).await.unwrap().unwrap(), store.fetch(&id("b")).await.unwrap().unwrap());
@@ -205,7 +250,10 @@ mod tests {
         let (store, text) = (Arc::new(Blobs::default()), KeyEncryptionKey::generate().unwrap());
         let custody = custody(&store, &text);
         custody.create(&id("a"), KeyType::EcP256).await.unwrap();
-        assert_eq!(format!("{custody:?}"), "SealedCustody { key: KeyEncryptionKey(32 bytes), .. }");
+        assert_eq!(
+            format!("{custody:?}"),
+            "SealedCustody { keys: Keyring(SealingKeys { newest: KeyEncryptionKey(32 bytes), former: [] }), .. }"
+        );
         // The start of every PKCS#8 document of a P-256 key.
         let head = [0x30, 0x81, 0x87, 0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d];
         let blob = store.fetch(&id("a")).await.unwrap().unwrap();

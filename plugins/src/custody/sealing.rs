@@ -6,22 +6,54 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
+use ring::{hkdf, hmac};
 use signet_core::seams::custody::KeyId;
 use signet_core::secret::Secret;
 use zeroize::Zeroizing;
 
 /// The first byte of every blob. Another format gets another number, so that old blobs stay readable.
-const VERSION: u8 = 1;
+///
+/// The name of the key follows, and is authenticated with the rest.
+const VERSION: u8 = 2;
+
+/// Blobs of before, which do not say which key they need.
+const UNNAMED: u8 = 1;
 const KEY_BYTES: usize = 32;
+
+/// What is derived from a key (HKDF-SHA-256, RFC 5869) is of no use for finding the key, nor for each other's purpose.
+const DERIVED: &[u8] = b"signet key-encryption key";
+const ID_BYTES: usize = 8;
+
+struct IdLength;
+
+impl hkdf::KeyType for IdLength {
+    fn len(&self) -> usize {
+        ID_BYTES
+    }
+}
+
+/// Names a key-encryption key: derived from it, and no secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SealingKeyId([u8; ID_BYTES]);
+
+impl fmt::Display for SealingKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SealingKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 /// A key-encryption key could not be taken or made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyEncryptionKeyError {
     /// The file does not hold standard base64 text.
-    #[error(
-        "the key-encryption key file does not hold one line of standard base64 (make one with `openssl rand -base64 32`)"
-    )]
+    #[error("it is not a line of standard base64 (make one with `openssl rand -base64 32`)")]
     NotBase64,
     /// The file holds another number of bytes.
     #[error("the key-encryption key has {0} bytes, but it must have exactly 32")]
@@ -34,7 +66,11 @@ pub enum KeyEncryptionKeyError {
 /// Encrypts private keys before they reach storage: AES-256-GCM (NIST SP 800-38D).
 ///
 /// Nonces are random and 96 bits long. A custody seals a few keys a year, far from the 2^32 that random nonces allow.
-pub struct KeyEncryptionKey(LessSafeKey);
+pub struct KeyEncryptionKey {
+    seal: LessSafeKey,
+    id: SealingKeyId,
+    proofs: hmac::Key,
+}
 
 impl KeyEncryptionKey {
     /// Takes the content of a key file: exactly 32 bytes as standard base64; a newline at the end is fine.
@@ -47,7 +83,24 @@ impl KeyEncryptionKey {
         let bytes = Zeroizing::new(STANDARD.decode(line).map_err(|_| KeyEncryptionKeyError::NotBase64)?);
         // ring accepts exactly the key length of the algorithm.
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| KeyEncryptionKeyError::WrongLength(bytes.len()))?;
-        Ok(Self(LessSafeKey::new(key)))
+        let keys = hkdf::Salt::new(hkdf::HKDF_SHA256, DERIVED).extract(&bytes);
+        let mut id = [0; ID_BYTES];
+        // The length is one that HKDF gives, so that this does not fail.
+        let named = keys.expand(&[b"id"], IdLength).and_then(|okm| okm.fill(&mut id));
+        let proofs = keys.expand(&[b"bundle sequence"], hmac::HMAC_SHA256);
+        let (Ok(()), Ok(proofs)) = (named, proofs) else { return Err(KeyEncryptionKeyError::WrongLength(bytes.len())) };
+        Ok(Self { seal: LessSafeKey::new(key), id: SealingKeyId(id), proofs: proofs.into() })
+    }
+
+    /// Which key this is.
+    #[must_use]
+    pub fn id(&self) -> SealingKeyId {
+        self.id
+    }
+
+    /// Another key, derived from this one, for proofs of what was given out.
+    pub(super) fn proofs(&self) -> &hmac::Key {
+        &self.proofs
     }
 
     /// Makes the content of a new key file: one line that [`from_file_bytes`](Self::from_file_bytes) accepts.
@@ -64,15 +117,16 @@ impl KeyEncryptionKey {
         Ok(text)
     }
 
-    /// Encrypts `plain` for the name `id`: version, nonce, ciphertext, tag. `None` when the system has no randomness.
+    /// Encrypts `plain` for the name `id`: version, name of this key, nonce, ciphertext, tag. `None` when the system has no randomness.
     pub(super) fn seal(&self, id: &KeyId, plain: &Secret) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).ok()?;
         let mut sealed = vec![VERSION];
+        sealed.extend_from_slice(&self.id.0);
         sealed.extend_from_slice(&nonce);
         let mut text = Zeroizing::new(plain.expose().to_vec());
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.0.seal_in_place_separate_tag(nonce, additional_data(VERSION, id), &mut text).ok()?;
+        let tag = self.seal.seal_in_place_separate_tag(nonce, self.additional_data(VERSION, id), &mut text).ok()?;
         sealed.extend_from_slice(&text);
         sealed.extend_from_slice(tag.as_ref());
         Some(sealed)
@@ -80,19 +134,33 @@ impl KeyEncryptionKey {
 
     /// Decrypts what [`seal`](Self::seal) made for the same name; `None` for anything else.
     pub(super) fn open(&self, id: &KeyId, sealed: &[u8]) -> Option<Secret> {
-        let (version, rest) = sealed.split_first().filter(|(version, _)| **version == VERSION)?;
+        let (version, rest) = sealed.split_first()?;
+        let rest = match *version {
+            VERSION => rest.strip_prefix(&self.id.0)?,
+            UNNAMED => rest,
+            _ => return None,
+        };
         let (nonce, text) = rest.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut text = Zeroizing::new(text.to_vec());
-        let plain = self.0.open_in_place(nonce, additional_data(*version, id), &mut text).ok()?.len();
+        let plain = self.seal.open_in_place(nonce, self.additional_data(*version, id), &mut text).ok()?.len();
         text.truncate(plain);
         Some(Secret::new(std::mem::take(&mut *text)))
     }
+
+    /// Binds a blob to its name, so that whoever can write the store cannot put one key in the place of another; and to
+    /// the name of the key that it needs.
+    fn additional_data(&self, version: u8, id: &KeyId) -> Aad<Vec<u8>> {
+        let own: &[u8] = if version == UNNAMED { &[] } else { &self.id.0 };
+        Aad::from([b"signet sealed key ", [version].as_slice(), own, id.as_str().as_bytes()].concat())
+    }
 }
 
-/// Binds a blob to its name, so that whoever can write the store cannot put one key in the place of another.
-fn additional_data(version: u8, id: &KeyId) -> Aad<Vec<u8>> {
-    Aad::from([b"signet sealed key ", [version].as_slice(), id.as_str().as_bytes()].concat())
+/// Which key a blob says that it needs. Whether that is so shows when it is opened.
+pub(super) fn sealed_with(sealed: &[u8]) -> Option<SealingKeyId> {
+    let (version, rest) = sealed.split_first()?;
+    let (id, _) = rest.split_first_chunk().filter(|_| *version == VERSION)?;
+    Some(SealingKeyId(*id))
 }
 
 impl fmt::Debug for KeyEncryptionKey {
@@ -142,7 +210,8 @@ mod tests {
         let (key, plain) = (key(), Secret::new(b"the private key".to_vec()));
         let (one, two) = (key.seal(&id(), &plain).unwrap(), key.seal(&id(), &plain).unwrap());
         assert_ne!(one, two);
-        assert_eq!(one.len(), 1 + NONCE_LEN + plain.expose().len() + 16);
+        assert_eq!(one.len(), 1 + ID_BYTES + NONCE_LEN + plain.expose().len() + 16);
+        assert_eq!(sealed_with(&one), Some(key.id()));
         assert!(!one.windows(7).any(|window| window == b"private"));
         assert_eq!(key.open(&id(), &one).unwrap().expose(), plain.expose());
     }
@@ -160,6 +229,20 @@ mod tests {
             assert!(key.open(&id(), &sealed[..position]).is_none());
         }
         assert!(key.open(&KeyId::parse("root-2").unwrap(), &sealed).is_none());
+    }
+
+    #[test]
+    fn a_blob_of_before_that_names_no_key_is_still_opened() {
+        // Made by the version before names: version 1, nonce of twelve times 9, for the key of 32 times 7.
+        let key = KeyEncryptionKey::from_file_bytes(STANDARD.encode([7; 32]).as_bytes()).unwrap();
+        let hex = "0109090909090909090909090953ede1b4ce82a817c116ae188d8fda40f1d8ab3aa5614094a0360d1d163428";
+        let bytes = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
+        let sealed: Vec<u8> = (0..hex.len() / 2).map(bytes).collect();
+        assert_eq!(sealed_with(&sealed), None);
+        assert_eq!(key.open(&id(), &sealed).unwrap().expose(), b"the private key");
+        assert!(key.open(&KeyId::parse("root-2").unwrap(), &sealed).is_none());
+        let other = KeyEncryptionKey::from_file_bytes(STANDARD.encode([8; 32]).as_bytes()).unwrap();
+        assert!(other.open(&id(), &sealed).is_none());
     }
 
     #[test]

@@ -211,6 +211,16 @@ impl SealedKeys for MemoryStore {
         Ok(free)
     }
 
+    async fn all(&self) -> Result<Vec<(KeyId, Vec<u8>)>, StoreError> {
+        Ok(self.content().keys.iter().map(|(id, sealed)| (id.clone(), sealed.clone())).collect())
+    }
+
+    async fn reseal(&self, id: &KeyId, before: &[u8], sealed: &[u8]) -> Result<bool, StoreError> {
+        let mut content = self.content();
+        let kept = content.keys.get_mut(id).filter(|kept| *kept == before);
+        Ok(kept.map(|kept| *kept = sealed.to_vec()).is_some())
+    }
+
     async fn fetch(&self, id: &KeyId) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.content().keys.get(id).cloned())
     }

@@ -180,33 +180,6 @@ async fn with_a_ca_without_bundle_stream_all_is_as_ever() {
 }
 
 #[tokio::test]
-async fn a_ca_whose_storage_was_restored_from_a_backup_is_followed_after_a_certificate_has_proved_it() {
-    let (world, mut agent) = started().await;
-    let older = [&*world.ca.root, &Authority::root("from the backup")];
-    world.ca.reply_with(Some(3), &older);
-    world.ca.bundles.publish(validation(3, &older, &[]), "[]");
-    let refused = world.ca.bundles.until(|heard| heard.iter().any(|it| matches!(it, Heard::Refused(1, 3, _)))).await;
-    assert!(!refused.iter().any(|it| matches!(it, Heard::Applied(_, 3))));
-    let told = agent.check_of("bundle_stream", State::Degraded).await;
-    assert!(told.contains("bundle 3 is older than the one held"), "{told}");
-    let ask = agent.until(|status| status.ordered().is_some()).await.ordered().unwrap();
-    world.clock.set(ask - Duration::from_secs(1));
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!((world.ca.calls().len(), world.fetch().await.1), (1, 1), "what is held stays until then");
-    world.clock.set(ask);
-    world.ca.bundles.until(|heard| heard.iter().any(|it| matches!(it, Heard::Applied(2, 3)))).await;
-    assert_eq!((world.ca.calls().len(), world.fetch().await.1), (2, 2));
-    agent.check_of("bundle_stream", State::Ready).await;
-    let json = inspection::as_json(&inspection::ask(&world.config.sds.socket).await.unwrap());
-    let identity = &json["identities"][0];
-    assert_eq!(identity["bundle_sequence"], 3);
-    let told = identity["bundle_stream"]["last_error"].as_str().unwrap();
-    assert!(told.contains("gone back from 5 to 3"), "{told}");
-    world.ca.bundles.publish(validation(4, &[&world.ca.root], &[]), "[]");
-    world.ca.bundles.applied(4).await;
-}
-
-#[tokio::test]
 async fn a_ca_without_bundle_stream_is_asked_again_every_five_minutes_and_all_else_goes_on() {
     let world = World::new("20ms").await;
     let mut agent = world.start().await;

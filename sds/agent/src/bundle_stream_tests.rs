@@ -203,7 +203,7 @@ async fn an_older_bundle_than_the_one_held_is_neither_applied_nor_acknowledged()
     agent.until(|status| status.orders.len() == 1).await;
     let held = agent.statuses.borrow().validation.clone().unwrap();
     assert_eq!((held.sequence, held.validation.bundle.roots().len()), (Some(8), 2));
-    let text = "a newer bundle (8) is held; if this lasts, the next certificate decides";
+    let text = "a newer bundle (8) is held";
     let refused = Heard::Refused(1, 7, text.to_owned());
     world.ca.bundles.until(|heard| heard.contains(&refused)).await;
     // The same on a new stream, where nothing was acknowledged before.

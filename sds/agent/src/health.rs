@@ -10,7 +10,6 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::going_back::Behind;
 use crate::metrics::{BundleMetrics, RenewalMetrics};
 use crate::reply::SKEW;
 use crate::status::{BundleStreamStatus, Link, Status};
@@ -124,10 +123,11 @@ pub async fn watch_bundle_stream(
 pub fn judge_bundle_stream(stream: &BundleStreamStatus) -> (State, String) {
     let since = stream.since.map(rfc3339).unwrap_or_default();
     let why = stream.last_failure.as_ref().map_or("", |failure| failure.text.as_str());
-    if let (Link::Up, Some(Behind { told, since, .. })) = (stream.link, stream.behind) {
-        let since = rfc3339(since);
-        let text =
-            format!("the CA's bundle {told} is older than the one held, since {since}; a certificate will decide");
+    if let (Link::Up, Some(told)) = (stream.link, stream.older) {
+        let text = format!(
+            "the CA's bundle {told} is older than the one held, which stays; if this lasts, its storage came from a \
+             backup, and `signet-ca status` says what to do"
+        );
         return (State::Degraded, text);
     }
     match stream.link {
@@ -169,8 +169,8 @@ mod tests {
             let status = BundleStreamStatus { link, worked, ..BundleStreamStatus::default() };
             assert_eq!(judge_bundle_stream(&status).0, expected, "{link:?} {worked}");
         }
-        let behind = Some(Behind { told: 3, since: OffsetDateTime::UNIX_EPOCH, ask_at: None });
-        let status = BundleStreamStatus { link: Link::Up, worked: true, behind, ..BundleStreamStatus::default() };
+        let older = Some(3);
+        let status = BundleStreamStatus { link: Link::Up, worked: true, older, ..BundleStreamStatus::default() };
         let (state, detail) = judge_bundle_stream(&status);
         assert!(state == State::Degraded && detail.contains("bundle 3 is older"), "{detail}");
     }

@@ -5,6 +5,7 @@
 //! bundle along only when that is newer than the one held.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use signet_core::bundle::Validation;
 use signet_core::clock::SharedClock;
@@ -14,13 +15,15 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::going_back::{self, Verdict};
 use crate::orders::{self, Instructions, Order, Subject};
-use crate::reply::Issued;
+use crate::reply::{self, Issued};
 use crate::status::{BundleStreamStatus, Failure, HeldValidation, KnownOrder, Link, RemovedRoots, Status};
 
 /// The most removed roots that are remembered; a CA has a handful.
 const MAX_REMOVED: usize = 64;
+
+/// Within which time those ask for another certificate whose root is gone: peers refuse the one they have.
+const CUT_OFF_SPREAD: Duration = Duration::from_secs(10);
 
 /// What became of a bundle that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +32,8 @@ pub enum Receipt {
     Applied,
     /// It is what was held already.
     Unchanged,
-    /// Another and newer one is held, of this sequence; that one stays, until a reply says that the numbers have gone
-    /// back.
+    /// Another and newer one is held, of this sequence; that one stays: a replica may lag, and a CA whose storage came
+    /// from a backup is told by its operator to go on above every number that it ever gave out.
     Older(u64),
 }
 
@@ -75,18 +78,7 @@ impl Holdings {
         self.status.send_modify(|status| {
             let (held, streamed) = (status.validation.as_deref(), status.bundle_stream.worked);
             let newest = held.and_then(|held| held.sequence);
-            let verdict = going_back::replied(status.bundle_stream.behind, issued.sequence, newest, now);
-            status.bundle_stream.behind = if let Verdict::Open(behind) = verdict { behind } else { None };
-            if let (Verdict::GoneBack, Some(told), Some(newest)) = (verdict, issued.sequence, newest) {
-                tracing::warn!(
-                    bundle.sequence = told,
-                    bundle.held = newest,
-                    "the CA's bundle numbers have gone back, and it gives certificates: its bundle is taken; was its storage restored?"
-                );
-                let text = format!("the CA's bundles have gone back from {newest} to {told}; what it says now is used");
-                status.bundle_stream.last_failure = Some(Failure { text, at: now });
-            }
-            if verdict == Verdict::GoneBack || supersedes(issued.sequence, held, streamed) {
+            if supersedes(issued.sequence, held, streamed) {
                 let new = self.versioned(from_reply(&issued, held), issued.sequence);
                 status.removed = removed(&status.removed, held, &new);
                 status.validation = Some(Arc::new(new));
@@ -96,7 +88,7 @@ impl Holdings {
                 tracing::warn!(
                     bundle.sequence = told,
                     bundle.held = newest,
-                    "the bundle that came with the certificate is older than the one held, which stays for now"
+                    "the bundle that came with the certificate is older than the one held, which stays"
                 );
             }
             let due: Vec<_> = status.orders.iter().map(|it| orders::due(&it.order, subject(&issued), now)).collect();
@@ -107,6 +99,7 @@ impl Holdings {
             let orders = status.orders.iter().zip(due);
             status.orders =
                 orders.map(|(it, due)| KnownOrder { order: it.order.clone(), due: due.map(put_off) }).collect();
+            status.cut_off = None;
             status.next_attempt = Some(status.ordered().map_or(issued.renew_at, |at| at.min(issued.renew_at)));
             status.held = Some(Arc::new(issued));
             status.renewals += 1;
@@ -131,6 +124,7 @@ impl Holdings {
     /// The bundle stream has brought a bundle; `sequence` is the CA's number for it, if it told one.
     pub fn received(&self, validation: Validation, sequence: Option<u64>) -> Receipt {
         let mut receipt = Receipt::Unchanged;
+        let now = self.clock.now();
         self.status.send_if_modified(|status| {
             let held = status.validation.as_deref();
             let newest = held.and_then(|held| held.sequence);
@@ -144,6 +138,13 @@ impl Holdings {
             }
             if is_other {
                 receipt = Receipt::Applied;
+                let cut_off = status.held.as_ref().filter(|held| reply::is_cut_off(held, &new.validation.bundle, now));
+                let ask_at =
+                    cut_off.map(|held| moment::after(now, CUT_OFF_SPREAD.mul_f64(held.jitter.clamp(0.0, 1.0))));
+                status.cut_off = ask_at.map(|at| status.cut_off.map_or(at, |before| before.min(at)));
+                if let (Some(held), Some(at), 0) = (&status.held, status.ordered(), status.failures) {
+                    status.next_attempt = Some(at.min(held.renew_at));
+                }
             } else if newest == new.sequence {
                 return false;
             }
@@ -173,10 +174,15 @@ impl Holdings {
             });
             let known: Arc<[KnownOrder]> = known.collect();
             let newest = status.validation.as_ref().and_then(|held| held.sequence);
-            let (before, jitter) = (status.bundle_stream.behind, held.map_or(1.0, |held| held.jitter));
-            let behind = going_back::streamed(before, instructions.sequence, newest, jitter, now);
-            let changed = status.orders != known || before != behind;
-            (status.orders, status.bundle_stream.behind) = (known, behind);
+            let told = instructions.sequence;
+            let older = newest.filter(|newest| told < *newest).map(|_| told);
+            let stream = &mut status.bundle_stream;
+            // Of the highest number, since that is what the CA may have forgotten.
+            let highest = stream.proof.as_ref().map(|(sequence, _)| *sequence);
+            let proof = instructions.proof.as_deref().filter(|_| highest.is_none_or(|highest| told >= highest));
+            let proof = proof.map(|proof| (told, Arc::from(proof))).or_else(|| stream.proof.clone());
+            let changed = status.orders != known || stream.older != older || stream.proof != proof;
+            (status.orders, stream.older, stream.proof) = (known, older, proof);
             if let (true, Some(held), 0) = (changed, &status.held, status.failures) {
                 status.next_attempt = Some(status.ordered().map_or(held.renew_at, |at| at.min(held.renew_at)));
             }
@@ -194,7 +200,8 @@ impl Holdings {
                 worked: before.worked || link == Link::Up,
                 last_failure: failure.map(|text| Failure { text, at }).or_else(|| before.last_failure.clone()),
                 link,
-                behind: before.behind,
+                older: before.older,
+                proof: before.proof.clone(),
             };
         });
     }

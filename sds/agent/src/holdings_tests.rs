@@ -161,7 +161,7 @@ fn an_order_holds_for_every_certificate_of_its_authorities_while_it_stands_but_n
     world.reply(None, &[&root]);
     let order = |since| Order { authorities: vec!["aa".into()], since, window: 100, ..Order::default() };
     let ordered = |world: &World| world.holdings.statuses().borrow().ordered();
-    let orders = |renew: Vec<Order>| Instructions { sequence: 1, renew };
+    let orders = |renew: Vec<Order>| Instructions { sequence: 1, renew, proof: None };
     let now = world.clock.now();
     world.holdings.ordered(&orders(vec![order(200), order(100)]));
     let due = ordered(&world).unwrap();
@@ -198,7 +198,7 @@ fn a_revoked_certificate_is_renewed_and_no_other_and_more_of_them_put_nothing_of
     let order = |world: &World, since, serials: &[&str]| {
         let serials = serials.iter().map(|serial| (*serial).to_owned()).collect();
         let renew = vec![Order { serials, since, window: 100, ..Order::default() }];
-        world.holdings.ordered(&Instructions { sequence: 1, renew });
+        world.holdings.ordered(&Instructions { sequence: 1, renew, proof: None });
     };
     order(&world, 100, &["02"]);
     assert_eq!(ordered(&world), None, "another certificate");
@@ -248,39 +248,63 @@ fn roots_that_a_newer_bundle_has_no_more_are_removed_until_a_bundle_has_them_aga
 }
 
 #[test]
-fn bundles_that_have_gone_back_for_good_are_taken_with_the_certificate_that_proves_it() {
+fn lower_numbers_change_nothing_however_long_they_are_told_until_the_ca_goes_on_above_all_of_them() {
     let mut world = World::new();
     let (a, b) = (Authority::root("a"), Authority::root("b"));
     let status = |world: &World| world.holdings.statuses().borrow().clone();
     world.reply(Some(7), &[&a, &b]);
-    let tell = |world: &World, sequence| world.holdings.ordered(&Instructions { sequence, renew: vec![] });
+    let tell = |world: &World, sequence| {
+        let proof = Some(format!("proof-{sequence}"));
+        world.holdings.ordered(&Instructions { sequence, renew: vec![], proof });
+    };
+    let shown = |world: &World| status(world).bundle_stream.proof.map(|(_, proof)| proof.to_string()).unwrap();
     tell(&world, 7);
-    assert_eq!(status(&world).ordered(), None);
-    assert_eq!(world.stream(3, &[&a], &[]), Receipt::Older(7));
-    tell(&world, 3);
-    let ask = world.clock.now() + Duration::from_secs(90);
-    assert_eq!((status(&world).ordered(), status(&world).next_attempt), (Some(ask), Some(ask)), "jitter 0.5");
-    // A reply from storage that knows the newer one: the stream was wrong, and is again.
-    world.clock.advance(Duration::from_secs(70));
-    world.reply(Some(7), &[&a, &b]);
-    assert_eq!((status(&world).bundle_stream.behind, status(&world).under_orders), (None, 0));
-    tell(&world, 3);
-    // Before its time a reply changes nothing.
-    world.clock.advance(Duration::from_secs(59));
-    world.reply(Some(3), &[&a]);
-    assert_eq!((world.held(), status(&world).bundle_stream.last_failure), ((Some(7), 2, 0), None));
-    tell(&world, 3);
+    assert_eq!((status(&world).bundle_stream.older, shown(&world).as_str()), (None, "proof-7"));
+    for _ in 0..3 {
+        assert_eq!(world.stream(3, &[&a], &[]), Receipt::Older(7));
+        tell(&world, 3);
+        world.clock.advance(Duration::from_secs(3600));
+        world.reply(Some(3), &[&a]);
+        assert_eq!((world.held(), status(&world).ordered()), ((Some(7), 2, 0), None), "and nothing is asked for");
+        let stream = status(&world).bundle_stream;
+        assert_eq!((stream.older, stream.last_failure), (Some(3), None));
+        assert_eq!(shown(&world), "proof-7", "what the CA has forgotten");
+    }
+    // A replica has lagged.
+    tell(&world, 7);
+    assert_eq!(status(&world).bundle_stream.older, None);
+    // The CA goes on with what it knows.
+    assert_eq!(world.stream(1_800_000_000, &[&a], &[b"list"]), Receipt::Applied);
+    tell(&world, 1_800_000_000);
+    assert_eq!((world.held(), shown(&world).as_str()), ((Some(1_800_000_000), 1, 1), "proof-1800000000"));
+    // The link may come and go.
+    world.holdings.bundle_stream(Link::Down, Some("x".to_owned()));
+    assert_eq!(shown(&world), "proof-1800000000");
+    // One that tells none takes nothing away.
+    world.holdings.ordered(&Instructions { sequence: 1_800_000_001, renew: vec![], proof: None });
+    assert_eq!(shown(&world), "proof-1800000000");
+}
+
+#[test]
+fn whoever_holds_a_certificate_of_a_root_that_is_gone_asks_for_another_within_seconds() {
+    let mut world = World::new();
+    let [a, b, c] = ["a", "b", "c"].map(Authority::root);
+    let ordered = |world: &World| world.holdings.statuses().borrow().ordered();
+    world.reply(Some(5), &[&a]);
+    world.stream(6, &[&a, &b], &[]);
+    assert_eq!(ordered(&world), None, "it is still there");
+    world.stream(7, &[&b], &[]);
+    let ask = world.clock.now() + CUT_OFF_SPREAD / 2;
+    assert_eq!(ordered(&world), Some(ask), "jitter 0.5");
+    assert_eq!(world.holdings.statuses().borrow().next_attempt, Some(ask));
     world.clock.advance(Duration::from_secs(1));
-    world.reply(Some(3), &[&a]);
-    assert_eq!(world.held(), (Some(3), 1, 0));
-    let stream = status(&world).bundle_stream;
-    let text = stream.last_failure.unwrap().text;
-    assert!(stream.behind.is_none() && text.contains("gone back from 7 to 3"), "{text}");
-    assert_eq!((status(&world).ordered(), status(&world).removed), (None, RemovedRoots::default()));
-    // From here on it is as ever.
-    tell(&world, 3);
-    assert_eq!(world.stream(3, &[&a], &[b"list"]), Receipt::Applied);
-    assert_eq!(world.stream(4, &[&a, &b], &[]), Receipt::Applied);
+    world.stream(8, &[&b, &c], &[]);
+    assert_eq!(ordered(&world), Some(ask), "more roots put nothing off");
+    world.reply(Some(8), &[&b, &c]);
+    assert_eq!(ordered(&world), None);
+    world.stream(9, &[&a], &[]);
+    world.stream(10, &[&b, &c], &[]);
+    assert_eq!(ordered(&world), None, "the root is back");
 }
 
 #[test]

@@ -12,7 +12,6 @@ pub mod ca_client;
 pub mod cli;
 pub mod config;
 pub mod files;
-pub mod going_back;
 pub mod health;
 pub mod holdings;
 pub mod inspection;
@@ -34,6 +33,8 @@ mod bundle_connection_tests;
 mod bundle_stream_tests;
 #[cfg(test)]
 mod end_to_end_tests;
+#[cfg(test)]
+mod restored_tests;
 #[cfg(test)]
 mod test_bundles;
 #[cfg(test)]

@@ -13,6 +13,9 @@ const MAX_LIST: usize = 256;
 /// The most serial numbers in one order.
 const MAX_SERIALS: usize = 4096;
 
+/// The longest proof that is kept for the CA, in bytes; it travels as a header.
+const MAX_PROOF: usize = 256;
+
 /// How long at most a renewal that is overdue by its order is put off, so that a CA that was away is not run over.
 pub const OVERDUE_SPREAD: Duration = Duration::from_secs(3);
 
@@ -30,6 +33,9 @@ pub struct Instructions {
     /// Who is to renew.
     #[serde(default)]
     pub renew: Vec<Order>,
+    /// What the CA wants to be shown when it is met again. It means nothing here.
+    #[serde(default)]
+    pub proof: Option<String>,
 }
 
 /// Holders of certificates from these authorities, or of these certificates, renew within a window of time.
@@ -73,7 +79,8 @@ impl Instructions {
         if too_many || instructions.renew.len() > MAX_LIST {
             return Err(InstructionsError::TooMany);
         }
-        Ok(instructions)
+        let fits = |proof: &String| proof.len() <= MAX_PROOF && proof.bytes().all(|byte| byte.is_ascii_graphic());
+        Ok(Self { proof: instructions.proof.filter(fits), ..instructions })
     }
 }
 
@@ -268,9 +275,23 @@ mod tests {
         ] {
             let [authorities, serials] = [authorities, serials].map(|it| it.into_iter().map(str::to_owned).collect());
             let expected = Order { authorities, serials, since: -5, window: 60 };
-            assert_eq!(parse(&of(list)).unwrap(), Instructions { sequence: 7, renew: vec![expected] }, "{list}");
+            assert_eq!(
+                parse(&of(list)).unwrap(),
+                Instructions { sequence: 7, renew: vec![expected], proof: None },
+                "{list}"
+            );
         }
         assert_eq!(Instructions::parse(br#"{"sequence":7}"#).unwrap().renew, []);
+        for (proof, kept) in [
+            ("v1.ab.7.c-_", true),
+            (&"x".repeat(MAX_PROOF), true),
+            (&"x".repeat(MAX_PROOF + 1), false),
+            ("no header", false),
+            ("\u{e9}", false),
+        ] {
+            let read = parse(&format!(r#"{{"sequence":7,"proof":"{proof}"}}"#)).unwrap();
+            assert_eq!((read.sequence, read.proof.is_some()), (7, kept), "the rest counts whatever it is: {proof}");
+        }
         for wrong in [
             "",
             "{}",

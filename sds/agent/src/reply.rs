@@ -200,6 +200,16 @@ fn check_leaf(facts: &Facts, asked: Asked<'_>, now: OffsetDateTime) -> Result<()
     Ok(())
 }
 
+/// Whether peers with this bundle refuse a certificate that came with another one.
+#[must_use]
+pub fn is_cut_off(issued: &Issued, bundle: &TrustBundle, now: OffsetDateTime) -> bool {
+    if issued.bundle.roots().iter().all(|root| bundle.roots().contains(root)) {
+        return false;
+    }
+    let now = now.max(issued.not_before).min(issued.not_after);
+    check_chain(issued.chain.leaf(), issued.chain.intermediates(), bundle, now).is_err()
+}
+
 /// Verifies as a peer would: signatures, validity, CA flags and usages up to one of the roots that came along.
 fn check_chain(
     leaf: &CertificateDer<'static>,

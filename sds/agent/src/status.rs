@@ -7,7 +7,6 @@ use signet_core::bundle::Validation;
 use signet_sds::snapshot::Version;
 use time::OffsetDateTime;
 
-use crate::going_back::Behind;
 use crate::orders::Order;
 use crate::reply::Issued;
 
@@ -26,6 +25,8 @@ pub struct Status {
     pub last_failure: Option<Failure>,
     /// When the next attempt is planned.
     pub next_attempt: Option<OffsetDateTime>,
+    /// When another certificate is asked for because no root of the bundle is above the one that is held any more.
+    pub cut_off: Option<OffsetDateTime>,
     /// The CA's standing orders.
     pub orders: Arc<[KnownOrder]>,
     /// Certificates in a row that were under an order as soon as they came.
@@ -37,11 +38,10 @@ pub struct Status {
 }
 
 impl Status {
-    /// When the certificate that is held is to be renewed because of an order, or to find out which bundle counts.
+    /// When the certificate that is held is to be renewed because of an order, or because peers refuse it.
     #[must_use]
     pub fn ordered(&self) -> Option<OffsetDateTime> {
-        let asked = self.bundle_stream.behind.and_then(|behind| behind.ask_at);
-        self.orders.iter().filter_map(|known| known.due).chain(asked).min()
+        self.orders.iter().filter_map(|known| known.due).chain(self.cut_off).min()
     }
 }
 
@@ -94,8 +94,10 @@ pub struct BundleStreamStatus {
     pub worked: bool,
     /// The newest failure; kept when the stream is back, as history.
     pub last_failure: Option<Failure>,
-    /// Whether it tells lower numbers than the one held.
-    pub behind: Option<Behind>,
+    /// The number that it tells now, when that is lower than the one held.
+    pub older: Option<u64>,
+    /// What the CA wants to be shown when a stream is opened: with the highest number that it came with.
+    pub proof: Option<(u64, Arc<str>)>,
 }
 
 /// What the bundle stream is doing.

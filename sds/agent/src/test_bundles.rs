@@ -51,6 +51,8 @@ pub(crate) struct TestBundles {
     pub(crate) tokens_end: Arc<Notify>,
     /// This replica knows no streams, though others do.
     pub(crate) unknown: Arc<AtomicBool>,
+    /// What each stream was opened with of what an earlier one has brought.
+    pub(crate) shown: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 pub(crate) fn validation(sequence: u64, roots: &[&Authority], lists: &[&[u8]]) -> Validation {
@@ -64,7 +66,8 @@ impl TestBundles {
     /// Offers a bundle, with `renew` as the JSON of the renewal orders.
     pub(crate) fn publish(&self, validation: Validation, renew: &str) {
         let sequence = validation.bundle.sequence();
-        let instructions = format!(r#"{{"sequence":{sequence},"renew":{renew},"later":true}}"#);
+        let proof = format!("proof-{sequence}");
+        let instructions = format!(r#"{{"sequence":{sequence},"renew":{renew},"later":true,"proof":"{proof}"}}"#);
         self.publish_raw(sequence, SecretContent::Validation(validation), &instructions);
     }
 
@@ -147,6 +150,8 @@ impl SecretDiscoveryService for Service {
         }
         let header = |name| request.metadata().get(name).unwrap().to_str().unwrap().to_owned();
         let headers = ["authorization", "clusterid", "signet-instance"].map(header);
+        let proof = request.metadata().get("signet-bundle-proof").map(|proof| proof.to_str().unwrap().to_owned());
+        self.bundles.shown.lock().unwrap().push(proof);
         let stream = self.bundles.opened.fetch_add(1, Ordering::SeqCst) + 1;
         self.bundles.hear(Heard::Opened(stream, headers));
         let ear = Ear { stream, bundles: self.bundles.clone() };

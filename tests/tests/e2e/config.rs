@@ -157,7 +157,7 @@ async fn without_its_encryption_key_the_ca_does_not_start_and_does_not_make_a_ne
     let mut ca = Ca::start(&dev)?;
     let said = async || {
         let (status, body) = probe::fetch(dev.ops, "/readyz").await.ok()?;
-        (status == 503 && body.contains("another key-encryption key")).then_some(())
+        (status == 503 && body.contains("needs the key-encryption key")).then_some(())
     };
     ca.process.until("the wrong key in the readiness", Duration::from_secs(60), said).await?;
     drop(ca);

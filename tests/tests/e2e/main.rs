@@ -15,6 +15,7 @@
 mod agent_cli;
 mod architecture;
 mod audit;
+mod backup;
 mod clock;
 mod config;
 mod contract;
@@ -28,6 +29,7 @@ mod istio_client;
 mod metadata;
 mod operate;
 mod refusals;
+mod rekey;
 mod rotation;
 mod sds;
 mod secrets;

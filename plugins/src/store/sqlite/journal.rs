@@ -1,13 +1,12 @@
-//! The journal of authorities, each change of which is one transaction with its events, and the sealed keys.
+//! The journal of authorities, each change of which is one transaction with its events.
 
 use async_trait::async_trait;
 use signet_core::rotation::{Authorities, Fence};
-use signet_core::seams::custody::KeyId;
-use signet_core::seams::store::{AuthorityJournal, Change, Changed, JournalVersion, SealedKeys, StoreError};
+use signet_core::seams::store::{AuthorityJournal, Change, Changed, JournalVersion, StoreError};
 use sqlx::sqlite::SqliteConnection;
 
 use super::error::store_error;
-use super::{SqliteStore, audit, fence, holders};
+use super::{SqliteStore, audit, fence, holders, sealed_keys};
 use crate::store::rows::{NewRow, decode_authorities, encode_authorities};
 
 /// Versions that are kept for people: each is a whole document, which revocation lists make large.
@@ -48,7 +47,9 @@ impl AuthorityJournal for SqliteStore {
             let connection = &mut writer.session.connection;
             let failed = |error: sqlx::Error| store_error(DOING, &error);
             sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(failed)?;
-            let undone = if !entry.replaces(connection).await.map_err(failed)? {
+            let stands = entry.replaces(connection).await.map_err(failed)?;
+            // Of a key that was removed meanwhile nothing can be made: whoever decided this looks again.
+            let undone = if !stands || sealed_keys::names_removed(connection, &entry.body).await.map_err(failed)? {
                 Some(Changed::Overtaken)
             } else if !holders::all_hold(connection, change.conditions, change.now).await? {
                 Some(Changed::Unmet)
@@ -104,29 +105,5 @@ impl Entry {
         let old = "DELETE FROM authority_journal_history WHERE version <= ?";
         sqlx::query(old).bind(self.version.saturating_sub(HISTORY)).execute(&mut *connection).await?;
         fence::keep(connection, self.version, &self.fence_body).await
-    }
-}
-
-#[async_trait]
-impl SealedKeys for SqliteStore {
-    async fn insert(&self, id: &KeyId, sealed: &[u8]) -> Result<bool, StoreError> {
-        const DOING: &str = "writing a sealed key";
-        let write = async {
-            let mut writer = self.writer().await?;
-            let insert = "INSERT INTO sealed_key (id, sealed) VALUES (?, ?) ON CONFLICT (id) DO NOTHING";
-            let insert = sqlx::query(insert).bind(id.as_str()).bind(sealed);
-            let done = insert.execute(&mut writer.session.connection).await;
-            let done = done.map_err(|error| store_error(DOING, &error))?;
-            writer.keep().await?;
-            Ok(done.rows_affected() == 1)
-        };
-        self.within(DOING, write).await
-    }
-
-    async fn fetch(&self, id: &KeyId) -> Result<Option<Vec<u8>>, StoreError> {
-        const DOING: &str = "reading a sealed key";
-        let read = sqlx::query_scalar("SELECT sealed FROM sealed_key WHERE id = ?").bind(id.as_str());
-        let read = async { read.fetch_optional(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
-        self.within(DOING, read).await
     }
 }

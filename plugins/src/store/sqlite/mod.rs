@@ -3,6 +3,9 @@
 //! What was committed survives a crash of the machine (`synchronous=FULL`). Several processes may share the file.
 
 mod audit;
+mod backup;
+#[cfg(test)]
+mod backup_tests;
 mod error;
 mod fence;
 #[cfg(test)]
@@ -15,6 +18,9 @@ mod holder_tests;
 mod holders;
 mod journal;
 mod open;
+mod sealed_keys;
+#[cfg(test)]
+mod sealed_keys_tests;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -28,6 +34,7 @@ use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions};
 use tokio::sync::{Mutex, MutexGuard};
 
+pub use self::backup::Copied;
 use self::error::{is_not_writable, store_error};
 use self::fence::Known;
 use self::guard::Guard;

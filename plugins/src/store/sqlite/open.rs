@@ -141,10 +141,7 @@ pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> R
 /// [`StoreError::Schema`] for any schema but the one of this version.
 pub(super) async fn check_schema(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
     let doing = format!("reading the schema of {}", path.display());
-    let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'";
-    let ours: i64 =
-        sqlx::query_scalar(tables).fetch_one(&mut *connection).await.map_err(|error| store_error(&doing, &error))?;
-    if ours == 0 {
+    if !is_ours(connection).await.map_err(|error| store_error(&doing, &error))? {
         return Err(foreign(path));
     }
     let applied = connection.list_applied_migrations("_sqlx_migrations").await;
@@ -166,7 +163,14 @@ pub(super) async fn check_schema(connection: &mut SqliteConnection, path: &Path)
     })
 }
 
-fn foreign(path: &Path) -> StoreError {
+/// Whether the database was made by this program.
+pub(super) async fn is_ours(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'";
+    let ours: i64 = sqlx::query_scalar(tables).fetch_one(connection).await?;
+    Ok(ours != 0)
+}
+
+pub(super) fn foreign(path: &Path) -> StoreError {
     StoreError::Schema(format!("{} is a database of another program", path.display()))
 }
 

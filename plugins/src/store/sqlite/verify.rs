@@ -79,7 +79,7 @@ pub(super) async fn verify(path: &Path, busy: Duration, limit: Option<Duration>)
 }
 
 /// Makes sure that the database file belongs to the `-wal` beside it.
-async fn goes_together(path: &Path, options: &SqliteConnectOptions) -> Result<(), StoreError> {
+pub(super) async fn goes_together(path: &Path, options: &SqliteConnectOptions) -> Result<(), StoreError> {
     for attempt in 1.. {
         let before = seen(path);
         let told = match compare(path, options).await {
@@ -133,7 +133,7 @@ async fn alone(options: &SqliteConnectOptions) -> Result<Option<Row>, sqlx::Erro
 }
 
 /// A connection that only reads, also where the directory may not be written and nobody else is at work.
-async fn open_whole(
+pub(super) async fn open_whole(
     options: &SqliteConnectOptions,
     path: &Path,
     busy: Duration,
@@ -177,7 +177,16 @@ fn mismatch(alone: Option<&Row>, whole: Option<&Row>) -> Option<&'static str> {
 
 /// What SQLite finds to be damaged, and whether the log has all of its records: none is ever removed.
 async fn damage(connection: &mut SqliteConnection) -> Result<Option<String>, sqlx::Error> {
-    let found: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut *connection).await?;
+    damage_by("PRAGMA quick_check(3)", connection).await
+}
+
+/// As [`damage`], but each index is held against its table as well, which takes several times as long.
+pub(super) async fn damage_in_all(connection: &mut SqliteConnection) -> Result<Option<String>, sqlx::Error> {
+    damage_by("PRAGMA integrity_check(3)", connection).await
+}
+
+async fn damage_by(check: &'static str, connection: &mut SqliteConnection) -> Result<Option<String>, sqlx::Error> {
+    let found: Vec<String> = sqlx::query_scalar(check).fetch_all(&mut *connection).await?;
     if found.iter().any(|text| text != "ok") {
         let text = found.join("; ").replace('\n', " ");
         return Ok(Some(format!("the database is damaged: {text}")));

@@ -79,4 +79,12 @@ async fn a_sealed_key_is_never_overwritten(store: &impl SealedKeys) {
     assert!(store.insert(&other, b"").await.unwrap());
     assert_eq!(store.fetch(&one).await.unwrap().as_deref(), Some(b"first".as_slice()));
     assert_eq!(store.fetch(&other).await.unwrap().as_deref(), Some(b"".as_slice()));
+    // But it is replaced by whoever says what is there now.
+    assert!(!store.reseal(&one, b"second", b"third").await.unwrap());
+    assert!(!store.reseal(&KeyId::parse("root-3").unwrap(), b"", b"third").await.unwrap());
+    assert!(store.reseal(&one, b"first", b"third").await.unwrap());
+    assert!(!store.reseal(&one, b"first", b"fourth").await.unwrap());
+    let mut all = store.all().await.unwrap();
+    all.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+    assert_eq!(all, [(one, b"third".to_vec()), (other, Vec::new())]);
 }

@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use envoy_types::pb::google::rpc;
+use signet_core::bundle::Validation;
 use signet_core::identity::TrustDomain;
 use signet_core::secret::Secret;
 use signet_runtime::output::error_chain;
@@ -31,6 +32,9 @@ const MAX_RESPONSE_BYTES: usize = 8 << 20;
 
 /// The requests that may wait for the CA to read them. It reads at once, or something is wrong.
 const MAX_REQUESTS: usize = 16;
+
+/// Where the CA is shown what it has asked to be shown.
+const PROOF_HEADER: &str = "signet-bundle-proof";
 
 /// The longest text that is passed on, in characters.
 const MAX_TEXT: usize = 512;
@@ -71,6 +75,15 @@ pub(super) struct Surroundings {
     pub(super) metrics: BundleMetrics,
 }
 
+/// A bundle that is older than the one held. It is kept, since the CA may say later, of the same one, that it is the newest
+/// after all: then it does not send it again, and is to be answered about the response that brought it.
+struct Older {
+    validation: Validation,
+    nonce: String,
+    version: String,
+    text: String,
+}
+
 /// An open stream whose first response is there.
 pub(super) struct Session {
     requests: mpsc::Sender<DiscoveryRequest>,
@@ -78,8 +91,8 @@ pub(super) struct Session {
     first: Option<DiscoveryResponse>,
     answers: Answers,
     pace: Pace,
-    /// The bundle sent last is older than the one held: why nothing can be acknowledged.
-    older: Option<String>,
+    /// The bundle sent last is older than the one held, so that nothing can be acknowledged.
+    older: Option<Older>,
     /// Roots may have been removed since the root file was looked at.
     root_file_is_due: bool,
 }
@@ -99,7 +112,11 @@ impl Session {
             let first = DiscoveryRequest { node: Some(Node { id: node, ..Node::default() }), ..subscription() };
             // The channel is new and has room.
             let _queued = requests.try_send(first).is_ok();
-            let request = channel.request(ReceiverStream::new(outgoing), token)?;
+            let mut request = channel.request(ReceiverStream::new(outgoing), token)?;
+            let proof = around.holdings.statuses().borrow().bundle_stream.proof.clone();
+            if let Some(proof) = proof.and_then(|(_, proof)| proof.parse().ok()) {
+                request.metadata_mut().insert(PROOF_HEADER, proof);
+            }
             let responses = client.stream_secrets(request).await;
             let mut responses = responses.map_err(|status| channel.refused(&status))?.into_inner();
             let first = responses.message().await.map_err(|status| channel.refused(&status))?;
@@ -162,11 +179,17 @@ impl Session {
             }
         };
         let sequence = brought.instructions.as_ref().map(|instructions| instructions.sequence);
-        let with_roots = brought.validation.is_some();
-        if let Some(validation) = brought.validation {
-            let (roots, lists) = (validation.bundle.roots().len(), validation.revocation_lists.len());
-            let receipt = around.holdings.received(validation, sequence);
+        let now = || (response.nonce.clone(), response.version_info.clone());
+        let roots = match (brought.validation, sequence) {
+            // Another number for the one that was sent last.
+            (None, Some(_)) => self.older.take().map(|older| (older.validation, (older.nonce, older.version))),
+            (validation, _) => validation.map(|validation| (validation, now())),
+        };
+        let mut usable = None;
+        if let Some((validation, (nonce, version))) = roots {
             self.older = None;
+            let (roots, lists) = (validation.bundle.roots().len(), validation.revocation_lists.len());
+            let receipt = around.holdings.received(validation.clone(), sequence);
             match receipt {
                 Receipt::Applied => {
                     // What the root file holds now is no news about roots that have just been taken away.
@@ -175,23 +198,28 @@ impl Session {
                 }
                 Receipt::Unchanged => {}
                 Receipt::Older(held) => {
+                    let text = format!("a newer bundle ({held}) is held");
                     tracing::warn!(
                         bundle.sequence = sequence,
                         bundle.held = held,
-                        "the CA's bundle is older than the one held, which stays until a certificate comes with an older one too"
+                        "the CA's bundle is older than the one held, which stays; if this lasts, its storage came from a backup"
                     );
-                    let text = format!("a newer bundle ({held}) is held; if this lasts, the next certificate decides");
-                    self.older = Some(text);
+                    self.older = Some(Older { validation, nonce: nonce.clone(), version: version.clone(), text });
                 }
             }
+            usable = Some((nonce, version));
         }
         if let Some(instructions) = &brought.instructions {
             around.holdings.ordered(instructions);
         }
-        around.holdings.bundle_stream(Link::Up, self.older.clone());
-        if let Some(text) = &self.older {
+        around.holdings.bundle_stream(Link::Up, self.older.as_ref().map(|older| older.text.clone()));
+        if let Some(Older { text, .. }) = &self.older {
             // Also of a response without roots: an acknowledgement would speak for the roots before it.
             return self.say(self.answers.unusable(response.nonce.clone(), text.clone()));
+        }
+        let with_roots = usable.as_ref().is_some_and(|(nonce, _)| *nonce == response.nonce);
+        if let Some((nonce, version)) = usable.filter(|_| !with_roots) {
+            self.answers.usable(nonce, version, true);
         }
         self.answers.usable(response.nonce.clone(), response.version_info.clone(), with_roots);
         Ok(())

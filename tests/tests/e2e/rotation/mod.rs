@@ -16,6 +16,7 @@ mod no_end;
 mod picky_envoy;
 mod planned;
 mod replicas;
+mod restored;
 mod revocation;
 mod socket;
 mod stream;
