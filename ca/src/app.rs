@@ -44,5 +44,8 @@ pub fn new_encryption_key() -> Result<Zeroizing<String>, BackendError> {
 /// [`BackendError`].
 pub async fn create_authority(config: &Config) -> Result<TrustBundle, BackendError> {
     let backend = Arc::new(backend::Backend::open(config).await?);
-    backend.create_authority(config).await
+    let bundle = backend.create_authority(config).await;
+    // In order, so that one complete file is left.
+    backend.store.close().await;
+    bundle
 }

@@ -1,11 +1,14 @@
 //! The file of the sealing keys: reading it, also again while running, and putting a new key in front.
 
 use std::fmt;
+use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::clock::{Clock, SystemClock};
 use signet_core::seams::store::{AuditStore, SealedKeys};
@@ -99,44 +102,70 @@ pub(super) async fn missing_keys(config: &Config) -> Vec<String> {
 }
 
 /// Puts the key of `new` in front of the key file, if one is given, and seals every key in storage with the first key of
-/// that file. Replicas that run on the storage notice by themselves. Cut off, it is begun again in the same way.
+/// that file. Replicas that run on the storage notice by themselves. Cut off, it is begun again in the same way; the file is
+/// left alone when there is no storage, or while somebody else does this.
 ///
 /// # Errors
 /// [`BackendError`].
 pub async fn rekey(config: &Config, new: Option<&Path>) -> Result<Rekeyed, BackendError> {
     let file = &config.encryption_key_file;
-    let (known, content) = keys(file).await?;
-    if let Some(new) = new {
-        let named = |error| match error {
-            BackendError::KeyFile(error) => BackendError::Rekey(error_chain(&error)),
-            BackendError::EncryptionKey { path, cause } => BackendError::Rekey(format!("{}: {cause}", path.display())),
-            other => other,
-        };
-        let (keys, line) = keys(new).await.map_err(named)?;
-        if keys.all().count() > 1 {
-            let text = format!("{} holds several keys, and one is wanted", new.display());
-            return Err(BackendError::Rekey(text));
-        }
-        if keys.newest().id() != known.newest().id() {
-            put_in_front(file, &line, &content, keys.newest())?;
-        }
-    }
-    if let Some(path) = config.storage.strip_prefix("sqlite://")
-        && !Path::new(path).exists()
-    {
-        return Err(BackendError::Rekey(format!("there is no storage at {path}")));
-    }
+    // Whatever refuses this comes before the key file is touched: a storage that is not there must not be made here.
+    SqliteStore::open_read_only(&config.storage, STORE).await?;
     let store = Arc::new(SqliteStore::open(&config.storage, STORE).await?);
-    let custody = SealedCustody::new(Arc::clone(&store) as Arc<dyn SealedKeys>, Arc::new(keyring(file).await?));
+    let rekeyed = rekey_in(&store, file, new).await;
+    store.close().await;
+    rekeyed
+}
+
+async fn rekey_in(store: &Arc<SqliteStore>, file: &Path, new: Option<&Path>) -> Result<Rekeyed, BackendError> {
+    let _alone = match new {
+        Some(new) => Some(take_new(file, new).await?),
+        None => None,
+    };
+    let custody = SealedCustody::new(Arc::clone(store) as Arc<dyn SealedKeys>, Arc::new(keyring(file).await?));
     let rekeyed = custody.rekey().await.map_err(|error| BackendError::Rekey(error.to_string()));
     let recorded = match &rekeyed {
         Ok(done) if done.resealed == 0 => Ok(()),
-        Ok(done) => record(&store, Outcome::Done, format!("{} keys sealed with {}", done.resealed, done.key)).await,
-        Err(error) => record(&store, Outcome::Failed, error.to_string()).await,
+        Ok(done) => record(store, Outcome::Done, format!("{} keys sealed with {}", done.resealed, done.key)).await,
+        Err(error) => record(store, Outcome::Failed, error.to_string()).await,
     };
-    store.close().await;
     let rekeyed = rekeyed?;
     recorded.map(|()| rekeyed)
+}
+
+/// Puts the key of `new` in front of those of `file`, unless it is there. Until the result is dropped nobody else does so:
+/// of two that had read the same file, the later one would write away the key that the other one seals with.
+async fn take_new(file: &Path, new: &Path) -> Result<File, BackendError> {
+    let named = |error| match error {
+        BackendError::KeyFile(error) => BackendError::Rekey(error_chain(&error)),
+        BackendError::EncryptionKey { path, cause } => BackendError::Rekey(format!("{}: {cause}", path.display())),
+        other => other,
+    };
+    let (added, line) = keys(new).await.map_err(named)?;
+    if added.all().count() > 1 {
+        let text = format!("{} holds several keys, and one is wanted", new.display());
+        return Err(BackendError::Rekey(text));
+    }
+    let alone = lock(file).map_err(BackendError::Rekey)?;
+    let (known, content) = keys(file).await?;
+    if added.newest().id() != known.newest().id() {
+        put_in_front(file, &line, &content, added.newest())?;
+    }
+    Ok(alone)
+}
+
+/// Locks the directory of the key file: the file itself is replaced, and a lock with it.
+fn lock(file: &Path) -> Result<File, String> {
+    let failed = |error: std::io::Error| format!("{} cannot be locked: {error}", file.display());
+    let real = std::fs::canonicalize(file).map_err(failed)?;
+    let directory = File::open(real.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(directory),
+        Err(Errno::WOULDBLOCK) => {
+            Err(format!("another `signet-ca rekey` is at work on {}; run this again when it has ended", file.display()))
+        }
+        Err(error) => Err(failed(error.into())),
+    }
 }
 
 /// Who did it, and what.

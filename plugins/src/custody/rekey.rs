@@ -7,7 +7,7 @@ use signet_core::seams::custody::{CustodyError, KeyId};
 use signet_core::seams::store::{SealedKeys, StoreError};
 
 use super::SealedCustody;
-use super::sealing::{SealingKeyId, sealed_with};
+use super::sealing::{KeyEncryptionKey, SealingKeyId, sealed_with};
 
 /// How often the keys are looked through: a replica may make one, with the former key, at the same time.
 const ROUNDS: usize = 5;
@@ -54,7 +54,7 @@ impl SealedCustody {
                 if sealed_with(&sealed) == Some(newest.id()) {
                     continue;
                 }
-                match self.reseal(&id, &sealed).await {
+                match self.reseal(&id, &sealed, &newest).await {
                     Ok(true) => resealed += 1,
                     // Somebody else has done it, or has removed it.
                     Ok(false) => before = u64::MAX,
@@ -72,9 +72,8 @@ impl SealedCustody {
         Err(trouble.unwrap_or_else(|| CustodyError::Store("keys are changed all the time; try again".to_owned())))
     }
 
-    async fn reseal(&self, id: &KeyId, sealed: &[u8]) -> Result<bool, CustodyError> {
+    async fn reseal(&self, id: &KeyId, sealed: &[u8], newest: &KeyEncryptionKey) -> Result<bool, CustodyError> {
         let plain = self.plain(id, sealed).await?;
-        let newest = std::sync::Arc::clone(self.keys.known().newest());
         let anew = newest.seal(id, &plain).ok_or_else(|| CustodyError::Unreadable(id.clone()))?;
         drop(plain);
         self.store.reseal(id, sealed, &anew).await.map_err(|error| CustodyError::Store(error.to_string()))

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::{FlockOperation, flock};
 use signet_tests::client::certify::Client;
 use signet_tests::failure::{Outcome, ensure};
 use signet_tests::harness::Dev;
@@ -116,5 +117,46 @@ fn a_key_that_cannot_be_taken_changes_nothing() -> Outcome {
         )?;
         assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
     }
+    Ok(())
+}
+
+#[test]
+fn without_the_storage_the_key_file_is_left_as_it_is() -> Outcome {
+    let dev = Dev::plain()?;
+    let file = dev.path("key-encryption.key");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let new = key_file(&dev, "new.key", 7);
+    // A clean end leaves one complete file, so that nothing of it is found beside.
+    std::fs::rename(dev.path("signet.db"), dev.path("away.db")).unwrap();
+    // Mistyped, or a volume that is not mounted; what is empty; and what is another program's.
+    for (there, expected) in
+        [(None, "cannot look at"), (Some(""), "signet.db"), (Some("another program's"), "signet.db")]
+    {
+        if let Some(content) = there {
+            std::fs::write(dev.path("signet.db"), content).unwrap();
+        }
+        let output = tools::output(dev.ca_command(&["rekey"])?.arg("--new-key-file").arg(&new))?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure(output.status.code() == Some(1) && said.contains(expected), || format!("{there:?}: {said}"))?;
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), before, "{there:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn while_another_one_is_at_work_no_new_key_is_taken() -> Outcome {
+    let dev = Dev::plain()?;
+    let file = dev.path("key-encryption.key");
+    let (before, new) = (std::fs::read_to_string(&file).unwrap(), key_file(&dev, "new.key", 7));
+    // What the other one holds: of two that had read the same keys, the later would write away what the other has added.
+    let held = std::fs::File::open(file.parent().unwrap()).unwrap();
+    flock(&held, FlockOperation::LockExclusive).unwrap();
+    let output = tools::output(dev.ca_command(&["rekey"])?.arg("--new-key-file").arg(&new))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure(output.status.code() == Some(1) && said.contains("another `signet-ca rekey` is at work"), || said)?;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    drop(held);
+    rekey(&dev, Some(&new))?;
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), before);
     Ok(())
 }
