@@ -67,7 +67,7 @@ async fn only_a_proof_of_a_higher_sequence_than_storage_has_makes_a_backup_and_g
     };
     let (done, view) = resume().await;
     assert!(done.contains("above 40"), "{done}");
-    let after = u64::try_from(crate::world_tests::NOW.unix_timestamp()).unwrap();
+    let after = u64::try_from(crate::world_tests::NOW.unix_timestamp()).unwrap() + 1;
     assert_eq!(view.authorities.bundle_sequence, after, "above the clock");
     world.rotator.turn().await.unwrap();
     assert_eq!(watched.settled().await.0, State::Ready);

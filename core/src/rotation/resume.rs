@@ -12,7 +12,7 @@ impl Authorities {
     /// counts as published with this sequence, so that nothing signs before holders have received this very bundle.
     pub fn resume(&mut self, shown: u64, now: OffsetDateTime) {
         let clock = u64::try_from(now.unix_timestamp()).unwrap_or_default();
-        let sequence = self.next_sequence().max(shown.saturating_add(1)).max(clock);
+        let sequence = self.next_sequence().max(shown.max(clock).saturating_add(1));
         self.bundle_sequence = sequence;
         if self.without_compromised != 0 {
             self.without_compromised = sequence;
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn the_sequence_goes_above_what_was_shown_and_above_the_clock_and_never_back() {
         for (before, shown, clock, expected) in [
-            (5, 9, 1_800_000_000, 1_800_000_000),
+            (5, 9, 1_800_000_000, 1_800_000_001),
             (5, 2_000_000_000, 1_800_000_000, 2_000_000_001),
             (1_900_000_000, 1_900_000_003, 1_800_000_000, 1_900_000_004),
             (1_900_000_000, 9, 1_800_000_000, 1_900_000_001),
@@ -65,12 +65,12 @@ mod tests {
             authorities.roots.push(RootAuthority { state, issuing, published: 5, ..root(name, at(0), DAY) });
         }
         authorities.resume(9, at(1000));
-        assert_eq!((authorities.bundle_sequence, authorities.without_compromised), (1000, 1000));
+        assert_eq!((authorities.bundle_sequence, authorities.without_compromised), (1001, 1001));
         for root in &authorities.roots {
             let waits: Vec<u64> = root.issuing.iter().map(|issuing| issuing.after_sequence).collect();
-            assert_eq!((root.published, waits), (1000, vec![0, 1000]));
+            assert_eq!((root.published, waits), (1001, vec![0, 1001]));
         }
         assert_eq!(authorities.roots[1].since, at(1000), "propagation begins anew");
-        assert_eq!(Fence::of(&authorities).oldest, 1000, "no replica lets an older bundle out");
+        assert_eq!(Fence::of(&authorities).oldest, 1001, "no replica lets an older bundle out");
     }
 }
