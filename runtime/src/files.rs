@@ -124,10 +124,7 @@ pub fn check_private_mode(path: &Path) -> Result<(), FileError> {
 /// [`FileError::Write`]; `path` is then unchanged.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
     let failed = |source| FileError::Write { path: path.to_owned(), source };
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory(path);
     let write = || -> io::Result<()> {
         // Made with mode 0600 by the library and removed again when anything below fails.
         let mut temporary = tempfile::Builder::new().prefix(".signet-").suffix(".tmp").tempfile_in(directory)?;
@@ -138,6 +135,14 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), FileEr
         File::open(directory)?.sync_all()
     };
     write().map_err(failed)
+}
+
+/// The directory of a file, also of one that is named without any.
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Notices new content of files that are polled at the caller's pace.

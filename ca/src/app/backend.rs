@@ -57,12 +57,12 @@ pub enum BackendError {
         /// What is wrong.
         source: Box<FileError>,
     },
-    /// A copy of the storage may not have this name.
+    /// A copy of the storage is not made.
     #[error("backup to {}: {cause}", path.display())]
-    BackupName {
+    NoBackup {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why: its name, or what reading or writing it came to.
         cause: String,
     },
     /// A signal came before the end.

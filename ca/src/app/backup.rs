@@ -35,7 +35,9 @@ pub async fn backup(config: &Config, file: &Path, progress: impl Fn(u64, u64)) -
     let mut copying = std::pin::pin!(SqliteStore::backup(&config.storage, STORE, &temporary));
     let held = loop {
         tokio::select! {
-            held = &mut copying => break held?,
+            held = &mut copying => {
+                break held.map_err(|error| BackendError::NoBackup { path: file.to_owned(), cause: error.to_string() })?;
+            }
             () = tokio::time::sleep(TELL) => progress(length(&temporary), all),
         }
     };
@@ -53,12 +55,12 @@ fn not_beside_another(file: &Path) -> Result<(), BackendError> {
     let name = file.to_string_lossy();
     if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
         let cause = "SQLite would take a file of this name for a part of another database; choose another name";
-        return Err(BackendError::BackupName { path: file.to_owned(), cause: cause.to_owned() });
+        return Err(BackendError::NoBackup { path: file.to_owned(), cause: cause.to_owned() });
     }
     let beside = SUFFIXES.iter().map(|suffix| PathBuf::from(format!("{name}{suffix}")));
     let Some(beside) = beside.into_iter().find(|path| path.symlink_metadata().is_ok()) else { return Ok(()) };
     let cause = format!("{} is there, which SQLite would take for a part of the copy; move it away", beside.display());
-    Err(BackendError::BackupName { path: file.to_owned(), cause })
+    Err(BackendError::NoBackup { path: file.to_owned(), cause })
 }
 
 fn length(path: &Path) -> u64 {

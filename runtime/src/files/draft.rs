@@ -1,20 +1,42 @@
 //! A large new file that appears under its name only when it is whole, and never in the place of another one.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
-use tempfile::TempPath;
+use tempfile::{TempDir, TempPath};
 
-use super::FileError;
+use super::{FileError, directory};
 
-/// A file that is being written under another name in the same directory (mode 0600). Dropped, it is gone.
+/// How often it is tried to remove what is left of a draft: somebody may add a file at that very moment.
+const REMOVALS: usize = 10;
+
+/// A file that is being written elsewhere (mode 0600). Dropped, it is gone, with all that was made beside it.
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
+    /// In `room`; before it in order, so that it goes first.
     temporary: TempPath,
+    room: Room,
+}
+
+/// A directory for the draft alone: a program that writes it may make files beside it, and may do so for a while after
+/// it was told to stop.
+#[derive(Debug)]
+struct Room(TempDir);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        for _ in 0..REMOVALS {
+            match fs::remove_dir_all(self.0.path()) {
+                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+                // Gone; or it never goes, and nothing depends on it.
+                _ => return,
+            }
+        }
+    }
 }
 
 impl Draft {
@@ -30,9 +52,11 @@ impl Draft {
         if path.file_name().is_none() {
             return Err(failed(io::Error::new(ErrorKind::InvalidInput, "this names no file")));
         }
-        let temporary = tempfile::Builder::new().prefix(".signet-").suffix(".tmp").tempfile_in(directory(path));
-        let temporary = temporary.map_err(failed)?.into_temp_path();
-        Ok(Self { path: path.to_owned(), temporary })
+        // On the same file system, so that it can be renamed; open to the owner only (mode 0700).
+        let room = tempfile::Builder::new().prefix(".signet-").suffix(".tmp").tempdir_in(directory(path));
+        let room = Room(room.map_err(failed)?);
+        let temporary = tempfile::NamedTempFile::new_in(room.0.path()).map_err(failed)?.into_temp_path();
+        Ok(Self { path: path.to_owned(), temporary, room })
     }
 
     /// Where it is written meanwhile.
@@ -46,29 +70,23 @@ impl Draft {
     /// # Errors
     /// [`FileError::Exists`] and [`FileError::Write`]; nothing is left of the file then.
     pub fn publish(self) -> Result<(), FileError> {
-        let Self { path, temporary } = self;
+        let Self { path, temporary, room } = self;
         let failed = |source| FileError::Write { path: path.clone(), source };
         File::open(&temporary).and_then(|file| file.sync_all()).map_err(failed)?;
         if let Err(error) = temporary.persist_noclobber(&path) {
             let exists = error.error.kind() == ErrorKind::AlreadyExists;
             return Err(if exists { FileError::Exists { path } } else { failed(error.error) });
         }
+        drop(room);
         // The name must be as durable as the content.
         File::open(directory(&path)).and_then(|directory| directory.sync_all()).map_err(failed)
-    }
-}
-
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -105,7 +123,10 @@ mod tests {
     #[test]
     fn a_draft_that_is_given_up_leaves_nothing_and_a_missing_directory_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Draft::begin(&dir.path().join("f")).unwrap());
+        let draft = Draft::begin(&dir.path().join("f")).unwrap();
+        // What the program that writes it has made beside it.
+        fs::write(draft.temporary().with_extension("journal"), "half").unwrap();
+        drop(draft);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let error = Draft::begin(&dir.path().join("none/f")).unwrap_err();
         assert!(error.to_string().contains("none/f"), "{error}");

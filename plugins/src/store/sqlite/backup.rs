@@ -50,9 +50,7 @@ impl SqliteStore {
         let before = counts(&mut connection).await.map_err(reading)?;
         let name = target.to_str();
         let name = name.ok_or_else(|| StoreError::Unavailable(format!("{} is not UTF-8", target.display())))?;
-        let copying = |error: sqlx::Error| {
-            store_error(&format!("copying {} to {}", path.display(), shown(target).display()), &error)
-        };
+        let copying = |error: sqlx::Error| store_error(&format!("copying {}", path.display()), &error);
         // Not in any order of pages, but whole tables: what is damaged and read is noticed.
         sqlx::query("VACUUM INTO ?").bind(name).execute(&mut connection).await.map_err(copying)?;
         drop(connection.close().await);
@@ -68,11 +66,6 @@ impl SqliteStore {
             Err(StoreError::Damaged(format!("the copy of {} is not whole: {text}", path.display())))
         })
     }
-}
-
-/// The directory is what people know; the file has another name until it is whole.
-fn shown(target: &Path) -> &Path {
-    target.parent().unwrap_or(target)
 }
 
 /// How the copy is opened: alone, and without a file beside it.
