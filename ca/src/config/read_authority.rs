@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use signet_core::key_type::KeyType;
-use signet_core::rotation::{Rules, Schedule};
+use signet_core::rotation::{Retirement, Rules, Schedule};
 use signet_runtime::config::{Section, Variant, kind};
 
 use super::read::DAY;
@@ -105,6 +105,7 @@ fn read_rotation(s: &mut Section<'_>) -> Option<(Rules, Duration)> {
         coverage: coverage?,
         propagation: propagation?,
         list_ttl: list_ttl?,
+        retirement: Retirement::Automatic,
     };
     Some((rules, renewal_window?))
 }
