@@ -59,6 +59,12 @@ impl Serving {
         half_life(self.not_before, self.not_after)
     }
 
+    /// The root that it is under.
+    #[must_use]
+    pub fn root(&self) -> &AuthorityId {
+        &self.issuer.0
+    }
+
     /// Whether it was made while the clock was ahead of `now`: nobody accepts it before its time.
     fn is_of_the_future(&self, now: OffsetDateTime) -> bool {
         now < self.not_before
