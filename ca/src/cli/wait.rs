@@ -190,7 +190,9 @@ fn followed_verdict(rotation: &Rotation) -> Verdict {
     let listed = || rotation.authorities.iter().filter(|one| one.kind == "root" && one.pinned);
     let signing = rotation.authorities.iter().find(|one| one.kind == "root" && one.state == "active");
     match signing {
-        Some(root) if root.pinned == has_listed(rotation) && is_held_by_hand(rotation) => held_by_hand(root, rotation),
+        Some(root) if rotation.phase == "drain" && root.pinned == has_listed(rotation) && is_held_by_hand(rotation) => {
+            held_by_hand(root, rotation)
+        }
         Some(root) if rotation.phase == "settled" => {
             Verdict::Done(format!("root {} signs, and nothing else is under way", short(&root.id)))
         }
@@ -238,8 +240,10 @@ fn has_predecessor(root: &Authority, rotation: &Rotation) -> bool {
 
 /// Whether all that is left to do is to let former roots go, which an operator has kept for himself.
 fn is_held_by_hand(rotation: &Rotation) -> bool {
-    let mut former = rotation.authorities.iter().filter(|one| one.kind == "root" && one.state == "old" && !one.pinned);
-    rotation.phase == "drain" && former.clone().next().is_some() && former.all(|one| one.held)
+    let leaves =
+        |one: &&Authority| matches!(one.state.as_str(), "old" | "tainted") && !one.pinned && one.kind == "root";
+    let mut former = rotation.authorities.iter().filter(leaves).peekable();
+    former.peek().is_some() && former.all(|one| one.held)
 }
 
 fn held_by_hand(root: &Authority, rotation: &Rotation) -> Verdict {

@@ -35,6 +35,7 @@ fn a_rotation_is_over_when_the_new_root_signs_alone_or_somebody_has_ended_it() {
         (rotation("propagate", vec![root(1, "active"), root(2, "prepared")]), "going"),
         (rotation("drain", vec![root(1, "old"), root(2, "active")]), "going"),
         (rotation("drain", vec![held(1), root(2, "active")]), "done"),
+        (rotation("propagate", vec![held(1), root(2, "active"), root(3, "prepared")]), "done"),
         (rotation("drain", vec![root(0, "old"), held(1), root(2, "active")]), "going"),
         (rotation("emergency", vec![root(0, "tainted"), held(1), root(2, "active")]), "going"),
         (rotation("emergency", vec![root(1, "tainted"), root(2, "active")]), "going"),

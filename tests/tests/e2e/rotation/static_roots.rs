@@ -112,6 +112,10 @@ async fn away_from_a_compromised_root_the_server_moves_at_once_and_before_that_g
     active(&admin, &second).await?;
     moved_in_time(&admin, dev.listen, &file, &first).await?;
     ensure(reaches(dev.listen, &of_both).await?, || "who knows both roots is shut out".to_owned())?;
+    until(&admin, "nobody to need it", SOON, |rotation| {
+        rotation.authorities.iter().all(|one| one.id != first || one.holders == 0).then_some(())
+    })
+    .await?;
     operator.revoke(&first, "a test").await?;
     until(&admin, "the root to be gone", SOON, |rotation| (!root_ids(rotation).contains(&first)).then_some(())).await?;
     let file = bundle(&dev, &second, 1).await?;
