@@ -19,19 +19,17 @@ impl Plan {
         }
         for root in authorities.roots.iter().filter(|root| !root.pinned) {
             let drained = seen.drained_at(root);
-            match (root.state, root.leaving_since) {
-                (AuthorityState::Old, None) => {
-                    if rules.retirement == Retirement::Automatic && self.is_due(drained) {
-                        return Some(Step::Leave(root.id.clone()));
-                    }
-                }
+            let (at, step) = match (root.state, root.leaving_since) {
+                (AuthorityState::Old, None) if rules.retirement == Retirement::Manual => continue,
+                (AuthorityState::Old, None) => (drained, Step::Leave(root.id.clone())),
                 (AuthorityState::Old | AuthorityState::Tainted, left) => {
                     let gone = left.map_or(drained, |left| left.max(drained));
-                    if self.is_due(moment::after(gone, SETTLE)) {
-                        return Some(Step::Retire(root.id.clone()));
-                    }
+                    (moment::after(gone, SETTLE), Step::Retire(root.id.clone()))
                 }
-                _ => {}
+                _ => continue,
+            };
+            if self.is_due(at) {
+                return Some(step);
             }
         }
         None
