@@ -3,7 +3,7 @@
 use signet_core::clock::rfc3339;
 use signet_core::holder::Holder;
 use signet_core::moment;
-use signet_core::rotation::{Activation, Authorities, AuthorityState, Observed, Phase, Rules, Step};
+use signet_core::rotation::{Activation, Authorities, AuthorityState, Observed, Phase, Refused, Rules, Step};
 use time::OffsetDateTime;
 
 use crate::rotator::Look;
@@ -74,6 +74,9 @@ fn cut_off(holders: u64) -> String {
 /// What happens next by itself, in words, and when at the latest.
 pub(super) fn what_next(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
     let (authorities, seen) = (&look.authorities, look.seen());
+    if authorities.active().is_none() {
+        return (Refused::NoAuthority.to_string(), None);
+    }
     let expected = authorities.expected_end(&seen);
     if !look.clock_is_steady {
         return (
@@ -110,8 +113,7 @@ pub(super) fn what_next(look: &Look, rules: &Rules) -> (String, Option<OffsetDat
         };
     }
     let text = match phase {
-        Phase::None => "the first root is made".to_owned(),
-        Phase::Settled => return (settled(authorities, rules), None),
+        Phase::None | Phase::Settled => return (settled(authorities, rules), None),
         Phase::Emergency if authorities.active().is_some_and(|root| root.tainted_at.is_some()) => {
             "another root takes the place of the compromised one; with CA files, put new ones there".to_owned()
         }
