@@ -4,6 +4,7 @@
 mod absent;
 mod following;
 mod make;
+mod publish;
 mod steady;
 mod steps;
 pub(crate) mod words;
@@ -11,17 +12,17 @@ pub(crate) mod words;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use signet_core::bundle::{BundleError, TrustBundle};
-use signet_core::certificate::{CertificateError, Facts};
+use signet_core::bundle::BundleError;
+use signet_core::certificate::CertificateError;
 use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
 use signet_core::moment;
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Step, lists_worry, next_step};
+use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, Step, lists_worry, next_step};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
-use signet_core::verify::{Mismatch, VerifiedPath};
+use signet_core::verify::Mismatch;
 use signet_runtime::readiness::Condition;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -33,7 +34,7 @@ pub use steps::{Entry, Look, Order, Steps};
 
 use crate::error::RecordError;
 use crate::metrics::CaMetrics;
-use crate::state::{SigningState, StateWriter};
+use crate::state::StateWriter;
 
 /// How often the journal's version is read: how far a replica usually lags behind another one's step
 /// ([`signet_core::rotation::LAG`]).
@@ -48,8 +49,9 @@ const LOOK_SHARE: u32 = 20;
 /// How soon a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Steps made one after another before a pause: enough for losing a few races.
-const STEPS_PER_TURN: usize = 4;
+/// Steps made one after another before a pause: enough for those that follow from one another, and for losing a few
+/// races.
+const STEPS_PER_TURN: usize = 6;
 
 /// How long a holder is remembered after its last certificate has ended, and how many are forgotten at a time.
 const KEEP_HOLDERS: Duration = Duration::from_secs(3600);
@@ -229,33 +231,6 @@ impl Rotator {
         Err(StepError::Endless)
     }
 
-    async fn publish_journal(&self) -> Result<(), StepError> {
-        match self.steps.journal.load().await? {
-            Some((_, authorities)) => self.publish(authorities).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn publish(&self, authorities: Authorities) -> Result<(), StepError> {
-        let now = self.steps.clock.now();
-        let unchanged = |state: &Arc<SigningState>| {
-            let issuer = authorities.active_issuer(now).map(|issuing| &issuing.id);
-            state.authorities == authorities && issuer == Some(&state.authority.limits().authority)
-        };
-        if self.output.borrow().as_ref().is_some_and(unchanged) {
-            return Ok(());
-        }
-        let validation = authorities.validation(&self.trust_domain)?;
-        let (Some(root), Some(issuing)) = (authorities.active(), authorities.active_issuer(now)) else { return Ok(()) };
-        let key = self.steps.maker.custody.open(&issuing.key).await?;
-        let authority = (self.open_issuer)(key, issuing)?;
-        let path = verified_path(root, issuing, &validation.bundle)?;
-        self.metrics.expiry.authorities(root.not_after.unix_timestamp(), issuing.not_after.unix_timestamp());
-        tracing::info!(authority.id = %issuing.id, not_after = rfc3339(issuing.not_after), bundle.sequence = validation.bundle.sequence(), "issuing CA in use");
-        self.output.send_replace(Some(Arc::new(SigningState { authority, path, validation, authorities })));
-        Ok(())
-    }
-
     fn measure(&self, look: &Look) {
         let awaited = look.authorities.awaited_sequence();
         self.metrics.rotation.set(&look.authorities, look.coverage.live(), look.coverage.covered(awaited));
@@ -358,17 +333,6 @@ impl Rotator {
         }
         worries
     }
-}
-
-/// The verified way from leaves to the root. An operator's root that signs leaves itself has nothing in between.
-fn verified_path(root: &RootAuthority, issuing: &IssuingCa, bundle: &TrustBundle) -> Result<VerifiedPath, StepError> {
-    let key_id = Facts::read(&issuing.certificate)?.subject_key_id.unwrap_or_default();
-    let mut between = Vec::new();
-    if issuing.id != root.id {
-        between.push(issuing.certificate.clone());
-        between.extend(issuing.intermediates.iter().cloned());
-    }
-    Ok(VerifiedPath::check(&between, &key_id, bundle)?)
 }
 
 #[cfg(test)]

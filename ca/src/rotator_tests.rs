@@ -6,7 +6,7 @@ use crate::operations::{OperationError, Operator};
 use crate::state;
 use crate::world_tests::{DAY, NOW, World, application};
 use signet_core::audit::{AuditEvent, EventKind, Outcome};
-use signet_core::certificate::Serial;
+use signet_core::certificate::{Facts, Serial};
 use signet_core::clock::Clock;
 use signet_core::holder::{Acknowledgement, Acknowledger};
 use signet_core::rotation::{Command, RevocationReason};

@@ -17,7 +17,7 @@ use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
 use signet_core::policy::{CsrNames, LeafPolicy};
 use signet_core::release::Recorded;
-use signet_core::rotation::{Authorities, AuthorityId, IssuingCa, Rules, Schedule};
+use signet_core::rotation::{Authorities, AuthorityId, IssuingCa, Retirement, Rules, Schedule};
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
@@ -201,6 +201,7 @@ pub(crate) fn rules() -> Rules {
         coverage: 100,
         propagation: Duration::from_secs(10),
         list_ttl: DAY,
+        retirement: Retirement::Automatic,
     }
 }
 

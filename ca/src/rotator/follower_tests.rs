@@ -69,7 +69,7 @@ async fn files_that_reach_one_replica_later_make_one_rotation_and_the_late_one_g
     work([&first, &second]).await;
     let before = done(&empty).await;
     let followed = before.iter().filter(|text| text.contains("CA files are followed")).count();
-    assert_eq!((followed, before.len()), (1, 4), "made, followed, activated, retired: {before:?}");
+    assert_eq!((followed, before.len()), (1, 5), "made, followed, activated, left, retired: {before:?}");
     for command in [Command::Prepare, Command::Rollback, Command::RenewIssuing] {
         let refused = second.operations.command(&operator(), command, "").await;
         let Err(OperationError::Refused(text)) = refused else { panic!("{refused:?}") };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::followed::Standing;
-use super::rules::{Observed, Rules, SETTLE};
+use super::rules::{Observed, Rules};
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
 use crate::moment;
 use crate::renewal::half_life;
@@ -39,6 +39,8 @@ pub enum Step {
     Taint(AuthorityId),
     /// Have the certificates of an issuing CA renewed that signs no more.
     TaintIssuing(AuthorityId),
+    /// Note that a root is about to be dropped, so that serving certificates move away from it.
+    Leave(AuthorityId),
     /// Drop a root that nobody needs any more.
     Retire(AuthorityId),
     /// Drop a compromised root.
@@ -79,7 +81,9 @@ pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed
         .or_else(|| plan.refresh_lists(authorities, seen, rules))
         .or_else(|| plan.replace(authorities, active, seen, rules))
         .or_else(|| plan.activate(authorities, active, seen, rules))
-        .or_else(|| plan.retire(authorities, seen));
+        .or_else(|| plan.retire(authorities, seen, rules))
+        // For a root that stays, hence last.
+        .or_else(|| plan.keep_serving(authorities, seen, rules));
     step.unwrap_or(Step::WaitUntil(plan.wake))
 }
 
@@ -310,24 +314,6 @@ impl Plan {
             return (!waits).then(|| Step::CertifyIssuing(candidate.id.clone()));
         }
         Some(Step::Activate(candidate.id.clone()))
-    }
-
-    /// A root that nothing chains to any more leaves the bundle.
-    fn retire(&mut self, authorities: &Authorities, seen: &Observed<'_>) -> Option<Step> {
-        if !seen.clock_is_steady {
-            return None;
-        }
-        for root in &authorities.roots {
-            let done = matches!(root.state, AuthorityState::Old | AuthorityState::Tainted) && !root.pinned;
-            if done && seen.is_drained(root, self.now) {
-                return Some(Step::Retire(root.id.clone()));
-            }
-            if done {
-                let end = seen.needed_until(root).map_or(root.since, |end| end.max(root.since));
-                let _not_yet = self.is_due(moment::after(end, SETTLE));
-            }
-        }
-        None
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) fn rules() -> Rules {
         coverage: 100,
         propagation: Duration::from_secs(60),
         list_ttl: DAY,
+        retirement: Retirement::Automatic,
     }
 }
 
@@ -52,6 +53,7 @@ pub(super) fn root(name: &str, at: OffsetDateTime, ttl: Duration) -> RootAuthori
         since: at,
         activation: Activation::OnCommand,
         tainted_at: None,
+        leaving_since: None,
         pinned: false,
     }
 }

@@ -25,6 +25,8 @@ pub mod keys {
     pub const PROPAGATION: &str = "authority.rotation.propagation";
     /// How long renewals are spread over after a taint.
     pub const RENEWAL_WINDOW: &str = "authority.rotation.renewal_window";
+    /// Who lets a former root go.
+    pub const RETIRE: &str = "authority.rotation.retire";
     /// Lifetime of a root.
     pub const ROOT_TTL: &str = "authority.root_ttl";
     /// Lifetime of an issuing CA.

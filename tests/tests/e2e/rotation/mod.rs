@@ -19,6 +19,7 @@ mod replicas;
 mod restored;
 mod revocation;
 mod socket;
+mod static_roots;
 mod stream;
 mod streams;
 mod terminal;
