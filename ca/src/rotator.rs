@@ -342,6 +342,8 @@ mod follower_tests;
 #[cfg(test)]
 mod list_tests;
 #[cfg(test)]
+mod serving_files_tests;
+#[cfg(test)]
 mod test_own_ca;
 #[cfg(test)]
 #[path = "rotator_tests.rs"]
