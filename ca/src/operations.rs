@@ -1,6 +1,7 @@
 //! What operators ask for: each command is judged by the rules, taken as a step like any other, and on record with its
 //! operator. Commands act on the journal, hence on all replicas.
 
+mod init;
 mod revocation;
 mod words;
 
@@ -65,6 +66,14 @@ pub struct Operator {
     pub name: String,
     /// The network address, for one who comes over TLS.
     pub peer: Option<String>,
+}
+
+impl Operator {
+    /// Who has started this process, for commands that open the storage themselves.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self { name: format!("uid {}", rustix::process::getuid().as_raw()), peer: None }
+    }
 }
 
 /// Where rotation stands.

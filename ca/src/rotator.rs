@@ -1,6 +1,7 @@
 //! Keeps the authorities in order: takes the steps that the rules name, and publishes what signs now. Any number of
 //! replicas may run it on one journal.
 
+mod absent;
 mod following;
 mod make;
 mod publish;
@@ -48,7 +49,8 @@ const LOOK_SHARE: u32 = 20;
 /// How soon a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Steps made one after another before a pause: enough for a first root, and for losing a few races.
+/// Steps made one after another before a pause: enough for those that follow from one another, and for losing a few
+/// races.
 const STEPS_PER_TURN: usize = 6;
 
 /// How long a holder is remembered after its last certificate has ended, and how many are forgotten at a time.
@@ -56,6 +58,9 @@ const KEEP_HOLDERS: Duration = Duration::from_secs(3600);
 const FORGET_BATCH: u32 = 1000;
 const FORGET_BATCHES: usize = 50;
 const FORGET: Duration = Duration::from_secs(60);
+
+/// What is told when nothing in the journal can sign and nobody has failed to change that.
+const UNUSABLE: &str = "no issuing CA in this storage can sign now; see `authority list`";
 
 /// How long no authority has named a key that is removed. A step takes seconds from its key to the journal; one that took
 /// longer is not taken.
@@ -134,17 +139,21 @@ impl Rotator {
     pub async fn run(self, condition: Condition, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
         let mut next: Option<Next> = None;
         let mut forget_at = Instant::now();
+        let mut absent = absent::Absent::default();
         loop {
             if !self.steps.watch_clock() {
                 next = None;
             }
             let rung = stop.run_until_cancelled(self.wait(next)).await;
             let Some(look) = rung else { return Ok(()) };
-            let mut trouble = None;
+            let (mut trouble, mut without) = (None, None);
             if look {
                 match stop.run_until_cancelled(self.turn_at()).await {
                     None => return Ok(()),
-                    Some(Ok(found)) => next = Some(found),
+                    Some(Ok(found)) => {
+                        next = Some(found);
+                        without = absent.tell(found);
+                    }
                     Some(Err(error)) => {
                         tracing::error!(%error, "a step with the authorities failed; it is retried");
                         trouble = Some(error.to_string());
@@ -155,7 +164,7 @@ impl Rotator {
                         next = None;
                     }
                 }
-                self.report(&condition, trouble.clone());
+                self.report(&condition, trouble.clone().or(without));
             }
             if trouble.is_some() && stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
                 return Ok(());
@@ -194,6 +203,9 @@ impl Rotator {
     }
 
     async fn turn_at(&self) -> Result<Next, StepError> {
+        if self.output.borrow().is_none() && self.steps.journal.load().await?.is_none() {
+            return Ok(Next::without_authority(self.steps.clock.now()));
+        }
         for _ in 0..STEPS_PER_TURN {
             let started = Instant::now();
             let look = self.steps.look().await?;
@@ -248,7 +260,7 @@ impl Rotator {
     pub(crate) fn report(&self, condition: &Condition, trouble: Option<String>) {
         let now = self.steps.clock.now();
         let Some(state) = self.output.borrow().clone() else {
-            return condition.failing(trouble.unwrap_or_else(|| "there is no authority yet".to_owned()));
+            return condition.failing(trouble.unwrap_or_else(|| UNUSABLE.to_owned()));
         };
         let limits = state.authority.limits();
         let replace = "or replace the root: `authority rotate`, then `authority activate ID --force --reason ...`";

@@ -135,6 +135,7 @@ async fn a_root_from_the_future_is_told_with_what_to_do_and_an_operator_replaces
     use signet_core::rotation::Command;
     let first = World::empty();
     jump(&first, NOW + 2 * DAY);
+    first.make_authority().await;
     turn(&first).await;
     jump(&first, NOW);
     let world = first.another();

@@ -39,7 +39,7 @@ use crate::clusters::Clusters;
 use crate::config::Limits;
 use crate::issuance::{Application, Issuance};
 use crate::metrics::CaMetrics;
-use crate::operations::Operations;
+use crate::operations::{Operations, Operator};
 use crate::refusals::refusals;
 use crate::rotator::{Maker, Rotator, Steps};
 use crate::state::StateReader;
@@ -252,8 +252,14 @@ impl World {
     /// A CA that has just started for the first time.
     pub(crate) async fn new() -> Self {
         let world = Self::empty();
+        world.make_authority().await;
         world.rotator.turn().await.unwrap();
         world
+    }
+
+    /// Makes the first authority, as an operator does.
+    pub(crate) async fn make_authority(&self) {
+        self.operations.init(&Operator::of_this_process(), &[]).await.unwrap();
     }
 
     /// One more process of this CA, or the same after a restart: nothing but storage and the time are shared.
@@ -356,9 +362,8 @@ impl World {
     /// The newest event that is of this outcome and for this reason, once it is on record.
     pub(crate) async fn recorded(&self, outcome: Outcome, reason: &str) -> AuditEvent {
         for _ in 0..1000 {
-            let events = self.events().await.into_iter().map(|stored| stored.event);
-            let mut fits = events.filter(|event| event.outcome == outcome && event.reason.as_deref() == Some(reason));
-            if let Some(event) = fits.next() {
+            let mut events = self.events().await.into_iter().map(|stored| stored.event);
+            if let Some(event) = events.find(|it| it.outcome == outcome && it.reason.as_deref() == Some(reason)) {
                 return event;
             }
             tokio::task::yield_now().await;

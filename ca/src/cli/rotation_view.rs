@@ -108,7 +108,7 @@ pub(super) fn phase_text(phase: &str) -> &'static str {
         "propagate" => "the next root is on its way to all holders and signs nothing yet",
         "drain" => "the new root signs; the former one stays until nothing chains to it",
         "emergency" => "a compromised root is being replaced",
-        _ => "there is no authority yet",
+        _ => "there is no authority in this storage",
     }
 }
 

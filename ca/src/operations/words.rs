@@ -4,8 +4,8 @@ use signet_core::clock::rfc3339;
 use signet_core::holder::Holder;
 use signet_core::moment;
 use signet_core::rotation::{
-    Activation, Authorities, AuthorityId, AuthorityState, Observed, Phase, Retirement, RootAuthority, Rules, SETTLE,
-    Step, is_held,
+    Activation, Authorities, AuthorityId, AuthorityState, Observed, Phase, Refused, Retirement, RootAuthority, Rules,
+    SETTLE, Step, is_held,
 };
 use time::OffsetDateTime;
 
@@ -104,6 +104,9 @@ pub(super) fn held(look: &Look, rules: &Rules) -> Vec<AuthorityId> {
 
 fn progress(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
     let (authorities, seen) = (&look.authorities, look.seen());
+    if authorities.active().is_none() {
+        return (Refused::NoAuthority.to_string(), None);
+    }
     let expected = authorities.expected_end(&seen);
     if !look.clock_is_steady {
         return (
@@ -140,8 +143,7 @@ fn progress(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
         };
     }
     let text = match phase {
-        Phase::None => "the first root is made".to_owned(),
-        Phase::Settled => return (settled(authorities, rules), None),
+        Phase::None | Phase::Settled => return (settled(authorities, rules), None),
         Phase::Emergency if authorities.active().is_some_and(|root| root.tainted_at.is_some()) => {
             "another root takes the place of the compromised one; with CA files, put new ones there".to_owned()
         }

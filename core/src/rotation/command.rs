@@ -89,7 +89,9 @@ impl Command {
 #[non_exhaustive]
 pub enum Refused {
     /// There is nothing yet.
-    #[error("there is no authority yet; is the CA still starting?")]
+    #[error(
+        "there is no authority in this storage, and none is made by itself: for a new installation run `signet-ca init`; otherwise `storage` is mistyped or its volume is not mounted"
+    )]
     NoAuthority,
     /// No such authority.
     #[error("there is no authority {0}; `authority list` shows them")]

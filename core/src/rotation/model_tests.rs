@@ -146,6 +146,16 @@ impl World {
         }
     }
 
+    /// The first authority is made by an act.
+    fn with_first_root() -> Self {
+        let mut world = Self::new();
+        let (journal, seen) = (world.journal.clone(), world.seen_by(0, &Authorities::default()));
+        let next = world.take_as(0, &Step::CreateRoot, &journal, &seen);
+        world.write(world.version, &Step::CreateRoot, next);
+        world.refresh(0);
+        world
+    }
+
     /// The records, always as they are: both replicas read the same database.
     fn seen(&self) -> Seen {
         let mut coverage = Coverage::default();

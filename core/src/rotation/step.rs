@@ -15,7 +15,8 @@ use crate::seams::authority::Offer;
 /// it, and is complete in itself: after a crash the next step follows from the journal alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// There is no root at all: make the first one, with an issuing CA under it, or take those of the backend.
+    /// There is no root at all: make the first one, with an issuing CA under it, or take those of the backend. Somebody
+    /// has said so: an empty journal may as well be that of a storage that is not the one that was meant.
     CreateRoot,
     /// Make the next root and publish it. It signs nothing yet.
     PrepareRoot(Activation),
@@ -66,7 +67,7 @@ const ENDING: Duration = Duration::from_secs(300);
 /// The order matters: what keeps certificates coming precedes what makes progress, and removal comes last.
 #[must_use]
 pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>, rules: &Rules) -> Step {
-    let Some(active) = authorities.active() else { return Step::CreateRoot };
+    let Some(active) = authorities.active() else { return Step::WaitUntil(moment::after(now, IDLE)) };
     let mut plan = Plan { now, wake: moment::after(now, IDLE) };
     match seen.backend.standing {
         Standing::Newest => {}
@@ -320,6 +321,9 @@ impl Plan {
 /// Nothing but comfort depends on it: what a replica has signed that lags more, the [`Fence`](super::Fence) refuses.
 pub const LAG: Duration = Duration::from_secs(2);
 
+#[cfg(test)]
+#[path = "first_tests.rs"]
+mod first_tests;
 #[cfg(test)]
 #[path = "step_tests.rs"]
 mod tests;

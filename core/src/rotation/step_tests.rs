@@ -14,15 +14,6 @@ fn step(now: OffsetDateTime, authorities: &Authorities, seen: &Seen) -> Step {
 }
 
 #[test]
-fn the_first_root_is_made_at_once_and_signs_at_once() {
-    let authorities = first();
-    assert_eq!(authorities.active().unwrap().id, id("r1"));
-    assert_eq!((authorities.bundle_sequence, authorities.active().unwrap().generation), (1, 1));
-    assert_eq!(authorities.active_issuer(START).unwrap().id, id("r1-issuing"));
-    assert_eq!(Phase::of(&authorities), Phase::Settled);
-}
-
-#[test]
 fn an_issuing_ca_is_renewed_at_half_life_and_not_before_without_a_change_of_the_bundle() {
     let (authorities, seen) = (first(), Seen::nobody());
     assert_eq!(step(START + 14 * DAY, &authorities, &seen), Step::WaitUntil(START + 14 * DAY + 3600 * SECOND));
