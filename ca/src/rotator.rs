@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use signet_core::bundle::{BundleError, TrustBundle};
-use signet_core::certificate::{CertificateError, Facts};
+use signet_core::certificate::CertificateError;
 use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
 use signet_core::moment;
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Step, lists_worry, next_step};
+use signet_core::rotation::{
+    Activation, Authorities, FormatError, IssuingCa, Phase, RootAuthority, Step, lists_worry, next_step,
+};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
@@ -43,6 +45,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Looking may take this share of the time at most, however many holders there are.
 const LOOK_SHARE: u32 = 20;
+
+/// How soon everything is looked at again while all steps are left to newer programs.
+const LEFT_TO_OTHERS: Duration = Duration::from_secs(60);
 
 /// How soon a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -85,6 +90,9 @@ pub enum StepError {
     /// The step could not be recorded.
     #[error("{0}")]
     Record(#[from] RecordError),
+    /// The journal is a newer program's, which this one may not change.
+    #[error("{0}")]
+    Format(#[from] FormatError),
     /// Steps follow each other without end: lifetimes too short for this machine, or a clock that jumps.
     #[error("the authorities need one step after another; are their lifetimes too short, or does the clock jump?")]
     Endless,
@@ -197,7 +205,11 @@ impl Rotator {
             let started = Instant::now();
             let look = self.steps.look().await?;
             let took = started.elapsed();
-            let step = next_step(look.now, &look.authorities, &look.seen(), &self.steps.rules);
+            let step = match look.authorities.may_change() {
+                Ok(()) => next_step(look.now, &look.authorities, &look.seen(), &self.steps.rules),
+                // Newer replicas take the steps; readiness says so.
+                Err(_) => Step::WaitUntil(moment::after(look.now, LEFT_TO_OTHERS)),
+            };
             if let Step::WaitUntil(due) = step {
                 self.measure(&look);
                 let brings = look.backend.brings.is_some() || look.offer.is_some();
@@ -312,7 +324,7 @@ impl Rotator {
 
     /// What an operator should look at although certificates are issued.
     fn worries(&self, authorities: &Authorities, now: OffsetDateTime) -> Vec<String> {
-        let mut worries = Vec::new();
+        let mut worries: Vec<String> = authorities.may_change().err().iter().map(ToString::to_string).collect();
         let Some(active) = authorities.active() else { return worries };
         if self.steps.is_late() {
             worries.push(following::SUPERSEDED.to_owned());
@@ -351,13 +363,12 @@ impl Rotator {
 
 /// The verified way from leaves to the root. An operator's root that signs leaves itself has nothing in between.
 fn verified_path(root: &RootAuthority, issuing: &IssuingCa, bundle: &TrustBundle) -> Result<VerifiedPath, StepError> {
-    let key_id = Facts::read(&issuing.certificate)?.subject_key_id.unwrap_or_default();
     let mut between = Vec::new();
     if issuing.id != root.id {
         between.push(issuing.certificate.clone());
         between.extend(issuing.intermediates.iter().cloned());
     }
-    Ok(VerifiedPath::check(&between, &key_id, bundle)?)
+    Ok(VerifiedPath::check(&between, &issuing.certificate, bundle)?)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 use signet_proto::admin::v1alpha1::{
-    Authority, ChangeAuthorityRequest, PrepareAuthorityRequest, ResumeAuthorityRequest, RollbackAuthorityRequest,
-    RotateAuthorityRequest, Rotation,
+    AdoptAuthorityRequest, Authority, ChangeAuthorityRequest, PrepareAuthorityRequest, ResumeAuthorityRequest,
+    RollbackAuthorityRequest, RotateAuthorityRequest, Rotation,
 };
 use signet_runtime::output::{Output, OutputFormat};
 
@@ -22,6 +22,9 @@ pub(super) enum AuthorityCommand {
     List(ListArgs),
     /// Replace the root: prepare the next one, activate it when all holders know it, retire the old one when drained
     Rotate(RotateArgs),
+    /// Adopt the CA files, or the authority.backend, of the replica that this is sent to, although others were adopted
+    /// after them: the word that they are meant, and not late
+    Adopt(AdoptArgs),
     /// Make the next root and publish it; it signs nothing until it is activated
     Prepare(PlainArgs),
     /// Let a prepared root sign; refused as long as holders do not know it
@@ -69,6 +72,14 @@ pub(super) struct RotateArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct AdoptArgs {
+    #[command(flatten)]
+    wait: WaitArgs,
+    #[command(flatten)]
+    plain: PlainArgs,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct NamedArgs {
     /// The id of the authority; its first digits, as tables show them, are enough
     id: String,
@@ -91,6 +102,13 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
     match command {
         AuthorityCommand::List(args) => list(args).await,
         AuthorityCommand::Rotate(args) => rotate(args).await,
+        AuthorityCommand::Adopt(AdoptArgs { wait, plain }) => {
+            let mut client = plain.admin.connect().await?;
+            let request = AdoptAuthorityRequest { reason: plain.reason() };
+            let answer = within(CHANGE, client.service.adopt_authority(request)).await;
+            let rotation = answer.map_err(|status| failure(&status))?;
+            plain.show_or_follow(rotation, wait, Some(&Goal::Followed), &mut client).await
+        }
         AuthorityCommand::Prepare(args) => {
             let mut client = args.admin.connect().await?;
             let request = PrepareAuthorityRequest { reason: args.reason() };

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use crate::grpc::test_mesh::{TestRoot, authorities};
     use signet_core::certificate::Facts;
-    use signet_core::rotation::{RevocationReason, Revoked};
+    use signet_core::rotation::{RevocationReason, Revoked, Unknown};
     use tonic::Code;
 
     #[test]
@@ -115,6 +115,7 @@ mod tests {
             reason: RevocationReason::CaCompromise,
             at: 0,
             not_after: i64::MAX,
+            unknown: Unknown::default(),
         };
         let mut coverage = Coverage::default();
         for issuer in [&gone, &old, &new] {

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use signet_core::certificate::Serial;
+use signet_core::certificate::{Facts, Serial};
 use signet_core::clock::Clock;
 use signet_core::rotation::{AuthorityId, Command, LIST_MARGIN, RevocationList, RevocationReason, lists_worry};
 use signet_core::seams::store::AuthorityJournal;

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use super::format::Unknown;
 use super::revocation::{KeptOrder, RevocationList, Revoked};
 use super::rules::Observed;
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
+use crate::certificate::{Facts, hex, key_identifier};
 use crate::moment;
 use crate::seams::authority::Offer;
 
@@ -64,7 +66,8 @@ impl Authorities {
         };
         let mut changed = false;
         for root in &mut self.roots {
-            // The same key with another certificate: whoever knew the old one knows the key, so nobody is waited for.
+            // The same name and key with another certificate: whoever knew the old one knows the authority, so nobody is
+            // waited for.
             if let Some(new) = renewed(root) {
                 (root.certificate, root.not_before, root.not_after) = (new.certificate, new.not_before, new.not_after);
                 changed = true;
@@ -208,10 +211,11 @@ impl Authorities {
     }
 }
 
-/// The key identifier that leaves name their issuer by. That of an operator's CA need not follow from its key.
+/// The key identifier that leaves name their issuer by (RFC 5280 section 4.2.1.1). A CA without one signs no leaves, so
+/// that what stands for it then is in none.
 fn key_id(issuing: &IssuingCa) -> String {
-    let own = crate::certificate::Facts::read(&issuing.certificate).ok().and_then(|facts| facts.subject_key_id);
-    own.map_or_else(|| issuing.id.to_string(), |id| crate::certificate::hex(&id))
+    let own = Facts::read(&issuing.certificate).ok().and_then(|facts| facts.subject_key_id);
+    hex(&own.unwrap_or_else(|| key_identifier(&issuing.certificate).to_vec()))
 }
 
 /// Where a rotation stands, in one word.
@@ -349,7 +353,13 @@ impl Authorities {
         let now = now.unix_timestamp();
         self.orders.retain(|order| order.until > now && order.authorities != authorities);
         if !authorities.is_empty() {
-            self.orders.push(KeptOrder { authorities, since: now, until: until.unix_timestamp(), urgent });
+            self.orders.push(KeptOrder {
+                authorities,
+                since: now,
+                until: until.unix_timestamp(),
+                urgent,
+                unknown: Unknown::default(),
+            });
         }
     }
 

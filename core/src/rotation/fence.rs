@@ -28,7 +28,7 @@ impl Fence {
             // Also a compromised one, until another one can: no serving certificate would be worse.
             AuthorityState::Active => true,
             AuthorityState::Old => root.tainted_at.is_none(),
-            AuthorityState::Prepared | AuthorityState::Tainted => false,
+            AuthorityState::Prepared | AuthorityState::Tainted | AuthorityState::Unknown => false,
         };
         // A holder never forgets a root that it is counted for: so no bundle goes out that lacks one which is in the
         // newest. One with a root too many does no harm, unless that one is compromised.

@@ -9,6 +9,7 @@ mod command;
 mod condition;
 mod fence;
 mod followed;
+mod format;
 mod lists;
 mod resume;
 mod revocation;
@@ -28,7 +29,8 @@ pub use change::{Phase, RenewalOrder};
 pub use command::{Command, Refused, judge};
 pub use condition::{Condition, conditions};
 pub use fence::Fence;
-pub use followed::{Fingerprint, Follower, Standing};
+pub use followed::{Fingerprint, Standing};
+pub use format::{Anything, FormatError, FormerIds, Unknown, Version};
 pub use lists::{
     LIST_MARGIN, Lists, is_ours_to_renew, kept_list, lists_failed, lists_possible, lists_wanted, lists_worry,
 };

@@ -32,9 +32,9 @@ pub(super) fn plugged_for(set: &Set, svid_ttl: &str) -> Outcome<(Dev, Mount)> {
     Ok((dev, mount))
 }
 
-/// The id of an authority as Signet names it: by its key, whatever key id its certificate carries.
+/// The id of an authority as Signet names it: by its name and key, whatever key id its certificate carries.
 pub(super) fn id(ca: &OwnCa) -> Outcome<String> {
-    Ok(AuthorityId::from_spki(&keys::facts(&ca.certificate)?.spki_der).to_string())
+    Ok(AuthorityId::of(&keys::facts(&ca.certificate)?).to_string())
 }
 
 /// The key id in the certificate of an authority, as OpenSSL wrote it.
@@ -160,10 +160,10 @@ async fn a_new_signer_below_the_same_root_is_used_soon_and_changes_no_bundle() -
     issues(&dev, &second).await?;
     assert_eq!(now_at(&admin).await?.bundle_sequence, before);
     // The other form is as good, without a restart.
-    mount.swap(&tls_secret(&first, &root))?;
-    signs(&admin, &id(&first)?).await?;
-    issues(&dev, &first).await?;
-    Ok(())
+    let third = root.certify("third")?;
+    mount.swap(&tls_secret(&third, &root))?;
+    signs(&admin, &id(&third)?).await?;
+    issues(&dev, &third).await
 }
 
 /// Waits until this issuing CA signs.

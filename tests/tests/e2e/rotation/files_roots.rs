@@ -133,13 +133,17 @@ async fn complete_lists_are_served_and_a_bad_file_of_lists_blocks_nothing() -> O
         told(&dev, false).await?;
     }
     assert_eq!(now_at(&admin).await?.bundle_sequence, served);
-    // An empty file, and none, say that nothing is revoked.
+    // An empty file, and none, say that nothing is revoked. Lists that were not there before end that.
     for cleared in [with_lists(&set, ""), set.clone()] {
-        mount.swap(&cleared)?;
-        with_so_many_lists(&mut stream, 0).await?;
-        mount.swap(&with_lists(&set, &complete))?;
+        let newer = format!("{}{}", first.list()?, root.list()?);
+        mount.swap(&with_lists(&set, &newer))?;
         with_so_many_lists(&mut stream, 2).await?;
+        mount.swap(&cleared)?;
+        ca.operator().adopt()?;
+        with_so_many_lists(&mut stream, 0).await?;
     }
+    mount.swap(&with_lists(&set, &format!("{}{}", first.list()?, root.list()?)))?;
+    with_so_many_lists(&mut stream, 2).await?;
     // A bad file of lists beside a new signer does not keep the signer out, and the lists go on, with one for it.
     mount.swap(&with_lists(&istio_names(&second, &root), "garbage"))?;
     with_so_many_lists(&mut stream, 3).await?;
@@ -178,7 +182,7 @@ async fn a_change_of_backend_is_a_rotation_and_no_request_fails() -> Outcome {
     let admin = stage.ca.admin()?;
     // A process that starts with what was followed before may be late, so it is told that this is meant.
     assert_eq!(settled(&admin, 2).await?, id(&root)?);
-    stage.ca.operator().rotate()?;
+    stage.ca.operator().adopt()?;
     let back = until(&admin, "a native root that signs", ROTATION, |rotation| {
         Some(active_root(rotation)).filter(|active| !active.is_empty() && *active != id(&root).unwrap_or_default())
     })
