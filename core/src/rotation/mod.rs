@@ -7,6 +7,7 @@ mod apply;
 mod change;
 mod command;
 mod condition;
+mod emergency;
 mod fence;
 mod followed;
 mod format;
