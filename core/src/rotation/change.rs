@@ -80,19 +80,23 @@ impl Authorities {
         }
         self.bundle_sequence = self.next_sequence();
         for root in news {
-            let signs = signer == Some(&root.id);
+            let state = match signer == Some(&root.id) {
+                _ if self.is_stolen(root) => AuthorityState::Tainted,
+                true => AuthorityState::Prepared,
+                false => AuthorityState::Old,
+            };
             let generation = self.next_generation();
             self.last_generation = generation;
             self.roots.push(RootAuthority {
                 generation,
-                state: if signs { AuthorityState::Prepared } else { AuthorityState::Old },
+                state,
                 // Somebody else's: even if the key is at hand, nothing new is certified with it here.
                 key: None,
                 issuing: Vec::new(),
                 published: self.bundle_sequence,
                 since: now,
                 activation: Activation::WhenCovered,
-                tainted_at: None,
+                tainted_at: (state == AuthorityState::Tainted).then_some(now),
                 pinned: true,
                 ..root.clone()
             });
@@ -160,16 +164,6 @@ impl Authorities {
             let left: Vec<&AuthorityId> =
                 self.roots.iter().flat_map(|root| root.issuing.iter().map(|one| &one.id).chain([&root.id])).collect();
             self.revocations.entries.retain(|entry| left.contains(&&entry.issuer));
-        }
-    }
-
-    /// Notes that a root is compromised.
-    pub fn taint(&mut self, id: &AuthorityId, now: OffsetDateTime) {
-        for root in self.roots.iter_mut().filter(|root| root.id == *id) {
-            root.tainted_at = Some(now);
-            if root.state == AuthorityState::Old {
-                (root.state, root.since) = (AuthorityState::Tainted, now);
-            }
         }
     }
 

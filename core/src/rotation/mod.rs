@@ -15,6 +15,7 @@ mod lists;
 mod resume;
 mod revocation;
 mod rules;
+mod shared_key;
 mod state;
 mod step;
 
