@@ -91,8 +91,8 @@ impl Goal {
                 let generation = found.map(|root| root.generation).unwrap_or_default();
                 format!("Rotation to root {id} (generation {generation})")
             }
-            Self::Followed if has_listed(rotation) => "Rotation to the CA files that are followed now".to_owned(),
-            Self::Followed => "Rotation to a root of the backend that is followed now".to_owned(),
+            Self::Followed if has_listed(rotation) => "Rotation to the CA files that were adopted".to_owned(),
+            Self::Followed => "Rotation to a root of the backend that was adopted".to_owned(),
             Self::Issues(_) => format!("Renewal of the issuing CA: {id}"),
             Self::Unused(_) if found.is_some_and(is_issuing) => {
                 format!("Moving away from the compromised issuing CA {id}")

@@ -68,7 +68,7 @@ fn a_word_to_follow_other_files_is_over_when_a_root_of_theirs_signs_alone() {
     // What others had followed is about to be dropped, and has a higher generation.
     let asked = of("propagate", vec![pinned(root(1, "old")), root(2, "active"), root(3, "prepared")]);
     let goal = Goal::Followed;
-    assert_eq!(goal.title(&asked), "Rotation to the CA files that are followed now");
+    assert_eq!(goal.title(&asked), "Rotation to the CA files that were adopted");
     assert!(goal.again().contains("authority adopt") && !goal.again().contains("rotate"), "that would be refused");
     let signing = of("drain", vec![pinned(root(1, "active")), root(2, "old")]);
     for (rotation, expected) in [
