@@ -81,7 +81,7 @@ pub(super) struct AdoptArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct NamedArgs {
-    /// The id of the authority; its first digits, as tables show them, are enough
+    /// The id of the authority, or the key identifier by which certificates name it; its first digits are enough
     id: String,
     /// Do it although holders would be refused until they have caught up; needs --reason
     #[arg(long, requires = "reason")]
@@ -224,11 +224,14 @@ impl NamedArgs {
     }
 }
 
-/// The one authority of these kinds whose id begins like this. When there is none, or several, the CA refuses the change
+/// The one authority of these kinds whose id, or key identifier, begins like this. When there is none, or several, the CA refuses the change
 /// and says why.
 fn authority_id(rotation: &Rotation, beginning: &str, kinds: &[&str]) -> Option<String> {
     let beginning = beginning.to_ascii_lowercase();
-    let fits = |one: &&Authority| kinds.contains(&one.kind.as_str()) && one.id.starts_with(&beginning);
+    let fits = |one: &&Authority| {
+        let named = one.id.starts_with(&beginning) || one.key_id.starts_with(&beginning);
+        named && kinds.contains(&one.kind.as_str())
+    };
     let mut found: Vec<&str> = rotation.authorities.iter().filter(fits).map(|one| one.id.as_str()).collect();
     // An operator's root that signs leaves itself is listed as both, and an issuing CA below each root that certified it.
     found.dedup();

@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use super::format::Unknown;
 use super::revocation::{KeptOrder, RevocationList, Revoked};
 use super::rules::Observed;
-use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
-use crate::certificate::{Facts, hex, key_identifier};
+use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, subject_key_id};
+use crate::certificate::{hex, key_identifier};
 use crate::moment;
 use crate::seams::authority::Offer;
 
@@ -205,11 +205,11 @@ impl Authorities {
     }
 }
 
-/// The key identifier that leaves name their issuer by (RFC 5280 section 4.2.1.1). A CA without one signs no leaves, so
-/// that what stands for it then is in none.
+/// The key identifier that leaves name their issuer by. A CA without one signs no leaves, so that what stands for it then
+/// is in none.
 fn key_id(issuing: &IssuingCa) -> String {
-    let own = Facts::read(&issuing.certificate).ok().and_then(|facts| facts.subject_key_id);
-    hex(&own.unwrap_or_else(|| key_identifier(&issuing.certificate).to_vec()))
+    let own = subject_key_id(&issuing.certificate);
+    if own.is_empty() { hex(&key_identifier(&issuing.certificate)) } else { own }
 }
 
 /// Where a rotation stands, in one word.

@@ -289,6 +289,14 @@ impl Authorities {
     }
 }
 
+/// The key identifier of a CA certificate, hexadecimal, by which the certificates below name their issuer (RFC 5280
+/// section 4.2.1.2); empty without one.
+#[must_use]
+pub fn subject_key_id(certificate: &CertificateDer<'_>) -> String {
+    let own = Facts::read(certificate).ok().and_then(|facts| facts.subject_key_id);
+    own.map(|id| hex(&id)).unwrap_or_default()
+}
+
 fn der_out<S: Serializer>(der: &CertificateDer<'static>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&STANDARD.encode(der))
 }
