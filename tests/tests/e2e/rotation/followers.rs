@@ -81,13 +81,13 @@ async fn an_earlier_set_counts_only_when_a_process_is_told_so_before_a_restart_a
     let mut ca = dev.start_ca().await?;
     mount.swap(&two)?;
     active(&ca.admin()?, &id(&newer)?).await?;
+    assert_eq!(settled(&ca.admin()?, 0).await?, id(&newer)?);
     // Put back under a running process, the earlier ones wait for a word, and the newer ones are not late.
     mount.swap(&one)?;
     left_behind(&mut ca, true).await?;
     issues(&dev, &second_signer).await?;
     mount.swap(&two)?;
     left_behind(&mut ca, false).await?;
-    assert_eq!(settled(&ca.admin()?, 0).await?, id(&newer)?);
     ca.process.stop().await?;
     mount.swap(&one)?;
     ca = dev.start_ca().await?;
