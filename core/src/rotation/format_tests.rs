@@ -31,7 +31,7 @@ fn a_document_of_format_1_is_read_with_the_ids_that_records_name_its_authorities
     }
     // What holders, ends of certificates and the fence go by is as it was.
     let signs = &read.active().unwrap().issuing[0].id;
-    assert_eq!(Fence::of(&read).workloads, [signs.clone()]);
+    assert_eq!(Fence::of(&read).workloads, std::slice::from_ref(signs));
     let mut seen = Seen::nobody();
     seen.coverage.by_authority.insert(read.roots[0].issuing[0].id.clone(), 3);
     assert_eq!((seen.view().holders_of(&read.roots[0]), seen.view().holders_of(&read.roots[1])), (3, 0));
