@@ -51,6 +51,7 @@ async fn files_that_reach_one_replica_later_make_one_rotation_and_the_late_one_g
     let new = new_root.below("new signer").set(&empty, &new_root, vec![]).await;
     let (early, late) = (Directory::with(&old), Directory::with(&old));
     let (first, second) = (empty.another_on(early.clone()), empty.another_on(late.clone()));
+    first.make_authority().await;
     work([&first, &second]).await;
     assert_eq!(done(&empty).await.len(), 1);
     first.issuance.issue(&application()).await.unwrap();
@@ -68,7 +69,7 @@ async fn files_that_reach_one_replica_later_make_one_rotation_and_the_late_one_g
     work([&first, &second]).await;
     let before = done(&empty).await;
     let followed = before.iter().filter(|text| text.contains("CA files are adopted")).count();
-    assert_eq!((followed, before.len()), (1, 4), "made, adopted, activated, retired: {before:?}");
+    assert_eq!((followed, before.len()), (1, 5), "made, adopted, activated, left, retired: {before:?}");
     for command in [Command::Prepare, Command::Rollback, Command::RenewIssuing] {
         let refused = second.operations.command(&operator(), command, "").await;
         let Err(OperationError::Refused(text)) = refused else { panic!("{refused:?}") };
@@ -88,6 +89,7 @@ async fn an_earlier_set_counts_again_only_when_an_operator_says_so_whatever_a_pr
     let second = two.below("second").set(&empty, &two, vec![]).await;
     let directory = Directory::with(&first);
     let (running, other) = (empty.another_on(directory.clone()), empty.another_on(Directory::with(&first)));
+    running.make_authority().await;
     for set in [&first, &second] {
         directory.put(set);
         work([&running, &other]).await;
@@ -128,6 +130,7 @@ async fn a_restart_at_any_moment_changes_nothing_of_whose_files_count() {
     let second = two.below("second").set(&empty, &two, vec![]).await;
     let directory = Directory::with(&first);
     let running = empty.another_on(directory.clone());
+    running.make_authority().await;
     running.rotator.turn().await.unwrap();
     for set in [&second, &first, &second] {
         directory.put(set);
@@ -152,6 +155,7 @@ async fn a_root_with_the_key_of_the_one_in_use_and_another_name_is_published_fir
     let after = renamed.below("signer").set(&empty, &renamed, vec![]).await;
     let directory = Directory::with(&before);
     let world = empty.another_on(directory.clone());
+    world.make_authority().await;
     world.rotator.turn().await.unwrap();
     world.issuance.issue(&application()).await.unwrap();
     directory.put(&after);
@@ -171,6 +175,7 @@ async fn a_root_that_signs_leaves_itself_is_told_from_one_with_its_key_and_anoth
     let old = OwnCa::root("old name");
     let directory = Directory::with(&old.set(&empty, &old, vec![]).await);
     let world = empty.another_on(directory.clone());
+    world.make_authority().await;
     world.rotator.turn().await.unwrap();
     world.issuance.issue(&application()).await.unwrap();
     let renamed = old.renamed("new name");
@@ -281,6 +286,7 @@ async fn files_that_are_damaged_for_a_while_are_neither_something_new_nor_someth
     let bad = signet_core::seams::authority::Offer { fingerprint: set.fingerprint.with_unusable_lists(), ..set };
     let directory = Directory::with(&good);
     let (mut one, other) = (empty.another_on(directory.clone()), empty.another_on(Directory::with(&good)));
+    one.make_authority().await;
     work([&one, &other]).await;
     let before = empty.store.load().await.unwrap().unwrap();
     assert_eq!(before.1.revocations.lists.len(), 2);

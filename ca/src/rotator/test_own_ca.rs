@@ -97,6 +97,7 @@ impl OwnCa {
             since: NOW,
             activation: Activation::default(),
             tainted_at: None,
+            leaving_since: None,
             pinned: true,
             unknown: Unknown::default(),
         }

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::Phase;
-use super::emergency::{revoke, taint};
+use super::compromise::{revoke, taint};
 use super::followed::Standing;
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, RootAuthority};
@@ -45,6 +45,11 @@ pub enum Command {
         /// Although holders still need it.
         force: bool,
     },
+    /// Let a former root go that nothing chains to any more.
+    Retire {
+        /// The root.
+        id: AuthorityId,
+    },
     /// Go on after the storage was restored from a backup.
     Resume {
         /// The highest bundle sequence of this CA that anybody has shown, 0 for none that matters.
@@ -65,6 +70,7 @@ impl Command {
             Self::Rollback => "rollback",
             Self::Taint { .. } => "taint",
             Self::Revoke { .. } => "revoke",
+            Self::Retire { .. } => "retire",
             Self::Resume { .. } => "resume",
         }
     }
@@ -74,9 +80,8 @@ impl Command {
     pub fn is_forced(&self) -> bool {
         match self {
             Self::Activate { force, .. } | Self::Taint { force, .. } | Self::Revoke { force, .. } => *force,
-            Self::Prepare | Self::Rotate | Self::Adopt | Self::RenewIssuing | Self::Rollback | Self::Resume { .. } => {
-                false
-            }
+            Self::Prepare | Self::Rotate | Self::Adopt | Self::RenewIssuing | Self::Rollback => false,
+            Self::Resume { .. } | Self::Retire { .. } => false,
         }
     }
 }
@@ -86,7 +91,9 @@ impl Command {
 #[non_exhaustive]
 pub enum Refused {
     /// There is nothing yet.
-    #[error("there is no authority yet; is the CA still starting?")]
+    #[error(
+        "there is no authority in this storage, and none is made by itself: for a new installation run `signet-ca init`; otherwise `storage` is mistyped or its volume is not mounted"
+    )]
     NoAuthority,
     /// No such authority.
     #[error("there is no authority {0}; `authority list` shows them")]
@@ -148,6 +155,18 @@ pub enum Refused {
         /// How many.
         holders: u64,
     },
+    /// Certificates chain to it that end at a known time.
+    #[error(
+        "certificates that chain to root {id} are valid until {until} ({holders} holders have no newer one); it can be retired then"
+    )]
+    StillChained {
+        /// The root.
+        id: AuthorityId,
+        /// How many have no newer certificate.
+        holders: u64,
+        /// When the last one ends.
+        until: String,
+    },
     /// It has stopped to sign only now.
     #[error("authority {0} has signed until a moment ago; requests may be on their way: try again in {secs} s", secs = SETTLE.as_secs())]
     Settling(AuthorityId),
@@ -166,6 +185,9 @@ pub enum Refused {
         "the clock of this host has jumped a moment ago; check it, then try again in a few minutes or use --force with a --reason"
     )]
     ClockJumped,
+    /// The same, for what is never forced.
+    #[error("the clock of this host has jumped a moment ago; check it, then try again in a few minutes")]
+    ClockDoubtful,
 }
 
 /// Decides what a command does now: a step, or `None` when it is done already.
@@ -185,6 +207,7 @@ pub fn judge(
             // Adopting says that these files are meant, and not late; the others only mark what the journal
             // holds, and whatever follows from that, others do.
             Command::Adopt | Command::Taint { force: false, .. } | Command::Revoke { .. } | Command::Resume { .. } => {}
+            Command::Retire { .. } => {}
             _ if seen.backend.fingerprint.is_none() => return Err(Refused::NoFiles),
             _ => return Err(Refused::Superseded),
         }
@@ -199,6 +222,7 @@ pub fn judge(
         Command::Rollback => rollback(now, authorities, seen),
         Command::Taint { id, force } => taint(now, authorities, seen, id, *force),
         Command::Revoke { id, force } => revoke(now, authorities, seen, id, *force),
+        Command::Retire { id } => super::retire::retire(now, authorities, seen, id),
         // Also when it is said again, or by two at once.
         Command::Resume { shown } => Ok((*shown > authorities.bundle_sequence).then_some(Step::Resume(*shown))),
     }

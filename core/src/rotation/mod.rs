@@ -6,15 +6,17 @@
 mod apply;
 mod change;
 mod command;
+mod compromise;
 mod condition;
-mod emergency;
 mod fence;
 mod followed;
 mod format;
 mod lists;
 mod resume;
+mod retire;
 mod revocation;
 mod rules;
+mod serving;
 mod shared_key;
 mod state;
 mod step;
@@ -36,8 +38,9 @@ pub use format::{Anything, FormatError, FormerIds, Unknown, Version};
 pub use lists::{
     LIST_MARGIN, Lists, is_ours_to_renew, kept_list, lists_failed, lists_possible, lists_wanted, lists_worry,
 };
+pub use retire::is_held;
 pub use revocation::{KeptOrder, RevocationList, RevocationReason, Revocations, Revoked};
-pub use rules::{Backend, Observed, Rules, SETTLE, Schedule};
+pub use rules::{Backend, Observed, Retirement, Rules, SETTLE, Schedule};
 pub use state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, subject_key_id};
 pub use step::{LAG, Step, next_step, usable_issuer};
 

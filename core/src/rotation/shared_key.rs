@@ -20,7 +20,7 @@ impl Authorities {
     pub fn taint(&mut self, id: &AuthorityId, now: OffsetDateTime) {
         let Some(stolen) = self.root(id).cloned() else { return };
         for root in self.roots.iter_mut().filter(|root| root.tainted_at.is_none() && root.shares_key(&stolen)) {
-            root.tainted_at = Some(now);
+            (root.tainted_at, root.leaving_since) = (Some(now), None);
             if root.state == AuthorityState::Old {
                 (root.state, root.since) = (AuthorityState::Tainted, now);
             }

@@ -93,6 +93,7 @@ impl UpstreamAuthority for SelfSignedRoot {
             since: now,
             activation: Activation::default(),
             tainted_at: None,
+            leaving_since: None,
             pinned: false,
             unknown: Unknown::default(),
         })

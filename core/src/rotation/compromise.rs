@@ -1,4 +1,4 @@
-//! What an operator may do about a key that others know: the part of [`judge`](super::judge) for `taint` and `revoke`.
+//! What an operator may do about a compromised authority.
 
 use time::OffsetDateTime;
 
