@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use signet_core::audit::{AuditEvent, EventKind};
-use signet_core::rotation::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority};
+use signet_core::rotation::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority, Unknown};
 use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion};
 use time::OffsetDateTime;
@@ -35,6 +35,7 @@ fn root(name: u8, state: AuthorityState, published: u64, issuing: impl IntoItera
         not_after: start,
         intermediates: Vec::new(),
         after_sequence: 0,
+        unknown: Unknown::default(),
     });
     RootAuthority {
         id: serde_json::from_value(format!("f{name:01x}").repeat(20).into()).unwrap(),
@@ -51,6 +52,7 @@ fn root(name: u8, state: AuthorityState, published: u64, issuing: impl IntoItera
         tainted_at: None,
         leaving_since: None,
         pinned: false,
+        unknown: Unknown::default(),
     }
 }
 
