@@ -18,6 +18,8 @@ mod holder_tests;
 mod holders;
 mod journal;
 mod open;
+#[cfg(test)]
+mod schema_tests;
 mod sealed_keys;
 #[cfg(test)]
 mod sealed_keys_tests;
