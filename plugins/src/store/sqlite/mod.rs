@@ -25,6 +25,8 @@ mod sealed_keys;
 mod sealed_keys_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;
 mod verify;
 
 use std::path::PathBuf;
