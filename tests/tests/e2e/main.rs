@@ -27,6 +27,7 @@ mod full_disk;
 mod hanging_files;
 mod istio_client;
 mod metadata;
+mod newer_storage;
 mod operate;
 mod refusals;
 mod rekey;
