@@ -17,7 +17,7 @@ use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
 use signet_core::policy::{CsrNames, LeafPolicy};
 use signet_core::release::Recorded;
-use signet_core::rotation::{Authorities, AuthorityId, IssuingCa, Rules, Schedule};
+use signet_core::rotation::{Authorities, AuthorityId, IssuingCa, Retirement, Rules, Schedule};
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
@@ -39,7 +39,7 @@ use crate::clusters::Clusters;
 use crate::config::Limits;
 use crate::issuance::{Application, Issuance};
 use crate::metrics::CaMetrics;
-use crate::operations::Operations;
+use crate::operations::{Operations, Operator};
 use crate::refusals::refusals;
 use crate::rotator::{Maker, Rotator, Steps};
 use crate::state::StateReader;
@@ -59,6 +59,8 @@ pub(crate) struct FlakyStore {
     pub(crate) commit: tokio::sync::Notify,
     /// Keys cannot be opened.
     pub(crate) keys_away: AtomicBool,
+    /// This one key cannot be opened.
+    pub(crate) key_away: std::sync::Mutex<Option<KeyId>>,
     keys: MemoryCustody,
     /// Writes so far.
     writes: AtomicI64,
@@ -163,7 +165,7 @@ impl KeyCustody for FlakyStore {
         self.keys.import(id, pkcs8).await
     }
     async fn open(&self, id: &KeyId) -> Result<Arc<dyn SigningKey>, CustodyError> {
-        if self.keys_away.load(Ordering::SeqCst) {
+        if self.keys_away.load(Ordering::SeqCst) || self.key_away.lock().unwrap().as_ref() == Some(id) {
             return Err(CustodyError::Store("away".to_owned()));
         }
         self.keys.open(id).await
@@ -201,6 +203,7 @@ pub(crate) fn rules() -> Rules {
         coverage: 100,
         propagation: Duration::from_secs(10),
         list_ttl: DAY,
+        retirement: Retirement::Automatic,
     }
 }
 
@@ -249,8 +252,14 @@ impl World {
     /// A CA that has just started for the first time.
     pub(crate) async fn new() -> Self {
         let world = Self::empty();
+        world.make_authority().await;
         world.rotator.turn().await.unwrap();
         world
+    }
+
+    /// Makes the first authority, as an operator does.
+    pub(crate) async fn make_authority(&self) {
+        self.operations.init(&Operator::of_this_process(), &[]).await.unwrap();
     }
 
     /// One more process of this CA, or the same after a restart: nothing but storage and the time are shared.
@@ -353,9 +362,8 @@ impl World {
     /// The newest event that is of this outcome and for this reason, once it is on record.
     pub(crate) async fn recorded(&self, outcome: Outcome, reason: &str) -> AuditEvent {
         for _ in 0..1000 {
-            let events = self.events().await.into_iter().map(|stored| stored.event);
-            let mut fits = events.filter(|event| event.outcome == outcome && event.reason.as_deref() == Some(reason));
-            if let Some(event) = fits.next() {
+            let mut events = self.events().await.into_iter().map(|stored| stored.event);
+            if let Some(event) = events.find(|it| it.outcome == outcome && it.reason.as_deref() == Some(reason)) {
                 return event;
             }
             tokio::task::yield_now().await;

@@ -115,6 +115,7 @@ struct World {
     version: u64,
     journal: Authorities,
     replicas: Vec<(u64, Authorities)>,
+    servers: Vec<servers::Server>,
     holders: Vec<Holder>,
     made: u32,
     revoked: BTreeSet<AuthorityId>,
@@ -134,6 +135,7 @@ impl World {
             version: 0,
             journal: Authorities::default(),
             replicas: vec![empty.clone(), empty],
+            servers: vec![servers::Server::default(); 2],
             holders: (0..5).map(holder).collect(),
             made: 0,
             revoked: BTreeSet::new(),
@@ -142,6 +144,16 @@ impl World {
             adoptions: 0,
             changes: 0,
         }
+    }
+
+    /// The first authority is made by an act.
+    fn with_first_root() -> Self {
+        let mut world = Self::new();
+        let (journal, seen) = (world.journal.clone(), world.seen_by(0, &Authorities::default()));
+        let next = world.take_as(0, &Step::CreateRoot, &journal, &seen);
+        world.write(world.version, &Step::CreateRoot, next);
+        world.refresh(0);
+        world
     }
 
     /// The records, always as they are: both replicas read the same database.
@@ -205,6 +217,7 @@ impl World {
 
     fn refresh(&mut self, replica: usize) {
         self.replicas[replica] = (self.version, self.journal.clone());
+        self.serve(replica);
     }
 
     /// What a replica believes, however old that is.
@@ -296,7 +309,8 @@ impl World {
             3 => Command::Activate { id, force: false },
             4 => Command::Rollback,
             5 => Command::Taint { id, force: false },
-            _ => Command::Revoke { id, force: false },
+            6 => Command::Revoke { id, force: false },
+            _ => Command::Retire { id },
         };
         self.command(replica, &command);
     }
@@ -372,6 +386,7 @@ impl World {
                 assert!(other.known.contains(root), "a holder cannot verify a certificate under {root}");
             }
         }
+        self.check_servers(&live);
         for (root, _, _) in self.holders.iter().flat_map(|holder| &holder.certificates).filter(|one| one.2 > self.now) {
             assert!(self.journal.root(root).is_some() || self.revoked.contains(root), "{root} left too early");
         }
@@ -388,3 +403,5 @@ fn held(authorities: &Authorities) -> Option<Offer> {
 
 #[path = "model_properties.rs"]
 mod properties;
+#[path = "model_servers.rs"]
+mod servers;
