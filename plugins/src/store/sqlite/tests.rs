@@ -14,7 +14,7 @@ use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, SealedKeys, StoreError};
 use sqlx::{ConnectOptions, Connection, Executor};
 
-use super::{SqliteSettings, SqliteStore, open};
+use super::{SqliteSettings, SqliteStore, audit, open};
 use crate::store::suite::{START, admitting, assert_gapless, every_case, everything, issued, refused, serial};
 
 pub(super) fn url(path: &Path) -> String {
@@ -353,4 +353,30 @@ async fn a_row_that_cannot_be_read_does_not_hide_its_page_and_a_pruned_one_is_le
     store.append(vec![issued("a", 9, START)]).await.unwrap();
     let after = store.query(&AuditQuery { before: Some(6), ..all }).await.unwrap();
     assert_eq!((after.items, after.unread), (page.items, page.unread));
+}
+
+#[tokio::test]
+async fn no_page_of_a_filter_is_found_by_reading_every_row() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    drop(store(&path).await);
+    let mut connection = open::reader_options(&path, Duration::from_secs(5)).connect().await.unwrap();
+    let all = AuditQuery::newest(50).unwrap();
+    let outcome = Some(Outcome::Refused);
+    let identity = Some("spiffe://cluster.local/ns/a/sa/b");
+    for (query, by_identity, index) in [
+        (all.clone(), identity, "COVERING INDEX audit_event_identity (identity_key=? AND seq>? AND seq<?)"),
+        (AuditQuery { outcome, ..all.clone() }, identity, "COVERING INDEX audit_event_identity (identity_key=?"),
+        (AuditQuery { outcome, ..all.clone() }, None, "audit_event_outcome (outcome=? AND seq>? AND seq<?)"),
+        (AuditQuery { serial: Some(serial(1)), ..all }, None, "audit_event_serial (serial=?"),
+    ] {
+        for segments in [0..=0, 59..=122] {
+            let range = segments.start() * 8192..(segments.end() + 1) * 8192;
+            let statement = audit::page_statement(&query, by_identity, segments, range, 51);
+            let plan = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.sql().as_str()));
+            let plan = sqlx::query_as::<_, (i64, i64, i64, String)>(plan).fetch_all(&mut connection).await.unwrap();
+            let plan: Vec<String> = plan.into_iter().map(|(.., step)| step).collect();
+            assert!(plan.iter().any(|step| step.contains(index)), "{query:?}: {plan:#?}");
+        }
+    }
 }
