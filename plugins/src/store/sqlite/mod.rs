@@ -18,11 +18,15 @@ mod holder_tests;
 mod holders;
 mod journal;
 mod open;
+#[cfg(test)]
+mod schema_tests;
 mod sealed_keys;
 #[cfg(test)]
 mod sealed_keys_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;
 mod verify;
 
 use std::path::PathBuf;
