@@ -49,7 +49,8 @@ impl fmt::Display for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsigned(number) => write!(f, "{number}"),
-            Self::Negative(number) => write!(f, "{}", -1 - i128::from(*number)),
+            // -1 - n, which has the bits of n inverted.
+            Self::Negative(number) => write!(f, "{}", !i128::from(*number)),
             Self::Bytes(bytes) => write!(f, "h'{}'", crate::certificate::hex(bytes)),
             // JSON's escapes are those of the notation.
             Self::Text(text) => write!(f, "{}", serde_json::Value::from(*text)),

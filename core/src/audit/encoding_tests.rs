@@ -1,5 +1,5 @@
 //! Encodings that are fixed for ever, those of programs before and after this one, and everything in between.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use proptest::prelude::*;
 

@@ -105,6 +105,7 @@ pub(super) struct LogRow {
 
 /// An event of a page, or one that cannot be read.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are events")]
 pub(super) enum Found {
     Event(StoredEvent),
     Unread(UnreadEvent),
@@ -131,7 +132,7 @@ impl LogRow {
             match AuditEvent::decode(body) {
                 Ok((event, unknown_fields)) => {
                     let found = matches(query, &event);
-                    return found.then(|| Found::Event(StoredEvent { sequence, event, unknown_fields }));
+                    return found.then_some(Found::Event(StoredEvent { sequence, event, unknown_fields }));
                 }
                 Err(error) => {
                     tracing::debug!(sequence, %error, "an event cannot be read");

@@ -90,7 +90,8 @@ mod tests {
         let known = Migrator::with_migrations(vec![migration(1), migration(2), migration(14)]);
         let fits = |missing: &[i64], newer: &[i64]| Ok(Standing { missing: missing.into(), newer: newer.into() });
         let newer = |version| Err(Unfit::Newer { version });
-        let cases: [(&[i64], &[(i64, i64)], Result<Standing, Unfit>); 11] = [
+        type Case<'a> = (&'a [i64], &'a [(i64, i64)], Result<Standing, Unfit>);
+        let cases: [Case<'_>; 11] = [
             (&[1, 2, 14], &[(14, 14)], fits(&[], &[])),
             (&[], &[], fits(&[1, 2, 14], &[])),
             (&[1, 2], &[], fits(&[14], &[])),
