@@ -35,7 +35,7 @@ pub use lists::{
 pub use revocation::{KeptOrder, RevocationList, RevocationReason, Revocations, Revoked};
 pub use rules::{Backend, Observed, Rules, SETTLE, Schedule};
 pub use state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
-pub use step::{LAG, Step, next_step, usable_issuer};
+pub use step::{LAG, Step, next_step, propagated_at, usable_issuer};
 
 /// Whether the certificate of an issuing CA is on the list of its root.
 #[must_use]

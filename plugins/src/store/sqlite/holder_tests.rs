@@ -4,14 +4,18 @@
 use std::time::{Duration, Instant};
 
 use signet_core::audit::{AuditEvent, AuditQuery};
-use signet_core::holder::{Acknowledgement, Acknowledger, Holder};
+use signet_core::holder::{Acknowledgement, Acknowledger, Handover, Holder, Mark, Reply};
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, JournalVersion, StoreError};
 
 use super::tests::{meddle, store, url};
 use super::{SqliteSettings, SqliteStore};
 use crate::store::suite::{
-    START, admitting, assert_gapless, ended, everything, held, issued, key, listed, refused, serial,
+    START, admitting, assert_gapless, ended, everything, hand_over, held, issued, key, listed, refused, serial,
 };
+
+/// Back to a program that knew of no holders.
+const DOWNGRADE: &str = "DROP TABLE holder; DROP TABLE holder_raise; DROP TABLE authority_usage; \
+    DELETE FROM _sqlx_migrations WHERE version IN (5, 16)";
 
 #[tokio::test]
 async fn holders_and_log_are_kept_together_or_not_at_all() {
@@ -75,7 +79,7 @@ async fn an_acknowledgement_that_finds_no_room_is_not_half_kept() {
     };
     let all: Vec<Acknowledgement> = (0..30).map(long).collect();
     assert!(matches!(store.acknowledge(&all).await, Err(StoreError::Unavailable(_))));
-    assert!(listed(&store).await.iter().all(|holder| holder.sequence == 1 && holder.refused.is_none()));
+    assert!(listed(&store).await.iter().all(|holder| holder.sequence == 0 && holder.refused.is_none()));
     store.limit_pages(0);
     store.acknowledge(&all).await.unwrap();
     assert_eq!(listed(&store).await.iter().filter(|holder| holder.sequence == 2).count(), 10);
@@ -102,13 +106,17 @@ async fn an_older_database_gets_the_holders_of_its_log() {
     let mut named = issued("c", 101, START);
     named.who.instance = Some("client".into());
     events.push(named);
-    first.append(events).await.unwrap();
-    let expected = (listed(&first).await, first.last_ends().await.unwrap(), first.coverage(ended(20)).await.unwrap());
+    let refusal = events.remove(61);
+    // Such a program counted replies when their records were kept.
+    hand_over(&first, events).await;
+    first.append(vec![refusal]).await.unwrap();
+    let counted = async |store: &SqliteStore| store.coverage(ended(20)).await.unwrap().by_sequence;
+    let expected = (listed(&first).await, first.last_ends().await.unwrap(), counted(&first).await);
     assert_eq!(expected.0.len(), 12);
-    let downgrade = "DROP TABLE holder; DROP TABLE authority_usage; DELETE FROM _sqlx_migrations WHERE version = 5";
+    let downgrade = DOWNGRADE;
     meddle(&path, downgrade).await;
     let second = store(&path).await;
-    let found = (listed(&second).await, second.last_ends().await.unwrap(), second.coverage(ended(20)).await.unwrap());
+    let found = (listed(&second).await, second.last_ends().await.unwrap(), counted(&second).await);
     assert_eq!(found, expected);
     // A row whose body is gone or damaged does not stop the upgrade, and its holder has received nothing.
     meddle(&path, "UPDATE audit_event SET body = NULL WHERE seq = 3; UPDATE audit_event SET body = '{' WHERE seq = 4")
@@ -131,7 +139,7 @@ async fn a_certificate_is_acknowledged_although_its_body_is_gone() {
     let from = Acknowledger::Certificate { spiffe_id: key("a", "").spiffe_id, serial: serial(2).to_string() };
     store.acknowledge(&[Acknowledgement { from, sequence: 5, refused: None, at: ended(1) }]).await.unwrap();
     let sequences: Vec<u64> = listed(&store).await.iter().map(|holder| holder.sequence).collect();
-    assert_eq!(sequences, [1, 5]);
+    assert_eq!(sequences, [0, 5]);
 }
 
 #[tokio::test]
@@ -191,8 +199,22 @@ async fn a_hundred_thousand_holders_are_counted() {
     let start = Instant::now();
     store.acknowledge(&by_certificate).await.unwrap();
     eprintln!("1000 acknowledgements by certificate: {:?}", start.elapsed());
-    meddle(&path, "DROP TABLE holder; DROP TABLE authority_usage; DELETE FROM _sqlx_migrations WHERE version = 5")
-        .await;
+    let marks: Vec<Mark> = (50_000..51_000_u64)
+        .map(|n| Mark {
+            reply: Reply {
+                holder: key(&format!("n{}", n % 1000), &format!("{n:036}")),
+                serial: serial(n).to_string(),
+                sequence: 9,
+            },
+            handover: Handover::Whole,
+        })
+        .collect();
+    for changed in [true, false] {
+        let start = Instant::now();
+        assert_eq!(store.mark(&marks, ended(1)).await.unwrap(), changed);
+        eprintln!("1000 marks, which change something: {changed}: {:?}", start.elapsed());
+    }
+    meddle(&path, DOWNGRADE).await;
     let start = Instant::now();
     drop(SqliteStore::open(&url(&path), settings).await.unwrap());
     eprintln!("upgrade of a log of 100,000 certificates: {:?}", start.elapsed());

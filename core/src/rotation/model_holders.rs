@@ -1,0 +1,127 @@
+//! Holders of the model: what each really has, and what the records say of it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::BTreeSet;
+
+use time::OffsetDateTime;
+
+use super::super::AuthorityId;
+use crate::holder::{Handover, Raise};
+
+/// What becomes of a reply after its record was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is handed over in full, and received.
+    Whole,
+    /// It is handed over in part, which is of no use.
+    Part,
+    /// It is received, but whoever would say so does not.
+    Unseen,
+    /// Nothing of it is handed over.
+    Nothing,
+}
+
+/// A certificate: root, issuing CA and end.
+pub(super) type Certificate = (AuthorityId, AuthorityId, OffsetDateTime);
+
+/// What storage knows of a holder.
+pub(super) struct Row {
+    pub(super) sequence: u64,
+    pub(super) authority: AuthorityId,
+    pub(super) former: Vec<AuthorityId>,
+    pub(super) end: OffsetDateTime,
+    /// The bundle that came with its only certificate.
+    first_bundle: Option<u64>,
+    serial: usize,
+}
+
+impl Row {
+    fn raise(&mut self, sequence: u64, at: OffsetDateTime) -> Option<Raise> {
+        let before = if self.sequence == 0 { self.first_bundle.unwrap_or_default() } else { self.sequence };
+        self.sequence = self.sequence.max(sequence);
+        (sequence > before).then_some(Raise { before, after: sequence, at })
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Holder {
+    pub(super) acknowledges: bool,
+    /// The roots its proxies verify with.
+    pub(super) known: BTreeSet<AuthorityId>,
+    /// The bundle that they are from: an agent goes back to no earlier one.
+    pub(super) held: u64,
+    /// The certificate that it uses.
+    pub(super) in_use: Option<Certificate>,
+    /// Acknowledgements on their way.
+    pub(super) on_their_way: Vec<u64>,
+    /// What was said of replies and has not been noted: serial, bundle, how much.
+    pub(super) said: Vec<(usize, u64, Handover)>,
+    /// Every certificate that is on record, newest last.
+    pub(super) recorded: Vec<Certificate>,
+    pub(super) row: Option<Row>,
+    pub(super) serials: usize,
+}
+
+impl Holder {
+    /// The certificate in use, if it has not ended.
+    pub(super) fn newest(&self, now: OffsetDateTime) -> Option<&Certificate> {
+        self.in_use.as_ref().filter(|(_, _, end)| *end > now)
+    }
+
+    /// Puts a certificate on record, whose reply has this fate.
+    pub(super) fn record(&mut self, certificate: &Certificate, bundle: u64, fate: Fate) {
+        let (_, issuing, end) = certificate.clone();
+        self.serials += 1;
+        let serial = self.serials;
+        self.recorded.push(certificate.clone());
+        match &mut self.row {
+            None => {
+                let first_bundle = Some(bundle);
+                self.row = Some(Row { sequence: 0, authority: issuing, former: vec![], end, first_bundle, serial });
+            }
+            Some(row) => {
+                if row.authority != issuing {
+                    row.former.push(std::mem::replace(&mut row.authority, issuing));
+                }
+                (row.first_bundle, row.serial, row.end) = (None, serial, row.end.max(end));
+            }
+        }
+        match fate {
+            Fate::Whole => self.said.push((serial, bundle, Handover::Whole)),
+            Fate::Nothing => self.said.push((serial, bundle, Handover::Nothing)),
+            Fate::Part | Fate::Unseen => {}
+        }
+    }
+
+    /// Notes one of the things that were said, or loses it.
+    pub(super) fn mark(&mut self, which: usize, lost: bool, now: OffsetDateTime) -> Option<Raise> {
+        if which >= self.said.len() {
+            return None;
+        }
+        let (serial, bundle, handover) = self.said.remove(which);
+        let row = self.row.as_mut().filter(|_| !lost)?;
+        match handover {
+            Handover::Nothing => {
+                if row.first_bundle.is_some() && row.sequence == 0 && row.serial == serial {
+                    self.row = None;
+                }
+                None
+            }
+            Handover::Whole => {
+                if row.serial == serial {
+                    row.former.clear();
+                }
+                if self.acknowledges { None } else { row.raise(bundle, now) }
+            }
+        }
+    }
+
+    /// One of the acknowledgements on their way arrives.
+    pub(super) fn acknowledge(&mut self, which: usize, now: OffsetDateTime) -> Option<Raise> {
+        if which >= self.on_their_way.len() {
+            return None;
+        }
+        let sequence = self.on_their_way.remove(which);
+        self.row.as_mut()?.raise(sequence, now)
+    }
+}
