@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use signet_proto::admin::v1alpha1::Rotation;
 use signet_tests::client::admin::{active_root, root_ids};
 use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
@@ -204,4 +205,36 @@ async fn a_process_that_slept_through_any_one_step_signs_with_what_the_other_one
         &reply.map_err(Failure::while_doing("wait for a certificate"))??,
         &pair.awake.certificate(&pair.dev, "client").await?,
     )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_sleeps_through_any_phase_of_a_planned_rotation_releases_nothing_of_the_phase_before() -> Outcome
+{
+    let pair = Pair::start("20s").await?;
+    let admin = pair.first.admin()?;
+    let old = active_root(&now_at(&admin).await?);
+    type Reached = fn(&Rotation, &str) -> bool;
+    let phases: [(&str, Reached); 3] = [
+        ("a root is published", |now, old| root_ids(now).len() == 2 && active_root(now) == old),
+        ("it signs", |now, old| active_root(now) != old && root_ids(now).iter().any(|root| root == old)),
+        ("the old one is retired", |now, old| now.phase == "settled" && root_ids(now).iter().all(|root| root != old)),
+    ];
+    for (phase, reached) in phases {
+        pair.agree().await?;
+        pair.stop().await?;
+        let calls = pair.calls(16)?;
+        if phase == "a root is published" {
+            pair.operator().rotate()?;
+        }
+        // Only who asks again learns of a new bundle: the awake client is what makes the rotation go on.
+        let asking = async || {
+            pair.awake.certificate(&pair.dev, "client").await.ok()?;
+            let now = admin.rotation().await.ok()?;
+            reached(&now, &old).then_some(())
+        };
+        eventually(phase, ROTATION, asking).await?;
+        pair.wake(phase, calls).await?;
+    }
+    // One process was asleep most of the time: the other one has made every step, each once.
+    super::retired_once(&pair.first, &old).await
 }
