@@ -45,11 +45,7 @@ pub struct HandoverWriter {
 
 /// Marks in front of `store`. `bell` is rung after each change: a step may have become due.
 #[must_use]
-pub fn handovers(
-    store: Arc<dyn HolderStore>,
-    clock: SharedClock,
-    bell: Arc<Notify>,
-) -> (Handovers, HandoverWriter) {
+pub fn handovers(store: Arc<dyn HolderStore>, clock: SharedClock, bell: Arc<Notify>) -> (Handovers, HandoverWriter) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let left_out = Arc::new(AtomicU64::new(0));
     let handovers = Handovers { queue: sender, left_out: Arc::clone(&left_out) };

@@ -218,7 +218,8 @@ mod tests {
             |(before, after, seconds)| Raise { before, after, at: at(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH) };
         let raised = [(1, 3, 10), (2, 3, 20), (3, 4, 90), (0, 2, 50), (1, 9, 40)].map(raise).to_vec();
         let coverage = Coverage { raised, ..Coverage::default() };
-        for (sequence, expected) in [(0, None), (1, at(50)), (2, at(50)), (3, at(40)), (4, at(90)), (5, at(40)), (10, None)]
+        for (sequence, expected) in
+            [(0, None), (1, at(50)), (2, at(50)), (3, at(40)), (4, at(90)), (5, at(40)), (10, None)]
         {
             assert_eq!(coverage.caught_up_at(sequence), expected, "{sequence}");
         }

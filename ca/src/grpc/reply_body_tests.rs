@@ -255,6 +255,9 @@ async fn replies_on_one_connection_are_told_apart() {
         let events = client.world.events().await.into_iter().rev();
         events.filter_map(|one| one.event.released().map(|what| what.serial.clone())).collect()
     };
-    assert_eq!(marks.iter().map(|mark| (&mark.reply.serial, mark.handover)).collect::<Vec<_>>(), [(&serials[1], Whole)]);
+    assert_eq!(
+        marks.iter().map(|mark| (&mark.reply.serial, mark.handover)).collect::<Vec<_>>(),
+        [(&serials[1], Whole)]
+    );
     assert_eq!(client.end().await, []);
 }

@@ -112,7 +112,12 @@ fn what_was_written_in_part_or_cannot_be_told_says_nothing() {
         ("padded", [head(1), frame(DATA, PADDED, 1, &[&[0], &a[..]].concat()), end(1)].concat(), &[], &[]),
         ("without headers before", whole.clone(), &[], &[("a", Nothing), ("b", Nothing)]),
         ("both at once", [head(1), head(3), data(3, &b), whole, end(3)].concat(), &[("a", Whole), ("b", Whole)], &[]),
-        ("the same stream again", [head(1), data(1, &a), end(1), data(1, &b), end(1)].concat(), &[("a", Whole)], &[("b", Nothing)]),
+        (
+            "the same stream again",
+            [head(1), data(1, &a), end(1), data(1, &b), end(1)].concat(),
+            &[("a", Whole)],
+            &[("b", Nothing)],
+        ),
     ] {
         let mut stage = Stage::expecting(&[("a", &a), ("b", &b)]);
         stage.write(&written);

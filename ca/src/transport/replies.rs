@@ -67,7 +67,8 @@ impl Replies {
 
     /// The call has ended before the library had taken all of its reply.
     pub fn give_up(&self, id: u64) {
-        if let Some(waiting) = self.lock().waiting.iter_mut().find(|waiting| waiting.id == id) {
+        let mut all = self.lock();
+        if let Some(waiting) = all.waiting.iter_mut().find(|waiting| waiting.id == id) {
             waiting.given_up = true;
             self.given_up.store(true, Ordering::Release);
         }
@@ -96,10 +97,11 @@ impl Replies {
     /// Everything that the library had in its hands was written, and `begun` are the first bytes of streams that may carry
     /// replies. What was given up and has not begun never will.
     pub(super) fn flushed<'a>(&self, begun: impl Iterator<Item = &'a [u8]> + Clone) {
-        if !self.given_up.swap(false, Ordering::AcqRel) {
+        if !self.given_up.load(Ordering::Acquire) {
             return;
         }
         let mut all = self.lock();
+        self.given_up.store(false, Ordering::Release);
         all.waiting.extract_if(.., |one| one.given_up).for_each(|one| end(one, begun.clone()));
     }
 

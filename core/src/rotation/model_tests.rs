@@ -211,8 +211,7 @@ impl World {
             return;
         }
         if let Step::Retire(id) = step {
-            let needed =
-                |holder: &&Holder| holder.recorded.iter().any(|(root, _, end)| root == id && *end > self.now);
+            let needed = |holder: &&Holder| holder.recorded.iter().any(|(root, _, end)| root == id && *end > self.now);
             assert!(!self.holders.iter().any(|holder| needed(&holder)), "retired while a certificate needs it");
         }
         if let Step::Revoke(id) = step {

@@ -8,9 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::certificate::Serial;
-use signet_core::holder::{
-    Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS, Mark,
-};
+use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS, Mark};
 use signet_core::release::Recorded;
 use signet_core::rotation::{Authorities, AuthorityId, Fence};
 use signet_core::seams::custody::KeyId;

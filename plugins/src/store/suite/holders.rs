@@ -47,8 +47,7 @@ pub(in crate::store) fn held(who: &str, pod: &str, serial: u64, sequence: u64, l
 /// What became of the reply with the certificate of this event.
 pub(super) fn mark(event: &AuditEvent, handover: Handover) -> Mark {
     let what = event.what.as_ref().unwrap();
-    let reply =
-        Reply { holder: event.holder().unwrap(), serial: what.serial.clone(), sequence: what.bundle_sequence };
+    let reply = Reply { holder: event.holder().unwrap(), serial: what.serial.clone(), sequence: what.bundle_sequence };
     Mark { reply, handover }
 }
 

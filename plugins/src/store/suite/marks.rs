@@ -51,7 +51,9 @@ async fn a_record_makes_a_holder_that_has_received_nothing(store: &(impl AuditSt
     assert!(!say(store, &first, Whole).await && say(store, &second, Whole).await);
     assert_eq!(sequences(store).await, pairs(&[("p", 8)]));
     // Nor do words about replies that nobody knows.
-    assert!(!say(store, &held("b", "p", 3, 9, 10), Whole).await && !say(store, &held("b", "p", 4, 9, 10), Nothing).await);
+    assert!(
+        !say(store, &held("b", "p", 3, 9, 10), Whole).await && !say(store, &held("b", "p", 4, 9, 10), Nothing).await
+    );
     assert_eq!(sequences(store).await, pairs(&[("p", 8)]));
 }
 
@@ -113,7 +115,11 @@ async fn a_holder_may_use_what_it_had_until_the_newest_is_handed_over(store: &(i
         (1..=3).map(|one| coverage.by_authority.get(&issuer(one)).copied().unwrap_or_default()).collect()
     };
     let with = async |one: u8| {
-        store.holders(&signet_core::holder::HolderQuery { authorities: vec![issuer(one)], ..query(ended(0)) }).await.unwrap().len()
+        store
+            .holders(&signet_core::holder::HolderQuery { authorities: vec![issuer(one)], ..query(ended(0)) })
+            .await
+            .unwrap()
+            .len()
     };
     for acknowledges in [false, true] {
         let name = if acknowledges { "q" } else { "p" };
@@ -197,10 +203,8 @@ where
         if n % 70 < 10 { acknowledging(event) } else { event }
     };
     let events: Vec<AuditEvent> = (0..300).map(event).collect();
-    let marks: Vec<_> = (0..300_u64)
-        .filter(|n| n % 3 > 0)
-        .map(|n| mark(&event(n), if n % 5 == 0 { Nothing } else { Whole }))
-        .collect();
+    let marks: Vec<_> =
+        (0..300_u64).filter(|n| n % 3 > 0).map(|n| mark(&event(n), if n % 5 == 0 { Nothing } else { Whole })).collect();
     for store in [&batched[0], &single[0]] {
         store.append(events.clone()).await.unwrap();
     }
@@ -220,7 +224,11 @@ where
     assert_eq!(listed(&*batched[0]).await.len(), 70 + 50);
     let now = async |store: &S| {
         let coverage = store.coverage(ended(0)).await.unwrap();
-        (coverage.by_sequence.clone(), coverage.by_authority.clone(), (0..20).map(|n| coverage.caught_up_at(n)).collect::<Vec<_>>())
+        (
+            coverage.by_sequence.clone(),
+            coverage.by_authority.clone(),
+            (0..20).map(|n| coverage.caught_up_at(n)).collect::<Vec<_>>(),
+        )
     };
     assert_eq!(now(&*batched[0]).await, now(&*single[0]).await);
 }
