@@ -3,19 +3,18 @@
 mod admin_socket;
 mod backend;
 mod backup;
+mod init;
 mod limits;
 mod sealing_keys;
 mod serve;
 mod tokens;
 
-use std::sync::Arc;
-
-use signet_core::bundle::TrustBundle;
 use signet_plugins::store::sqlite::SqliteStore;
 use zeroize::Zeroizing;
 
 pub use backend::{BackendError, check_files};
 pub use backup::{Backup, backup};
+pub use init::{InitError, fingerprint, has_authority, init};
 pub use sealing_keys::{SealedBy, rekey, sealed_by};
 pub use serve::{ServeError, serve};
 
@@ -36,16 +35,4 @@ pub async fn open_for_reading(config: &Config) -> Result<SqliteStore, BackendErr
 pub fn new_encryption_key() -> Result<Zeroizing<String>, BackendError> {
     signet_plugins::custody::KeyEncryptionKey::generate()
         .map_err(|error| BackendError::EncryptionKey { path: "-".into(), cause: error.to_string() })
-}
-
-/// Creates storage and the first authority without serving, for tools; returns the trust bundle.
-///
-/// # Errors
-/// [`BackendError`].
-pub async fn create_authority(config: &Config) -> Result<TrustBundle, BackendError> {
-    let backend = Arc::new(backend::Backend::open(config).await?);
-    let bundle = backend.create_authority(config).await;
-    // In order, so that one complete file is left.
-    backend.store.close().await;
-    bundle
 }

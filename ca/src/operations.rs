@@ -1,6 +1,7 @@
 //! What operators ask for: each command is judged by the rules, taken as a step like any other, and on record with its
 //! operator. Commands act on the journal, hence on all replicas.
 
+mod init;
 mod revocation;
 mod words;
 
@@ -67,6 +68,14 @@ pub struct Operator {
     pub peer: Option<String>,
 }
 
+impl Operator {
+    /// Who has started this process, for commands that open the storage themselves.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self { name: format!("uid {}", rustix::process::getuid().as_raw()), peer: None }
+    }
+}
+
 /// Where rotation stands.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -76,6 +85,8 @@ pub struct View {
     pub coverage: Coverage,
     /// When the last certificate of each issuing CA ends.
     pub last_ends: BTreeMap<AuthorityId, OffsetDateTime>,
+    /// Former roots that nothing chains to any more and that an operator is to let go.
+    pub held: Vec<AuthorityId>,
     /// The first of the holders that lag.
     pub laggards: Vec<Holder>,
     /// How many holders must have received a root before it signs, in percent.
@@ -123,11 +134,13 @@ impl Operations {
         let (next, expected_at) = words::what_next(&look, &self.steps.rules);
         let phase = Phase::of(&look.authorities);
         let threshold_percent = self.steps.rules.coverage;
+        let held = words::held(&look, &self.steps.rules);
         let Look { authorities, coverage, last_ends, .. } = look;
         Ok(View {
             authorities,
             coverage,
             last_ends,
+            held,
             laggards,
             threshold_percent,
             phase,
@@ -260,7 +273,7 @@ impl Operations {
     async fn with_laggards(&self, refused: Refused, look: &Look) -> OperationError {
         let query = match &refused {
             Refused::NotCovered { sequence, .. } => (Some(*sequence), Vec::new()),
-            Refused::Needed { id, .. } => {
+            Refused::Needed { id, .. } | Refused::StillChained { id, .. } => {
                 let root = look.authorities.root(id).map(|root| &root.issuing);
                 let ids = root.map(|issuing| issuing.iter().map(|one| one.id.clone()).collect());
                 (None, ids.unwrap_or_else(|| vec![id.clone()]))

@@ -1,8 +1,10 @@
 //! Keeps the authorities in order: takes the steps that the rules name, and publishes what signs now. Any number of
 //! replicas may run it on one journal.
 
+mod absent;
 mod following;
 mod make;
+mod publish;
 mod steady;
 mod steps;
 pub(crate) mod words;
@@ -10,17 +12,17 @@ pub(crate) mod words;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use signet_core::bundle::{BundleError, TrustBundle};
-use signet_core::certificate::{CertificateError, Facts};
+use signet_core::bundle::BundleError;
+use signet_core::certificate::CertificateError;
 use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
 use signet_core::moment;
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, RootAuthority, Step, lists_worry, next_step};
+use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, Step, lists_worry, next_step};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
-use signet_core::verify::{Mismatch, VerifiedPath};
+use signet_core::verify::Mismatch;
 use signet_runtime::readiness::Condition;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -32,7 +34,7 @@ pub use steps::{Entry, Look, Order, Steps};
 
 use crate::error::RecordError;
 use crate::metrics::CaMetrics;
-use crate::state::{SigningState, StateWriter};
+use crate::state::StateWriter;
 
 /// How often the journal's version is read: how far a replica usually lags behind another one's step
 /// ([`signet_core::rotation::LAG`]).
@@ -47,14 +49,18 @@ const LOOK_SHARE: u32 = 20;
 /// How soon a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Steps made one after another before a pause: enough for a first root, and for losing a few races.
-const STEPS_PER_TURN: usize = 4;
+/// Steps made one after another before a pause: enough for those that follow from one another, and for losing a few
+/// races.
+const STEPS_PER_TURN: usize = 6;
 
 /// How long a holder is remembered after its last certificate has ended, and how many are forgotten at a time.
 const KEEP_HOLDERS: Duration = Duration::from_secs(3600);
 const FORGET_BATCH: u32 = 1000;
 const FORGET_BATCHES: usize = 50;
 const FORGET: Duration = Duration::from_secs(60);
+
+/// What is told when nothing in the journal can sign and nobody has failed to change that.
+const UNUSABLE: &str = "no issuing CA in this storage can sign now; see `authority list`";
 
 /// How long no authority has named a key that is removed. A step takes seconds from its key to the journal; one that took
 /// longer is not taken.
@@ -133,17 +139,21 @@ impl Rotator {
     pub async fn run(self, condition: Condition, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
         let mut next: Option<Next> = None;
         let mut forget_at = Instant::now();
+        let mut absent = absent::Absent::default();
         loop {
             if !self.steps.watch_clock() {
                 next = None;
             }
             let rung = stop.run_until_cancelled(self.wait(next)).await;
             let Some(look) = rung else { return Ok(()) };
-            let mut trouble = None;
+            let (mut trouble, mut without) = (None, None);
             if look {
                 match stop.run_until_cancelled(self.turn_at()).await {
                     None => return Ok(()),
-                    Some(Ok(found)) => next = Some(found),
+                    Some(Ok(found)) => {
+                        next = Some(found);
+                        without = absent.tell(found);
+                    }
                     Some(Err(error)) => {
                         tracing::error!(%error, "a step with the authorities failed; it is retried");
                         trouble = Some(error.to_string());
@@ -154,7 +164,7 @@ impl Rotator {
                         next = None;
                     }
                 }
-                self.report(&condition, trouble.clone());
+                self.report(&condition, trouble.clone().or(without));
             }
             if trouble.is_some() && stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
                 return Ok(());
@@ -193,6 +203,9 @@ impl Rotator {
     }
 
     async fn turn_at(&self) -> Result<Next, StepError> {
+        if self.output.borrow().is_none() && self.steps.journal.load().await?.is_none() {
+            return Ok(Next::without_authority(self.steps.clock.now()));
+        }
         for _ in 0..STEPS_PER_TURN {
             let started = Instant::now();
             let look = self.steps.look().await?;
@@ -216,33 +229,6 @@ impl Rotator {
         // What has been reached works, and the next turn goes on from there.
         self.publish_journal().await?;
         Err(StepError::Endless)
-    }
-
-    async fn publish_journal(&self) -> Result<(), StepError> {
-        match self.steps.journal.load().await? {
-            Some((_, authorities)) => self.publish(authorities).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn publish(&self, authorities: Authorities) -> Result<(), StepError> {
-        let now = self.steps.clock.now();
-        let unchanged = |state: &Arc<SigningState>| {
-            let issuer = authorities.active_issuer(now).map(|issuing| &issuing.id);
-            state.authorities == authorities && issuer == Some(&state.authority.limits().authority)
-        };
-        if self.output.borrow().as_ref().is_some_and(unchanged) {
-            return Ok(());
-        }
-        let validation = authorities.validation(&self.trust_domain)?;
-        let (Some(root), Some(issuing)) = (authorities.active(), authorities.active_issuer(now)) else { return Ok(()) };
-        let key = self.steps.maker.custody.open(&issuing.key).await?;
-        let authority = (self.open_issuer)(key, issuing)?;
-        let path = verified_path(root, issuing, &validation.bundle)?;
-        self.metrics.expiry.authorities(root.not_after.unix_timestamp(), issuing.not_after.unix_timestamp());
-        tracing::info!(authority.id = %issuing.id, not_after = rfc3339(issuing.not_after), bundle.sequence = validation.bundle.sequence(), "issuing CA in use");
-        self.output.send_replace(Some(Arc::new(SigningState { authority, path, validation, authorities })));
-        Ok(())
     }
 
     fn measure(&self, look: &Look) {
@@ -274,7 +260,7 @@ impl Rotator {
     pub(crate) fn report(&self, condition: &Condition, trouble: Option<String>) {
         let now = self.steps.clock.now();
         let Some(state) = self.output.borrow().clone() else {
-            return condition.failing(trouble.unwrap_or_else(|| "there is no authority yet".to_owned()));
+            return condition.failing(trouble.unwrap_or_else(|| UNUSABLE.to_owned()));
         };
         let limits = state.authority.limits();
         let replace = "or replace the root: `authority rotate`, then `authority activate ID --force --reason ...`";
@@ -349,23 +335,14 @@ impl Rotator {
     }
 }
 
-/// The verified way from leaves to the root. An operator's root that signs leaves itself has nothing in between.
-fn verified_path(root: &RootAuthority, issuing: &IssuingCa, bundle: &TrustBundle) -> Result<VerifiedPath, StepError> {
-    let key_id = Facts::read(&issuing.certificate)?.subject_key_id.unwrap_or_default();
-    let mut between = Vec::new();
-    if issuing.id != root.id {
-        between.push(issuing.certificate.clone());
-        between.extend(issuing.intermediates.iter().cloned());
-    }
-    Ok(VerifiedPath::check(&between, &key_id, bundle)?)
-}
-
 #[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
 mod follower_tests;
 #[cfg(test)]
 mod list_tests;
+#[cfg(test)]
+mod serving_files_tests;
 #[cfg(test)]
 mod test_own_ca;
 #[cfg(test)]

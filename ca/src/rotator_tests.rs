@@ -6,14 +6,14 @@ use crate::operations::{OperationError, Operator};
 use crate::state;
 use crate::world_tests::{DAY, NOW, World, application};
 use signet_core::audit::{AuditEvent, EventKind, Outcome};
-use signet_core::certificate::Serial;
+use signet_core::certificate::{Facts, Serial};
 use signet_core::clock::Clock;
 use signet_core::holder::{Acknowledgement, Acknowledger};
 use signet_core::rotation::{Command, RevocationReason};
 use signet_core::seams::store::{AuthorityJournal, HolderStore};
 
 #[tokio::test]
-async fn the_first_turn_makes_a_root_and_an_issuing_ca_and_records_it() {
+async fn the_first_authority_is_a_root_and_an_issuing_ca_and_is_on_record() {
     let world = World::new().await;
     let state = state::current(&world.state).unwrap();
     assert_eq!((state.bundle().sequence(), state.bundle().roots().len()), (1, 1));

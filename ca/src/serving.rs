@@ -1,5 +1,5 @@
 //! The CA's own serving certificate: decided, signed, recorded and released like any other, renewed at half-life or
-//! when the issuer changes.
+//! when the root that it is to be under changes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit_log::AuditLog;
 use crate::config::Serving as ServingConfig;
 use crate::metrics::CaMetrics;
-use crate::state::{SigningState, StateReader};
+use crate::state::{ServingIssuer, SigningState, StateReader};
 
 /// How soon a failed renewal is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -45,8 +45,8 @@ pub struct Serving {
     pub serial: Serial,
     /// Names that clients can dial.
     pub names: Vec<String>,
-    /// Who signed it.
-    issuer: AuthorityId,
+    /// Who signed it: root and issuing CA.
+    issuer: (AuthorityId, AuthorityId),
     not_before: OffsetDateTime,
     /// End of validity.
     pub not_after: OffsetDateTime,
@@ -57,6 +57,12 @@ impl Serving {
     #[must_use]
     pub fn renews_at(&self) -> OffsetDateTime {
         half_life(self.not_before, self.not_after)
+    }
+
+    /// The root that it is under.
+    #[must_use]
+    pub fn root(&self) -> &AuthorityId {
+        &self.issuer.0
     }
 
     /// Whether it was made while the clock was ahead of `now`: nobody accepts it before its time.
@@ -116,12 +122,8 @@ impl ServingRenewer {
         let due = match (&state, &*self.output.borrow()) {
             (None, _) => None,
             (Some(_), None) => Some(now),
-            // A new issuer has a new chain; clients that lost the old root must not meet it here.
-            (Some(state), Some(serving))
-                if *state.authority.limits().authority.as_str() != *serving.issuer.as_str() =>
-            {
-                Some(now)
-            }
+            // Away from a root that is about to be dropped, or compromised; or back to one that signs again.
+            (Some(state), Some(serving)) if state.serving.is != serving.issuer => Some(now),
             (Some(_), Some(serving)) if serving.is_of_the_future(now) => Some(now),
             (Some(_), Some(serving)) => Some(serving.renews_at()),
         };
@@ -185,6 +187,7 @@ impl ServingRenewer {
     }
 
     async fn renew(&self, state: &SigningState, now: OffsetDateTime) -> Result<Serving, String> {
+        let ServingIssuer { authority, path, is, .. } = &state.serving;
         let key = KeyPair::generate().map_err(|error| format!("making a key: {error}"))?;
         let mut random = [0; 16];
         SystemRandom::new().fill(&mut random).map_err(|_| "the random number generator failed".to_owned())?;
@@ -194,7 +197,7 @@ impl ServingRenewer {
             self.names.dns_names.clone(),
             self.names.ip_addresses.clone(),
             ProvenKey::own(key.subject_public_key_info()).map_err(|error| error.to_string())?,
-            state.authority.limits(),
+            authority.limits(),
             Serial::new(now, random),
             now,
         )
@@ -211,9 +214,9 @@ impl ServingRenewer {
             what: Some(Certified::by(&request, state.bundle().sequence())),
             repeated: None,
         };
-        let signed = state.authority.sign(&request).await.map_err(|error| error.to_string())?;
-        let unreleased = verify::check_issued(request, signed, &state.path, state.authority.signer())
-            .map_err(|error| error.to_string())?;
+        let signed = authority.sign(&request).await.map_err(|error| error.to_string())?;
+        let unreleased =
+            verify::check_issued(request, signed, path, authority.signer()).map_err(|error| error.to_string())?;
         let chain = self.audit.release(event, unreleased).await.map_err(|error| error.to_string())?;
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signer = rustls::crypto::ring::sign::any_supported_type(&private).map_err(|error| error.to_string())?;
@@ -222,13 +225,16 @@ impl ServingRenewer {
             certified: Arc::new(CertifiedKey::new(chain.iter().cloned().collect(), signer)),
             serial,
             names: names.collect(),
-            issuer: state.authority.limits().authority.clone(),
+            issuer: is.clone(),
             not_before,
             not_after,
         })
     }
 }
 
+#[cfg(test)]
+#[path = "serving_rotation_tests.rs"]
+mod rotation_tests;
 #[cfg(test)]
 #[path = "serving_tests.rs"]
 mod tests;

@@ -8,20 +8,20 @@ use signet_core::clock::Clock as _;
 use signet_runtime::readiness::Readiness;
 use tokio::task::JoinSet;
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// By how much clocks are ahead: less than a life, more than one of the serving certificate, of the issuing CA, of the
 /// root.
 const AHEAD: [Duration; 5] = [HOUR, DAY, DAY.saturating_mul(2), DAY.saturating_mul(40), DAY.saturating_mul(5 * 365)];
 
-struct Running {
-    serving: ServingReader,
+pub(super) struct Running {
+    pub(super) serving: ServingReader,
     readiness: Readiness,
     _task: JoinSet<()>,
 }
 
 /// A renewer at work on the authorities of `world`.
-fn start(world: &World) -> Running {
+pub(super) fn start(world: &World) -> Running {
     let readiness = Readiness::new();
     let names = ServingConfig { dns_names: vec!["ca.test".to_owned()], ip_addresses: Vec::new(), ttl: DAY };
     let (renewer, serving) = ServingRenewer::new(
@@ -135,6 +135,7 @@ async fn a_root_from_the_future_is_told_with_what_to_do_and_an_operator_replaces
     use signet_core::rotation::Command;
     let first = World::empty();
     jump(&first, NOW + 2 * DAY);
+    first.make_authority().await;
     turn(&first).await;
     jump(&first, NOW);
     let world = first.another();

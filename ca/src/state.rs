@@ -3,10 +3,23 @@
 use std::sync::Arc;
 
 use signet_core::bundle::{TrustBundle, Validation};
-use signet_core::rotation::Authorities;
+use signet_core::rotation::{Authorities, AuthorityId};
 use signet_core::seams::authority::CertificateAuthority;
 use signet_core::verify::VerifiedPath;
 use tokio::sync::watch;
+
+/// An issuing CA whose key is at hand, for the CA's own serving certificate.
+#[derive(Clone)]
+pub struct ServingIssuer {
+    /// Signs it.
+    pub authority: Arc<dyn CertificateAuthority>,
+    /// What lies between it and the root, verified once.
+    pub path: VerifiedPath,
+    /// Root and issuing CA.
+    pub is: (AuthorityId, AuthorityId),
+    /// The ones that it should be, if their key could be had.
+    pub wanted: (AuthorityId, AuthorityId),
+}
 
 /// Issuer and trust bundle of one moment.
 pub struct SigningState {
@@ -14,6 +27,8 @@ pub struct SigningState {
     pub authority: Arc<dyn CertificateAuthority>,
     /// What lies between leaves and the root, verified once.
     pub path: VerifiedPath,
+    /// Signs the serving certificate: as long as it can, under the root that clients have known for longest.
+    pub serving: ServingIssuer,
     /// The trust bundle and the revocation lists.
     pub validation: Validation,
     /// The journal entry that everything comes from.

@@ -16,7 +16,7 @@ use signet_core::clock::{Clock, ManualClock, SharedClock};
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
 use signet_core::policy::{CsrNames, LeafPolicy};
-use signet_core::rotation::{IssuingCa, Rules, Schedule};
+use signet_core::rotation::{IssuingCa, Retirement, Rules, Schedule};
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
@@ -36,7 +36,7 @@ use crate::error::IssueError;
 use crate::handover::{HandoverWriter, handovers};
 use crate::issuance::{Application, Issuance, Issued};
 use crate::metrics::CaMetrics;
-use crate::operations::Operations;
+use crate::operations::{Operations, Operator};
 use crate::refusals::refusals;
 use crate::rotator::{Maker, Rotator, Steps};
 use crate::state::StateReader;
@@ -56,6 +56,7 @@ pub(crate) fn rules() -> Rules {
         coverage: 100,
         propagation: Duration::from_secs(10),
         list_ttl: DAY,
+        retirement: Retirement::Automatic,
     }
 }
 
@@ -106,8 +107,14 @@ impl World {
     /// A CA that has just started for the first time.
     pub(crate) async fn new() -> Self {
         let world = Self::empty();
+        world.make_authority().await;
         world.rotator.turn().await.unwrap();
         world
+    }
+
+    /// Makes the first authority, as an operator does.
+    pub(crate) async fn make_authority(&self) {
+        self.operations.init(&Operator::of_this_process(), &[]).await.unwrap();
     }
 
     /// One more process of this CA, or the same after a restart: nothing but storage and the time are shared.
@@ -222,9 +229,8 @@ impl World {
     /// The newest event that is of this outcome and for this reason, once it is on record.
     pub(crate) async fn recorded(&self, outcome: Outcome, reason: &str) -> AuditEvent {
         for _ in 0..1000 {
-            let events = self.events().await.into_iter().map(|stored| stored.event);
-            let mut fits = events.filter(|event| event.outcome == outcome && event.reason.as_deref() == Some(reason));
-            if let Some(event) = fits.next() {
+            let mut events = self.events().await.into_iter().map(|stored| stored.event);
+            if let Some(event) = events.find(|it| it.outcome == outcome && it.reason.as_deref() == Some(reason)) {
                 return event;
             }
             tokio::task::yield_now().await;

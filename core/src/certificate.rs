@@ -221,10 +221,25 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// The subject of a certificate for people, escaped; the first URI when there is none.
+#[must_use]
+pub fn subject(der: &[u8]) -> String {
+    let name = X509Certificate::from_der(der).map(|(_, certificate)| certificate.subject().to_string());
+    let uri = || Facts::read(der).ok().and_then(|facts| facts.uris.into_iter().next());
+    let text = name.ok().filter(|name| !name.is_empty()).or_else(uri).unwrap_or_else(|| "no subject".to_owned());
+    text.escape_debug().to_string()
+}
+
 /// SHA-256 over a SubjectPublicKeyInfo, as records name keys.
 #[must_use]
 pub fn key_hash(spki_der: &[u8]) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, spki_der);
+    sha256(spki_der)
+}
+
+/// SHA-256 over anything, such as a whole certificate: what is commonly called its fingerprint.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     let mut hash = [0; 32];
     hash.copy_from_slice(digest.as_ref());
     hash

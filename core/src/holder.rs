@@ -123,7 +123,7 @@ pub struct Holder {
     pub sequence: u64,
     /// Whether it acknowledges bundles itself. Otherwise a certificate reply counts that was handed over in full.
     pub acknowledges: bool,
-    /// When it last acknowledged or got a reply.
+    /// When it last acknowledged, or when its newest certificate was recorded.
     pub seen_at: OffsetDateTime,
     /// The bundle it refused last and why; cleared when it applies one.
     pub refused: Option<(u64, String)>,

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_core::bundle::TrustBundle;
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::rotation::IssuingCa;
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
@@ -15,13 +14,12 @@ use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot,
 use signet_plugins::custody::{BundleProofs, MemoryCustody, SealedCustody};
 use signet_plugins::store::sqlite::{SqliteSettings, SqliteStore};
 use signet_runtime::files::FileError;
-use signet_runtime::metrics::{MetricError, Metrics};
+use signet_runtime::metrics::MetricError;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use super::sealing_keys::{keyring, missing_keys};
 use super::tokens::{self, TokensError};
-use crate::audit_log::{AuditLog, audit_log};
+use crate::audit_log::AuditLog;
 use crate::config::{Backend as ConfiguredBackend, Config};
 use crate::health::CaFiles;
 use crate::metrics::CaMetrics;
@@ -62,7 +60,7 @@ pub enum BackendError {
     NoBackup {
         /// The file.
         path: PathBuf,
-        /// Why: its name, or what reading or writing it came to.
+        /// Why: its name, what there is to copy, or what reading or writing it came to.
         cause: String,
     },
     /// A signal came before the end.
@@ -135,27 +133,6 @@ impl Backend {
     ) -> Rotator {
         let trust_domain = config.trust_domain.clone();
         Rotator { trust_domain, steps, open_issuer: Arc::new(open_native), metrics, output, bell }
-    }
-
-    /// Runs the rotator until nothing is due, with a record of its own.
-    pub(super) async fn create_authority(&self, config: &Config) -> Result<TrustBundle, BackendError> {
-        let clock: SharedClock = Arc::new(SystemClock);
-        let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&clock))?);
-        let (audit, writer) = audit_log(Arc::clone(&self.store) as _, Arc::clone(&metrics));
-        let (output, state) = tokio::sync::watch::channel(None);
-        let steps = self.steps(config, audit, clock);
-        let rotator = Self::rotator(config, steps, metrics, output, Arc::default());
-        let work = async {
-            let result = rotator.turn().await;
-            // The writer ends when its last sender is gone.
-            drop(rotator);
-            result
-        };
-        let (result, _) = tokio::join!(work, writer.run(CancellationToken::new()));
-        result?;
-        let state = crate::state::current(&state);
-        let nothing = || StoreError::Damaged("there is no authority after making one".to_owned());
-        Ok(state.ok_or_else(nothing)?.bundle().clone())
     }
 }
 

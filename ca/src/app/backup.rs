@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use signet_core::rotation::Refused;
 use signet_plugins::store::sqlite::{Copied, SqliteStore};
 use signet_runtime::files::{Draft, FileError};
 
@@ -41,6 +42,10 @@ pub async fn backup(config: &Config, file: &Path, progress: impl Fn(u64, u64)) -
             () = tokio::time::sleep(TELL) => progress(length(&temporary), all),
         }
     };
+    // A copy that restores to nothing would be taken for a backup.
+    if held.journal == 0 {
+        return Err(BackendError::NoBackup { path: file.to_owned(), cause: Refused::NoAuthority.to_string() });
+    }
     let bytes = length(&temporary);
     // To the disk, which takes a while.
     let published = tokio::task::spawn_blocking(move || draft.publish()).await;

@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::clock::{Clock, SystemClock};
+use signet_core::rotation::Refused;
 use signet_core::seams::store::{AuditStore, SealedKeys};
 use signet_plugins::custody::{KeyEncryptionKey, Keyring, Rekeyed, SealedCustody, SealingKeySource, SealingKeys};
 use signet_plugins::store::sqlite::SqliteStore;
@@ -19,7 +20,9 @@ use signet_runtime::output::error_chain;
 use zeroize::Zeroizing;
 
 use super::backend::{BackendError, STORE};
+use super::init::holds_authority;
 use crate::config::Config;
+use crate::operations::Operator;
 
 /// The largest key-encryption-key file.
 const KEY_FILE: u64 = 1024;
@@ -109,8 +112,13 @@ pub(super) async fn missing_keys(config: &Config) -> Vec<String> {
 /// [`BackendError`].
 pub async fn rekey(config: &Config, new: Option<&Path>) -> Result<Rekeyed, BackendError> {
     let file = &config.encryption_key_file;
-    // Whatever refuses this comes before the key file is touched: a storage that is not there must not be made here.
-    SqliteStore::open_read_only(&config.storage, STORE).await?;
+    // Whatever refuses this comes before the key file is touched: a storage that is not there must not be made here, and
+    // one that nobody has begun is not the one that was meant.
+    let found = SqliteStore::open_read_only(&config.storage, STORE).await?;
+    if !holds_authority(&found).await? {
+        return Err(BackendError::Rekey(Refused::NoAuthority.to_string()));
+    }
+    drop(found);
     let store = Arc::new(SqliteStore::open(&config.storage, STORE).await?);
     let rekeyed = rekey_in(&store, file, new).await;
     store.close().await;
@@ -170,7 +178,7 @@ fn lock(file: &Path) -> Result<File, String> {
 
 /// Who did it, and what.
 async fn record(store: &SqliteStore, outcome: Outcome, text: String) -> Result<(), BackendError> {
-    let user = format!("uid {}", rustix::process::geteuid().as_raw());
+    let user = Operator::of_this_process().name;
     let event = AuditEvent {
         at_micros: AuditEvent::micros(SystemClock.now()),
         request_id: String::new(),

@@ -68,6 +68,7 @@ impl Operate for Still {
             coverage: Default::default(),
             last_ends: Default::default(),
             laggards: Vec::new(),
+            held: Vec::new(),
             threshold_percent: 100,
             next: String::new(),
             expected_at: None,

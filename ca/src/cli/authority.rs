@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 use signet_proto::admin::v1alpha1::{
-    Authority, ChangeAuthorityRequest, PrepareAuthorityRequest, ResumeAuthorityRequest, RollbackAuthorityRequest,
-    RotateAuthorityRequest, Rotation,
+    Authority, ChangeAuthorityRequest, PrepareAuthorityRequest, ResumeAuthorityRequest, RetireAuthorityRequest,
+    RollbackAuthorityRequest, RotateAuthorityRequest, Rotation,
 };
 use signet_runtime::output::{Output, OutputFormat};
 
@@ -28,6 +28,8 @@ pub(super) enum AuthorityCommand {
     Activate(WatchedArgs),
     /// Take the last step back: drop a prepared root, or let the previous one sign again
     Rollback(PlainArgs),
+    /// Let a former root go that nothing chains to any more (authority.rotation.retire: manual)
+    Retire(RetireArgs),
     /// Go on after the storage was restored from a backup, above all that agents have shown; see docs/backup.md. To be sent
     /// to a replica whose `status` tells of it
     Resume(PlainArgs),
@@ -80,6 +82,14 @@ pub(super) struct NamedArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct RetireArgs {
+    /// The id of the root; its first digits, as tables show them, are enough
+    id: String,
+    #[command(flatten)]
+    plain: PlainArgs,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct WatchedArgs {
     #[command(flatten)]
     wait: WaitArgs,
@@ -102,6 +112,12 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             let request = RollbackAuthorityRequest { reason: args.reason() };
             let answer = within(CHANGE, client.service.rollback_authority(request)).await;
             args.show(&answer.map_err(|status| failure(&status))?)
+        }
+        AuthorityCommand::Retire(RetireArgs { id, plain }) => {
+            let mut client = plain.admin.connect().await?;
+            let request = RetireAuthorityRequest { id: id.clone(), reason: plain.reason() };
+            let answer = within(CHANGE, client.service.retire_authority(request)).await;
+            plain.show(&answer.map_err(|status| failure(&status))?)
         }
         AuthorityCommand::Resume(args) => {
             let mut client = args.admin.connect().await?;

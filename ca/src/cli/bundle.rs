@@ -4,6 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use signet_core::bundle::TrustBundle;
 use signet_core::certificate::pem;
+use signet_core::rotation::Refused;
 use signet_core::seams::store::AuthorityJournal;
 use signet_runtime::output::{Output, OutputFormat, Table};
 
@@ -37,8 +38,7 @@ pub(super) async fn run(command: &BundleCommand) -> Result<(), Failure> {
     let config = args.file.load()?.config;
     let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
     let entry = store.load().await.map_err(Failure::failed)?;
-    let nothing = || Failure::Failed("there is no trust bundle yet: no CA has run on this storage".to_owned());
-    let (_, authorities) = entry.ok_or_else(nothing)?;
+    let (_, authorities) = entry.ok_or(Refused::NoAuthority).map_err(Failure::failed)?;
     let bundle = authorities.bundle(&config.trust_domain).map_err(Failure::failed)?;
     let mut table = Table::new(["generation", "authority", "state", "not after"]);
     for root in &authorities.roots {

@@ -1,6 +1,7 @@
 //! `signet-ca check`: the configuration and the files that it names, every mistake at once.
 
 use clap::Args;
+use signet_core::rotation::Refused;
 use signet_runtime::output::{Output, OutputFormat};
 
 use super::{ConfigFile, Failure};
@@ -26,6 +27,9 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
     let problems = app::check_files(&loaded.config).await;
     if problems.is_empty() {
         out.line(&format!("{file}: the configuration is in order")).map_err(Failure::failed)?;
+        if matches!(app::has_authority(&loaded.config).await, Ok(false)) {
+            out.line(&format!("{file}: {}", Refused::NoAuthority)).map_err(Failure::failed)?;
+        }
         for sealed in app::sealed_by(&loaded.config).await {
             out.line(&sealed.to_string()).map_err(Failure::failed)?;
         }

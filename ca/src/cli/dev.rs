@@ -1,5 +1,6 @@
 //! `signet-ca dev`: a throw-away state to try things out with. Everything is real but the cluster, which is a key.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -140,7 +141,8 @@ async fn init(args: &InitArgs) -> Result<(), Failure> {
 
     let loaded =
         config::load(&file, read).map_err(|error| Failure::Usage(signet_runtime::output::error_chain(&error)))?;
-    let bundle = app::create_authority(&loaded.config).await.map_err(Failure::failed)?;
+    let made = super::init::init(&loaded.config, &BTreeSet::new()).await?;
+    let bundle = made.bundle(&trust_domain).map_err(Failure::failed)?;
     write(&dir.join("root-cert.pem"), bundle.pem(), 0o644)?;
     tell(&dir, &workloads)
 }

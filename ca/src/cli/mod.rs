@@ -10,6 +10,7 @@ mod check;
 mod dev;
 mod dev_tokens;
 mod holders;
+mod init;
 mod progress;
 mod rekey;
 mod rotation_view;
@@ -39,6 +40,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make the first authority of a new installation; refused where there is one, or where bundle_file names others
+    Init(init::InitArgs),
     /// Run the CA until it is told to stop
     Serve(ConfigFile),
     /// Check the configuration and the files it names, without starting; reports every mistake at once
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(file) => app::serve(file.load()?).await.map_err(Failure::failed),
+        Command::Init(args) => init::run(&args).await,
         Command::Check(args) => check::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::Authority(command) => authority::run(&command).await,

@@ -46,6 +46,8 @@ pub(super) fn authority_json(authority: &Authority) -> Value {
         "needed_until": moment(authority.needed_until),
         "tainted_at": moment(authority.tainted_at),
         "pinned": root.then_some(authority.pinned),
+        "leaving_since": moment(authority.leaving_since),
+        "held": root.then_some(authority.held),
     })
 }
 
@@ -106,7 +108,7 @@ pub(super) fn phase_text(phase: &str) -> &'static str {
         "propagate" => "the next root is on its way to all holders and signs nothing yet",
         "drain" => "the new root signs; the former one stays until nothing chains to it",
         "emergency" => "a compromised root is being replaced",
-        _ => "there is no authority yet",
+        _ => "there is no authority in this storage",
     }
 }
 
@@ -175,6 +177,12 @@ pub(super) fn authorities_table(authorities: &[Authority]) -> Table {
         }
         if authority.pinned {
             state += ", pinned";
+        }
+        if authority.leaving_since > 0 {
+            state += ", leaving";
+        }
+        if authority.held {
+            state += ", held";
         }
         table.row([
             short(&authority.id),

@@ -8,6 +8,7 @@ use signet_runtime::output::{Output, OutputFormat, Table};
 use super::admin_client::{ANSWER, AdminArgs, explanation, failure, within};
 use super::rotation_view::{authorities_table, authority_json, rotation_json, rotation_rows};
 use super::{Failure, OutputArg, time_text};
+use crate::state::short;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -44,7 +45,7 @@ fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Val
         "authorities": authorities.iter().map(authority_json).collect::<Vec<_>>(),
         "bundle": status.bundle.as_ref().map(|bundle| json!({ "sequence": bundle.sequence, "roots": bundle.roots })),
         "serving": status.serving.as_ref().map(|serving| json!({
-            "serial": serving.serial, "names": serving.names,
+            "serial": serving.serial, "names": serving.names, "root": serving.root,
             "not_after": time_text(serving.not_after), "renews_at": time_text(serving.renews_at),
         })),
         "counters": status.counters.map(|counters| json!({
@@ -69,7 +70,8 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Str
     }
     if let Some(serving) = &status.serving {
         let names = serving.names.join(", ");
-        head.row(["serving certificate", &format!("{names}; until {}", time_text(serving.not_after))]);
+        let (root, until) = (short(&serving.root), time_text(serving.not_after));
+        head.row(["serving certificate", &format!("{names}; under root {root}; until {until}")]);
     }
     if let Some(counters) = &status.counters {
         let text = format!("{} issued, {} refused, {} failed", counters.issued, counters.refused, counters.failed);

@@ -190,6 +190,9 @@ fn followed_verdict(rotation: &Rotation) -> Verdict {
     let listed = || rotation.authorities.iter().filter(|one| one.kind == "root" && one.pinned);
     let signing = rotation.authorities.iter().find(|one| one.kind == "root" && one.state == "active");
     match signing {
+        Some(root) if rotation.phase == "drain" && root.pinned == has_listed(rotation) && is_held_by_hand(rotation) => {
+            held_by_hand(root, rotation)
+        }
         Some(root) if rotation.phase == "settled" => {
             Verdict::Done(format!("root {} signs, and nothing else is under way", short(&root.id)))
         }
@@ -215,6 +218,7 @@ fn root_verdict(id: &str, root: &Authority, rotation: &Rotation) -> Verdict {
         "active" if !has_predecessor(root, rotation) => {
             Verdict::Done(format!("root {id} signs, and no root of before is left"))
         }
+        "active" if is_held_by_hand(rotation) => held_by_hand(root, rotation),
         "active" => Verdict::Going,
         "prepared" if rotation.paused => Verdict::Stopped(format!(
             "the rotation to root {id} is paused by an operator; go on with `signet-ca authority rotate`"
@@ -232,6 +236,25 @@ fn root_verdict(id: &str, root: &Authority, rotation: &Rotation) -> Verdict {
 fn has_predecessor(root: &Authority, rotation: &Rotation) -> bool {
     let leaves = |one: &Authority| matches!(one.state.as_str(), "old" | "tainted") && !one.pinned;
     rotation.authorities.iter().any(|one| one.kind == "root" && one.generation < root.generation && leaves(one))
+}
+
+/// Whether all that is left to do is to let former roots go, which an operator has kept for himself.
+fn is_held_by_hand(rotation: &Rotation) -> bool {
+    let leaves =
+        |one: &&Authority| matches!(one.state.as_str(), "old" | "tainted") && !one.pinned && one.kind == "root";
+    let mut former = rotation.authorities.iter().filter(leaves).peekable();
+    former.peek().is_some() && former.all(|one| one.held)
+}
+
+fn held_by_hand(root: &Authority, rotation: &Rotation) -> Verdict {
+    let held = rotation.authorities.iter().filter(|one| one.held);
+    let how: Vec<String> = held.map(|one| format!("`signet-ca authority retire {}`", short(&one.id))).collect();
+    Verdict::Done(format!(
+        "root {id} signs, and nothing chains to a root of before any more; once static files of roots (CA_ROOT_CA of \
+         istio-agents, ca.root_file, mounted ConfigMaps) hold root {id}, let the former one go with {how}",
+        id = short(&root.id),
+        how = how.join(", ")
+    ))
 }
 
 /// Follows `goal` from `rotation`, the answer to the command, on.

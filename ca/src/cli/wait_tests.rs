@@ -30,9 +30,14 @@ fn a_rotation_is_over_when_the_new_root_signs_alone_or_somebody_has_ended_it() {
     let tainted = Authority { tainted_at: 1, ..root(2, "active") };
     let pinned = Authority { pinned: true, ..root(1, "old") };
     let paused = Rotation { paused: true, ..rotation("propagate", vec![root(1, "active"), root(2, "prepared")]) };
+    let held = |generation| Authority { held: true, ..root(generation, "old") };
     for (rotation, expected) in [
         (rotation("propagate", vec![root(1, "active"), root(2, "prepared")]), "going"),
         (rotation("drain", vec![root(1, "old"), root(2, "active")]), "going"),
+        (rotation("drain", vec![held(1), root(2, "active")]), "done"),
+        (rotation("propagate", vec![held(1), root(2, "active"), root(3, "prepared")]), "done"),
+        (rotation("drain", vec![root(0, "old"), held(1), root(2, "active")]), "going"),
+        (rotation("emergency", vec![root(0, "tainted"), held(1), root(2, "active")]), "going"),
         (rotation("emergency", vec![root(1, "tainted"), root(2, "active")]), "going"),
         (rotation("settled", vec![root(2, "active")]), "done"),
         (rotation("propagate", vec![root(2, "active"), root(3, "prepared")]), "done"),
@@ -77,6 +82,11 @@ fn a_word_to_follow_other_files_is_over_when_a_root_of_theirs_signs_alone() {
         (of("propagate", vec![pinned(root(1, "old")), root(2, "active")]), "going"),
         (signing.clone(), "going"),
         (of("settled", vec![pinned(root(1, "active")), pinned(root(3, "old"))]), "done"),
+        (of("drain", vec![pinned(root(1, "active")), Authority { held: true, ..root(2, "old") }]), "done"),
+        (
+            of("drain", vec![pinned(root(1, "old")), root(2, "active"), Authority { held: true, ..root(3, "old") }]),
+            "going",
+        ),
         (of("propagate", vec![tainted(pinned(root(1, "tainted"))), root(2, "active")]), "compromised"),
     ] {
         let verdict = goal.verdict(&rotation);

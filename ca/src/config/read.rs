@@ -45,14 +45,14 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     let bundle_file = s.optional(
         "bundle_file",
         kind::path(),
-        "where the trust bundle is written as PEM, at the start and at each change; a root file for agents",
+        "where the trust bundle is written as PEM, at the start and at each change; a root file for agents. While it names other roots, `signet-ca init` makes no first authority",
     );
     let ops = s.defaulted("ops", "127.0.0.1:15014", kind::socket_address(), "metrics and probes, over plain HTTP");
     let storage = s.defaulted(
         "storage",
         "sqlite:///var/lib/signet/signet.db",
         kind::parsed("storage URL", storage_url),
-        "where records, authorities and encrypted keys are kept",
+        "where records, authorities and encrypted keys are kept. A file that is missing is made, without an authority: that is for `signet-ca init`",
     );
     let serving = s.section("serving", "the CA's own TLS certificate, issued by its own authority", read_serving);
     let keys = s.section("keys", "protection of private keys at rest", |s| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use signet_core::key_type::KeyType;
-use signet_core::rotation::{Rules, Schedule};
+use signet_core::rotation::{Retirement, Rules, Schedule};
 use signet_runtime::config::{Section, Variant, kind};
 
 use super::read::DAY;
@@ -93,6 +93,12 @@ fn read_rotation(s: &mut Section<'_>) -> Option<(Rules, Duration)> {
         kind::duration_within(Duration::from_secs(60)..=90 * DAY),
         "lifetime of a revocation list; it is renewed at half of it",
     );
+    let retirement = s.defaulted(
+        "retire",
+        Retirement::Automatic.as_str(),
+        kind::choice(&Retirement::ALL.map(|one| (one.as_str(), one))),
+        "who lets a former root go that nothing chains to any more: manual holds that step for `authority retire`",
+    );
     if let (Some(prepare_at), Some(activate_at)) = (prepare_at, activate_at)
         && prepare_at > activate_at
     {
@@ -105,6 +111,7 @@ fn read_rotation(s: &mut Section<'_>) -> Option<(Rules, Duration)> {
         coverage: coverage?,
         propagation: propagation?,
         list_ttl: list_ttl?,
+        retirement: retirement?,
     };
     Some((rules, renewal_window?))
 }

@@ -64,7 +64,7 @@ pub struct AdminService {
 pub type GuardedAdmin = Guarded<Intake<AdminServer<AdminService>>>;
 
 /// The calls of the service, as the wire names them.
-pub(super) const CALLS: [&str; 11] = [
+pub(super) const CALLS: [&str; 12] = [
     "Status",
     "GetRotation",
     "PrepareAuthority",
@@ -73,6 +73,7 @@ pub(super) const CALLS: [&str; 11] = [
     "RollbackAuthority",
     "TaintAuthority",
     "RevokeAuthority",
+    "RetireAuthority",
     "ResumeAuthority",
     "RevokeCertificate",
     "ListHolders",
@@ -181,6 +182,7 @@ impl Admin for AdminService {
                 not_after: messages::seconds(serving.not_after),
                 renews_at: messages::seconds(serving.renews_at()),
                 names: serving.names.clone(),
+                root: serving.root().to_string(),
             }),
             counters: Some(wire::Counters { issued, refused, failed }),
             turned_away: self.metrics.turned_away.met().into_iter().map(messages::turned_away).collect(),
@@ -240,6 +242,18 @@ impl Admin for AdminService {
         request: Request<wire::ChangeAuthorityRequest>,
     ) -> Result<Response<wire::Rotation>, Status> {
         self.change_one(Kind::Any, request, |id, force| Command::Revoke { id, force }).await
+    }
+
+    async fn retire_authority(
+        &self,
+        request: Request<wire::RetireAuthorityRequest>,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        let one = |message: wire::RetireAuthorityRequest| wire::ChangeAuthorityRequest {
+            id: message.id,
+            force: false,
+            reason: message.reason,
+        };
+        self.change_one(Kind::Root, request.map(one), |id, _| Command::Retire { id }).await
     }
 
     async fn resume_authority(

@@ -18,6 +18,8 @@ use crate::turned_away::Met;
 pub(super) struct Use<'a> {
     coverage: Option<&'a Coverage>,
     last_ends: Option<&'a BTreeMap<AuthorityId, OffsetDateTime>>,
+    /// Former roots that an operator is to let go.
+    held: &'a [AuthorityId],
 }
 
 impl Use<'_> {
@@ -32,7 +34,7 @@ impl Use<'_> {
 
 /// Where rotation stands; `done` says what was done, when this answers a change.
 pub(super) fn rotation(view: &View, done: String, now: OffsetDateTime) -> wire::Rotation {
-    let used = Use { coverage: Some(&view.coverage), last_ends: Some(&view.last_ends) };
+    let used = Use { coverage: Some(&view.coverage), last_ends: Some(&view.last_ends), held: &view.held };
     wire::Rotation {
         phase: view.phase.as_str().to_owned(),
         bundle_sequence: view.authorities.bundle_sequence,
@@ -78,6 +80,8 @@ pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: Offset
             needed_until: needed.unwrap_or_default(),
             tainted_at: root.tainted_at.map(seconds).unwrap_or_default(),
             pinned: root.pinned,
+            leaving_since: root.leaving_since.map(seconds).unwrap_or_default(),
+            held: used.held.contains(&root.id),
         });
         for (index, issuing) in root.issuing.iter().enumerate() {
             rows.push(wire::Authority {

@@ -62,6 +62,7 @@ impl Operate for Fake {
             coverage: self.coverage.lock().unwrap().clone(),
             last_ends: BTreeMap::new(),
             laggards: self.holders.clone(),
+            held: Vec::new(),
             threshold_percent: 100,
             phase: Phase::of(&self.authorities),
             next: "nothing".into(),

@@ -16,6 +16,7 @@ use crate::grpc::test_mesh::{TestRoot, authorities, nothing, publish};
 /// Every call with a message that it accepts.
 fn calls(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
     let id = stage.roots[0].id().to_string();
+    let retire = wire::RetireAuthorityRequest { id: id.clone(), reason: String::new() };
     let change = wire::ChangeAuthorityRequest { id, force: false, reason: String::new() }.encode_to_vec();
     let revoke = wire::RevokeCertificateRequest { serial: "0".repeat(32), reason: "superseded".into(), clear: false };
     let all = vec![
@@ -27,6 +28,7 @@ fn calls(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
         ("RollbackAuthority", Vec::new()),
         ("TaintAuthority", change.clone()),
         ("RevokeAuthority", change),
+        ("RetireAuthority", retire.encode_to_vec()),
         ("ResumeAuthority", Vec::new()),
         ("RevokeCertificate", revoke.encode_to_vec()),
         ("ListHolders", Vec::new()),

@@ -24,7 +24,7 @@ use signet_core::seams::custody::KeyId;
 use signet_core::verify::{Signer, VerifiedPath};
 use time::OffsetDateTime;
 
-use crate::state::{SigningState, StateReader, StateWriter};
+use crate::state::{ServingIssuer, SigningState, StateReader, StateWriter};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -139,6 +139,7 @@ impl TestRoot {
             since: OffsetDateTime::UNIX_EPOCH,
             activation: Activation::WhenCovered,
             tainted_at: None,
+            leaving_since: None,
             pinned: false,
         }
     }
@@ -239,7 +240,10 @@ pub(crate) fn publish_authorities(writer: &StateWriter, authorities: Authorities
     let limits =
         IssuerLimits { authority: signer.issuing_id(), not_before: issuing.not_before, not_after: issuing.not_after };
     let authority = Arc::new(NoAuthority(limits));
-    let state = SigningState { authority, path: path.unwrap(), validation, authorities };
+    let (authority, path): (Arc<dyn CertificateAuthority>, _) = (authority, path.unwrap());
+    let is = (signer.id(), signer.issuing_id());
+    let serving = ServingIssuer { authority: authority.clone(), path: path.clone(), is: is.clone(), wanted: is };
+    let state = SigningState { authority, path, serving, validation, authorities };
     writer.send_replace(Some(Arc::new(state)));
 }
 

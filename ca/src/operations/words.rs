@@ -4,7 +4,8 @@ use signet_core::clock::rfc3339;
 use signet_core::holder::Holder;
 use signet_core::moment;
 use signet_core::rotation::{
-    Activation, Authorities, AuthorityState, Observed, Phase, RootAuthority, Rules, Step, propagated_at,
+    Activation, Authorities, AuthorityId, AuthorityState, Observed, Phase, Refused, Retirement, RootAuthority, Rules,
+    SETTLE, Step, is_held, propagated_at,
 };
 use time::OffsetDateTime;
 
@@ -31,6 +32,10 @@ pub(super) fn done(step: &Step, look: &Look) -> String {
         Step::Reinstate(id) => format!("root {id} signs again; automatic rotation is paused"),
         Step::Taint(id) => format!("root {id} is declared compromised; another one takes its place once it is covered"),
         Step::TaintIssuing(id) => format!("agents renew the certificates of issuing CA {id}; then it can be revoked"),
+        Step::Leave(id) => format!(
+            "root {id} leaves the trust bundle in {} s, when every serving certificate has moved to another root",
+            SETTLE.as_secs()
+        ),
         Step::Revoke(id) => {
             let holders = look.authorities.root(id).map_or(0, |root| look.seen().holders_of(root));
             format!("root {id} is in no bundle any more{}", cut_off(holders))
@@ -75,7 +80,33 @@ fn cut_off(holders: u64) -> String {
 
 /// What happens next by itself, in words, and when at the latest.
 pub(super) fn what_next(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
+    let (mut text, expected) = progress(look, rules);
+    if former(&look.authorities).next().is_some() && !text.is_empty() {
+        text += STATIC_FILES;
+    }
+    (text, expected)
+}
+
+/// Roots that have signed, and leave the bundle in the end.
+fn former(authorities: &Authorities) -> impl Iterator<Item = &RootAuthority> {
+    authorities.roots.iter().filter(|root| root.state == AuthorityState::Old && !root.pinned)
+}
+
+/// What coverage does not see.
+const STATIC_FILES: &str = "; by the time the old root is retired, static files of roots (CA_ROOT_CA of istio-agents, \
+                            ca.root_file of agents that start anew, mounted ConfigMaps) must hold its successor too";
+
+/// Former roots that an operator is to let go.
+pub(super) fn held(look: &Look, rules: &Rules) -> Vec<AuthorityId> {
+    let is_held = |root: &&RootAuthority| is_held(root, &look.seen(), rules, look.now);
+    look.authorities.roots.iter().filter(is_held).map(|root| root.id.clone()).collect()
+}
+
+fn progress(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
     let (authorities, seen) = (&look.authorities, look.seen());
+    if authorities.active().is_none() {
+        return (Refused::NoAuthority.to_string(), None);
+    }
     let expected = authorities.expected_end(&seen);
     if !look.clock_is_steady {
         return (
@@ -119,14 +150,13 @@ pub(super) fn what_next(look: &Look, rules: &Rules) -> (String, Option<OffsetDat
         };
     }
     let text = match phase {
-        Phase::None => "the first root is made".to_owned(),
-        Phase::Settled => return (settled(authorities, rules), None),
+        Phase::None | Phase::Settled => return (settled(authorities, rules), None),
         Phase::Emergency if authorities.active().is_some_and(|root| root.tainted_at.is_some()) => {
             "another root takes the place of the compromised one; with CA files, put new ones there".to_owned()
         }
         Phase::Emergency => emergency(authorities, &seen),
         Phase::Propagate => return (left(look, rules), expected),
-        Phase::Drain => "the old root is retired when its last certificate has ended".to_owned(),
+        Phase::Drain => return drain(look, rules, expected),
     };
     (text, expected)
 }
@@ -134,6 +164,28 @@ pub(super) fn what_next(look: &Look, rules: &Rules) -> (String, Option<OffsetDat
 /// When a root may sign that everybody has, if that is to come.
 fn signs_at(look: &Look, root: &RootAuthority, rules: &Rules) -> Option<OffsetDateTime> {
     propagated_at(&look.authorities, root, &look.seen(), rules, look.now).filter(|at| *at > look.now)
+}
+
+fn drain(look: &Look, rules: &Rules, expected: Option<OffsetDateTime>) -> (String, Option<OffsetDateTime>) {
+    let (authorities, seen) = (&look.authorities, look.seen());
+    if let [id, ..] = held(look, rules).as_slice() {
+        let text = format!("no certificate chains to root {id} any more: `authority retire {id}` lets it go");
+        return (text, None);
+    }
+    if former(authorities).all(|root| root.leaving_since.is_some()) {
+        return ("the old root leaves the trust bundle when every serving certificate has moved".to_owned(), expected);
+    }
+    let staying = former(authorities).find(|root| root.leaving_since.is_none());
+    match staying.filter(|_| rules.retirement == Retirement::Manual) {
+        Some(root) => {
+            let (id, end) = (&root.id, rfc3339(seen.drained_at(root)));
+            (
+                format!("the last certificate under root {id} ends at {end}; then `authority retire {id}` lets it go"),
+                None,
+            )
+        }
+        None => ("the old root is retired when its last certificate has ended".to_owned(), expected),
+    }
 }
 
 /// The root that signs is not the one that is followed, and none is prepared.

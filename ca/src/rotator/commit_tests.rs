@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use signet_core::audit::{EventKind, Outcome};
+use signet_core::certificate::Facts;
 use signet_core::rotation::{Command, RevocationReason};
 use signet_core::seams::store::AuthorityJournal;
 

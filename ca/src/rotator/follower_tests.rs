@@ -51,6 +51,7 @@ async fn files_that_reach_one_replica_later_make_one_rotation_and_the_late_one_g
     let new = new_root.below("new signer").set(&empty, &new_root, vec![]).await;
     let (early, late) = (Directory::with(&old), Directory::with(&old));
     let (first, second) = (empty.another_on(early.clone()), empty.another_on(late.clone()));
+    first.make_authority().await;
     work([&first, &second]).await;
     assert_eq!(done(&empty).await.len(), 1);
     first.receive(&application()).await.unwrap();
@@ -68,7 +69,7 @@ async fn files_that_reach_one_replica_later_make_one_rotation_and_the_late_one_g
     work([&first, &second]).await;
     let before = done(&empty).await;
     let followed = before.iter().filter(|text| text.contains("CA files are followed")).count();
-    assert_eq!((followed, before.len()), (1, 4), "made, followed, activated, retired: {before:?}");
+    assert_eq!((followed, before.len()), (1, 5), "made, followed, activated, left, retired: {before:?}");
     for command in [Command::Prepare, Command::Rollback, Command::RenewIssuing] {
         let refused = second.operations.command(&operator(), command, "").await;
         let Err(OperationError::Refused(text)) = refused else { panic!("{refused:?}") };
@@ -88,6 +89,7 @@ async fn an_earlier_set_counts_again_when_a_process_sees_it_put_back_or_when_an_
     let second = two.below("second").set(&empty, &two, vec![]).await;
     let directory = Directory::with(&first);
     let (running, other) = (empty.another_on(directory.clone()), empty.another_on(Directory::with(&first)));
+    running.make_authority().await;
     for set in [&first, &second, &first, &second] {
         directory.put(set);
         work([&running, &other]).await;
@@ -116,6 +118,7 @@ async fn a_process_that_has_noted_new_files_knows_it_when_they_are_put_back_at_o
     let second = two.below("second").set(&empty, &two, vec![]).await;
     let directory = Directory::with(&first);
     let running = empty.another_on(directory.clone());
+    running.make_authority().await;
     running.rotator.turn().await.unwrap();
     directory.put(&second);
     let steps = &running.rotator.steps;
@@ -228,6 +231,7 @@ async fn files_that_are_damaged_for_a_while_are_neither_something_new_nor_someth
     let bad = signet_core::seams::authority::Offer { fingerprint: set.fingerprint.with_unusable_lists(), ..set };
     let directory = Directory::with(&good);
     let (mut one, other) = (empty.another_on(directory.clone()), empty.another_on(Directory::with(&good)));
+    one.make_authority().await;
     work([&one, &other]).await;
     let before = empty.store.load().await.unwrap().unwrap();
     assert_eq!(before.1.revocations.lists.len(), 2);

@@ -203,6 +203,7 @@ mod tests {
             since: START,
             activation: Activation::WhenCovered,
             tainted_at: None,
+            leaving_since: None,
             pinned: true,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use signet_core::certificate::Serial;
+use signet_core::certificate::{Facts, Serial};
 use signet_core::clock::Clock;
 use signet_core::rotation::{AuthorityId, Command, LIST_MARGIN, RevocationList, RevocationReason, lists_worry};
 use signet_core::seams::store::AuthorityJournal;
@@ -32,6 +32,7 @@ async fn lists_of_cas_that_leaves_still_chain_through_stay_as_their_owner_made_t
     let lists = vec![kept[0].clone(), kept[1].clone(), of_root.clone()];
     let directory = Directory::with(&first.set(&empty, &root, lists).await);
     let world = empty.another_on(directory.clone());
+    world.make_authority().await;
     world.rotator.turn().await.unwrap();
     assert_eq!(journal(&world).await.revocations.lists.len(), 3);
     // Another signer, without the one between.
@@ -86,6 +87,7 @@ async fn while_the_files_are_damaged_their_lists_are_served_until_shortly_before
         signer.set(&empty, &root, vec![]).await;
         let directory = Directory::with(&set);
         let mut world = empty.another_on(directory.clone());
+        world.make_authority().await;
         world.rotator.turn().await.unwrap();
         directory.damage();
         if restart {
@@ -156,6 +158,7 @@ async fn lists_of_a_replaced_root_go_on_while_it_is_in_the_bundle_and_end_with_i
         first.set(&empty, &old, vec![]).await;
         let directory = Directory::with(&set);
         let world = empty.another_on(directory.clone());
+        world.make_authority().await;
         world.rotator.turn().await.unwrap();
         assert_eq!(sorted(journal(&world).await.revocations.lists), sorted(of_old.clone()));
         directory.put(&second.set(&empty, &new, lists.clone()).await);
@@ -183,6 +186,7 @@ async fn lists_of_the_files_go_on_after_a_change_to_roots_of_our_own_until_nothi
     let signer = root.below("signer");
     let theirs = vec![signer.list(1, far), root.list(2, far)];
     let files = empty.another_on(Directory::with(&signer.set(&empty, &root, theirs.clone()).await));
+    files.make_authority().await;
     files.rotator.turn().await.unwrap();
     let world = empty.another();
     let mut at = NOW;
@@ -210,6 +214,7 @@ async fn a_bad_file_of_lists_beside_a_new_signer_keeps_the_lists_in_use_and_the_
     let lists = vec![first.list(1, far), root.list(2, far)];
     let directory = Directory::with(&first.set(&empty, &root, lists.clone()).await);
     let world = empty.another_on(directory.clone());
+    world.make_authority().await;
     world.rotator.turn().await.unwrap();
     let mut bad = second.set(&empty, &root, vec![]).await;
     bad.fingerprint = bad.fingerprint.with_unusable_lists();
@@ -239,6 +244,7 @@ async fn an_ended_list_of_a_replaced_signer_whose_key_is_here_does_not_take_the_
     let (first, second) = (root.below("first"), root.below("second"));
     let directory = Directory::with(&first.set(&empty, &root, vec![first.list(1, end), root.list(2, far)]).await);
     let world = empty.another_on(directory.clone());
+    world.make_authority().await;
     world.rotator.turn().await.unwrap();
     let good = vec![second.list(3, far), root.list(4, far)];
     directory.put(&second.set(&empty, &root, good.clone()).await);

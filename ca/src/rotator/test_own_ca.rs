@@ -84,6 +84,7 @@ impl OwnCa {
             since: NOW,
             activation: Activation::default(),
             tainted_at: None,
+            leaving_since: None,
             pinned: true,
         }
     }

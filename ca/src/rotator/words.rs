@@ -47,6 +47,7 @@ pub(crate) fn of_step(step: &Step, authorities: &Authorities, made: &Made, offer
         Step::Reinstate(id) => format!("rolled back: root {id} signs again, automatic rotation is paused"),
         Step::Taint(id) => format!("root {id} declared compromised"),
         Step::TaintIssuing(id) => format!("certificates of issuing CA {id} are to be renewed"),
+        Step::Leave(id) => format!("root {id} is left: no certificate chains to it any more, nor will the CA's own"),
         Step::Retire(id) => format!("root {id} retired: no certificate chains to it any more"),
         Step::Revoke(id) => format!("root {id} revoked: it is in no bundle any more"),
         Step::RevokeIssuing(id) => format!("issuing CA {id} revoked"),

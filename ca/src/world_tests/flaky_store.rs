@@ -32,6 +32,8 @@ pub(crate) struct FlakyStore {
     pub(crate) commit: tokio::sync::Notify,
     /// Keys cannot be opened.
     pub(crate) keys_away: AtomicBool,
+    /// This one key cannot be opened.
+    pub(crate) key_away: std::sync::Mutex<Option<KeyId>>,
     keys: MemoryCustody,
     /// Writes so far.
     writes: AtomicI64,
@@ -136,7 +138,7 @@ impl KeyCustody for FlakyStore {
         self.keys.import(id, pkcs8).await
     }
     async fn open(&self, id: &KeyId) -> Result<Arc<dyn SigningKey>, CustodyError> {
-        if self.keys_away.load(Ordering::SeqCst) {
+        if self.keys_away.load(Ordering::SeqCst) || self.key_away.lock().unwrap().as_ref() == Some(id) {
             return Err(CustodyError::Store("away".to_owned()));
         }
         self.keys.open(id).await

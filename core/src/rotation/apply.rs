@@ -89,6 +89,7 @@ pub fn apply(
         }
         Step::Taint(id) => next.taint(id, now),
         Step::TaintIssuing(id) => next.taint_issuing(id, now),
+        Step::Leave(id) => next.leave(id, now),
         Step::Retire(id) => next.remove_root(id),
         Step::Revoke(id) => next.revoke_root(id, now),
         Step::Resume(shown) => next.resume(*shown, now),

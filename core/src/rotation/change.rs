@@ -48,6 +48,9 @@ impl Authorities {
         let signer = offer.map(|offer| &offer.signer);
         for root in &mut self.roots {
             root.pinned = wanted(&root.id);
+            if root.pinned {
+                root.leaving_since = None;
+            }
             // One that is in the bundle but is not to sign is, in the terms of rotation, one that has signed.
             if root.pinned && root.state == AuthorityState::Prepared && signer != Some(&root.id) {
                 (root.state, root.since) = (AuthorityState::Old, now);
@@ -90,6 +93,7 @@ impl Authorities {
                 since: now,
                 activation: Activation::WhenCovered,
                 tainted_at: None,
+                leaving_since: None,
                 pinned: true,
                 ..root.clone()
             });
@@ -123,6 +127,7 @@ impl Authorities {
         for root in &mut self.roots {
             if root.id == *id {
                 (root.state, root.since) = (AuthorityState::Active, now);
+                root.leaving_since = None;
                 for issuing in &mut root.issuing {
                     issuing.after_sequence = 0;
                 }
@@ -164,6 +169,7 @@ impl Authorities {
     pub fn taint(&mut self, id: &AuthorityId, now: OffsetDateTime) {
         for root in self.roots.iter_mut().filter(|root| root.id == *id) {
             root.tainted_at = Some(now);
+            root.leaving_since = None;
             if root.state == AuthorityState::Old {
                 (root.state, root.since) = (AuthorityState::Tainted, now);
             }
@@ -363,7 +369,7 @@ impl Authorities {
     /// certificates, and certificates of a former root end.
     #[must_use]
     pub fn expected_end(&self, seen: &Observed<'_>) -> Option<OffsetDateTime> {
-        let ends = |root: &RootAuthority| seen.needed_until(root).map_or(root.since, |end| end.max(root.since));
+        let ends = |root: &RootAuthority| seen.drained_at(root).max(root.leaving_since.unwrap_or(root.since));
         match Phase::of(self) {
             Phase::Drain => {
                 let old = self.roots.iter().filter(|root| root.state == AuthorityState::Old && !root.pinned);

@@ -3,13 +3,12 @@
 use time::OffsetDateTime;
 
 use super::Phase;
+use super::compromise::{revoke, taint};
 use super::followed::Standing;
-use super::lists::lists_possible;
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, RootAuthority};
 use super::step::{Step, is_covered, is_ours, propagated_at, usable_issuer};
 use crate::clock::rfc3339;
-use crate::moment;
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +43,11 @@ pub enum Command {
         /// Although holders still need it.
         force: bool,
     },
+    /// Let a former root go that nothing chains to any more.
+    Retire {
+        /// The root.
+        id: AuthorityId,
+    },
     /// Go on after the storage was restored from a backup.
     Resume {
         /// The highest bundle sequence of this CA that anybody has shown, 0 for none that matters.
@@ -63,6 +67,7 @@ impl Command {
             Self::Rollback => "rollback",
             Self::Taint { .. } => "taint",
             Self::Revoke { .. } => "revoke",
+            Self::Retire { .. } => "retire",
             Self::Resume { .. } => "resume",
         }
     }
@@ -73,6 +78,7 @@ impl Command {
         match self {
             Self::Activate { force, .. } | Self::Taint { force, .. } | Self::Revoke { force, .. } => *force,
             Self::Prepare | Self::Rotate | Self::RenewIssuing | Self::Rollback | Self::Resume { .. } => false,
+            Self::Retire { .. } => false,
         }
     }
 }
@@ -82,7 +88,9 @@ impl Command {
 #[non_exhaustive]
 pub enum Refused {
     /// There is nothing yet.
-    #[error("there is no authority yet; is the CA still starting?")]
+    #[error(
+        "there is no authority in this storage, and none is made by itself: for a new installation run `signet-ca init`; otherwise `storage` is mistyped or its volume is not mounted"
+    )]
     NoAuthority,
     /// No such authority.
     #[error("there is no authority {0}; `authority list` shows them")]
@@ -144,6 +152,18 @@ pub enum Refused {
         /// How many.
         holders: u64,
     },
+    /// Certificates chain to it that end at a known time.
+    #[error(
+        "certificates that chain to root {id} are valid until {until} ({holders} holders have no newer one); it can be retired then"
+    )]
+    StillChained {
+        /// The root.
+        id: AuthorityId,
+        /// How many have no newer certificate.
+        holders: u64,
+        /// When the last one ends.
+        until: String,
+    },
     /// It has stopped to sign only now.
     #[error("authority {0} has signed until a moment ago; requests may be on their way: try again in {secs} s", secs = SETTLE.as_secs())]
     Settling(AuthorityId),
@@ -162,6 +182,9 @@ pub enum Refused {
         "the clock of this host has jumped a moment ago; check it, then try again in a few minutes or use --force with a --reason"
     )]
     ClockJumped,
+    /// The same, for what is never forced.
+    #[error("the clock of this host has jumped a moment ago; check it, then try again in a few minutes")]
+    ClockDoubtful,
 }
 
 /// Decides what a command does now: a step, or `None` when it is done already.
@@ -182,6 +205,7 @@ pub fn judge(
             Command::Rotate if seen.backend.fingerprint.is_some() => return Ok(Some(Step::AdoptRoots)),
             // These only mark what the journal holds; whatever follows from that, others do.
             Command::Taint { force: false, .. } | Command::Revoke { .. } | Command::Resume { .. } => {}
+            Command::Retire { .. } => {}
             _ if seen.backend.fingerprint.is_none() => return Err(Refused::NoFiles),
             _ => return Err(Refused::Superseded),
         }
@@ -195,16 +219,17 @@ pub fn judge(
         Command::Rollback => rollback(now, authorities, seen),
         Command::Taint { id, force } => taint(now, authorities, seen, id, *force),
         Command::Revoke { id, force } => revoke(now, authorities, seen, id, *force),
+        Command::Retire { id } => super::retire::retire(now, authorities, seen, id),
         // Also when it is said again, or by two at once.
         Command::Resume { shown } => Ok((*shown > authorities.bundle_sequence).then_some(Step::Resume(*shown))),
     }
 }
 
-fn find<'a>(authorities: &'a Authorities, id: &AuthorityId) -> Result<&'a RootAuthority, Refused> {
+pub(super) fn find<'a>(authorities: &'a Authorities, id: &AuthorityId) -> Result<&'a RootAuthority, Refused> {
     authorities.root(id).ok_or_else(|| Refused::Unknown(id.clone()))
 }
 
-fn refuse<T>(root: &RootAuthority, hint: &'static str) -> Result<T, Refused> {
+pub(super) fn refuse<T>(root: &RootAuthority, hint: &'static str) -> Result<T, Refused> {
     Err(Refused::State { id: root.id.clone(), state: root.state.as_str(), hint })
 }
 
@@ -288,106 +313,6 @@ fn rollback(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>)
     });
     let newest = earlier.max_by_key(|root| (root.since, root.generation)).ok_or(Refused::NothingToRollBack)?;
     Ok(Some(Step::Reinstate(newest.id.clone())))
-}
-
-fn taint(
-    now: OffsetDateTime,
-    authorities: &Authorities,
-    seen: &Observed<'_>,
-    id: &AuthorityId,
-    force: bool,
-) -> Result<Option<Step>, Refused> {
-    if authorities.root(id).is_none() && authorities.root_of(id).is_some() {
-        signs_no_more(now, authorities, id)?;
-        // Ordered anew, the window would begin again, and whoever is about to renew would wait for longer.
-        let mut anew = authorities.clone();
-        anew.taint_issuing(id, now);
-        let lasts = |known: &super::KeptOrder| known.until > now.unix_timestamp();
-        let ordered = anew.orders.last().is_some_and(|order| {
-            authorities.orders.iter().any(|known| known.authorities == order.authorities && lasts(known))
-        });
-        return Ok((!ordered).then(|| Step::TaintIssuing(id.clone())));
-    }
-    let root = find(authorities, id)?;
-    let signs = root.state == AuthorityState::Active;
-    if force && seen.offer.is_some() && (signs || root.tainted_at.is_none()) {
-        return Err(Refused::Foreign);
-    }
-    if root.tainted_at.is_some() {
-        // So that whoever watched it and was interrupted may do so again.
-        return Ok(None);
-    }
-    Ok(Some(match root.state {
-        // It has signed nothing, so there is nothing to move away from.
-        AuthorityState::Prepared if !root.pinned => Step::DropPrepared(id.clone(), false),
-        _ => Step::Taint(id.clone()),
-    }))
-}
-
-fn revoke(
-    now: OffsetDateTime,
-    authorities: &Authorities,
-    seen: &Observed<'_>,
-    id: &AuthorityId,
-    force: bool,
-) -> Result<Option<Step>, Refused> {
-    let Some(root) = authorities.root(id) else { return revoke_issuing(now, authorities, seen, id, force) };
-    match root.state {
-        AuthorityState::Tainted => {}
-        AuthorityState::Active if root.tainted_at.is_some() => {
-            return refuse(
-                root,
-                "it still signs, until its successor is known to all holders; `status` shows who lags",
-            );
-        }
-        _ => return refuse(root, "only a compromised root is revoked; declare it with `authority taint` first"),
-    }
-    if root.pinned {
-        return refuse(root, "the CA files list it; take it out of them first");
-    }
-    if !force {
-        let holders = seen.holders_of(root);
-        if holders > 0 {
-            return Err(Refused::Needed { id: id.clone(), holders });
-        }
-        if now < moment::after(root.since, SETTLE) {
-            return Err(Refused::Settling(id.clone()));
-        }
-        if !seen.clock_is_steady {
-            return Err(Refused::ClockJumped);
-        }
-    }
-    Ok(Some(Step::Revoke(id.clone())))
-}
-
-fn revoke_issuing(
-    now: OffsetDateTime,
-    authorities: &Authorities,
-    seen: &Observed<'_>,
-    id: &AuthorityId,
-    force: bool,
-) -> Result<Option<Step>, Refused> {
-    let root = authorities.root_of(id).ok_or_else(|| Refused::Unknown(id.clone()))?;
-    lists_possible(authorities, seen)?;
-    signs_no_more(now, authorities, id)?;
-    let holders = seen.coverage.by_authority.get(id).copied().unwrap_or(0);
-    if !force && holders > 0 {
-        return Err(Refused::Needed { id: id.clone(), holders });
-    }
-    let done = root.issuing.iter().any(|issuing| issuing.id == *id && super::is_revoked(authorities, issuing));
-    Ok((!done).then(|| Step::RevokeIssuing(id.clone())))
-}
-
-/// An issuing CA is replaced before anything is said against it.
-fn signs_no_more(now: OffsetDateTime, authorities: &Authorities, id: &AuthorityId) -> Result<(), Refused> {
-    match authorities.active_issuer(now) {
-        Some(issuing) if issuing.id == *id => Err(Refused::State {
-            id: id.clone(),
-            state: "signing",
-            hint: "replace it first with `authority rotate --issuing`",
-        }),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -90,6 +90,7 @@ pub fn conditions(
             let late = seen.coverage.acknowledging_behind(sequence) > 0;
             if late { Vec::new() } else { vec![Condition::Arrived { sequence }] }
         }
+        Step::Leave(id) => root(id).map(|root| Condition::Drained(issuing(root), now)).into_iter().collect(),
         Step::Retire(id) => {
             root(id).map(|root| Condition::Drained(issuing(root), moment::before(now, SETTLE))).into_iter().collect()
         }

@@ -55,6 +55,7 @@ fn every_step_that_needs_holders_or_their_absence_is_taken_on_condition() {
         ),
         (Step::Activate(r1.clone()), &draining, vec![Condition::Covered { sequence: 1, percent: 100 }]),
         (Step::Reinstate(r1.clone()), &draining, vec![Condition::Covered { sequence: 1, percent: 100 }]),
+        (Step::Leave(r1.clone()), &draining, vec![Condition::Drained(old.clone(), START)]),
         (Step::Retire(r1.clone()), &draining, vec![Condition::Drained(old.clone(), by)]),
         (Step::Revoke(r1.clone()), &draining, vec![Condition::Left(old.clone())]),
         (Step::RevokeIssuing(id("r1-issuing")), &draining, vec![Condition::Left(old)]),

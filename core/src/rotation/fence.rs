@@ -23,20 +23,15 @@ impl Fence {
     /// The fence that follows from `authorities`.
     #[must_use]
     pub fn of(authorities: &Authorities) -> Self {
-        let signers = |root: &RootAuthority| signers(authorities, root);
-        let serves = |root: &&RootAuthority| match root.state {
-            // Also a compromised one, until another one can: no serving certificate would be worse.
-            AuthorityState::Active => true,
-            AuthorityState::Old => root.tainted_at.is_none(),
-            AuthorityState::Prepared | AuthorityState::Tainted => false,
-        };
+        let signers =
+            |root: &RootAuthority| signers(authorities, root).iter().map(|one| one.id.clone()).collect::<Vec<_>>();
         // A holder never forgets a root that it is counted for: so no bundle goes out that lacks one which is in the
         // newest. One with a root too many does no harm, unless that one is compromised.
         let published = authorities.roots.iter().map(|root| root.published).max().unwrap_or_default();
         Self {
             oldest: published.max(authorities.without_compromised),
             workloads: authorities.active().map(signers).unwrap_or_default(),
-            serving: authorities.roots.iter().filter(serves).flat_map(signers).collect(),
+            serving: authorities.roots.iter().filter(|root| root.may_serve()).flat_map(signers).collect(),
         }
     }
 
@@ -58,14 +53,14 @@ impl Fence {
     }
 }
 
-/// The issuing CAs of a root that may sign something: not revoked, with their revocation list published, and not left
-/// behind on purpose; the newest of them always, since that is the one that signs.
-fn signers(authorities: &Authorities, root: &RootAuthority) -> Vec<AuthorityId> {
+/// The issuing CAs of a root that may sign something, newest last: not revoked, with their revocation list published, and
+/// not left behind on purpose; under the root that signs the newest of them always, since that is the one that does.
+pub(super) fn signers<'a>(authorities: &Authorities, root: &'a RootAuthority) -> Vec<&'a IssuingCa> {
     let may = |one: &&IssuingCa| one.after_sequence == 0 && !super::is_revoked(authorities, one);
     let usable: Vec<&IssuingCa> = root.issuing.iter().filter(may).collect();
-    let newest = usable.last().map(|one| &one.id);
-    let goes_on = |one: &&&IssuingCa| Some(&one.id) == newest || authorities.issuing_tainted_at(one).is_none();
-    usable.iter().filter(goes_on).map(|one| one.id.clone()).collect()
+    let newest = usable.last().filter(|_| root.state == AuthorityState::Active).map(|one| &one.id);
+    let goes_on = |one: &&IssuingCa| Some(&one.id) == newest || authorities.issuing_tainted_at(one).is_none();
+    usable.iter().copied().filter(goes_on).collect()
 }
 
 #[cfg(test)]

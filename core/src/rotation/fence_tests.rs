@@ -57,7 +57,9 @@ fn the_serving_certificate_may_stay_under_an_old_root_until_that_is_gone_or_comp
         ("first", first(), (true, false)),
         ("prepared", prepared(Activation::OnCommand), (true, false)),
         ("draining", draining(), (true, true)),
+        ("leaving", step(&draining(), &Step::Leave(id("r1"))), (false, true)),
         ("retired", step(&draining(), &Step::Retire(id("r1"))), (false, true)),
+        ("its issuing CA compromised", step(&draining(), &Step::TaintIssuing(id("r1-issuing"))), (false, true)),
         ("tainted", tainted, (false, true)),
         ("tainted and active", step(&first(), &Step::Taint(id("r1"))), (true, false)),
     ] {

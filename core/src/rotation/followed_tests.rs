@@ -304,7 +304,7 @@ fn a_root_about_to_end_is_not_put_back_by_a_replica_whose_clock_is_behind() {
     assert_eq!(due, Step::AdoptRoots, "where it has ended, it goes");
     let gone = take(&due, &both, &has(&without, &both), end, "x");
     let behind = end - std::time::Duration::from_secs(60);
-    assert_eq!(next_step(behind, &gone, &has(&with, &gone).view(), &rules()), Step::Retire(id("short")));
+    assert_eq!(next_step(behind, &gone, &has(&with, &gone).view(), &rules()), Step::Leave(id("short")));
     let long_before = next_step(START, &gone, &has(&with, &gone).view(), &rules());
     assert_eq!(long_before, Step::AdoptRoots, "a root that is missing for another reason is put back");
 }

@@ -6,13 +6,16 @@
 mod apply;
 mod change;
 mod command;
+mod compromise;
 mod condition;
 mod fence;
 mod followed;
 mod lists;
 mod resume;
+mod retire;
 mod revocation;
 mod rules;
+mod serving;
 mod state;
 mod step;
 
@@ -32,8 +35,9 @@ pub use followed::{Fingerprint, Follower, Standing};
 pub use lists::{
     LIST_MARGIN, Lists, is_ours_to_renew, kept_list, lists_failed, lists_possible, lists_wanted, lists_worry,
 };
+pub use retire::is_held;
 pub use revocation::{KeptOrder, RevocationList, RevocationReason, Revocations, Revoked};
-pub use rules::{Backend, Observed, Rules, SETTLE, Schedule};
+pub use rules::{Backend, Observed, Retirement, Rules, SETTLE, Schedule};
 pub use state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
 pub use step::{LAG, Step, next_step, propagated_at, usable_issuer};
 

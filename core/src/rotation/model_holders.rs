@@ -1,12 +1,8 @@
 //! Holders of the model: what each really has, and what the records say of it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::BTreeSet;
-
-use time::OffsetDateTime;
-
-use super::super::AuthorityId;
-use crate::holder::{Handover, Raise};
+use super::*;
+use crate::holder::Handover;
 
 /// What becomes of a reply after its record was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +15,10 @@ pub(super) enum Fate {
     Unseen,
     /// Nothing of it is handed over.
     Nothing,
+}
+
+pub(super) fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![6 => Just(Fate::Whole), 1 => Just(Fate::Part), 1 => Just(Fate::Unseen), 2 => Just(Fate::Nothing)]
 }
 
 /// A certificate: root, issuing CA and end.
@@ -123,5 +123,32 @@ impl Holder {
         }
         let sequence = self.on_their_way.remove(which);
         self.row.as_mut()?.raise(sequence, now)
+    }
+}
+
+impl World {
+    /// Signs with what the replica believes; the record is held against the journal. `false` when that refuses it.
+    pub(super) fn issue(&mut self, holder: usize, replica: usize, ttl: u32, anew: bool, fate: Fate) -> bool {
+        let belief = self.belief(replica);
+        let (Some(root), Some(issuing)) = (belief.active(), belief.active_issuer(self.now)) else { return false };
+        if issuing.not_after <= self.now {
+            return false;
+        }
+        if !Fence::of(&self.journal).admits(EventKind::Certificate, issuing.id.as_str(), belief.bundle_sequence) {
+            return false;
+        }
+        let end = (self.now + Duration::from_secs(u64::from(ttl))).min(issuing.not_after);
+        let roots: BTreeSet<AuthorityId> = belief.roots.iter().map(|root| root.id.clone()).collect();
+        let now = self.now;
+        let holder = &mut self.holders[holder];
+        let certificate = (root.id.clone(), issuing.id.clone(), end);
+        holder.record(&certificate, belief.bundle_sequence, fate);
+        if matches!(fate, Fate::Whole | Fate::Unseen) {
+            if !holder.acknowledges || anew || holder.known.is_empty() || holder.newest(now).is_none() {
+                (holder.known, holder.held) = (roots, belief.bundle_sequence);
+            }
+            holder.in_use = Some(certificate);
+        }
+        true
     }
 }

@@ -8,8 +8,7 @@ proptest! {
 
     #[test]
     fn no_order_of_events_lets_a_holder_meet_a_certificate_it_cannot_verify(events in prop::collection::vec(event(), 1..250)) {
-        let mut world = World::new();
-        world.apply(&Event::Step { replica: 0, crash: false });
+        let mut world = World::with_first_root();
         for event in &events {
             world.apply(event);
         }
@@ -18,8 +17,7 @@ proptest! {
     /// Left alone with holders that answer, every rotation comes to its end.
     #[test]
     fn rotation_always_comes_to_an_end_when_holders_answer(events in prop::collection::vec(event(), 1..120)) {
-        let mut world = World::new();
-        world.apply(&Event::Step { replica: 0, crash: false });
+        let mut world = World::with_first_root();
         for event in &events {
             world.apply(event);
         }
@@ -37,8 +35,7 @@ proptest! {
     /// replica never gets it; and when it does, nothing happens any more.
     #[test]
     fn replicas_with_different_files_settle_on_the_newest(events in prop::collection::vec(event_with_files(), 1..200)) {
-        let mut world = World::new();
-        world.apply(&Event::Step { replica: 0, crash: false });
+        let mut world = World::with_first_root();
         for event in &events {
             world.apply(event);
         }
@@ -83,8 +80,7 @@ fn the_model_reaches_every_phase() {
     let mut phases = BTreeMap::new();
     for _ in 0..300 {
         let events = prop::collection::vec(event(), 250).new_tree(&mut runner).unwrap().current();
-        let mut world = World::new();
-        world.apply(&Event::Step { replica: 0, crash: false });
+        let mut world = World::with_first_root();
         for event in &events {
             world.apply(event);
             *phases.entry(Phase::of(&world.journal).as_str()).or_insert(0) += 1;

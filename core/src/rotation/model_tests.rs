@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use time::OffsetDateTime;
 
-use self::holders::{Fate, Holder};
+use self::holders::{Fate, Holder, fate};
 use super::test_authorities::{DAY, START, Seen, id, offer, rules, take};
 use super::*;
 use crate::audit::EventKind;
@@ -84,10 +84,6 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
-    prop_oneof![6 => Just(Fate::Whole), 1 => Just(Fate::Part), 1 => Just(Fate::Unseen), 2 => Just(Fate::Nothing)]
-}
-
 /// The same, and files that come and go.
 fn event_with_files() -> impl Strategy<Value = Event> {
     prop_oneof![
@@ -109,6 +105,7 @@ struct World {
     version: u64,
     journal: Authorities,
     replicas: Vec<(u64, Authorities)>,
+    servers: Vec<servers::Server>,
     holders: Vec<Holder>,
     raised: Vec<Raise>,
     made: u32,
@@ -129,6 +126,7 @@ impl World {
             version: 0,
             journal: Authorities::default(),
             replicas: vec![empty.clone(), empty],
+            servers: vec![servers::Server::default(); 2],
             holders: (0..5).map(holder).collect(),
             raised: Vec::new(),
             made: 0,
@@ -138,6 +136,16 @@ impl World {
             adoptions: 0,
             changes: 0,
         }
+    }
+
+    /// The first authority is made by an act.
+    fn with_first_root() -> Self {
+        let mut world = Self::new();
+        let (journal, seen) = (world.journal.clone(), world.seen_by(0, &Authorities::default()));
+        let next = world.take_as(0, &Step::CreateRoot, &journal, &seen);
+        world.write(world.version, &Step::CreateRoot, next);
+        world.refresh(0);
+        world
     }
 
     /// The records, always as they are: both replicas read the same database.
@@ -199,6 +207,7 @@ impl World {
 
     fn refresh(&mut self, replica: usize) {
         self.replicas[replica] = (self.version, self.journal.clone());
+        self.serve(replica);
     }
 
     /// What a replica believes, however old that is.
@@ -287,7 +296,8 @@ impl World {
             3 => Command::Activate { id, force: false },
             4 => Command::Rollback,
             5 => Command::Taint { id, force: false },
-            _ => Command::Revoke { id, force: false },
+            6 => Command::Revoke { id, force: false },
+            _ => Command::Retire { id },
         };
         self.command(replica, &command);
     }
@@ -332,31 +342,6 @@ impl World {
         files.is_some_and(|files| self.journal.standing(&files.fingerprint) == Standing::Newest)
     }
 
-    /// Signs with what the replica believes; the record is held against the journal. `false` when that refuses it.
-    fn issue(&mut self, holder: usize, replica: usize, ttl: u32, anew: bool, fate: Fate) -> bool {
-        let belief = self.belief(replica);
-        let (Some(root), Some(issuing)) = (belief.active(), belief.active_issuer(self.now)) else { return false };
-        if issuing.not_after <= self.now {
-            return false;
-        }
-        if !Fence::of(&self.journal).admits(EventKind::Certificate, issuing.id.as_str(), belief.bundle_sequence) {
-            return false;
-        }
-        let end = (self.now + Duration::from_secs(u64::from(ttl))).min(issuing.not_after);
-        let roots: BTreeSet<AuthorityId> = belief.roots.iter().map(|root| root.id.clone()).collect();
-        let now = self.now;
-        let holder = &mut self.holders[holder];
-        let certificate = (root.id.clone(), issuing.id.clone(), end);
-        holder.record(&certificate, belief.bundle_sequence, fate);
-        if matches!(fate, Fate::Whole | Fate::Unseen) {
-            if !holder.acknowledges || anew || holder.known.is_empty() || holder.newest(now).is_none() {
-                (holder.known, holder.held) = (roots, belief.bundle_sequence);
-            }
-            holder.in_use = Some(certificate);
-        }
-        true
-    }
-
     fn check(&self) {
         assert!(self.adoptions <= self.changes, "{} adoptions for {} changes", self.adoptions, self.changes);
         let live: Vec<&Holder> = self.holders.iter().filter(|holder| holder.newest(self.now).is_some()).collect();
@@ -367,6 +352,7 @@ impl World {
                 assert!(other.known.contains(root), "a holder cannot verify a certificate under {root}");
             }
         }
+        self.check_servers(&live);
         for (root, _, _) in self.holders.iter().flat_map(|holder| &holder.recorded).filter(|one| one.2 > self.now) {
             assert!(self.journal.root(root).is_some() || self.revoked.contains(root), "{root} left too early");
         }
@@ -385,3 +371,5 @@ fn held(authorities: &Authorities) -> Option<Offer> {
 mod holders;
 #[path = "model_properties.rs"]
 mod properties;
+#[path = "model_servers.rs"]
+mod servers;

@@ -14,6 +14,7 @@ const FIRST: OffsetDateTime = datetime!(0001-01-01 0:00 UTC);
 fn moved(mut authorities: Authorities, (not_before, not_after): (OffsetDateTime, OffsetDateTime)) -> Authorities {
     for root in &mut authorities.roots {
         (root.not_before, root.not_after, root.since) = (not_before, not_after, not_after);
+        root.leaving_since = root.leaving_since.map(|_| not_after);
         for issuing in &mut root.issuing {
             (issuing.not_before, issuing.not_after) = (not_before, not_after);
         }
@@ -40,7 +41,9 @@ fn with_lists(mut authorities: Authorities, seconds: i64) -> Authorities {
 #[test]
 fn every_decision_is_made_at_both_ends_of_the_calendar() {
     let spans = [(FIRST, NEVER), (START, NEVER), (NEVER, NEVER), (FIRST, FIRST), (NEVER, FIRST)];
-    let phases = [first(), prepared(Activation::WhenCovered), prepared(Activation::NotBefore(i64::MAX)), draining()];
+    let leaving = take(&Step::Leave(id("r1")), &draining(), &Seen::nobody(), START, "x");
+    let waiting = [prepared(Activation::WhenCovered), prepared(Activation::NotBefore(i64::MAX))];
+    let phases = [first(), draining(), leaving].into_iter().chain(waiting);
     let commands = || {
         let id = id("r1");
         [
@@ -50,7 +53,8 @@ fn every_decision_is_made_at_both_ends_of_the_calendar() {
             Command::Activate { id: id.clone(), force: false },
             Command::Rollback,
             Command::Taint { id: id.clone(), force: false },
-            Command::Revoke { id, force: false },
+            Command::Revoke { id: id.clone(), force: false },
+            Command::Retire { id },
         ]
     };
     for authorities in phases {
@@ -73,6 +77,7 @@ fn every_decision_is_made_at_both_ends_of_the_calendar() {
                         let _worry = lists_worry(&authorities, now);
                         let _failed = lists_failed(&authorities, now);
                         let _end = authorities.expected_end(&seen.view());
+                        let _serving = authorities.serving_issuers(now);
                         let mut changed = authorities.clone();
                         changed.forget_ended_entries(now);
                         changed.add_issuing(&id("r1"), test_authorities::issuing("other", START, DAY), now, true);
@@ -98,5 +103,5 @@ fn a_root_without_an_end_is_rotated_like_any_other_when_an_operator_says_so() {
     seen.ends.insert(id("r1-issuing"), NEVER);
     assert!(matches!(next_step(now + 9 * DAY, &authorities, &seen.view(), &rules()), Step::WaitUntil(_)));
     seen.ends.clear();
-    assert_eq!(next_step(now + 9 * DAY, &authorities, &seen.view(), &rules()), Step::Retire(id("r1")));
+    assert_eq!(next_step(now + 9 * DAY, &authorities, &seen.view(), &rules()), Step::Leave(id("r1")));
 }

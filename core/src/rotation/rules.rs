@@ -8,7 +8,6 @@ use time::OffsetDateTime;
 use super::followed::{Fingerprint, Standing};
 use super::state::{AuthorityId, RootAuthority};
 use crate::holder::Coverage;
-use crate::moment;
 use crate::seams::authority::Offer;
 
 /// The configured lifetimes of authorities.
@@ -36,6 +35,31 @@ pub struct Rules {
     pub propagation: Duration,
     /// Lifetime of a revocation list; it is renewed at half of it.
     pub list_ttl: Duration,
+    /// Who lets a former root go that nothing chains to any more.
+    pub retirement: Retirement,
+}
+
+/// Who takes the last step of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retirement {
+    /// It is taken by itself.
+    Automatic,
+    /// An operator, when static files of roots are in order everywhere.
+    Manual,
+}
+
+impl Retirement {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Automatic, Self::Manual];
+
+    /// The name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Automatic => "automatic",
+            Self::Manual => "manual",
+        }
+    }
 }
 
 /// How long a root stays at least after it has stopped to sign, and after its last certificate has ended: what was on
@@ -83,10 +107,9 @@ impl Observed<'_> {
         root.issuing.iter().filter_map(|issuing| self.coverage.by_authority.get(&issuing.id)).sum()
     }
 
-    /// Whether nothing that chains to `root` can be valid any more, on any clock that is no more than [`SETTLE`] off.
+    /// When nothing that chains to `root`, which signs no more, is valid any more by this clock.
     #[must_use]
-    pub fn is_drained(&self, root: &RootAuthority, now: OffsetDateTime) -> bool {
-        let settled = |at| moment::after(at, SETTLE) <= now;
-        settled(root.since) && self.needed_until(root).is_none_or(settled)
+    pub fn drained_at(&self, root: &RootAuthority) -> OffsetDateTime {
+        self.needed_until(root).map_or(root.since, |end| end.max(root.since))
     }
 }

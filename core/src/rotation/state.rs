@@ -141,6 +141,9 @@ pub struct RootAuthority {
     /// When it was found to be compromised. One that still signs stays Active until another one can.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::timestamp::option")]
     pub tainted_at: Option<OffsetDateTime>,
+    /// Since when it is about to be dropped although it is not compromised: no serving certificate is under it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::timestamp::option")]
+    pub leaving_since: Option<OffsetDateTime>,
     /// Whether the operator's files list it, so that it stays in the bundle.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,

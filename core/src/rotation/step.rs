@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::followed::Standing;
-use super::rules::{Observed, Rules, SETTLE};
+use super::rules::{Observed, Rules};
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
 use crate::moment;
 use crate::renewal::half_life;
@@ -15,7 +15,8 @@ use crate::seams::authority::Offer;
 /// it, and is complete in itself: after a crash the next step follows from the journal alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// There is no root at all: make the first one, with an issuing CA under it, or take those of the backend.
+    /// There is no root at all: make the first one, with an issuing CA under it, or take those of the backend. Somebody
+    /// has said so: an empty journal may as well be that of a storage that is not the one that was meant.
     CreateRoot,
     /// Make the next root and publish it. It signs nothing yet.
     PrepareRoot(Activation),
@@ -38,6 +39,8 @@ pub enum Step {
     Taint(AuthorityId),
     /// Have the certificates of an issuing CA renewed that signs no more.
     TaintIssuing(AuthorityId),
+    /// Note that a root is about to be dropped, so that serving certificates move away from it.
+    Leave(AuthorityId),
     /// Drop a root that nobody needs any more.
     Retire(AuthorityId),
     /// Drop a compromised root.
@@ -64,7 +67,7 @@ const ENDING: Duration = Duration::from_secs(300);
 /// The order matters: what keeps certificates coming precedes what makes progress, and removal comes last.
 #[must_use]
 pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>, rules: &Rules) -> Step {
-    let Some(active) = authorities.active() else { return Step::CreateRoot };
+    let Some(active) = authorities.active() else { return Step::WaitUntil(moment::after(now, IDLE)) };
     let mut plan = Plan { now, wake: moment::after(now, IDLE) };
     match seen.backend.standing {
         Standing::Newest => {}
@@ -78,7 +81,9 @@ pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed
         .or_else(|| plan.refresh_lists(authorities, seen, rules))
         .or_else(|| plan.replace(authorities, active, seen, rules))
         .or_else(|| plan.activate(authorities, active, seen, rules))
-        .or_else(|| plan.retire(authorities, seen));
+        .or_else(|| plan.retire(authorities, seen, rules))
+        // For a root that stays, hence last.
+        .or_else(|| plan.keep_serving(authorities, seen, rules));
     step.unwrap_or(Step::WaitUntil(plan.wake))
 }
 
@@ -307,24 +312,6 @@ impl Plan {
         }
         Some(Step::Activate(candidate.id.clone()))
     }
-
-    /// A root that nothing chains to any more leaves the bundle.
-    fn retire(&mut self, authorities: &Authorities, seen: &Observed<'_>) -> Option<Step> {
-        if !seen.clock_is_steady {
-            return None;
-        }
-        for root in &authorities.roots {
-            let done = matches!(root.state, AuthorityState::Old | AuthorityState::Tainted) && !root.pinned;
-            if done && seen.is_drained(root, self.now) {
-                return Some(Step::Retire(root.id.clone()));
-            }
-            if done {
-                let end = seen.needed_until(root).map_or(root.since, |end| end.max(root.since));
-                let _not_yet = self.is_due(moment::after(end, SETTLE));
-            }
-        }
-        None
-    }
 }
 
 /// Whether the root that signs should have a successor already.
@@ -364,6 +351,9 @@ pub fn propagated_at(
 /// Nothing but comfort depends on it: what a replica has signed that lags more, the [`Fence`](super::Fence) refuses.
 pub const LAG: Duration = Duration::from_secs(2);
 
+#[cfg(test)]
+#[path = "first_tests.rs"]
+mod first_tests;
 #[cfg(test)]
 #[path = "step_tests.rs"]
 mod tests;

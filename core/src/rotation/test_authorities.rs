@@ -23,6 +23,7 @@ pub(super) fn rules() -> Rules {
         coverage: 100,
         propagation: Duration::from_secs(60),
         list_ttl: DAY,
+        retirement: Retirement::Automatic,
     }
 }
 
@@ -52,6 +53,7 @@ pub(super) fn root(name: &str, at: OffsetDateTime, ttl: Duration) -> RootAuthori
         since: at,
         activation: Activation::OnCommand,
         tainted_at: None,
+        leaving_since: None,
         pinned: false,
     }
 }
@@ -162,9 +164,7 @@ pub(super) fn take(
 pub(super) fn first() -> Authorities {
     let seen = Seen::nobody();
     let empty = Authorities::default();
-    let step = next_step(START, &empty, &seen.view(), &rules());
-    assert_eq!(step, Step::CreateRoot);
-    take(&step, &empty, &seen, START, "r1")
+    take(&Step::CreateRoot, &empty, &seen, START, "r1")
 }
 
 /// r1 signs, r2 is prepared since [`START`] and waits for coverage of bundle 2.

@@ -207,6 +207,7 @@ fn offer(verified: &Verified, key_id: &KeyId, now: OffsetDateTime) -> Offer {
             since: now,
             activation: Activation::default(),
             tainted_at: None,
+            leaving_since: None,
             pinned: true,
             id,
         }

@@ -91,6 +91,7 @@ impl UpstreamAuthority for SelfSignedRoot {
             since: now,
             activation: Activation::default(),
             tainted_at: None,
+            leaving_since: None,
             pinned: false,
         })
     }

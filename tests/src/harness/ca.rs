@@ -44,6 +44,7 @@ impl Ca {
     /// # Errors
     /// [`Failure`].
     pub fn start_command(dev: &Dev, command: Command) -> Outcome<Self> {
+        dev.make_authority()?;
         let process = Process::start_command("ca", command, dev.directory())?;
         Ok(Self { process, config: dev.path("signet-ca.yaml"), ops: dev.ops })
     }
@@ -53,6 +54,7 @@ impl Ca {
     /// # Errors
     /// [`Failure`].
     pub fn start_unread(dev: &Dev) -> Outcome<(Self, PipeReader)> {
+        dev.make_authority()?;
         let (process, log) = Process::start_unread("ca", dev.ca_command(&["serve"])?, dev.directory())?;
         Ok((Self { process, config: dev.path("signet-ca.yaml"), ops: dev.ops }, log))
     }
@@ -64,6 +66,7 @@ impl Ca {
     pub fn start_config(name: &str, dev: &Dev, config: &Path, ops: SocketAddr) -> Outcome<Self> {
         let mut command = Command::new(tools::own("signet-ca")?);
         command.args(["serve", "--config"]).arg(config);
+        dev.make_authority()?;
         let process = Process::start_command(name, command, dev.directory())?;
         Ok(Self { process, config: config.to_owned(), ops })
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -26,6 +27,8 @@ pub struct DevOptions {
 pub struct Dev {
     state: PathBuf,
     _parent: TempDir,
+    /// Whether the authority is still to be made, as the configuration says when the CA is started.
+    lacks_authority: AtomicBool,
     /// Where the CA serves gRPC.
     pub listen: SocketAddr,
     /// Where the CA serves operators.
@@ -60,7 +63,7 @@ impl Dev {
             command.args(["--workload", workload]);
         }
         tools::run(&mut command)?;
-        let dev = Self { state, _parent: parent, listen, ops };
+        let dev = Self { state, _parent: parent, lacks_authority: AtomicBool::new(false), listen, ops };
         for name in dev.workloads()? {
             let ops = ports::free()?.to_string();
             dev.edit(&format!("agent-{name}.yaml"), |config| yaml::set(config, "ops", ops))?;
@@ -74,6 +77,42 @@ impl Dev {
     /// See [`Self::init`].
     pub fn plain() -> Outcome<Self> {
         Self::init(&DevOptions::default())
+    }
+
+    /// Forgets the authority, and whoever has heard of it. Another one is made when a CA is started next, as the
+    /// configuration says then.
+    ///
+    /// # Errors
+    /// [`Failure::Io`].
+    pub fn forget_authority(&self) -> Outcome {
+        let entries = std::fs::read_dir(&self.state).map_err(Failure::io("list the state directory"))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("signet.db") || name == "root-cert.pem" {
+                std::fs::remove_file(entry.path()).map_err(Failure::io("remove the authority"))?;
+            }
+        }
+        self.lacks_authority.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Makes the authority with this command, such as one with another clock, if it was forgotten.
+    ///
+    /// # Errors
+    /// [`Failure`] with what the command printed.
+    pub fn make_authority_with(&self, mut init: Command) -> Outcome {
+        if self.lacks_authority.swap(false, Ordering::SeqCst) {
+            tools::run(&mut init)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the authority if it was forgotten.
+    ///
+    /// # Errors
+    /// [`Failure`] with what the command printed.
+    pub fn make_authority(&self) -> Outcome {
+        self.make_authority_with(self.ca_command(&["init"])?)
     }
 
     /// The names of the workloads that have an agent configuration.

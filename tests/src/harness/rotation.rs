@@ -25,6 +25,8 @@ pub mod keys {
     pub const PROPAGATION: &str = "authority.rotation.propagation";
     /// How long renewals are spread over after a taint.
     pub const RENEWAL_WINDOW: &str = "authority.rotation.renewal_window";
+    /// Who lets a former root go.
+    pub const RETIRE: &str = "authority.rotation.retire";
     /// Lifetime of a root.
     pub const ROOT_TTL: &str = "authority.root_ttl";
     /// Lifetime of an issuing CA.
@@ -75,18 +77,13 @@ impl Dev {
         self.set_ca(keys::SERVING_TTL, pace.serving_ttl)
     }
 
-    /// Forgets the authority that `dev init` made, so that the CA makes one as the configuration says now, and lets the
-    /// CA write its trust bundle to the file that agents and clients trust.
+    /// Forgets the authority that `dev init` made, so that another one is made as the configuration says when a CA is
+    /// started next, and lets the CA write its trust bundle to the file that agents and clients trust.
     ///
     /// # Errors
     /// [`Failure`].
     pub fn start_over(&self) -> Outcome {
-        let entries = std::fs::read_dir(self.directory()).map_err(Failure::io("list the state directory"))?;
-        for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("signet.db") {
-                std::fs::remove_file(entry.path()).map_err(Failure::io("remove the database"))?;
-            }
-        }
+        self.forget_authority()?;
         self.set_ca(keys::BUNDLE_FILE, self.path("root-cert.pem").to_string_lossy())
     }
 

@@ -95,9 +95,8 @@ async fn a_clock_that_was_ahead_at_the_start_and_is_set_right_stops_nobody_for_l
 #[tokio::test]
 async fn a_first_root_from_the_future_is_told_with_what_to_do() -> Outcome {
     let dev = Dev::plain()?;
-    for suffix in ["", "-wal", "-shm"] {
-        drop(std::fs::remove_file(dev.path(&format!("signet.db{suffix}"))));
-    }
+    dev.forget_authority()?;
+    dev.make_authority_with(at(dev.ca_command(&["init"])?, "+2d")?)?;
     let mut ca = Ca::start_command(&dev, at(dev.ca_command(&["serve"])?, "+2d")?)?;
     ca.ready().await?;
     drop(ca);

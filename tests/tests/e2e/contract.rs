@@ -104,11 +104,7 @@ async fn messages_written_by_hand_and_by_the_generated_code_are_the_same_bytes()
 async fn every_type_of_authority_key_gives_certificates_that_openssl_accepts() -> Outcome {
     for key_type in ["ec-p256", "ec-p384", "rsa-2048"] {
         let dev = Dev::plain()?;
-        for entry in std::fs::read_dir(dev.directory()).unwrap().flatten() {
-            if entry.file_name().to_string_lossy().starts_with("signet.db") {
-                std::fs::remove_file(entry.path()).unwrap();
-            }
-        }
+        dev.forget_authority()?;
         dev.set_ca("authority.key_type", key_type)?;
         let _ca = dev.start_ca().await?;
         let roots = signet_tests::tools::run(&mut dev.ca_command(&["bundle", "show", "--output", "pem"])?)?;

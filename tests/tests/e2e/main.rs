@@ -25,6 +25,7 @@ mod envoy;
 mod facts;
 mod full_disk;
 mod hanging_files;
+mod init;
 mod istio_client;
 mod metadata;
 mod operate;

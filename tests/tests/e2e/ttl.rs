@@ -80,12 +80,8 @@ async fn no_certificate_outlives_its_issuer() -> Outcome {
 #[tokio::test]
 async fn a_short_lived_issuing_ca_is_renewed_before_it_cuts_leaves_short() -> Outcome {
     let dev = Dev::init(&DevOptions { svid_ttl: Some("8s".into()), ..DevOptions::default() })?;
-    std::fs::read_dir(dev.directory()).unwrap().flatten().for_each(|entry| {
-        // A new authority, with the short life set below.
-        if entry.file_name().to_string_lossy().starts_with("signet.db") {
-            std::fs::remove_file(entry.path()).unwrap();
-        }
-    });
+    // Another authority, with the short life set below.
+    dev.forget_authority()?;
     facts::without_limits(&dev)?;
     // Replaced at half of its life: 16 s are left then for leaves of 8 s, since a busy machine may be late.
     dev.set_ca("authority.issuing_ttl", "32s")?;

@@ -49,6 +49,7 @@ fn root(name: u8, state: AuthorityState, published: u64, issuing: impl IntoItera
         since: start,
         activation: Activation::OnCommand,
         tainted_at: None,
+        leaving_since: None,
         pinned: false,
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use signet_proto::admin::v1alpha1::{
     ChangeAuthorityRequest, GetRotationRequest, ListHoldersRequest, PrepareAuthorityRequest, ResumeAuthorityRequest,
-    RevokeCertificateRequest, RollbackAuthorityRequest, RotateAuthorityRequest, StatusRequest,
+    RetireAuthorityRequest, RevokeCertificateRequest, RollbackAuthorityRequest, RotateAuthorityRequest, StatusRequest,
 };
 use signet_tests::client::admin::{Admin, root_ids};
 use signet_tests::client::bundle_stream::with_identity;
@@ -45,6 +45,7 @@ async fn every_call(admin: &Admin, authorization: Option<&str>) -> Vec<(&'static
         ),
         ("Taint", client.taint_authority(with(change(), authorization)).await.map(drop)),
         ("Revoke", client.revoke_authority(with(change(), authorization)).await.map(drop)),
+        ("Retire", client.retire_authority(with(RetireAuthorityRequest::default(), authorization)).await.map(drop)),
         ("Resume", client.resume_authority(with(ResumeAuthorityRequest::default(), authorization)).await.map(drop)),
         ("RevokeCertificate", client.revoke_certificate(with(revoke, authorization)).await.map(drop)),
         ("ListHolders", client.list_holders(with(ListHoldersRequest::default(), authorization)).await.map(drop)),

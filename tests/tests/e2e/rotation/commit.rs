@@ -1,7 +1,6 @@
 //! A CA that is killed in the middle of an operator's command has made the change with its record, or not at all.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use signet_tests::client::admin::roots_in;
 use signet_tests::failure::{Failure, Outcome, ensure};
@@ -12,23 +11,6 @@ use super::{SOON, installation, now_at};
 
 /// The commits of one command, before and after this was one: each is a moment to be killed at.
 const MOMENTS: usize = 6;
-
-/// Waits until so many commits have reached the write-ahead log; `false` when the command ends before.
-async fn commits(log: &Path, count: usize, command: &mut Beside) -> Outcome<bool> {
-    let size = || std::fs::metadata(log).map_or(0, |found| found.len());
-    let (start, mut last, mut seen) = (Instant::now(), size(), 0);
-    while seen < count {
-        let now = size();
-        seen += usize::from(now != last);
-        last = now;
-        if command.ended()?.is_some() {
-            return Ok(false);
-        }
-        ensure(start.elapsed() < SOON, || "the command does nothing".to_owned())?;
-        tokio::task::yield_now().await;
-    }
-    Ok(true)
-}
 
 fn done(ca: &Ca, kind: &str) -> Outcome<usize> {
     Ok(ca.audit(&["--outcome", "done"])?.iter().filter(|event| event["kind"] == kind).count())
@@ -43,18 +25,18 @@ async fn a_command_cut_off_at_any_commit_has_its_record_or_has_changed_nothing()
         let prepared = !roots_in(&now_at(&ca.admin()?).await?, "prepared").is_empty();
         let command = if prepared { "rollback" } else { "prepare" };
         let mut command = Beside::start(ca.command(&["authority", command], &[])?, Echo::Kept)?;
-        if commits(&dev.path("signet.db-wal"), 1 + round / 2, &mut command).await? {
+        if command.until_written(&dev.path("signet.db-wal"), 1 + round / 2, SOON).await? {
             killed += 1;
         }
         ca.process.kill();
         let ended = tokio::time::timeout(Duration::from_secs(30), command.wait(SOON)).await;
         ended.map_err(Failure::while_doing("wait for the command"))??;
         ca = dev.start_ca().await?;
-        // The first root, and one for each prepare and rollback that has happened.
+        // `init`, and one for each prepare and rollback that has happened.
         let sequence = now_at(&ca.admin()?).await?.bundle_sequence;
         let found = (done(&ca, "authority")?, done(&ca, "admin")?);
         let changes = usize::try_from(sequence).unwrap_or_default();
-        ensure(found == (changes, changes - 1), || {
+        ensure(found == (changes, changes), || {
             format!("round {round}: {changes} changes of the authorities, but {found:?} records of steps and commands")
         })?;
     }

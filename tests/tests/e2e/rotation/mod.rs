@@ -20,6 +20,7 @@ mod replicas;
 mod restored;
 mod revocation;
 mod socket;
+mod static_roots;
 mod stream;
 mod streams;
 mod terminal;
@@ -41,7 +42,7 @@ use signet_tests::traffic::Tally;
 /// Anything but the end of a certificate.
 const SOON: Duration = Duration::from_secs(60);
 
-/// An installation that rotates fast, with an authority that is made at the first start.
+/// An installation that rotates fast, with an authority that is made when its CA is first started.
 fn installation(svid_ttl: &str, workloads: &[&str]) -> Outcome<Dev> {
     let dev = Dev::init(&DevOptions {
         svid_ttl: Some(svid_ttl.to_owned()),

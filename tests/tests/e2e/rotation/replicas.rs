@@ -34,7 +34,7 @@ impl Pair {
         let replica = dev.replica()?;
         replica.serve_agent(&dev, "server")?;
         let upstream = Upstream::start().await?;
-        // At once: both find an empty journal.
+        // At once, on one authority that neither of them has used.
         let first = Ca::start(&dev)?;
         let second = replica.start(&dev).await?;
         let mut first = first;
@@ -70,7 +70,7 @@ fn essence(rotation: &Rotation) -> (u64, Vec<(String, String, u64)>) {
 async fn two_processes_rotate_once_and_end_in_the_same_state() -> Outcome {
     let pair = Pair::start().await?;
     let before = pair.agree().await?;
-    assert_eq!(root_ids(&before).len(), 1, "both started on an empty journal and made one root");
+    assert_eq!(root_ids(&before).len(), 1, "both started at once with one root");
     let old = active_root(&before);
     let traffic = Traffic::start(pair.client.listen, 2, Duration::from_millis(20));
     // The same command to both at the same moment.

@@ -1,0 +1,198 @@
+//! Makes the first authority of an installation, unless what is on disk says that there should be one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use signet_core::audit::Outcome;
+use signet_core::certificate::{Facts, hex, sha256, subject};
+use signet_core::clock::{SharedClock, SystemClock};
+use signet_core::rotation::Authorities;
+use signet_core::seams::authority::UpstreamAuthority as _;
+use signet_core::seams::store::{AuthorityJournal as _, StoreError};
+use signet_plugins::authority::FilesAuthority;
+use signet_plugins::custody::MemoryCustody;
+use signet_plugins::store::sqlite::SqliteStore;
+use signet_runtime::files::{self, FileError};
+use signet_runtime::metrics::Metrics;
+use signet_runtime::output::error_chain;
+use tokio_util::sync::CancellationToken;
+
+use super::backend::{Backend, BackendError, STORE};
+use crate::audit_log::audit_log;
+use crate::config::{Backend as ConfiguredBackend, Config};
+use crate::metrics::CaMetrics;
+use crate::operations::{OperationError, Operations, Operator};
+
+/// The largest file of roots.
+const BUNDLE_FILE: u64 = 4 << 20;
+
+/// There is no first authority to be made, or it could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// Storage or keys cannot be opened.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// There is an authority, or it could not be made.
+    #[error("{0}")]
+    Operation(#[from] OperationError),
+    /// It cannot be known whose roots `bundle_file` names.
+    #[error(
+        "bundle_file {}: {cause}; if it is not needed any more, remove it, and otherwise put it in order: its roots would \
+         be replaced", path.display()
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+    /// `bundle_file` names roots of another authority.
+    #[error(
+        "bundle_file {} names roots that are not in this storage:\n{}\nEither `storage` is mistyped or its volume is not \
+         mounted: then correct that, and their authority goes on. Or it is gone, and whoever trusts these roots has to \
+         learn another one: then name each of them after --replacing", path.display(), roots.join("\n")
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its roots that were not named: subject and fingerprint.
+        roots: Vec<String>,
+    },
+}
+
+/// The SHA-256 of a certificate, as 64 hexadecimal digits.
+#[must_use]
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    hex(&sha256(certificate))
+}
+
+impl InitError {
+    /// What it is called on record.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unreadable { .. } | Self::Foreign { .. } | Self::Operation(OperationError::Refused(_)) => {
+                Outcome::Refused
+            }
+            Self::Backend(_) | Self::Operation(_) => Outcome::Failed,
+        }
+    }
+}
+
+/// Makes the first authority on the storage of `config`. Roots in `bundle_file` must be its own, or be named in
+/// `replacing` by their fingerprints. What comes of it is on record wherever there is a storage.
+///
+/// # Errors
+/// [`InitError`]; there is no authority more than before then.
+pub async fn init(
+    config: &Config,
+    operator: &Operator,
+    replacing: &BTreeSet<String>,
+) -> Result<Authorities, InitError> {
+    // A storage that is not there is not made before it is known that this may be a new installation.
+    if is_missing(config) {
+        replaced(config, replacing).await?;
+    }
+    let backend = Backend::open(config).await?;
+    let made = init_on(&backend, config, operator, replacing).await;
+    backend.store.close().await;
+    made
+}
+
+async fn init_on(
+    backend: &Backend,
+    config: &Config,
+    operator: &Operator,
+    replacing: &BTreeSet<String>,
+) -> Result<Authorities, InitError> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let metrics = CaMetrics::new(&Metrics::new(), Arc::clone(&clock)).map_err(BackendError::from)?;
+    let (audit, writer) = audit_log(Arc::clone(&backend.store) as _, Arc::new(metrics));
+    let steps = backend.steps(config, audit, clock);
+    let operations = Operations { steps, store: Arc::clone(&backend.store) as _, bell: Arc::default() };
+    let work = async {
+        let attempt = async {
+            operations.expect_no_authority().await?;
+            let replaced = replaced(config, replacing).await?;
+            Ok::<_, InitError>(operations.init(operator, &replaced).await?)
+        };
+        let made = attempt.await;
+        if let Err(error) = &made {
+            // The answer is this error, also when it cannot be recorded.
+            drop(operations.init_not_done(operator, error.outcome(), &error_chain(error)).await);
+        }
+        // The writer ends when its last sender is gone.
+        drop(operations);
+        made
+    };
+    tokio::join!(work, writer.run(CancellationToken::new())).0
+}
+
+fn is_missing(config: &Config) -> bool {
+    // A directory that may not be looked into is told when the storage is opened.
+    let path = config.storage.strip_prefix("sqlite://").map(Path::new);
+    path.is_some_and(|path| path.try_exists().is_ok_and(|there| !there))
+}
+
+/// Whether storage has an authority; for `check`, which changes nothing.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn has_authority(config: &Config) -> Result<bool, StoreError> {
+    if is_missing(config) {
+        return Ok(false);
+    }
+    holds_authority(&SqliteStore::open_read_only(&config.storage, STORE).await?).await
+}
+
+/// Whether there is an authority in this storage.
+pub(super) async fn holds_authority(store: &SqliteStore) -> Result<bool, StoreError> {
+    Ok(store.load().await?.is_some_and(|(_, authorities)| authorities.active().is_some()))
+}
+
+/// The roots of a file that others read; none when it is absent or empty.
+async fn published(path: &Path) -> Result<Vec<CertificateDer<'static>>, InitError> {
+    let wrong = |cause: String| InitError::Unreadable { path: path.to_owned(), cause };
+    let content = match files::in_time(path, |path| files::read(path, BUNDLE_FILE)).await {
+        Ok(content) => content,
+        Err(FileError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(wrong(error_chain(&error))),
+    };
+    if content.trim_ascii().is_empty() {
+        return Ok(Vec::new());
+    }
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
+    let roots = roots.map_err(|error| wrong(format!("is not PEM: {error}")))?;
+    if roots.is_empty() {
+        return Err(wrong("holds no certificate".to_owned()));
+    }
+    for root in &roots {
+        Facts::read(root).map_err(|error| wrong(format!("holds a block that is no certificate: {error}")))?;
+    }
+    Ok(roots)
+}
+
+/// The fingerprints of the roots in `bundle_file` that the new authority does not bring, all of which must be named.
+async fn replaced(config: &Config, replacing: &BTreeSet<String>) -> Result<Vec<String>, InitError> {
+    let Some(path) = &config.bundle_file else { return Ok(Vec::new()) };
+    let published = published(path).await?;
+    let own = match &config.authority.backend {
+        ConfiguredBackend::Native => Vec::new(),
+        ConfiguredBackend::Files(directory) => {
+            let files = FilesAuthority::new(directory.clone(), Arc::new(MemoryCustody::new()), Arc::new(SystemClock));
+            let offer = files.offer().await.map_err(|error| BackendError::Authority(error.into()))?;
+            offer.map(|offer| offer.roots).unwrap_or_default()
+        }
+    };
+    let foreign = published.iter().filter(|root| own.iter().all(|one| one.certificate != **root));
+    let foreign: Vec<_> = foreign.map(|root| (root, fingerprint(root))).collect();
+    let unnamed = foreign.iter().filter(|(_, print)| !replacing.contains(print));
+    let roots: Vec<String> = unnamed.map(|(root, print)| format!("  {}, SHA-256 {print}", subject(root))).collect();
+    if !roots.is_empty() {
+        return Err(InitError::Foreign { path: path.clone(), roots });
+    }
+    Ok(foreign.into_iter().map(|(_, print)| print).collect())
+}

@@ -1,0 +1,110 @@
+//! What an operator may do about a compromised authority.
+
+use time::OffsetDateTime;
+
+use super::command::{Refused, find, refuse};
+use super::lists::lists_possible;
+use super::rules::{Observed, SETTLE};
+use super::state::{Authorities, AuthorityId, AuthorityState};
+use super::step::Step;
+use crate::moment;
+
+pub(super) fn taint(
+    now: OffsetDateTime,
+    authorities: &Authorities,
+    seen: &Observed<'_>,
+    id: &AuthorityId,
+    force: bool,
+) -> Result<Option<Step>, Refused> {
+    if authorities.root(id).is_none() && authorities.root_of(id).is_some() {
+        signs_no_more(now, authorities, id)?;
+        // Ordered anew, the window would begin again, and whoever is about to renew would wait for longer.
+        let mut anew = authorities.clone();
+        anew.taint_issuing(id, now);
+        let lasts = |known: &super::KeptOrder| known.until > now.unix_timestamp();
+        let ordered = anew.orders.last().is_some_and(|order| {
+            authorities.orders.iter().any(|known| known.authorities == order.authorities && lasts(known))
+        });
+        return Ok((!ordered).then(|| Step::TaintIssuing(id.clone())));
+    }
+    let root = find(authorities, id)?;
+    let signs = root.state == AuthorityState::Active;
+    if force && seen.offer.is_some() && (signs || root.tainted_at.is_none()) {
+        return Err(Refused::Foreign);
+    }
+    if root.tainted_at.is_some() {
+        // So that whoever watched it and was interrupted may do so again.
+        return Ok(None);
+    }
+    Ok(Some(match root.state {
+        // It has signed nothing, so there is nothing to move away from.
+        AuthorityState::Prepared if !root.pinned => Step::DropPrepared(id.clone(), false),
+        _ => Step::Taint(id.clone()),
+    }))
+}
+
+pub(super) fn revoke(
+    now: OffsetDateTime,
+    authorities: &Authorities,
+    seen: &Observed<'_>,
+    id: &AuthorityId,
+    force: bool,
+) -> Result<Option<Step>, Refused> {
+    let Some(root) = authorities.root(id) else { return revoke_issuing(now, authorities, seen, id, force) };
+    match root.state {
+        AuthorityState::Tainted => {}
+        AuthorityState::Active if root.tainted_at.is_some() => {
+            return refuse(
+                root,
+                "it still signs, until its successor is known to all holders; `status` shows who lags",
+            );
+        }
+        _ => return refuse(root, "only a compromised root is revoked; declare it with `authority taint` first"),
+    }
+    if root.pinned {
+        return refuse(root, "the CA files list it; take it out of them first");
+    }
+    if !force {
+        let holders = seen.holders_of(root);
+        if holders > 0 {
+            return Err(Refused::Needed { id: id.clone(), holders });
+        }
+        if now < moment::after(root.since, SETTLE) {
+            return Err(Refused::Settling(id.clone()));
+        }
+        if !seen.clock_is_steady {
+            return Err(Refused::ClockJumped);
+        }
+    }
+    Ok(Some(Step::Revoke(id.clone())))
+}
+
+fn revoke_issuing(
+    now: OffsetDateTime,
+    authorities: &Authorities,
+    seen: &Observed<'_>,
+    id: &AuthorityId,
+    force: bool,
+) -> Result<Option<Step>, Refused> {
+    let root = authorities.root_of(id).ok_or_else(|| Refused::Unknown(id.clone()))?;
+    lists_possible(authorities, seen)?;
+    signs_no_more(now, authorities, id)?;
+    let holders = seen.coverage.by_authority.get(id).copied().unwrap_or(0);
+    if !force && holders > 0 {
+        return Err(Refused::Needed { id: id.clone(), holders });
+    }
+    let done = root.issuing.iter().any(|issuing| issuing.id == *id && super::is_revoked(authorities, issuing));
+    Ok((!done).then(|| Step::RevokeIssuing(id.clone())))
+}
+
+/// An issuing CA is replaced before anything is said against it.
+fn signs_no_more(now: OffsetDateTime, authorities: &Authorities, id: &AuthorityId) -> Result<(), Refused> {
+    match authorities.active_issuer(now) {
+        Some(issuing) if issuing.id == *id => Err(Refused::State {
+            id: id.clone(),
+            state: "signing",
+            hint: "replace it first with `authority rotate --issuing`",
+        }),
+        _ => Ok(()),
+    }
+}
