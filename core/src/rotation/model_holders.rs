@@ -21,6 +21,21 @@ pub(super) fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![6 => Just(Fate::Whole), 1 => Just(Fate::Part), 1 => Just(Fate::Unseen), 2 => Just(Fate::Nothing)]
 }
 
+/// One holder that learns by replies, many of which are lost, and one that acknowledges, while roots are rotated.
+pub(super) fn lossy_event() -> impl Strategy<Value = Event> {
+    let issue = (0usize..2, 1500u32..4000, fate());
+    prop_oneof![
+        3 => (20u32..90).prop_map(Event::Pass),
+        6 => issue.prop_map(|(holder, ttl, fate)| Event::Issue { holder, replica: 0, ttl, anew: false, fate }),
+        4 => (0usize..2, 0usize..3, prop::bool::weighted(0.1))
+            .prop_map(|(holder, which, lost)| Event::Mark { holder, which, lost }),
+        2 => Just(Event::Deliver { holder: 0, replica: 0 }),
+        2 => Just(Event::Arrive { holder: 0, which: 0 }),
+        6 => (0usize..2).prop_map(|replica| Event::Step { replica, crash: false }),
+        1 => (0usize..2).prop_map(|replica| Event::Ask { replica, command: 1, target: 0 }),
+    ]
+}
+
 /// A certificate: root, issuing CA and end.
 pub(super) type Certificate = (AuthorityId, AuthorityId, OffsetDateTime);
 

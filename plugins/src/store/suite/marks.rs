@@ -210,7 +210,7 @@ where
     }
     // Some that have one certificate only.
     let alone: Vec<AuditEvent> = (300..400).map(|n| held("b", &format!("p{n}"), n, 3, 50)).collect();
-    let said = |n: usize| if n % 2 == 0 { Nothing } else { Whole };
+    let said = |n: usize| if n.is_multiple_of(2) { Nothing } else { Whole };
     let more: Vec<_> = alone.iter().enumerate().map(|(n, event)| mark(event, said(n))).collect();
     for store in [&batched[0], &single[0]] {
         store.append(alone.clone()).await.unwrap();
