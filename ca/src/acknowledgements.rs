@@ -118,7 +118,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use async_trait::async_trait;
-    use signet_core::holder::{Coverage, Holder, HolderKey, HolderQuery};
+    use signet_core::holder::{Coverage, Holder, HolderKey, HolderQuery, Mark};
     use signet_core::rotation::AuthorityId;
     use signet_core::seams::store::StoreError;
     use std::collections::BTreeMap;
@@ -141,6 +141,9 @@ mod tests {
             }
             self.kept.lock().unwrap().extend_from_slice(batch);
             Ok(())
+        }
+        async fn mark(&self, _: &[Mark], _: OffsetDateTime) -> Result<bool, StoreError> {
+            Ok(false)
         }
         async fn coverage(&self, _: OffsetDateTime) -> Result<Coverage, StoreError> {
             Ok(Coverage::default())

@@ -8,10 +8,12 @@ use signet_core::audit::AuditEvent;
 use signet_core::certificate::CertificateChain;
 use signet_core::release::{Recorded, Unreleased};
 use signet_core::seams::store::AuditStore;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::RecordError;
+use crate::handover::Ticket;
 use crate::metrics::CaMetrics;
 
 /// Events that may wait for the writer; more than this and requests are told to retry.
@@ -26,8 +28,12 @@ const GATHER_ROUNDS: usize = 3;
 
 struct Entry {
     event: AuditEvent,
-    reply: oneshot::Sender<Result<Recorded, RecordError>>,
+    /// Of the reply that goes out with it. It is here, so that whoever gives up waiting is told of after the record is kept.
+    ticket: Option<Ticket>,
+    reply: oneshot::Sender<Answer>,
 }
+
+type Answer = Result<(Recorded, Option<Ticket>), RecordError>;
 
 /// The sending side; clones share one writer.
 #[derive(Clone)]
@@ -55,8 +61,16 @@ impl AuditLog {
     /// # Errors
     /// [`RecordError`]; the event may or may not be on record then, and what it describes must not happen.
     pub async fn record(&self, event: AuditEvent) -> Result<Recorded, RecordError> {
+        self.record_with(event, None).await.map(|(recorded, _)| recorded)
+    }
+
+    async fn record_with(&self, event: AuditEvent, ticket: Option<Ticket>) -> Answer {
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Entry { event, reply }).map_err(|_| RecordError::Queue)?;
+        if let Err(full) = self.queue.try_send(Entry { event, ticket, reply }) {
+            let (TrySendError::Full(entry) | TrySendError::Closed(entry)) = full;
+            unrecorded(entry.ticket);
+            return Err(RecordError::Queue);
+        }
         answer.await.map_err(|_| RecordError::Queue)?
     }
 
@@ -65,7 +79,27 @@ impl AuditLog {
     /// # Errors
     /// [`RecordError`]; the certificate is dropped.
     pub async fn release(&self, event: AuditEvent, certificate: Unreleased) -> Result<CertificateChain, RecordError> {
-        Ok(certificate.release(self.record(event).await?)?)
+        self.release_with(event, certificate, None).await.map(|(chain, _)| chain)
+    }
+
+    /// The same with the ticket of the reply that the certificate goes out with.
+    ///
+    /// # Errors
+    /// [`RecordError`]; the certificate is dropped.
+    pub async fn release_with(
+        &self,
+        event: AuditEvent,
+        certificate: Unreleased,
+        ticket: Option<Ticket>,
+    ) -> Result<(CertificateChain, Option<Ticket>), RecordError> {
+        let (recorded, ticket) = self.record_with(event, ticket).await?;
+        Ok((certificate.release(recorded)?, ticket))
+    }
+}
+
+fn unrecorded(ticket: Option<Ticket>) {
+    if let Some(ticket) = ticket {
+        ticket.unrecorded();
     }
 }
 
@@ -102,7 +136,8 @@ impl AuditWriter {
     }
 
     async fn commit(&self, batch: &mut Vec<Entry>) {
-        let (events, replies): (Vec<_>, Vec<_>) = batch.drain(..).map(|entry| (entry.event, entry.reply)).unzip();
+        let split = batch.drain(..).map(|entry| (entry.event, (entry.reply, entry.ticket)));
+        let (events, replies): (Vec<_>, Vec<_>) = split.unzip();
         self.metrics.audit_batch.observe(events.len() as f64);
         let started = Instant::now();
         let result = self.store.append(events).await;
@@ -110,14 +145,22 @@ impl AuditWriter {
         // A receiver that is gone is a request that was given up; its event is on record all the same.
         match result {
             Ok(outcomes) => {
-                for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                    drop(reply.send(outcome.map_err(RecordError::from)));
+                for ((reply, ticket), outcome) in replies.into_iter().zip(outcomes) {
+                    let answer = match outcome {
+                        Ok(recorded) => Ok((recorded, ticket)),
+                        Err(error) => {
+                            unrecorded(ticket);
+                            Err(RecordError::from(error))
+                        }
+                    };
+                    drop(reply.send(answer));
                 }
             }
             Err(error) => {
                 self.metrics.audit_failures.inc();
                 tracing::error!(%error, events = replies.len(), "audit records could not be committed; nothing is released");
-                for reply in replies {
+                // They may be on record all the same; their tickets say that nothing of them is handed over.
+                for (reply, _ticket) in replies {
                     drop(reply.send(Err(RecordError::Store(error.clone()))));
                 }
             }

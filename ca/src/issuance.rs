@@ -26,6 +26,7 @@ use crate::admission::Admission;
 use crate::audit_log::AuditLog;
 use crate::clusters::Clusters;
 use crate::error::{IssueError, RecordError};
+use crate::handover::{Handovers, Ticket};
 use crate::metrics::CaMetrics;
 use crate::refusals::{Refusal, Refusals};
 use crate::state::{self, SigningState, StateReader};
@@ -67,6 +68,8 @@ pub struct Issued {
     pub chain: CertificateChain,
     /// The roots that go with them.
     pub bundle: TrustBundle,
+    /// Says what becomes of the reply; dropped, that nothing was handed over.
+    pub ticket: Option<Ticket>,
 }
 
 /// Who asks for what, once that is known: it is the same however often it is signed.
@@ -89,6 +92,8 @@ pub struct Issuance {
     pub state: StateReader,
     /// The record.
     pub audit: AuditLog,
+    /// What becomes of replies.
+    pub handovers: Handovers,
     /// What is not issued, and why.
     pub refusals: Refusals,
     /// Limits.
@@ -215,14 +220,15 @@ impl Issuance {
         };
         tracing::debug!(spiffe_id = who.spiffe_id, serial = %unreleased.serial(), "certificate signed");
         asked.handed.store(true, Ordering::Relaxed);
-        let released = self.audit.release(event, unreleased).await;
+        let ticket = self.handovers.ticket(&event);
+        let released = self.audit.release_with(event, unreleased, ticket).await;
         if released.as_ref().is_err_and(RecordError::is_not_on_record) {
             asked.handed.store(false, Ordering::Relaxed);
         }
-        let chain = released?;
+        let (chain, ticket) = released?;
 
         // 8. The edge encodes the reply.
-        Ok(Issued { chain, bundle: state.bundle().clone() })
+        Ok(Issued { chain, bundle: state.bundle().clone(), ticket })
     }
 
     /// Counts what was not issued and notes it for the record, without waiting for that; not when a record of it as issued

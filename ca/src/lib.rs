@@ -15,6 +15,7 @@ pub mod clusters;
 pub mod config;
 pub mod error;
 pub mod grpc;
+pub mod handover;
 pub mod health;
 pub mod issuance;
 pub mod metrics;

@@ -33,7 +33,7 @@ async fn the_issuing_ca_is_renewed_at_half_life_without_touching_the_bundle_or_c
     let after = state::current(&world.state).unwrap();
     assert_eq!(after.bundle(), before.bundle());
     assert_ne!(after.authority.limits().authority, before.authority.limits().authority);
-    let issued = world.issuance.issue(&application()).await.unwrap();
+    let issued = world.receive(&application()).await.unwrap();
     assert_eq!(&issued.bundle, before.bundle());
     let leaf = Facts::read(issued.chain.leaf()).unwrap();
     assert_eq!(leaf.not_after, NOW + 16 * DAY);
@@ -75,7 +75,7 @@ async fn an_issuing_ca_made_while_the_clock_was_ahead_does_not_stop_the_one_befo
     world.clock.set(NOW);
     world.rotator.turn().await.unwrap();
     assert_eq!(state::current(&world.state).unwrap().authority.limits().authority, before);
-    assert!(world.issuance.issue(&application()).await.is_ok());
+    assert!(world.receive(&application()).await.is_ok());
 }
 
 /// A whole rotation, step by step, with time passing between the steps.
@@ -101,7 +101,7 @@ async fn a_rotation_that_dies_at_any_write_is_finished_by_the_next_process() {
         for writes in 1..30 {
             let world = World::new().await;
             let before = state::current(&world.state).unwrap().authorities.active().unwrap().id.clone();
-            world.issuance.issue(&application()).await.unwrap();
+            world.receive(&application()).await.unwrap();
             world.store.die_after(writes, last_is_kept);
             let asked = world.operations.command(&operator(), Command::Rotate, "test").await;
             if asked.is_ok() {
@@ -125,7 +125,7 @@ async fn a_rotation_that_dies_at_any_write_is_finished_by_the_next_process() {
             let after = state::current(&next.state).unwrap().authorities.clone();
             assert_eq!(Phase::of(&after), Phase::Settled, "died at write {writes}");
             assert_ne!(after.active().unwrap().id, before);
-            next.issuance.issue(&application()).await.unwrap();
+            next.receive(&application()).await.unwrap();
             // Every change of the journal is on record, wherever the process died.
             let steps = |event: &AuditEvent| (event.kind, event.outcome) == (EventKind::Authority, Outcome::Done);
             let done = next.events().await.into_iter().filter(|one| steps(&one.event)).count();
@@ -145,7 +145,7 @@ async fn nothing_is_activated_before_every_holder_has_the_bundle_and_the_laggard
     let mut agent = application();
     agent.acknowledges = true;
     agent.instance = Some("0123456789abcdef0123456789abcdef".into());
-    world.issuance.issue(&agent).await.unwrap();
+    world.receive(&agent).await.unwrap();
     let (_, view) = world.operations.command(&operator(), Command::Rotate, "").await.unwrap();
     assert_eq!((view.phase, view.awaited_sequence, view.coverage.covered(2)), (Phase::Propagate, 2, 0));
     assert_eq!(view.laggards[0].key.spiffe_id, crate::world_tests::WEB);
@@ -168,6 +168,22 @@ async fn nothing_is_activated_before_every_holder_has_the_bundle_and_the_laggard
     let view = world.operations.view().await.unwrap();
     assert_eq!((view.phase, view.laggards[0].refused.clone()), (Phase::Propagate, Some((2, "bad bundle".to_owned()))));
     world.store.acknowledge(&[word(None)]).await.unwrap();
+    // It had been behind, so what it says is given time, and everybody is told how much.
+    let until = world.clock.now() + world.rotator.steps.rules.propagation;
+    assert_eq!(world.rotator.turn().await.unwrap(), until);
+    let view = world.operations.view().await.unwrap();
+    assert_eq!((view.phase, view.expected_at), (Phase::Propagate, Some(until)));
+    assert!(view.next.contains(&rfc3339(until)), "{}", view.next);
+    let early = Command::Activate { id: prepared.clone(), force: false };
+    let refused = world.operations.command(&operator(), early, "").await;
+    assert!(matches!(refused, Err(OperationError::Refused(text)) if text.contains(&rfc3339(until))));
+    // One that is new has what came with its certificate, and puts nothing off.
+    world.clock.advance(Duration::from_secs(9));
+    let mut new = application();
+    new.instance = Some("00000000000000000000000000000001".into());
+    world.receive(&new).await.unwrap();
+    assert_eq!(world.rotator.turn().await.unwrap(), until);
+    world.clock.advance(Duration::from_secs(1));
     world.rotator.turn().await.unwrap();
     let view = world.operations.view().await.unwrap();
     assert_eq!((view.phase, &view.authorities.active().unwrap().id), (Phase::Drain, &prepared));
@@ -176,7 +192,7 @@ async fn nothing_is_activated_before_every_holder_has_the_bundle_and_the_laggard
 #[tokio::test]
 async fn force_needs_a_reason_and_is_on_record_with_it() {
     let world = World::new().await;
-    world.issuance.issue(&application()).await.unwrap();
+    world.receive(&application()).await.unwrap();
     let (_, view) = world.operations.command(&operator(), Command::Prepare, "").await.unwrap();
     let id = view.authorities.prepared().unwrap().id.clone();
     let force = || Command::Activate { id: id.clone(), force: true };
@@ -191,7 +207,7 @@ async fn force_needs_a_reason_and_is_on_record_with_it() {
 #[tokio::test]
 async fn a_compromised_root_goes_with_a_replacement_that_everybody_knows() {
     let world = World::new().await;
-    world.issuance.issue(&application()).await.unwrap();
+    world.receive(&application()).await.unwrap();
     let first = state::current(&world.state).unwrap().authorities.active().unwrap().id.clone();
     let taint = || Command::Taint { id: first.clone(), force: false };
     let revoke = || Command::Revoke { id: first.clone(), force: false };
@@ -201,12 +217,12 @@ async fn a_compromised_root_goes_with_a_replacement_that_everybody_knows() {
     assert_eq!((now.bundle().roots().len(), &now.authorities.active().unwrap().id), (2, &first));
     assert!(now.authorities.renewal_orders().is_empty());
     // Its holder renews, hears of the new root, and the old one stops to sign.
-    world.issuance.issue(&application()).await.unwrap();
+    world.receive(&application()).await.unwrap();
     world.clock.advance(Duration::from_secs(3));
     let old: Vec<u64> = world.operations.view().await.unwrap().coverage.by_sequence.into_keys().collect();
     assert_eq!(old.last(), Some(&2));
     world.clock.advance(DAY);
-    world.issuance.issue(&application()).await.unwrap();
+    world.receive(&application()).await.unwrap();
     world.rotator.turn().await.unwrap();
     let now = state::current(&world.state).unwrap();
     assert_ne!(now.authorities.active().unwrap().id, first);
@@ -216,7 +232,7 @@ async fn a_compromised_root_goes_with_a_replacement_that_everybody_knows() {
     };
     assert!(text.contains("1 holders still use"), "{text}");
     world.clock.advance(DAY);
-    world.issuance.issue(&application()).await.unwrap();
+    world.receive(&application()).await.unwrap();
     world.operations.command(&operator(), revoke(), "").await.unwrap();
     world.rotator.turn().await.unwrap();
     assert_eq!(state::current(&world.state).unwrap().bundle().roots().len(), 1);
@@ -225,7 +241,7 @@ async fn a_compromised_root_goes_with_a_replacement_that_everybody_knows() {
 #[tokio::test]
 async fn a_revoked_certificate_is_on_its_issuers_list_with_an_empty_list_for_every_other_authority_until_cleared() {
     let world = World::new().await;
-    let issued = world.issuance.issue(&application()).await.unwrap();
+    let issued = world.receive(&application()).await.unwrap();
     let serial = Facts::read(issued.chain.leaf()).unwrap().serial_text();
     let parsed = Serial::parse(&serial).unwrap();
     let who = operator();
@@ -261,22 +277,22 @@ fn entries(der: &[u8]) -> usize {
 #[tokio::test]
 async fn a_changed_trust_domain_keeps_working_under_the_old_root_and_the_next_root_bears_the_new_name() {
     let world = World::new().await;
-    world.issuance.issue(&application()).await.unwrap();
+    world.receive(&application()).await.unwrap();
     let renamed = world.renamed("mesh.example");
     renamed.rotator.turn().await.unwrap();
-    let issued = renamed.issuance.issue(&application()).await.unwrap();
+    let issued = renamed.receive(&application()).await.unwrap();
     assert_eq!(Facts::read(issued.chain.leaf()).unwrap().uris, ["spiffe://mesh.example/ns/default/sa/web"]);
     renamed.operations.command(&operator(), Command::Rotate, "new name").await.unwrap();
     rotate(&renamed).await;
     let state = state::current(&renamed.state).unwrap();
     assert_eq!(Facts::read(&state.bundle().roots()[0]).unwrap().uris, ["spiffe://mesh.example"]);
-    assert!(renamed.issuance.issue(&application()).await.is_ok());
+    assert!(renamed.receive(&application()).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_clock_that_jumps_ahead_activates_retires_and_forgets_nothing() {
     let world = World::new().await;
-    world.issuance.issue(&application()).await.unwrap();
+    world.receive(&application()).await.unwrap();
     world.operations.command(&operator(), Command::Rotate, "").await.unwrap();
     world.rotator.turn().await.unwrap();
     let jump = 2 * 86_400;

@@ -1,7 +1,8 @@
 //! A whole CA in memory for tests: real authority, real policy, a store that can be made to fail, a clock to be moved.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::collections::BTreeMap;
+mod flaky_store;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -9,25 +10,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use ring::rand::SystemRandom;
-use signet_core::audit::{AuditEvent, AuditQuery, Outcome, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, Outcome, StoredEvent};
 use signet_core::caller::{AuthMethod, Caller, Peer};
 use signet_core::clock::{Clock, ManualClock, SharedClock};
-use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery};
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
 use signet_core::policy::{CsrNames, LeafPolicy};
-use signet_core::release::Recorded;
-use signet_core::rotation::{Authorities, AuthorityId, IssuingCa, Retirement, Rules, Schedule};
+use signet_core::rotation::{IssuingCa, Retirement, Rules, Schedule};
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
-use signet_core::seams::store::{
-    AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, StoreError,
-};
+use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::seams::store::AuditStore;
 use signet_core::secret::Secret;
 use signet_plugins::authority::{NativeAuthority, SelfSignedRoot, sign_list};
-use signet_plugins::custody::MemoryCustody;
-use signet_plugins::store::memory::MemoryStore;
 use signet_runtime::metrics::Metrics;
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
@@ -37,162 +32,20 @@ use crate::admission::Admission;
 use crate::audit_log::audit_log;
 use crate::clusters::Clusters;
 use crate::config::Limits;
-use crate::issuance::{Application, Issuance};
+use crate::error::IssueError;
+use crate::handover::{HandoverWriter, handovers};
+use crate::issuance::{Application, Issuance, Issued};
 use crate::metrics::CaMetrics;
 use crate::operations::{Operations, Operator};
 use crate::refusals::refusals;
 use crate::rotator::{Maker, Rotator, Steps};
 use crate::state::StateReader;
 
+pub(crate) use flaky_store::FlakyStore;
+
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 pub(crate) const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
-
-/// Storage that can be switched off, or that dies at a chosen write: everything durable goes through it.
-#[derive(Default)]
-pub(crate) struct FlakyStore {
-    pub(crate) inner: MemoryStore,
-    pub(crate) down: AtomicBool,
-    pub(crate) stuck: AtomicBool,
-    /// Each append waits for `commit` to be rung.
-    pub(crate) slow: AtomicBool,
-    pub(crate) commit: tokio::sync::Notify,
-    /// Keys cannot be opened.
-    pub(crate) keys_away: AtomicBool,
-    /// This one key cannot be opened.
-    pub(crate) key_away: std::sync::Mutex<Option<KeyId>>,
-    keys: MemoryCustody,
-    /// Writes so far.
-    writes: AtomicI64,
-    /// Writes until the process dies; negative: it lives for ever.
-    life: AtomicI64,
-    /// Whether the last write is still kept, though nobody hears of it.
-    last_is_kept: AtomicBool,
-}
-
-impl FlakyStore {
-    /// Lets the process die at its write number `writes`, counted from now.
-    pub(crate) fn die_after(&self, writes: i64, last_is_kept: bool) {
-        self.life.store(writes + 1, Ordering::SeqCst);
-        self.last_is_kept.store(last_is_kept, Ordering::SeqCst);
-    }
-
-    /// Durable writes since the last time this was asked.
-    pub(crate) fn writes(&self) -> i64 {
-        self.writes.swap(0, Ordering::SeqCst)
-    }
-
-    pub(crate) fn is_alive(&self) -> bool {
-        self.life.load(Ordering::SeqCst) != 1
-    }
-
-    pub(crate) fn live(&self) {
-        self.life.store(0, Ordering::SeqCst);
-    }
-
-    /// `Ok(true)`: write and tell; `Ok(false)`: write, but the writer dies before it hears of it.
-    fn write(&self) -> Result<bool, StoreError> {
-        self.writes.fetch_add(1, Ordering::SeqCst);
-        match self.life.load(Ordering::SeqCst) {
-            0 => Ok(true),
-            1 => Err(StoreError::Unavailable("dead".to_owned())),
-            2 => {
-                self.life.store(1, Ordering::SeqCst);
-                match self.last_is_kept.load(Ordering::SeqCst) {
-                    true => Ok(false),
-                    false => Err(StoreError::Unavailable("dead".to_owned())),
-                }
-            }
-            left => {
-                self.life.store(left - 1, Ordering::SeqCst);
-                Ok(true)
-            }
-        }
-    }
-}
-
-fn dead<T>() -> Result<T, StoreError> {
-    Err(StoreError::Unavailable("died before it heard".to_owned()))
-}
-
-#[async_trait]
-impl AuditStore for FlakyStore {
-    async fn append(&self, events: Vec<AuditEvent>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
-        if self.stuck.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
-        if self.slow.load(Ordering::SeqCst) {
-            self.commit.notified().await;
-        }
-        if self.down.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable("disk full".to_owned()));
-        }
-        let heard = self.write()?;
-        let appended = self.inner.append(events).await?;
-        if heard { Ok(appended) } else { dead() }
-    }
-    async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {
-        self.inner.query(query).await
-    }
-    async fn probe(&self) -> Result<(), StoreError> {
-        self.inner.probe().await
-    }
-}
-
-#[async_trait]
-impl AuthorityJournal for FlakyStore {
-    async fn load(&self) -> Result<Option<(JournalVersion, Authorities)>, StoreError> {
-        self.inner.load().await
-    }
-    async fn version(&self) -> Result<JournalVersion, StoreError> {
-        self.inner.version().await
-    }
-    async fn change(&self, change: Change<'_>) -> Result<Changed, StoreError> {
-        let heard = self.write()?;
-        let changed = self.inner.change(change).await?;
-        if heard { Ok(changed) } else { dead() }
-    }
-}
-
-#[async_trait]
-impl KeyCustody for FlakyStore {
-    async fn create(&self, id: &KeyId, key_type: KeyType) -> Result<Arc<dyn SigningKey>, CustodyError> {
-        let heard = self.write().map_err(|error| CustodyError::Store(error.to_string()))?;
-        let key = self.keys.create(id, key_type).await?;
-        if heard { Ok(key) } else { Err(CustodyError::Store("died before it heard".to_owned())) }
-    }
-    async fn import(&self, id: &KeyId, pkcs8: &Secret) -> Result<Arc<dyn SigningKey>, CustodyError> {
-        self.keys.import(id, pkcs8).await
-    }
-    async fn open(&self, id: &KeyId) -> Result<Arc<dyn SigningKey>, CustodyError> {
-        if self.keys_away.load(Ordering::SeqCst) || self.key_away.lock().unwrap().as_ref() == Some(id) {
-            return Err(CustodyError::Store("away".to_owned()));
-        }
-        self.keys.open(id).await
-    }
-    async fn forget_unused(&self, _: OffsetDateTime, unused: Duration) -> Result<Vec<KeyId>, CustodyError> {
-        Ok(KeyId::parse(&format!("unused-{}", unused.as_secs())).into_iter().collect())
-    }
-}
-
-#[async_trait]
-impl HolderStore for FlakyStore {
-    async fn acknowledge(&self, acknowledgements: &[Acknowledgement]) -> Result<(), StoreError> {
-        self.inner.acknowledge(acknowledgements).await
-    }
-    async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
-        self.inner.coverage(now).await
-    }
-    async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
-        self.inner.holders(query).await
-    }
-    async fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
-        self.inner.last_ends().await
-    }
-    async fn forget_ended(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
-        self.inner.forget_ended(before, limit).await
-    }
-}
 
 /// The rules of the tests: by command only.
 pub(crate) fn rules() -> Rules {
@@ -241,6 +94,8 @@ pub(crate) struct World {
     pub(crate) operations: Operations,
     pub(crate) state: StateReader,
     pub(crate) metrics: Arc<CaMetrics>,
+    /// What became of replies, to be written when a test wants it.
+    pub(crate) marks: tokio::sync::Mutex<HandoverWriter>,
     _writer: JoinSet<()>,
 }
 
@@ -332,6 +187,8 @@ impl World {
             bell: Arc::default(),
         };
         let operations = Operations { steps, store: Arc::clone(&store) as _, bell: Arc::default() };
+        let bell = Arc::clone(&rotator.bell);
+        let (handed_over, marks) = handovers(Arc::clone(&store) as _, Arc::clone(&shared), bell);
         let (limits, one_token) = (Limits::default(), OneToken(trust_domain.clone()));
         let policy = LeafPolicy {
             trust_domain: trust_domain.clone(),
@@ -344,6 +201,7 @@ impl World {
             clusters: Arc::new(Clusters::new(vec![("Kubernetes".into(), vec!["alias".into()], Arc::new(one_token))])),
             state: state.clone(),
             audit: audit.clone(),
+            handovers: handed_over,
             refusals,
             admission: Arc::new(Admission::new(&limits)),
             clock: shared,
@@ -352,7 +210,16 @@ impl World {
             bell: Arc::clone(&rotator.bell),
             timeout: limits.request_timeout,
         });
-        Self { issuance, store, clock, jumps, lists_fail, rotator, operations, state, metrics, _writer: tasks }
+        let marks = tokio::sync::Mutex::new(marks);
+        Self { issuance, store, clock, jumps, lists_fail, rotator, operations, state, metrics, marks, _writer: tasks }
+    }
+
+    /// Issues, and the reply reaches the client.
+    pub(crate) async fn receive(&self, application: &Application) -> Result<Issued, IssueError> {
+        let mut issued = self.issuance.issue(application).await?;
+        issued.ticket.take().unwrap().whole();
+        self.marks.lock().await.write_waiting().await;
+        Ok(issued)
     }
 
     /// The newest event that is of this outcome and for this reason, once it is on record.

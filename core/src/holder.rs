@@ -58,6 +58,47 @@ pub struct Acknowledgement {
     pub at: OffsetDateTime,
 }
 
+/// A reply that carries a certificate and the trust bundle of that moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Whose certificate.
+    pub holder: HolderKey,
+    /// Its serial (32 hexadecimal digits).
+    pub serial: String,
+    /// The bundle's sequence.
+    pub sequence: u64,
+}
+
+/// How much of a reply has left the process. One that was written in part is neither: its certificate may be in use, and
+/// its bundle may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// Its last byte was handed to the connection. That is not to say that it was received: HTTP/2 acknowledges nothing.
+    Whole,
+    /// No byte of it was, and none will be.
+    Nothing,
+}
+
+/// What became of a reply after its record was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Which one.
+    pub reply: Reply,
+    /// How much of it was handed over.
+    pub handover: Handover,
+}
+
+/// Holders that had been behind were counted as having a newer bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Raise {
+    /// The sequence that they had; of a first certificate, the one that came with it.
+    pub before: u64,
+    /// The sequence that they have.
+    pub after: u64,
+    /// When the last of them was counted.
+    pub at: OffsetDateTime,
+}
+
 /// One holder as storage keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -73,13 +114,16 @@ pub struct Holder {
     pub serial: String,
     /// The issuing CA of its newest certificate.
     pub authority: AuthorityId,
+    /// The issuing CAs of earlier certificates, one of which may still be the one in use: the reply with the newest has not
+    /// been handed over in full, as far as is known.
+    pub former: Vec<AuthorityId>,
     /// When the last of its certificates ends.
     pub not_after: OffsetDateTime,
     /// The newest bundle sequence it is known to have received; 0 for none.
     pub sequence: u64,
-    /// Whether it acknowledges bundles itself. Otherwise a certificate reply that carried a bundle counts.
+    /// Whether it acknowledges bundles itself. Otherwise a certificate reply counts that was handed over in full.
     pub acknowledges: bool,
-    /// When it last acknowledged or got a reply.
+    /// When it last acknowledged, or when its newest certificate was recorded.
     pub seen_at: OffsetDateTime,
     /// The bundle it refused last and why; cleared when it applies one.
     pub refused: Option<(u64, String)>,
@@ -99,8 +143,11 @@ pub struct Count {
 pub struct Coverage {
     /// How many have which sequence as their newest.
     pub by_sequence: BTreeMap<u64, Count>,
-    /// How many have a newest certificate of which issuing CA.
+    /// How many have a newest certificate of which issuing CA. One whose newest certificate may not have reached it counts
+    /// for the issuing CA of the one before as well.
     pub by_authority: BTreeMap<AuthorityId, u64>,
+    /// When holders that had been behind were counted, as far back as something waits for it.
+    pub raised: Vec<Raise>,
 }
 
 impl Coverage {
@@ -122,6 +169,13 @@ impl Coverage {
         u128::from(self.covered(sequence)) * 100 >= u128::from(self.live()) * u128::from(percent)
     }
 
+    /// When the last holder that had been behind `sequence` was counted as having it.
+    #[must_use]
+    pub fn caught_up_at(&self, sequence: u64) -> Option<OffsetDateTime> {
+        let crosses = |raise: &&Raise| raise.before < sequence && sequence <= raise.after;
+        self.raised.iter().filter(crosses).map(|raise| raise.at).max()
+    }
+
     /// Of the holders that acknowledge, those that have not received `sequence`.
     #[must_use]
     pub fn acknowledging_behind(&self, sequence: u64) -> u64 {
@@ -139,7 +193,7 @@ pub struct HolderQuery {
     pub now: OffsetDateTime,
     /// Only those whose newest sequence is below this one.
     pub behind: Option<u64>,
-    /// Only those whose newest certificate is from one of these issuing CAs; empty means any.
+    /// Only those who use, or may use, a certificate of one of these issuing CAs; empty means any.
     pub authorities: Vec<AuthorityId>,
     /// Only those after this key: the cursor of the page before.
     pub after: Option<HolderKey>,
@@ -154,7 +208,21 @@ mod tests {
     fn coverage(counts: &[(u64, u64)]) -> Coverage {
         let count =
             |(sequence, holders): &(u64, u64)| (*sequence, Count { holders: *holders, acknowledging: *holders });
-        Coverage { by_sequence: counts.iter().map(count).collect(), by_authority: BTreeMap::new() }
+        Coverage { by_sequence: counts.iter().map(count).collect(), ..Coverage::default() }
+    }
+
+    #[test]
+    fn only_holders_that_had_been_behind_a_bundle_say_when_it_was_caught_up_with() {
+        let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).ok();
+        let raise =
+            |(before, after, seconds)| Raise { before, after, at: at(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH) };
+        let raised = [(1, 3, 10), (2, 3, 20), (3, 4, 90), (0, 2, 50), (1, 9, 40)].map(raise).to_vec();
+        let coverage = Coverage { raised, ..Coverage::default() };
+        for (sequence, expected) in
+            [(0, None), (1, at(50)), (2, at(50)), (3, at(40)), (4, at(90)), (5, at(40)), (10, None)]
+        {
+            assert_eq!(coverage.caught_up_at(sequence), expected, "{sequence}");
+        }
     }
 
     #[test]

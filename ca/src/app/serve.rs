@@ -44,6 +44,7 @@ use crate::grpc::client_identity::ClientVerifier;
 use crate::grpc::create_certificate::CertificateService;
 use crate::grpc::intake::Intake;
 use crate::grpc::{http2, peer};
+use crate::handover::handovers;
 use crate::issuance::Issuance;
 use crate::metrics::CaMetrics;
 use crate::operations::Operations;
@@ -170,11 +171,14 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let (refusals, refused) = refusals(Arc::clone(&clock));
     let record = audit.clone();
     supervisor.spawn("refusals", critical, |stop| refused.run(record, stop));
+    let (handed_over, marks) = handovers(Arc::clone(&backend.store) as _, Arc::clone(&clock), Arc::clone(&bell));
+    supervisor.spawn("handovers", critical, |stop| marks.run(stop));
     let issuance = Arc::new(Issuance {
         policy: config.leaf_policy(),
         clusters: Arc::clone(&clusters),
         state: state.clone(),
         audit: audit.clone(),
+        handovers: handed_over,
         refusals: refusals.clone(),
         admission: Arc::clone(&admission),
         clock: Arc::clone(&clock),

@@ -126,6 +126,7 @@ impl Stage {
             cluster: None,
             serial: "00".into(),
             authority: roots[0].issuing_id(),
+            former: Vec::new(),
             not_after: NOW,
             sequence: 1,
             acknowledges: true,
@@ -238,7 +239,7 @@ impl Caller {
         let peer = "192.0.2.1:5".parse().unwrap();
         let tcp = TcpConnectInfo { local_addr: Some(peer), remote_addr: Some(peer) };
         let mut caller = Self::default();
-        caller.connection.insert(ConnectionInfo { tcp, identity, place: None });
+        caller.connection.insert(ConnectionInfo { tcp, identity, place: None, replies: None });
         caller
     }
 }

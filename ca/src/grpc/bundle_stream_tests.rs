@@ -114,7 +114,7 @@ async fn opened(service: BundleStream, proof: Proof<'_>) -> (Requests, Streaming
         }
     };
     let tcp = TcpConnectInfo { local_addr: None, remote_addr: None };
-    request.extensions_mut().insert(ConnectionInfo { tcp, identity, place: None });
+    request.extensions_mut().insert(ConnectionInfo { tcp, identity, place: None, replies: None });
     let mut client = SecretDiscoveryServiceClient::new(SecretDiscoveryServiceServer::new(service));
     let mut responses = client.stream_secrets(request).await.unwrap().into_inner();
     assert!(responses.message().await.unwrap().is_some());

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use tower::Service;
 
 use super::create_certificate::CertificateService;
+use super::reply_body::{replies, see_off};
 
 const CREATE_CERTIFICATE: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 
@@ -53,9 +54,11 @@ impl Service<http::Request<Body>> for CertificateServer {
             return Box::pin(std::future::ready(Ok(unknown)));
         }
         let (call, largest) = (CreateCertificate(Arc::clone(&self.service)), self.largest);
+        let replies = replies(request.extensions());
         Box::pin(async move {
             let grpc = Grpc::new(ServerCodec::default());
-            Ok(grpc.apply_max_message_size_config(Some(largest), None).unary(call, request).await)
+            let response = grpc.apply_max_message_size_config(Some(largest), None).unary(call, request).await;
+            Ok(see_off(response, replies))
         })
     }
 }

@@ -55,8 +55,11 @@ impl CertificateService {
         // there could not be used again, and each later id would be compared with all that lie in it.
         id.set_sensitive(true);
         match result {
-            Ok(issued) => {
+            Ok(mut issued) => {
                 let mut response = Response::new(encode(&issued));
+                if let Some(ticket) = issued.ticket.take() {
+                    response.extensions_mut().insert(Arc::new(ticket));
+                }
                 response.metadata_mut().insert("x-request-id", id);
                 response.metadata_mut().insert(headers::SEQUENCE_HEADER, issued.bundle.sequence().into());
                 Ok(response)

@@ -45,7 +45,7 @@ fn trickling(place: Option<&Arc<Place>>) -> (mpsc::Sender<Bytes>, http::Request<
     let frames = tokio_stream::StreamExt::map(ReceiverStream::new(parts), |part| Ok::<_, Status>(Frame::data(part)));
     let mut request = http::Request::post("/s/Call").body(Body::new(StreamBody::new(frames))).unwrap();
     let tcp = TcpConnectInfo { local_addr: None, remote_addr: None };
-    request.extensions_mut().insert(ConnectionInfo { tcp, identity: None, place: place.cloned() });
+    request.extensions_mut().insert(ConnectionInfo { tcp, identity: None, place: place.cloned(), replies: None });
     (sender, request)
 }
 

@@ -16,6 +16,7 @@ pub mod intake;
 pub mod open_calls;
 pub mod operate;
 pub mod peer;
+mod reply_body;
 pub mod status;
 
 #[cfg(test)]

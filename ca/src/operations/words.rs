@@ -5,7 +5,7 @@ use signet_core::holder::Holder;
 use signet_core::moment;
 use signet_core::rotation::{
     Activation, Authorities, AuthorityId, AuthorityState, Observed, Phase, Refused, Retirement, RootAuthority, Rules,
-    SETTLE, Step, is_held,
+    SETTLE, Step, is_held, propagated_at,
 };
 use time::OffsetDateTime;
 
@@ -116,14 +116,21 @@ fn progress(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
         );
     }
     let behind = |sequence| look.coverage.live().saturating_sub(look.coverage.covered(sequence));
-    let waits_for = |sequence| match behind(sequence) {
-        0 => "its propagation time is over".to_owned(),
+    let waits_for = |root: &RootAuthority| match behind(root.published) {
+        0 => {
+            let at = signs_at(look, root, rules).map(|at| format!(", at {}", rfc3339(at))).unwrap_or_default();
+            format!("its propagation time is over{at}")
+        }
         1 => "1 more holder has received it".to_owned(),
         count => format!("{count} more holders have received it"),
     };
     let phase = Phase::of(authorities);
     if let Some(root) = authorities.prepared().filter(|_| matches!(phase, Phase::Propagate | Phase::Emergency)) {
-        let missing = waits_for(root.published);
+        let missing = waits_for(root);
+        let expected = match behind(root.published) {
+            0 => signs_at(look, root, rules),
+            _ => expected,
+        };
         let at = match root.activation {
             Activation::NotBefore(at) => OffsetDateTime::from_unix_timestamp(at).ok().filter(|at| *at > look.now),
             _ => None,
@@ -147,10 +154,15 @@ fn progress(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
             "another root takes the place of the compromised one; with CA files, put new ones there".to_owned()
         }
         Phase::Emergency => emergency(authorities, &seen),
-        Phase::Propagate => return (left(look), expected),
+        Phase::Propagate => return (left(look, rules), expected),
         Phase::Drain => return drain(look, rules, expected),
     };
     (text, expected)
+}
+
+/// When a root may sign that everybody has, if that is to come.
+fn signs_at(look: &Look, root: &RootAuthority, rules: &Rules) -> Option<OffsetDateTime> {
+    propagated_at(&look.authorities, root, &look.seen(), rules, look.now).filter(|at| *at > look.now)
 }
 
 fn drain(look: &Look, rules: &Rules, expected: Option<OffsetDateTime>) -> (String, Option<OffsetDateTime>) {
@@ -176,7 +188,7 @@ fn drain(look: &Look, rules: &Rules, expected: Option<OffsetDateTime>) -> (Strin
 }
 
 /// The root that signs is not the one that is followed, and none is prepared.
-fn left(look: &Look) -> String {
+fn left(look: &Look, rules: &Rules) -> String {
     let authorities = &look.authorities;
     if authorities.paused {
         return PAUSED.to_owned();
@@ -185,7 +197,10 @@ fn left(look: &Look) -> String {
         Some(root) if root.tainted_at.is_some() => {
             format!("root {} of the CA files is compromised and signs no more: put other files there", root.id)
         }
-        Some(root) => format!("root {} of the CA files signs as soon as every holder knows it", root.id),
+        Some(root) => {
+            let from = signs_at(look, root, rules).map(|at| format!(", from {} on", rfc3339(at))).unwrap_or_default();
+            format!("root {} of the CA files signs as soon as every holder knows it{from}", root.id)
+        }
         None if authorities.roots.iter().any(|root| root.pinned) => {
             "a root that the CA files list signs as soon as every holder knows it".to_owned()
         }

@@ -52,7 +52,7 @@ async fn a_step_is_one_commit_and_a_new_key_two_more() {
     command(&world, Command::Revoke { id: old, force: true }).await;
     assert_eq!(world.store.writes(), 1);
     world.rotator.turn().await.unwrap();
-    let issued = world.issuance.issue(&application()).await.unwrap();
+    let issued = world.receive(&application()).await.unwrap();
     let serial = Facts::read(issued.chain.leaf()).unwrap().serial_text();
     world.store.writes();
     let serial = signet_core::certificate::Serial::parse(&format!("{serial:0>32}")).unwrap();
@@ -81,7 +81,7 @@ async fn a_step_is_not_taken_when_a_holder_has_come_since_it_was_decided() {
     // It has a bundle of its own, nobody knows which.
     let mut agent = application();
     agent.acknowledges = true;
-    world.issuance.issue(&agent).await.unwrap();
+    world.receive(&agent).await.unwrap();
     assert_eq!(steps.take(&look, &step, Order::default()).await.unwrap(), None);
     assert_eq!(world.store.version().await.unwrap(), look.version);
     // Whoever is in a hurry says so.

@@ -54,7 +54,7 @@ async fn files_that_reach_one_replica_later_make_one_rotation_and_the_late_one_g
     first.make_authority().await;
     work([&first, &second]).await;
     assert_eq!(done(&empty).await.len(), 1);
-    first.issuance.issue(&application()).await.unwrap();
+    first.receive(&application()).await.unwrap();
     early.put(&new);
     work([&first, &second]).await;
     assert_eq!(signing_root(&empty).await, old_root.id(), "its holder does not know the new root");
@@ -64,7 +64,7 @@ async fn files_that_reach_one_replica_later_make_one_rotation_and_the_late_one_g
     let text = readiness(&second);
     assert!(text.contains("egraded") && text.contains("newer CA files") && text.contains("authority adopt"), "{text}");
     assert!(!readiness(&first).contains("egraded"));
-    second.issuance.issue(&application()).await.unwrap();
+    second.receive(&application()).await.unwrap();
     first.clock.advance(2 * DAY);
     work([&first, &second]).await;
     let before = done(&empty).await;
@@ -225,14 +225,14 @@ async fn a_backend_that_is_switched_while_another_replica_still_has_the_old_one_
 #[tokio::test]
 async fn a_start_without_usable_files_serves_what_is_there_and_still_takes_what_only_marks() {
     let native = World::new().await;
-    native.issuance.issue(&application()).await.unwrap();
+    native.receive(&application()).await.unwrap();
     let root = OwnCa::root("own");
     let set = root.below("signer").set(&native, &root, vec![]).await;
     let directory = Directory::with(&set);
     directory.damage();
     let blind = native.another_on(directory.clone());
     blind.rotator.turn().await.unwrap();
-    blind.issuance.issue(&application()).await.unwrap();
+    blind.receive(&application()).await.unwrap();
     let before = signing_root(&native).await;
     assert_eq!(blind.operations.view().await.unwrap().authorities.active().unwrap().id, before);
     for command in [Command::Adopt, Command::Rotate, Command::Prepare, Command::RenewIssuing] {

@@ -100,7 +100,7 @@ async fn while_the_files_are_damaged_their_lists_are_served_until_shortly_before
             world.rotator.turn().await.unwrap();
             assert_eq!(crate::state::current(&world.state).unwrap().validation.revocation_lists.len(), lists, "{at}");
         }
-        assert!(world.issuance.issue(&application()).await.is_ok(), "certificates do not depend on lists");
+        assert!(world.receive(&application()).await.is_ok(), "certificates do not depend on lists");
         // And new ones are used when they come.
         let far = end + 40 * DAY;
         directory.put(&signer.set(&empty, &root, vec![signer.list(3, far), root.list(4, far)]).await);
@@ -113,7 +113,7 @@ async fn while_the_files_are_damaged_their_lists_are_served_until_shortly_before
 async fn a_step_whose_list_cannot_be_made_goes_on_without_lists_and_they_come_back_later() {
     let world = World::new().await;
     let operator = Operator { name: "uid 0".to_owned(), peer: None };
-    let issued = world.issuance.issue(&application()).await.unwrap();
+    let issued = world.receive(&application()).await.unwrap();
     let serial = Serial::parse(&Facts::read(issued.chain.leaf()).unwrap().serial_text()).unwrap();
     world.operations.revoke_certificate(&operator, serial, RevocationReason::KeyCompromise, false).await.unwrap();
     assert_eq!(journal(&world).await.revocations.lists.len(), 2);
@@ -263,7 +263,7 @@ async fn while_the_storage_of_keys_is_away_lists_are_tried_again_and_those_in_us
     let operator = Operator { name: "uid 0".to_owned(), peer: None };
     let mut serials = Vec::new();
     for _ in 0..2 {
-        let issued = world.issuance.issue(&application()).await.unwrap();
+        let issued = world.receive(&application()).await.unwrap();
         serials.push(Serial::parse(&Facts::read(issued.chain.leaf()).unwrap().serial_text()).unwrap());
     }
     let reason = RevocationReason::KeyCompromise;

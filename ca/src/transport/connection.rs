@@ -1,5 +1,5 @@
 //! One TLS connection: it holds its place, and ends when it has to give way, when what it has begun does not end, when it
-//! proves nothing and asks for nothing, and when it sends frames that are of no use.
+//! proves nothing and asks for nothing, and when it sends frames that are of no use. What leaves through it is seen here.
 
 use std::future::Future;
 use std::io;
@@ -16,6 +16,8 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::connections::Place;
 use super::frames::Frames;
+use super::outgoing::Outgoing;
+use super::replies::Replies;
 use crate::grpc::client_identity::ClientIdentity;
 use crate::turned_away::Limit;
 
@@ -35,6 +37,8 @@ pub struct ConnectionInfo {
     pub identity: Option<Arc<ClientIdentity>>,
     /// Its place among the connections; none in tests of what does not need one.
     pub place: Option<Arc<Place>>,
+    /// Where its replies are seen off; none in tests of what does not need that.
+    pub replies: Option<Arc<Replies>>,
 }
 
 /// Who sent a request, when the client showed a certificate in its handshake.
@@ -68,6 +72,8 @@ pub struct Connection<S> {
     identity: Option<Arc<ClientIdentity>>,
     place: Arc<Place>,
     frames: Frames,
+    outgoing: Outgoing,
+    replies: Arc<Replies>,
     /// Rings at the next deadline or before it: setting it anew for each frame would cost more than ringing in vain.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -77,7 +83,8 @@ impl<S> Connection<S> {
     pub fn new(stream: S, tcp: TcpConnectInfo, identity: Option<Arc<ClientIdentity>>, place: Arc<Place>) -> Self {
         // The handshake was the first thing that it did.
         place.asked();
-        Self { stream, tcp, identity, place, frames: Frames::new(), timer: None }
+        let (frames, outgoing, replies) = (Frames::new(), Outgoing::default(), Arc::default());
+        Self { stream, tcp, identity, place, frames, outgoing, replies, timer: None }
     }
 
     /// When the connection ends unless something happens before, and by which limit.
@@ -110,6 +117,21 @@ impl<S> Connection<S> {
         }
     }
 
+    /// Sees off what was written of `bufs`.
+    fn follow<'a>(&mut self, written: &Poll<io::Result<usize>>, bufs: impl IntoIterator<Item = &'a [u8]>) {
+        let mut left = match written {
+            Poll::Ready(Ok(written)) => *written,
+            // Nobody knows how much of it has left. It is not flushed any more, so nothing of it counts as received.
+            Poll::Ready(Err(_)) => usize::MAX,
+            Poll::Pending => return,
+        };
+        for buf in bufs {
+            let now = buf.get(..left).unwrap_or(buf);
+            left = left.saturating_sub(now.len());
+            self.outgoing.written(now, &self.replies);
+        }
+    }
+
     fn checked<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if done.is_pending() {
             self.check(cx)?;
@@ -118,11 +140,18 @@ impl<S> Connection<S> {
     }
 }
 
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        self.outgoing.close(&self.replies);
+    }
+}
+
 impl<S> Connected for Connection<S> {
     type ConnectInfo = ConnectionInfo;
     fn connect_info(&self) -> ConnectionInfo {
         let (tcp, identity) = (self.tcp.clone(), self.identity.clone());
-        ConnectionInfo { tcp, identity, place: Some(Arc::clone(&self.place)) }
+        let (place, replies) = (Some(Arc::clone(&self.place)), Some(Arc::clone(&self.replies)));
+        ConnectionInfo { tcp, identity, place, replies }
     }
 }
 
@@ -141,10 +170,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.follow(&written, [buf]);
         self.checked(cx, written)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if let Poll::Ready(Ok(())) = flushed {
+            let Self { outgoing, replies, .. } = &mut *self;
+            outgoing.flushed(replies);
+        }
         self.checked(cx, flushed)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -160,6 +194,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.follow(&written, bufs.iter().map(|buf| &**buf));
         self.checked(cx, written)
     }
 }

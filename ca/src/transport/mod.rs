@@ -8,6 +8,8 @@ pub mod acceptor;
 pub mod connection;
 pub mod connections;
 pub mod frames;
+pub mod outgoing;
 pub mod proxy_protocol;
+pub mod replies;
 mod table;
 pub mod tls;

@@ -7,9 +7,8 @@ use super::compromise::{revoke, taint};
 use super::followed::Standing;
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, RootAuthority};
-use super::step::{LAG, Step, is_covered, is_ours, usable_issuer};
+use super::step::{Step, is_covered, is_ours, propagated_at, usable_issuer};
 use crate::clock::rfc3339;
-use crate::moment;
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,9 +134,9 @@ pub enum Refused {
         /// How many there are.
         live: u64,
     },
-    /// It was published too short a time ago.
+    /// It was published, or the last holder that had been behind was counted, too short a time ago.
     #[error(
-        "authority {id} is to be published until {until} before it signs (authority.rotation.propagation): wait, or use --force with a --reason"
+        "authority {id} signs from {until} on, once it has been with every holder for authority.rotation.propagation: wait, or use --force with a --reason"
     )]
     TooSoon {
         /// The root.
@@ -292,8 +291,7 @@ fn activate(
         let (live, covered) = (seen.coverage.live(), seen.coverage.covered(root.published));
         return Err(Refused::NotCovered { id: id.clone(), sequence: root.published, behind: live - covered, live });
     }
-    let until = moment::after(root.since, rules.propagation.max(LAG));
-    if now < until {
+    if let Some(until) = propagated_at(authorities, root, seen, rules, now).filter(|until| now < *until) {
         return Err(Refused::TooSoon { id: id.clone(), until: rfc3339(until) });
     }
     let lists = !authorities.revocations.lists.is_empty() && seen.offer.is_none();

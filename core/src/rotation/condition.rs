@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Authorities, AuthorityId, AuthorityState, RootAuthority};
-use super::step::{Step, usable_issuer};
+use super::step::{Step, propagation, usable_issuer};
 use crate::holder::Coverage;
 use crate::moment;
 
@@ -20,6 +20,13 @@ pub enum Condition {
         sequence: u64,
         /// How many.
         percent: u8,
+    },
+    /// Of the holders that had been behind this bundle, none was counted as having it after this time.
+    CaughtUp {
+        /// The bundle.
+        sequence: u64,
+        /// The latest time at which one may have been.
+        by: OffsetDateTime,
     },
     /// Every live holder that acknowledges bundles has received this one.
     Arrived {
@@ -38,12 +45,27 @@ impl Condition {
     pub fn holds(&self, coverage: &Coverage, last_ends: &BTreeMap<AuthorityId, OffsetDateTime>) -> bool {
         match self {
             Self::Covered { sequence, percent } => coverage.reaches(*sequence, *percent),
+            Self::CaughtUp { sequence, by } => coverage.caught_up_at(*sequence).is_none_or(|at| at <= *by),
             Self::Arrived { sequence } => coverage.acknowledging_behind(*sequence) == 0,
             Self::Left(issuing) => {
                 issuing.iter().all(|id| coverage.by_authority.get(id).is_none_or(|&count| count == 0))
             }
             Self::Drained(issuing, by) => issuing.iter().all(|id| last_ends.get(id).is_none_or(|end| end <= by)),
         }
+    }
+}
+
+impl Authorities {
+    /// The oldest bundle that a root came with whose [`CaughtUp`](Condition::CaughtUp) may still be asked for; `None` when
+    /// there is no such root.
+    #[must_use]
+    pub fn oldest_awaited(&self) -> Option<u64> {
+        let waits = |root: &&RootAuthority| match root.state {
+            AuthorityState::Prepared | AuthorityState::Unknown => true,
+            AuthorityState::Old => root.issuing.is_empty(),
+            AuthorityState::Active | AuthorityState::Tainted => false,
+        };
+        self.roots.iter().filter(waits).map(|root| root.published).min()
     }
 }
 
@@ -92,6 +114,9 @@ fn activation(
     // One of ours that has signed before takes the place of a compromised one only if everybody knows it.
     let is_fallback = root.state == AuthorityState::Old && seen.offer.is_none();
     let mut all = vec![covered(root, if is_fallback { 100 } else { rules.coverage })];
+    if let Some(wait) = propagation(authorities, root, rules, now) {
+        all.push(Condition::CaughtUp { sequence: root.published, by: moment::before(now, wait) });
+    }
     if let Some(issuer) = usable_issuer(authorities, root, seen, now).filter(|issuer| issuer.after_sequence > 0) {
         all.push(Condition::Arrived { sequence: issuer.after_sequence });
     }

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::super::test_authorities::{START, Seen, draining, id, prepared, rules};
-use super::super::{Activation, next_step};
+use super::super::{Activation, Command, Refused, judge, next_step};
 use super::*;
-use crate::holder::Count;
+use crate::holder::{Count, Raise};
 
 #[test]
 fn a_condition_holds_exactly_when_the_records_say_so() {
@@ -12,6 +12,7 @@ fn a_condition_holds_exactly_when_the_records_say_so() {
     let coverage = Coverage {
         by_sequence: [(3, count(1, 0)), (4, count(8, 1)), (5, count(1, 1))].into(),
         by_authority: [(id("a"), 9), (id("b"), 0), (id("c"), 1)].into(),
+        raised: vec![Raise { before: 3, after: 4, at: START }],
     };
     let ends = [(id("a"), START), (id("b"), START - SETTLE)].into();
     let ids = |names: &[&str]| names.iter().map(|name| id(name)).collect::<Vec<_>>();
@@ -20,6 +21,10 @@ fn a_condition_holds_exactly_when_the_records_say_so() {
         (Condition::Covered { sequence: 4, percent: 100 }, false),
         (Condition::Covered { sequence: 4, percent: 90 }, true),
         (Condition::Covered { sequence: 4, percent: 91 }, false),
+        (Condition::CaughtUp { sequence: 4, by: START }, true),
+        (Condition::CaughtUp { sequence: 4, by: START - SETTLE }, false),
+        (Condition::CaughtUp { sequence: 3, by: START - SETTLE }, true),
+        (Condition::CaughtUp { sequence: 5, by: START - SETTLE }, true),
         (Condition::Arrived { sequence: 4 }, true),
         (Condition::Arrived { sequence: 5 }, false),
         (Condition::Left(ids(&["b", "nobody"])), true),
@@ -40,7 +45,14 @@ fn every_step_that_needs_holders_or_their_absence_is_taken_on_condition() {
     let old = vec![id("r1-issuing")];
     let by = START - SETTLE;
     for (step, authorities, expected) in [
-        (Step::Activate(r2.clone()), &waiting, vec![Condition::Covered { sequence: 2, percent: 99 }]),
+        (
+            Step::Activate(r2.clone()),
+            &waiting,
+            vec![
+                Condition::Covered { sequence: 2, percent: 99 },
+                Condition::CaughtUp { sequence: 2, by: START - rules().propagation },
+            ],
+        ),
         (Step::Activate(r1.clone()), &draining, vec![Condition::Covered { sequence: 1, percent: 100 }]),
         (Step::Reinstate(r1.clone()), &draining, vec![Condition::Covered { sequence: 1, percent: 100 }]),
         (Step::Leave(r1.clone()), &draining, vec![Condition::Drained(old.clone(), START)]),
@@ -54,6 +66,32 @@ fn every_step_that_needs_holders_or_their_absence_is_taken_on_condition() {
         let rules = Rules { coverage: 99, ..rules() };
         assert_eq!(conditions(&step, authorities, &Seen::nobody().view(), &rules, START), expected, "{step:?}");
     }
+}
+
+#[test]
+fn activation_waits_after_the_last_holder_that_had_been_behind_and_for_nobody_else() {
+    let second = std::time::Duration::from_secs(1);
+    let (authorities, now) = (prepared(Activation::WhenCovered), START + rules().propagation);
+    let command = Command::Activate { id: id("r2"), force: false };
+    for (before, after, until) in [(1, 2, now + second), (0, 9, now + second), (2, 3, now), (0, 1, now)] {
+        let mut seen = Seen::holders(&[(2, 3)]);
+        seen.coverage.raised = vec![Raise { before, after, at: START + second }];
+        let activate = Step::Activate(id("r2"));
+        let next = |at| next_step(at, &authorities, &seen.view(), &rules());
+        let judged = |at| judge(at, &authorities, &seen.view(), &rules(), &command);
+        assert_eq!((next(until), judged(until)), (activate.clone(), Ok(Some(activate.clone()))), "{before} {after}");
+        // What was decided before it was counted is judged once more when it is done.
+        let holds = |at| {
+            let all = conditions(&activate, &authorities, &seen.view(), &rules(), at);
+            all.iter().all(|one| one.holds(&seen.coverage, &seen.ends))
+        };
+        assert!(holds(until));
+        if until > now {
+            assert_eq!(next(now), Step::WaitUntil(until));
+            assert!(matches!(judged(now), Err(Refused::TooSoon { .. })) && !holds(now));
+        }
+    }
+    assert_eq!((authorities.oldest_awaited(), draining().oldest_awaited()), (Some(2), None));
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub use retire::is_held;
 pub use revocation::{KeptOrder, RevocationList, RevocationReason, Revocations, Revoked};
 pub use rules::{Backend, Observed, Retirement, Rules, SETTLE, Schedule};
 pub use state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, subject_key_id};
-pub use step::{LAG, Step, next_step, usable_issuer};
+pub use step::{LAG, Step, next_step, propagated_at, usable_issuer};
 
 /// Whether the certificate of an issuing CA is on the list of its root.
 #[must_use]

@@ -14,6 +14,15 @@ proptest! {
         }
     }
 
+    /// The same where most that happens is that replies are lost.
+    #[test]
+    fn no_lost_reply_lets_a_holder_meet_a_certificate_it_cannot_verify(events in prop::collection::vec(holders::lossy_event(), 1..200)) {
+        let mut world = World::with_first_root();
+        for event in &events {
+            world.apply(event);
+        }
+    }
+
     /// Left alone with holders that answer, every rotation comes to its end.
     #[test]
     fn rotation_always_comes_to_an_end_when_holders_answer(events in prop::collection::vec(event(), 1..120)) {

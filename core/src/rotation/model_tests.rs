@@ -1,5 +1,5 @@
-//! Rotation under random events: time passes, holders come, acknowledge late or never, replicas lag, race and crash,
-//! operators ask for things at the wrong moment, and files reach one replica before the other. Replicas lag for any time. Whatever happens, no
+//! Rotation under random events: time passes, holders come, acknowledge late or never, replies are lost, replicas lag, race
+//! and crash, operators ask for things at the wrong moment, and files reach one replica before the other. Replicas lag for any time. Whatever happens, no
 //! holder ever meets a certificate that it cannot verify (invariants 1 to 3), and replicas never fight.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -10,10 +10,11 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use time::OffsetDateTime;
 
+use self::holders::{Fate, Holder, fate};
 use super::test_authorities::{DAY, START, Seen, id, offer, rules, take};
 use super::*;
 use crate::audit::EventKind;
-use crate::holder::{Count, Coverage};
+use crate::holder::{Count, Coverage, Raise};
 use crate::seams::authority::Offer;
 
 #[derive(Debug, Clone)]
@@ -25,6 +26,13 @@ enum Event {
         ttl: u32,
         /// Whether the holder's process is a new one, which has no bundle yet.
         anew: bool,
+        fate: Fate,
+    },
+    /// What became of one of the last replies is noted, in any order, or lost with the process.
+    Mark {
+        holder: usize,
+        which: usize,
+        lost: bool,
     },
     /// The stream brings the bundle of a replica to the holder's proxies; the acknowledgement is on its way.
     Deliver {
@@ -60,8 +68,10 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => (1u32..200).prop_map(Event::Pass),
         1 => (1000u32..200_000).prop_map(Event::Pass),
-        6 => (0usize..5, 0usize..2, 30u32..4000, prop::bool::weighted(0.2))
-            .prop_map(|(holder, replica, ttl, anew)| Event::Issue { holder, replica, ttl, anew }),
+        6 => (0usize..5, 0usize..2, 30u32..4000, prop::bool::weighted(0.2), fate())
+            .prop_map(|(holder, replica, ttl, anew, fate)| Event::Issue { holder, replica, ttl, anew, fate }),
+        6 => (0usize..5, 0usize..4, prop::bool::weighted(0.1))
+            .prop_map(|(holder, which, lost)| Event::Mark { holder, which, lost }),
         5 => (0usize..5, 0usize..2).prop_map(|(holder, replica)| Event::Deliver { holder, replica }),
         5 => (0usize..5, 0usize..4).prop_map(|(holder, which)| Event::Arrive { holder, which }),
         8 => (0usize..2, prop::bool::weighted(0.1)).prop_map(|(replica, crash)| Event::Step { replica, crash }),
@@ -79,26 +89,6 @@ fn event_with_files() -> impl Strategy<Value = Event> {
     ]
 }
 
-#[derive(Default)]
-struct Holder {
-    acknowledges: bool,
-    /// The roots its proxies verify with.
-    known: BTreeSet<AuthorityId>,
-    /// The bundle that they are from: an agent goes back to no earlier one.
-    held: u64,
-    /// What the records say it has received.
-    sequence: u64,
-    on_their_way: Vec<u64>,
-    /// Root, issuing CA and end of its certificates, newest last.
-    certificates: Vec<(AuthorityId, AuthorityId, OffsetDateTime)>,
-}
-
-impl Holder {
-    fn newest(&self, now: OffsetDateTime) -> Option<&(AuthorityId, AuthorityId, OffsetDateTime)> {
-        self.certificates.last().filter(|(_, _, end)| *end > now)
-    }
-}
-
 /// What one process has.
 #[derive(Default, Clone)]
 struct Process {
@@ -112,6 +102,7 @@ struct World {
     replicas: Vec<(u64, Authorities)>,
     servers: Vec<servers::Server>,
     holders: Vec<Holder>,
+    raised: Vec<Raise>,
     made: u32,
     revoked: BTreeSet<AuthorityId>,
     generations: BTreeSet<u64>,
@@ -132,6 +123,7 @@ impl World {
             replicas: vec![empty.clone(), empty],
             servers: vec![servers::Server::default(); 2],
             holders: (0..5).map(holder).collect(),
+            raised: Vec::new(),
             made: 0,
             revoked: BTreeSet::new(),
             generations: BTreeSet::new(),
@@ -153,20 +145,18 @@ impl World {
 
     /// The records, always as they are: both replicas read the same database.
     fn seen(&self) -> Seen {
-        let mut coverage = Coverage::default();
+        let mut coverage = Coverage { raised: self.raised.clone(), ..Coverage::default() };
         let mut seen = Seen::nobody();
         for holder in &self.holders {
-            for (_, issuing, end) in &holder.certificates {
+            for (_, issuing, end) in &holder.recorded {
                 let last = seen.ends.entry(issuing.clone()).or_insert(*end);
                 *last = (*last).max(*end);
             }
-            let last = holder.certificates.iter().map(|(_, _, end)| *end).max();
-            if let (Some(end), Some((_, issuing, _))) = (last, holder.certificates.last())
-                && end > self.now
-            {
-                let count: &mut Count = coverage.by_sequence.entry(holder.sequence).or_default();
-                count.holders += 1;
-                count.acknowledging += u64::from(holder.acknowledges);
+            let Some(row) = holder.row.as_ref().filter(|row| row.end > self.now) else { continue };
+            let count: &mut Count = coverage.by_sequence.entry(row.sequence).or_default();
+            count.holders += 1;
+            count.acknowledging += u64::from(holder.acknowledges);
+            for issuing in row.former.iter().chain([&row.authority]).collect::<BTreeSet<_>>() {
                 *coverage.by_authority.entry(issuing.clone()).or_insert(0) += 1;
             }
         }
@@ -215,8 +205,7 @@ impl World {
             return;
         }
         if let Step::Retire(id) = step {
-            let needed =
-                |holder: &&Holder| holder.certificates.iter().any(|(root, _, end)| root == id && *end > self.now);
+            let needed = |holder: &&Holder| holder.recorded.iter().any(|(root, _, end)| root == id && *end > self.now);
             assert!(!self.holders.iter().any(|holder| needed(&holder)), "retired while a certificate needs it");
         }
         if let Step::Revoke(id) = step {
@@ -256,13 +245,14 @@ impl World {
             }
             Event::Ask { replica, command, target } => self.ask(replica, command, target),
             Event::Change { replica, set } => self.change(replica, set),
-            Event::Issue { holder, replica, ttl, anew } => {
+            Event::Issue { holder, replica, ttl, anew, fate } => {
                 // Refused by the fence, the replica looks at the journal and signs again, once.
-                if !self.issue(holder, replica, ttl, anew) {
+                if !self.issue(holder, replica, ttl, anew, fate) {
                     self.refresh(replica);
-                    self.issue(holder, replica, ttl, anew);
+                    self.issue(holder, replica, ttl, anew, fate);
                 }
             }
+            Event::Mark { holder, which, lost } => self.raised.extend(self.holders[holder].mark(which, lost, self.now)),
             Event::Deliver { holder, replica } => {
                 let belief = self.belief(replica);
                 let holder = &mut self.holders[holder];
@@ -273,10 +263,7 @@ impl World {
                 }
             }
             Event::Arrive { holder, which } => {
-                let holder = &mut self.holders[holder];
-                if which < holder.on_their_way.len() {
-                    holder.sequence = holder.sequence.max(holder.on_their_way.remove(which));
-                }
+                self.raised.extend(self.holders[holder].acknowledge(which, self.now));
             }
         }
         self.check();
@@ -319,10 +306,13 @@ impl World {
             for holder in 0..5 {
                 // What ended long ago makes no difference any more, but looking at it takes time.
                 let now = self.now;
-                self.holders[holder].certificates.retain(|(_, _, end)| *end + DAY > now);
+                self.holders[holder].recorded.retain(|(_, _, end)| *end + DAY > now);
+                self.raised.retain(|raise| raise.at + DAY > now);
                 self.apply(&Event::Deliver { holder, replica: 0 });
                 self.apply(&Event::Arrive { holder, which: 0 });
-                self.apply(&Event::Issue { holder, replica: 0, ttl: 300, anew: false });
+                self.apply(&Event::Issue { holder, replica: 0, ttl: 300, anew: false, fate: Fate::Whole });
+                let last = self.holders[holder].said.len().saturating_sub(1);
+                self.apply(&Event::Mark { holder, which: last, lost: false });
             }
             for replica in [0, 0, 1, 1] {
                 self.apply(&Event::Step { replica, crash: false });
@@ -336,30 +326,6 @@ impl World {
         files.is_some_and(|files| self.journal.standing(&files.fingerprint) == Standing::Newest)
     }
 
-    /// Signs with what the replica believes; the record is held against the journal. `false` when that refuses it.
-    fn issue(&mut self, holder: usize, replica: usize, ttl: u32, anew: bool) -> bool {
-        let belief = self.belief(replica);
-        let (Some(root), Some(issuing)) = (belief.active(), belief.active_issuer(self.now)) else { return false };
-        if issuing.not_after <= self.now {
-            return false;
-        }
-        if !Fence::of(&self.journal).admits(EventKind::Certificate, issuing.id.as_str(), belief.bundle_sequence) {
-            return false;
-        }
-        let end = (self.now + Duration::from_secs(u64::from(ttl))).min(issuing.not_after);
-        let roots: BTreeSet<AuthorityId> = belief.roots.iter().map(|root| root.id.clone()).collect();
-        let now = self.now;
-        let holder = &mut self.holders[holder];
-        if !holder.acknowledges {
-            holder.sequence = holder.sequence.max(belief.bundle_sequence);
-        }
-        if !holder.acknowledges || anew || holder.known.is_empty() || holder.newest(now).is_none() {
-            (holder.known, holder.held) = (roots, belief.bundle_sequence);
-        }
-        holder.certificates.push((root.id.clone(), issuing.id.clone(), end));
-        true
-    }
-
     fn check(&self) {
         assert!(self.adoptions <= self.changes, "{} adoptions for {} changes", self.adoptions, self.changes);
         let live: Vec<&Holder> = self.holders.iter().filter(|holder| holder.newest(self.now).is_some()).collect();
@@ -371,7 +337,7 @@ impl World {
             }
         }
         self.check_servers(&live);
-        for (root, _, _) in self.holders.iter().flat_map(|holder| &holder.certificates).filter(|one| one.2 > self.now) {
+        for (root, _, _) in self.holders.iter().flat_map(|holder| &holder.recorded).filter(|one| one.2 > self.now) {
             assert!(self.journal.root(root).is_some() || self.revoked.contains(root), "{root} left too early");
         }
     }
@@ -385,6 +351,8 @@ fn held(authorities: &Authorities) -> Option<Offer> {
     Some(Offer { roots, signer, issuing, revocation_lists: vec![], fingerprint: Fingerprint::own() })
 }
 
+#[path = "model_holders.rs"]
+mod holders;
 #[path = "model_properties.rs"]
 mod properties;
 #[path = "model_servers.rs"]

@@ -288,8 +288,7 @@ impl Plan {
             Some(offer) => authorities.root(&offer.signer).filter(|root| root.tainted_at.is_none())?,
             None => authorities.prepared()?,
         };
-        let is_valid = active.not_before <= self.now && self.now < active.not_after;
-        let urgent = active.tainted_at.is_some() || !is_valid;
+        let urgent = is_urgent(active, self.now);
         let may = match candidate.activation {
             _ if urgent || seen.offer.is_some() => true,
             Activation::OnCommand | Activation::Unknown(_) => false,
@@ -301,10 +300,8 @@ impl Plan {
         if !may || !seen.clock_is_steady || !self.is_due(candidate.not_before) {
             return None;
         }
-        let published = candidate.state == AuthorityState::Old && !candidate.issuing.is_empty()
-            || active.not_after <= self.now
-            || self.is_due(moment::after(candidate.since, if urgent { LAG } else { rules.propagation.max(LAG) }));
-        if !published || !is_covered(candidate, seen, rules) {
+        let published = propagated_at(authorities, candidate, seen, rules, self.now);
+        if !published.is_none_or(|at| self.is_due(at)) || !is_covered(candidate, seen, rules) {
             return None;
         }
         let lists = !authorities.revocations.lists.is_empty();
@@ -315,6 +312,39 @@ impl Plan {
         }
         Some(Step::Activate(candidate.id.clone()))
     }
+}
+
+/// Whether the root that signs should have a successor already.
+fn is_urgent(active: &RootAuthority, now: OffsetDateTime) -> bool {
+    active.tainted_at.is_some() || now < active.not_before || active.not_after <= now
+}
+
+/// How long a root waits before it signs: after it was published, and after the last holder that had been behind was
+/// counted as having it, since what was handed over need not have been received. `None` when it need not wait.
+pub(super) fn propagation(
+    authorities: &Authorities,
+    root: &RootAuthority,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Option<Duration> {
+    let active = authorities.active()?;
+    let is_known = root.state == AuthorityState::Old && !root.issuing.is_empty();
+    let wait = if is_urgent(active, now) { LAG } else { rules.propagation.max(LAG) };
+    (!is_known && now < active.not_after).then_some(wait)
+}
+
+/// When that is over, as things are now; `None` when it need not wait.
+#[must_use]
+pub fn propagated_at(
+    authorities: &Authorities,
+    root: &RootAuthority,
+    seen: &Observed<'_>,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Option<OffsetDateTime> {
+    let wait = propagation(authorities, root, rules, now)?;
+    let begins = seen.coverage.caught_up_at(root.published).map_or(root.since, |at| at.max(root.since));
+    Some(moment::after(begins, wait))
 }
 
 /// How far a replica usually lags behind the journal, and the least propagation time when a root is replaced in a hurry.

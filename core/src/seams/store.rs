@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::custody::KeyId;
 use crate::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
-use crate::holder::{Acknowledgement, Coverage, Holder, HolderQuery};
+use crate::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Mark};
 use crate::release::Recorded;
 use crate::rotation::{Authorities, AuthorityId, Condition};
 
@@ -142,17 +142,32 @@ pub trait AuthorityJournal: Send + Sync {
 ///
 /// The rows come from the audit log: [`AuditStore::append`] of an event of kind `Certificate` and outcome `Issued`
 /// that has a [`holder`](crate::audit::AuditEvent::holder) enters the holder in the same transaction. The newest
-/// certificate counts for `serial`, `authority` and the names; `not_after` is the latest one ever seen; `sequence`
-/// never falls, and is raised by the event only when the holder has never acknowledged by itself: once it does, a reply
-/// to another client in the same pod says nothing about its proxies.
+/// certificate counts for `serial`, `authority` and the names; `not_after` is the latest one ever seen. A record is no
+/// delivery, so a new holder has received nothing and a known one no more than before: `sequence`, which never falls, is
+/// raised by marks and acknowledgements. A process that dies between the two leaves a holder that is behind, which is safe.
+///
+/// Marks raise it only for a holder that has never acknowledged by itself: once it does, a reply to another client in the
+/// same pod says nothing about its proxies.
 #[async_trait]
 pub trait HolderStore: Send + Sync {
-    /// Notes acknowledgements durably, in order. Those of unknown holders are ignored. One that was refused leaves
-    /// `sequence` as it is.
+    /// Notes acknowledgements durably, in order. Those of unknown holders are ignored; those by any certificate that was
+    /// issued to a holder are its own, since the reply with a newer one may be lost. One that was refused leaves `sequence`
+    /// as it is.
     ///
     /// # Errors
     /// [`StoreError`] when nothing was kept.
     async fn acknowledge(&self, acknowledgements: &[Acknowledgement]) -> Result<(), StoreError>;
+
+    /// Notes durably, at the time `at`, what became of replies whose records were kept; `false` when that changes nothing,
+    /// in which case nothing was written. Those of unknown holders are ignored.
+    ///
+    /// One that was handed over in full raises `sequence` as said above, and of the holder's certificates only the newest
+    /// counts from then on, if it is that one. One of which nothing was handed over removes the holder if it was its only
+    /// certificate and the holder has received nothing: nobody has it, though it counts for [`last_ends`](Self::last_ends).
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was kept.
+    async fn mark(&self, marks: &[Mark], at: OffsetDateTime) -> Result<bool, StoreError>;
 
     /// The numbers of holders whose last certificate ends after `now`.
     ///

@@ -1,4 +1,4 @@
-//! How events and acknowledgements change what is known about holders, the same for every database.
+//! How events, marks and acknowledgements change what is known about holders, the same for every database.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use signet_core::audit::{AuditEvent, Certified};
-use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderKey};
+use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderKey, Raise};
 use signet_core::rotation::AuthorityId;
 use signet_core::seams::store::StoreError;
 use time::{Duration, OffsetDateTime};
@@ -28,10 +28,14 @@ pub(super) struct HolderRow {
     pub(super) seen_at: i64,
     pub(super) refused_sequence: Option<i64>,
     pub(super) refused: Option<String>,
+    /// The bundle that came with its only certificate; `None` once it has got another one.
+    pub(super) first_bundle: Option<i64>,
+    /// Issuing CAs of earlier certificates, each followed by a space, until it is known to have the newest.
+    pub(super) former: String,
 }
 
 impl HolderRow {
-    /// A holder that was not known before.
+    /// A holder that was not known before. It has received nothing yet.
     pub(super) fn new(key: HolderKey, renewal: &Renewal<'_>) -> Self {
         let (who, what) = (&renewal.newest.who, renewal.what);
         Self {
@@ -43,21 +47,29 @@ impl HolderRow {
             serial: what.serial.clone(),
             authority: what.authority.clone(),
             not_after: renewal.not_after,
-            sequence: renewal.sequence,
+            sequence: 0,
             acknowledges: renewal.acknowledges,
             seen_at: renewal.seen_at,
             refused_sequence: None,
             refused: None,
+            first_bundle: renewal.first_bundle,
+            former: String::new(),
         }
     }
 
-    /// A known holder after newer certificates.
+    /// A known holder after newer certificates of one issuing CA. It has received no more than before.
     pub(super) fn renewed(self, renewal: &Renewal<'_>) -> Self {
         let key = HolderKey { spiffe_id: self.spiffe_id, instance: self.instance };
         let newer = Self::new(key, renewal);
+        let mut former = self.former;
+        if self.authority != newer.authority && !former.contains(&self.authority) {
+            former = format!("{former}{} ", self.authority);
+        }
         Self {
             not_after: self.not_after.max(newer.not_after),
-            sequence: if self.acknowledges { self.sequence } else { self.sequence.max(newer.sequence) },
+            sequence: self.sequence,
+            first_bundle: None,
+            former,
             acknowledges: self.acknowledges || newer.acknowledges,
             seen_at: self.seen_at.max(newer.seen_at),
             refused_sequence: self.refused_sequence,
@@ -66,10 +78,21 @@ impl HolderRow {
         }
     }
 
+    /// The sequence that it is taken to have had before it is counted: a first certificate comes with its bundle.
+    pub(super) fn had(&self) -> i64 {
+        if self.sequence == 0 { self.first_bundle.unwrap_or_default() } else { self.sequence }
+    }
+
+    /// Whether the certificate in use is, or may be, one of this issuing CA.
+    pub(super) fn may_use(&self, issuing: &AuthorityId) -> bool {
+        self.authority == issuing.as_str() || self.former.contains(issuing.as_str())
+    }
+
     /// Notes an acknowledgement of this holder.
-    pub(super) fn acknowledge(&mut self, acknowledgement: &Acknowledgement) {
+    pub(super) fn acknowledge(&mut self, acknowledgement: &Acknowledgement, raises: &mut Raises) {
         let sequence = column(acknowledgement.sequence);
         if acknowledgement.refused.is_none() {
+            raises.add(self.had(), sequence, AuditEvent::micros(acknowledgement.at));
             self.sequence = self.sequence.max(sequence);
         }
         self.refused_sequence = acknowledgement.refused.is_some().then_some(sequence);
@@ -83,13 +106,14 @@ impl HolderRow {
     /// [`StoreError::Damaged`] when a column holds what was never written.
     pub(super) fn into_holder(self) -> Result<Holder, StoreError> {
         let damaged = |what: &str| StoreError::Damaged(format!("holder {} has no valid {what}", self.spiffe_id));
-        let seen_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.seen_at).saturating_mul(1000));
+        let former = self.former.split_whitespace().filter(|one| *one != self.authority);
         Ok(Holder {
             authority: authority(&self.authority)?,
+            former: former.map(authority).collect::<Result<_, _>>()?,
             not_after: seconds(self.not_after).ok_or_else(|| damaged("end"))?,
             sequence: self.sequence.unsigned_abs(),
             acknowledges: self.acknowledges,
-            seen_at: seen_at.map_err(|_| damaged("time"))?,
+            seen_at: micros(self.seen_at).ok_or_else(|| damaged("time"))?,
             refused: self.refused_sequence.map(i64::unsigned_abs).zip(self.refused),
             key: HolderKey { spiffe_id: self.spiffe_id, instance: self.instance },
             pod: self.pod,
@@ -108,8 +132,8 @@ pub(super) struct Renewal<'a> {
     pub(super) what: &'a Certified,
     /// The latest end of them.
     pub(super) not_after: i64,
-    /// The newest bundle that the replies count as received; 0 for none.
-    pub(super) sequence: i64,
+    /// The bundle that came with it, when it is the only one.
+    pub(super) first_bundle: Option<i64>,
     /// Whether the holder acknowledges bundles itself. Once it does, no reply to another client in the same pod counts.
     pub(super) acknowledges: bool,
     /// The latest time of them, microseconds since 1970.
@@ -139,14 +163,12 @@ impl<'a> Renewals<'a> {
 
     fn add(&mut self, key: HolderKey, event: &'a AuditEvent, what: &'a Certified) {
         let (not_after, seen_at) = (what.not_after, event.at_micros);
-        // A holder that acknowledges has received a bundle when it says so.
-        let sequence = if what.acknowledges { 0 } else { column(what.bundle_sequence) };
         let last = self.usage.entry(&what.authority).or_insert(not_after);
         *last = not_after.max(*last);
         match self.holders.entry(key) {
             Entry::Vacant(vacant) => {
-                let acknowledges = what.acknowledges;
-                vacant.insert(Renewal { newest: event, what, not_after, sequence, acknowledges, seen_at });
+                let (first_bundle, acknowledges) = (Some(column(what.bundle_sequence)), what.acknowledges);
+                vacant.insert(Renewal { newest: event, what, not_after, first_bundle, acknowledges, seen_at });
             }
             Entry::Occupied(mut occupied) => {
                 let renewal = occupied.get_mut();
@@ -155,11 +177,28 @@ impl<'a> Renewals<'a> {
                     newest: event,
                     what,
                     not_after: not_after.max(renewal.not_after),
-                    sequence: if acknowledges { renewal.sequence } else { sequence.max(renewal.sequence) },
+                    first_bundle: None,
                     acknowledges,
                     seen_at: seen_at.max(renewal.seen_at),
                 };
             }
+        }
+    }
+}
+
+/// One [`Raise`] as its columns hold it: before, after, when in microseconds since 1970.
+pub(super) type RaiseRow = (i64, i64, i64);
+
+/// When holders that had been behind were counted: before, after, and the last time.
+#[derive(Default)]
+pub(super) struct Raises(pub(super) BTreeMap<(i64, i64), i64>);
+
+impl Raises {
+    /// Notes that a holder had `before` and has `after`, if that is more.
+    pub(super) fn add(&mut self, before: i64, after: i64, at: i64) {
+        if after > before {
+            let last = self.0.entry((before, after)).or_insert(at);
+            *last = at.max(*last);
         }
     }
 }
@@ -186,6 +225,11 @@ fn seconds(column: i64) -> Option<OffsetDateTime> {
     time.filter(|time| time.unix_timestamp() == column)
 }
 
+/// The time that a column of microseconds names.
+pub(super) fn micros(column: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(column).saturating_mul(1000)).ok()
+}
+
 /// The issuing CA that a column names.
 ///
 /// # Errors
@@ -196,20 +240,33 @@ fn authority(column: &str) -> Result<AuthorityId, StoreError> {
     })
 }
 
-/// Live holders of one issuing CA and bundle: authority, sequence, how many, how many of them acknowledge.
-pub(super) type Group = (String, i64, i64, i64);
+/// Live holders of one issuing CA and bundle: authority, former ones, sequence, how many, how many of them acknowledge.
+pub(super) type Group = (String, String, i64, i64, i64);
 
-/// Adds up groups.
+/// Adds up groups; `raised` goes with them.
 ///
 /// # Errors
-/// As [`authority`].
-pub(super) fn coverage<G: IntoIterator<Item = Group>>(groups: G) -> Result<Coverage, StoreError> {
-    let mut coverage = Coverage::default();
-    for (issuer, sequence, holders, acknowledging) in groups {
+/// As [`authority`]; also when a time was never written.
+pub(super) fn coverage<G, R>(groups: G, raised: R) -> Result<Coverage, StoreError>
+where
+    G: IntoIterator<Item = Group>,
+    R: IntoIterator<Item = RaiseRow>,
+{
+    let raise = |(before, after, at): RaiseRow| {
+        let damaged = || StoreError::Damaged(format!("the raise of holders to bundle {after} has no valid time"));
+        let at = micros(at).ok_or_else(damaged)?;
+        Ok(Raise { before: before.unsigned_abs(), after: after.unsigned_abs(), at })
+    };
+    let raised = raised.into_iter().map(raise).collect::<Result<_, StoreError>>()?;
+    let mut coverage = Coverage { raised, ..Coverage::default() };
+    for (issuer, former, sequence, holders, acknowledging) in groups {
         let count = coverage.by_sequence.entry(sequence.unsigned_abs()).or_default();
         count.holders += holders.unsigned_abs();
         count.acknowledging += acknowledging.unsigned_abs();
-        *coverage.by_authority.entry(authority(&issuer)?).or_default() += holders.unsigned_abs();
+        let former = former.split_whitespace().filter(|one| *one != issuer);
+        for issuer in former.chain([issuer.as_str()]) {
+            *coverage.by_authority.entry(authority(issuer)?).or_default() += holders.unsigned_abs();
+        }
     }
     Ok(coverage)
 }

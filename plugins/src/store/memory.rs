@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::certificate::Serial;
-use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS};
+use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS, Mark};
 use signet_core::release::Recorded;
 use signet_core::rotation::{Authorities, AuthorityId, Fence};
 use signet_core::seams::custody::KeyId;
@@ -17,7 +17,8 @@ use signet_core::seams::store::{
 };
 use time::OffsetDateTime;
 
-use super::holders::{HolderRow, Renewals, column, coverage, ended_below, last_ends, live_above};
+use super::holders::{HolderRow, Raises, Renewals, column, coverage, ended_below, last_ends, live_above};
+use super::marks::{Marked, hand_over, is_lost};
 use super::rows::{matches, page, remembered};
 
 /// An audit log, holders, a journal and sealed keys in memory.
@@ -31,6 +32,7 @@ struct Content {
     events: Vec<AuditEvent>,
     serials: HashSet<Serial>,
     holders: BTreeMap<HolderKey, HolderRow>,
+    raises: Raises,
     usage: BTreeMap<String, i64>,
     journal: Option<(JournalVersion, Authorities)>,
     fence: Fence,
@@ -54,13 +56,24 @@ impl Content {
         };
         let recorded = events.into_iter().map(&mut append).collect();
         let Self { events, holders, usage, .. } = self;
-        renew(holders, usage, Renewals::of(events.iter().skip(before)));
+        for event in events.iter().skip(before) {
+            renew(holders, usage, Renewals::of([event]));
+        }
         recorded
     }
 
     fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         let live = self.holders.values().filter(|row| row.not_after > live_above(now));
-        coverage(live.map(|row| (row.authority.clone(), row.sequence, 1, i64::from(row.acknowledges))))
+        let groups =
+            live.map(|row| (row.authority.clone(), row.former.clone(), row.sequence, 1, i64::from(row.acknowledges)));
+        coverage(groups, self.raises.0.iter().map(|((before, after), at)| (*before, *after, *at)))
+    }
+
+    /// The holder that a recorded certificate was issued to.
+    fn holder_of(&self, spiffe_id: &str, serial: &str) -> Option<HolderKey> {
+        let of = |event: &&AuditEvent| event.what.as_ref().is_some_and(|what| what.serial == serial);
+        let key = self.events.iter().find(of)?.holder()?;
+        Some(key).filter(|key| key.spiffe_id == spiffe_id)
     }
 
     fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
@@ -122,21 +135,37 @@ fn renew(holders: &mut BTreeMap<HolderKey, HolderRow>, usage: &mut BTreeMap<Stri
 #[async_trait]
 impl HolderStore for MemoryStore {
     async fn acknowledge(&self, acknowledgements: &[Acknowledgement]) -> Result<(), StoreError> {
-        let holders = &mut self.content().holders;
+        let content = &mut *self.content();
         for acknowledgement in acknowledgements {
-            let row = match &acknowledgement.from {
-                Acknowledger::Holder(key) => holders.get_mut(key),
-                Acknowledger::Certificate { spiffe_id, serial } => {
-                    let first = HolderKey { spiffe_id: spiffe_id.clone(), instance: String::new() };
-                    let mut of_identity = holders.range_mut(first..).take_while(|(key, _)| key.spiffe_id == *spiffe_id);
-                    of_identity.find(|(_, row)| row.serial == *serial).map(|(_, row)| row)
-                }
+            let key = match &acknowledgement.from {
+                Acknowledger::Holder(key) => Some(key.clone()),
+                Acknowledger::Certificate { spiffe_id, serial } => content.holder_of(spiffe_id, serial),
             };
-            if let Some(row) = row {
-                row.acknowledge(acknowledgement);
+            if let Some(row) = key.and_then(|key| content.holders.get_mut(&key)) {
+                row.acknowledge(acknowledgement, &mut content.raises);
             }
         }
         Ok(())
+    }
+
+    async fn mark(&self, marks: &[Mark], at: OffsetDateTime) -> Result<bool, StoreError> {
+        let Content { holders, raises, .. } = &mut *self.content();
+        let at = AuditEvent::micros(at);
+        let marked = Marked::of(marks, at, holders);
+        for (key, (sequence, serial)) in &marked.has {
+            if let Some(row) = holders.get_mut(*key) {
+                hand_over(row, *sequence, serial);
+            }
+        }
+        for reply in &marked.lost {
+            if holders.get(&reply.holder).is_some_and(|row| is_lost(row, reply)) {
+                holders.remove(&reply.holder);
+            }
+        }
+        for ((before, after), at) in &marked.raises.0 {
+            raises.add(*before, *after, *at);
+        }
+        Ok(!marked.is_empty())
     }
 
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
@@ -151,7 +180,7 @@ impl HolderStore for MemoryStore {
         let rows = rows.filter(|row| {
             row.not_after > live_above(query.now)
                 && query.behind.is_none_or(|behind| row.sequence < column(behind))
-                && (query.authorities.is_empty() || query.authorities.iter().any(|one| one.as_str() == row.authority))
+                && (query.authorities.is_empty() || query.authorities.iter().any(|one| row.may_use(one)))
         });
         rows.take(limit).cloned().map(HolderRow::into_holder).collect()
     }
@@ -194,6 +223,8 @@ impl AuthorityJournal for MemoryStore {
         let version = JournalVersion(change.expected.0.saturating_add(1));
         content.fence = Fence::of(change.next);
         content.journal = Some((version, change.next.clone()));
+        let awaited = column(change.next.oldest_awaited().unwrap_or(u64::MAX));
+        content.raises.0.retain(|(_, after), _| *after >= awaited);
         content.append(change.events);
         Ok(Changed::Made(version))
     }

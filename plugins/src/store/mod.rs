@@ -2,6 +2,7 @@
 //! database. SQL text exists nowhere else.
 
 mod holders;
+mod marks;
 pub mod memory;
 #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "without a database nothing has rows"))]
 mod rows;

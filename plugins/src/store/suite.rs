@@ -7,6 +7,7 @@ mod fence;
 mod holders;
 mod journal;
 mod live_holders;
+mod marks;
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, Holde
 use time::{Duration, OffsetDateTime};
 
 pub(super) use self::fence::admitting;
-pub(super) use self::holders::{ended, held, key, listed};
+pub(super) use self::holders::{ended, hand_over, held, key, listed};
 use super::rows::matches;
 
 /// A start of time for test events.
@@ -106,6 +107,7 @@ where
     every_filter_finds_what_a_plain_scan_finds(&*make().await[0]).await;
     holders::every_case(&make).await;
     live_holders::every_case(&make).await;
+    marks::every_case(&make).await;
 }
 
 async fn an_empty_store_answers(store: &(impl AuditStore + AuthorityJournal + SealedKeys)) {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{PingPong, SendStream};
+use h2::{PingPong, RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode};
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 
@@ -18,10 +19,14 @@ use crate::failure::{Failure, Outcome};
 /// The full name of the call.
 pub const PATH: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 
+/// The room for each answer that HTTP/2 begins with, in bytes.
+const ROOM: u32 = 65_535;
+
 /// One HTTP/2 connection.
 pub struct Raw {
     sender: SendRequest<Bytes>,
     pings: Option<PingPong>,
+    widen: Option<oneshot::Sender<()>>,
     server_certificate: Vec<u8>,
     _connection: JoinSet<()>,
 }
@@ -39,6 +44,11 @@ pub struct Answer {
     pub trailers: HeaderMap,
 }
 
+/// A call whose answer has begun and is not read any further than asked. Dropped, it is given up.
+pub struct Answering {
+    content: RecvStream,
+}
+
 /// A call whose body is not complete yet.
 pub struct Unfinished {
     body: SendStream<Bytes>,
@@ -51,7 +61,15 @@ impl Raw {
     /// # Errors
     /// [`Failure`].
     pub async fn connect(address: std::net::SocketAddr, config: Arc<ClientConfig>) -> Outcome<Self> {
-        Self::speak(tls::connect(address, config).await?).await
+        Self::speak(tls::connect(address, config).await?, ROOM).await
+    }
+
+    /// The same, with room for only so many bytes of each answer until [`widen`](Self::widen).
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn narrow(address: std::net::SocketAddr, config: Arc<ClientConfig>, room: u32) -> Outcome<Self> {
+        Self::speak(tls::connect(address, config).await?, room).await
     }
 
     /// The same over a TCP connection that is there already.
@@ -59,28 +77,39 @@ impl Raw {
     /// # Errors
     /// [`Failure`].
     pub async fn over(stream: TcpStream, config: Arc<ClientConfig>) -> Outcome<Self> {
-        Self::speak(tls::over(stream, config).await?).await
+        Self::speak(tls::over(stream, config).await?, ROOM).await
     }
 
-    async fn speak(stream: TlsStream<TcpStream>) -> Outcome<Self> {
+    async fn speak(stream: TlsStream<TcpStream>, room: u32) -> Outcome<Self> {
         let certificates: Option<&[CertificateDer<'_>]> = stream.get_ref().1.peer_certificates();
         let server_certificate =
             certificates.and_then(<[_]>::first).map(|certificate| certificate.to_vec()).unwrap_or_default();
-        let (sender, mut connection) =
-            h2::client::handshake(stream).await.map_err(Failure::while_doing("speak HTTP/2"))?;
+        let (sender, mut connection) = h2::client::Builder::new()
+            .initial_window_size(room)
+            .handshake(stream)
+            .await
+            .map_err(Failure::while_doing("speak HTTP/2"))?;
         let pings = connection.ping_pong();
         let mut task = JoinSet::new();
+        let (widen, widened) = oneshot::channel();
         task.spawn(async move {
+            let goes_on = tokio::select! { _ = &mut connection => false, asked = widened => asked.is_ok() };
             // Its end shows in the calls that it carried.
+            let _shown = goes_on.then(|| connection.set_initial_window_size(ROOM));
             let _ended = connection.await;
         });
-        Ok(Self { sender, pings, server_certificate, _connection: task })
+        Ok(Self { sender, pings, widen: Some(widen), server_certificate, _connection: task })
     }
 
     /// The certificate that the server showed in the handshake, DER.
     #[must_use]
     pub fn server_certificate(&self) -> &[u8] {
         &self.server_certificate
+    }
+
+    /// Makes the usual room for answers, also for those that have begun.
+    pub fn widen(&mut self) {
+        let _gone = self.widen.take().map(|widen| widen.send(()));
     }
 
     /// A ping and its answer.
@@ -121,6 +150,16 @@ impl Unfinished {
         self.body.send_data(part, false).map_err(Failure::while_doing("send a part of a body"))
     }
 
+    /// Sends the rest of the body and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn answer(mut self, rest: Bytes) -> Outcome<Answering> {
+        self.body.send_data(rest, true).map_err(Failure::while_doing("send a body"))?;
+        let response = self.answer.await.map_err(Failure::while_doing("read an answer"))?;
+        Ok(Answering { content: response.into_body() })
+    }
+
     /// Sends the rest of the body and reads the answer.
     ///
     /// # Errors
@@ -143,6 +182,26 @@ impl Unfinished {
             headers: parts.headers,
             body: body.freeze(),
         })
+    }
+}
+
+impl Answering {
+    /// Reads what there is room for, and makes none; gives the number of bytes.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no more, or the call has failed.
+    pub async fn read(&mut self) -> Outcome<usize> {
+        let chunk = self.content.data().await.ok_or_else(|| Failure::unexpected("the answer has ended"))?;
+        chunk.map(|chunk| chunk.len()).map_err(Failure::while_doing("read an answer's body"))
+    }
+
+    /// Waits for the last frame.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn ended(&mut self) -> Outcome {
+        while self.content.data().await.transpose().map_err(Failure::while_doing("read an answer's body"))?.is_some() {}
+        self.content.trailers().await.map(drop).map_err(Failure::while_doing("read trailers"))
     }
 }
 

@@ -170,7 +170,8 @@ pub(super) async fn append_within(
     let to_insert: Vec<&NewRow> = rows.iter().zip(&admitted).filter(|(_, may)| **may).map(|(row, _)| row).collect();
     let (positions, head) = insert_all(connection, &to_insert, head).await?;
     let kept = to_insert.iter().zip(&positions).filter(|(_, position)| position.is_some());
-    holders::renew(connection, &Renewals::of(kept.map(|(row, _)| &row.event))).await?;
+    let kept: Vec<&AuditEvent> = kept.map(|(row, _)| &row.event).collect();
+    holders::renew(connection, &kept).await?;
     let mut positions = positions.into_iter();
     let mut result = |may: bool| match may {
         true => positions.next().flatten().ok_or(AppendError::SerialTaken),

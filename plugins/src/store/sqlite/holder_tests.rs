@@ -4,14 +4,14 @@
 use std::time::{Duration, Instant};
 
 use signet_core::audit::{AuditEvent, AuditQuery};
-use signet_core::holder::{Acknowledgement, Acknowledger, Holder};
+use signet_core::holder::{Acknowledgement, Acknowledger, Handover, Holder, Mark, Reply};
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, JournalVersion, StoreError};
 
 use super::tests::{meddle, store, url};
 use super::upgrade_tests::log_of_before;
 use super::{SqliteSettings, SqliteStore};
 use crate::store::suite::{
-    START, admitting, assert_gapless, ended, everything, held, issued, key, listed, refused, serial,
+    START, admitting, assert_gapless, ended, everything, hand_over, held, issued, key, listed, refused, serial,
 };
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn an_acknowledgement_that_finds_no_room_is_not_half_kept() {
     };
     let all: Vec<Acknowledgement> = (0..30).map(long).collect();
     assert!(matches!(store.acknowledge(&all).await, Err(StoreError::Unavailable(_))));
-    assert!(listed(&store).await.iter().all(|holder| holder.sequence == 1 && holder.refused.is_none()));
+    assert!(listed(&store).await.iter().all(|holder| holder.sequence == 0 && holder.refused.is_none()));
     store.limit_pages(0);
     store.acknowledge(&all).await.unwrap();
     assert_eq!(listed(&store).await.iter().filter(|holder| holder.sequence == 2).count(), 10);
@@ -103,13 +103,18 @@ async fn an_older_database_gets_the_holders_of_its_log() {
     let mut named = issued("c", 101, START);
     named.who.instance = Some("client".into());
     events.push(named);
-    first.append(events.clone()).await.unwrap();
-    let expected = (listed(&first).await, first.last_ends().await.unwrap(), first.coverage(ended(20)).await.unwrap());
+    // A program of before there were holders counted replies when their records were kept.
+    let mut kept = events.clone();
+    let refusal = kept.remove(61);
+    hand_over(&first, kept).await;
+    first.append(vec![refusal]).await.unwrap();
+    let counted = async |store: &SqliteStore| store.coverage(ended(20)).await.unwrap().by_sequence;
+    let expected = (listed(&first).await, first.last_ends().await.unwrap(), counted(&first).await);
     assert_eq!(expected.0.len(), 12);
     let older = directory.path().join("older.db");
     log_of_before(&older, 4, &events).await;
     let second = store(&older).await;
-    let found = (listed(&second).await, second.last_ends().await.unwrap(), second.coverage(ended(20)).await.unwrap());
+    let found = (listed(&second).await, second.last_ends().await.unwrap(), counted(&second).await);
     assert_eq!(found, expected);
     // A row whose body is gone or damaged does not stop the upgrade, and its holder has received nothing.
     let damaged = directory.path().join("damaged.db");
@@ -133,7 +138,7 @@ async fn a_certificate_is_acknowledged_although_its_body_is_gone() {
     let from = Acknowledger::Certificate { spiffe_id: key("a", "").spiffe_id, serial: serial(2).to_string() };
     store.acknowledge(&[Acknowledgement { from, sequence: 5, refused: None, at: ended(1) }]).await.unwrap();
     let sequences: Vec<u64> = listed(&store).await.iter().map(|holder| holder.sequence).collect();
-    assert_eq!(sequences, [1, 5]);
+    assert_eq!(sequences, [0, 5]);
 }
 
 #[tokio::test]
@@ -193,6 +198,21 @@ async fn a_hundred_thousand_holders_are_counted() {
     let start = Instant::now();
     store.acknowledge(&by_certificate).await.unwrap();
     eprintln!("1000 acknowledgements by certificate: {:?}", start.elapsed());
+    let marks: Vec<Mark> = (50_000..51_000_u64)
+        .map(|n| Mark {
+            reply: Reply {
+                holder: key(&format!("n{}", n % 1000), &format!("{n:036}")),
+                serial: serial(n).to_string(),
+                sequence: 9,
+            },
+            handover: Handover::Whole,
+        })
+        .collect();
+    for changed in [true, false] {
+        let start = Instant::now();
+        assert_eq!(store.mark(&marks, ended(1)).await.unwrap(), changed);
+        eprintln!("1000 marks, which change something: {changed}: {:?}", start.elapsed());
+    }
     let older = directory.path().join("older.db");
     let one = |n: u64| held(&format!("n{}", n % 1000), &format!("{n:036}"), n, n % 3, 10);
     log_of_before(&older, 4, &(0..100_000).map(one).collect::<Vec<AuditEvent>>()).await;

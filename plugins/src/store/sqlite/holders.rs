@@ -1,4 +1,4 @@
-//! Holders: written with the log in one transaction, raised by acknowledgements, counted and listed.
+//! Holders: written with the log in one transaction, raised by acknowledgements and marks, counted and listed.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use async_trait::async_trait;
 use signet_core::audit::AuditEvent;
 use signet_core::certificate::Serial;
-use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS};
+use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS, Mark};
 use signet_core::rotation::{AuthorityId, Condition};
 use signet_core::seams::store::{HolderStore, StoreError};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
@@ -15,12 +15,13 @@ use time::OffsetDateTime;
 
 use super::SqliteStore;
 use super::error::store_error;
+use super::marks;
 use crate::store::holders::{
-    Group, HolderRow, Renewal, Renewals, column, coverage, ended_below, last_ends, live_above,
+    Group, HolderRow, RaiseRow, Raises, Renewal, Renewals, column, coverage, ended_below, last_ends, live_above,
 };
 
 /// Holders per statement at most: each count is a prepared statement.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 /// A statement to bind values to.
 pub(super) type Statement<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
@@ -30,13 +31,15 @@ static UPSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (1..=CHUNK).map(upsert_
 
 /// Enters this number of holders. Entering the same change twice is the same as entering it once.
 pub(super) fn upsert_text(rows: usize) -> String {
-    let row = format!("({})", ["?"; 11].join(","));
+    let row = format!("({}, 0)", ["?"; 11].join(","));
     format!(
-        "INSERT INTO holder (spiffe_id, instance, pod, node, cluster, serial, authority, not_after, sequence, \
-         acknowledges, seen_at) VALUES {} ON CONFLICT (spiffe_id, instance) DO UPDATE SET pod = excluded.pod, \
+        "INSERT INTO holder (spiffe_id, instance, pod, node, cluster, serial, authority, not_after, first_bundle, \
+         acknowledges, seen_at, sequence) VALUES {} ON CONFLICT (spiffe_id, instance) DO UPDATE SET pod = excluded.pod, \
          node = excluded.node, cluster = excluded.cluster, serial = excluded.serial, authority = excluded.authority, \
          not_after = max(not_after, excluded.not_after), \
-         sequence = CASE WHEN acknowledges THEN sequence ELSE max(sequence, excluded.sequence) END, \
+         first_bundle = iif(serial = excluded.serial, first_bundle, NULL), \
+         former = iif(serial = excluded.serial OR authority = excluded.authority OR instr(former, authority), former, \
+         former || authority || ' '), \
          acknowledges = max(acknowledges, excluded.acknowledges), seen_at = max(seen_at, excluded.seen_at)",
         vec![row; rows].join(",")
     )
@@ -48,8 +51,14 @@ pub(super) const USAGE: &str = "INSERT INTO authority_usage (authority, last_not
     WHERE excluded.last_not_after > last_not_after";
 
 /// Live holders in groups. One statement for both sums, so that both are of the same moment.
-const COVERAGE: &str = "SELECT authority, sequence, count(*), sum(acknowledges) FROM holder WHERE not_after > ? \
-    GROUP BY authority, sequence";
+const COVERAGE: &str = "SELECT authority, former, sequence, count(*), sum(acknowledges) FROM holder \
+    WHERE not_after > ? GROUP BY authority, former, sequence";
+
+/// A handful: what nothing waits for is removed.
+const RAISED: &str = "SELECT before, after, at FROM holder_raise";
+
+/// Forgets raises to bundles that are older than any that something waits for.
+pub(super) const FORGET_RAISED: &str = "DELETE FROM holder_raise WHERE after < ?";
 
 const LAST_ENDS: &str = "SELECT authority, last_not_after FROM authority_usage";
 
@@ -67,8 +76,9 @@ pub(super) async fn all_hold(
         return Ok(true);
     }
     let groups = sqlx::query_as(COVERAGE).bind(live_above(now)).fetch_all(&mut *connection).await.map_err(failed)?;
+    let raised: Vec<RaiseRow> = sqlx::query_as(RAISED).fetch_all(&mut *connection).await.map_err(failed)?;
     let ends = sqlx::query_as(LAST_ENDS).fetch_all(connection).await.map_err(failed)?;
-    let (coverage, ends) = (coverage::<Vec<Group>>(groups)?, last_ends::<Vec<(String, i64)>>(ends)?);
+    let (coverage, ends) = (coverage::<Vec<Group>, _>(groups, raised)?, last_ends::<Vec<(String, i64)>>(ends)?);
     Ok(conditions.iter().all(|condition| condition.holds(&coverage, &ends)))
 }
 
@@ -83,7 +93,7 @@ fn bind<'q>(query: Statement<'q>, key: &'q HolderKey, renewal: &Renewal<'q>) -> 
         .bind(what.serial.as_str())
         .bind(what.authority.as_str())
         .bind(renewal.not_after)
-        .bind(renewal.sequence)
+        .bind(renewal.first_bundle)
         .bind(renewal.acknowledges)
         .bind(renewal.seen_at)
 }
@@ -101,7 +111,17 @@ impl Renewals<'_> {
 }
 
 /// Enters what recorded events change, within the transaction that records them.
-pub(super) async fn renew(connection: &mut SqliteConnection, renewals: &Renewals<'_>) -> Result<(), sqlx::Error> {
+pub(super) async fn renew(connection: &mut SqliteConnection, events: &[&AuditEvent]) -> Result<(), sqlx::Error> {
+    // Whoever got certificates of two issuing CAs may use either: so one after the other.
+    let issuer = |event: &AuditEvent| event.released().map(|what| what.authority.clone());
+    for run in events.chunk_by(|one, next| issuer(one) == issuer(next)) {
+        renew_by_one(connection, &Renewals::of(run.iter().copied())).await?;
+    }
+    Ok(())
+}
+
+/// The same for certificates of one issuing CA.
+async fn renew_by_one(connection: &mut SqliteConnection, renewals: &Renewals<'_>) -> Result<(), sqlx::Error> {
     let holders: Vec<(&HolderKey, &Renewal<'_>)> = renewals.holders.iter().collect();
     for chunk in holders.chunks(CHUNK) {
         let Some(text) = chunk.len().checked_sub(1).and_then(|index| UPSERTS.get(index)) else { continue };
@@ -114,24 +134,30 @@ pub(super) async fn renew(connection: &mut SqliteConnection, renewals: &Renewals
     Ok(())
 }
 
-/// Notes one acknowledgement of the holder `key`; with `serial`, only if its newest certificate has that one.
+/// Notes one acknowledgement of the holder `key`.
 async fn note(
     connection: &mut SqliteConnection,
     key: &HolderKey,
-    serial: Option<&str>,
     acknowledgement: &Acknowledgement,
+    raises: &mut Raises,
 ) -> Result<(), sqlx::Error> {
     let (sequence, refused) = (column(acknowledgement.sequence), acknowledgement.refused.as_deref());
+    if refused.is_none() {
+        let had = "SELECT iif(sequence = 0, coalesce(first_bundle, 0), sequence) FROM holder \
+            WHERE spiffe_id = ? AND instance = ?";
+        let had = sqlx::query_scalar(had).bind(key.spiffe_id.as_str()).bind(key.instance.as_str());
+        let Some(had) = had.fetch_optional(&mut *connection).await? else { return Ok(()) };
+        raises.add(had, sequence, AuditEvent::micros(acknowledgement.at));
+    }
     let update = "UPDATE holder SET sequence = max(sequence, ?1), refused_sequence = ?2, refused = ?3, \
-        seen_at = max(seen_at, ?4) WHERE spiffe_id = ?5 AND instance = ?6 AND (?7 IS NULL OR serial = ?7)";
+        seen_at = max(seen_at, ?4) WHERE spiffe_id = ?5 AND instance = ?6";
     let update = sqlx::query(update)
         .bind(if refused.is_none() { sequence } else { 0 })
         .bind(refused.is_some().then_some(sequence))
         .bind(refused)
         .bind(AuditEvent::micros(acknowledgement.at))
         .bind(key.spiffe_id.as_str())
-        .bind(key.instance.as_str())
-        .bind(serial);
+        .bind(key.instance.as_str());
     update.execute(connection).await.map(drop)
 }
 
@@ -159,17 +185,19 @@ async fn acknowledge(
     connection: &mut SqliteConnection,
     acknowledgements: &[Acknowledgement],
 ) -> Result<(), sqlx::Error> {
+    let mut raises = Raises::default();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
     for acknowledgement in acknowledgements {
         match &acknowledgement.from {
-            Acknowledger::Holder(key) => note(connection, key, None, acknowledgement).await?,
+            Acknowledger::Holder(key) => note(connection, key, acknowledgement, &mut raises).await?,
             Acknowledger::Certificate { spiffe_id, serial } => {
                 if let Some(key) = holder_of(connection, spiffe_id, serial).await? {
-                    note(connection, &key, Some(serial.as_str()), acknowledgement).await?;
+                    note(connection, &key, acknowledgement, &mut raises).await?;
                 }
             }
         }
     }
+    marks::enter(connection, &raises).await?;
     sqlx::query("COMMIT").execute(connection).await.map(drop)
 }
 
@@ -190,12 +218,21 @@ impl HolderStore for SqliteStore {
         self.within(DOING, Box::pin(write)).await
     }
 
+    async fn mark(&self, marks: &[Mark], at: OffsetDateTime) -> Result<bool, StoreError> {
+        marks::mark(self, marks, at).await
+    }
+
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         const DOING: &str = "counting holders";
-        let groups = sqlx::query_as(COVERAGE).bind(live_above(now));
-        let read = async { groups.fetch_all(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
-        let groups: Vec<Group> = self.within(DOING, read).await?;
-        coverage(groups)
+        let failed = |error: sqlx::Error| store_error(DOING, &error);
+        let read = async {
+            let groups = sqlx::query_as(COVERAGE).bind(live_above(now)).fetch_all(&self.readers);
+            let groups: Vec<Group> = groups.await.map_err(failed)?;
+            // After the counting, so that whoever was counted is known to have been.
+            let raised = sqlx::query_as(RAISED).fetch_all(&self.readers).await.map_err(failed)?;
+            coverage::<_, Vec<RaiseRow>>(groups, raised)
+        };
+        self.within(DOING, read).await
     }
 
     async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
@@ -265,10 +302,10 @@ fn page_statement(query: &HolderQuery) -> QueryBuilder<Sqlite> {
         text.push(" AND sequence < ").push_bind(column(behind));
     }
     if !query.authorities.is_empty() {
-        text.push(" AND authority IN (");
-        let mut list = text.separated(", ");
+        text.push(" AND (false");
         for one in &query.authorities {
-            list.push_bind(one.as_str().to_owned());
+            text.push(" OR authority = ").push_bind(one.as_str().to_owned());
+            text.push(" OR instr(former, ").push_bind(one.as_str().to_owned()).push(")");
         }
         text.push(")");
     }

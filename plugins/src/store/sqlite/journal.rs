@@ -6,7 +6,9 @@ use signet_core::seams::store::{AuthorityJournal, Change, Changed, JournalVersio
 use sqlx::sqlite::SqliteConnection;
 
 use super::error::store_error;
+use super::holders::FORGET_RAISED;
 use super::{SqliteStore, audit, fence, holders, sealed_keys};
+use crate::store::holders::column;
 use crate::store::rows::{NewRow, decode_authorities, encode_authorities};
 
 /// Versions that are kept for people: each is a whole document, which revocation lists make large.
@@ -78,6 +80,8 @@ struct Entry {
     body: String,
     fence: Fence,
     fence_body: String,
+    /// The oldest bundle that something waits for.
+    awaited: i64,
 }
 
 impl Entry {
@@ -86,7 +90,8 @@ impl Entry {
         let version = change.expected.0.checked_add(1).and_then(|next| i64::try_from(next).ok()).ok_or_else(full)?;
         let fence = Fence::of(change.next);
         let (body, fence_body) = (encode_authorities(change.next)?, fence::encode(&fence)?);
-        Ok(Self { version, body, fence, fence_body })
+        let awaited = column(change.next.oldest_awaited().unwrap_or(u64::MAX));
+        Ok(Self { version, body, fence, fence_body, awaited })
     }
 
     /// Whether the entry that is there is the one before this one.
@@ -104,6 +109,7 @@ impl Entry {
         sqlx::query(history).bind(self.version).bind(&self.body).execute(&mut *connection).await?;
         let old = "DELETE FROM authority_journal_history WHERE version <= ?";
         sqlx::query(old).bind(self.version.saturating_sub(HISTORY)).execute(&mut *connection).await?;
+        sqlx::query(FORGET_RAISED).bind(self.awaited).execute(&mut *connection).await?;
         fence::keep(connection, self.version, &self.fence_body).await
     }
 }

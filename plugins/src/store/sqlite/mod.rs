@@ -17,6 +17,7 @@ mod guard_tests;
 mod holder_tests;
 mod holders;
 mod journal;
+mod marks;
 mod open;
 #[cfg(test)]
 mod schema_tests;

@@ -8,7 +8,7 @@ use signet_core::rotation::{Authorities, Condition};
 use signet_core::seams::store::{AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
 
 use super::holders::{acknowledging, by, issuer};
-use super::{START, admitting, assert_gapless, ended, everything, held, refused};
+use super::{START, admitting, assert_gapless, ended, everything, hand_over, held, refused};
 
 /// Runs the cases of this file.
 pub(super) async fn every_case<S>(make: &impl AsyncFn() -> [Arc<S>; 2])
@@ -79,9 +79,7 @@ where
         (vec![], Condition::Drained(vec![issuer(1), issuer(7)], ended(9)), false),
         (vec![], Condition::Drained(vec![issuer(7)], ended(9)), true),
     ] {
-        if !before.is_empty() {
-            assert!(other.append(before).await.unwrap().iter().all(Result::is_ok));
-        }
+        hand_over(&**other, before).await;
         let length = everything(&**store).await.len();
         let (next, all) = (document(version + 1), [covered(0), condition]);
         let changed = store.change(change(version, &next, &all, vec![step(0)])).await.unwrap();

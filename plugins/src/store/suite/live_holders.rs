@@ -8,7 +8,7 @@ use signet_core::seams::store::{AuditStore, HolderStore};
 use time::{Duration, OffsetDateTime};
 
 use super::START;
-use super::holders::{AUTHORITY, acknowledging, by, counts, ended, held, issuer, key, listed, query};
+use super::holders::{AUTHORITY, acknowledging, by, counts, ended, hand_over, held, issuer, key, listed, query};
 
 /// Runs the cases of this file.
 pub(super) async fn every_case<S>(make: &impl AsyncFn() -> [Arc<S>; 2])
@@ -26,7 +26,7 @@ async fn names(store: &impl HolderStore, query: &HolderQuery) -> Vec<String> {
 }
 
 async fn a_certificate_that_ends_now_has_ended(store: &(impl AuditStore + HolderStore)) {
-    store.append(vec![held("a", "p", 1, 1, 10), acknowledging(by(held("a", "q", 2, 1, 20), 7))]).await.unwrap();
+    hand_over(store, vec![held("a", "p", 1, 1, 10), acknowledging(by(held("a", "q", 2, 1, 20), 7))]).await;
     let second = Duration::seconds(1);
     let nanosecond = Duration::nanoseconds(1);
     for (now, live) in [
@@ -62,7 +62,7 @@ async fn pages_of_holders_follow_the_order_of_bytes(store: &(impl AuditStore + H
         ));
     }
     let all: Vec<(HolderKey, usize)> = expected.into_iter().zip(0..).collect();
-    store.append(batch).await.unwrap();
+    hand_over(store, batch).await;
     for (now, behind, authorities) in [
         (ended(0), None, &[][..]),
         (ended(10), None, &[]),

@@ -17,12 +17,12 @@ use signet_tests::tools;
 
 use super::{SOON, active, holder, installation, now_at, prepared, settled, streaming_holder, until};
 
-const TWO: [&str; 2] = ["client=default/client", "server=default/server"];
+pub(super) const TWO: [&str; 2] = ["client=default/client", "server=default/server"];
 /// Longer than the propagation time of an installation.
 const HELD: Duration = Duration::from_secs(4);
 
 /// For as long as it is looked at, this root goes on to sign.
-async fn holds(admin: &signet_tests::client::admin::Admin, root: &str) -> Outcome {
+pub(super) async fn holds(admin: &signet_tests::client::admin::Admin, root: &str) -> Outcome {
     let start = Instant::now();
     while start.elapsed() < HELD {
         let rotation = now_at(admin).await?;

@@ -6,6 +6,7 @@ mod commands;
 mod commit;
 mod coverage;
 mod crash;
+mod delivered;
 mod direct;
 mod emergency;
 mod fence;
