@@ -332,7 +332,7 @@ impl World {
             bell: Arc::default(),
         };
         let operations = Operations { steps, store: Arc::clone(&store) as _, bell: Arc::default() };
-        let limits = Limits::default();
+        let (limits, one_token) = (Limits::default(), OneToken(trust_domain.clone()));
         let policy = LeafPolicy {
             trust_domain: trust_domain.clone(),
             default_ttl: DAY,
@@ -341,11 +341,7 @@ impl World {
         };
         let issuance = Arc::new(Issuance {
             policy,
-            clusters: Arc::new(Clusters::new(vec![(
-                "Kubernetes".into(),
-                vec!["alias".into()],
-                Arc::new(OneToken(trust_domain.clone())),
-            )])),
+            clusters: Arc::new(Clusters::new(vec![("Kubernetes".into(), vec!["alias".into()], Arc::new(one_token))])),
             state: state.clone(),
             audit: audit.clone(),
             refusals,

@@ -2,7 +2,7 @@
 
 use signet_core::audit::{Attributed, AuditQuery, Certified, Outcome, QueryError, UnreadEvent, Unreadable};
 use signet_core::certificate::{Facts, Serial};
-use signet_core::rotation::{Authorities, AuthorityId, RevocationReason, Revoked, Step, lists_possible};
+use signet_core::rotation::{Authorities, AuthorityId, RevocationReason, Revoked, Step, Unknown, lists_possible};
 use time::OffsetDateTime;
 
 use super::{OperationError, Operations, Operator, RACES, attributed, ordered_by};
@@ -117,6 +117,7 @@ impl Operations {
             reason,
             at: look.now.unix_timestamp(),
             not_after: what.not_after,
+            unknown: Unknown::default(),
         })
     }
 
@@ -165,5 +166,6 @@ pub(super) fn revoked_issuing(look: &Look, id: &AuthorityId) -> Result<Entry, Op
         reason: RevocationReason::CaCompromise,
         at: look.now.unix_timestamp(),
         not_after: issuing.not_after.unix_timestamp(),
+        unknown: Unknown::default(),
     }))
 }

@@ -6,7 +6,7 @@ use signet_core::audit::{
     leaf_hash,
 };
 use signet_core::certificate::Serial;
-use signet_core::rotation::Authorities;
+use signet_core::rotation::{Authorities, FormatError};
 use signet_core::seams::store::StoreError;
 
 /// How many events make a segment of the log. Part of the schema: `identity_key` is computed with it.
@@ -177,19 +177,20 @@ pub(super) fn page(mut found: Vec<Found>, limit: u32) -> Page<StoredEvent> {
 /// A journal entry as text.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] when it has no JSON form, which is a bug.
+/// [`StoreError::Schema`] when this program may not write it.
 pub(super) fn encode_authorities(authorities: &Authorities) -> Result<String, StoreError> {
-    serde_json::to_string(authorities)
-        .map_err(|error| StoreError::Damaged(format!("bug: authorities do not encode: {error}")))
+    authorities.encode().map_err(|error| StoreError::Schema(error.to_string()))
 }
 
 /// A journal entry from its text.
 ///
 /// # Errors
-/// [`StoreError::Damaged`].
+/// [`StoreError::Damaged`], or [`StoreError::Schema`] when only a newer program can read it.
 pub(super) fn decode_authorities(version: i64, body: &str) -> Result<Authorities, StoreError> {
-    serde_json::from_str(body)
-        .map_err(|error| StoreError::Damaged(format!("journal version {version} cannot be read: {error}")))
+    Authorities::decode(body).map_err(|error| match error {
+        FormatError::Damaged(why) => StoreError::Damaged(format!("journal version {version}: {why}")),
+        newer => StoreError::Schema(newer.to_string()),
+    })
 }
 
 #[cfg(test)]
@@ -252,5 +253,17 @@ mod tests {
         ] {
             assert_eq!(problem(b"{}", b"{}", &query).is_some(), found, "{query:?}");
         }
+    }
+
+    #[test]
+    fn a_journal_that_a_newer_program_has_closed_to_this_one_is_read_and_not_written() {
+        let newer = r#"{"format":9,"oldest_writer":9,"bundle_sequence":4,"roots":[]}"#;
+        let read = decode_authorities(3, newer).unwrap();
+        assert_eq!(read.bundle_sequence, 4);
+        let Err(StoreError::Schema(text)) = encode_authorities(&read) else { panic!("written") };
+        assert!(text.contains("format 9"), "{text}");
+        let Err(StoreError::Schema(_)) = decode_authorities(3, r#"{"format":9}"#) else { panic!("read") };
+        let Err(StoreError::Damaged(text)) = decode_authorities(3, "{}") else { panic!("read") };
+        assert!(text.contains("journal version 3"), "{text}");
     }
 }
