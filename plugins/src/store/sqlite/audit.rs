@@ -301,13 +301,9 @@ pub(super) fn page_statement(
 ) -> QueryBuilder<Sqlite> {
     let mut text = QueryBuilder::new(
         "SELECT seq, at_micros, kind, outcome, leaf_hash, body FROM audit_event \
-         WHERE seq IN (SELECT seq FROM audit_event",
+         WHERE seq IN (SELECT seq FROM audit_event WHERE seq >= ",
     );
-    if by_identity.is_some() {
-        // Of many keys and a limit that is not known yet SQLite concludes that it is cheaper to read every row.
-        text.push(" INDEXED BY audit_event_identity");
-    }
-    text.push(" WHERE seq >= ").push_bind(column(range.start)).push(" AND seq < ").push_bind(column(range.end));
+    text.push_bind(column(range.start)).push(" AND seq < ").push_bind(column(range.end));
     if let Some(serial) = &query.serial {
         text.push(" AND serial = ").push_bind(serial.as_bytes().to_vec());
     } else if let Some(spiffe_id) = by_identity {
