@@ -18,7 +18,7 @@ use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
 use signet_core::moment;
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Activation, Authorities, IssuingCa, Phase, Step, lists_worry, next_step};
+use signet_core::rotation::{Activation, Authorities, FormatError, IssuingCa, Phase, Step, lists_worry, next_step};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
@@ -45,6 +45,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Looking may take this share of the time at most, however many holders there are.
 const LOOK_SHARE: u32 = 20;
+
+/// How soon everything is looked at again while all steps are left to newer programs.
+const LEFT_TO_OTHERS: Duration = Duration::from_secs(60);
 
 /// How soon a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -91,6 +94,9 @@ pub enum StepError {
     /// The step could not be recorded.
     #[error("{0}")]
     Record(#[from] RecordError),
+    /// The journal is a newer program's, which this one may not change.
+    #[error("{0}")]
+    Format(#[from] FormatError),
     /// Steps follow each other without end: lifetimes too short for this machine, or a clock that jumps.
     #[error("the authorities need one step after another; are their lifetimes too short, or does the clock jump?")]
     Endless,
@@ -210,7 +216,11 @@ impl Rotator {
             let started = Instant::now();
             let look = self.steps.look().await?;
             let took = started.elapsed();
-            let step = next_step(look.now, &look.authorities, &look.seen(), &self.steps.rules);
+            let step = match look.authorities.may_change() {
+                Ok(()) => next_step(look.now, &look.authorities, &look.seen(), &self.steps.rules),
+                // Newer replicas take the steps; readiness says so.
+                Err(_) => Step::WaitUntil(moment::after(look.now, LEFT_TO_OTHERS)),
+            };
             if let Step::WaitUntil(due) = step {
                 self.measure(&look);
                 let brings = look.backend.brings.is_some() || look.offer.is_some();
@@ -241,7 +251,13 @@ impl Rotator {
         let look = self.steps.look().await;
         // By a clock that is wrong, holders that live may look long gone, and coverage would be complete without them.
         let Some(look) = look.ok().filter(|look| look.clock_is_steady) else { return };
-        match self.steps.maker.custody.forget_unused(look.now, UNUSED_KEYS).await {
+        // A newer program may name keys where this one does not look.
+        let ours = look.authorities.may_change().is_ok();
+        let forgotten = match ours {
+            true => self.steps.maker.custody.forget_unused(look.now, UNUSED_KEYS).await,
+            false => Ok(Vec::new()),
+        };
+        match forgotten {
             Ok(removed) => self.steps.removed(&removed, look.now).await,
             Err(error) => tracing::debug!(%error, "keys that nobody needs could not be removed"),
         }
@@ -298,7 +314,7 @@ impl Rotator {
 
     /// What an operator should look at although certificates are issued.
     fn worries(&self, authorities: &Authorities, now: OffsetDateTime) -> Vec<String> {
-        let mut worries = Vec::new();
+        let mut worries: Vec<String> = authorities.may_change().err().iter().map(ToString::to_string).collect();
         let Some(active) = authorities.active() else { return worries };
         if self.steps.is_late() {
             worries.push(following::SUPERSEDED.to_owned());

@@ -37,7 +37,9 @@ async fn the_issuing_ca_is_renewed_at_half_life_without_touching_the_bundle_or_c
     assert_eq!(&issued.bundle, before.bundle());
     let leaf = Facts::read(issued.chain.leaf()).unwrap();
     assert_eq!(leaf.not_after, NOW + 16 * DAY);
-    assert_eq!(leaf.authority_key_id.unwrap(), after.authority.limits().authority.key_id());
+    let issuing = after.authorities.active_issuer(world.clock.now()).unwrap();
+    assert_eq!(leaf.authority_key_id, Facts::read(&issuing.certificate).unwrap().subject_key_id);
+    assert_eq!(issuing.id, after.authority.limits().authority);
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ impl World {
         let operations = Operations { steps, store: Arc::clone(&store) as _, bell: Arc::default() };
         let bell = Arc::clone(&rotator.bell);
         let (handed_over, marks) = handovers(Arc::clone(&store) as _, Arc::clone(&shared), bell);
-        let limits = Limits::default();
+        let (limits, one_token) = (Limits::default(), OneToken(trust_domain.clone()));
         let policy = LeafPolicy {
             trust_domain: trust_domain.clone(),
             default_ttl: DAY,
@@ -198,11 +198,7 @@ impl World {
         };
         let issuance = Arc::new(Issuance {
             policy,
-            clusters: Arc::new(Clusters::new(vec![(
-                "Kubernetes".into(),
-                vec!["alias".into()],
-                Arc::new(OneToken(trust_domain.clone())),
-            )])),
+            clusters: Arc::new(Clusters::new(vec![("Kubernetes".into(), vec!["alias".into()], Arc::new(one_token))])),
             state: state.clone(),
             audit: audit.clone(),
             handovers: handed_over,

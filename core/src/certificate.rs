@@ -245,6 +245,16 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
+/// The key identifier of a key in certificates that Signet makes: the first 20 bytes of SHA-256 over its
+/// SubjectPublicKeyInfo (RFC 7093 section 2, method 4).
+#[must_use]
+pub fn key_identifier(spki_der: &[u8]) -> [u8; 20] {
+    let hash = key_hash(spki_der);
+    let mut identifier = [0; 20];
+    identifier.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    identifier
+}
+
 /// A leaf and the certificates between it and its root, in issuing order; the root itself is never part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateChain {

@@ -19,7 +19,7 @@ fn policy() -> LeafPolicy {
 }
 
 fn issuer() -> IssuerLimits {
-    IssuerLimits { authority: AuthorityId::from_spki(b"issuer"), not_before: NOW - DAY, not_after: NOW + 30 * DAY }
+    IssuerLimits { authority: AuthorityId::new(b"", b"issuer"), not_before: NOW - DAY, not_after: NOW + 30 * DAY }
 }
 
 fn workload() -> WorkloadId {

@@ -55,13 +55,13 @@ pub struct VerifiedPath {
 
 impl VerifiedPath {
     /// Checks `intermediates`, nearest to the leaf first and without the root; with none, leaves are signed by the root
-    /// that `leaf_issuer_key_id` names.
+    /// with the name and key of the certificate `leaf_issuer`: two roots may share one key.
     ///
     /// # Errors
     /// [`Mismatch::Unreadable`] or [`Mismatch::Chain`].
     pub fn check(
         intermediates: &[CertificateDer<'static>],
-        leaf_issuer_key_id: &[u8],
+        leaf_issuer: &[u8],
         bundle: &TrustBundle,
     ) -> Result<Self, Mismatch> {
         let roots: Vec<Facts> = bundle.roots().iter().map(|root| Facts::read(root)).collect::<Result<_, _>>()?;
@@ -74,7 +74,9 @@ impl VerifiedPath {
         let (first, mut below) = match (chain.first(), chain.last()) {
             (Some(first), Some(last)) => (first.clone(), last),
             _ => {
-                let (facts, der) = root_of(&|root| root.subject_key_id.as_deref() == Some(leaf_issuer_key_id))?;
+                let own = Facts::read(leaf_issuer)?;
+                let is_same = |root: &Facts| root.subject_der == own.subject_der && root.spki_der == own.spki_der;
+                let (facts, der) = root_of(&is_same)?;
                 let (issuer, issuer_der) = (facts.clone(), der.clone());
                 let bounds = (issuer.not_before, issuer.not_after);
                 return Ok(Self { certificates: Vec::new(), issuer, issuer_der, bounds });

@@ -17,3 +17,6 @@ CREATE TABLE holder_raise (
     at INTEGER NOT NULL,
     PRIMARY KEY (before, after)
 ) STRICT, WITHOUT ROWID;
+
+-- A program of before counts replies when it records them, so that its coverage would be more than there is.
+INSERT INTO schema_reader (version, oldest_reader) VALUES (16, 16);

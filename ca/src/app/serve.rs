@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::SystemRandom;
-use signet_core::audit::{Attributed, AuditEvent, AuditQuery, EventKind, Outcome};
+use signet_core::audit::{Attributed, AuditEvent, AuditQuery, EventKind, Outcome, UnreadEvent};
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::identity::IdentityError;
 use signet_core::seams::store::AuditStore;
@@ -340,5 +340,6 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
 async fn newest_record(backend: &Backend) -> Result<Option<OffsetDateTime>, BackendError> {
     let Ok(query) = AuditQuery::newest(1) else { return Ok(None) };
     let newest = backend.store.query(&query).await?;
-    Ok(newest.items.first().map(|stored| stored.event.at()))
+    let unread = newest.unread.first().map(UnreadEvent::at);
+    Ok(newest.items.first().map(|stored| stored.event.at()).or(unread))
 }

@@ -1,8 +1,10 @@
 //! `signet-ca audit list`: questions to the record, read from storage, so that they work with the CA up or down.
 
+use std::cmp::Reverse;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
-use signet_core::audit::{AuditEvent, AuditQuery, EventKind, MAX_PAGE, Outcome, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, EventKind, MAX_PAGE, Outcome, Page, StoredEvent, UnreadEvent};
 use signet_core::certificate::Serial;
 use signet_core::clock::{Clock, SystemClock, rfc3339};
 use signet_core::identity::SpiffeId;
@@ -55,11 +57,12 @@ pub(super) async fn run(command: &AuditCommand) -> Result<(), Failure> {
     let mut page = store.query(&query).await.map_err(Failure::failed)?;
     if let Some(serial) = query.serial {
         let later = revocations(&store, serial, &page).await.map_err(Failure::failed)?;
-        page.items.splice(0..0, later);
+        page.items.splice(0..0, later.items);
+        page.unread.splice(0..0, later.unread);
     }
     let mut out = Output::stdout(args.output.output);
     let shown = match args.output.output {
-        OutputFormat::Json => out.json(&json!({ "events": page.items, "next": page.next })),
+        OutputFormat::Json => out.json(&json!({ "events": page.items, "unread": page.unread, "next": page.next })),
         OutputFormat::Table => out.raw(&as_text(&page)),
     };
     shown.map_err(Failure::failed)
@@ -102,13 +105,14 @@ impl ListArgs {
 }
 
 /// What operators have done to the one certificate of `page` later on, newest first. Those events are about its holder
-/// and name it in their text.
+/// and name it in their text; one that cannot be read may do so.
 async fn revocations(
     store: &dyn AuditStore,
     serial: Serial,
     page: &Page<StoredEvent>,
-) -> Result<Vec<StoredEvent>, StoreError> {
-    let Some(issued) = page.items.first() else { return Ok(Vec::new()) };
+) -> Result<Page<StoredEvent>, StoreError> {
+    let mut found = Page { items: Vec::new(), unread: Vec::new(), next: None };
+    let Some(issued) = page.items.first() else { return Ok(found) };
     let name = serial.to_string();
     let mut query = AuditQuery {
         spiffe_id: issued.event.who.spiffe_id.clone(),
@@ -118,11 +122,11 @@ async fn revocations(
         before: None,
         limit: MAX_PAGE,
     };
-    let mut found = Vec::new();
     loop {
-        let Page { items, next } = store.query(&query).await?;
+        let Page { items, unread, next } = store.query(&query).await?;
         let about = |event: &AuditEvent| event.detail.as_ref().is_some_and(|text| text.contains(&name));
-        found.extend(items.into_iter().filter(|one| one.event.kind == EventKind::Admin && about(&one.event)));
+        found.items.extend(items.into_iter().filter(|one| one.event.kind == EventKind::Admin && about(&one.event)));
+        found.unread.extend(unread.into_iter().filter(|one| one.kind == EventKind::Admin));
         query.before = next;
         if next.is_none() {
             return Ok(found);
@@ -137,23 +141,46 @@ fn moment(text: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
 }
 
 fn as_text(page: &Page<StoredEvent>) -> String {
+    let read = page.items.iter().map(|stored| (stored.sequence, row(stored)));
+    let unread = page.unread.iter().map(|event| (event.sequence, unread_row(event)));
+    let mut rows: Vec<(u64, [String; 7])> = read.chain(unread).collect();
+    rows.sort_by_key(|(sequence, _)| Reverse(*sequence));
     let mut table = Table::new(["sequence", "time", "kind", "outcome", "identity", "serial or reason", "peer"]);
-    for StoredEvent { sequence, event } in &page.items {
-        let identity = event.who.spiffe_id.as_deref().unwrap_or("-");
-        let peer = event.who.peer.as_deref().unwrap_or("-");
-        let time = time_text(event.at().unix_timestamp());
-        table.row([
-            &sequence.to_string(),
-            &time,
-            event.kind.as_str(),
-            event.outcome.as_str(),
-            identity,
-            &gist(event),
-            peer,
-        ]);
+    for (_, cells) in rows {
+        table.row(cells);
     }
     let more = page.next.map(|next| format!("more: --before {next}\n")).unwrap_or_default();
     if table.is_empty() { "no events match\n".to_owned() } else { table.render() + &more }
+}
+
+fn row(StoredEvent { sequence, event, unknown_fields }: &StoredEvent) -> [String; 7] {
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let mut gist = gist(event);
+    if !unknown_fields.is_empty() {
+        gist += &format!(" (fields of a newer version: {})", unknown_fields.len());
+    }
+    [
+        sequence.to_string(),
+        time_text(event.at().unix_timestamp()),
+        event.kind.to_string(),
+        event.outcome.to_string(),
+        or_none(&event.who.spiffe_id),
+        gist,
+        or_none(&event.who.peer),
+    ]
+}
+
+/// What the columns of storage say of an event, and why it does not speak for itself.
+fn unread_row(event: &UnreadEvent) -> [String; 7] {
+    [
+        event.sequence.to_string(),
+        time_text(event.at().unix_timestamp()),
+        event.kind.to_string(),
+        event.outcome.to_string(),
+        "?".to_owned(),
+        event.problem.to_string(),
+        "?".to_owned(),
+    ]
 }
 
 /// Characters of an event's text that fit a table.
@@ -180,11 +207,10 @@ fn gist(event: &AuditEvent) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use signet_core::audit::{Attributed, Repeated};
+    use signet_core::audit::{Attributed, Repeated, UnknownFields, Unreadable};
 
-    #[test]
-    fn what_one_record_tells_of_many_times_says_how_often_and_since_when() {
-        let mut event = AuditEvent {
+    fn event() -> AuditEvent {
+        AuditEvent {
             at_micros: 1_772_366_460_000_000,
             request_id: "r1".into(),
             kind: EventKind::Certificate,
@@ -194,7 +220,47 @@ mod tests {
             who: Attributed::default(),
             what: None,
             repeated: None,
+        }
+    }
+
+    #[test]
+    fn what_newer_versions_have_written_is_shown_in_its_place_with_what_is_known_of_it() {
+        let stored = |sequence, event| StoredEvent { sequence, event, unknown_fields: UnknownFields::new() };
+        let unknown = AuditEvent { kind: EventKind::Unknown(17), outcome: Outcome::Unknown(9), ..event() };
+        let unknown_fields = UnknownFields::from([("who.13".to_owned(), "h'00ff'".to_owned())]);
+        let unread = |sequence, problem| {
+            let (kind, outcome) = (EventKind::Admin, Outcome::Done);
+            UnreadEvent { sequence, at_micros: 1_772_366_400_000_000, kind, outcome, problem }
         };
+        let page = Page {
+            items: vec![StoredEvent { unknown_fields, ..stored(8, unknown) }, stored(6, event())],
+            unread: vec![unread(7, Unreadable::Newer), unread(5, Unreadable::Damaged)],
+            next: Some(5),
+        };
+        let text = as_text(&page);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        let expected = [
+            "8 2026-03-01T12:01:00Z unknown (17) unknown (9) - token_expired (fields of a newer version: 1) -",
+            "7 2026-03-01T12:00:00Z admin done ? written by a newer version ?",
+            "6 2026-03-01T12:01:00Z certificate refused - token_expired -",
+            "5 2026-03-01T12:00:00Z admin done ? damaged ?",
+            "more: --before 5",
+        ];
+        let expected: Vec<Vec<&str>> = expected.iter().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines.get(1..).unwrap(), expected, "{text}");
+        let json = json!({ "events": page.items, "unread": page.unread });
+        assert_eq!(json.pointer("/events/0/kind"), Some(&json!("unknown (17)")));
+        assert_eq!(json.pointer("/events/0/outcome"), Some(&json!("unknown (9)")));
+        assert_eq!(json.pointer("/events/0/unknown_fields"), Some(&json!({"who.13": "h'00ff'"})));
+        assert_eq!(json.pointer("/events/1/unknown_fields"), None);
+        let expected = json!({"sequence": 7, "at_micros": 1_772_366_400_000_000_i64, "kind": "admin", "outcome": "done",
+            "problem": "written by a newer version"});
+        assert_eq!(json.pointer("/unread/0"), Some(&expected));
+    }
+
+    #[test]
+    fn what_one_record_tells_of_many_times_says_how_often_and_since_when() {
+        let mut event = event();
         assert_eq!(gist(&event), "token_expired");
         event.repeated = Some(Repeated { count: 1234, since_micros: 1_772_366_400_000_000 });
         assert_eq!(gist(&event), "token_expired ×1234 since 2026-03-01T12:00:00Z");

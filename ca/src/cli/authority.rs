@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 use signet_proto::admin::v1alpha1::{
-    Authority, ChangeAuthorityRequest, PrepareAuthorityRequest, ResumeAuthorityRequest, RetireAuthorityRequest,
-    RollbackAuthorityRequest, RotateAuthorityRequest, Rotation,
+    AdoptAuthorityRequest, Authority, ChangeAuthorityRequest, PrepareAuthorityRequest, ResumeAuthorityRequest,
+    RetireAuthorityRequest, RollbackAuthorityRequest, RotateAuthorityRequest, Rotation,
 };
 use signet_runtime::output::{Output, OutputFormat};
 
@@ -22,6 +22,9 @@ pub(super) enum AuthorityCommand {
     List(ListArgs),
     /// Replace the root: prepare the next one, activate it when all holders know it, retire the old one when drained
     Rotate(RotateArgs),
+    /// Adopt the CA files, or the authority.backend, of the replica that this is sent to, although others were adopted
+    /// after them: the word that they are meant, and not late
+    Adopt(AdoptArgs),
     /// Make the next root and publish it; it signs nothing until it is activated
     Prepare(PlainArgs),
     /// Let a prepared root sign; refused as long as holders do not know it
@@ -71,8 +74,16 @@ pub(super) struct RotateArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct AdoptArgs {
+    #[command(flatten)]
+    wait: WaitArgs,
+    #[command(flatten)]
+    plain: PlainArgs,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct NamedArgs {
-    /// The id of the authority; its first digits, as tables show them, are enough
+    /// The id of the authority, or the key identifier by which certificates name it; its first digits are enough
     id: String,
     /// Do it although holders would be refused until they have caught up; needs --reason
     #[arg(long, requires = "reason")]
@@ -101,6 +112,13 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
     match command {
         AuthorityCommand::List(args) => list(args).await,
         AuthorityCommand::Rotate(args) => rotate(args).await,
+        AuthorityCommand::Adopt(AdoptArgs { wait, plain }) => {
+            let mut client = plain.admin.connect().await?;
+            let request = AdoptAuthorityRequest { reason: plain.reason() };
+            let answer = within(CHANGE, client.service.adopt_authority(request)).await;
+            let rotation = answer.map_err(|status| failure(&status))?;
+            plain.show_or_follow(rotation, wait, Some(&Goal::Followed), &mut client).await
+        }
         AuthorityCommand::Prepare(args) => {
             let mut client = args.admin.connect().await?;
             let request = PrepareAuthorityRequest { reason: args.reason() };
@@ -222,11 +240,14 @@ impl NamedArgs {
     }
 }
 
-/// The one authority of these kinds whose id begins like this. When there is none, or several, the CA refuses the change
+/// The one authority of these kinds whose id, or key identifier, begins like this. When there is none, or several, the CA refuses the change
 /// and says why.
 fn authority_id(rotation: &Rotation, beginning: &str, kinds: &[&str]) -> Option<String> {
     let beginning = beginning.to_ascii_lowercase();
-    let fits = |one: &&Authority| kinds.contains(&one.kind.as_str()) && one.id.starts_with(&beginning);
+    let fits = |one: &&Authority| {
+        let named = one.id.starts_with(&beginning) || one.key_id.starts_with(&beginning);
+        named && kinds.contains(&one.kind.as_str())
+    };
     let mut found: Vec<&str> = rotation.authorities.iter().filter(fits).map(|one| one.id.as_str()).collect();
     // An operator's root that signs leaves itself is listed as both, and an issuing CA below each root that certified it.
     found.dedup();

@@ -35,7 +35,7 @@ pub(super) fn rotation_json(rotation: &Rotation) -> Value {
 pub(super) fn authority_json(authority: &Authority) -> Value {
     let root = authority.kind == "root";
     json!({
-        "id": authority.id, "kind": authority.kind, "state": authority.state,
+        "id": authority.id, "key_id": some(&authority.key_id), "kind": authority.kind, "state": authority.state,
         "not_before": moment(authority.not_before), "not_after": moment(authority.not_after),
         "renews_at": moment(authority.renews_at),
         "generation": root.then_some(authority.generation),

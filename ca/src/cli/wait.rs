@@ -41,7 +41,7 @@ fn duration(text: &str) -> Result<Duration, UnitError> {
 pub(super) enum Goal {
     /// This root signs, and nothing of before is left.
     Signs(String),
-    /// A root of the CA that is followed since an operator has said so signs, and nothing of before is left. Which root
+    /// A root of the CA that is adopted since an operator has said so signs, and nothing of before is left. Which root
     /// that will be need not be known yet.
     Followed,
     /// This issuing CA signs.
@@ -62,14 +62,8 @@ pub(super) enum Verdict {
 }
 
 impl Goal {
-    /// What a rotation leads to: the newest root, which is either on its way or signs already. Where there are files, the
-    /// command is accepted only as the word that they are to be followed.
+    /// What a rotation leads to: the newest root, which is either on its way or signs already.
     pub(super) fn of_rotate(rotation: &Rotation) -> Option<Self> {
-        let mut roots = rotation.authorities.iter().filter(|one| one.kind == "root");
-        let has_prepared = roots.clone().any(|root| root.state == "prepared");
-        if roots.any(|root| root.pinned) || rotation.phase == "propagate" && !has_prepared {
-            return Some(Self::Followed);
-        }
         let fresh = |one: &&Authority| one.kind == "root" && matches!(one.state.as_str(), "prepared" | "active");
         let newest = rotation.authorities.iter().filter(fresh).max_by_key(|root| root.generation)?;
         Some(Self::Signs(newest.id.clone()))
@@ -97,8 +91,8 @@ impl Goal {
                 let generation = found.map(|root| root.generation).unwrap_or_default();
                 format!("Rotation to root {id} (generation {generation})")
             }
-            Self::Followed if has_listed(rotation) => "Rotation to the CA files that are followed now".to_owned(),
-            Self::Followed => "Rotation to a root of the backend that is followed now".to_owned(),
+            Self::Followed if has_listed(rotation) => "Rotation to the CA files that were adopted".to_owned(),
+            Self::Followed => "Rotation to a root of the backend that was adopted".to_owned(),
             Self::Issues(_) => format!("Renewal of the issuing CA: {id}"),
             Self::Unused(_) if found.is_some_and(is_issuing) => {
                 format!("Moving away from the compromised issuing CA {id}")
@@ -115,9 +109,12 @@ impl Goal {
                                as this one is under way, or look with `signet-ca status`"
                     .to_owned()
             }
-            Self::Issues(_) | Self::Followed => {
-                "look how it goes on with `signet-ca authority list` or `signet-ca status`".to_owned()
+            Self::Followed => {
+                "watch it again with `signet-ca authority adopt --wait`, sent to the same replica, or look with \
+                 `signet-ca status`"
+                    .to_owned()
             }
+            Self::Issues(_) => "look how it goes on with `signet-ca authority list` or `signet-ca status`".to_owned(),
             Self::Unused(id) => format!("watch it again with `signet-ca authority taint {} --wait`", short(id)),
         }
     }

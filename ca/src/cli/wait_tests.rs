@@ -72,10 +72,9 @@ fn a_word_to_follow_other_files_is_over_when_a_root_of_theirs_signs_alone() {
     let of = |phase: &str, roots| rotation(phase, roots);
     // What others had followed is about to be dropped, and has a higher generation.
     let asked = of("propagate", vec![pinned(root(1, "old")), root(2, "active"), root(3, "prepared")]);
-    let goal = Goal::of_rotate(&asked).unwrap();
-    assert_eq!(goal, Goal::Followed);
-    assert_eq!(goal.title(&asked), "Rotation to the CA files that are followed now");
-    assert!(!goal.again().contains("rotate"), "with files, it would be refused");
+    let goal = Goal::Followed;
+    assert_eq!(goal.title(&asked), "Rotation to the CA files that were adopted");
+    assert!(goal.again().contains("authority adopt") && !goal.again().contains("rotate"), "that would be refused");
     let signing = of("drain", vec![pinned(root(1, "active")), root(2, "old")]);
     for (rotation, expected) in [
         (asked, "going"),
@@ -103,7 +102,7 @@ fn a_word_to_follow_other_files_is_over_when_a_root_of_theirs_signs_alone() {
 fn a_word_to_leave_the_files_is_over_when_an_own_root_signs() {
     // The own root is not made yet: the files' one signs, unwanted.
     let asked = rotation("propagate", vec![root(1, "active")]);
-    let goal = Goal::of_rotate(&asked).unwrap();
+    let goal = Goal::Followed;
     assert!(is(&goal.verdict(&asked), "going"), "{goal:?}");
     let prepared = rotation("propagate", vec![root(1, "active"), root(2, "prepared")]);
     let drain = rotation("drain", vec![root(1, "old"), root(2, "active")]);

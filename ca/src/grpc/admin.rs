@@ -19,6 +19,7 @@ use super::operate::Operate;
 use super::{admin_messages as messages, admin_select as select};
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, View};
+use crate::rotator::StepError;
 use crate::served::Served;
 use crate::serving::ServingReader;
 use crate::state::{self, StateReader};
@@ -64,11 +65,12 @@ pub struct AdminService {
 pub type GuardedAdmin = Guarded<Intake<AdminServer<AdminService>>>;
 
 /// The calls of the service, as the wire names them.
-pub(super) const CALLS: [&str; 12] = [
+pub(super) const CALLS: [&str; 13] = [
     "Status",
     "GetRotation",
     "PrepareAuthority",
     "RotateAuthority",
+    "AdoptAuthority",
     "ActivateAuthority",
     "RollbackAuthority",
     "TaintAuthority",
@@ -145,7 +147,7 @@ async fn within<T>(answer: impl Future<Output = Result<T, OperationError>>) -> R
 fn refusal(error: &OperationError) -> Status {
     let text = error_chain(error);
     match error {
-        OperationError::Refused(_) => Status::failed_precondition(text),
+        OperationError::Refused(_) | OperationError::Step(StepError::Format(_)) => Status::failed_precondition(text),
         OperationError::Unknown(_) => Status::not_found(text),
         OperationError::Invalid(_) => Status::invalid_argument(text),
         OperationError::Conflict => Status::aborted(text),
@@ -213,6 +215,14 @@ impl Admin for AdminService {
         let (operator, message) = admitted(request)?;
         let command = if message.issuing { Command::RenewIssuing } else { Command::Rotate };
         self.change(&operator, command, &message.reason).await
+    }
+
+    async fn adopt_authority(
+        &self,
+        request: Request<wire::AdoptAuthorityRequest>,
+    ) -> Result<Response<wire::Rotation>, Status> {
+        let (operator, message) = admitted(request)?;
+        self.change(&operator, Command::Adopt, &message.reason).await
     }
 
     async fn activate_authority(

@@ -6,7 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use signet_core::holder::{Coverage, Holder, HolderKey};
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, is_revoked};
+use signet_core::rotation::{
+    Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, is_revoked, subject_key_id,
+};
 use signet_proto::admin::v1alpha1 as wire;
 use time::OffsetDateTime;
 
@@ -80,6 +82,7 @@ pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: Offset
             needed_until: needed.unwrap_or_default(),
             tainted_at: root.tainted_at.map(seconds).unwrap_or_default(),
             pinned: root.pinned,
+            key_id: subject_key_id(&root.certificate),
             leaving_since: root.leaving_since.map(seconds).unwrap_or_default(),
             held: used.held.contains(&root.id),
         });
@@ -95,6 +98,7 @@ pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: Offset
                 holders: used.holders(&issuing.id),
                 needed_until: used.needed_until(&issuing.id),
                 tainted_at: authorities.issuing_tainted_at(issuing).unwrap_or_default(),
+                key_id: subject_key_id(&issuing.certificate),
                 ..wire::Authority::default()
             });
         }

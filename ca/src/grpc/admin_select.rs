@@ -1,11 +1,11 @@
-//! Which authorities the operators mean: by the beginning of an id, by who holds certificates of them, or by what has
-//! become of them.
+//! Which authorities the operators mean: by the beginning of an id or of the key identifier that is in certificates, by
+//! who holds certificates of them, or by what has become of them.
 
 use signet_core::holder::Coverage;
-use signet_core::rotation::{Authorities, AuthorityId, is_revoked};
+use signet_core::rotation::{Authorities, AuthorityId, is_revoked, subject_key_id};
 use tonic::Status;
 
-/// The one authority, root or issuing CA, whose id begins like this.
+/// The one authority, root or issuing CA, whose id, or whose key identifier, begins like this.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` when there are several, or no id was given; `NOT_FOUND` when there is none.
@@ -30,7 +30,7 @@ pub(super) fn issuers(
              out of the bundle, `holders list --cut-off` shows who still has a certificate that chains to no root in it"
         ))
     };
-    let id = only(known(authorities).chain(coverage.by_authority.keys()), beginning)?;
+    let id = only(known(authorities).chain(coverage.by_authority.keys().map(|id| (id, String::new()))), beginning)?;
     let id = id.ok_or_else(|| unknown(beginning))?;
     Ok(match authorities.root(&id) {
         // A root may sign leaves itself.
@@ -49,17 +49,24 @@ pub(super) fn cut_off(authorities: &Authorities, coverage: &Coverage) -> Vec<Aut
     coverage.by_authority.keys().filter(|id| !accepted(id)).cloned().collect()
 }
 
-fn known(authorities: &Authorities) -> impl Iterator<Item = &AuthorityId> {
-    let issuing = authorities.roots.iter().flat_map(|root| &root.issuing).map(|issuing| &issuing.id);
-    authorities.roots.iter().map(|root| &root.id).chain(issuing)
+/// All authorities, with the key identifiers that certificates below them name.
+fn known(authorities: &Authorities) -> impl Iterator<Item = (&AuthorityId, String)> {
+    let issuing = authorities.roots.iter().flat_map(|root| &root.issuing);
+    let issuing = issuing.map(|issuing| (&issuing.id, subject_key_id(&issuing.certificate)));
+    authorities.roots.iter().map(|root| (&root.id, subject_key_id(&root.certificate))).chain(issuing)
 }
 
-fn only<'a>(ids: impl Iterator<Item = &'a AuthorityId>, beginning: &str) -> Result<Option<AuthorityId>, Status> {
+fn only<'a>(
+    ids: impl Iterator<Item = (&'a AuthorityId, String)>,
+    beginning: &str,
+) -> Result<Option<AuthorityId>, Status> {
     let beginning = beginning.to_ascii_lowercase();
     if beginning.is_empty() {
         return Err(Status::invalid_argument("which authority? give its id; `authority list` shows them"));
     }
-    let mut found: Vec<&AuthorityId> = ids.filter(|id| id.as_str().starts_with(&beginning)).collect();
+    let begins =
+        |(id, key_id): &(&AuthorityId, String)| id.as_str().starts_with(&beginning) || key_id.starts_with(&beginning);
+    let mut found: Vec<&AuthorityId> = ids.filter(begins).map(|(id, _)| id).collect();
     // An issuing CA that was certified again under another root keeps its id.
     found.sort();
     found.dedup();
@@ -76,11 +83,11 @@ fn only<'a>(ids: impl Iterator<Item = &'a AuthorityId>, beginning: &str) -> Resu
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use crate::grpc::test_mesh::{TestRoot, authorities};
     use signet_core::certificate::Facts;
-    use signet_core::rotation::{RevocationReason, Revoked};
+    use signet_core::rotation::{RevocationReason, Revoked, Unknown};
     use tonic::Code;
 
     #[test]
@@ -89,6 +96,12 @@ mod tests {
         let all = authorities(1, &[&roots[0], &roots[1]], &[]);
         for id in roots.iter().flat_map(|root| [root.id(), root.issuing_id()]) {
             assert_eq!(find(&all, id.as_str()).unwrap(), id);
+        }
+        // Certificates name them by their key identifiers.
+        for (certificate, id) in [(&roots[0].certificate, roots[0].id()), (&roots[1].issuing, roots[1].issuing_id())] {
+            let key_id = subject_key_id(certificate);
+            assert!(key_id.len() == 40 && key_id != id.as_str());
+            assert_eq!(find(&all, &key_id[..16]).unwrap(), id);
         }
         // Among 18 ids, two begin with the same digit.
         let many: Vec<TestRoot> = (0..9).map(|number| TestRoot::new(&number.to_string())).collect();
@@ -115,6 +128,7 @@ mod tests {
             reason: RevocationReason::CaCompromise,
             at: 0,
             not_after: i64::MAX,
+            unknown: Unknown::default(),
         };
         let mut coverage = Coverage::default();
         for issuer in [&gone, &old, &new] {

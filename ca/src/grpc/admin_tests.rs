@@ -24,6 +24,7 @@ fn calls(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
         ("GetRotation", Vec::new()),
         ("PrepareAuthority", Vec::new()),
         ("RotateAuthority", Vec::new()),
+        ("AdoptAuthority", Vec::new()),
         ("ActivateAuthority", change.clone()),
         ("RollbackAuthority", Vec::new()),
         ("TaintAuthority", change.clone()),

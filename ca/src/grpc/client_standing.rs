@@ -39,7 +39,8 @@ pub(super) struct Anchors {
     /// Another one for every other set.
     version: u64,
     certificates: Vec<(CertificateDer<'static>, bool)>,
-    tainted: HashSet<AuthorityId>,
+    /// The keys of compromised roots, under whatever name: SubjectPublicKeyInfo in DER.
+    tainted: HashSet<Vec<u8>>,
     /// With every root.
     any: Option<Arc<dyn ClientCertVerifier>>,
     /// With the sound ones only; nothing when all are compromised.
@@ -86,9 +87,8 @@ impl Anchors {
     /// [`ClientRefused::Compromised`] when only sound roots count and one of the certificates is for the key of another
     /// one, for which a sound root may vouch.
     pub(super) fn verdict(&self, spiffe_id: SpiffeId, sent: &[Facts], trust: Trust) -> Result<Verdict, ClientRefused> {
-        let sent: Vec<(&Facts, AuthorityId)> =
-            sent.iter().map(|facts| (facts, AuthorityId::from_spki(&facts.spki_der))).collect();
-        if trust == Trust::Sound && sent.iter().any(|(_, id)| self.tainted.contains(id)) {
+        let sent: Vec<(&Facts, AuthorityId)> = sent.iter().map(|facts| (facts, AuthorityId::of(facts))).collect();
+        if trust == Trust::Sound && sent.iter().any(|(facts, _)| self.tainted.contains(&facts.spki_der)) {
             return Err(ClientRefused::Compromised);
         }
         let mut names = Vec::new();
@@ -136,7 +136,12 @@ impl Standing {
         };
         let revocations = &state.authorities.revocations;
         let entries = revocations.entries.iter().map(|entry| (entry.issuer.clone(), entry.serial.clone()));
-        let revoked = entries.chain(revocations.lists.iter().flat_map(listed)).collect();
+        // By what name and key of an issuer make: so those of clients' chains are called.
+        let former = state.authorities.former_ids();
+        let named = |(issuer, serial): (AuthorityId, String)| {
+            former.made(&issuer).into_iter().map(move |issuer| (issuer, serial.clone()))
+        };
+        let revoked = entries.chain(revocations.lists.iter().flat_map(listed)).flat_map(named).collect();
         let roster = Arc::new(Roster { of: Arc::downgrade(state), anchors, revoked });
         self.newest.store(Some(Arc::clone(&roster)));
         Ok(roster)
@@ -171,12 +176,16 @@ impl Standing {
         certificates: Vec<(CertificateDer<'static>, bool)>,
     ) -> Result<Anchors, ClientRefused> {
         let mut named: HashMap<Vec<u8>, Vec<AuthorityId>> = HashMap::new();
-        for facts in roots.iter().filter_map(|root| Facts::read(&root.certificate).ok()) {
-            named.entry(facts.subject_der).or_default().push(AuthorityId::from_spki(&facts.spki_der));
+        let mut tainted = HashSet::new();
+        for (root, facts) in roots.iter().filter_map(|root| Some((root, Facts::read(&root.certificate).ok()?))) {
+            named.entry(facts.subject_der.clone()).or_default().push(AuthorityId::of(&facts));
+            if root.tainted_at.is_some() {
+                tainted.insert(facts.spki_der);
+            }
         }
         Ok(Anchors {
             version: self.versions.fetch_add(1, Ordering::Relaxed),
-            tainted: roots.iter().filter(|root| root.tainted_at.is_some()).map(|root| root.id.clone()).collect(),
+            tainted,
             any: self.webpki(roots.iter())?,
             sound: self.webpki(roots.iter().filter(|root| root.tainted_at.is_none()))?,
             named,

@@ -84,6 +84,45 @@ fn what_was_verified_says_nothing_about_other_times_other_chains_and_other_trust
     }
 }
 
+/// Journals of before ids covered names name their authorities by key alone, for as long as these are in use.
+#[test]
+fn a_certificate_of_an_authority_with_a_former_id_is_revoked_under_that_id() {
+    let (former, other) = (TestRoot::new("former"), TestRoot::new("other"));
+    let (writer, reader) = nothing();
+    let leaf = former.leaf("spiffe://cluster.local/x", NOW, |_| {});
+    let spki = Facts::read(&former.issuing).unwrap().spki_der;
+    let id: AuthorityId = serde_json::from_value(hex(&signet_core::certificate::key_identifier(&spki)).into()).unwrap();
+    for (entry, revoked) in [(leaf.revoked(0, id.clone()), true), (leaf.revoked(0, other.issuing_id()), false)] {
+        let mut authorities = authorities(1, &[&other, &former], &[entry]);
+        authorities.roots[1].issuing[0].id = id.clone();
+        publish_authorities(&writer, authorities, &former);
+        let roster = newest(&standing(), &reader);
+        let sent: Vec<Facts> = leaf.chain.iter().map(|der| Facts::read(der).unwrap()).collect();
+        let verdict = roster.anchors.verdict(SpiffeId::parse("spiffe://cluster.local/x").unwrap(), &sent, Trust::Sound);
+        assert_eq!(roster.check_standing(&verdict.unwrap()).is_err(), revoked);
+    }
+}
+
+#[test]
+fn nobody_gets_by_with_the_key_of_a_compromised_root_under_another_name() {
+    let (stolen, sound) = (TestRoot::new("stolen"), TestRoot::new("sound"));
+    let (writer, reader) = nothing();
+    let mut authorities = authorities(1, &[&stolen, &sound], &[]);
+    authorities.roots[0].tainted_at = Some(NOW);
+    publish_authorities(&writer, authorities, &sound);
+    let roster = newest(&standing(), &reader);
+    let leaf = Facts::read(&sound.leaf("spiffe://cluster.local/x", NOW, |_| {}).chain[0]).unwrap();
+    let renamed = Facts { subject_der: b"another name".to_vec(), ..Facts::read(&stolen.certificate).unwrap() };
+    for (sent, trust, refused) in [
+        (vec![leaf.clone(), renamed.clone()], Trust::Sound, true),
+        (vec![leaf.clone(), renamed], Trust::Any, false),
+        (vec![leaf], Trust::Sound, false),
+    ] {
+        let verdict = roster.anchors.verdict(SpiffeId::parse("spiffe://cluster.local/x").unwrap(), &sent, trust);
+        assert_eq!(matches!(verdict, Err(ClientRefused::Compromised)), refused);
+    }
+}
+
 #[test]
 fn certificates_are_told_apart_in_a_chain() {
     let [one, two, both] = [vec![1], vec![2], vec![1, 2]].map(CertificateDer::from);

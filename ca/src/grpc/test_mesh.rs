@@ -17,7 +17,7 @@ use signet_core::identity::TrustDomain;
 use signet_core::policy::{IssuerLimits, SigningRequest};
 use signet_core::rotation::{
     Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RevocationList, RevocationReason, Revoked,
-    RootAuthority,
+    RootAuthority, Unknown,
 };
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::KeyId;
@@ -70,11 +70,11 @@ impl TestRoot {
     }
 
     pub(crate) fn id(&self) -> AuthorityId {
-        AuthorityId::from_spki(&Facts::read(&self.certificate).unwrap().spki_der)
+        AuthorityId::of(&Facts::read(&self.certificate).unwrap())
     }
 
     pub(crate) fn issuing_id(&self) -> AuthorityId {
-        AuthorityId::from_spki(&Facts::read(&self.issuing).unwrap().spki_der)
+        AuthorityId::of(&Facts::read(&self.issuing).unwrap())
     }
 
     /// An X.509-SVID that was made at `now` for an hour, after `change` has spoilt it.
@@ -113,7 +113,7 @@ impl TestRoot {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let der = params.signed_by(&self.issuer).unwrap().der().clone();
-        RevocationList { issuer: self.issuing_id(), der, next_update: i64::MAX }
+        RevocationList { issuer: self.issuing_id(), der, next_update: i64::MAX, unknown: Unknown::default() }
     }
 
     fn authority(&self, generation: u64, state: AuthorityState) -> RootAuthority {
@@ -134,6 +134,7 @@ impl TestRoot {
                 not_after: issuing.not_after,
                 intermediates: Vec::new(),
                 after_sequence: 0,
+                unknown: Unknown::default(),
             }],
             published: generation,
             since: OffsetDateTime::UNIX_EPOCH,
@@ -141,6 +142,7 @@ impl TestRoot {
             tainted_at: None,
             leaving_since: None,
             pinned: false,
+            unknown: Unknown::default(),
         }
     }
 }
@@ -175,7 +177,14 @@ impl Shown {
     /// The entry that revokes certificate `index` of the chain, made by `issuer`.
     pub(crate) fn revoked(&self, index: usize, issuer: AuthorityId) -> Revoked {
         let serial = Facts::read(&self.chain[index]).unwrap().serial_text();
-        Revoked { serial, issuer, reason: RevocationReason::KeyCompromise, at: 0, not_after: i64::MAX }
+        Revoked {
+            serial,
+            issuer,
+            reason: RevocationReason::KeyCompromise,
+            at: 0,
+            not_after: i64::MAX,
+            unknown: Unknown::default(),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Revoking certificates: entries for the lists of the authorities that issued them.
 
-use signet_core::audit::{Attributed, AuditQuery, Certified, Outcome, QueryError};
+use signet_core::audit::{Attributed, AuditQuery, Certified, Outcome, QueryError, UnreadEvent, Unreadable};
 use signet_core::certificate::{Facts, Serial};
-use signet_core::rotation::{Authorities, AuthorityId, RevocationReason, Revoked, Step, lists_possible};
+use signet_core::rotation::{Authorities, AuthorityId, RevocationReason, Revoked, Step, Unknown, lists_possible};
 use time::OffsetDateTime;
 
 use super::{OperationError, Operations, Operator, RACES, attributed, ordered_by};
@@ -117,6 +117,7 @@ impl Operations {
             reason,
             at: look.now.unix_timestamp(),
             not_after: what.not_after,
+            unknown: Unknown::default(),
         })
     }
 
@@ -124,7 +125,18 @@ impl Operations {
     async fn issued(&self, serial: Serial) -> Result<(String, Certified), OperationError> {
         let invalid = |error: QueryError| OperationError::Invalid(error.to_string());
         let query = AuditQuery { serial: Some(serial), ..AuditQuery::newest(1).map_err(invalid)? };
-        let found = self.store.query(&query).await?.items.into_iter().next().map(|stored| stored.event);
+        let found = self.store.query(&query).await?;
+        // It is on record, but whose it is and who signed it is not known.
+        if let Some(UnreadEvent { sequence, problem, .. }) = found.unread.first() {
+            return Err(OperationError::Refused(format!(
+                "the certificate with the serial {serial} is on record, but its event {sequence} cannot be read: {problem}; {}",
+                match problem {
+                    Unreadable::Newer => "give the command to a CA of that version",
+                    Unreadable::Damaged => "replace its issuing CA, and revoke that",
+                }
+            )));
+        }
+        let found = found.items.into_iter().next().map(|stored| stored.event);
         let unknown = || OperationError::Unknown(format!("no certificate with the serial {serial} is on record"));
         let event = found.filter(|event| event.outcome == Outcome::Issued).ok_or_else(unknown)?;
         Ok((event.who.spiffe_id.unwrap_or_default(), event.what.ok_or_else(unknown)?))
@@ -154,5 +166,6 @@ pub(super) fn revoked_issuing(look: &Look, id: &AuthorityId) -> Result<Entry, Op
         reason: RevocationReason::CaCompromise,
         at: look.now.unix_timestamp(),
         not_after: issuing.not_after.unix_timestamp(),
+        unknown: Unknown::default(),
     }))
 }

@@ -52,19 +52,18 @@ pub(super) fn done(step: &Step, look: &Look) -> String {
     }
 }
 
-/// What this replica has is what is followed from now on.
+/// What this replica has is adopted.
 fn adopted(look: &Look) -> String {
     let signs = look.authorities.active().map(|root| &root.id);
     match &look.backend.brings {
         Some(offer) if signs == Some(&offer.signer) => {
-            format!("the CA files of this replica are followed from now on; root {} goes on signing", offer.signer)
+            format!("the CA files of this replica are adopted; root {} goes on signing", offer.signer)
         }
         Some(offer) => format!(
-            "the CA files of this replica are followed from now on; root {} signs as soon as every holder knows it",
+            "the CA files of this replica are adopted; root {} signs as soon as every holder knows it",
             offer.signer
         ),
-        None => "the backend of this replica is followed from now on; a root of its own signs as soon as every holder \
-                 knows it"
+        None => "the backend of this replica is adopted; a root of its own signs as soon as every holder knows it"
             .to_owned(),
     }
 }

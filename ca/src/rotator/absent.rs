@@ -102,7 +102,7 @@ mod tests {
     #[tokio::test]
     async fn no_command_of_an_operator_makes_the_first_authority_by_the_way() {
         let world = World::empty();
-        let id = || AuthorityId::from_spki(b"any");
+        let id = || AuthorityId::new(b"", b"any");
         let operator = crate::operations::Operator { name: "uid 7".to_owned(), peer: None };
         for command in [
             Command::Prepare,

@@ -9,7 +9,7 @@ use signet_core::seams::store::AuthorityJournal;
 
 use super::*;
 use crate::operations::Operator;
-use crate::world_tests::{World, application};
+use crate::world_tests::{DAY, World, application};
 
 fn operator() -> Operator {
     Operator { name: "uid 0".to_owned(), peer: None }
@@ -87,4 +87,36 @@ async fn a_step_is_not_taken_when_a_holder_has_come_since_it_was_decided() {
     // Whoever is in a hurry says so.
     let forced = Order { forced: true, ..Order::default() };
     assert_eq!(steps.take(&look, &step, forced).await.unwrap().unwrap().active().unwrap().id, prepared);
+}
+
+/// During an upgrade, a replica may meet what a newer one has written.
+#[tokio::test]
+async fn what_only_newer_programs_may_change_is_served_and_every_command_and_step_says_so() {
+    let world = World::new().await;
+    let (version, before) = world.store.load().await.unwrap().unwrap();
+    let mut newer: serde_json::Value = serde_json::from_str(&before.encode().unwrap()).unwrap();
+    (newer["format"], newer["oldest_writer"]) = (9.into(), 8.into());
+    let newer = Authorities::decode(&newer.to_string()).unwrap();
+    world.store.replace(version, &newer).await.unwrap();
+    // Half of the issuing CA's life is over: it would be renewed.
+    world.clock.advance(20 * DAY);
+    let stored = world.store.load().await.unwrap();
+    for replica in [&world, &world.another()] {
+        replica.rotator.turn().await.unwrap();
+        replica.issuance.issue(&application()).await.unwrap();
+        let readiness = signet_runtime::readiness::Readiness::new();
+        let condition = readiness.condition("authority");
+        replica.rotator.report(&condition, None);
+        let text = format!("{:?}", readiness.snapshot());
+        assert!(text.contains("egraded") && text.contains("of format 9"), "{text}");
+        for command in [Command::Prepare, Command::Rotate, Command::RenewIssuing] {
+            let refused = replica.operations.command(&operator(), command, "").await.unwrap_err();
+            assert!(refused.to_string().contains("of format 9"), "{refused}");
+        }
+        // It may name keys where this program does not look.
+        let before = world.events().await.len();
+        replica.rotator.forget().await;
+        assert_eq!(world.events().await.len(), before);
+    }
+    assert_eq!(world.store.load().await.unwrap(), stored);
 }

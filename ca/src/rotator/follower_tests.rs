@@ -3,7 +3,7 @@
 
 use signet_core::audit::{EventKind, Outcome};
 use signet_core::clock::Clock;
-use signet_core::rotation::{AuthorityId, Command, Standing};
+use signet_core::rotation::{AuthorityId, Command};
 use signet_core::seams::store::AuthorityJournal;
 
 use super::test_own_ca::{Directory, OwnCa};
@@ -62,14 +62,14 @@ async fn files_that_reach_one_replica_later_make_one_rotation_and_the_late_one_g
     work([&first, &second]).await;
     assert_eq!(signing_root(&empty).await, new_root.id());
     let text = readiness(&second);
-    assert!(text.contains("egraded") && text.contains("newer CA files") && text.contains("authority rotate"), "{text}");
+    assert!(text.contains("egraded") && text.contains("newer CA files") && text.contains("authority adopt"), "{text}");
     assert!(!readiness(&first).contains("egraded"));
     second.receive(&application()).await.unwrap();
     first.clock.advance(2 * DAY);
     work([&first, &second]).await;
     let before = done(&empty).await;
-    let followed = before.iter().filter(|text| text.contains("CA files are followed")).count();
-    assert_eq!((followed, before.len()), (1, 5), "made, followed, activated, left, retired: {before:?}");
+    let followed = before.iter().filter(|text| text.contains("CA files are adopted")).count();
+    assert_eq!((followed, before.len()), (1, 5), "made, adopted, activated, left, retired: {before:?}");
     for command in [Command::Prepare, Command::Rollback, Command::RenewIssuing] {
         let refused = second.operations.command(&operator(), command, "").await;
         let Err(OperationError::Refused(text)) = refused else { panic!("{refused:?}") };
@@ -82,7 +82,7 @@ async fn files_that_reach_one_replica_later_make_one_rotation_and_the_late_one_g
 }
 
 #[tokio::test]
-async fn an_earlier_set_counts_again_when_a_process_sees_it_put_back_or_when_an_operator_says_so() {
+async fn an_earlier_set_counts_again_only_when_an_operator_says_so_whatever_a_process_has_seen() {
     let empty = World::empty();
     let (one, two) = (OwnCa::root("one"), OwnCa::root("two"));
     let first = one.below("first").set(&empty, &one, vec![]).await;
@@ -90,28 +90,40 @@ async fn an_earlier_set_counts_again_when_a_process_sees_it_put_back_or_when_an_
     let directory = Directory::with(&first);
     let (running, other) = (empty.another_on(directory.clone()), empty.another_on(Directory::with(&first)));
     running.make_authority().await;
-    for set in [&first, &second, &first, &second] {
+    for set in [&first, &second] {
         directory.put(set);
         work([&running, &other]).await;
         assert_eq!(signing_root(&empty).await, set.signer);
     }
-    // Started anew with the earlier one, it cannot know.
+    // Put back under a running process, or there at its start: that may be late or meant.
+    directory.put(&first);
     let before = done(&empty).await.len();
-    let (started, directory) = (empty.another_on(Directory::with(&first)), Directory::with(&second));
-    let newest = empty.another_on(directory.clone());
-    work([&started, &newest]).await;
-    assert_eq!((signing_root(&empty).await, done(&empty).await.len()), (two.id(), before));
-    started.operations.command(&operator(), Command::Rotate, "the first set was right").await.unwrap();
-    work([&started, &newest]).await;
+    for replica in [&running, &empty.another_on(directory.clone())] {
+        work([replica, &other]).await;
+        assert_eq!((signing_root(&empty).await, done(&empty).await.len()), (two.id(), before));
+        assert!(readiness(replica).contains("authority adopt") && readiness(replica).contains("egraded"));
+    }
+    let refused = running.operations.command(&operator(), Command::Rotate, "").await;
+    assert!(matches!(refused, Err(OperationError::Refused(text)) if text.contains("authority adopt")));
+    let newest = empty.another_on(Directory::with(&second));
+    let (said, _) = running.operations.command(&operator(), Command::Adopt, "the first set was right").await.unwrap();
+    assert!(said.contains("are adopted"), "{said}");
+    work([&running, &newest]).await;
     assert_eq!(signing_root(&empty).await, one.id());
-    assert!(readiness(&newest).contains("egraded") && !readiness(&started).contains("egraded"));
-    // With files that are followed, there is nothing that the command could add.
-    let again = started.operations.command(&operator(), Command::Rotate, "").await;
-    assert!(matches!(again, Err(OperationError::Refused(text)) if text.contains("CA files are the authority")));
+    assert!(readiness(&newest).contains("egraded") && !readiness(&running).contains("egraded"));
+    // Asked again it changes nothing, and is on record with its operator each time.
+    let settled = empty.store.load().await.unwrap();
+    let (said, _) = running.operations.command(&operator(), Command::Adopt, "again").await.unwrap();
+    assert!(said.contains("nothing to do"), "{said}");
+    assert_eq!(empty.store.load().await.unwrap(), settled);
+    let events = empty.events().await.into_iter().map(|stored| stored.event);
+    let asked = events.filter(|event| event.reason.as_deref() == Some("adopt") && event.kind == EventKind::Admin);
+    let details: Vec<String> = asked.filter_map(|event| event.detail).collect();
+    assert!(details.len() == 2 && details.iter().all(|detail| detail.starts_with("uid 0: adopt (")), "{details:?}");
 }
 
 #[tokio::test]
-async fn a_process_that_has_noted_new_files_knows_it_when_they_are_put_back_at_once() {
+async fn a_restart_at_any_moment_changes_nothing_of_whose_files_count() {
     let empty = World::empty();
     let (one, two) = (OwnCa::root("one"), OwnCa::root("two"));
     let first = one.below("first").set(&empty, &one, vec![]).await;
@@ -120,17 +132,60 @@ async fn a_process_that_has_noted_new_files_knows_it_when_they_are_put_back_at_o
     let running = empty.another_on(directory.clone());
     running.make_authority().await;
     running.rotator.turn().await.unwrap();
-    directory.put(&second);
-    let steps = &running.rotator.steps;
-    let look = steps.look().await.unwrap();
-    let noted = steps.take(&look, &Step::AdoptRoots, Order::default()).await.unwrap();
-    assert_eq!(noted.unwrap().followed.last(), Some(&second.fingerprint));
-    // Before it has looked at what it has done.
-    directory.put(&first);
-    assert_eq!(steps.look().await.unwrap().seen().backend.standing, Standing::New);
-    running.rotator.turn().await.unwrap();
+    for set in [&second, &first, &second] {
+        directory.put(set);
+        let looks =
+            [running.rotator.steps.look().await, empty.another_on(directory.clone()).rotator.steps.look().await];
+        let [one, two] = looks.map(|look| look.unwrap().seen().backend.standing);
+        assert_eq!(one, two);
+        running.rotator.turn().await.unwrap();
+    }
     let followed = empty.store.load().await.unwrap().unwrap().1.followed;
-    assert_eq!(followed, [second.fingerprint, first.fingerprint]);
+    assert_eq!(followed, [first.fingerprint, second.fingerprint]);
+}
+
+/// One key, two names: to whoever verifies, that is another root, so it goes the way of one.
+#[tokio::test]
+async fn a_root_with_the_key_of_the_one_in_use_and_another_name_is_published_first_and_signs_once_covered() {
+    let empty = World::empty();
+    let old = OwnCa::root("old name");
+    let renamed = old.renamed("new name");
+    assert_ne!(old.id(), renamed.id());
+    let before = old.below("signer").set(&empty, &old, vec![]).await;
+    let after = renamed.below("signer").set(&empty, &renamed, vec![]).await;
+    let directory = Directory::with(&before);
+    let world = empty.another_on(directory.clone());
+    world.make_authority().await;
+    world.rotator.turn().await.unwrap();
+    world.issuance.issue(&application()).await.unwrap();
+    directory.put(&after);
+    work([&world, &world]).await;
+    let both = empty.store.load().await.unwrap().unwrap().1;
+    assert_eq!((both.roots.len(), both.active().unwrap().id.clone()), (2, old.id()), "its holder lacks the new one");
+    world.clock.advance(2 * DAY);
+    work([&world, &world]).await;
+    assert_eq!(signing_root(&empty).await, renamed.id());
+    world.issuance.issue(&application()).await.unwrap();
+}
+
+/// A root that signs leaves itself, in a bundle with another one of its key.
+#[tokio::test]
+async fn a_root_that_signs_leaves_itself_is_told_from_one_with_its_key_and_another_name() {
+    let empty = World::empty();
+    let old = OwnCa::root("old name");
+    let directory = Directory::with(&old.set(&empty, &old, vec![]).await);
+    let world = empty.another_on(directory.clone());
+    world.make_authority().await;
+    world.rotator.turn().await.unwrap();
+    world.issuance.issue(&application()).await.unwrap();
+    let renamed = old.renamed("new name");
+    directory.put(&renamed.set(&empty, &renamed, vec![]).await);
+    for _ in 0..3 {
+        work([&world, &world]).await;
+        world.issuance.issue(&application()).await.unwrap();
+        world.clock.advance(DAY);
+    }
+    assert_eq!(signing_root(&empty).await, renamed.id());
 }
 
 #[tokio::test]
@@ -147,17 +202,17 @@ async fn a_backend_that_is_switched_while_another_replica_still_has_the_old_one_
     let back = native.another();
     work([&files, &back]).await;
     assert_eq!(done(&native).await, steps, "nobody has said that this is meant");
-    assert!(readiness(&back).contains("authority rotate"));
-    back.operations.command(&operator(), Command::Rotate, "back").await.unwrap();
+    assert!(readiness(&back).contains("authority adopt"));
+    back.operations.command(&operator(), Command::Adopt, "back").await.unwrap();
     work([&files, &back]).await;
     let signs = signing_root(&native).await;
     assert!(signs != root.id() && !readiness(&back).contains("egraded"));
     let settled = done(&native).await;
-    assert!(settled.iter().any(|text| text.contains("no CA files are followed any more")), "{settled:?}");
+    assert!(settled.iter().any(|text| text.contains("no CA files count any more")), "{settled:?}");
     work([&files, &back]).await;
     assert_eq!((signing_root(&native).await, done(&native).await.len()), (signs, settled.len()));
     // What the replica with the files cannot make, it does not try to.
-    let id = AuthorityId::from_spki(b"x");
+    let id = AuthorityId::new(b"", b"x");
     for command in
         [Command::Prepare, Command::Activate { id: id.clone(), force: true }, Command::Taint { id, force: true }]
     {
@@ -180,7 +235,7 @@ async fn a_start_without_usable_files_serves_what_is_there_and_still_takes_what_
     blind.receive(&application()).await.unwrap();
     let before = signing_root(&native).await;
     assert_eq!(blind.operations.view().await.unwrap().authorities.active().unwrap().id, before);
-    for command in [Command::Rotate, Command::Prepare, Command::RenewIssuing] {
+    for command in [Command::Adopt, Command::Rotate, Command::Prepare, Command::RenewIssuing] {
         let refused = blind.operations.command(&operator(), command, "").await;
         assert!(
             matches!(&refused, Err(OperationError::Refused(text)) if text.contains("put them in order")),

@@ -1,11 +1,9 @@
 //! What this replica's backend brings, and whether that is what counts: files may be wrong, late, or put back.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use signet_core::certificate::Facts;
 use signet_core::moment;
 use signet_core::rotation::{
-    self, Authorities, AuthorityId, Fingerprint, Follower, LIST_MARGIN, RevocationList, RootAuthority, Standing,
+    self, Authorities, AuthorityId, Fingerprint, LIST_MARGIN, RevocationList, RootAuthority, Standing,
 };
 use signet_core::seams::authority::{Offer, SignError};
 use time::OffsetDateTime;
@@ -29,97 +27,69 @@ impl Backend {
             standing: self.standing,
         }
     }
+
+    /// Whether something was adopted after what it brings.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.fingerprint.is_some() && self.standing == Standing::Superseded
+    }
 }
 
-/// What this process remembers of its backend.
-#[derive(Default)]
-pub(super) struct Following(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    /// What the backend brought last: a set of files that is wrong now stops nothing that goes on without it.
-    brought: Option<Offer>,
-    follower: Follower,
-    standing: Standing,
-    /// Whether others have something newer than what the backend brings.
-    late: bool,
-}
-
-impl Following {
-    /// The CA that counts now, when it is somebody else's, and what the backend is like.
-    ///
-    /// A set of files that is wrong now, or does not go with what is in use, changes nothing: what was brought last goes
-    /// on, also when it comes to who has the newest; or, since the start of the process, what the journal holds. What is
-    /// wrong is told by readiness.
-    ///
-    /// # Errors
-    /// [`SignError`]: there is nothing to go on with.
-    pub(super) fn look(
-        &self,
-        brought: Result<Option<Offer>, SignError>,
-        authorities: &Authorities,
-        now: OffsetDateTime,
-    ) -> Result<(Option<Offer>, Backend), SignError> {
-        let brought = brought.and_then(|offer| match offer.as_ref().and_then(|offer| clash(offer, authorities)) {
-            Some(text) => Err(SignError::Unusable(text)),
-            None => Ok(offer),
-        });
-        let mut state = self.state();
-        match brought {
-            Ok(offer) => state.brought = offer,
-            Err(error) if state.brought.is_some() => tracing::debug!(%error, "the CA files are not used"),
-            Err(error) => {
-                // Nothing that could be noted: this one only goes on with what others have noted. While a root signs that
-                // these files did not bring, that is to leave all steps to others.
-                let held = held(authorities);
-                if authorities.active().is_none() {
-                    return Err(error);
-                }
-                state.late = false;
-                state.standing = if held.is_some() { Standing::Newest } else { Standing::Superseded };
-                let backend = Backend { brings: held.clone(), fingerprint: None, standing: state.standing };
-                return Ok((held.map(|held| without_ending_lists(held, authorities, now)), backend));
-            }
+/// The CA that counts now, when it is somebody else's, and what the backend is like. It follows from the journal and from
+/// what the backend brings now: what it brought before, and what this process has seen, make no difference.
+///
+/// A set of files that is wrong now, or would break what is in use, is neither new nor late: what the journal holds goes
+/// on. What is wrong is told by readiness.
+///
+/// # Errors
+/// [`SignError`]: there is nothing to go on with.
+pub(super) fn look(
+    brought: Result<Option<Offer>, SignError>,
+    authorities: &Authorities,
+    now: OffsetDateTime,
+) -> Result<(Option<Offer>, Backend), SignError> {
+    let brought = brought.map(|offer| offer.map(|offer| as_known(offer, authorities)));
+    let brought = brought.and_then(|offer| match offer.as_ref().and_then(|offer| clash(offer, authorities)) {
+        Some(text) => Err(SignError::Unusable(text)),
+        None => Ok(offer),
+    });
+    let timely = |offer: Option<Offer>| offer.map(|offer| without_ending_lists(offer, authorities, now));
+    let brought = match brought {
+        Ok(offer) => offer,
+        Err(error) if authorities.active().is_none() => return Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "the CA files are not used");
+            // While a root signs that no files have brought, that leaves all steps to others.
+            let held = held(authorities);
+            let standing = if held.is_some() { Standing::Newest } else { Standing::Superseded };
+            return Ok((timely(held.clone()), Backend { brings: held, fingerprint: None, standing }));
         }
-        let brings = state.brought.clone().map(|offer| without_ending_lists(offer, authorities, now));
-        let fingerprint = state.brought.as_ref().map_or_else(Fingerprint::own, |offer| offer.fingerprint.clone());
-        let standing = state.follower.standing(authorities, &fingerprint);
-        if standing == Standing::Superseded && state.standing != standing {
-            tracing::warn!("{SUPERSEDED}");
-        }
-        state.late = standing == Standing::Superseded;
-        state.standing = standing;
-        let mut offer = if standing == Standing::Superseded { held(authorities) } else { brings.clone() };
-        if let Some(offer) = offer.as_mut().filter(|_| standing == Standing::Newest && fingerprint.has_unusable_lists())
-        {
-            // Those of the very same CA.
-            offer.revocation_lists = held(authorities).map(|held| held.revocation_lists).unwrap_or_default();
-        }
-        let offer = offer.map(|offer| without_ending_lists(offer, authorities, now));
-        Ok((offer, Backend { brings, fingerprint: Some(fingerprint), standing }))
+    };
+    let fingerprint = brought.as_ref().map_or_else(Fingerprint::own, |offer| offer.fingerprint.clone());
+    let standing = authorities.standing(&fingerprint);
+    let brings = timely(brought);
+    let mut counts = if standing == Standing::Superseded { held(authorities) } else { brings.clone() };
+    if let Some(offer) = counts.as_mut().filter(|_| standing == Standing::Newest && fingerprint.has_unusable_lists()) {
+        // Those of the very same CA.
+        offer.revocation_lists = held(authorities).map(|held| held.revocation_lists).unwrap_or_default();
     }
-
-    /// Tells that the journal is about to be changed to follow this.
-    pub(super) fn notes(&self, backend: &Backend) {
-        if let Some(fingerprint) = &backend.fingerprint {
-            self.state().follower.notes(fingerprint);
-        }
-    }
-
-    /// Whether others had something newer at the last look.
-    pub(super) fn is_late(&self) -> bool {
-        self.state().late
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    Ok((timely(counts), Backend { brings, fingerprint: Some(fingerprint), standing }))
 }
 
 /// What an operator should know and do about a replica that others have left behind.
-pub(super) const SUPERSEDED: &str = "others follow newer CA files, or another authority.backend, than this replica has: \
-it issues with those and leaves all steps to them; wait for its files, or correct its configuration and restart it; \
-if what this one has is to be followed, send it `authority rotate`";
+pub(super) const SUPERSEDED: &str = "newer CA files, or another authority.backend, than this replica has were adopted: \
+it issues with those and leaves all steps to others; wait for its files, or correct its configuration and restart it; \
+if what this one has is to count, send it `authority adopt`";
+
+/// The same with the ids that the journal has for its authorities since before ids covered names.
+fn as_known(mut offer: Offer, authorities: &Authorities) -> Offer {
+    let former = authorities.former_ids();
+    let ids = offer.roots.iter_mut().map(|root| &mut root.id).chain([&mut offer.signer, &mut offer.issuing.id]);
+    for id in ids.chain(offer.revocation_lists.iter_mut().map(|list| &mut list.issuer)) {
+        *id = former.known(id.clone());
+    }
+    offer
+}
 
 /// What the journal holds of a backend that brings its own CA.
 fn held(authorities: &Authorities) -> Option<Offer> {
@@ -127,7 +97,8 @@ fn held(authorities: &Authorities) -> Option<Offer> {
     let roots: Vec<RootAuthority> = authorities.roots.iter().filter(|root| root.pinned).cloned().collect();
     let issuing = active.issuing.last()?.clone();
     let between = issuing.intermediates.iter().filter_map(|der| Facts::read(der).ok());
-    let mut chain: Vec<AuthorityId> = between.map(|facts| AuthorityId::from_spki(&facts.spki_der)).collect();
+    let former = authorities.former_ids();
+    let mut chain: Vec<AuthorityId> = between.map(|facts| former.known(AuthorityId::of(&facts))).collect();
     chain.push(issuing.id.clone());
     chain.extend(roots.iter().filter(|root| root.key.is_none()).map(|root| root.id.clone()));
     let of_chain = |list: &&RevocationList| chain.contains(&list.issuer);
@@ -148,21 +119,19 @@ fn without_ending_lists(mut offer: Offer, authorities: &Authorities, now: Offset
     offer
 }
 
-/// Why an offer does not go with what is in use: a root with the key of a known one but another name breaks every
-/// chain to it, so it is none that was renewed.
+/// Why an offer does not go with what is in use. A root with the name and key of a known one is that one, renewed; but
+/// with another key identifier, verifiers that compare identifiers find no way to it from what is signed already.
 fn clash(offer: &Offer, authorities: &Authorities) -> Option<String> {
-    let name = |root: &RootAuthority| {
-        let facts = Facts::read(&root.certificate).ok()?;
-        Some((facts.subject_der, facts.subject_key_id))
-    };
+    let key_id = |root: &RootAuthority| Facts::read(&root.certificate).ok()?.subject_key_id;
     let clashes = |root: &&RootAuthority| {
         let known = authorities.root(&root.id);
-        known.is_some_and(|known| known.certificate != root.certificate && name(known) != name(root))
+        known.is_some_and(|known| known.certificate != root.certificate && key_id(known) != key_id(root))
     };
-    let root = offer.roots.iter().find(clashes)?;
-    let text =
-        "in the CA files has the key of a root in use, but another name or key identifier; make it with a new key";
-    Some(format!("root {} {text}", root.id))
+    let id = &offer.roots.iter().find(clashes)?.id;
+    Some(format!(
+        "root {id} in the CA files has the name and key of a root in use, but another key identifier, so that chains to it \
+         would break: make it again with the same identifier, or with another name or key"
+    ))
 }
 
 #[cfg(test)]
@@ -170,28 +139,35 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
-    use signet_core::rotation::{Activation, AuthorityState, IssuingCa};
+    use signet_core::rotation::{Activation, AuthorityState, IssuingCa, Unknown};
     use signet_core::seams::custody::KeyId;
 
     const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
+    const MADE: OffsetDateTime = time::macros::datetime!(2026-11-29 06:19:47 UTC);
 
     fn root(name: &str, key: &KeyPair, days: i64) -> RootAuthority {
+        root_with(name, key, days, |_| {})
+    }
+
+    fn root_with(name: &str, key: &KeyPair, days: i64, change: impl FnOnce(&mut CertificateParams)) -> RootAuthority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.not_after = START + time::Duration::days(days);
+        change(&mut params);
         let certificate = params.self_signed(key).unwrap().der().clone();
         let issuing = IssuingCa {
-            id: AuthorityId::from_spki(b"signer"),
+            id: AuthorityId::new(b"", b"signer"),
             key: KeyId::parse("signer").unwrap(),
             certificate: certificate.clone(),
             not_before: START,
             not_after: START,
             intermediates: Vec::new(),
             after_sequence: 0,
+            unknown: Unknown::default(),
         };
         RootAuthority {
-            id: AuthorityId::from_spki(&Facts::read(&certificate).unwrap().spki_der),
+            id: AuthorityId::of(&Facts::read(&certificate).unwrap()),
             generation: 1,
             state: AuthorityState::Active,
             key: None,
@@ -205,6 +181,7 @@ mod tests {
             tainted_at: None,
             leaving_since: None,
             pinned: true,
+            unknown: Unknown::default(),
         }
     }
 
@@ -213,18 +190,50 @@ mod tests {
     }
 
     #[test]
-    fn a_root_may_be_renewed_with_its_key_but_not_renamed() {
+    fn a_root_may_be_renewed_with_its_name_and_key_unless_chains_to_it_would_break() {
         let key = KeyPair::generate().unwrap();
         let known = journal(root("a", &key, 10));
+        let other_identifier = |params: &mut CertificateParams| {
+            params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![7; 20]);
+        };
         for (offered, clashes) in [
             (root("a", &key, 10), false),
             (root("a", &key, 20), false),
-            (root("b", &key, 10), true),
+            (root_with("a", &key, 10, other_identifier), true),
+            // Another name, or another key, makes another authority.
+            (root("b", &key, 10), false),
+            (root_with("b", &key, 10, other_identifier), false),
             (root("b", &KeyPair::generate().unwrap(), 10), false),
         ] {
             let offer = held(&journal(offered)).unwrap();
             assert_eq!(clash(&offer, &known).is_some(), clashes);
         }
+    }
+
+    /// Written by the last program whose ids covered the key alone.
+    const FORMAT_1: &str = include_str!("../../../core/src/rotation/testdata/journal_of_format_1.json");
+
+    #[test]
+    fn files_that_were_in_use_before_ids_covered_names_go_on_with_the_ids_that_they_had() {
+        let known = Authorities::decode(FORMAT_1).unwrap();
+        let mut offer = held(&known).unwrap();
+        assert_eq!(offer.revocation_lists.len(), 3, "of the issuing CA, the one above it, and the root");
+        // As files are read now.
+        let id = |der: &rustls_pki_types::CertificateDer<'static>| AuthorityId::of(&Facts::read(der).unwrap());
+        let (root, issuing) = (id(&offer.roots[0].certificate), id(&offer.issuing.certificate));
+        for list in &mut offer.revocation_lists {
+            let names = [(&offer.signer, &root), (&offer.issuing.id, &issuing)];
+            let new = names.iter().find(|(former, _)| **former == list.issuer);
+            list.issuer = new.map_or(list.issuer.clone(), |(_, new)| (*new).clone());
+        }
+        offer.roots[0].id = root.clone();
+        (offer.signer, offer.issuing.id) = (root, issuing);
+        let (counts, backend) = look(Ok(Some(offer.clone())), &known, MADE).unwrap();
+        assert_eq!((counts, backend.standing), (held(&known), Standing::Newest));
+        // The same root with another name is another one.
+        let renamed = AuthorityId::new(b"renamed", &Facts::read(&offer.roots[0].certificate).unwrap().spki_der);
+        offer.roots[0].id = renamed.clone();
+        assert_eq!(as_known(offer, &known).roots[0].id, renamed);
     }
 
     #[test]
@@ -238,7 +247,12 @@ mod tests {
     }
 
     fn list(issuer: &AuthorityId, end: OffsetDateTime) -> RevocationList {
-        RevocationList { issuer: issuer.clone(), der: vec![1].into(), next_update: end.unix_timestamp() }
+        RevocationList {
+            issuer: issuer.clone(),
+            der: vec![1].into(),
+            next_update: end.unix_timestamp(),
+            unknown: Unknown::default(),
+        }
     }
 
     /// The journal that follows nothing but a CA of this name, and what its files bring.
@@ -256,7 +270,7 @@ mod tests {
         root.issuing[0].intermediates = vec![middle.certificate.clone()];
         let chain = [root.issuing[0].id.clone(), middle.id, root.id.clone()];
         let mut known = journal(root);
-        let stranger = AuthorityId::from_spki(b"left long ago");
+        let stranger = AuthorityId::new(b"", b"left long ago");
         known.revocations.lists = chain.iter().chain([&stranger]).map(|id| list(id, START)).collect();
         let lists = held(&known).unwrap().revocation_lists;
         assert_eq!(lists.iter().map(|list| list.issuer.clone()).collect::<Vec<_>>(), chain);
@@ -278,27 +292,33 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_was_left_behind_goes_on_with_the_journal_also_while_its_files_are_wrong() {
+    fn a_replica_that_was_left_behind_goes_on_with_the_journal() {
         let ((mut known, theirs), (_, mine)) = (followed("theirs"), followed("mine"));
         known.followed.insert(0, mine.fingerprint.clone());
-        let following = Following::default();
-        for brought in [Ok(Some(mine.clone())), Err(SignError::Failed("incomplete".to_owned()))] {
-            let (offer, backend) = following.look(brought, &known, START).unwrap();
-            assert_eq!(offer.as_ref(), Some(&theirs));
-            let seen = backend.seen();
-            assert_eq!((seen.brings, seen.fingerprint), (Some(&mine), Some(&mine.fingerprint)));
-            assert_eq!((seen.standing, following.is_late()), (Standing::Superseded, true));
-        }
+        let (offer, backend) = look(Ok(Some(mine.clone())), &known, START).unwrap();
+        assert_eq!(offer.as_ref(), Some(&theirs));
+        let seen = backend.seen();
+        assert_eq!((seen.brings, seen.fingerprint), (Some(&mine), Some(&mine.fingerprint)));
+        assert_eq!((seen.standing, backend.is_late()), (Standing::Superseded, true));
     }
 
     #[test]
-    fn files_that_are_of_no_use_at_the_start_note_nothing_and_the_journal_goes_on() {
+    fn files_that_are_of_no_use_are_neither_new_nor_late_and_the_journal_goes_on() {
         let key = KeyPair::generate().unwrap();
         let known = journal(root("a", &key, 10));
-        let renamed = held(&journal(root("b", &key, 10))).unwrap();
-        for brought in [Ok(Some(renamed)), Err(SignError::Failed("incomplete".to_owned()))] {
-            let (offer, backend) = Following::default().look(brought, &known, START).unwrap();
-            assert_eq!((offer, backend.seen().fingerprint), (held(&known), None));
+        let other = |params: &mut CertificateParams| {
+            params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![7; 20]);
+        };
+        let breaks = held(&journal(root_with("a", &key, 10, other))).unwrap();
+        let ours = journal(RootAuthority { pinned: false, ..known.roots[0].clone() });
+        for brought in [Ok(Some(breaks)), Err(SignError::Failed("incomplete".to_owned()))] {
+            for (journal, standing) in [(&known, Standing::Newest), (&ours, Standing::Superseded)] {
+                let (offer, backend) = look(brought.clone(), journal, START).unwrap();
+                assert_eq!((offer, backend.seen().fingerprint), (held(journal), None));
+                assert_eq!((backend.standing, backend.is_late()), (standing, false));
+            }
+            // With nothing to go on with, only what clashes with nothing yet is of use.
+            assert_eq!(look(brought.clone(), &Authorities::default(), START).is_err(), brought.is_err());
         }
     }
 }

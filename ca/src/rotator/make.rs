@@ -11,7 +11,7 @@ use signet_core::key_type::KeyType;
 use signet_core::moment;
 use signet_core::rotation::{
     Authorities, AuthorityId, IssuingCa, LIST_MARGIN, Lists, Made, Needs, RevocationList, Revoked, RootAuthority,
-    Rules, Schedule, is_ours_to_renew, kept_list, lists_failed, lists_wanted,
+    Rules, Schedule, Unknown, is_ours_to_renew, kept_list, lists_failed, lists_wanted,
 };
 use signet_core::seams::authority::{ListContent, Offer, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
@@ -76,13 +76,14 @@ impl Maker {
         let certificate = self.upstream.certify(root, key.as_ref(), self.schedule.issuing_ttl, now).await?;
         let facts = Facts::read(&certificate)?;
         Ok(IssuingCa {
-            id: AuthorityId::from_spki(key.spki_der()),
+            id: AuthorityId::of(&facts),
             key: key_id,
             certificate,
             not_before: facts.not_before,
             not_after: facts.not_after,
             intermediates: Vec::new(),
             after_sequence: 0,
+            unknown: Unknown::default(),
         })
     }
 
@@ -198,6 +199,11 @@ impl Maker {
         let content =
             ListContent { number: authorities.revocations.number, revoked: &revoked, this_update, next_update };
         let der = (self.sign_list)(self.custody.open(key).await?, certificate, &content)?;
-        Ok(RevocationList { issuer: issuer.clone(), der, next_update: next_update.unix_timestamp() })
+        Ok(RevocationList {
+            issuer: issuer.clone(),
+            der,
+            next_update: next_update.unix_timestamp(),
+            unknown: Unknown::default(),
+        })
     }
 }

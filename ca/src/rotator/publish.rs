@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use signet_core::bundle::TrustBundle;
-use signet_core::certificate::Facts;
 use signet_core::clock::rfc3339;
 use signet_core::rotation::{Authorities, AuthorityId, IssuingCa, RootAuthority};
 use signet_core::seams::authority::CertificateAuthority;
@@ -99,11 +98,10 @@ fn named(root: &RootAuthority, issuing: &IssuingCa) -> (AuthorityId, AuthorityId
 
 /// The verified way from leaves to the root. An operator's root that signs leaves itself has nothing in between.
 fn verified_path(root: &RootAuthority, issuing: &IssuingCa, bundle: &TrustBundle) -> Result<VerifiedPath, StepError> {
-    let key_id = Facts::read(&issuing.certificate)?.subject_key_id.unwrap_or_default();
     let mut between = Vec::new();
     if issuing.id != root.id {
         between.push(issuing.certificate.clone());
         between.extend(issuing.intermediates.iter().cloned());
     }
-    Ok(VerifiedPath::check(&between, &key_id, bundle)?)
+    Ok(VerifiedPath::check(&between, &issuing.certificate, bundle)?)
 }

@@ -2,6 +2,7 @@
 //! The rotator and the operators' commands both go this way, on any replica.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
 use time::OffsetDateTime;
 
-use super::following::{Backend, Following};
+use super::following::{self, Backend};
 use super::make::Maker;
 use super::steady::SteadyClock;
 use super::{StepError, words};
@@ -38,7 +39,8 @@ pub struct Steps {
     steady: Mutex<SteadyClock>,
     /// Time that is not set by anybody, since any fixed moment.
     monotonic: Box<dyn Fn() -> Duration + Send + Sync>,
-    following: Following,
+    /// Whether the last look found that something was adopted after what this replica has; for readiness.
+    late: AtomicBool,
 }
 
 /// After how long without a record a start is doubtful.
@@ -133,9 +135,9 @@ impl Steps {
         audit: AuditLog,
         clock: SharedClock,
     ) -> Self {
-        let (steady, following, started) = (Mutex::default(), Following::default(), Instant::now());
+        let (steady, late, started) = (Mutex::default(), AtomicBool::default(), Instant::now());
         let monotonic = Box::new(move || started.elapsed());
-        Self { rules, maker, journal, holders, audit, clock, steady, monotonic, following }
+        Self { rules, maker, journal, holders, audit, clock, steady, monotonic, late }
     }
 
     /// The same with another source of time that nobody sets, for tests that move the wall clock on purpose.
@@ -202,7 +204,11 @@ impl Steps {
         let (version, authorities) = self.journal.load().await?.unwrap_or_default();
         let brought = self.maker.upstream.offer().await;
         let now = self.clock.now();
-        let (offer, backend) = self.following.look(brought, &authorities, now)?;
+        let (offer, backend) = following::look(brought, &authorities, now)?;
+        if backend.is_late() && !self.late.load(Ordering::Relaxed) {
+            tracing::warn!("{}", following::SUPERSEDED);
+        }
+        self.late.store(backend.is_late(), Ordering::Relaxed);
         let (_, clock_is_steady) = self.is_steady(now);
         // After the journal. A holder that comes later is counted when the step is taken.
         let coverage = self.holders.coverage(now).await?;
@@ -213,7 +219,7 @@ impl Steps {
     /// Whether others had newer CA files, or another backend, when this replica last looked.
     #[must_use]
     pub fn is_late(&self) -> bool {
-        self.following.is_late()
+        self.late.load(Ordering::Relaxed)
     }
 
     /// Takes a step as `order` says. The new document, or `None` when somebody else has changed the journal meanwhile, or
@@ -225,6 +231,7 @@ impl Steps {
     /// # Errors
     /// [`StepError`]; whatever was made is not used, and the same step can be taken again.
     pub async fn take(&self, look: &Look, step: &Step, order: Order) -> Result<Option<Authorities>, StepError> {
+        look.authorities.may_change()?;
         let offer = match step {
             // What the backend brings is to count from now on.
             Step::CreateRoot | Step::AdoptRoots => look.backend.brings.as_ref(),
@@ -246,9 +253,6 @@ impl Steps {
                 self.audit.record(event).await?;
             }
             return Ok(Some(next));
-        }
-        if next.followed != look.authorities.followed {
-            self.following.notes(&look.backend);
         }
         let conditions = match order.forced {
             true => Vec::new(),

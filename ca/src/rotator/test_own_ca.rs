@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls_pki_types::CertificateDer;
 use signet_core::certificate::Facts;
 use signet_core::rotation::{
-    Activation, AuthorityId, AuthorityState, Fingerprint, IssuingCa, RevocationList, RootAuthority,
+    Activation, AuthorityId, AuthorityState, Fingerprint, IssuingCa, RevocationList, RootAuthority, Unknown,
 };
 use signet_core::seams::authority::{Offer, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, KeyId, SigningKey};
@@ -34,6 +34,13 @@ impl OwnCa {
         Self { params, key, der, chain: Vec::new() }
     }
 
+    /// Another root with the key of this one.
+    pub(super) fn renamed(&self, name: &str) -> Self {
+        let (params, key) = (named(name), KeyPair::from_pem(&self.key.serialize_pem()).unwrap());
+        let der = params.self_signed(&key).unwrap().der().clone();
+        Self { params, key, der, chain: Vec::new() }
+    }
+
     pub(super) fn below(&self, name: &str) -> Self {
         let (params, key) = (named(name), KeyPair::generate().unwrap());
         let der = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap().der().clone();
@@ -42,12 +49,17 @@ impl OwnCa {
     }
 
     pub(super) fn id(&self) -> AuthorityId {
-        AuthorityId::from_spki(&Facts::read(&self.der).unwrap().spki_der)
+        AuthorityId::of(&Facts::read(&self.der).unwrap())
     }
 
     /// A list of this CA. Only its owner and its end matter here.
     pub(super) fn list(&self, content: u8, end: OffsetDateTime) -> RevocationList {
-        RevocationList { issuer: self.id(), der: vec![content].into(), next_update: end.unix_timestamp() }
+        RevocationList {
+            issuer: self.id(),
+            der: vec![content].into(),
+            next_update: end.unix_timestamp(),
+            unknown: Unknown::default(),
+        }
     }
 
     /// The set of files in which this one signs, with its key in the custody of that world.
@@ -65,6 +77,7 @@ impl OwnCa {
             not_after: facts.not_after,
             intermediates: between,
             after_sequence: 0,
+            unknown: Unknown::default(),
         };
         Offer { roots: vec![root.authority()], signer: root.id(), issuing, revocation_lists: lists, fingerprint }
     }
@@ -86,6 +99,7 @@ impl OwnCa {
             tainted_at: None,
             leaving_since: None,
             pinned: true,
+            unknown: Unknown::default(),
         }
     }
 }

@@ -30,14 +30,14 @@ pub(crate) fn of_step(step: &Step, authorities: &Authorities, made: &Made, offer
         Step::PrepareRoot(activation) => {
             let waits = match activation {
                 Activation::OnCommand => "waits for an operator".to_owned(),
-                Activation::WhenCovered => "signs once it is covered".to_owned(),
+                Activation::WhenCovered | Activation::Unknown(_) => "signs once it is covered".to_owned(),
                 Activation::NotBefore(at) => format!("signs once it is covered, from {} on", time(*at)),
             };
             format!("root {} of generation {generation} prepared and published; it {waits}", name(root))
         }
         Step::AdoptRoots => match offer {
-            Some(offer) => format!("the CA files are followed: {} published", roots(offer.roots.len())),
-            None => "no CA files are followed any more: roots are made here".to_owned(),
+            Some(offer) => format!("the CA files are adopted: {} published", roots(offer.roots.len())),
+            None => "no CA files count any more: roots are made here".to_owned(),
         },
         Step::CertifyIssuing(root) => format!("issuing CA {} made under root {root}", name(issuing)),
         Step::UseIssuing(id) => format!("issuing CA {id} may sign: its revocation list has been published"),

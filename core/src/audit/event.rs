@@ -1,6 +1,8 @@
 //! One audit event: who, what, why, when. No field ever holds a key or a token.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 
 use super::who::Attributed;
@@ -9,7 +11,7 @@ use crate::holder::HolderKey;
 use crate::policy::{SigningRequest, Subject};
 
 /// What kind of decision or change an event records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
@@ -25,10 +27,43 @@ pub enum EventKind {
     Admin,
     /// The CA process started with a configuration.
     Configuration,
+    /// One that a newer version has written, by its number.
+    #[serde(skip)]
+    Unknown(u64),
 }
 
 impl EventKind {
-    /// The name shown to people, programs and storage.
+    /// Every kind that this version knows. The position of each is its number in storage, for ever.
+    pub const ALL: [Self; 6] = [
+        Self::Certificate,
+        Self::BundleStream,
+        Self::ServingCertificate,
+        Self::Authority,
+        Self::Admin,
+        Self::Configuration,
+    ];
+
+    /// The number that stands for it in storage.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Certificate => 0,
+            Self::BundleStream => 1,
+            Self::ServingCertificate => 2,
+            Self::Authority => 3,
+            Self::Admin => 4,
+            Self::Configuration => 5,
+            Self::Unknown(number) => number,
+        }
+    }
+
+    /// The kind of that number.
+    #[must_use]
+    pub fn numbered(number: u64) -> Self {
+        Self::ALL.into_iter().find(|kind| kind.number() == number).unwrap_or(Self::Unknown(number))
+    }
+
+    /// The name shown to people and programs, from a closed set.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,13 +73,34 @@ impl EventKind {
             Self::Authority => "authority",
             Self::Admin => "admin",
             Self::Configuration => "configuration",
+            Self::Unknown(_) => UNKNOWN,
         }
     }
 }
 
+/// What stands for a kind or an outcome that this version does not know.
+const UNKNOWN: &str = "unknown";
+
+/// The name; for one that is not known, with its number.
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(number) => write!(f, "{UNKNOWN} ({number})"),
+            known => f.write_str(known.as_str()),
+        }
+    }
+}
+
+impl Serialize for EventKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// A certificate was issued.
     Issued,
@@ -57,13 +113,35 @@ pub enum Outcome {
     /// A key or a certificate of an authority is about to be made, outside of the journal. The step that uses it is an
     /// event of its own: in between a process may die, or another replica be faster.
     Intended,
+    /// One that a newer version has written, by its number.
+    #[serde(skip)]
+    Unknown(u64),
 }
 
 impl Outcome {
-    /// Every outcome.
+    /// Every outcome that this version knows. The position of each is its number in storage, for ever.
     pub const ALL: [Self; 5] = [Self::Issued, Self::Refused, Self::Failed, Self::Done, Self::Intended];
 
-    /// The name shown to people, programs and storage.
+    /// The number that stands for it in storage.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Issued => 0,
+            Self::Refused => 1,
+            Self::Failed => 2,
+            Self::Done => 3,
+            Self::Intended => 4,
+            Self::Unknown(number) => number,
+        }
+    }
+
+    /// The outcome of that number.
+    #[must_use]
+    pub fn numbered(number: u64) -> Self {
+        Self::ALL.into_iter().find(|outcome| outcome.number() == number).unwrap_or(Self::Unknown(number))
+    }
+
+    /// The name shown to people and programs, from a closed set.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,6 +150,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Done => "done",
             Self::Intended => "intended",
+            Self::Unknown(_) => UNKNOWN,
         }
     }
 
@@ -79,6 +158,22 @@ impl Outcome {
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
+    }
+}
+
+/// The name; for one that is not known, with its number.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(number) => write!(f, "{UNKNOWN} ({number})"),
+            known => f.write_str(known.as_str()),
+        }
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -144,8 +239,8 @@ impl Certified {
     }
 }
 
-/// One event. Its JSON encoding, fields in this order, is the log entry whose hash the tree keeps: fields may be added
-/// with `skip_serializing_if`, never renamed or reordered.
+/// One event. Its JSON form is what programs show, and what programs stored before there was an encoding of its own: fields
+/// may be added with `skip_serializing_if`, never renamed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEvent {
     /// When, in microseconds since 1970.
@@ -173,15 +268,6 @@ pub struct AuditEvent {
 }
 
 impl AuditEvent {
-    /// The canonical encoding: what is stored and hashed.
-    ///
-    /// # Panics
-    /// Never: every field is text, a number or a list of them.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
     /// What this event lets out of the CA: the certificate that was issued, to whomever.
     #[must_use]
     pub fn released(&self) -> Option<&Certified> {
@@ -224,50 +310,29 @@ impl AuditEvent {
     }
 }
 
-fn moment(micros: i64) -> OffsetDateTime {
+/// The time that a number of microseconds since 1970 names.
+pub(super) fn moment(micros: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros).saturating_mul(1000))
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// An event as it is in the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredEvent {
-    /// Its position in the log, from 0, without gaps.
-    pub sequence: u64,
-    /// The event.
-    #[serde(flatten)]
-    pub event: AuditEvent,
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
-    fn the_encoding_is_fixed_for_ever() {
-        let event = AuditEvent {
-            at_micros: 1_700_000_000_000_001,
-            request_id: "r1".into(),
-            kind: EventKind::Certificate,
-            outcome: Outcome::Refused,
-            reason: Some("token_expired".into()),
-            detail: None,
-            who: Attributed { peer: Some("127.0.0.1:5".into()), ..Attributed::default() },
-            what: None,
-            repeated: None,
-        };
-        let text = r#"{"at_micros":1700000000000001,"request_id":"r1","kind":"certificate","outcome":"refused","reason":"token_expired","who":{"peer":"127.0.0.1:5"}}"#;
-        assert_eq!(String::from_utf8(event.encode()).unwrap(), text);
-        assert_eq!(serde_json::from_str::<AuditEvent>(text).unwrap(), event);
-        assert_eq!((event.count(), event.since()), (1, event.at()));
-
-        let repeated = Some(Repeated { count: 1234, since_micros: 1_699_999_940_000_000 });
-        let event = AuditEvent { repeated, ..event };
-        let more = text.strip_suffix('}').unwrap().to_owned()
-            + r#","repeated":{"count":1234,"since_micros":1699999940000000}}"#;
-        assert_eq!(String::from_utf8(event.encode()).unwrap(), more);
-        assert_eq!(serde_json::from_str::<AuditEvent>(&more).unwrap(), event);
-        assert_eq!((event.count(), event.since().unix_timestamp()), (1234, 1_699_999_940));
+    fn numbers_of_kinds_and_outcomes_are_fixed_for_ever_and_unknown_ones_keep_theirs() {
+        let kinds = ["certificate", "bundle_stream", "serving_certificate", "authority", "admin", "configuration"];
+        let outcomes = ["issued", "refused", "failed", "done", "intended"];
+        let found: Vec<String> = (0..7).map(|number| EventKind::numbered(number).to_string()).collect();
+        assert_eq!(found, kinds.into_iter().chain(["unknown (6)"]).collect::<Vec<_>>());
+        let found: Vec<String> = (0..6).map(|number| Outcome::numbered(number).to_string()).collect();
+        assert_eq!(found, outcomes.into_iter().chain(["unknown (5)"]).collect::<Vec<_>>());
+        for number in (0..20).chain([u64::MAX]) {
+            assert_eq!(EventKind::numbered(number).number(), number);
+            assert_eq!(Outcome::numbered(number).number(), number);
+        }
+        assert_eq!(outcomes.map(Outcome::parse), Outcome::ALL.map(Some));
+        assert_eq!(Outcome::parse("unknown"), None);
     }
 }

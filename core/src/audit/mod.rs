@@ -1,11 +1,16 @@
 //! The record of decisions: what an event says, how it is encoded for ever, and how it is asked for.
 
+mod cbor;
+mod encoding;
 mod event;
 mod query;
+mod stored;
 mod tree;
 mod who;
 
-pub use event::{AuditEvent, Certified, EventKind, Outcome, Repeated, StoredEvent};
+pub use encoding::{DecodeError, UnknownFields};
+pub use event::{AuditEvent, Certified, EventKind, Outcome, Repeated};
 pub use query::{AuditQuery, MAX_PAGE, Page, QueryError};
+pub use stored::{StoredEvent, UnreadEvent, Unreadable};
 pub use tree::{LeafHash, leaf_hash};
 pub use who::Attributed;

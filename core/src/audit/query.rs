@@ -3,6 +3,7 @@
 use time::OffsetDateTime;
 
 use super::event::Outcome;
+use super::stored::UnreadEvent;
 use crate::certificate::Serial;
 
 /// The largest page.
@@ -30,7 +31,7 @@ pub struct AuditQuery {
     pub serial: Option<Serial>,
     /// Only events before this sequence number: the cursor of the page before.
     pub before: Option<u64>,
-    /// How many events at most.
+    /// How many events at most, those that cannot be read included.
     pub limit: u32,
 }
 
@@ -52,6 +53,9 @@ impl AuditQuery {
 pub struct Page<T> {
     /// The results, newest first.
     pub items: Vec<T>,
+    /// Events between them that may be results but cannot be read, newest first. Whoever concludes something from what is
+    /// not among the results looks here, too.
+    pub unread: Vec<UnreadEvent>,
     /// What to pass as `before` for the next page; `None` when this is the last one.
     pub next: Option<u64>,
 }

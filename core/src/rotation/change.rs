@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use super::format::Unknown;
 use super::revocation::{KeptOrder, RevocationList, Revoked};
 use super::rules::Observed;
-use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
+use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, subject_key_id};
+use crate::certificate::{hex, key_identifier};
 use crate::moment;
 use crate::seams::authority::Offer;
 
@@ -67,7 +69,8 @@ impl Authorities {
         };
         let mut changed = false;
         for root in &mut self.roots {
-            // The same key with another certificate: whoever knew the old one knows the key, so nobody is waited for.
+            // The same name and key with another certificate: whoever knew the old one knows the authority, so nobody is
+            // waited for.
             if let Some(new) = renewed(root) {
                 (root.certificate, root.not_before, root.not_after) = (new.certificate, new.not_before, new.not_after);
                 changed = true;
@@ -80,19 +83,23 @@ impl Authorities {
         }
         self.bundle_sequence = self.next_sequence();
         for root in news {
-            let signs = signer == Some(&root.id);
+            let state = match signer == Some(&root.id) {
+                _ if self.is_stolen(root) => AuthorityState::Tainted,
+                true => AuthorityState::Prepared,
+                false => AuthorityState::Old,
+            };
             let generation = self.next_generation();
             self.last_generation = generation;
             self.roots.push(RootAuthority {
                 generation,
-                state: if signs { AuthorityState::Prepared } else { AuthorityState::Old },
+                state,
                 // Somebody else's: even if the key is at hand, nothing new is certified with it here.
                 key: None,
                 issuing: Vec::new(),
                 published: self.bundle_sequence,
                 since: now,
                 activation: Activation::WhenCovered,
-                tainted_at: None,
+                tainted_at: (state == AuthorityState::Tainted).then_some(now),
                 leaving_since: None,
                 pinned: true,
                 ..root.clone()
@@ -165,17 +172,6 @@ impl Authorities {
         }
     }
 
-    /// Notes that a root is compromised.
-    pub fn taint(&mut self, id: &AuthorityId, now: OffsetDateTime) {
-        for root in self.roots.iter_mut().filter(|root| root.id == *id) {
-            root.tainted_at = Some(now);
-            root.leaving_since = None;
-            if root.state == AuthorityState::Old {
-                (root.state, root.since) = (AuthorityState::Tainted, now);
-            }
-        }
-    }
-
     /// Adds an entry to the revocation lists; the lists themselves are signed afterwards.
     pub fn revoke(&mut self, entry: Revoked) {
         let known = |one: &Revoked| one.serial == entry.serial && one.issuer == entry.issuer;
@@ -214,10 +210,11 @@ impl Authorities {
     }
 }
 
-/// The key identifier that leaves name their issuer by. That of an operator's CA need not follow from its key.
+/// The key identifier that leaves name their issuer by. A CA without one signs no leaves, so that what stands for it then
+/// is in none.
 fn key_id(issuing: &IssuingCa) -> String {
-    let own = crate::certificate::Facts::read(&issuing.certificate).ok().and_then(|facts| facts.subject_key_id);
-    own.map_or_else(|| issuing.id.to_string(), |id| crate::certificate::hex(&id))
+    let own = subject_key_id(&issuing.certificate);
+    if own.is_empty() { hex(&key_identifier(&issuing.certificate)) } else { own }
 }
 
 /// Where a rotation stands, in one word.
@@ -355,7 +352,13 @@ impl Authorities {
         let now = now.unix_timestamp();
         self.orders.retain(|order| order.until > now && order.authorities != authorities);
         if !authorities.is_empty() {
-            self.orders.push(KeptOrder { authorities, since: now, until: until.unix_timestamp(), urgent });
+            self.orders.push(KeptOrder {
+                authorities,
+                since: now,
+                until: until.unix_timestamp(),
+                urgent,
+                unknown: Unknown::default(),
+            });
         }
     }
 

@@ -15,9 +15,10 @@ use crate::clock::rfc3339;
 pub enum Command {
     /// Publish the next root and wait.
     Prepare,
-    /// Publish the next root and let everything else follow. To a replica whose own CA, or whose backend, is not the one
-    /// that is followed, it says that it is to be.
+    /// Publish the next root and let everything else follow.
     Rotate,
+    /// Adopt the CA files, or the backend, of the replica that this is sent to, although others were adopted after them.
+    Adopt,
     /// Replace the issuing CA.
     RenewIssuing,
     /// Let a prepared root sign.
@@ -62,6 +63,7 @@ impl Command {
         match self {
             Self::Prepare => "prepare",
             Self::Rotate => "rotate",
+            Self::Adopt => "adopt",
             Self::RenewIssuing => "rotate --issuing",
             Self::Activate { .. } => "activate",
             Self::Rollback => "rollback",
@@ -77,8 +79,8 @@ impl Command {
     pub fn is_forced(&self) -> bool {
         match self {
             Self::Activate { force, .. } | Self::Taint { force, .. } | Self::Revoke { force, .. } => *force,
-            Self::Prepare | Self::Rotate | Self::RenewIssuing | Self::Rollback | Self::Resume { .. } => false,
-            Self::Retire { .. } => false,
+            Self::Prepare | Self::Rotate | Self::Adopt | Self::RenewIssuing | Self::Rollback => false,
+            Self::Resume { .. } | Self::Retire { .. } => false,
         }
     }
 }
@@ -100,10 +102,10 @@ pub enum Refused {
     Foreign,
     /// This replica does not have what the others follow.
     #[error(
-        "this replica's CA files, or its authority.backend, are not those that others have followed since: send the command to a replica that has the newest; or, if what this one has is to be followed from now on, `authority rotate` here says so"
+        "this replica's CA files, or its authority.backend, are not those that were adopted last: send the command to a replica that has the newest; or, if what this one has is to count from now on, `authority adopt` here says so"
     )]
     Superseded,
-    /// Nothing usable has come from the backend since the start, and the journal holds nothing of it.
+    /// Nothing usable comes from the backend.
     #[error(
         "the CA files of this replica cannot be used, see `status`: put them in order, or send the command to another"
     )]
@@ -201,10 +203,9 @@ pub fn judge(
     let active = authorities.active().ok_or(Refused::NoAuthority)?;
     if seen.backend.standing == Standing::Superseded {
         match command {
-            // The only way to tell a replica that its files are meant, and not late.
-            Command::Rotate if seen.backend.fingerprint.is_some() => return Ok(Some(Step::AdoptRoots)),
-            // These only mark what the journal holds; whatever follows from that, others do.
-            Command::Taint { force: false, .. } | Command::Revoke { .. } | Command::Resume { .. } => {}
+            // Adopting says that these files are meant, and not late; the others only mark what the journal
+            // holds, and whatever follows from that, others do.
+            Command::Adopt | Command::Taint { force: false, .. } | Command::Revoke { .. } | Command::Resume { .. } => {}
             Command::Retire { .. } => {}
             _ if seen.backend.fingerprint.is_none() => return Err(Refused::NoFiles),
             _ => return Err(Refused::Superseded),
@@ -213,6 +214,7 @@ pub fn judge(
     match command {
         Command::Prepare => prepare(authorities, seen, Activation::OnCommand),
         Command::Rotate => rotate(authorities, seen),
+        Command::Adopt => adopt(seen),
         Command::RenewIssuing if seen.offer.is_some() || !is_ours(active, None) => Err(Refused::Foreign),
         Command::RenewIssuing => Ok(Some(Step::CertifyIssuing(active.id.clone()))),
         Command::Activate { id, force } => activate(now, authorities, seen, rules, id, *force),
@@ -238,6 +240,15 @@ fn prepare(authorities: &Authorities, seen: &Observed<'_>, activation: Activatio
         return Err(Refused::Foreign);
     }
     Ok(authorities.prepared().is_none().then_some(Step::PrepareRoot(activation)))
+}
+
+/// The only way to tell that earlier files are meant, and not late.
+fn adopt(seen: &Observed<'_>) -> Result<Option<Step>, Refused> {
+    match seen.backend.standing {
+        _ if seen.backend.fingerprint.is_none() => Err(Refused::NoFiles),
+        Standing::Newest => Ok(None),
+        Standing::New | Standing::Superseded => Ok(Some(Step::AdoptRoots)),
+    }
 }
 
 /// Run again after an interruption, it goes on with the rotation that is under way instead of beginning another one.
@@ -268,6 +279,7 @@ fn activate(
         AuthorityState::Active => return refuse(root, "it signs until its successor is known to all holders"),
         AuthorityState::Old => return refuse(root, "to let the previous root sign again, use `authority rollback`"),
         AuthorityState::Tainted => return refuse(root, "a compromised root never signs again"),
+        AuthorityState::Unknown => return refuse(root, "only a newer version of this program knows what that means"),
     }
     if force {
         return Ok(Some(Step::Activate(id.clone())));

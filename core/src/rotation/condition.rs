@@ -61,7 +61,7 @@ impl Authorities {
     #[must_use]
     pub fn oldest_awaited(&self) -> Option<u64> {
         let waits = |root: &&RootAuthority| match root.state {
-            AuthorityState::Prepared => true,
+            AuthorityState::Prepared | AuthorityState::Unknown => true,
             AuthorityState::Old => root.issuing.is_empty(),
             AuthorityState::Active | AuthorityState::Tainted => false,
         };

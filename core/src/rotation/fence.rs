@@ -15,7 +15,7 @@ pub struct Fence {
     /// Issuing CAs that may sign for workloads: those of the root that signs.
     pub workloads: Vec<AuthorityId>,
     /// Issuing CAs that may sign the CA's own serving certificate: clients that know an old root only, from a file, must
-    /// be able to reach the CA for as long as that root is in the bundle.
+    /// be able to reach the CA until that root is left.
     pub serving: Vec<AuthorityId>,
 }
 

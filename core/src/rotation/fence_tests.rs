@@ -1,6 +1,7 @@
 //! What the fence lets out in each state of the authorities.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use super::super::Unknown;
 use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, prepared, take};
 use super::super::{Activation, Step};
 use super::*;
@@ -92,7 +93,12 @@ fn an_issuing_ca_signs_until_it_is_left_behind_on_purpose() {
 fn newer_revocation_lists_refuse_nobody() {
     let mut authorities = draining();
     let before = authorities.bundle_sequence;
-    let list = super::super::RevocationList { issuer: id("r2"), der: vec![1].into(), next_update: 0 };
+    let list = super::super::RevocationList {
+        issuer: id("r2"),
+        der: vec![1].into(),
+        next_update: 0,
+        unknown: Unknown::default(),
+    };
     authorities.set_lists(vec![list], before);
     assert!(authorities.bundle_sequence > before);
     assert_eq!(oldest(&authorities, "r2-issuing"), Some(2));

@@ -1,5 +1,6 @@
-//! Whose CA files, or which backend, replicas follow when they differ: files reach replicas at different times, so the
-//! journal keeps what was followed, newest last, and whoever has something earlier steps back instead of fighting.
+//! Whose CA files, or which backend, counts when replicas differ: files reach them at different times. Content that was
+//! never seen before is adopted once; anything else only by an operator's word. So the journal keeps what was ever adopted,
+//! newest last, and whoever has something earlier steps back instead of fighting.
 
 use std::fmt;
 
@@ -11,11 +12,16 @@ use super::revocation::RevocationList;
 use super::state::Authorities;
 use crate::certificate::hex;
 
-/// How many are remembered. One that was followed longer ago counts as new.
-const MAX_FOLLOWED: usize = 64;
+/// How many are remembered. One that was adopted longer ago counts as never seen: a replica that still has it makes it
+/// adopted once more, and an operator's word puts that right. By then its certificates have ended, as a rule, and files
+/// with those are of no use.
+const MAX_FOLLOWED: usize = 128;
 
 /// Stands for backends that bring nothing but make roots when they are asked to.
 const OWN: &str = "own";
+
+/// Stands for lists that were of no use when a CA was adopted with them; not for none, which say that nothing is revoked.
+const UNUSABLE: &str = "unusable";
 
 /// What a replica's backend brings, as far as replicas must agree on it: the CA, and the revocation lists beside it.
 ///
@@ -102,7 +108,8 @@ impl From<Fingerprint> for String {
     fn from(fingerprint: Fingerprint) -> Self {
         match fingerprint.lists {
             Lists::Hash(lists) => format!("{}+{lists}", fingerprint.set),
-            Lists::None | Lists::Unusable => fingerprint.set,
+            Lists::Unusable => format!("{}+{UNUSABLE}", fingerprint.set),
+            Lists::None => fingerprint.set,
         }
     }
 }
@@ -110,6 +117,7 @@ impl From<Fingerprint> for String {
 impl From<String> for Fingerprint {
     fn from(text: String) -> Self {
         match text.split_once('+') {
+            Some((set, UNUSABLE)) => Self { set: set.to_owned(), lists: Lists::Unusable },
             Some((set, lists)) => Self { set: set.to_owned(), lists: Lists::Hash(lists.to_owned()) },
             None => Self { set: text, lists: Lists::None },
         }
@@ -125,40 +133,33 @@ impl fmt::Debug for Fingerprint {
 /// How a replica stands among those that share the journal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// What it has is what is followed.
+    /// What it has was adopted last.
     #[default]
     Newest,
-    /// What it has was never followed, so it is what is to be followed next.
+    /// What it has was never adopted, so that it is adopted now, once.
     New,
-    /// Others have something newer: it takes no steps of its own, and issues with what the journal holds.
+    /// Something was adopted after what it has: it takes no steps of its own, and issues with what the journal holds.
     Superseded,
 }
 
 impl Authorities {
-    /// What was followed, newest last. A journal from before this was noted has followed no files unless a root of some
-    /// is in it; whose they are is then said by the first replica that looks.
-    fn known(&self) -> Vec<Fingerprint> {
-        let all_ours = !self.roots.is_empty() && self.roots.iter().all(|root| !root.pinned);
-        if self.followed.is_empty() && all_ours { vec![Fingerprint::own()] } else { self.followed.clone() }
-    }
-
-    /// How a replica stands that has `mine`, for all that the journal says.
+    /// How a replica stands that has `mine`. It follows from the journal and from what it has, and from nothing else:
+    /// whether files that were adopted before are late or meant to be back, nobody can tell but an operator.
     #[must_use]
     pub fn standing(&self, mine: &Fingerprint) -> Standing {
-        let known = self.known();
-        match known.iter().rposition(|followed| mine.is(followed)) {
+        match self.followed.iter().rposition(|followed| mine.is(followed)) {
             None => Standing::New,
-            Some(at) if at + 1 == known.len() => Standing::Newest,
+            Some(at) if at + 1 == self.followed.len() => Standing::Newest,
             Some(_) => Standing::Superseded,
         }
     }
 
-    /// Notes that `mine` is what is followed from now on.
+    /// Notes that `mine` is adopted.
     pub fn note_followed(&mut self, mine: &Fingerprint) {
-        let mut known = self.known();
+        let known = &mut self.followed;
         let before = known.iter().rposition(|followed| mine.is(followed));
         // With lists that are unusable, the ones it had before stand for it.
-        let noted = before.map_or_else(|| Fingerprint::from(String::from(mine.clone())), |at| known.remove(at));
+        let noted = before.map_or_else(|| mine.clone(), |at| known.remove(at));
         known.push(noted);
         while known.len() > MAX_FOLLOWED {
             // Lists may be new every day; they must not make an earlier CA forgotten. And never what makes its own roots,
@@ -171,50 +172,6 @@ impl Authorities {
             let oldest = (0..known.len()).find(again).or_else(|| (0..known.len()).find(|at| !own(at))).unwrap_or(0);
             known.remove(oldest);
         }
-        self.followed = known;
-    }
-}
-
-/// What one process remembers of what it had, so that it knows a deliberate return to an earlier set when it sees one.
-///
-/// A process whose own files change from what is newest to something earlier has seen the operator put that back, and
-/// treats it as new. One that starts with something earlier cannot know whether it is late or meant; neither can one
-/// that was superseded already. Those wait for an operator's word.
-#[derive(Debug, Clone, Default)]
-pub struct Follower {
-    /// What was newest when this process last had it.
-    newest: Option<Fingerprint>,
-    /// What this process is about to note; whether it has come to that, the journal says.
-    noting: Option<Fingerprint>,
-    /// What this process has while others have something newer.
-    late: Option<Fingerprint>,
-}
-
-impl Follower {
-    /// How this process stands, which has `mine` now.
-    pub fn standing(&mut self, authorities: &Authorities, mine: &Fingerprint) -> Standing {
-        let newest = authorities.known().pop();
-        let noted = self.noting.take().zip(newest.as_ref()).is_some_and(|(noting, newest)| noting.is(newest));
-        let standing = authorities.standing(mine);
-        // Whose lists cannot be used goes with the newest of its set, and may have had others before: that tells nothing.
-        if noted || standing == Standing::Newest && !mine.has_unusable_lists() {
-            self.newest.clone_from(&newest);
-        }
-        // For as long as nobody has noted anything else, so that a lost race does not lose the change.
-        let returned = standing == Standing::Superseded && newest.is_some() && self.newest == newest;
-        let standing = match standing {
-            _ if returned => Standing::New,
-            // Files that do not change are no news, also when the journal has forgotten that they were followed.
-            Standing::New if self.late.as_ref() == Some(mine) => Standing::Superseded,
-            other => other,
-        };
-        self.late = (standing == Standing::Superseded).then(|| mine.clone());
-        standing
-    }
-
-    /// Tells that this process is about to note `mine` in the journal.
-    pub fn notes(&mut self, mine: &Fingerprint) {
-        self.noting = Some(mine.clone());
     }
 }
 

@@ -1,8 +1,8 @@
-//! Tests of who follows whom: by what the journal says, and by what one process has seen of itself.
+//! Tests of whose files count: by what the journal says, and by what a replica has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use super::super::test_authorities::{DAY, START, Seen, first, id, offer, offer_with, root, rules, take};
-use super::super::{Activation, Command, Refused, Step, judge, next_step};
+use super::super::{Activation, Command, Refused, Step, Unknown, judge, next_step};
 use super::*;
 use crate::seams::authority::Offer;
 
@@ -13,7 +13,12 @@ fn set(name: &str, lists: &[u8]) -> Fingerprint {
 }
 
 fn of(contents: &[u8]) -> Vec<RevocationList> {
-    let list = |content: &u8| RevocationList { issuer: id("x"), der: vec![*content].into(), next_update: 0 };
+    let list = |content: &u8| RevocationList {
+        issuer: id("x"),
+        der: vec![*content].into(),
+        next_update: 0,
+        unknown: Unknown::default(),
+    };
     contents.iter().map(list).collect()
 }
 
@@ -45,7 +50,7 @@ fn a_fingerprint_follows_from_the_content_and_from_nothing_else() {
     }
     assert_eq!(one.clone().with_lists(&of(&[1, 2])), one.clone().with_lists(&of(&[2, 1])));
     assert_eq!(one.clone().with_lists(&[]), one, "no lists are no file");
-    for fingerprint in [Fingerprint::own(), one.clone(), one.with_lists(&of(&[1]))] {
+    for fingerprint in [Fingerprint::own(), one.clone(), one.clone().with_unusable_lists(), one.with_lists(&of(&[1]))] {
         let text = serde_json::to_string(&fingerprint).unwrap();
         assert_eq!(serde_json::from_str::<Fingerprint>(&text).unwrap(), fingerprint);
     }
@@ -72,141 +77,43 @@ fn a_replica_stands_as_the_journal_says() {
 }
 
 #[test]
-fn a_journal_from_before_this_was_noted_has_our_own_roots_or_waits_for_the_first_to_look() {
-    let mut authorities = first();
-    authorities.followed.clear();
-    assert_eq!(authorities.standing(&Fingerprint::own()), Standing::Newest);
-    assert_eq!(authorities.standing(&set("a", &[])), Standing::New);
-    authorities.note_followed(&set("a", &[]));
-    assert_eq!(authorities.followed, [Fingerprint::own(), set("a", &[])], "so that our own is an earlier one");
-    authorities.followed.clear();
-    authorities.roots[0].pinned = true;
-    assert_eq!(authorities.standing(&set("a", &[])), Standing::New);
-    assert_eq!(authorities.standing(&Fingerprint::own()), Standing::New);
-    authorities.note_followed(&set("a", &[]));
-    assert_eq!(authorities.followed, [set("a", &[])]);
-    assert!(!serde_json::to_string(&Authorities::default()).unwrap().contains("followed"));
-}
-
-#[test]
 fn what_is_followed_again_moves_to_the_end_and_only_the_oldest_is_forgotten() {
     let mut known = journal(&[Fingerprint::own(), set("a", &[]), set("b", &[])]);
     known.note_followed(&set("a", &[]));
     assert_eq!(known.followed, [Fingerprint::own(), set("b", &[]), set("a", &[])]);
     // Lists that are new each day do not push out what backends there were.
-    for day in 0..100 {
+    for day in 0..150 {
         known.note_followed(&set("a", &[day]));
     }
     assert_eq!(known.followed.len(), MAX_FOLLOWED);
     assert_eq!(known.followed[..2], [Fingerprint::own(), set("b", &[])]);
-    assert_eq!(known.followed.last(), Some(&set("a", &[99])));
-    for name in 0..100 {
+    assert_eq!(known.followed.last(), Some(&set("a", &[149])));
+    for name in 0..200 {
         known.note_followed(&set(&format!("s{name}"), &[]));
     }
     // Nor does anything push out what replicas without files of their own have.
     assert_eq!((known.followed.len(), &known.followed[0]), (MAX_FOLLOWED, &Fingerprint::own()));
-    assert_eq!(known.standing(&set("s37", &[])), Standing::Superseded);
-    assert_eq!(known.standing(&set("s36", &[])), Standing::New);
+    assert_eq!(known.standing(&set("s73", &[])), Standing::Superseded);
+    assert_eq!(known.standing(&set("s72", &[])), Standing::New, "forgotten");
     // With lists that cannot be used, those stand that were there before.
     known.note_followed(&set("z", &[7]));
-    known.note_followed(&set("s99", &[]));
+    known.note_followed(&set("s199", &[]));
     known.note_followed(&bad("z"));
     assert_eq!(known.followed.last(), Some(&set("z", &[7])));
     known.note_followed(&bad("y"));
-    assert_eq!(known.followed.last(), Some(&set("y", &[])));
-}
-
-#[test]
-fn a_process_that_sees_its_files_put_back_brings_them_to_the_end_once_even_if_it_loses_a_race() {
-    let (old, new) = (set("old", &[]), set("new", &[]));
-    let mut known = journal(&[old.clone(), new.clone()]);
-    let mut follower = Follower::default();
-    assert_eq!(follower.standing(&known, &new), Standing::Newest);
-    assert_eq!(follower.standing(&known, &old), Standing::New, "put back");
-    follower.notes(&old);
-    known.bundle_sequence += 1;
-    assert_eq!(follower.standing(&known, &old), Standing::New, "somebody else was faster, with something else");
-    follower.notes(&old);
-    known.note_followed(&old);
-    assert_eq!(follower.standing(&known, &old), Standing::Newest);
-    // Another replica has it put forward again: that is no change of ours.
-    known.note_followed(&new);
-    for _ in 0..2 {
-        assert_eq!(follower.standing(&known, &old), Standing::Superseded);
+    assert_eq!(known.followed.last(), Some(&bad("y")));
+    for lists in [&[][..], &[1]] {
+        assert_eq!(known.standing(&set("y", lists)), Standing::New, "what its lists say was not known");
     }
 }
 
 #[test]
-fn a_process_knows_what_it_has_noted_even_if_its_files_change_before_it_looks_again() {
-    let (old, new) = (set("old", &[]), set("new", &[]));
-    let mut known = journal(std::slice::from_ref(&old));
-    let mut follower = Follower::default();
-    follower.standing(&known, &old);
-    assert_eq!(follower.standing(&known, &new), Standing::New);
-    follower.notes(&new);
-    known.note_followed(&new);
-    assert_eq!(follower.standing(&known, &old), Standing::New, "new, and back at once");
-    // What has come to nothing counts for nothing.
-    let mut known = journal(&[old.clone(), set("x", &[])]);
-    let mut follower = Follower::default();
-    follower.notes(&new);
-    follower.standing(&known, &new);
-    known.note_followed(&new);
-    known.note_followed(&set("x", &[]));
-    assert_eq!(follower.standing(&known, &old), Standing::Superseded);
-}
-
-#[test]
-fn who_starts_with_something_earlier_or_was_superseded_before_waits() {
-    let (old, new, other) = (set("old", &[]), set("new", &[]), set("other", &[]));
-    let mut known = journal(&[other.clone(), old.clone(), new.clone()]);
-    let mut late = Follower::default();
-    assert_eq!(late.standing(&known, &old), Standing::Superseded);
-    assert_eq!(late.standing(&known, &other), Standing::Superseded, "it has never had the newest");
-    let mut left_behind = Follower::default();
-    known.note_followed(&old);
-    assert_eq!(left_behind.standing(&known, &old), Standing::Newest);
-    known.note_followed(&new);
-    assert_eq!(left_behind.standing(&known, &old), Standing::Superseded);
-    assert_eq!(left_behind.standing(&known, &other), Standing::Superseded);
-}
-
-#[test]
-fn files_that_never_change_do_not_become_new_when_the_journal_has_forgotten_them() {
-    let (stuck, mut known) = (set("stuck", &[]), journal(&[set("stuck", &[]), set("a", &[])]));
-    let mut follower = Follower::default();
-    assert_eq!(follower.standing(&known, &stuck), Standing::Superseded);
-    for name in 0..MAX_FOLLOWED {
-        known.note_followed(&set(&format!("s{name}"), &[]));
-        assert_eq!(follower.standing(&known, &stuck), Standing::Superseded, "{name}");
-    }
-    assert_eq!(known.standing(&stuck), Standing::New, "forgotten");
-    assert_eq!(follower.standing(&known, &set("other", &[])), Standing::New, "but others are");
-}
-
-#[test]
-fn lists_that_are_bad_for_a_while_neither_make_the_good_set_look_late_nor_a_late_one_look_new() {
-    let good = set("a", &[2]);
-    let mut known = journal(&[set("a", &[1]), good.clone()]);
-    // Here they are bad for a while, before and after a restart.
-    for mut follower in [Follower::default(), Follower { newest: Some(good.clone()), ..Follower::default() }] {
-        assert_eq!(follower.standing(&known, &bad("a")), Standing::Newest);
-        assert_eq!(follower.standing(&known, &good), Standing::Newest);
-    }
-    // There the lists are late: that they are unreadable in between does not make them new.
-    let mut late = Follower::default();
-    for mine in [set("a", &[1]), bad("a"), set("a", &[1])] {
-        let standing = late.standing(&known, &mine);
-        assert_eq!(standing == Standing::Newest, mine.has_unusable_lists(), "{mine:?}");
-        assert_ne!(standing, Standing::New);
-    }
-    // Taken away on purpose, they are gone.
-    let mut follower = Follower::default();
-    follower.standing(&known, &good);
-    assert_eq!(follower.standing(&known, &set("a", &[])), Standing::New);
-    follower.notes(&set("a", &[]));
-    known.note_followed(&set("a", &[]));
-    assert_eq!(follower.standing(&known, &good), Standing::New, "and may come back");
+fn what_cannot_be_used_is_neither_adopted_nor_a_reason_to_step_back() {
+    let seen = Seen::nobody();
+    let mut view = seen.view();
+    view.backend.fingerprint = None;
+    let refused = judge(START, &first(), &view, &rules(), &Command::Adopt);
+    assert_eq!(refused, Err(Refused::NoFiles));
 }
 
 fn has(offer: &Option<Offer>, authorities: &Authorities) -> Seen {
@@ -214,7 +121,7 @@ fn has(offer: &Option<Offer>, authorities: &Authorities) -> Seen {
 }
 
 #[test]
-fn replicas_with_different_files_end_with_the_newest_and_only_rotate_on_the_late_one_changes_that() {
+fn replicas_with_different_files_end_with_the_newest_and_only_adopt_on_the_late_one_changes_that() {
     let (old, new) = (Some(offer("o1", "s1")), Some(offer("o2", "s2")));
     let start = Authorities::default();
     let mut authorities = take(&Step::CreateRoot, &start, &has(&old, &start), START, "x");
@@ -237,6 +144,7 @@ fn replicas_with_different_files_end_with_the_newest_and_only_rotate_on_the_late
     let o2 = || id("o2");
     for command in [
         Command::Prepare,
+        Command::Rotate,
         Command::RenewIssuing,
         Command::Rollback,
         Command::Activate { id: o2(), force: false },
@@ -247,9 +155,11 @@ fn replicas_with_different_files_end_with_the_newest_and_only_rotate_on_the_late
     }
     assert_eq!(ask(Command::Taint { id: o2(), force: false }), Ok(Some(Step::Taint(o2()))));
     assert!(matches!(ask(Command::Revoke { id: o2(), force: false }), Err(Refused::State { .. })));
-    assert_eq!(ask(Command::Rotate), Ok(Some(Step::AdoptRoots)));
+    assert_eq!(ask(Command::Adopt), Ok(Some(Step::AdoptRoots)));
     let back = take(&Step::AdoptRoots, &authorities, &has(&old, &authorities), START, "x");
     assert_eq!(back.roots.iter().map(|root| root.pinned).collect::<Vec<_>>(), [true, false]);
+    let again = judge(START, &back, &has(&old, &back).view(), &rules(), &Command::Adopt);
+    assert_eq!(again, Ok(None), "whoever got no answer may ask again");
     assert!(matches!(step(&back, &new).0, Step::WaitUntil(_)), "now the other one is late");
     assert_eq!(step(&back, &old).0, Step::DropPrepared(o2(), false));
 }
@@ -268,7 +178,7 @@ fn a_change_that_touches_no_root_is_noted_before_it_is_used() {
 }
 
 #[test]
-fn a_backend_that_is_switched_back_waits_for_rotate_which_also_ends_a_pause() {
+fn a_backend_that_is_switched_back_waits_for_adopt_which_also_ends_a_pause() {
     let (native, files) = (None, Some(offer("o1", "s1")));
     let mut authorities = first();
     assert_eq!(authorities.followed, [Fingerprint::own()]);
@@ -277,7 +187,7 @@ fn a_backend_that_is_switched_back_waits_for_rotate_which_also_ends_a_pause() {
     let seen = has(&native, &authorities);
     assert!(matches!(next_step(START, &authorities, &seen.view(), &rules()), Step::WaitUntil(_)));
     assert_eq!(judge(START, &authorities, &seen.view(), &rules(), &Command::Prepare), Err(Refused::Superseded));
-    let step = judge(START, &authorities, &seen.view(), &rules(), &Command::Rotate).unwrap().unwrap();
+    let step = judge(START, &authorities, &seen.view(), &rules(), &Command::Adopt).unwrap().unwrap();
     let back = take(&step, &authorities, &seen, START, "x");
     assert!(!back.paused && back.roots.iter().all(|root| !root.pinned));
     let seen = has(&native, &back);

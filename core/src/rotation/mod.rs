@@ -10,12 +10,14 @@ mod compromise;
 mod condition;
 mod fence;
 mod followed;
+mod format;
 mod lists;
 mod resume;
 mod retire;
 mod revocation;
 mod rules;
 mod serving;
+mod shared_key;
 mod state;
 mod step;
 
@@ -31,14 +33,15 @@ pub use change::{Phase, RenewalOrder};
 pub use command::{Command, Refused, judge};
 pub use condition::{Condition, conditions};
 pub use fence::Fence;
-pub use followed::{Fingerprint, Follower, Standing};
+pub use followed::{Fingerprint, Standing};
+pub use format::{Anything, FormatError, FormerIds, Unknown, Version};
 pub use lists::{
     LIST_MARGIN, Lists, is_ours_to_renew, kept_list, lists_failed, lists_possible, lists_wanted, lists_worry,
 };
 pub use retire::is_held;
 pub use revocation::{KeptOrder, RevocationList, RevocationReason, Revocations, Revoked};
 pub use rules::{Backend, Observed, Retirement, Rules, SETTLE, Schedule};
-pub use state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
+pub use state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, subject_key_id};
 pub use step::{LAG, Step, next_step, propagated_at, usable_issuer};
 
 /// Whether the certificate of an issuing CA is on the list of its root.

@@ -62,9 +62,6 @@ enum Event {
         replica: usize,
         set: usize,
     },
-    Restart {
-        replica: usize,
-    },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -79,7 +76,7 @@ fn event() -> impl Strategy<Value = Event> {
         5 => (0usize..5, 0usize..4).prop_map(|(holder, which)| Event::Arrive { holder, which }),
         8 => (0usize..2, prop::bool::weighted(0.1)).prop_map(|(replica, crash)| Event::Step { replica, crash }),
         2 => (0usize..2).prop_map(|replica| Event::Refresh { replica }),
-        3 => (0usize..2, 0usize..8, 0usize..5)
+        3 => (0usize..2, 0usize..9, 0usize..5)
             .prop_map(|(replica, command, target)| Event::Ask { replica, command, target }),
     ]
 }
@@ -89,15 +86,13 @@ fn event_with_files() -> impl Strategy<Value = Event> {
     prop_oneof![
         30 => event(),
         3 => (0usize..2, 0usize..5).prop_map(|(replica, set)| Event::Change { replica, set }),
-        1 => (0usize..2).prop_map(|replica| Event::Restart { replica }),
     ]
 }
 
-/// What one process has and knows.
+/// What one process has.
 #[derive(Default, Clone)]
 struct Process {
     files: Option<Offer>,
-    follower: Follower,
 }
 
 struct World {
@@ -142,7 +137,7 @@ impl World {
     fn with_first_root() -> Self {
         let mut world = Self::new();
         let (journal, seen) = (world.journal.clone(), world.seen_by(0, &Authorities::default()));
-        let next = world.take_as(0, &Step::CreateRoot, &journal, &seen);
+        let next = world.take(&Step::CreateRoot, &journal, &seen);
         world.write(world.version, &Step::CreateRoot, next);
         world.refresh(0);
         world
@@ -169,40 +164,30 @@ impl World {
     }
 
     /// What a process sees that looks at this journal.
-    fn seen_by(&mut self, replica: usize, authorities: &Authorities) -> Seen {
+    fn seen_by(&self, replica: usize, authorities: &Authorities) -> Seen {
         let seen = self.seen();
-        let process = &mut self.processes[replica];
+        let process = &self.processes[replica];
         let own = Fingerprint::own();
         let mine = process.files.as_ref().map_or(&own, |files| &files.fingerprint);
-        let standing = process.follower.standing(authorities, mine);
+        let standing = authorities.standing(mine);
         let offer = if standing == Standing::Superseded { held(authorities) } else { process.files.clone() };
         Seen { offer, brings: Some(process.files.clone()), standing, ..seen }
     }
 
-    /// Takes a step as this replica, on what it has seen.
-    fn take_as(&mut self, replica: usize, step: &Step, authorities: &Authorities, seen: &Seen) -> Authorities {
+    /// Takes a step, on what was seen.
+    fn take(&mut self, step: &Step, authorities: &Authorities, seen: &Seen) -> Authorities {
         self.made += 1;
-        let next = take(step, authorities, seen, self.now, &format!("m{}", self.made));
-        if next.followed != authorities.followed {
-            let mine = seen.view().backend.fingerprint.unwrap().clone();
-            self.processes[replica].follower.notes(&mine);
-        }
-        next
+        take(step, authorities, seen, self.now, &format!("m{}", self.made))
     }
 
     fn change(&mut self, replica: usize, set: usize) {
         self.changes += 1;
         let name = |number: usize| Some(offer(&format!("f{number}"), &format!("f{number}-signer")));
-        let files = match set {
+        self.processes[replica].files = match set {
             0 => None,
             4 => name(100 + self.changes as usize),
             known => name(known),
         };
-        let process = &mut self.processes[replica];
-        if files.is_none() || process.files.is_none() {
-            *process = Process::default();
-        }
-        process.files = files;
     }
 
     fn refresh(&mut self, replica: usize) {
@@ -252,7 +237,7 @@ impl World {
                 if matches!(step, Step::WaitUntil(_)) {
                     return self.refresh(replica);
                 }
-                let next = self.take_as(replica, &step, &authorities, &seen);
+                let next = self.take(&step, &authorities, &seen);
                 if !crash {
                     self.write(version, &step, next);
                     self.refresh(replica);
@@ -260,8 +245,6 @@ impl World {
             }
             Event::Ask { replica, command, target } => self.ask(replica, command, target),
             Event::Change { replica, set } => self.change(replica, set),
-            // It may have had something to put in that it cannot tell from something late any more.
-            Event::Restart { replica } => self.processes[replica].follower = Follower::default(),
             Event::Issue { holder, replica, ttl, anew, fate } => {
                 // Refused by the fence, the replica looks at the journal and signs again, once.
                 if !self.issue(holder, replica, ttl, anew, fate) {
@@ -288,7 +271,7 @@ impl World {
 
     fn ask(&mut self, replica: usize, command: usize, target: usize) {
         let roots: Vec<AuthorityId> = self.journal.roots.iter().map(|root| root.id.clone()).collect();
-        let id = roots.get(target).cloned().unwrap_or_else(|| AuthorityId::from_spki(b"nobody"));
+        let id = roots.get(target).cloned().unwrap_or_else(|| AuthorityId::new(b"", b"nobody"));
         let command = match command {
             0 => Command::Prepare,
             1 => Command::Rotate,
@@ -296,7 +279,8 @@ impl World {
             3 => Command::Activate { id, force: false },
             4 => Command::Rollback,
             5 => Command::Taint { id, force: false },
-            6 => Command::Revoke { id, force: false },
+            6 => Command::Adopt,
+            7 => Command::Revoke { id, force: false },
             _ => Command::Retire { id },
         };
         self.command(replica, &command);
@@ -310,7 +294,7 @@ impl World {
                 return;
             }
             self.changes += u32::from(matches!(step, Step::AdoptRoots));
-            let next = self.take_as(replica, &step, &journal, &seen);
+            let next = self.take(&step, &journal, &seen);
             self.write(self.version, &step, next);
         }
     }

@@ -29,9 +29,11 @@ fn with_lists(mut authorities: Authorities, seconds: i64) -> Authorities {
         at: seconds,
         not_after: seconds,
         reason: RevocationReason::KeyCompromise,
+        unknown: Unknown::default(),
     };
     let issuers = authorities.list_issuers(START);
-    let list = |issuer| RevocationList { issuer, der: vec![1].into(), next_update: seconds };
+    let list =
+        |issuer| RevocationList { issuer, der: vec![1].into(), next_update: seconds, unknown: Unknown::default() };
     authorities.revocations.lists = issuers.into_iter().map(list).collect();
     authorities.revocations.entries = vec![revoked];
     authorities.revocations.failed_at = seconds;
@@ -49,6 +51,7 @@ fn every_decision_is_made_at_both_ends_of_the_calendar() {
         [
             Command::Prepare,
             Command::Rotate,
+            Command::Adopt,
             Command::RenewIssuing,
             Command::Activate { id: id.clone(), force: false },
             Command::Rollback,

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateRevocationListDer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::format::Unknown;
 use super::state::AuthorityId;
 
 /// An order to renew that outlives what it is about: agents that come late must hear of it too.
@@ -18,6 +19,9 @@ pub struct KeptOrder {
     pub until: i64,
     /// Whether peers refuse those certificates already.
     pub urgent: bool,
+    /// What this program does not know of it.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// Revoked certificates and the signed lists of them.
@@ -32,6 +36,9 @@ pub struct Revocations {
     /// When lists were wanted but could not be made, so that none are served; seconds since 1970, 0 for never.
     #[serde(default)]
     pub failed_at: i64,
+    /// What this program does not know of it.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 impl Revocations {
@@ -53,6 +60,9 @@ pub struct Revoked {
     pub at: i64,
     /// When it ends by itself, seconds since 1970; after that it needs no entry.
     pub not_after: i64,
+    /// What this program does not know of it.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// Why a certificate was revoked (RFC 5280 section 5.3.1, those that make sense for a mesh).
@@ -71,10 +81,13 @@ pub enum RevocationReason {
     Superseded,
     /// It is not needed any more.
     CessationOfOperation,
+    /// One that a newer program has invented.
+    #[serde(other)]
+    Unknown,
 }
 
 impl RevocationReason {
-    /// Every reason.
+    /// Every reason that somebody can give.
     pub const ALL: [Self; 6] = [
         Self::Unspecified,
         Self::KeyCompromise,
@@ -94,6 +107,7 @@ impl RevocationReason {
             Self::AffiliationChanged => "affiliation_changed",
             Self::Superseded => "superseded",
             Self::CessationOfOperation => "cessation_of_operation",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -114,6 +128,9 @@ pub struct RevocationList {
     pub der: CertificateRevocationListDer<'static>,
     /// When a newer one should have been made, seconds since 1970.
     pub next_update: i64,
+    /// What this program does not know of it.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 fn crl_out<S: Serializer>(der: &CertificateRevocationListDer<'static>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -88,9 +88,9 @@ pub struct Observed<'a> {
 pub struct Backend<'a> {
     /// The CA that it brings, if it does; not to be used while it is superseded, unless an operator wants that.
     pub brings: Option<&'a Offer>,
-    /// What stands for that; `None` while nothing usable has come from it since the start of the process.
+    /// What stands for that; `None` while nothing usable comes from it.
     pub fingerprint: Option<&'a Fingerprint>,
-    /// Whether it is the one that is followed.
+    /// Whether it is what was adopted last.
     pub standing: Standing,
 }
 

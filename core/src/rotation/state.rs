@@ -9,37 +9,45 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 
 use super::followed::Fingerprint;
+use super::format::{Unknown, Version};
 use super::revocation::{KeptOrder, Revocations};
 use crate::bundle::{BundleError, TrustBundle, Validation};
+use crate::certificate::{Facts, hex, key_identifier};
 use crate::identity::TrustDomain;
 use crate::seams::custody::KeyId;
 
-/// Names an authority by its key: the hexadecimal subject key identifier of its certificate.
+/// Names an authority. A CA is its name together with its key (RFC 5280 section 6.1.1 (d) for trust anchors, section 6.3.3
+/// for issuers of revocation lists): one key under two names makes two of them, and a certificate that was renewed with
+/// both makes none.
+///
+/// It says nothing about key identifiers, which certificates carry as their issuer chose them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AuthorityId(String);
 
 impl AuthorityId {
-    /// The id of the authority with this public key (SubjectPublicKeyInfo in DER): the first 20 bytes of its SHA-256
-    /// (RFC 7093 section 2, method 4), which is also the key identifier in its certificate.
+    /// The id of the authority with this subject name and this public key (SubjectPublicKeyInfo), both in DER.
     #[must_use]
-    pub fn from_spki(spki_der: &[u8]) -> Self {
-        let hash = crate::certificate::key_hash(spki_der);
-        let (id, _) = hash.split_at(20);
-        Self(crate::certificate::hex(id))
+    pub fn new(subject_der: &[u8], spki_der: &[u8]) -> Self {
+        // DER says how long it is, so that no other name and key make the same bytes.
+        Self(hex(&key_identifier(&[subject_der, spki_der].concat())))
+    }
+
+    /// The id of the authority that has a certificate with these facts.
+    #[must_use]
+    pub fn of(facts: &Facts) -> Self {
+        Self::new(&facts.subject_der, &facts.spki_der)
+    }
+
+    /// The id that it had while ids covered the key alone (format 1 of the journal).
+    pub(super) fn of_key(facts: &Facts) -> Self {
+        Self(hex(&key_identifier(&facts.spki_der)))
     }
 
     /// The hexadecimal text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The key identifier bytes, 20 of them.
-    #[must_use]
-    pub fn key_id(&self) -> Vec<u8> {
-        let digits = self.0.as_bytes().chunks(2);
-        digits.filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
     }
 }
 
@@ -67,6 +75,9 @@ pub enum AuthorityState {
     Old,
     /// Compromised: still in the bundle while workloads move away.
     Tainted,
+    /// One that a newer program has invented: it stays in the bundle, and signs nothing here.
+    #[serde(other)]
+    Unknown,
 }
 
 impl AuthorityState {
@@ -78,6 +89,7 @@ impl AuthorityState {
             Self::Active => "active",
             Self::Old => "old",
             Self::Tainted => "tainted",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -85,7 +97,7 @@ impl AuthorityState {
 /// An issuing CA under a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuingCa {
-    /// Names its key.
+    /// Its name, for as long as it is in the journal: records of holders and certificates have it too.
     pub id: AuthorityId,
     /// Where custody finds the private key.
     pub key: KeyId,
@@ -105,12 +117,15 @@ pub struct IssuingCa {
     /// there was nothing to wait for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub after_sequence: u64,
+    /// What this program does not know of it.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// A root and the issuing CAs it has certified, newest last. The newest one signs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootAuthority {
-    /// Names its key.
+    /// Its name, for as long as it is in the journal.
     pub id: AuthorityId,
     /// Counts up with every new root; never reused.
     pub generation: u64,
@@ -147,6 +162,9 @@ pub struct RootAuthority {
     /// Whether the operator's files list it, so that it stays in the bundle.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,
+    /// What this program does not know of it.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// What a Prepared root waits for.
@@ -160,11 +178,17 @@ pub enum Activation {
     WhenCovered,
     /// Coverage, and this time (seconds since 1970).
     NotBefore(i64),
+    /// Something that a newer program has invented.
+    #[serde(untagged)]
+    Unknown(super::format::Anything),
 }
 
 /// All authorities of one trust domain: the document that the journal keeps under compare-and-set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authorities {
+    /// The format of the document.
+    #[serde(flatten)]
+    pub version: Version,
     /// Sequence of the trust bundle; grows with every change of the roots (B-2b) or of the revocation lists.
     pub bundle_sequence: u64,
     /// Roots, oldest generation first.
@@ -185,9 +209,12 @@ pub struct Authorities {
     /// What is revoked, and the lists that say so.
     #[serde(default, skip_serializing_if = "Revocations::is_empty")]
     pub revocations: Revocations,
-    /// Whose CA was followed, newest last; a few of them.
+    /// What was ever adopted of an operator's files, or our own backend, newest last (see [`Fingerprint`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub followed: Vec<Fingerprint>,
+    /// What this program does not know.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 impl Authorities {
@@ -230,13 +257,15 @@ impl Authorities {
     /// The authorities whose lists make a complete set: those that may have signed something that is valid at `now`.
     #[must_use]
     pub fn list_issuers(&self, now: OffsetDateTime) -> Vec<AuthorityId> {
-        let mut all = Vec::new();
+        let (mut all, mut former) = (Vec::new(), None);
         for root in &self.roots {
             all.push(root.id.clone());
             for issuing in root.issuing.iter().filter(|issuing| issuing.not_after > now && issuing.id != root.id) {
                 all.push(issuing.id.clone());
-                let between = issuing.intermediates.iter().filter_map(|der| crate::certificate::Facts::read(der).ok());
-                all.extend(between.map(|facts| AuthorityId::from_spki(&facts.spki_der)));
+                for facts in issuing.intermediates.iter().filter_map(|der| Facts::read(der).ok()) {
+                    let former = former.get_or_insert_with(|| self.former_ids());
+                    all.push(former.known(AuthorityId::of(&facts)));
+                }
             }
         }
         all.sort();
@@ -261,6 +290,14 @@ impl Authorities {
         let roots = self.roots.iter().map(|root| root.certificate.clone()).collect();
         TrustBundle::new(trust_domain.clone(), self.bundle_sequence, roots)
     }
+}
+
+/// The key identifier of a CA certificate, hexadecimal, by which the certificates below name their issuer (RFC 5280
+/// section 4.2.1.2); empty without one.
+#[must_use]
+pub fn subject_key_id(certificate: &CertificateDer<'_>) -> String {
+    let own = Facts::read(certificate).ok().and_then(|facts| facts.subject_key_id);
+    own.map(|id| hex(&id)).unwrap_or_default()
 }
 
 fn der_out<S: Serializer>(der: &CertificateDer<'static>, serializer: S) -> Result<S::Ok, S::Error> {

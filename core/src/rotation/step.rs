@@ -291,7 +291,7 @@ impl Plan {
         let urgent = is_urgent(active, self.now);
         let may = match candidate.activation {
             _ if urgent || seen.offer.is_some() => true,
-            Activation::OnCommand => false,
+            Activation::OnCommand | Activation::Unknown(_) => false,
             Activation::WhenCovered => true,
             Activation::NotBefore(at) => {
                 self.is_due(OffsetDateTime::from_unix_timestamp(at).unwrap_or(candidate.not_before))

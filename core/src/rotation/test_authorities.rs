@@ -29,19 +29,20 @@ pub(super) fn rules() -> Rules {
 
 pub(super) fn issuing(name: &str, at: OffsetDateTime, ttl: Duration) -> IssuingCa {
     IssuingCa {
-        id: AuthorityId::from_spki(name.as_bytes()),
+        id: AuthorityId::new(b"", name.as_bytes()),
         key: KeyId::parse("key").unwrap(),
         certificate: name.as_bytes().to_vec().into(),
         not_before: at,
         not_after: at + ttl,
         intermediates: vec![],
         after_sequence: 0,
+        unknown: Unknown::default(),
     }
 }
 
 pub(super) fn root(name: &str, at: OffsetDateTime, ttl: Duration) -> RootAuthority {
     RootAuthority {
-        id: AuthorityId::from_spki(name.as_bytes()),
+        id: AuthorityId::new(b"", name.as_bytes()),
         generation: 0,
         state: AuthorityState::Prepared,
         key: KeyId::parse("root"),
@@ -55,6 +56,7 @@ pub(super) fn root(name: &str, at: OffsetDateTime, ttl: Duration) -> RootAuthori
         tainted_at: None,
         leaving_since: None,
         pinned: false,
+        unknown: Unknown::default(),
     }
 }
 
@@ -74,7 +76,7 @@ pub(super) fn offer_with(roots: Vec<RootAuthority>, signer: &str, lists: Vec<Rev
 }
 
 pub(super) fn id(name: &str) -> AuthorityId {
-    AuthorityId::from_spki(name.as_bytes())
+    AuthorityId::new(b"", name.as_bytes())
 }
 
 /// The records and the backend of a test.

@@ -9,13 +9,12 @@ use rcgen::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
-use signet_core::certificate::{CertificateError, Facts, Serial};
+use signet_core::certificate::{CertificateError, Facts, Serial, hex, key_identifier};
 use signet_core::csr::KeyFamily;
 use signet_core::identity::TrustDomain;
 use signet_core::moment;
 use signet_core::policy::{SigningRequest, Subject};
 use signet_core::profile::{backdate, leaf_usages, usage};
-use signet_core::rotation::AuthorityId;
 use signet_core::seams::authority::SignError;
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use time::OffsetDateTime;
@@ -197,11 +196,11 @@ impl CaProfile<'_> {
     /// chain builds in one way only. There is no extended key usage: some verifiers apply it to everything below
     /// (X-11c). The URI makes the CA an SVID of its trust domain, without a path (X-5b, X-5c).
     pub(super) fn params(&self) -> Result<CertificateParams, SignError> {
-        let id = AuthorityId::from_spki(self.spki_der);
+        let key_id = key_identifier(self.spki_der);
         let mut subject = DistinguishedName::new();
         let organization: String = self.trust_domain.as_str().chars().take(MAX_ORGANIZATION).collect();
         subject.push(DnType::OrganizationName, organization);
-        let short_id: String = id.as_str().chars().take(8).collect();
+        let short_id: String = hex(&key_id).chars().take(8).collect();
         subject.push(DnType::CommonName, format!("Signet {} {short_id}", self.kind));
 
         let mut params = CertificateParams::default();
@@ -212,7 +211,7 @@ impl CaProfile<'_> {
         params.subject_alt_names = vec![uri(self.trust_domain.id().as_str())?];
         params.is_ca = IsCa::Ca(self.path);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.key_identifier_method = KeyIdMethod::PreSpecified(id.key_id());
+        params.key_identifier_method = KeyIdMethod::PreSpecified(key_id.to_vec());
         Ok(params)
     }
 }

@@ -14,8 +14,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rustls_pki_types::CertificateDer;
+use signet_core::certificate::{hex, key_identifier};
 use signet_core::clock::{SharedClock, rfc3339};
-use signet_core::rotation::{Activation, AuthorityId, AuthorityState, IssuingCa, RevocationList, RootAuthority};
+use signet_core::rotation::{
+    Activation, AuthorityId, AuthorityState, IssuingCa, RevocationList, RootAuthority, Unknown,
+};
 use signet_core::seams::authority::{Offer, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, KeyId, SigningKey};
 use time::OffsetDateTime;
@@ -119,8 +122,9 @@ impl FilesAuthority {
     /// Checks a set that is new and keeps its key.
     async fn learn(&self, set: &FileSet, now: OffsetDateTime) -> Result<Known, SignError> {
         let verified = verify::verify(set, now)?;
-        let id = AuthorityId::from_spki(&verified.signer.facts.spki_der);
-        let key_id = KeyId::parse(&format!("{}{id}", KeyId::IMPORTED))
+        // By the key alone: it is one key, whatever names there are for it.
+        let key = hex(&key_identifier(&verified.signer.facts.spki_der));
+        let key_id = KeyId::parse(&format!("{}{key}", KeyId::IMPORTED))
             .ok_or_else(|| failed("naming the signer's key failed; this is a bug"))?;
         self.custody.import(&key_id, &verified.pkcs8).await.map_err(|error| custody_failed(&error))?;
         let offer = offer(&verified, &key_id, now);
@@ -191,10 +195,10 @@ impl FilesAuthority {
 
 /// What the rotator gets to see.
 fn offer(verified: &Verified, key_id: &KeyId, now: OffsetDateTime) -> Offer {
-    let signer = AuthorityId::from_spki(&verified.root.facts.spki_der);
-    let issuing = AuthorityId::from_spki(&verified.signer.facts.spki_der);
+    let signer = AuthorityId::of(&verified.root.facts);
+    let issuing = AuthorityId::of(&verified.signer.facts);
     let roots = verified.roots.iter().map(|root| {
-        let id = AuthorityId::from_spki(&root.facts.spki_der);
+        let id = AuthorityId::of(&root.facts);
         RootAuthority {
             generation: 0,
             state: AuthorityState::Prepared,
@@ -209,6 +213,7 @@ fn offer(verified: &Verified, key_id: &KeyId, now: OffsetDateTime) -> Offer {
             tainted_at: None,
             leaving_since: None,
             pinned: true,
+            unknown: Unknown::default(),
             id,
         }
     });
@@ -225,6 +230,7 @@ fn offer(verified: &Verified, key_id: &KeyId, now: OffsetDateTime) -> Offer {
             not_after: ends.unwrap_or(verified.signer.facts.not_after),
             intermediates: verified.intermediates.iter().map(|one| one.der.clone()).collect(),
             after_sequence: 0,
+            unknown: Unknown::default(),
         },
         revocation_lists: Vec::new(),
         fingerprint: verified.fingerprint.clone(),

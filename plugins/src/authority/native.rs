@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use rustls_pki_types::CertificateDer;
 use signet_core::certificate::CertificateChain;
 use signet_core::policy::{IssuerLimits, SigningRequest};
-use signet_core::rotation::{AuthorityId, IssuingCa};
+use signet_core::rotation::IssuingCa;
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::SigningKey;
 use signet_core::verify::Signer;
@@ -37,7 +37,6 @@ impl NativeAuthority {
     /// # Errors
     /// [`AuthorityError`] when key and certificate do not make a certificate authority.
     pub fn new(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Self, AuthorityError> {
-        let authority = AuthorityId::from_spki(key.spki_der());
         let (issuer, facts) = prepare(key, &issuing.certificate)?;
         let not_before = facts.not_before.max(issuing.not_before);
         let not_after = facts.not_after.min(issuing.not_after);
@@ -46,7 +45,7 @@ impl NativeAuthority {
         } else {
             std::iter::once(&issuing.certificate).chain(&issuing.intermediates).cloned().collect()
         };
-        let limits = IssuerLimits { authority, not_before, not_after };
+        let limits = IssuerLimits { authority: issuing.id.clone(), not_before, not_after };
         Ok(Self { limits, issuer, template: LeafTemplate::new(), intermediates })
     }
 }

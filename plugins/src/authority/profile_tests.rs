@@ -11,12 +11,12 @@ use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, Exte
 use rcgen::{CustomExtension, KeyUsagePurpose, SanType};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use signet_core::bundle::TrustBundle;
-use signet_core::certificate::{Facts, Serial, pem};
+use signet_core::certificate::{Facts, Serial, hex, key_identifier, pem};
 use signet_core::csr::{CertificateRequest, ProvenKey};
 use signet_core::identity::{SpiffeId, TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
 use signet_core::policy::{CsrNames, LeafPolicy, SigningRequest, decide, decide_serving};
-use signet_core::rotation::{AuthorityId, IssuingCa, RootAuthority};
+use signet_core::rotation::{AuthorityId, IssuingCa, RootAuthority, Unknown};
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyId, SigningKey};
 use signet_core::verify::{Signer, VerifiedPath, check_issued};
@@ -59,13 +59,14 @@ fn issuing_ca(certificate: &CertificateDer<'static>) -> IssuingCa {
     let facts = Facts::read(certificate);
     let validity = facts.as_ref().map_or((NOW, NOW), |facts| (facts.not_before, facts.not_after));
     IssuingCa {
-        id: AuthorityId::from_spki(facts.as_ref().map_or(&b""[..], |facts| &facts.spki_der)),
+        id: facts.as_ref().map_or_else(|_| AuthorityId::new(b"", b""), AuthorityId::of),
         key: KeyId::parse("issuing").unwrap(),
         certificate: certificate.clone(),
         not_before: validity.0,
         not_after: validity.1,
         intermediates: Vec::new(),
         after_sequence: 0,
+        unknown: Unknown::default(),
     }
 }
 
@@ -193,8 +194,8 @@ fn check_leaf(what: &str, der: &[u8], files: &Files, rsa: bool, issuing: &Facts)
 
 fn check_ca(what: &str, der: &[u8], text: &str, constraints: &str) {
     let facts = Facts::read(der).unwrap();
-    let id = AuthorityId::from_spki(&facts.spki_der);
-    let name = format!("Subject: O = cluster.local, CN = Signet {what} {}\n", &id.as_str()[..8]);
+    let id = key_identifier(&facts.spki_der);
+    let name = format!("Subject: O = cluster.local, CN = Signet {what} {}\n", &hex(&id)[..8]);
     check_rules(
         what,
         &[
@@ -203,7 +204,7 @@ fn check_ca(what: &str, der: &[u8], text: &str, constraints: &str) {
             ("X-5b, X-5c: the trust domain's own ID", facts.uris == ["spiffe://cluster.local"]),
             ("X-11c: no extended key usage", facts.extended_key_usage.is_none()),
             ("a name of its own", text.contains(&name)),
-            ("the key identifier names the authority", facts.subject_key_id == Some(id.key_id())),
+            ("RFC 7093: the key identifier", facts.subject_key_id == Some(id.to_vec())),
             ("a serial of 16 bytes", facts.serial.len() == 16),
             ("two minutes backdated", facts.not_before == NOW - Duration::from_secs(120)),
         ],
@@ -295,7 +296,7 @@ async fn a_decision_bound_to_another_authority_is_not_signed() {
     let request = one.workload(&greedy_csr(&KeyPair::generate().unwrap()));
     assert_eq!(other.authority.sign(&request).await, Err(SignError::WrongIssuer));
     assert_eq!(one.authority.signer(), Signer::Here);
-    assert_eq!(one.authority.limits().authority, AuthorityId::from_spki(&Facts::read(&one.issuing).unwrap().spki_der));
+    assert_eq!(one.authority.limits().authority, AuthorityId::of(&Facts::read(&one.issuing).unwrap()));
     assert_eq!(one.authority.limits().not_after, NOW + 30 * DAY);
 }
 

@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use signet_core::certificate::Facts;
 use signet_core::clock::rfc3339;
 use signet_core::profile::usage;
-use signet_core::rotation::{AuthorityId, RevocationList, RevocationReason, Revoked};
+use signet_core::rotation::{AuthorityId, RevocationList, RevocationReason, Revoked, Unknown};
 use signet_core::seams::authority::{ListContent, SignError};
 use signet_core::seams::custody::SigningKey;
 use time::OffsetDateTime;
@@ -72,7 +72,7 @@ fn entry(revoked: &Revoked) -> Result<RevokedCertParams, SignError> {
         at.ok_or_else(|| SignError::Failed(format!("serial {} is revoked at no possible time", revoked.serial)))?;
     let reason_code = match revoked.reason {
         // RFC 5280 section 5.3.1: left out rather than said.
-        RevocationReason::Unspecified => None,
+        RevocationReason::Unspecified | RevocationReason::Unknown => None,
         RevocationReason::KeyCompromise => Some(rcgen::RevocationReason::KeyCompromise),
         RevocationReason::CaCompromise => Some(rcgen::RevocationReason::CaCompromise),
         RevocationReason::AffiliationChanged => Some(rcgen::RevocationReason::AffiliationChanged),
@@ -239,7 +239,7 @@ fn read_one(
         return Err(ListError::NotYetValid(name(), rfc3339(this_update)));
     }
     let (issuer, next_update) = (id(facts), next_update.unix_timestamp());
-    Ok((this_update, RevocationList { issuer, der, next_update }))
+    Ok((this_update, RevocationList { issuer, der, next_update, unknown: Unknown::default() }))
 }
 
 fn is_signed_by(list: &CertificateRevocationList<'_>, authority: &[u8]) -> bool {
@@ -248,7 +248,7 @@ fn is_signed_by(list: &CertificateRevocationList<'_>, authority: &[u8]) -> bool 
 }
 
 fn id(facts: &Facts) -> AuthorityId {
-    AuthorityId::from_spki(&facts.spki_der)
+    AuthorityId::of(facts)
 }
 
 fn subject(der: &[u8]) -> String {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rcgen::BasicConstraints;
 use rustls_pki_types::CertificateDer;
+use signet_core::certificate::Facts;
 use signet_core::identity::TrustDomain;
 use signet_core::key_type::KeyType;
-use signet_core::rotation::{Activation, AuthorityId, AuthorityState, RootAuthority};
+use signet_core::rotation::{Activation, AuthorityId, AuthorityState, RootAuthority, Unknown};
 use signet_core::seams::authority::{Offer, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, KeyId, SigningKey};
 use time::OffsetDateTime;
@@ -78,8 +79,9 @@ impl UpstreamAuthority for SelfSignedRoot {
             .ok_or_else(|| failed("naming the root's key failed; this is a bug"))?;
         let key = self.custody.create(&id, self.key_type).await.map_err(|error| custody_failed(&error))?;
         let made = RootCertificate::make(&self.trust_domain, &*key, self.root_ttl, now)?;
+        let facts = Facts::read(&made.certificate).map_err(|error| SignError::Failed(error.to_string()))?;
         Ok(RootAuthority {
-            id: AuthorityId::from_spki(key.spki_der()),
+            id: AuthorityId::of(&facts),
             generation,
             state: AuthorityState::Prepared,
             key: Some(id),
@@ -93,6 +95,7 @@ impl UpstreamAuthority for SelfSignedRoot {
             tainted_at: None,
             leaving_since: None,
             pinned: false,
+            unknown: Unknown::default(),
         })
     }
 
@@ -147,7 +150,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::custody::{LocalKey, MemoryCustody};
-    use signet_core::certificate::Facts;
 
     const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00:00.75 UTC);
     const SECOND: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
@@ -170,7 +172,7 @@ mod tests {
         let facts = Facts::read(&root.certificate).unwrap();
         let kept = upstream.custody.open(root.key.as_ref().unwrap()).await.unwrap();
         assert_eq!(facts.spki_der, kept.spki_der());
-        assert_eq!(root.id, AuthorityId::from_spki(kept.spki_der()));
+        assert_eq!(root.id, AuthorityId::of(&facts));
         assert_eq!((root.not_before, root.not_after), (SECOND - 2 * MINUTE, SECOND + 10 * DAY));
         assert_eq!((facts.not_before, facts.not_after), (root.not_before, root.not_after));
         assert_eq!((root.generation, root.state, root.issuing.len()), (7, AuthorityState::Prepared, 0));

@@ -14,7 +14,7 @@ use signet_core::certificate::{CertificateChain, Serial, pem};
 use signet_core::csr::CertificateRequest;
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
-use signet_core::policy::{CsrNames, LeafPolicy, decide};
+use signet_core::policy::{CsrNames, LeafPolicy, SigningRequest, decide};
 use signet_core::rotation::AuthorityId;
 use signet_core::seams::authority::CertificateAuthority;
 use tempfile::TempDir;
@@ -120,6 +120,11 @@ impl Ca {
         Self { params, der, pkcs8: self.pkcs8.clone() }
     }
 
+    /// Another root with the key of this one.
+    pub(super) fn renamed(&self, name: &str) -> Self {
+        self.renewed(|params| params.distinguished_name = named(name).distinguished_name)
+    }
+
     /// The certificate with its subject key identifier renamed to an extension that nobody knows. The signature breaks,
     /// which is looked at later.
     pub(super) fn without_key_id(&self) -> Self {
@@ -138,7 +143,7 @@ impl Ca {
     }
 
     pub(super) fn id(&self) -> AuthorityId {
-        AuthorityId::from_spki(&pair(&self.pkcs8).subject_public_key_info())
+        AuthorityId::of(&signet_core::certificate::Facts::read(&self.der).unwrap())
     }
 
     pub(super) fn pem(&self) -> String {
@@ -184,27 +189,31 @@ pub(super) fn write(directory: &Path, signer: &Ca, encoding: Encoding, chain: &[
     }
 }
 
-/// A workload's leaf and the chain that goes with it.
-pub(super) async fn leaf_of(authority: &dyn CertificateAuthority, now: OffsetDateTime) -> CertificateChain {
+/// The decision to certify a workload.
+pub(super) fn request_of(authority: &dyn CertificateAuthority, now: OffsetDateTime) -> SigningRequest {
     let trust_domain = TrustDomain::parse("cluster.local").unwrap();
     let policy = LeafPolicy { trust_domain, default_ttl: DAY, max_ttl: 90 * DAY, csr_names: CsrNames::Ignore };
     let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
     let csr = CertificateRequest::parse(&csr.pem().unwrap()).unwrap();
     let workload = WorkloadId::parse("spiffe://cluster.local/ns/default/sa/web").unwrap();
     let serial = Serial::new(now, [9; 16]);
-    let request = decide(&policy, workload, csr, None, authority.limits(), serial, now).unwrap();
-    authority.sign(&request).await.unwrap()
+    decide(&policy, workload, csr, None, authority.limits(), serial, now).unwrap()
 }
 
-/// Asserts that OpenSSL accepts the chain under `root`, as client and as server.
-pub(super) fn openssl_accepts(chain: &CertificateChain, root: &[u8], now: OffsetDateTime) {
+/// A workload's leaf and the chain that goes with it.
+pub(super) async fn leaf_of(authority: &dyn CertificateAuthority, now: OffsetDateTime) -> CertificateChain {
+    authority.sign(&request_of(authority, now)).await.unwrap()
+}
+
+/// Asserts that OpenSSL accepts the chain under these roots, as client and as server.
+pub(super) fn openssl_accepts(chain: &CertificateChain, roots: &[&[u8]], now: OffsetDateTime) {
     let dir = TempDir::new().unwrap();
     let put = |name: &str, content: String| {
         let path = dir.path().join(name);
         std::fs::write(&path, content).unwrap();
         path.display().to_string()
     };
-    let (leaf, root) = (put("leaf", pem(chain.leaf())), put("root", pem(root)));
+    let (leaf, root) = (put("leaf", pem(chain.leaf())), put("root", roots.iter().map(|root| pem(root)).collect()));
     let between = put("between", chain.intermediates().iter().map(|one| pem(one)).collect());
     let at = now.unix_timestamp().to_string();
     for purpose in ["sslserver", "sslclient"] {

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 
 use super::holders::{HolderRow, Raises, Renewals, column, coverage, ended_below, last_ends, live_above};
 use super::marks::{Marked, hand_over, is_lost};
-use super::rows::{matches, page};
+use super::rows::{matches, page, remembered};
 
 /// An audit log, holders, a journal and sealed keys in memory.
 #[derive(Default)]
@@ -106,11 +106,10 @@ impl AuditStore for MemoryStore {
         let older = content.events.iter().enumerate().take(before).rev();
         let found = older.filter(|(_, event)| matches(query, event));
         let items = found.take(limit.saturating_add(1));
-        let stored = |(sequence, event): (usize, &AuditEvent)| StoredEvent {
-            sequence: u64::try_from(sequence).unwrap_or(u64::MAX),
-            event: event.clone(),
+        let found = |(sequence, event): (usize, &AuditEvent)| {
+            remembered(u64::try_from(sequence).unwrap_or(u64::MAX), event.clone())
         };
-        Ok(page(items.map(stored).collect(), query.limit))
+        Ok(page(items.map(found).collect(), query.limit))
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -7,6 +7,8 @@ pub mod memory;
 #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "without a database nothing has rows"))]
 mod rows;
 #[cfg(feature = "sqlite")]
+mod schema;
+#[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(test)]
 mod suite;

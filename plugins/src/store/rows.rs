@@ -1,9 +1,12 @@
 //! Between events and rows, the same for every database: what the columns hold, what a page of rows means, and
 //! which events a query asks for.
 
-use signet_core::audit::{AuditEvent, AuditQuery, LeafHash, Outcome, Page, StoredEvent, leaf_hash};
+use signet_core::audit::{
+    AuditEvent, AuditQuery, EventKind, LeafHash, Outcome, Page, StoredEvent, UnknownFields, UnreadEvent, Unreadable,
+    leaf_hash,
+};
 use signet_core::certificate::Serial;
-use signet_core::rotation::Authorities;
+use signet_core::rotation::{Authorities, FormatError};
 use signet_core::seams::store::StoreError;
 
 /// How many events make a segment of the log. Part of the schema: `identity_key` is computed with it.
@@ -36,7 +39,7 @@ pub(super) struct NewRow {
     /// Its leaf hash.
     pub(super) leaf_hash: LeafHash,
     /// Its canonical encoding.
-    pub(super) body: String,
+    pub(super) body: Vec<u8>,
 }
 
 impl NewRow {
@@ -47,8 +50,7 @@ impl NewRow {
             serial: event.what.as_ref().and_then(|what| what.serial()),
             identity_hash: event.who.spiffe_id.as_deref().map(identity_hash),
             leaf_hash: leaf_hash(&body),
-            // JSON is UTF-8 always.
-            body: String::from_utf8(body).unwrap_or_default(),
+            body,
             event,
         }
     }
@@ -65,17 +67,20 @@ pub(super) fn identity_hash(spiffe_id: &str) -> u32 {
     u32::from_be_bytes([a, b, c, d])
 }
 
+/// Outcomes that an identity key tells apart; the last stands for all above it, too.
+const OUTCOME_SLOTS: u64 = 8;
+
 /// `segment | hash | outcome`: 28, 32 and 3 bits of a positive 64-bit number.
 pub(super) fn identity_key(segment: u64, hash: u32, outcome: Outcome) -> i64 {
-    let outcome = match outcome {
-        Outcome::Issued => 0,
-        Outcome::Refused => 1,
-        Outcome::Failed => 2,
-        Outcome::Done => 3,
-        Outcome::Intended => 4,
-    };
-    let key = (segment << 35) | (u64::from(hash) << 3) | outcome;
+    let slot = outcome.number().min(OUTCOME_SLOTS - 1);
+    let key = (segment << 35) | (u64::from(hash) << 3) | slot;
     i64::try_from(key & (u64::MAX >> 1)).unwrap_or(i64::MAX)
+}
+
+/// The keys of an identity within a segment: of one outcome or, with `None`, of all that there may ever be.
+pub(super) fn identity_keys(segment: u64, hash: u32, outcome: Option<Outcome>) -> impl Iterator<Item = i64> {
+    let slots = outcome.map_or(0..OUTCOME_SLOTS, |one| one.number()..one.number().saturating_add(1));
+    slots.map(move |slot| identity_key(segment, hash, Outcome::numbered(slot)))
 }
 
 /// Whether all filters of a query but its cursor hold.
@@ -87,46 +92,105 @@ pub(super) fn matches(query: &AuditQuery, event: &AuditEvent) -> bool {
         && query.serial.is_none_or(|wanted| serial() == Some(wanted))
 }
 
-/// Turns a row back into the event; `None` when retention has removed its body.
-///
-/// # Errors
-/// [`StoreError::Damaged`] when the body is not what was once hashed.
-pub(super) fn stored(sequence: i64, leaf: &[u8], body: Option<&str>) -> Result<Option<StoredEvent>, StoreError> {
-    let Some(body) = body else { return Ok(None) };
-    if leaf_hash(body.as_bytes()) != leaf {
-        return Err(StoreError::Damaged(format!("audit event {sequence} does not have its hash")));
-    }
-    let damaged = |cause: String| StoreError::Damaged(format!("audit event {sequence} cannot be read: {cause}"));
-    let event = serde_json::from_str(body).map_err(|error| damaged(error.to_string()))?;
-    let sequence = u64::try_from(sequence).map_err(|error| damaged(error.to_string()))?;
-    Ok(Some(StoredEvent { sequence, event }))
+/// One row of the log as its columns hold it.
+#[cfg_attr(feature = "sqlite", derive(sqlx::FromRow))]
+pub(super) struct LogRow {
+    pub(super) seq: i64,
+    at_micros: i64,
+    kind: i64,
+    outcome: i64,
+    leaf_hash: Vec<u8>,
+    body: Option<Vec<u8>>,
 }
 
-/// Cuts events, newest first and one more than fit, to a page of `limit`.
-pub(super) fn page(mut items: Vec<StoredEvent>, limit: u32) -> Page<StoredEvent> {
+/// An event of a page, or one that cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are events")]
+pub(super) enum Found {
+    Event(StoredEvent),
+    Unread(UnreadEvent),
+}
+
+impl Found {
+    fn sequence(&self) -> u64 {
+        match self {
+            Self::Event(event) => event.sequence,
+            Self::Unread(event) => event.sequence,
+        }
+    }
+}
+
+impl LogRow {
+    /// The event, if the query asks for it. One that cannot be read is asked for when its columns do not speak against it;
+    /// `None` also when retention has removed the body.
+    pub(super) fn found(self, query: &AuditQuery) -> Option<Found> {
+        let body = self.body.as_deref()?;
+        let sequence = self.seq.unsigned_abs();
+        let problem = if leaf_hash(body).as_slice() != self.leaf_hash {
+            Unreadable::Damaged
+        } else {
+            match AuditEvent::decode(body) {
+                Ok((event, unknown_fields)) => {
+                    let found = matches(query, &event);
+                    return found.then_some(Found::Event(StoredEvent { sequence, event, unknown_fields }));
+                }
+                Err(error) => {
+                    tracing::debug!(sequence, %error, "an event cannot be read");
+                    Unreadable::Newer
+                }
+            }
+        };
+        let unread = UnreadEvent {
+            sequence,
+            at_micros: self.at_micros,
+            kind: EventKind::numbered(self.kind.unsigned_abs()),
+            outcome: Outcome::numbered(self.outcome.unsigned_abs()),
+            problem,
+        };
+        let may = query.since.is_none_or(|since| unread.at_micros >= AuditEvent::micros(since))
+            && query.outcome.is_none_or(|wanted| unread.outcome == wanted);
+        may.then_some(Found::Unread(unread))
+    }
+}
+
+/// An event that was not stored as bytes.
+pub(super) fn remembered(sequence: u64, event: AuditEvent) -> Found {
+    Found::Event(StoredEvent { sequence, event, unknown_fields: UnknownFields::new() })
+}
+
+/// Cuts what was found, newest first and one more than fit, to a page of `limit`.
+pub(super) fn page(mut found: Vec<Found>, limit: u32) -> Page<StoredEvent> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|last| last.sequence);
-    Page { items, next }
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(Found::sequence);
+    let (mut items, mut unread) = (Vec::with_capacity(found.len()), Vec::new());
+    for one in found {
+        match one {
+            Found::Event(event) => items.push(event),
+            Found::Unread(event) => unread.push(event),
+        }
+    }
+    Page { items, unread, next }
 }
 
 /// A journal entry as text.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] when it has no JSON form, which is a bug.
+/// [`StoreError::Schema`] when this program may not write it.
 pub(super) fn encode_authorities(authorities: &Authorities) -> Result<String, StoreError> {
-    serde_json::to_string(authorities)
-        .map_err(|error| StoreError::Damaged(format!("bug: authorities do not encode: {error}")))
+    authorities.encode().map_err(|error| StoreError::Schema(error.to_string()))
 }
 
 /// A journal entry from its text.
 ///
 /// # Errors
-/// [`StoreError::Damaged`].
+/// [`StoreError::Damaged`], or [`StoreError::Schema`] when only a newer program can read it.
 pub(super) fn decode_authorities(version: i64, body: &str) -> Result<Authorities, StoreError> {
-    serde_json::from_str(body)
-        .map_err(|error| StoreError::Damaged(format!("journal version {version} cannot be read: {error}")))
+    Authorities::decode(body).map_err(|error| match error {
+        FormatError::Damaged(why) => StoreError::Damaged(format!("journal version {version}: {why}")),
+        newer => StoreError::Schema(newer.to_string()),
+    })
 }
 
 #[cfg(test)]
@@ -144,12 +208,62 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_body_is_damage_and_a_pruned_one_is_not() {
-        let leaf = leaf_hash(b"{}");
-        assert_eq!(stored(3, &leaf, None).unwrap(), None);
-        for body in ["{ }", "{}"] {
-            let Err(StoreError::Damaged(text)) = stored(3, &leaf, Some(body)) else { panic!("accepted {body}") };
-            assert!(text.contains("audit event 3"), "{text}");
+    fn an_identity_is_found_by_outcomes_that_nobody_knows_yet() {
+        let all: Vec<i64> = identity_keys(2, 3, None).collect();
+        assert_eq!(all, (0..8).map(|slot| (2 << 35) | (3 << 3) | slot).collect::<Vec<i64>>());
+        for number in [0, 4, 5, 7, 8, u64::MAX] {
+            assert!(all.contains(&identity_key(2, 3, Outcome::numbered(number))), "{number}");
         }
+        assert_eq!(identity_keys(2, 3, Some(Outcome::Failed)).collect::<Vec<i64>>(), [(2 << 35) | (3 << 3) | 2]);
+    }
+
+    #[test]
+    fn only_a_body_without_its_hash_is_damaged_and_filters_hold_for_what_columns_say() {
+        let row = |body: Option<&[u8]>, hashed: &[u8]| LogRow {
+            seq: 3,
+            at_micros: 2_000_000,
+            kind: 4,
+            outcome: 9,
+            leaf_hash: leaf_hash(hashed).to_vec(),
+            body: body.map(<[u8]>::to_vec),
+        };
+        let all = AuditQuery::newest(1).unwrap();
+        assert_eq!(row(None, b"x").found(&all), None, "retention has removed it");
+        let problem = |body: &[u8], hashed: &[u8], query: &AuditQuery| match row(Some(body), hashed).found(query) {
+            Some(Found::Unread(event)) => {
+                assert_eq!((event.sequence, event.at().unix_timestamp()), (3, 2));
+                assert_eq!((event.kind, event.outcome), (EventKind::Admin, Outcome::Unknown(9)));
+                Some(event.problem)
+            }
+            Some(Found::Event(event)) => panic!("{event:?}"),
+            None => None,
+        };
+        assert_eq!(problem(b"{ }", b"{}", &all), Some(Unreadable::Damaged));
+        for newer in [&b"{}"[..], b"\x82\x02\x00", b"\xff", b""] {
+            assert_eq!(problem(newer, newer, &all), Some(Unreadable::Newer), "{newer:?}");
+        }
+        let since = |seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok();
+        for (query, found) in [
+            (AuditQuery { since: since(2), ..all.clone() }, true),
+            (AuditQuery { since: since(3), ..all.clone() }, false),
+            (AuditQuery { outcome: Some(Outcome::Done), ..all.clone() }, false),
+            (AuditQuery { outcome: Some(Outcome::Unknown(9)), ..all.clone() }, true),
+            // Nothing is known of whom it is about.
+            (AuditQuery { spiffe_id: Some("a".into()), ..all.clone() }, true),
+        ] {
+            assert_eq!(problem(b"{}", b"{}", &query).is_some(), found, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn a_journal_that_a_newer_program_has_closed_to_this_one_is_read_and_not_written() {
+        let newer = r#"{"format":9,"oldest_writer":9,"bundle_sequence":4,"roots":[]}"#;
+        let read = decode_authorities(3, newer).unwrap();
+        assert_eq!(read.bundle_sequence, 4);
+        let Err(StoreError::Schema(text)) = encode_authorities(&read) else { panic!("written") };
+        assert!(text.contains("format 9"), "{text}");
+        let Err(StoreError::Schema(_)) = decode_authorities(3, r#"{"format":9}"#) else { panic!("read") };
+        let Err(StoreError::Damaged(text)) = decode_authorities(3, "{}") else { panic!("read") };
+        assert!(text.contains("journal version 3"), "{text}");
     }
 }

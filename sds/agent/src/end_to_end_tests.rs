@@ -307,7 +307,9 @@ async fn neither_keys_nor_tokens_are_ever_logged() {
     assert!(agent.stop().await.failure.is_none());
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("\"certificate obtained\"") && log.contains("no certificate obtained"), "the log is captured");
-    assert!(log.contains("\"serial\":\"") && log.contains("\"spiffe_id\":\"") && log.contains("\"authority.id\":\""));
+    assert!(
+        log.contains("\"serial\":\"") && log.contains("\"spiffe_id\":\"") && log.contains("\"authority.key_id\":\"")
+    );
     let key = held.key_pem.expose_str().unwrap();
     for line in key.lines().filter(|line| !line.starts_with('-')) {
         assert!(!log.contains(line), "a line of the key was logged");

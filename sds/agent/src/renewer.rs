@@ -123,7 +123,7 @@ impl Renewer {
         tracing::info!(
             spiffe_id = %issued.spiffe_id,
             serial = issued.serial,
-            authority.id = issued.authority,
+            authority.key_id = issued.authority,
             not_after = rfc3339(issued.not_after),
             next_renewal = rfc3339(renew_at),
             "certificate obtained"

@@ -33,6 +33,7 @@ fn each_target_accepts_some_seed() {
         ("request", "cluster true token true"),
         ("sds", "goes back"),
         ("config", "accepted"),
+        ("record", "certificate issued json false"),
     ] {
         let target = signet_fuzz::targets::named(name).unwrap();
         let outcomes: Vec<String> =

@@ -3,6 +3,7 @@
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use signet_core::certificate::Facts;
+use signet_core::rotation::AuthorityId;
 
 use crate::failure::{Failure, Outcome};
 
@@ -33,17 +34,16 @@ pub fn padded(serial: &str) -> String {
     format!("{:0>32}", serial.to_lowercase().trim_start_matches('0'))
 }
 
-/// The subject key ids of all certificates of a PEM text: the ids of the authorities.
+/// The ids of the authorities that have the certificates of a PEM text.
 ///
 /// # Errors
-/// [`Failure`] when there is something else in the text, or a certificate without a key id.
+/// [`Failure`] when there is something else in the text.
 pub fn ids(pem: &str) -> Outcome<Vec<String>> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .map(|der| {
             let der = der.map_err(Failure::while_doing("read a certificate"))?;
             let facts = Facts::read(&der).map_err(Failure::while_doing("read a certificate"))?;
-            let id = facts.subject_key_id.ok_or_else(|| Failure::unexpected("a CA certificate has no key id"))?;
-            Ok(hex(&id))
+            Ok(AuthorityId::of(&facts).to_string())
         })
         .collect()
 }

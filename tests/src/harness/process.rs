@@ -113,6 +113,17 @@ impl Process {
         let _collected = self.child.wait();
     }
 
+    /// Whether every thread of it has been stopped: one that waits for the disk goes on for a while after the signal.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.id())) else { return false };
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state follows the name, which is in parentheses and may hold anything (proc(5)).
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    }
+
     /// Sends a signal, if it still runs.
     pub fn signal(&self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {

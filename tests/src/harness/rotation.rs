@@ -272,6 +272,14 @@ impl Operator<'_> {
         self.done(&["authority", "rotate"])
     }
 
+    /// `authority adopt`, without waiting for its end.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn adopt(&self) -> Outcome<Value> {
+        self.done(&["authority", "adopt"])
+    }
+
     /// `certificate revoke`.
     ///
     /// # Errors

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use signet_core::bundle::TrustBundle;
 use signet_core::certificate::Facts;
 use signet_core::clock::ManualClock;
+use signet_core::identity::TrustDomain;
 use signet_core::key_type::KeyType;
-use signet_core::seams::authority::{Offer, UpstreamAuthority};
+use signet_core::seams::authority::{CertificateAuthority, Offer, UpstreamAuthority};
 use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
 use signet_core::secret::Secret;
+use signet_core::verify::{Signer, VerifiedPath, check_issued};
 use tempfile::TempDir;
 
-use super::super::test_pki::{Ca, Encoding, NOW, leaf_of, openssl_accepts, write};
+use super::super::test_pki::{Ca, Encoding, NOW, leaf_of, openssl_accepts, request_of, write};
 use super::FilesAuthority;
 use crate::authority::NativeAuthority;
 use crate::custody::MemoryCustody;
@@ -94,7 +97,20 @@ impl World {
             assert_ne!(facts.subject_der, facts.issuer_der, "a root is never part of a chain");
         }
         for root in roots {
-            openssl_accepts(&chain, &root.der, NOW);
+            openssl_accepts(&chain, &[&root.der], NOW);
         }
+    }
+
+    /// The same under all of `roots` at once, by OpenSSL and by Signet's own check before the release of a certificate.
+    pub(super) async fn check_signs_in_one_bundle(&self, offer: &Offer, roots: &[&Ca]) {
+        let key = self.custody.open(&offer.issuing.key).await.unwrap();
+        let authority = NativeAuthority::new(key, &offer.issuing).unwrap();
+        let domain = TrustDomain::parse("cluster.local").unwrap();
+        let bundle = TrustBundle::new(domain, 1, roots.iter().map(|root| root.der.clone()).collect()).unwrap();
+        let request = request_of(&authority, NOW);
+        let chain = authority.sign(&request).await.unwrap();
+        openssl_accepts(&chain, &roots.iter().map(|root| &root.der[..]).collect::<Vec<_>>(), NOW);
+        let path = VerifiedPath::check(chain.intermediates(), &offer.issuing.certificate, &bundle).unwrap();
+        check_issued(request, chain, &path, Signer::Elsewhere).unwrap();
     }
 }

@@ -12,6 +12,15 @@ use super::test_world::World;
 use super::*;
 use crate::authority::NativeAuthority;
 
+/// What custody calls the key of a signer: as ever, by the key alone.
+fn key_name(signer: &Ca) -> String {
+    format!("files-{}", hex(&key_identifier(&Facts::read(&signer.der).unwrap().spki_der)))
+}
+
+fn lists_of(all: &[&Ca]) -> String {
+    all.iter().map(|ca| ca.crl(NOW - DAY, NOW + DAY)).collect()
+}
+
 fn ids(roots: &[RootAuthority]) -> Vec<AuthorityId> {
     roots.iter().map(|root| root.id.clone()).collect()
 }
@@ -32,7 +41,7 @@ async fn both_forms_and_all_key_encodings_of_every_key_type_make_a_ca() {
             for world in [istio, tls] {
                 let offer = world.offer().await;
                 assert_eq!(offer.issuing.id, signer.id());
-                assert_eq!(offer.issuing.key.as_str(), format!("files-{}", signer.id()));
+                assert_eq!(offer.issuing.key.as_str(), key_name(&signer));
                 assert_eq!(offer.issuing.certificate, signer.der);
                 assert_eq!(offer.issuing.intermediates, std::slice::from_ref(&middle.der));
                 assert_eq!((offer.issuing.after_sequence, &offer.signer), (0, &root.id()));
@@ -82,12 +91,40 @@ async fn a_root_that_signs_leaves_itself_is_offered_with_its_key_and_sends_no_ch
     world.check_signs(&offer, &[&root]).await;
     world.put_set(&renewed, &[], &[&root, &renewed]);
     let offer = world.offer().await;
-    assert_eq!(ids(&offer.roots), [root.id()], "a key names one authority");
+    assert_eq!(ids(&offer.roots), [root.id()], "a name and a key are one authority");
     assert_eq!((&offer.issuing.certificate, &offer.roots[0].certificate), (&renewed.der, &renewed.der));
     world.check_signs(&offer, &[&root, &renewed]).await;
 
     world.put_set(&Ca::root("other"), &[], &[&root]);
     assert!(world.refused().await.contains("ca-cert.pem is self-signed, but not in root-cert.pem"));
+}
+
+/// RFC 5280 section 6.1.1 (d): a trust anchor is a name with a key.
+#[tokio::test]
+async fn two_roots_with_one_key_and_two_names_are_two_and_each_chain_leads_to_its_own() {
+    let root = Ca::root("one");
+    let renamed = root.renamed("two");
+    assert_ne!(root.id(), renamed.id());
+    for (above, other) in [(&root, &renamed), (&renamed, &root)] {
+        let signer = above.below("signer", |_| {});
+        for set in [&signer, above] {
+            let world = World::new();
+            world.put_set(set, &[], &[&root, &renamed]);
+            world.put("ca-crl.pem", lists_of(&[set, &root, &renamed]));
+            let offer = world.offer().await;
+            assert_eq!((ids(&offer.roots), &offer.signer), (vec![root.id(), renamed.id()], &above.id()));
+            assert_eq!((&offer.issuing.id, offer.issuing.key.as_str()), (&set.id(), key_name(set).as_str()));
+            let mut listed: Vec<_> = offer.revocation_lists.iter().map(|list| list.issuer.clone()).collect();
+            listed.sort();
+            let mut expected = vec![set.id(), root.id(), renamed.id()];
+            expected.sort();
+            expected.dedup();
+            assert_eq!((world.files.crl_problem(), listed), (None, expected));
+            // OpenSSL builds the chain among both roots, and under its own alone; Signet's check finds the same.
+            world.check_signs(&offer, &[above]).await;
+            world.check_signs_in_one_bundle(&offer, &[other, above]).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use signet_core::certificate::{CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::profile::usage::KEY_CERT_SIGN;
-use signet_core::rotation::Fingerprint;
+use signet_core::rotation::{AuthorityId, Fingerprint};
 use signet_core::secret::Secret;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -93,7 +93,7 @@ pub(super) struct Verified {
     pub(super) intermediates: Vec<Member>,
     /// The root that the signer chains to.
     pub(super) root: Member,
-    /// Every root of the root file that has not ended, one for each key, in the order of the file.
+    /// Every root of the root file that has not ended, one certificate for each name and key, in the order of the file.
     pub(super) roots: Vec<Member>,
     /// Certificates of the files that are in no chain of ours.
     pub(super) others: Vec<Member>,
@@ -146,7 +146,7 @@ pub(super) fn verify(set: &FileSet, now: OffsetDateTime) -> Result<Verified, Fil
         let candidates = candidates.filter(|root| root.facts.subject_key_id == signer.facts.subject_key_id);
         let root = newest(candidates).ok_or_else(not_listed)?.clone();
         root.check_usable(now)?;
-        let roots = one_for_each_key(roots, &root);
+        let roots = one_for_each_root(roots, &root);
         let (signer, intermediates) = (root.clone(), Vec::new());
         return Ok(Verified { signer, pkcs8, intermediates, root, roots, others, ended, fingerprint });
     }
@@ -156,7 +156,7 @@ pub(super) fn verify(set: &FileSet, now: OffsetDateTime) -> Result<Verified, Fil
         intermediate.check_tls()?;
     }
     others.retain(|one| intermediates.iter().all(|used| used.der != one.der));
-    let roots = one_for_each_key(roots, &root);
+    let roots = one_for_each_root(roots, &root);
     Ok(Verified { signer, pkcs8, intermediates, root, roots, others, ended, fingerprint })
 }
 
@@ -232,12 +232,12 @@ fn usable_roots(roots: Vec<Member>, now: OffsetDateTime) -> Result<(Vec<Member>,
     }
 }
 
-/// One root for each key, since the key names an authority: the one the chain leads to, else the one that ends last.
-fn one_for_each_key(roots: Vec<Member>, chosen: &Member) -> Vec<Member> {
+/// One certificate for each root, which is a name with a key: the one the chain leads to, else the one that ends last.
+fn one_for_each_root(roots: Vec<Member>, chosen: &Member) -> Vec<Member> {
     let rank = |root: &Member| (root.der == chosen.der, root.facts.not_after);
     let mut kept: Vec<Member> = Vec::new();
     for root in roots {
-        match kept.iter_mut().find(|one| one.facts.spki_der == root.facts.spki_der) {
+        match kept.iter_mut().find(|one| AuthorityId::of(&one.facts) == AuthorityId::of(&root.facts)) {
             Some(one) if rank(one) < rank(&root) => *one = root,
             Some(_) => {}
             None => kept.push(root),

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
-use signet_core::audit::{AuditEvent, AuditQuery, Outcome, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::release::Recorded;
 use signet_core::rotation::Fence;
 use signet_core::seams::store::{AppendError, AuditStore, StoreError};
@@ -14,8 +14,8 @@ use super::error::{is_guarded, is_taken, is_unique_taken, store_error};
 use super::fence::{GUARD, Known};
 use super::holders::{self, Statement, USAGE, upsert_text};
 use super::{Session, SqliteStore};
-use crate::store::holders::Renewals;
-use crate::store::rows::{Head, NewRow, SEGMENT, identity_hash, identity_key, matches, page, stored};
+use crate::store::holders::{Renewals, column};
+use crate::store::rows::{Head, LogRow, NewRow, SEGMENT, identity_hash, identity_keys, page};
 
 /// Rows per INSERT statement at most. More save no CPU (measured), and each count is a prepared statement.
 const CHUNK: usize = 64;
@@ -23,17 +23,15 @@ const CHUNK: usize = 64;
 /// How many segments a query for one identity looks into at once, at most.
 const MAX_SEGMENTS: u64 = 64;
 
-type Row = (i64, Vec<u8>, Option<String>);
-
 /// One INSERT statement per number of rows, so that any batch up to [`CHUNK`] is one turn and all are prepared once.
 static INSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (1..=CHUNK).map(insert_text).collect());
 
 fn insert_text(rows: usize) -> String {
     let mut text = String::from(
-        "INSERT INTO audit_event (seq, at_micros, high_micros, kind, outcome, reason, spiffe_id, identity_key, \
-         namespace, cluster, authority, serial, key_hash, not_after, request_id, leaf_hash, body) VALUES ",
+        "INSERT INTO audit_event (seq, at_micros, high_micros, kind, outcome, identity_key, serial, leaf_hash, body) \
+         VALUES ",
     );
-    let row = format!("({})", ["?"; 17].join(","));
+    let row = format!("({})", ["?"; 9].join(","));
     text.push_str(&vec![row; rows].join(","));
     text
 }
@@ -57,25 +55,16 @@ fn bind<'q>(
     for row in rows {
         let sequence = head.next;
         head = head.after(row.event.at_micros);
-        let (event, what) = (&row.event, row.event.what.as_ref());
         query = query
-            .bind(i64::try_from(sequence).unwrap_or(i64::MAX))
-            .bind(event.at_micros)
+            .bind(column(sequence))
+            .bind(row.event.at_micros)
             .bind(head.high_micros)
-            .bind(event.kind.as_str())
-            .bind(event.outcome.as_str())
-            .bind(event.reason.as_deref())
-            .bind(event.who.spiffe_id.as_deref())
+            .bind(column(row.event.kind.number()))
+            .bind(column(row.event.outcome.number()))
             .bind(row.identity_key(sequence))
-            .bind(event.who.namespace.as_deref())
-            .bind(event.who.cluster.as_deref())
-            .bind(what.map(|what| what.authority.as_str()))
             .bind(row.serial.as_ref().map(|serial| serial.as_bytes().as_slice()))
-            .bind(what.map(|what| what.key_hash.as_str()))
-            .bind(what.map(|what| what.not_after))
-            .bind(event.request_id.as_str())
             .bind(row.leaf_hash.as_slice())
-            .bind(row.body.as_str());
+            .bind(row.body.as_slice());
     }
     (query, head)
 }
@@ -268,17 +257,15 @@ async fn search(connection: &mut SqliteConnection, query: &AuditQuery) -> Result
         let from = if by_identity.is_some() { lower.max(first_segment.saturating_mul(SEGMENT)) } else { lower };
         let mut statement = page_statement(query, by_identity, first_segment..=last_segment, from..upper, missing);
         let rows = statement.build_query_as().persistent(by_identity.is_none()).fetch_all(&mut *connection);
-        let rows: Vec<Row> = rows.await.map_err(failed)?;
+        let rows: Vec<LogRow> = rows.await.map_err(failed)?;
         // A full statement may have left rows in its window; one that is not has seen all of it.
         let exhausted = i64::try_from(rows.len()).unwrap_or(i64::MAX) < missing;
         upper = match rows.last() {
-            Some((sequence, ..)) if !exhausted => sequence.unsigned_abs(),
+            Some(last) if !exhausted => last.seq.unsigned_abs(),
             _ => from,
         };
         window = (window * 2).min(MAX_SEGMENTS);
-        for (sequence, leaf, body) in rows {
-            items.extend(stored(sequence, &leaf, body.as_deref())?.filter(|found| matches(query, &found.event)));
-        }
+        items.extend(rows.into_iter().filter_map(|row| row.found(query)));
     }
     Ok(page(items, query.limit))
 }
@@ -305,30 +292,33 @@ async fn bounds(connection: &mut SqliteConnection, query: &AuditQuery) -> Result
 }
 
 /// The statement for rows within `range`, newest first. Positions are found in an index alone before any row is read.
-fn page_statement(
+pub(super) fn page_statement(
     query: &AuditQuery,
     by_identity: Option<&str>,
     segments: std::ops::RangeInclusive<u64>,
     range: std::ops::Range<u64>,
     limit: i64,
 ) -> QueryBuilder<Sqlite> {
-    let position = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let mut text = QueryBuilder::new(
-        "SELECT seq, leaf_hash, body FROM audit_event WHERE seq IN (SELECT seq FROM audit_event WHERE seq >= ",
+        "SELECT seq, at_micros, kind, outcome, leaf_hash, body FROM audit_event \
+         WHERE seq IN (SELECT seq FROM audit_event",
     );
-    text.push_bind(position(range.start)).push(" AND seq < ").push_bind(position(range.end));
+    if by_identity.is_some() {
+        // Of many keys and a limit that is not known yet SQLite concludes that it is cheaper to read every row.
+        text.push(" INDEXED BY audit_event_identity");
+    }
+    text.push(" WHERE seq >= ").push_bind(column(range.start)).push(" AND seq < ").push_bind(column(range.end));
     if let Some(serial) = &query.serial {
         text.push(" AND serial = ").push_bind(serial.as_bytes().to_vec());
     } else if let Some(spiffe_id) = by_identity {
         let hash = identity_hash(spiffe_id);
-        let outcomes = || Outcome::ALL.into_iter().filter(|one| query.outcome.is_none_or(|wanted| wanted == *one));
-        let keys = segments.flat_map(|segment| outcomes().map(move |one| identity_key(segment, hash, one).to_string()));
-        let keys: Vec<String> = keys.collect();
+        let keys = segments.flat_map(|segment| identity_keys(segment, hash, query.outcome));
+        let keys: Vec<String> = keys.map(|key| key.to_string()).collect();
         // Numbers of our own making, and too many to bind; the text is not worth keeping prepared.
         text.push(" AND identity_key IN (").push(keys.join(",")).push(")");
     } else {
         if let Some(outcome) = query.outcome {
-            text.push(" AND outcome = ").push_bind(outcome.as_str());
+            text.push(" AND outcome = ").push_bind(column(outcome.number()));
         }
         if let Some(since) = query.since {
             text.push(" AND at_micros >= ").push_bind(AuditEvent::micros(since));

@@ -162,7 +162,7 @@ async fn note(
 }
 
 /// The holder that a recorded certificate was issued to. The log finds it by the index on serials, which holders lack;
-/// where the body of its row is gone, all holders of the identity are looked through.
+/// where the body of its row is gone or cannot be read, all holders of the identity are looked through.
 async fn holder_of(
     connection: &mut SqliteConnection,
     spiffe_id: &str,
@@ -170,12 +170,10 @@ async fn holder_of(
 ) -> Result<Option<HolderKey>, sqlx::Error> {
     let Some(number) = Serial::parse(serial) else { return Ok(None) };
     let body = sqlx::query_scalar("SELECT body FROM audit_event WHERE serial = ?").bind(number.as_bytes().as_slice());
-    let body: Option<Option<String>> = body.fetch_optional(&mut *connection).await?;
-    let event: Option<AuditEvent> = match body {
-        None => return Ok(None),
-        Some(body) => body.and_then(|body| serde_json::from_str(&body).ok()),
-    };
-    if let Some(key) = event.and_then(|event| event.holder()) {
+    let body: Option<Option<Vec<u8>>> = body.fetch_optional(&mut *connection).await?;
+    let Some(body) = body else { return Ok(None) };
+    let event = body.and_then(|body| AuditEvent::decode(&body).ok());
+    if let Some(key) = event.and_then(|(event, _)| event.holder()) {
         return Ok(Some(key).filter(|key| key.spiffe_id == spiffe_id));
     }
     let search = sqlx::query_scalar("SELECT instance FROM holder WHERE spiffe_id = ? AND serial = ?");

@@ -19,11 +19,15 @@ mod holders;
 mod journal;
 mod marks;
 mod open;
+#[cfg(test)]
+mod schema_tests;
 mod sealed_keys;
 #[cfg(test)]
 mod sealed_keys_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;
 mod verify;
 
 use std::path::PathBuf;

@@ -11,9 +11,10 @@ use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 
-use super::error::{is_busy, store_error};
+use super::error::{is_busy, is_missing_table, store_error};
+use crate::store::schema::{Readers, Standing, judge};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 /// The length to which a longer `-wal` file is cut when it is begun anew, in bytes.
 pub(super) const SIZE_LIMIT: u64 = 64 << 20;
@@ -123,44 +124,63 @@ pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> R
     if all > 0 && ours == 0 {
         return Err(foreign(path));
     }
-    MIGRATIONS.run_direct(None, &mut *transaction, false).await.map_err(|error| match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => store_error(&doing, &error),
-        MigrateError::VersionMissing(version) => newer(path, version),
-        MigrateError::VersionMismatch(version) => changed(path, version),
-        other => StoreError::Schema(format!("{doing}: {other}")),
-    })?;
+    let newer = if ours > 0 { standing(&mut transaction, path).await?.newer } else { Vec::new() };
+    // With newer ones there, none is missing.
+    if newer.is_empty() {
+        MIGRATIONS.run_direct(None, &mut *transaction, false).await.map_err(|error| match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => store_error(&doing, &error),
+            other => StoreError::Schema(format!("{doing}: {other}")),
+        })?;
+    }
     // SQLite opens a file that may not be written all the same, and says so only at the first change.
     let write = sqlx::query("UPDATE storage_probe SET writes = writes + 1 WHERE id = 1");
     write.execute(&mut *transaction).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)
+    transaction.commit().await.map_err(failed)?;
+    if !newer.is_empty() {
+        tracing::warn!(
+            path = %path.display(),
+            migrations = newer.iter().map(i64::to_string).collect::<Vec<_>>().join(", "),
+            "the storage has migrations of a newer version, which allow this one to run on it"
+        );
+    }
+    Ok(())
 }
 
 /// Checks the schema of a database that may not be changed.
 ///
 /// # Errors
-/// [`StoreError::Schema`] for any schema but the one of this version.
+/// [`StoreError::Schema`] for any schema that this version cannot run on as it is.
 pub(super) async fn check_schema(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
-    let doing = format!("reading the schema of {}", path.display());
-    if !is_ours(connection).await.map_err(|error| store_error(&doing, &error))? {
+    if !is_ours(connection).await.map_err(|error| store_error(&reading(path), &error))? {
         return Err(foreign(path));
     }
-    let applied = connection.list_applied_migrations("_sqlx_migrations").await;
-    let applied = applied.map_err(|error| StoreError::Schema(format!("{doing}: {error}")))?;
-    for migration in &applied {
-        match MIGRATIONS.iter().find(|known| known.version == migration.version) {
-            None => return Err(newer(path, migration.version)),
-            Some(known) if known.checksum != migration.checksum => return Err(changed(path, migration.version)),
-            Some(_) => {}
-        }
-    }
-    let missing = MIGRATIONS.iter().find(|known| applied.iter().all(|found| found.version != known.version));
-    missing.map_or(Ok(()), |missing| {
+    let missing = standing(connection, path).await?.missing;
+    missing.first().map_or(Ok(()), |missing| {
         Err(StoreError::Schema(format!(
-            "{} lacks migration {}: it was made by an older version; start the CA, which brings it up to date",
+            "{} lacks migration {missing}: it was made by an older version; start the CA, which brings it up to date",
             path.display(),
-            missing.version
         )))
     })
+}
+
+/// How the schema of one of our databases stands to the one of this version.
+///
+/// # Errors
+/// [`StoreError::Schema`] when this version cannot run on it.
+async fn standing(connection: &mut SqliteConnection, path: &Path) -> Result<Standing, StoreError> {
+    let applied = connection.list_applied_migrations("_sqlx_migrations").await;
+    let applied = applied.map_err(|error| StoreError::Schema(format!("{}: {error}", reading(path))))?;
+    let readers = sqlx::query_as("SELECT version, oldest_reader FROM schema_reader").fetch_all(connection).await;
+    let readers: Vec<(i64, i64)> = match readers {
+        Err(error) if is_missing_table(&error) => Vec::new(),
+        other => other.map_err(|error| store_error(&reading(path), &error))?,
+    };
+    judge(&MIGRATIONS, &applied, &Readers::from_iter(readers))
+        .map_err(|unfit| StoreError::Schema(format!("{}: {unfit}", path.display())))
+}
+
+fn reading(path: &Path) -> String {
+    format!("reading the schema of {}", path.display())
 }
 
 /// Whether the database was made by this program.
@@ -172,15 +192,4 @@ pub(super) async fn is_ours(connection: &mut SqliteConnection) -> Result<bool, s
 
 pub(super) fn foreign(path: &Path) -> StoreError {
     StoreError::Schema(format!("{} is a database of another program", path.display()))
-}
-
-fn newer(path: &Path, version: i64) -> StoreError {
-    StoreError::Schema(format!(
-        "{} has migration {version}, which this version does not know: it was made by a newer version; use that one",
-        path.display()
-    ))
-}
-
-fn changed(path: &Path, version: i64) -> StoreError {
-    StoreError::Schema(format!("migration {version} of {} is not the one of this version", path.display()))
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use signet_core::audit::{AuditEvent, AuditQuery};
+use signet_core::audit::{AuditEvent, AuditQuery, EventKind, Outcome, UnknownFields, Unreadable, leaf_hash};
 use signet_core::rotation::Authorities;
 use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, SealedKeys, StoreError};
 use sqlx::{ConnectOptions, Connection, Executor};
 
-use super::{SqliteSettings, SqliteStore, open};
-use crate::store::suite::{START, admitting, assert_gapless, every_case, everything, issued, refused};
+use super::{SqliteSettings, SqliteStore, audit, open};
+use crate::store::suite::{START, admitting, assert_gapless, every_case, everything, issued, refused, serial};
 
 pub(super) fn url(path: &Path) -> String {
     format!("sqlite://{}", path.display())
@@ -30,7 +30,7 @@ pub(super) async fn store(path: &Path) -> SqliteStore {
     store
 }
 
-async fn open_error(path: &Path) -> StoreError {
+pub(super) async fn open_error(path: &Path) -> StoreError {
     SqliteStore::open(&url(path), SqliteSettings::default()).await.err().expect("opening should fail")
 }
 
@@ -301,47 +301,82 @@ async fn a_directory_that_may_not_be_written_is_named() {
 }
 
 #[tokio::test]
-async fn foreign_and_newer_databases_are_refused_untouched() {
-    let directory = tempfile::tempdir().unwrap();
-    for (name, sql, words) in [
-        ("newer", "UPDATE _sqlx_migrations SET version = 9999 WHERE version = 5", "newer version"),
-        ("changed", "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1", "not the one of this version"),
-        ("foreign", "DROP TABLE _sqlx_migrations", "another program"),
-    ] {
-        let path = directory.path().join(name);
-        drop(store(&path).await);
-        meddle(&path, sql).await;
-        let reading = SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await.err();
-        for error in [open_error(&path).await, reading.expect("opening should fail")] {
-            let StoreError::Schema(text) = error else { panic!("{name}: {error}") };
-            assert!(text.contains(words), "{text}");
-        }
-    }
-    let path = directory.path().join("older");
-    drop(store(&path).await);
-    meddle(&path, "DROP TABLE holder; DROP TABLE authority_usage; DELETE FROM _sqlx_migrations WHERE version = 5")
-        .await;
-    let reading = SqliteStore::open_read_only(&url(&path), SqliteSettings::default()).await.err();
-    assert!(matches!(reading, Some(StoreError::Schema(text)) if text.contains("older version")));
-    store(&path).await.probe().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_changed_event_is_reported_as_damage_and_a_pruned_one_is_left_out() {
+async fn a_row_that_cannot_be_read_does_not_hide_its_page_and_a_pruned_one_is_left_out() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("signet.db");
     let store = store(&path).await;
-    store.append((0..3).map(|n| issued("a", n, START)).collect()).await.unwrap();
+    store.append((0..6).map(|n| issued("a", n, START + n as i64)).collect()).await.unwrap();
+    let mut newer = open::writer_options(&path, Duration::from_secs(5)).connect().await.unwrap();
+    // As a newer version would write them: another format, and another kind with another field in this one.
+    let another = [0x82, 2, 0x61, b'x'];
+    let unknown = [&[0x82, 1, 0xa6, 1, 7, 2, 0x60, 3, 17, 4, 9, 7, 0xa0, 10, 1][..]].concat();
+    for (sequence, kind, outcome, body) in [(3, 0, 0, &another[..]), (4, 17, 9, &unknown)] {
+        let update = sqlx::query("UPDATE audit_event SET kind = ?, outcome = ?, body = ?, leaf_hash = ? WHERE seq = ?");
+        let update = update.bind(kind).bind(outcome).bind(body).bind(leaf_hash(body).to_vec()).bind(sequence);
+        update.execute(&mut newer).await.unwrap();
+    }
+    newer.close().await.unwrap();
     meddle(&path, "UPDATE audit_event SET body = NULL WHERE seq = 1").await;
-    let left: Vec<u64> = everything(&store).await.iter().map(|stored| stored.sequence).collect();
-    assert_eq!(left, [2, 0]);
-    // A full read of which something was left out does not end the search.
-    let query = AuditQuery::newest(1).unwrap();
-    let page = store.query(&query).await.unwrap();
-    assert_eq!((page.items[0].sequence, page.next), (2, Some(2)));
-    let page = store.query(&AuditQuery { before: page.next, ..query }).await.unwrap();
-    assert_eq!((page.items[0].sequence, page.next), (0, None));
-    meddle(&path, "UPDATE audit_event SET body = replace(body, 'issued', 'refused') WHERE seq = 0").await;
-    let result = store.query(&AuditQuery::newest(10).unwrap()).await;
-    assert!(matches!(result, Err(StoreError::Damaged(text)) if text.contains("audit event 0")));
+    meddle(&path, "UPDATE audit_event SET body = CAST(body || x'00' AS BLOB) WHERE seq = 0").await;
+    let page = store.query(&AuditQuery::newest(10).unwrap()).await.unwrap();
+    assert_eq!(page.items.iter().map(|one| one.sequence).collect::<Vec<u64>>(), [5, 4, 2]);
+    let event = &page.items[1];
+    assert_eq!((event.event.kind, event.event.outcome), (EventKind::Unknown(17), Outcome::Unknown(9)));
+    assert_eq!(event.unknown_fields, UnknownFields::from([("10".to_owned(), "1".to_owned())]));
+    let unread: Vec<_> = page.unread.iter().map(|one| (one.sequence, one.at_micros, one.problem)).collect();
+    assert_eq!(unread, [(3, START + 3, Unreadable::Newer), (0, START, Unreadable::Damaged)]);
+    // Pages of one join, whatever is on them, and each filter finds what may be meant.
+    let (mut query, mut seen) = (AuditQuery::newest(1).unwrap(), Vec::new());
+    loop {
+        let page = store.query(&query).await.unwrap();
+        assert_eq!(page.items.len() + page.unread.len(), 1);
+        seen.extend(page.items.iter().map(|one| one.sequence).chain(page.unread.iter().map(|one| one.sequence)));
+        query.before = page.next;
+        if page.next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, [5, 4, 3, 2, 0]);
+    let all = AuditQuery::newest(10).unwrap();
+    let spiffe_id = issued("a", 0, START).who.spiffe_id;
+    for (query, found) in [
+        (AuditQuery { serial: Some(serial(3)), ..all.clone() }, (0, 1)),
+        (AuditQuery { outcome: Some(Outcome::Issued), ..all.clone() }, (2, 2)),
+        (AuditQuery { outcome: Some(Outcome::Unknown(9)), ..all.clone() }, (1, 0)),
+        (AuditQuery { spiffe_id, ..all.clone() }, (2, 2)),
+        (AuditQuery { spiffe_id: Some("spiffe://cluster.local/ns/b/sa/default".into()), ..all.clone() }, (0, 0)),
+    ] {
+        let page = store.query(&query).await.unwrap();
+        assert_eq!((page.items.len(), page.unread.len()), found, "{query:?}");
+    }
+    // What is appended afterwards changes none of their bytes.
+    store.append(vec![issued("a", 9, START)]).await.unwrap();
+    let after = store.query(&AuditQuery { before: Some(6), ..all }).await.unwrap();
+    assert_eq!((after.items, after.unread), (page.items, page.unread));
+}
+
+#[tokio::test]
+async fn no_page_of_a_filter_is_found_by_reading_every_row() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    drop(store(&path).await);
+    let mut connection = open::reader_options(&path, Duration::from_secs(5)).connect().await.unwrap();
+    let all = AuditQuery::newest(50).unwrap();
+    let outcome = Some(Outcome::Refused);
+    let identity = Some("spiffe://cluster.local/ns/a/sa/b");
+    for (query, by_identity, index) in [
+        (all.clone(), identity, "COVERING INDEX audit_event_identity (identity_key=? AND seq>? AND seq<?)"),
+        (AuditQuery { outcome, ..all.clone() }, identity, "COVERING INDEX audit_event_identity (identity_key=?"),
+        (AuditQuery { outcome, ..all.clone() }, None, "audit_event_outcome (outcome=? AND seq>? AND seq<?)"),
+        (AuditQuery { serial: Some(serial(1)), ..all }, None, "audit_event_serial (serial=?"),
+    ] {
+        for segments in [0..=0, 59..=122] {
+            let range = segments.start() * 8192..(segments.end() + 1) * 8192;
+            let statement = audit::page_statement(&query, by_identity, segments, range, 51);
+            let plan = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.sql().as_str()));
+            let plan = sqlx::query_as::<_, (i64, i64, i64, String)>(plan).fetch_all(&mut connection).await.unwrap();
+            let plan: Vec<String> = plan.into_iter().map(|(.., step)| step).collect();
+            assert!(plan.iter().any(|step| step.contains(index)), "{query:?}: {plan:#?}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use signet_core::audit::{AuditEvent, EventKind};
-use signet_core::rotation::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority};
+use signet_core::rotation::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority, Unknown};
 use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion};
 use time::OffsetDateTime;
@@ -35,6 +35,7 @@ fn root(name: u8, state: AuthorityState, published: u64, issuing: impl IntoItera
         not_after: start,
         intermediates: Vec::new(),
         after_sequence: 0,
+        unknown: Unknown::default(),
     });
     RootAuthority {
         id: serde_json::from_value(format!("f{name:01x}").repeat(20).into()).unwrap(),
@@ -51,6 +52,7 @@ fn root(name: u8, state: AuthorityState, published: u64, issuing: impl IntoItera
         tainted_at: None,
         leaving_since: None,
         pinned: false,
+        unknown: Unknown::default(),
     }
 }
 
@@ -117,21 +119,25 @@ async fn a_bundle_that_is_too_old_goes_out_no_more(store: &(impl AuditStore + Au
     }
 }
 
-async fn a_serving_certificate_may_be_of_an_old_root(store: &(impl AuditStore + AuthorityJournal)) {
+async fn a_serving_certificate_may_be_of_an_old_root(store: &(impl AuditStore + AuthorityJournal + HolderStore)) {
     let tainted =
         RootAuthority { tainted_at: Some(OffsetDateTime::UNIX_EPOCH), ..root(3, AuthorityState::Tainted, 1, [3]) };
-    let roots = vec![root(1, AuthorityState::Old, 1, [1]), root(2, AuthorityState::Active, 2, [2]), tainted];
+    let leaving =
+        RootAuthority { leaving_since: Some(OffsetDateTime::UNIX_EPOCH), ..root(4, AuthorityState::Old, 1, [4]) };
+    let roots = vec![root(1, AuthorityState::Old, 1, [1]), root(2, AuthorityState::Active, 2, [2]), tainted, leaving];
     store.replace(JournalVersion(0), &journal(3, roots)).await.unwrap();
     let of = |authority, serial| AuditEvent {
         kind: EventKind::ServingCertificate,
         ..by(issued("ca", serial, START), authority)
     };
     for serial in [10, 20] {
-        let [old, active, compromised] = [of(1, serial), of(2, serial + 1), of(3, serial + 2)];
-        let results = append(store, vec![old, active, compromised]).await;
+        let [old, active, compromised, leaving] =
+            [1, 2, 3, 4].map(|authority| of(authority, serial + u64::from(authority)));
+        let results = append(store, vec![old, active, compromised, leaving]).await;
         assert!(results[0].is_ok() && results[1].is_ok(), "{results:?}");
-        assert_eq!(results[2], FENCED);
+        assert_eq!(results[2..], [FENCED, FENCED]);
     }
+    assert_eq!(store.last_ends().await.unwrap(), [].into(), "nothing is kept in the bundle for their sake");
 }
 
 /// As two processes on one database: nothing that one of them remembers of the journal outlives its change.

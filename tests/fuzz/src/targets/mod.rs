@@ -6,6 +6,7 @@ mod csr;
 mod files;
 mod jwks;
 mod lists;
+mod record;
 mod reply;
 mod request;
 mod sds;
@@ -31,7 +32,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const ALL: [Target; 9] = [
+pub const ALL: [Target; 10] = [
     Target {
         name: "token",
         changes: &[json::change, bytes::change, text::change],
@@ -85,6 +86,12 @@ pub const ALL: [Target; 9] = [
         changes: &[text::change, text::change, bytes::change],
         words: config::WORDS,
         run: config::run,
+    },
+    Target {
+        name: "record",
+        changes: &[bytes::change, bytes::change, json::change, text::change],
+        words: record::WORDS,
+        run: record::run,
     },
 ];
 

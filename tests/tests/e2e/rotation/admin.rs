@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use signet_proto::admin::v1alpha1::{
-    ChangeAuthorityRequest, GetRotationRequest, ListHoldersRequest, PrepareAuthorityRequest, ResumeAuthorityRequest,
-    RetireAuthorityRequest, RevokeCertificateRequest, RollbackAuthorityRequest, RotateAuthorityRequest, StatusRequest,
+    AdoptAuthorityRequest, ChangeAuthorityRequest, GetRotationRequest, ListHoldersRequest, PrepareAuthorityRequest,
+    ResumeAuthorityRequest, RetireAuthorityRequest, RevokeCertificateRequest, RollbackAuthorityRequest,
+    RotateAuthorityRequest, StatusRequest,
 };
 use signet_tests::client::admin::{Admin, root_ids};
 use signet_tests::client::bundle_stream::with_identity;
@@ -38,6 +39,7 @@ async fn every_call(admin: &Admin, authorization: Option<&str>) -> Vec<(&'static
         ("GetRotation", client.get_rotation(with(GetRotationRequest {}, authorization)).await.map(drop)),
         ("Prepare", client.prepare_authority(with(PrepareAuthorityRequest::default(), authorization)).await.map(drop)),
         ("Rotate", client.rotate_authority(with(rotate, authorization)).await.map(drop)),
+        ("Adopt", client.adopt_authority(with(AdoptAuthorityRequest::default(), authorization)).await.map(drop)),
         ("Activate", client.activate_authority(with(change(), authorization)).await.map(drop)),
         (
             "Rollback",

@@ -64,6 +64,8 @@ impl Pair {
     async fn stop(&self) -> Outcome {
         for _ in 0..20 {
             self.second.process.signal(Signal::STOP);
+            let stopped = async || self.second.process.is_stopped().then_some(());
+            eventually("every thread to stop", SOON, stopped).await?;
             let ask = Ask::new(&csr::like_ztunnel(None)?.csr, &self.dev.token("client")?);
             if self.awake.call(&ask).await.is_ok() {
                 return Ok(());

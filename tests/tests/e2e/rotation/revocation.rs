@@ -144,7 +144,7 @@ async fn a_revoked_issuing_ca_takes_its_leaves_with_it_after_everybody_has_left_
     operator.done(&["authority", "rotate", "--issuing"])?;
     let other_signs = |rotation: &signet_proto::admin::v1alpha1::Rotation| {
         let mut issuers = rotation.authorities.iter().filter(|one| one.kind == "issuing" && one.state == "active");
-        issuers.all(|one| one.id != issuing).then_some(())
+        issuers.all(|one| one.key_id != issuing).then_some(())
     };
     until(&admin, "another issuing CA", SOON, other_signs).await?;
     // Everybody has a certificate of it still, so that it takes force.

@@ -144,7 +144,15 @@ async fn a_process_that_slept_while_the_root_was_left_and_dropped_serves_under_t
     let new = prepared(&admin).await?;
     active(&admin, &new).await?;
     is_enough(&admin, replica.listen, &file, &old).await?;
-    second.process.signal(Signal::STOP);
+    // Not while it holds the lock of the database.
+    let asleep = async || {
+        second.process.signal(Signal::STOP);
+        let stopped = async || second.process.is_stopped().then_some(());
+        eventually("every thread to stop", SOON, stopped).await.ok()?;
+        let written = Client::connect(&dev).await.ok()?.certificate(&dev, "client").await;
+        written.map_err(|_locked| second.process.signal(Signal::CONT)).ok()
+    };
+    eventually("the second process to sleep", SOON, asleep).await?;
     let settled = settled(&admin, 1).await;
     second.process.signal(Signal::CONT);
     assert_eq!(settled?, new);
