@@ -1,7 +1,7 @@
 //! A whole CA in memory for tests: real authority, real policy, a store that can be made to fail, a clock to be moved.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-mod flaky_store;
+mod flaky_store_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -41,7 +41,7 @@ use crate::refusals::refusals;
 use crate::rotator::{Maker, Rotator, Steps};
 use crate::state::StateReader;
 
-pub(crate) use flaky_store::FlakyStore;
+pub(crate) use flaky_store_tests::FlakyStore;
 
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);

@@ -18,5 +18,5 @@ CREATE TABLE holder_raise (
     PRIMARY KEY (before, after)
 ) STRICT, WITHOUT ROWID;
 
--- Programs of before count a reply when its record is kept.
+-- A program of before counts replies when it records them, so that its coverage would be more than there is.
 INSERT INTO schema_reader (version, oldest_reader) VALUES (16, 16);
