@@ -94,7 +94,9 @@ impl AuditEvent {
     /// [`DecodeError`].
     pub fn decode(body: &[u8]) -> Result<(Self, UnknownFields), DecodeError> {
         if body.first() == Some(&b'{') {
-            let event = serde_json::from_slice(body).map_err(|error| DecodeError::Encoding(error.to_string()))?;
+            // Its own words would repeat what is wrong in full, however long that is.
+            let wrong = |error: serde_json::Error| DecodeError::Encoding(format!("JSON at column {}", error.column()));
+            let event = serde_json::from_slice(body).map_err(wrong)?;
             return Ok((event, UnknownFields::new()));
         }
         let no_event = || DecodeError::Encoding("not a format number and what has it".to_owned());
