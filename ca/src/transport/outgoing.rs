@@ -42,6 +42,8 @@ pub struct Outgoing {
     ends: bool,
     /// Replies whose last byte was written but not flushed.
     written: Vec<Ticket>,
+    /// Whether an answer is followed no more of which nothing but its headers was out: it may be any reply.
+    lost: bool,
 }
 
 impl Outgoing {
@@ -75,12 +77,12 @@ impl Outgoing {
     /// Everything that was written has left the process.
     pub fn flushed(&mut self, replies: &Replies) {
         self.written.drain(..).for_each(Ticket::whole);
-        replies.flushed(begun(&self.answers));
+        replies.flushed(begun(&self.answers, self.lost));
     }
 
     /// Nothing is written any more.
     pub fn close(&mut self, replies: &Replies) {
-        replies.close(begun(&self.answers));
+        replies.close(begun(&self.answers, self.lost));
         self.written.drain(..).for_each(Ticket::part);
         self.answers.drain(..).for_each(|(_, answer)| answer.part());
     }
@@ -115,7 +117,9 @@ impl Outgoing {
                 if !self.ends && self.find(stream).is_none() {
                     self.answers.push((stream, Answer::Begun(Vec::new())));
                     if self.answers.len() > MOST {
-                        self.answers.remove(0).1.let_go(replies);
+                        let oldest = self.answers.remove(0).1;
+                        self.lost |= matches!(&oldest, Answer::Begun(bytes) if bytes.is_empty());
+                        oldest.let_go(replies);
                     }
                 }
             }
@@ -205,11 +209,13 @@ impl Answer {
 }
 
 /// The first bytes of what has begun to go out and may be replies.
-fn begun(answers: &[(u32, Answer)]) -> impl Iterator<Item = &[u8]> + Clone {
-    answers.iter().filter_map(|(_, answer)| match answer {
+fn begun(answers: &[(u32, Answer)], lost: bool) -> impl Iterator<Item = &[u8]> + Clone {
+    let known = answers.iter().filter_map(|(_, answer)| match answer {
         Answer::Begun(bytes) if !bytes.is_empty() => Some(bytes.as_slice()),
         _ => None,
-    })
+    });
+    // Every reply begins with nothing.
+    known.chain(lost.then_some(&[][..]))
 }
 
 #[cfg(test)]
