@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::pem::{self, PemObject as _};
 use signet_core::audit::Outcome;
 use signet_core::certificate::{Facts, hex, sha256, subject};
 use signet_core::clock::{SharedClock, SystemClock};
@@ -153,6 +153,19 @@ pub(super) async fn holds_authority(store: &SqliteStore) -> Result<bool, StoreEr
     Ok(store.load().await?.is_some_and(|(_, authorities)| authorities.active().is_some()))
 }
 
+/// What a PEM block begins with (RFC 7468 section 2).
+const BEGIN: &[u8] = b"-----BEGIN";
+
+/// What is wrong with PEM, without the bytes of it.
+fn why(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a block has no end",
+        pem::Error::IllegalSectionStart { .. } => "a block begins wrongly",
+        pem::Error::Base64Decode(_) => "a block is not base64",
+        _ => "it cannot be read",
+    }
+}
+
 /// The roots of a file that others read; none when it is absent or empty.
 async fn published(path: &Path) -> Result<Vec<CertificateDer<'static>>, InitError> {
     let wrong = |cause: String| InitError::Unreadable { path: path.to_owned(), cause };
@@ -165,7 +178,13 @@ async fn published(path: &Path) -> Result<Vec<CertificateDer<'static>>, InitErro
         return Ok(Vec::new());
     }
     let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
-    let roots = roots.map_err(|error| wrong(format!("is not PEM: {error}")))?;
+    let roots = roots.map_err(|error| wrong(format!("is not PEM: {}", why(&error))))?;
+    // Other readers know more labels than CERTIFICATE, and other forms: what was not read here names roots all the same.
+    let begun = content.windows(BEGIN.len()).filter(|window| *window == BEGIN).count();
+    if begun > roots.len() {
+        let read = roots.len();
+        return Err(wrong(format!("holds {begun} PEM blocks, {read} of which can be read as CERTIFICATE")));
+    }
     if roots.is_empty() {
         return Err(wrong("holds no certificate".to_owned()));
     }
