@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use super::Phase;
 use super::compromise::{revoke, taint};
 use super::followed::Standing;
+use super::retire::is_held;
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityId, AuthorityState, RootAuthority};
 use super::step::{Step, is_covered, is_ours, propagated_at, usable_issuer};
@@ -181,11 +182,13 @@ pub enum Refused {
     ListsImpossible(AuthorityId),
     /// The wall clock has jumped.
     #[error(
-        "the clock of this host has jumped a moment ago; check it, then try again in a few minutes or use --force with a --reason"
+        "the clock of this host has jumped a moment ago, or the storage comes from a backup (`status` says which): try again in a few minutes, or use --force with a --reason"
     )]
     ClockJumped,
     /// The same, for what is never forced.
-    #[error("the clock of this host has jumped a moment ago; check it, then try again in a few minutes")]
+    #[error(
+        "the clock of this host has jumped a moment ago, or the storage comes from a backup (`status` says which): try again in a few minutes"
+    )]
     ClockDoubtful,
 }
 
@@ -213,7 +216,7 @@ pub fn judge(
     }
     match command {
         Command::Prepare => prepare(authorities, seen, Activation::OnCommand),
-        Command::Rotate => rotate(authorities, seen),
+        Command::Rotate => rotate(now, authorities, seen, rules),
         Command::Adopt => adopt(seen),
         Command::RenewIssuing if seen.offer.is_some() || !is_ours(active, None) => Err(Refused::Foreign),
         Command::RenewIssuing => Ok(Some(Step::CertifyIssuing(active.id.clone()))),
@@ -252,12 +255,20 @@ fn adopt(seen: &Observed<'_>) -> Result<Option<Step>, Refused> {
 }
 
 /// Run again after an interruption, it goes on with the rotation that is under way instead of beginning another one.
-fn rotate(authorities: &Authorities, seen: &Observed<'_>) -> Result<Option<Step>, Refused> {
+/// Former roots that an operator holds are no part of one.
+fn rotate(
+    now: OffsetDateTime,
+    authorities: &Authorities,
+    seen: &Observed<'_>,
+    rules: &Rules,
+) -> Result<Option<Step>, Refused> {
+    let mut former = authorities.roots.iter().filter(|root| root.state == AuthorityState::Old && !root.pinned);
+    let drains = Phase::of(authorities) == Phase::Drain && former.any(|root| !is_held(root, seen, rules, now));
     match authorities.prepared() {
         _ if seen.offer.is_some() => Err(Refused::Foreign),
         Some(root) if root.activation == Activation::WhenCovered => Ok(None),
         Some(root) => Ok(Some(Step::Await(root.id.clone(), Activation::WhenCovered))),
-        None if Phase::of(authorities) == Phase::Drain && !authorities.paused => Ok(None),
+        None if drains && !authorities.paused => Ok(None),
         None => prepare(authorities, seen, Activation::WhenCovered),
     }
 }

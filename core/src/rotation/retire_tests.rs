@@ -72,6 +72,17 @@ fn held_by_hand_a_drained_root_stays_until_an_operator_says_so_but_a_compromised
 }
 
 #[test]
+fn a_root_that_is_held_is_in_no_rotations_way_but_one_that_drains_or_leaves_is() {
+    let (end, manual) = (START + DAY, Rules { retirement: Retirement::Manual, ..rules() });
+    let seen = until(end);
+    let rotate = |now, authorities: &Authorities| judge(now, authorities, &seen.view(), &manual, &Command::Rotate);
+    assert_eq!(rotate(end - SECOND, &draining()), Ok(None), "it drains");
+    assert_eq!(rotate(end, &draining()), Ok(Some(Step::PrepareRoot(Activation::WhenCovered))));
+    let leaving = take(&Step::Leave(id("r1")), &draining(), &seen, end, "x");
+    assert_eq!(rotate(end, &leaving), Ok(None), "an operator let it go");
+}
+
+#[test]
 fn an_operator_retires_a_former_root_that_nothing_chains_to_and_nothing_else() {
     let (end, r1) = (START + DAY, id("r1"));
     let mut seen = until(end);
