@@ -56,16 +56,17 @@ impl Condition {
 }
 
 impl Authorities {
-    /// The oldest bundle that a root came with whose [`CaughtUp`](Condition::CaughtUp) may still be asked for; `None` when
-    /// there is no such root.
+    /// The oldest and the newest bundle that a root came with whose [`CaughtUp`](Condition::CaughtUp) may still be asked
+    /// for; `None` when there is no such root.
     #[must_use]
-    pub fn oldest_awaited(&self) -> Option<u64> {
+    pub fn awaited(&self) -> Option<(u64, u64)> {
         let waits = |root: &&RootAuthority| match root.state {
             AuthorityState::Prepared | AuthorityState::Unknown => true,
             AuthorityState::Old => root.issuing.is_empty(),
             AuthorityState::Active | AuthorityState::Tainted => false,
         };
-        self.roots.iter().filter(waits).map(|root| root.published).min()
+        let published = || self.roots.iter().filter(waits).map(|root| root.published);
+        published().min().zip(published().max())
     }
 }
 

@@ -91,7 +91,7 @@ fn activation_waits_after_the_last_holder_that_had_been_behind_and_for_nobody_el
             assert!(matches!(judged(now), Err(Refused::TooSoon { .. })) && !holds(now));
         }
     }
-    assert_eq!((authorities.oldest_awaited(), draining().oldest_awaited()), (Some(2), None));
+    assert_eq!((authorities.awaited(), draining().awaited()), (Some((2, 2)), None));
 }
 
 #[test]

@@ -223,8 +223,8 @@ impl AuthorityJournal for MemoryStore {
         let version = JournalVersion(change.expected.0.saturating_add(1));
         content.fence = Fence::of(change.next);
         content.journal = Some((version, change.next.clone()));
-        let awaited = column(change.next.oldest_awaited().unwrap_or(u64::MAX));
-        content.raises.0.retain(|(_, after), _| *after >= awaited);
+        let (oldest, newest) = change.next.awaited().unwrap_or((u64::MAX, 0));
+        content.raises.0.retain(|(before, after), _| *after >= column(oldest) && *before < column(newest));
         content.append(change.events);
         Ok(Changed::Made(version))
     }

@@ -57,8 +57,9 @@ const COVERAGE: &str = "SELECT authority, former, sequence, count(*), sum(acknow
 /// A handful: what nothing waits for is removed.
 const RAISED: &str = "SELECT before, after, at FROM holder_raise";
 
-/// Forgets raises to bundles that are older than any that something waits for.
-pub(super) const FORGET_RAISED: &str = "DELETE FROM holder_raise WHERE after < ?";
+/// Forgets raises that cross no bundle that something waits for: those that end before the oldest, and those that begin at
+/// the newest.
+pub(super) const FORGET_RAISED: &str = "DELETE FROM holder_raise WHERE after < ? OR before >= ?";
 
 const LAST_ENDS: &str = "SELECT authority, last_not_after FROM authority_usage";
 

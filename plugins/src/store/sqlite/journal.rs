@@ -81,7 +81,7 @@ struct Entry {
     fence: Fence,
     fence_body: String,
     /// The oldest bundle that something waits for.
-    awaited: i64,
+    awaited: (i64, i64),
 }
 
 impl Entry {
@@ -90,7 +90,8 @@ impl Entry {
         let version = change.expected.0.checked_add(1).and_then(|next| i64::try_from(next).ok()).ok_or_else(full)?;
         let fence = Fence::of(change.next);
         let (body, fence_body) = (encode_authorities(change.next)?, fence::encode(&fence)?);
-        let awaited = column(change.next.oldest_awaited().unwrap_or(u64::MAX));
+        let (oldest, newest) = change.next.awaited().unwrap_or((u64::MAX, 0));
+        let awaited = (column(oldest), column(newest));
         Ok(Self { version, body, fence, fence_body, awaited })
     }
 
@@ -109,7 +110,8 @@ impl Entry {
         sqlx::query(history).bind(self.version).bind(&self.body).execute(&mut *connection).await?;
         let old = "DELETE FROM authority_journal_history WHERE version <= ?";
         sqlx::query(old).bind(self.version.saturating_sub(HISTORY)).execute(&mut *connection).await?;
-        sqlx::query(FORGET_RAISED).bind(self.awaited).execute(&mut *connection).await?;
+        let (oldest, newest) = self.awaited;
+        sqlx::query(FORGET_RAISED).bind(oldest).bind(newest).execute(&mut *connection).await?;
         fence::keep(connection, self.version, &self.fence_body).await
     }
 }
