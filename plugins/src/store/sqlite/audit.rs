@@ -13,7 +13,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use super::error::{is_guarded, is_taken, is_unique_taken, store_error};
 use super::fence::{GUARD, Known};
 use super::holders::{self, Statement, USAGE, upsert_text};
-use super::{Session, SqliteStore};
+use super::{Session, SqliteStore, open};
 use crate::store::holders::{Renewals, column};
 use crate::store::rows::{Head, LogRow, NewRow, SEGMENT, identity_hash, identity_keys, page};
 
@@ -230,6 +230,8 @@ impl AuditStore for SqliteStore {
         const DOING: &str = "writing a probe";
         let write = async {
             let mut writer = self.writer().await?;
+            // A newer program may have migrated it meanwhile, to what this one must not run on.
+            open::check_schema(&mut writer.session.connection, &self.path).await?;
             let update = sqlx::query("UPDATE storage_probe SET writes = writes + 1 WHERE id = 1");
             let done = update.execute(&mut writer.session.connection).await;
             done.map_err(|error| store_error(DOING, &error))?;

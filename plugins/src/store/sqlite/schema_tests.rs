@@ -53,6 +53,18 @@ async fn a_program_works_on_a_schema_to_which_a_newer_one_has_only_added() {
 }
 
 #[tokio::test]
+async fn a_running_program_notices_that_a_newer_one_has_migrated_its_storage() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let running = store(&path).await;
+    meddle(&path, ADDED).await;
+    assert_eq!(running.probe().await, Ok(()), "something was added");
+    meddle(&path, "UPDATE schema_reader SET oldest_reader = 9001 WHERE version = 9001").await;
+    let Err(StoreError::Schema(text)) = running.probe().await else { panic!("it says that all is well") };
+    assert!(text.contains("migration 9001"), "{text}");
+}
+
+#[tokio::test]
 async fn foreign_newer_and_changed_databases_are_refused_untouched() {
     let directory = tempfile::tempdir().unwrap();
     const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
