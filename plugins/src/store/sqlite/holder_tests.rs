@@ -1,17 +1,15 @@
 //! Holders in a file: kept with the log or not at all, and derived for databases that are older than they are.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use std::time::{Duration, Instant};
-
 use signet_core::audit::{AuditEvent, AuditQuery};
-use signet_core::holder::{Acknowledgement, Acknowledger, Handover, Holder, Mark, Reply};
-use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, JournalVersion, StoreError};
+use signet_core::holder::{Acknowledgement, Acknowledger, Holder};
+use signet_core::seams::store::{AuditStore, HolderStore, StoreError};
 
 use super::tests::{meddle, store, url};
 use super::upgrade_tests::log_of_before;
 use super::{SqliteSettings, SqliteStore};
 use crate::store::suite::{
-    START, admitting, assert_gapless, ended, everything, hand_over, held, issued, key, listed, refused, serial,
+    START, assert_gapless, ended, everything, hand_over, held, issued, key, listed, refused, serial,
 };
 
 #[tokio::test]
@@ -150,71 +148,4 @@ async fn holders_are_read_beside_a_running_store() {
     assert_eq!(reading.coverage(ended(0)).await.unwrap().live(), 1);
     assert!(matches!(reading.forget_ended(ended(99), 9).await, Err(StoreError::Unavailable(_))));
     assert_eq!(reading.query(&AuditQuery::newest(9).unwrap()).await.unwrap().items.len(), 1);
-}
-
-/// Times are printed, not judged: `cargo test -p signet-plugins --release a_hundred_thousand -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "a measurement"]
-#[expect(clippy::print_stderr, reason = "its result")]
-async fn a_hundred_thousand_holders_are_counted() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("signet.db");
-    let settings = SqliteSettings { deadline: Duration::from_secs(60), ..SqliteSettings::default() };
-    let store = SqliteStore::open(&url(&path), settings).await.unwrap();
-    store.replace(JournalVersion(0), &admitting()).await.unwrap();
-    for batch in 0..400_u64 {
-        let one = |n: u64| held(&format!("n{}", n % 1000), &format!("{n:036}"), n, n % 3, 10 + (n % 2) as i64);
-        store.append((batch * 250..(batch + 1) * 250).map(one).collect()).await.unwrap();
-    }
-    for now in [ended(0), ended(10)] {
-        let start = Instant::now();
-        let live = store.coverage(now).await.unwrap().live();
-        eprintln!("coverage of {live} live holders: {:?}", start.elapsed());
-    }
-    let start = Instant::now();
-    let none = store.forget_ended(ended(10), 1000).await.unwrap();
-    eprintln!("search for {none} ended holders: {:?}", start.elapsed());
-    let all: Vec<Acknowledgement> = (0..1000)
-        .map(|n: u64| Acknowledgement {
-            from: Acknowledger::Holder(key(&format!("n{}", n % 1000), &format!("{n:036}"))),
-            sequence: 9,
-            refused: None,
-            at: ended(1),
-        })
-        .collect();
-    let start = Instant::now();
-    store.acknowledge(&all).await.unwrap();
-    eprintln!("1000 acknowledgements by name: {:?}", start.elapsed());
-    let by_certificate = all.into_iter().zip(0..).map(|(one, n)| {
-        let from = Acknowledger::Certificate {
-            spiffe_id: key(&format!("n{}", n % 1000), "").spiffe_id,
-            serial: serial(n).to_string(),
-        };
-        Acknowledgement { from, ..one }
-    });
-    let by_certificate: Vec<Acknowledgement> = by_certificate.collect();
-    let start = Instant::now();
-    store.acknowledge(&by_certificate).await.unwrap();
-    eprintln!("1000 acknowledgements by certificate: {:?}", start.elapsed());
-    let marks: Vec<Mark> = (50_000..51_000_u64)
-        .map(|n| Mark {
-            reply: Reply {
-                holder: key(&format!("n{}", n % 1000), &format!("{n:036}")),
-                serial: serial(n).to_string(),
-                sequence: 9,
-            },
-            handover: Handover::Whole,
-        })
-        .collect();
-    for changed in [true, false] {
-        let start = Instant::now();
-        assert_eq!(store.mark(&marks, ended(1)).await.unwrap(), changed);
-        eprintln!("1000 marks, which change something: {changed}: {:?}", start.elapsed());
-    }
-    let older = directory.path().join("older.db");
-    let one = |n: u64| held(&format!("n{}", n % 1000), &format!("{n:036}"), n, n % 3, 10);
-    log_of_before(&older, 4, &(0..100_000).map(one).collect::<Vec<AuditEvent>>()).await;
-    let start = Instant::now();
-    drop(SqliteStore::open(&url(&older), settings).await.unwrap());
-    eprintln!("upgrade of a log of 100,000 certificates: {:?}", start.elapsed());
 }
