@@ -91,7 +91,13 @@ impl Authorities {
     pub fn decode(text: &str) -> Result<Self, FormatError> {
         let mut read: Self = serde_json::from_str(text).map_err(|error| match serde_json::from_str(text) {
             Ok(Version { format, .. }) if format > FORMAT => FormatError::Foreign(format),
-            _ => FormatError::Damaged(error.to_string()),
+            // Its own message repeats what it has found, however long that is.
+            _ => FormatError::Damaged(format!(
+                "line {}, column {}: {:?}",
+                error.line(),
+                error.column(),
+                error.classify()
+            )),
         })?;
         if read.version.format < FORMAT {
             read.upgrade();
