@@ -60,7 +60,7 @@ pub async fn watch_ca_files(
     loop {
         let Some(problem) = stop.run_until_cancelled(files.problem()).await else { return Ok(()) };
         match problem {
-            None => condition.ready("in use"),
+            None => condition.ready("can be used"),
             Some(problem) => condition.degraded(problem),
         }
         if stop.run_until_cancelled(tokio::time::sleep(CA_FILES)).await.is_none() {

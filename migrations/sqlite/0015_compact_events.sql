@@ -2,8 +2,8 @@
 -- than half the bytes per certificate. Bodies of before stay as they are, byte for byte, since the leaf hash is over them;
 -- readers tell the two apart by the first byte.
 --
--- While this runs, the log is there twice: it takes as much free space as the database has, and the file does not shrink
--- afterwards; what becomes free in it is used for new events.
+-- While this runs, the log is there twice, and what changes is in the -wal too: it takes two and a half times the size of the
+-- database in free space, and the file does not shrink afterwards; what becomes free in it is used for new events.
 --
 -- How later queries are answered: by namespace, key hash, authority or cluster with an index of its own kind, like
 -- audit_event_identity, over (segment, hash of the value) in a new column that may be NULL, filled for old rows from their

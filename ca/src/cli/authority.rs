@@ -94,7 +94,7 @@ pub(super) struct NamedArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RetireArgs {
-    /// The id of the root; its first digits, as tables show them, are enough
+    /// The id of the root, or the key identifier by which certificates name it; its first digits are enough
     id: String,
     #[command(flatten)]
     plain: PlainArgs,

@@ -79,7 +79,7 @@ fn read_rotation(s: &mut Section<'_>) -> Option<(Rules, Duration)> {
         "propagation",
         "5m",
         kind::duration_or_zero(),
-        "the least time between publishing a root and signing under it, for those who get roots from elsewhere; never under 2 s",
+        "the least time between publishing a root and signing under it, and from when the last holder that was behind has received it, for those who get roots from elsewhere; never under 2 s",
     );
     let renewal_window = s.defaulted(
         "renewal_window",

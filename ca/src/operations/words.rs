@@ -93,7 +93,7 @@ fn former(authorities: &Authorities) -> impl Iterator<Item = &RootAuthority> {
 
 /// What coverage does not see.
 const STATIC_FILES: &str = "; by the time the old root is retired, static files of roots (CA_ROOT_CA of istio-agents, \
-                            ca.root_file of agents that start anew, mounted ConfigMaps) must hold its successor too";
+                            ca.root_file of agents that start anew, mounted ConfigMaps) must hold the root that signs";
 
 /// Former roots that an operator is to let go.
 pub(super) fn held(look: &Look, rules: &Rules) -> Vec<AuthorityId> {
