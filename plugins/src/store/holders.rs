@@ -34,6 +34,11 @@ pub(super) struct HolderRow {
     pub(super) former: String,
 }
 
+/// The sequence that a holder is taken to have had before it is counted: a first certificate comes with its bundle.
+pub(super) fn had(sequence: i64, first_bundle: Option<i64>) -> i64 {
+    if sequence == 0 { first_bundle.unwrap_or_default() } else { sequence }
+}
+
 impl HolderRow {
     /// A holder that was not known before. It has received nothing yet.
     pub(super) fn new(key: HolderKey, renewal: &Renewal<'_>) -> Self {
@@ -78,11 +83,6 @@ impl HolderRow {
         }
     }
 
-    /// The sequence that it is taken to have had before it is counted: a first certificate comes with its bundle.
-    pub(super) fn had(&self) -> i64 {
-        if self.sequence == 0 { self.first_bundle.unwrap_or_default() } else { self.sequence }
-    }
-
     /// Whether the certificate in use is, or may be, one of this issuing CA.
     pub(super) fn may_use(&self, issuing: &AuthorityId) -> bool {
         self.authority == issuing.as_str() || self.former.contains(issuing.as_str())
@@ -92,7 +92,7 @@ impl HolderRow {
     pub(super) fn acknowledge(&mut self, acknowledgement: &Acknowledgement, raises: &mut Raises) {
         let sequence = column(acknowledgement.sequence);
         if acknowledgement.refused.is_none() {
-            raises.add(self.had(), sequence, AuditEvent::micros(acknowledgement.at));
+            raises.add(had(self.sequence, self.first_bundle), sequence, AuditEvent::micros(acknowledgement.at));
             self.sequence = self.sequence.max(sequence);
         }
         self.refused_sequence = acknowledgement.refused.is_some().then_some(sequence);

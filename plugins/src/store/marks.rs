@@ -4,7 +4,45 @@ use std::collections::BTreeMap;
 
 use signet_core::holder::{Handover, HolderKey, Mark, Reply};
 
-use super::holders::{HolderRow, Raises, column};
+use super::holders::{HolderRow, Raises, column, had};
+
+/// What a mark asks of the holder that it is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// See [`HolderRow`].
+    pub(super) sequence: i64,
+    /// See [`HolderRow`].
+    pub(super) acknowledges: bool,
+    /// See [`HolderRow`].
+    pub(super) first_bundle: Option<i64>,
+    /// Whether the certificate of the reply is the newest.
+    pub(super) is_newest: bool,
+    /// Whether earlier ones may be in use.
+    pub(super) has_former: bool,
+}
+
+impl Seen {
+    /// What there is to say of `row` about this reply.
+    pub(super) fn of(row: &HolderRow, reply: &Reply) -> Self {
+        Self {
+            sequence: row.sequence,
+            acknowledges: row.acknowledges,
+            first_bundle: row.first_bundle,
+            is_newest: row.serial == reply.serial,
+            has_former: !row.former.is_empty(),
+        }
+    }
+
+    /// Whether nobody has the only certificate of this holder, and it has received nothing.
+    pub(super) fn is_lost(self) -> bool {
+        self.first_bundle.is_some() && self.sequence == 0 && self.is_newest
+    }
+
+    /// Whether it becomes known that the newest certificate is in use.
+    fn is_settled(self) -> bool {
+        self.is_newest && self.has_former
+    }
+}
 
 /// What a batch of marks changes. Nothing of it is undone by what happens to the holders meanwhile: a sequence that has
 /// been raised further stays, and whoever has received something is not removed.
@@ -20,30 +58,28 @@ pub(super) struct Marked<'a> {
 }
 
 impl<'a> Marked<'a> {
-    /// What `marks`, written at the time `at`, change of holders as they are now.
-    pub(super) fn of(marks: &'a [Mark], at: i64, rows: &BTreeMap<HolderKey, HolderRow>) -> Self {
+    /// What marks, written at the time `at`, change of their holders as they are now; those of no holder are left out.
+    pub(super) fn of(marks: impl IntoIterator<Item = (&'a Mark, Seen)>, at: i64) -> Self {
         let mut all = Self::default();
-        for mark in marks {
-            let reply = &mark.reply;
-            let Some(row) = rows.get(&reply.holder) else { continue };
+        for (mark, seen) in marks {
             match mark.handover {
-                Handover::Nothing if is_lost(row, reply) => all.lost.push(reply),
+                Handover::Nothing if seen.is_lost() => all.lost.push(&mark.reply),
                 Handover::Nothing => {}
-                Handover::Whole => all.add(row, reply, at),
+                Handover::Whole => all.add(seen, &mark.reply, at),
             }
         }
         all
     }
 
-    fn add(&mut self, row: &HolderRow, reply: &'a Reply, at: i64) {
+    fn add(&mut self, seen: Seen, reply: &'a Reply, at: i64) {
         let sequence = column(reply.sequence);
-        let raises = !row.acknowledges && sequence > row.sequence;
-        let settles = is_settled(row, &reply.serial);
+        let raises = !seen.acknowledges && sequence > seen.sequence;
+        let settles = seen.is_settled();
         if !raises && !settles {
             return;
         }
         if raises {
-            self.raises.add(row.had(), sequence, at);
+            self.raises.add(had(seen.sequence, seen.first_bundle), sequence, at);
         }
         let (newest, serial) = self.has.entry(&reply.holder).or_insert((sequence, &reply.serial));
         *newest = sequence.max(*newest);
@@ -58,19 +94,9 @@ impl<'a> Marked<'a> {
     }
 }
 
-/// Whether nobody has the only certificate of this holder, and it has received nothing.
-pub(super) fn is_lost(row: &HolderRow, reply: &Reply) -> bool {
-    row.first_bundle.is_some() && row.sequence == 0 && row.serial == reply.serial
-}
-
-/// Whether it becomes known that the newest certificate is in use.
-fn is_settled(row: &HolderRow, serial: &str) -> bool {
-    row.serial == serial && !row.former.is_empty()
-}
-
 /// Notes that a holder has a certificate and a bundle.
 pub(super) fn hand_over(row: &mut HolderRow, sequence: i64, serial: &str) {
-    if is_settled(row, serial) {
+    if row.serial == serial {
         row.former.clear();
     }
     if !row.acknowledges {

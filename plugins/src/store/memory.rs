@@ -18,7 +18,7 @@ use signet_core::seams::store::{
 use time::OffsetDateTime;
 
 use super::holders::{HolderRow, Raises, Renewals, column, coverage, ended_below, last_ends, live_above};
-use super::marks::{Marked, hand_over, is_lost};
+use super::marks::{Marked, Seen, hand_over};
 use super::rows::{matches, page, remembered};
 
 /// An audit log, holders, a journal and sealed keys in memory.
@@ -151,14 +151,15 @@ impl HolderStore for MemoryStore {
     async fn mark(&self, marks: &[Mark], at: OffsetDateTime) -> Result<bool, StoreError> {
         let Content { holders, raises, .. } = &mut *self.content();
         let at = AuditEvent::micros(at);
-        let marked = Marked::of(marks, at, holders);
+        let seen = |mark: &Mark| holders.get(&mark.reply.holder).map(|row| Seen::of(row, &mark.reply));
+        let marked = Marked::of(marks.iter().filter_map(|mark| Some((mark, seen(mark)?))), at);
         for (key, (sequence, serial)) in &marked.has {
             if let Some(row) = holders.get_mut(*key) {
                 hand_over(row, *sequence, serial);
             }
         }
         for reply in &marked.lost {
-            if holders.get(&reply.holder).is_some_and(|row| is_lost(row, reply)) {
+            if holders.get(&reply.holder).is_some_and(|row| Seen::of(row, reply).is_lost()) {
                 holders.remove(&reply.holder);
             }
         }

@@ -1,6 +1,5 @@
 //! Marks: what became of replies, looked at without the write lock first, since most of them change nothing.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use signet_core::audit::AuditEvent;
@@ -12,8 +11,8 @@ use time::OffsetDateTime;
 use super::SqliteStore;
 use super::error::store_error;
 use super::holders::CHUNK;
-use crate::store::holders::{HolderRow, Raises};
-use crate::store::marks::Marked;
+use crate::store::holders::Raises;
+use crate::store::marks::{Marked, Seen};
 
 /// One statement per number of holders, as for the log.
 static READS: LazyLock<Vec<String>> = LazyLock::new(|| (1..=CHUNK).map(read_text).collect());
@@ -21,10 +20,11 @@ static UPDATES: LazyLock<Vec<String>> = LazyLock::new(|| (1..=CHUNK).map(update_
 
 /// Finds holders by their names. Written as a list to look in, the condition would be a search through all of them.
 fn read_text(rows: usize) -> String {
-    let names = vec!["(?,?)"; rows].join(",");
+    let names = vec!["(?,?,?,?)"; rows].join(",");
     format!(
-        "SELECT holder.* FROM (VALUES {names}) AS named CROSS JOIN holder \
-         ON spiffe_id = named.column1 AND instance = named.column2"
+        "SELECT named.column1, sequence, acknowledges, first_bundle, serial = named.column4, former <> '' \
+         FROM (VALUES {names}) AS named CROSS JOIN holder \
+         ON spiffe_id = named.column2 AND instance = named.column3"
     )
 }
 
@@ -49,6 +49,9 @@ fn text(texts: &'static [String], rows: usize) -> &'static str {
     rows.checked_sub(1).and_then(|index| texts.get(index)).map_or("", String::as_str)
 }
 
+/// The position of a mark, and what it asks of its holder.
+type Row = (i64, i64, bool, Option<i64>, bool, bool);
+
 /// Notes what became of replies.
 ///
 /// # Errors
@@ -57,19 +60,21 @@ pub(super) async fn mark(store: &SqliteStore, marks: &[Mark], at: OffsetDateTime
     const DOING: &str = "noting what was handed over";
     let failed = |error: sqlx::Error| store_error(DOING, &error);
     let work = async {
-        let mut rows = BTreeMap::new();
+        let mut seen = Vec::with_capacity(marks.len());
         for chunk in marks.chunks(CHUNK) {
-            let mut query = sqlx::query_as::<_, HolderRow>(text(&READS, chunk.len()));
-            for mark in chunk {
-                let HolderKey { spiffe_id, instance } = &mark.reply.holder;
-                query = query.bind(spiffe_id.as_str()).bind(instance.as_str());
+            let mut query = sqlx::query_as(text(&READS, chunk.len()));
+            for (index, Mark { reply, .. }) in (0_i64..).zip(chunk) {
+                let HolderKey { spiffe_id, instance } = &reply.holder;
+                query = query.bind(index).bind(spiffe_id.as_str()).bind(instance.as_str()).bind(reply.serial.as_str());
             }
-            for row in query.fetch_all(&store.readers).await.map_err(failed)? {
-                let key = HolderKey { spiffe_id: row.spiffe_id.clone(), instance: row.instance.clone() };
-                rows.insert(key, row);
+            let rows: Vec<Row> = query.fetch_all(&store.readers).await.map_err(failed)?;
+            for (index, sequence, acknowledges, first_bundle, is_newest, has_former) in rows {
+                let mark = usize::try_from(index).ok().and_then(|index| chunk.get(index));
+                let one = Seen { sequence, acknowledges, first_bundle, is_newest, has_former };
+                seen.extend(mark.map(|mark| (mark, one)));
             }
         }
-        let marked = Marked::of(marks, AuditEvent::micros(at), &rows);
+        let marked = Marked::of(seen, AuditEvent::micros(at));
         if marked.is_empty() {
             return Ok(false);
         }
