@@ -117,47 +117,10 @@ impl Acknowledgements {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use async_trait::async_trait;
-    use signet_core::holder::{Coverage, Holder, HolderKey, HolderQuery, Mark};
-    use signet_core::rotation::AuthorityId;
-    use signet_core::seams::store::StoreError;
-    use std::collections::BTreeMap;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use crate::holder_store_tests::Kept;
+    use signet_core::holder::HolderKey;
+    use std::sync::atomic::Ordering;
     use time::OffsetDateTime;
-
-    /// Fails so many times, then keeps what it is given.
-    #[derive(Default)]
-    struct Store {
-        failures: AtomicUsize,
-        kept: Mutex<Vec<Acknowledgement>>,
-    }
-
-    #[async_trait]
-    impl HolderStore for Store {
-        async fn acknowledge(&self, batch: &[Acknowledgement]) -> Result<(), StoreError> {
-            if self.failures.load(Ordering::SeqCst) > 0 {
-                self.failures.fetch_sub(1, Ordering::SeqCst);
-                return Err(StoreError::Unavailable("full".into()));
-            }
-            self.kept.lock().unwrap().extend_from_slice(batch);
-            Ok(())
-        }
-        async fn mark(&self, _: &[Mark], _: OffsetDateTime) -> Result<bool, StoreError> {
-            Ok(false)
-        }
-        async fn coverage(&self, _: OffsetDateTime) -> Result<Coverage, StoreError> {
-            Ok(Coverage::default())
-        }
-        async fn holders(&self, _: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
-            Ok(vec![])
-        }
-        async fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
-            Ok(BTreeMap::new())
-        }
-        async fn forget_ended(&self, _: OffsetDateTime, _: u32) -> Result<u64, StoreError> {
-            Ok(0)
-        }
-    }
 
     fn word(name: &str, sequence: u64) -> Acknowledgement {
         let key = HolderKey { spiffe_id: name.to_owned(), instance: String::new() };
@@ -167,14 +130,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_lost_while_storage_fails_and_the_newest_word_counts() {
-        let (queue, store, bell) = (Acknowledgements::default(), Arc::new(Store::default()), Arc::new(Notify::new()));
+        let (queue, store, bell) = (Acknowledgements::default(), Arc::new(Kept::default()), Arc::new(Notify::new()));
         store.failures.store(2, Ordering::SeqCst);
         queue.note(word("a", 1));
         queue.note(word("b", 1));
         queue.note(word("a", 2));
         let writer = queue.clone().write(Arc::clone(&store) as _, Arc::clone(&bell), CancellationToken::new());
         tokio::select! { _ = writer => {}, () = bell.notified() => {} }
-        let mut kept: Vec<u64> = store.kept.lock().unwrap().iter().map(|one| one.sequence).collect();
+        let mut kept: Vec<u64> = store.acknowledged.lock().unwrap().iter().map(|one| one.sequence).collect();
         kept.sort_unstable();
         assert_eq!(kept, [1, 2]);
         // What was put back after a failure gives way to what has arrived meanwhile.

@@ -1,53 +1,12 @@
 //! What tickets say, and that what they say is kept, few commits at a time.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
-
-use async_trait::async_trait;
 use signet_core::audit::{Attributed, Certified, EventKind, Outcome};
 use signet_core::clock::ManualClock;
-use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery};
-use signet_core::rotation::AuthorityId;
-use signet_core::seams::store::StoreError;
-use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 use super::*;
-
-/// Fails so many times, then keeps what it is given, batch by batch.
-#[derive(Default)]
-struct Store {
-    failures: AtomicUsize,
-    kept: Mutex<Vec<Vec<Mark>>>,
-}
-
-#[async_trait]
-impl HolderStore for Store {
-    async fn acknowledge(&self, _: &[Acknowledgement]) -> Result<(), StoreError> {
-        Ok(())
-    }
-    async fn mark(&self, marks: &[Mark], _: OffsetDateTime) -> Result<bool, StoreError> {
-        if self.failures.load(Ordering::SeqCst) > 0 {
-            self.failures.fetch_sub(1, Ordering::SeqCst);
-            return Err(StoreError::Unavailable("full".into()));
-        }
-        self.kept.lock().unwrap().push(marks.to_vec());
-        Ok(marks.iter().any(|mark| mark.handover == Handover::Whole))
-    }
-    async fn coverage(&self, _: OffsetDateTime) -> Result<Coverage, StoreError> {
-        Ok(Coverage::default())
-    }
-    async fn holders(&self, _: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
-        Ok(vec![])
-    }
-    async fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
-        Ok(BTreeMap::new())
-    }
-    async fn forget_ended(&self, _: OffsetDateTime, _: u32) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-}
+use crate::holder_store_tests::Kept;
 
 /// The record of a certificate with this serial.
 fn record(serial: &str) -> AuditEvent {
@@ -83,7 +42,7 @@ pub(crate) struct Tickets {
 impl Tickets {
     pub(crate) fn new() -> Self {
         let clock = Arc::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
-        let (handovers, writer) = handovers(Arc::new(Store::default()), clock, Arc::default());
+        let (handovers, writer) = handovers(Arc::new(Kept::default()), clock, Arc::default());
         Self { handovers, writer }
     }
 
@@ -116,7 +75,7 @@ fn a_ticket_says_one_thing_and_that_nothing_was_handed_over_when_it_is_dropped()
 
 #[tokio::test(start_paused = true)]
 async fn what_is_said_is_written_for_many_at_once_until_the_last_ticket_is_gone() {
-    let (store, bell) = (Arc::new(Store::default()), Arc::new(Notify::new()));
+    let (store, bell) = (Arc::new(Kept::default()), Arc::new(Notify::new()));
     let clock = Arc::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
     let (handovers, writer) = handovers(Arc::clone(&store) as _, clock, Arc::clone(&bell));
     let stop = CancellationToken::new();
@@ -129,23 +88,23 @@ async fn what_is_said_is_written_for_many_at_once_until_the_last_ticket_is_gone(
         tokio::time::sleep(GATHER / 4).await;
     }
     bell.notified().await;
-    assert_eq!(store.kept.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [3]);
+    assert_eq!(store.marked.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [3]);
     // What goes on during a stop is written too, and nobody looks again for what changes nothing.
     stop.cancel();
     let last = ticket("4");
     drop(ticket("5"));
     drop(handovers);
     tokio::time::sleep(GATHER * 2).await;
-    assert_eq!(store.kept.lock().unwrap().len(), 2);
+    assert_eq!(store.marked.lock().unwrap().len(), 2);
     assert!(futures::FutureExt::now_or_never(bell.notified()).is_none());
     last.whole();
     task.join_next().await.unwrap().unwrap().unwrap();
-    assert_eq!(store.kept.lock().unwrap()[2][0].reply.serial, "4");
+    assert_eq!(store.marked.lock().unwrap()[2][0].reply.serial, "4");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_storage_that_stays_away_neither_holds_up_the_end_nor_fills_memory() {
-    let (store, bell) = (Arc::new(Store::default()), Arc::new(Notify::new()));
+    let (store, bell) = (Arc::new(Kept::default()), Arc::new(Notify::new()));
     let clock = Arc::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
     let (handovers, writer) = handovers(Arc::clone(&store) as _, clock, bell);
     store.failures.store(usize::MAX, Ordering::SeqCst);
@@ -155,5 +114,5 @@ async fn a_storage_that_stays_away_neither_holds_up_the_end_nor_fills_memory() {
     assert_eq!(handovers.left_out.load(Ordering::SeqCst), 5);
     drop(handovers);
     writer.run(CancellationToken::new()).await.unwrap();
-    assert!(store.kept.lock().unwrap().is_empty());
+    assert!(store.marked.lock().unwrap().is_empty());
 }

@@ -31,4 +31,6 @@ pub mod transport;
 pub mod turned_away;
 
 #[cfg(test)]
+mod holder_store_tests;
+#[cfg(test)]
 mod world_tests;
