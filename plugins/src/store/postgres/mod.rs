@@ -4,18 +4,24 @@
 //! after the lock. What was committed survives a crash of the server's machine (`synchronous_commit`, `fsync`).
 
 mod access;
+mod audit;
 mod connect;
 mod error;
+mod fence;
 mod locked;
 mod open;
 mod pool;
+mod search;
 mod seen;
+mod segments;
 
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use signet_core::seams::store::StoreError;
 
 pub use self::access::{PostgresAccess, Protection, Server};
+use self::fence::Known;
 use self::locked::Batches;
 use self::pool::{Lease, Pool, Use};
 use self::seen::Seen;
@@ -46,6 +52,8 @@ pub struct PostgresStore {
     pool: Pool,
     seen: Seen,
     batches: Batches,
+    /// What the journal lets out, unless it was changed since. Checked with every use.
+    fence: ArcSwapOption<Known>,
 }
 
 impl PostgresStore {
@@ -104,7 +112,15 @@ impl PostgresStore {
     fn new(access: &PostgresAccess, settings: PostgresSettings, writes: bool) -> Result<Self, StoreError> {
         let pool = Pool::new(settings.connections);
         let batches = Batches::new()?;
-        Ok(Self { access: access.clone(), settings, writes, pool, seen: Seen::default(), batches })
+        Ok(Self {
+            access: access.clone(),
+            settings,
+            writes,
+            pool,
+            seen: Seen::default(),
+            batches,
+            fence: ArcSwapOption::empty(),
+        })
     }
 
     /// A connection, made anew if none is idle. Each new one is looked at: which server it leads to, and which database.
