@@ -192,6 +192,7 @@ impl Rotator {
                 true
             }
             () = self.steps.clock.sleep_until(next.due) => true,
+            () = self.steps.journal.heard() => self.steps.journal.version().await != Ok(next.version),
             // The monotonic clock too: a wall clock that is set back must not make this sleep for as long.
             () = tokio::time::sleep(look.min(POLL)) => {
                 let looked = next.look_at.is_some_and(|at| at <= Instant::now());

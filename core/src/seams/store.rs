@@ -112,6 +112,13 @@ pub trait AuthorityJournal: Send + Sync {
     /// [`StoreError`].
     async fn version(&self) -> Result<JournalVersion, StoreError>;
 
+    /// Returns when another process may have changed the journal; it may also return for nothing, and never need return
+    /// where that is not told: whoever waits looks now and then all the same. Dropped and called again, it misses nothing
+    /// that a listener can be told.
+    async fn heard(&self) {
+        std::future::pending().await
+    }
+
     /// Makes a change in one durable transaction: compares the version, counts what the conditions are about, replaces
     /// the entry, and records the events. All of it happens or none, also when nobody waits for the end of it.
     ///

@@ -42,11 +42,6 @@ pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
     code(error) == Some(MISSING_TABLE)
 }
 
-/// Whether the server refuses the credentials.
-pub(super) fn is_refused(error: &sqlx::Error) -> bool {
-    code(error).is_some_and(|code| code.starts_with("28"))
-}
-
 /// Whether the connection ended with this error, so that what became of a commit under way is not known: anything but the
 /// server's word that a statement failed. With FATAL it ends the session, also after a commit.
 pub(super) fn is_lost(error: &sqlx::Error) -> bool {

@@ -6,14 +6,28 @@
 mod access;
 mod audit;
 mod connect;
+#[cfg(test)]
+mod connect_tests;
+#[cfg(test)]
+mod cut;
 mod error;
 mod fence;
+mod heard;
+mod holders;
+mod journal;
 mod locked;
 mod open;
+#[cfg(test)]
+mod outcome_tests;
 mod pool;
+mod sealed_keys;
 mod search;
 mod seen;
+#[cfg(test)]
+mod seen_tests;
 mod segments;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -22,6 +36,7 @@ use signet_core::seams::store::StoreError;
 
 pub use self::access::{PostgresAccess, Protection, Server};
 use self::fence::Known;
+use self::heard::Ear;
 use self::locked::Batches;
 use self::pool::{Lease, Pool, Use};
 use self::seen::Seen;
@@ -54,6 +69,7 @@ pub struct PostgresStore {
     batches: Batches,
     /// What the journal lets out, unless it was changed since. Checked with every use.
     fence: ArcSwapOption<Known>,
+    ear: Ear,
 }
 
 impl PostgresStore {
@@ -106,6 +122,7 @@ impl PostgresStore {
 
     /// Closes the connections that nobody uses. Every call after it fails.
     pub async fn close(&self) {
+        self.ear.close();
         self.pool.close().await;
     }
 
@@ -120,6 +137,7 @@ impl PostgresStore {
             seen: Seen::default(),
             batches,
             fence: ArcSwapOption::empty(),
+            ear: Ear::default(),
         })
     }
 

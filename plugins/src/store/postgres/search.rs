@@ -86,11 +86,13 @@ async fn bounds(connection: &mut PgConnection, query: &AuditQuery) -> Result<Bou
     let lower: i64 = match query.since {
         None => 0,
         Some(since) => {
+            // A subquery, which is an index lookup, and never a join that reads the whole log.
             let bisect = "WITH RECURSIVE bisect (lo, hi) AS ( \
                 SELECT 0::bigint, $1::bigint UNION ALL \
-                SELECT CASE WHEN e.high_micros < $2 THEN e.seq + 1 ELSE lo END, \
-                       CASE WHEN e.high_micros < $2 THEN hi ELSE e.seq END \
-                FROM bisect JOIN audit_event AS e ON e.seq = (lo + hi) / 2 WHERE lo < hi) \
+                SELECT CASE WHEN high < $2 THEN mid + 1 ELSE lo END, CASE WHEN high < $2 THEN hi ELSE mid END FROM ( \
+                    SELECT lo, hi, (lo + hi) / 2 AS mid, \
+                        (SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) AS high \
+                    FROM bisect WHERE lo < hi) AS halves) \
                 SELECT lo FROM bisect WHERE lo >= hi";
             sqlx::query_scalar(bisect).bind(head).bind(AuditEvent::micros(since)).fetch_one(connection).await?
         }
