@@ -6,19 +6,28 @@
 mod access;
 mod audit;
 mod connect;
+mod coverage;
 mod error;
 mod fence;
+mod fold;
+mod holders;
+mod loaded;
 mod locked;
+mod marks;
 mod open;
 mod pool;
+mod sealed_keys;
 mod search;
 mod seen;
 mod segments;
+mod view;
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use signet_core::seams::store::StoreError;
+use tokio::sync::Mutex;
 
 pub use self::access::{PostgresAccess, Protection, Server};
 use self::fence::Known;
@@ -54,6 +63,10 @@ pub struct PostgresStore {
     batches: Batches,
     /// What the journal lets out, unless it was changed since. Checked with every use.
     fence: ArcSwapOption<Known>,
+    /// Up to which position holders are entered, at least.
+    entered: AtomicU64,
+    /// Whose turn it is to count holders.
+    counting: Mutex<()>,
 }
 
 impl PostgresStore {
@@ -120,6 +133,8 @@ impl PostgresStore {
             seen: Seen::default(),
             batches,
             fence: ArcSwapOption::empty(),
+            entered: AtomicU64::new(0),
+            counting: Mutex::new(()),
         })
     }
 
