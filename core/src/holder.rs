@@ -203,6 +203,14 @@ pub struct HolderQuery {
     pub limit: u32,
 }
 
+impl HolderQuery {
+    /// [`limit`](Self::limit) within its bounds.
+    #[must_use]
+    pub fn page_size(&self) -> usize {
+        usize::try_from(self.limit.clamp(1, MAX_HOLDERS)).unwrap_or(usize::MAX)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use signet_core::audit::{AuditEvent, Certified};
-use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderKey, Raise};
+use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderKey, HolderQuery, Raise};
 use signet_core::rotation::AuthorityId;
 use signet_core::seams::store::StoreError;
 use time::{Duration, OffsetDateTime};
@@ -86,6 +86,17 @@ impl HolderRow {
     /// Whether the certificate in use is, or may be, one of this issuing CA.
     pub(super) fn may_use(&self, issuing: &AuthorityId) -> bool {
         self.authority == issuing.as_str() || self.former.contains(issuing.as_str())
+    }
+
+    /// Whether a query asks for it: its cursor and its filters, but not how many.
+    pub(super) fn is_asked_for(&self, query: &HolderQuery) -> bool {
+        let key = |key: &HolderKey| {
+            (self.spiffe_id.as_str(), self.instance.as_str()) > (key.spiffe_id.as_str(), key.instance.as_str())
+        };
+        self.not_after > live_above(query.now)
+            && query.after.as_ref().is_none_or(key)
+            && query.behind.is_none_or(|behind| self.sequence < column(behind))
+            && (query.authorities.is_empty() || query.authorities.iter().any(|one| self.may_use(one)))
     }
 
     /// Notes an acknowledgement of this holder.

@@ -2,13 +2,12 @@
 //! the databases but for durability.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::certificate::Serial;
-use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS, Mark};
+use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Mark};
 use signet_core::release::Recorded;
 use signet_core::rotation::{Authorities, AuthorityId, Fence};
 use signet_core::seams::custody::KeyId;
@@ -175,15 +174,8 @@ impl HolderStore for MemoryStore {
 
     async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
         let content = self.content();
-        let limit = usize::try_from(query.limit.clamp(1, MAX_HOLDERS)).unwrap_or(usize::MAX);
-        let from = query.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let rows = content.holders.range::<HolderKey, _>((from, Bound::Unbounded)).map(|(_, row)| row);
-        let rows = rows.filter(|row| {
-            row.not_after > live_above(query.now)
-                && query.behind.is_none_or(|behind| row.sequence < column(behind))
-                && (query.authorities.is_empty() || query.authorities.iter().any(|one| row.may_use(one)))
-        });
-        rows.take(limit).cloned().map(HolderRow::into_holder).collect()
+        let rows = content.holders.values().filter(|row| row.is_asked_for(query));
+        rows.take(query.page_size()).cloned().map(HolderRow::into_holder).collect()
     }
 
     async fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {

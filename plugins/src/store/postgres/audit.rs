@@ -202,6 +202,10 @@ impl AuditStore for PostgresStore {
         }
         let rows: Vec<NewRow> = events.into_iter().map(NewRow::new).collect();
         let positions = Box::pin(self.within(APPENDING, self.append_rows(&rows))).await?;
+        if let Err(error) = self.enter_due().await {
+            // It is done for whoever asks for holders, at the latest.
+            tracing::debug!(%error, "holders of the record were not entered");
+        }
         // COMMIT has returned, or was found: the records are durable.
         let recorded = |(position, row): (Result<u64, AppendError>, &NewRow)| {
             position.map(|sequence| Recorded::durable(sequence, row.serial))

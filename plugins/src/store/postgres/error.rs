@@ -12,6 +12,7 @@ const NO_HEAD: &str = "SG003";
 // <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 const UNIQUE_TAKEN: &str = "23505";
 const MISSING_TABLE: &str = "42P01";
+const LOCK_TIMEOUT: &str = "55P03";
 
 /// The SQLSTATE, when the server gave one.
 fn code(error: &sqlx::Error) -> Option<&str> {
@@ -35,6 +36,11 @@ pub(super) fn is_other_journal(error: &sqlx::Error) -> bool {
 /// Whether the log is shorter than this process has seen it.
 pub(super) fn is_shorter_log(error: &sqlx::Error) -> bool {
     code(error) == Some(SHORTER_LOG)
+}
+
+/// Whether a lock was waited for in vain.
+pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    code(error) == Some(LOCK_TIMEOUT)
 }
 
 /// Whether a table does not exist.
@@ -101,7 +107,7 @@ fn of_server(error: &PgDatabaseError) -> Result<String, String> {
         "40001" | "40P01" => format!("another transaction was in the way: {said}"),
         "53100" => format!("the server's disk is full: {said}; free some space"),
         "53300" => format!("the server has no connection left: {said}; raise max_connections or lower `connections`"),
-        "55P03" => "another connection holds the lock for too long".to_owned(),
+        LOCK_TIMEOUT => "another connection holds the lock for too long".to_owned(),
         "57014" => format!("the server did not finish in time: {said}"),
         "57P01" | "57P02" | "57P03" => format!("the server stops or starts: {said}"),
         "25P03" => "this process did not go on with its transaction in time, so that the server ended it".to_owned(),

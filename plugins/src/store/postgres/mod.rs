@@ -8,14 +8,18 @@ mod audit;
 mod connect;
 #[cfg(test)]
 mod connect_tests;
+mod coverage;
 #[cfg(test)]
 mod cut;
 mod error;
 mod fence;
+mod fold;
 mod heard;
 mod holders;
 mod journal;
+mod loaded;
 mod locked;
+mod marks;
 mod open;
 #[cfg(test)]
 mod outcome_tests;
@@ -28,11 +32,14 @@ mod seen_tests;
 mod segments;
 #[cfg(test)]
 mod tests;
+mod view;
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use signet_core::seams::store::StoreError;
+use tokio::sync::Mutex;
 
 pub use self::access::{PostgresAccess, Protection, Server};
 use self::fence::Known;
@@ -70,6 +77,10 @@ pub struct PostgresStore {
     /// What the journal lets out, unless it was changed since. Checked with every use.
     fence: ArcSwapOption<Known>,
     ear: Ear,
+    /// Up to which position holders are entered, at least.
+    entered: AtomicU64,
+    /// Whose turn it is to count holders.
+    counting: Mutex<()>,
 }
 
 impl PostgresStore {
@@ -138,6 +149,8 @@ impl PostgresStore {
             batches,
             fence: ArcSwapOption::empty(),
             ear: Ear::default(),
+            entered: AtomicU64::new(0),
+            counting: Mutex::new(()),
         })
     }
 

@@ -70,7 +70,9 @@ pub(super) async fn mark(store: &SqliteStore, marks: &[Mark], at: OffsetDateTime
             let rows: Vec<Row> = query.fetch_all(&store.readers).await.map_err(failed)?;
             for (index, sequence, acknowledges, first_bundle, is_newest, has_former) in rows {
                 let mark = usize::try_from(index).ok().and_then(|index| chunk.get(index));
-                let one = Seen { sequence, acknowledges, first_bundle, is_newest, has_former };
+                // The holders of this store are never behind its log.
+                let is_of_issuer = false;
+                let one = Seen { sequence, acknowledges, first_bundle, is_newest, has_former, is_of_issuer };
                 seen.extend(mark.map(|mark| (mark, one)));
             }
         }
