@@ -164,8 +164,8 @@ impl World {
             custody,
             upstream: upstream.unwrap_or_else(|| Arc::new(own)),
             sign_list: Arc::new(move |key, certificate, content| match fails.load(Ordering::SeqCst) {
-                true => Err(SignError::Failed("this key signs no lists".to_owned())),
-                false => sign_list(key, certificate, content),
+                true => Box::pin(async { Err(SignError::Failed("this key signs no lists".to_owned())) }),
+                false => Box::pin(sign_list(key, certificate, content)),
             }),
         };
         let (journal, holders) = (Arc::clone(&store) as _, Arc::clone(&store) as _);

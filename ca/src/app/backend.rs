@@ -118,7 +118,7 @@ impl Backend {
             schedule: config.authority.schedule,
             custody: Arc::clone(&self.custody),
             upstream: Arc::clone(&self.upstream),
-            sign_list: Arc::new(sign_list),
+            sign_list: Arc::new(|key, certificate, content| Box::pin(sign_list(key, certificate, content))),
         };
         let (journal, holders) = (Arc::clone(&self.store) as _, Arc::clone(&self.store) as _);
         Arc::new(Steps::new(config.authority.rules, maker, journal, holders, audit, clock))

@@ -1,6 +1,7 @@
 //! Makes what a step needs: roots, issuing CAs and revocation lists, with keys that are in custody before anything
 //! names them.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +22,13 @@ use super::StepError;
 use crate::state::short;
 
 /// Signs a revocation list with the key and certificate of its issuer. Given by the program, which knows how.
-pub type SignList = dyn Fn(
-        Arc<dyn SigningKey>,
-        &CertificateDer<'static>,
-        &ListContent<'_>,
-    ) -> Result<CertificateRevocationListDer<'static>, SignError>
+pub type SignList = dyn for<'a> Fn(Arc<dyn SigningKey>, &'a CertificateDer<'static>, &'a ListContent<'a>) -> ListSigning<'a>
     + Send
     + Sync;
+
+/// A list that is being signed.
+type ListSigning<'a> =
+    Pin<Box<dyn Future<Output = Result<CertificateRevocationListDer<'static>, SignError>> + Send + 'a>>;
 
 /// The makers of keys, certificates and lists.
 pub struct Maker {
@@ -198,7 +199,7 @@ impl Maker {
         let next_update = moment::after(now, ttl);
         let content =
             ListContent { number: authorities.revocations.number, revoked: &revoked, this_update, next_update };
-        let der = (self.sign_list)(self.custody.open(key).await?, certificate, &content)?;
+        let der = (self.sign_list)(self.custody.open(key).await?, certificate, &content).await?;
         Ok(RevocationList {
             issuer: issuer.clone(),
             der,

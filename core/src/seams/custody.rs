@@ -94,7 +94,8 @@ pub enum CustodyError {
     Generate(KeyType),
 }
 
-/// A private key in use.
+/// A private key in use, in this process or elsewhere.
+#[async_trait]
 pub trait SigningKey: Send + Sync {
     /// What kind of key it is.
     fn key_type(&self) -> KeyType;
@@ -104,9 +105,12 @@ pub trait SigningKey: Send + Sync {
 
     /// Signs `message`: ECDSA in ASN.1 with the hash of the curve's size, RSA as PKCS#1 v1.5 with SHA-256.
     ///
+    /// The calling task may have to wait: a key in an HSM or a KMS answers within a deadline of its custody, and none that is
+    /// slow to compute with keeps other tasks from their thread.
+    ///
     /// # Errors
     /// A text without any key material.
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String>;
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String>;
 }
 
 /// Creates, keeps and opens signing keys.

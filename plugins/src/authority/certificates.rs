@@ -20,7 +20,8 @@ use signet_core::seams::custody::{CustodyError, SigningKey};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Error, X509Name};
 
-use crate::custody::public_key::{PublicKey, signature_algorithm};
+use super::detached::{Unsigned, complete};
+use crate::custody::public_key::PublicKey;
 
 /// The longest organisation name that X.520 allows (ub-organization-name); trust domains may be longer.
 const MAX_ORGANIZATION: usize = 64;
@@ -57,44 +58,13 @@ impl From<CertificateError> for AuthorityError {
     }
 }
 
-/// A key of core as rcgen wants to see it: kept by an authority, or borrowed for one signature.
-pub(super) enum IssuerKey<'a> {
-    Kept(Arc<dyn SigningKey>),
-    Borrowed(&'a dyn SigningKey),
-}
-
-impl IssuerKey<'_> {
-    fn key(&self) -> &dyn SigningKey {
-        match self {
-            Self::Kept(key) => &**key,
-            Self::Borrowed(key) => *key,
-        }
-    }
-}
-
-impl PublicKeyData for IssuerKey<'_> {
-    fn subject_public_key_info(&self) -> Vec<u8> {
-        self.key().spki_der().to_vec()
-    }
-
-    fn der_bytes(&self) -> &[u8] {
-        // Both makers of this type have checked that the key parses, so the empty key is never written.
-        PublicKey::parse(self.key().spki_der()).map_or(&[], PublicKey::into_bits)
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        signature_algorithm(self.key().key_type())
-    }
-}
-
-impl rcgen::SigningKey for IssuerKey<'_> {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.key().sign(message).map_err(|_| rcgen::Error::RemoteKeyError)
-    }
-}
-
 /// An authority ready to sign: key and name are prepared once, not per signature.
-pub(super) type PreparedIssuer = Issuer<'static, IssuerKey<'static>>;
+pub(super) struct PreparedIssuer {
+    /// What rcgen needs to know of it.
+    pub(super) issuer: Issuer<'static, Unsigned>,
+    /// Who signs.
+    pub(super) key: Arc<dyn SigningKey>,
+}
 
 /// Checks that `key` and `certificate` make an authority, and prepares it.
 ///
@@ -108,9 +78,7 @@ pub(super) fn prepare(
     if facts.spki_der != key.spki_der() {
         return Err(AuthorityError::OtherKey);
     }
-    if PublicKey::parse(key.spki_der()).is_none() {
-        return Err(AuthorityError::UnsupportedKey);
-    }
+    let unsigned = Unsigned::of(&*key).ok_or(AuthorityError::UnsupportedKey)?;
     if !facts.is_ca || !facts.has_usage(usage::KEY_CERT_SIGN) {
         return Err(AuthorityError::NotCa);
     }
@@ -120,12 +88,11 @@ pub(super) fn prepare(
     if facts.subject_empty || !is_simple_name(certificate) {
         return Err(AuthorityError::UnsupportedSubject);
     }
-    let issuer =
-        Issuer::from_ca_cert_der(certificate, IssuerKey::Kept(key)).map_err(|_| AuthorityError::UnsupportedSubject)?;
+    let issuer = Issuer::from_ca_cert_der(certificate, unsigned).map_err(|_| AuthorityError::UnsupportedSubject)?;
     if !repeats_subject(&issuer, &facts) {
         return Err(AuthorityError::UnsupportedSubject);
     }
-    Ok((issuer, facts))
+    Ok((PreparedIssuer { issuer, key }, facts))
 }
 
 /// Whether a certificate is signed with the key it certifies: a root.
@@ -161,9 +128,9 @@ pub(super) fn is_identifier(bytes: &[u8]) -> bool {
 }
 
 /// Writes the issuer's name once, with a stand-in for the key, and compares.
-fn repeats_subject(issuer: &PreparedIssuer, facts: &Facts) -> bool {
-    struct Unsigned;
-    impl PublicKeyData for Unsigned {
+fn repeats_subject(issuer: &Issuer<'static, Unsigned>, facts: &Facts) -> bool {
+    struct Nobody;
+    impl PublicKeyData for Nobody {
         fn der_bytes(&self) -> &[u8] {
             &[4]
         }
@@ -171,7 +138,7 @@ fn repeats_subject(issuer: &PreparedIssuer, facts: &Facts) -> bool {
             &rcgen::PKCS_ECDSA_P256_SHA256
         }
     }
-    let probe = CertificateParams::default().signed_by(&Unsigned, issuer);
+    let probe = CertificateParams::default().signed_by(&Nobody, issuer);
     let Ok(probe) = probe else { return false };
     X509Certificate::from_der(probe.der()).is_ok_and(|(_, probe)| probe.issuer().as_raw() == facts.subject_der)
 }
@@ -293,24 +260,24 @@ fn purpose(bit: u8) -> Option<KeyUsagePurpose> {
 }
 
 /// Signs `params` for the key in `spki_der`.
-pub(super) fn sign(
+pub(super) async fn sign(
     params: &CertificateParams,
     spki_der: &[u8],
-    issuer: &PreparedIssuer,
+    by: &PreparedIssuer,
 ) -> Result<CertificateDer<'static>, SignError> {
     let key = PublicKey::parse(spki_der).ok_or_else(|| failed("the key to certify is of an unsupported kind"))?;
-    params.signed_by(&key, issuer).map(CertificateDer::from).map_err(|error| build_failed(&error))
+    let unsigned = params.signed_by(&key, &by.issuer).map_err(|error| build_failed(&error))?;
+    complete(unsigned.der(), &*by.key).await.map(CertificateDer::from)
 }
 
 /// Signs `params` with the key that they certify.
-pub(super) fn self_sign(
+pub(super) async fn self_sign(
     params: &CertificateParams,
     key: &dyn SigningKey,
 ) -> Result<CertificateDer<'static>, SignError> {
-    if PublicKey::parse(key.spki_der()).is_none() {
-        return Err(failed("the key to certify is of an unsupported kind"));
-    }
-    params.self_signed(&IssuerKey::Borrowed(key)).map(CertificateDer::from).map_err(|error| build_failed(&error))
+    let own = Unsigned::of(key).ok_or_else(|| failed("the key to certify is of an unsupported kind"))?;
+    let unsigned = params.self_signed(&own).map_err(|error| build_failed(&error))?;
+    complete(unsigned.der(), key).await.map(CertificateDer::from)
 }
 
 fn random_serial(at: OffsetDateTime) -> Result<SerialNumber, SignError> {

@@ -2,6 +2,7 @@
 //! under either of them.
 
 mod certificates;
+mod detached;
 mod files;
 mod native;
 mod revocation;

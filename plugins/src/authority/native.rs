@@ -16,8 +16,7 @@ use super::certificates::{AuthorityError, LeafTemplate, PreparedIssuer, is_self_
 
 /// Signs leaves with a local issuing key.
 ///
-/// Everything that does not depend on the request is prepared once. A signature is made on the calling task: with
-/// ECDSA keys that takes tens of microseconds, less than handing it to another thread costs.
+/// Everything that does not depend on the request is prepared once. Where and how a signature is made is the key's affair.
 pub struct NativeAuthority {
     limits: IssuerLimits,
     issuer: PreparedIssuer,
@@ -65,7 +64,7 @@ impl CertificateAuthority for NativeAuthority {
             return Err(SignError::WrongIssuer);
         }
         let params = self.template.params(request)?;
-        let leaf = sign(&params, request.key().spki_der(), &self.issuer)?;
+        let leaf = sign(&params, request.key().spki_der(), &self.issuer).await?;
         Ok(CertificateChain::new(leaf, self.intermediates.clone()))
     }
 }

@@ -19,6 +19,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::certificates::{failed, prepare, shown};
+use super::detached::complete;
 
 /// Serial numbers have at most 20 bytes (RFC 5280 section 4.1.2.2).
 const MAX_SERIAL_DIGITS: usize = 40;
@@ -34,12 +35,12 @@ const MAX_LISTS: usize = 256;
 /// # Errors
 /// [`SignError::Failed`] when key and certificate do not belong together, the certificate lacks the key usage cRLSign
 /// (verifiers refuse such lists), the times do not follow each other, or a serial number is not one.
-pub fn sign_list(
+pub async fn sign_list(
     key: Arc<dyn SigningKey>,
     certificate: &CertificateDer<'static>,
     content: &ListContent<'_>,
 ) -> Result<CertificateRevocationListDer<'static>, SignError> {
-    let (issuer, facts) = prepare(key, certificate).map_err(|error| SignError::Failed(error.to_string()))?;
+    let (signer, facts) = prepare(key, certificate).map_err(|error| SignError::Failed(error.to_string()))?;
     if !facts.has_usage(usage::CRL_SIGN) {
         return Err(failed("the CA certificate has no key usage cRLSign, so it may not sign revocation lists"));
     }
@@ -60,8 +61,9 @@ pub fn sign_list(
         revoked_certs: entries.into_values().collect(),
         key_identifier_method: KeyIdMethod::PreSpecified(key_id),
     };
-    let signed = list.signed_by(&issuer).map_err(|error| SignError::Failed(format!("making a list: {error}")))?;
-    Ok(signed.into())
+    let unsigned = list.signed_by(&signer.issuer);
+    let unsigned = unsigned.map_err(|error| SignError::Failed(format!("making a list: {error}")))?;
+    complete(unsigned.der(), &*signer.key).await.map(CertificateRevocationListDer::from)
 }
 
 fn entry(revoked: &Revoked) -> Result<RevokedCertParams, SignError> {

@@ -76,10 +76,10 @@ fn revoked(serial: &str, reason: RevocationReason) -> Revoked {
     }
 }
 
-fn signed(ca: &Ca, number: u64, entries: &[Revoked]) -> Result<CertificateRevocationListDer<'static>, SignError> {
+async fn signed(ca: &Ca, number: u64, entries: &[Revoked]) -> Result<CertificateRevocationListDer<'static>, SignError> {
     let revoked: Vec<&Revoked> = entries.iter().collect();
     let content = ListContent { number, revoked: &revoked, this_update: NOW, next_update: NOW + DAY };
-    sign_list(Arc::clone(&ca.key), &ca.der, &content)
+    sign_list(Arc::clone(&ca.key), &ca.der, &content).await
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn a_list_of_every_kind_of_authority_says_what_is_revoked_and_verifies() {
         .collect();
     for key_type in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048] {
         let ca = ca("signer", key_type, &SIGNS).await;
-        let der = signed(&ca, u64::MAX, &entries).unwrap();
+        let der = signed(&ca, u64::MAX, &entries).await.unwrap();
         let (rest, list) = CertificateRevocationList::from_der(&der).unwrap();
         let (_, certificate) = X509Certificate::from_der(&ca.der).unwrap();
         assert!(rest.is_empty());
@@ -135,7 +135,7 @@ async fn a_list_of_every_kind_of_authority_says_what_is_revoked_and_verifies() {
 async fn our_own_lists_pass_our_own_check_and_an_empty_one_is_valid() {
     let ca = ca("signer", KeyType::EcP256, &SIGNS).await;
     for entries in [vec![], vec![revoked("0a", RevocationReason::Superseded)]] {
-        let der = signed(&ca, 0, &entries).unwrap();
+        let der = signed(&ca, 0, &entries).await.unwrap();
         let read = read_lists(&der, std::slice::from_ref(&ca.der), &[], NOW).unwrap();
         let next_update = (NOW + DAY).unix_timestamp();
         assert_eq!(read, [RevocationList { issuer: ca.id(), der, next_update, unknown: Unknown::default() }]);
@@ -148,7 +148,7 @@ async fn a_serial_is_listed_once_with_the_time_it_was_first_revoked() {
     let first = Revoked { at: 1_000_000, ..revoked("00aa", RevocationReason::KeyCompromise) };
     let later = revoked("AA", RevocationReason::Superseded);
     for entries in [[first.clone(), later.clone()], [later, first]] {
-        let der = signed(&ca, 1, &entries).unwrap();
+        let der = signed(&ca, 1, &entries).await.unwrap();
         let (_, list) = CertificateRevocationList::from_der(&der).unwrap();
         let [one] = list.tbs_cert_list.revoked_certificates.as_slice() else { panic!("one entry") };
         assert_eq!((one.raw_serial(), one.revocation_date.timestamp()), (&[0, 0xaa][..], 1_000_000));
@@ -159,20 +159,20 @@ async fn a_serial_is_listed_once_with_the_time_it_was_first_revoked() {
 async fn what_cannot_be_a_list_is_refused_with_the_reason() {
     let good = ca("signer", KeyType::EcP256, &SIGNS).await;
     for serial in ["", "0", "abc", "xy", "+1", "00", "0000", &"11".repeat(21), "ß"] {
-        let refused = signed(&good, 1, &[revoked(serial, RevocationReason::Unspecified)]);
+        let refused = signed(&good, 1, &[revoked(serial, RevocationReason::Unspecified)]).await;
         assert!(matches!(&refused, Err(SignError::Failed(text)) if text.contains("serial")), "{serial} {refused:?}");
     }
     for at in [-1, i64::MIN, i64::MAX] {
-        let refused = signed(&good, 1, &[Revoked { at, ..revoked("01", RevocationReason::Unspecified) }]);
+        let refused = signed(&good, 1, &[Revoked { at, ..revoked("01", RevocationReason::Unspecified) }]).await;
         assert!(matches!(&refused, Err(SignError::Failed(text)) if text.contains("time")), "{refused:?}");
     }
     let silent = ca("signer", KeyType::EcP256, &[KeyUsagePurpose::KeyCertSign]).await;
-    let refused = signed(&silent, 1, &[]);
+    let refused = signed(&silent, 1, &[]).await;
     assert!(matches!(&refused, Err(SignError::Failed(text)) if text.contains("cRLSign")), "{refused:?}");
     let content = ListContent { number: 1, revoked: &[], this_update: NOW, next_update: NOW };
-    assert!(matches!(sign_list(Arc::clone(&good.key), &good.der, &content), Err(SignError::Failed(_))));
+    assert!(matches!(sign_list(Arc::clone(&good.key), &good.der, &content).await, Err(SignError::Failed(_))));
     let content = ListContent { next_update: NOW + DAY, ..content };
-    assert!(matches!(sign_list(silent.key, &good.der, &content), Err(SignError::Failed(_))), "another key");
+    assert!(matches!(sign_list(silent.key, &good.der, &content).await, Err(SignError::Failed(_))), "another key");
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ impl RootCertificate {
     ///
     /// # Errors
     /// [`SignError::Failed`] when the key does not sign or the end lies beyond the year 9999.
-    pub fn make(
+    pub async fn make(
         trust_domain: &TrustDomain,
         key: &dyn SigningKey,
         ttl: Duration,
@@ -49,7 +49,7 @@ impl RootCertificate {
             not_before,
             not_after,
         };
-        Ok(Self { certificate: self_sign(&profile.params()?, key)?, not_before, not_after })
+        Ok(Self { certificate: self_sign(&profile.params()?, key).await?, not_before, not_after })
     }
 }
 
@@ -78,7 +78,7 @@ impl UpstreamAuthority for SelfSignedRoot {
         let id = KeyId::parse(&format!("root-{generation}-{suffix:016x}"))
             .ok_or_else(|| failed("naming the root's key failed; this is a bug"))?;
         let key = self.custody.create(&id, self.key_type).await.map_err(|error| custody_failed(&error))?;
-        let made = RootCertificate::make(&self.trust_domain, &*key, self.root_ttl, now)?;
+        let made = RootCertificate::make(&self.trust_domain, &*key, self.root_ttl, now).await?;
         let facts = Facts::read(&made.certificate).map_err(|error| SignError::Failed(error.to_string()))?;
         Ok(RootAuthority {
             id: AuthorityId::of(&facts),
@@ -135,7 +135,7 @@ impl UpstreamAuthority for SelfSignedRoot {
         };
         let mut params = profile.params()?;
         params.use_authority_key_identifier_extension = true;
-        sign(&params, key.spki_der(), &issuer)
+        sign(&params, key.spki_der(), &issuer).await
     }
 }
 

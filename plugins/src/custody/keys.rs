@@ -1,7 +1,9 @@
 //! Private keys in this process: made here, parsed from PKCS#8, and used only for signing.
 
 use std::fmt;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair,
@@ -19,13 +21,25 @@ use super::public_key::PublicKey;
 pub struct LocalKey {
     key_type: KeyType,
     spki_der: Vec<u8>,
-    private: Private,
-    random: SystemRandom,
+    private: Arc<Private>,
 }
 
 enum Private {
     Ec(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
+}
+
+impl Private {
+    fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let random = SystemRandom::new();
+        match self {
+            Self::Ec(key) => key.sign(&random, message).map(|signature| signature.as_ref().to_vec()).ok(),
+            Self::Rsa(key) => {
+                let mut signature = vec![0; key.public().modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map(|()| signature).ok()
+            }
+        }
+    }
 }
 
 impl LocalKey {
@@ -76,10 +90,11 @@ impl LocalKey {
             Private::Rsa(key) => key.public_key().as_ref(),
         };
         let spki_der = PublicKey::new(key_type, public).to_spki_der();
-        Some(Self { key_type, spki_der, private, random })
+        Some(Self { key_type, spki_der, private: Arc::new(private) })
     }
 }
 
+#[async_trait]
 impl SigningKey for LocalKey {
     fn key_type(&self) -> KeyType {
         self.key_type
@@ -89,16 +104,17 @@ impl SigningKey for LocalKey {
         &self.spki_der
     }
 
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String> {
-        let failed = |_| format!("the {} key could not sign", self.key_type);
-        match &self.private {
-            Private::Ec(key) => key.sign(&self.random, message).map(|signature| signature.as_ref().to_vec()),
-            Private::Rsa(key) => {
-                let mut signature = vec![0; key.public().modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &self.random, message, &mut signature).map(|()| signature)
-            }
-        }
-        .map_err(failed)
+    /// With P-256 on the calling task: that takes tens of microseconds, less than handing it to another thread costs. The
+    /// others take up to several milliseconds, so they run on the blocking pool.
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String> {
+        let signature = if self.key_type == KeyType::EcP256 {
+            self.private.sign(message)
+        } else {
+            let (private, message) = (Arc::clone(&self.private), message.to_vec());
+            // A join error is a panic in there or the runtime's end; either way there is no signature.
+            tokio::task::spawn_blocking(move || private.sign(&message)).await.ok().flatten()
+        };
+        signature.ok_or_else(|| format!("the {} key could not sign", self.key_type))
     }
 }
 
@@ -126,6 +142,8 @@ fn generate_rsa(bits: usize) -> Option<Secret> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    use std::task::{Context, Waker};
+
     use super::*;
     use rcgen::PublicKeyData;
     use ring::signature::{
@@ -145,12 +163,27 @@ mod tests {
             assert_eq!(key.key_type(), key_type);
             let public = PublicKey::parse(key.spki_der()).unwrap();
             let verifier = UnparsedPublicKey::new(algorithm, public.der_bytes());
-            assert!(verifier.verify(b"message", &key.sign(b"message").unwrap()).is_ok());
-            assert!(verifier.verify(b"messagf", &key.sign(b"message").unwrap()).is_err());
+            assert!(verifier.verify(b"message", &key.sign(b"message").await.unwrap()).is_ok());
+            assert!(verifier.verify(b"messagf", &key.sign(b"message").await.unwrap()).is_err());
 
             let again = LocalKey::from_pkcs8(pkcs8.expose()).unwrap();
             assert_eq!((again.key_type(), again.spki_der()), (key_type, key.spki_der()));
             assert_eq!(format!("{key:?}"), format!("LocalKey({key_type})"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_takes_long_does_not_keep_other_tasks_from_their_thread() {
+        for (key_type, at_once) in
+            [(KeyType::EcP256, true), (KeyType::EcP384, false), (KeyType::Rsa2048, false), (KeyType::Rsa4096, false)]
+        {
+            let (key, _) = LocalKey::generate(key_type).await.unwrap();
+            let mut signing = key.sign(b"message");
+            let first = signing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(first.is_ready(), at_once, "{key_type}");
+            if !at_once {
+                assert!(signing.await.is_ok());
+            }
         }
     }
 

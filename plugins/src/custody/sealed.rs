@@ -159,7 +159,7 @@ mod tests {
             let made = custody(&store, &text).create(&id(name), key_type).await.unwrap();
             let opened = custody(&store, &text).open(&id(name)).await.unwrap();
             assert_eq!((opened.key_type(), opened.spki_der()), (key_type, made.spki_der()));
-            assert!(opened.sign(b"message").is_ok());
+            assert!(opened.sign(b"message").await.is_ok());
         }
     }
 
