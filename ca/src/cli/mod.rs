@@ -10,6 +10,7 @@ mod check;
 mod dev;
 mod dev_tokens;
 mod holders;
+mod how_far;
 mod init;
 mod progress;
 mod rekey;

@@ -35,6 +35,7 @@ mod rekey;
 mod rotation;
 mod sds;
 mod secrets;
+mod server_storage;
 mod shutdown;
 mod storage;
 mod strangers;

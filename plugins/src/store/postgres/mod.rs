@@ -131,6 +131,19 @@ impl PostgresStore {
         store.within("checking the database", Box::pin(look)).await
     }
 
+    /// Whether there is nothing of anybody in a database yet.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn is_empty(access: &PostgresAccess, settings: PostgresSettings) -> Result<bool, StoreError> {
+        let store = Self::new(access, settings, false)?;
+        let look = async {
+            let mut connection = connect::connect(access, settings, false).await?;
+            open::is_empty(&mut connection, access).await
+        };
+        store.within("looking at the database", Box::pin(look)).await
+    }
+
     /// Closes the connections that nobody uses. Every call after it fails.
     pub async fn close(&self) {
         self.ear.close();
