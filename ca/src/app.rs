@@ -5,6 +5,7 @@ mod backend;
 mod backup;
 mod init;
 mod limits;
+mod migrate;
 mod record;
 mod sealing_keys;
 mod serve;
@@ -19,8 +20,10 @@ use zeroize::Zeroizing;
 pub use backend::{BackendError, check_files};
 pub use backup::{Backup, backup};
 pub use init::{InitError, fingerprint, has_authority, init};
+pub use migrate::migrate;
 pub use sealing_keys::{SealedBy, rekey, sealed_by};
 pub use serve::{ServeError, serve};
+pub use signet_plugins::store::Ended;
 pub use storage::storage_warning;
 
 use crate::config::Config;

@@ -69,6 +69,9 @@ pub enum BackendError {
     /// A signal came before the end.
     #[error("interrupted; nothing was left behind")]
     Interrupted,
+    /// The storage is not moved.
+    #[error("migrate: {0}")]
+    Migrate(String),
     /// Another sealing key cannot be taken.
     #[error("rekey: {0}")]
     Rekey(String),

@@ -8,6 +8,10 @@ mod holders;
 mod location;
 mod marks;
 pub mod memory;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod moving;
+#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
+mod moving_tests;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), expect(dead_code, reason = "no database, no rows"))]
@@ -24,6 +28,8 @@ use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, Seale
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use self::location::Location;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+pub use self::moving::{Ended, Moved, move_storage};
 
 /// Everything that a CA keeps, in one database.
 #[async_trait]

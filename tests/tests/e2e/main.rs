@@ -28,6 +28,7 @@ mod hanging_files;
 mod init;
 mod istio_client;
 mod metadata;
+mod moved;
 mod newer_storage;
 mod operate;
 mod refusals;
