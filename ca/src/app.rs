@@ -5,18 +5,26 @@ mod backend;
 mod backup;
 mod init;
 mod limits;
+mod migrate;
+mod record;
 mod sealing_keys;
 mod serve;
+mod storage;
 mod tokens;
 
-use signet_plugins::store::sqlite::SqliteStore;
+use std::sync::Arc;
+
+use signet_plugins::store::Store;
 use zeroize::Zeroizing;
 
 pub use backend::{BackendError, check_files};
 pub use backup::{Backup, backup};
 pub use init::{InitError, fingerprint, has_authority, init};
+pub use migrate::migrate;
 pub use sealing_keys::{SealedBy, rekey, sealed_by};
 pub use serve::{ServeError, serve};
+pub use signet_plugins::store::Ended;
+pub use storage::storage_warning;
 
 use crate::config::Config;
 
@@ -24,8 +32,8 @@ use crate::config::Config;
 ///
 /// # Errors
 /// [`BackendError::Store`].
-pub async fn open_for_reading(config: &Config) -> Result<SqliteStore, BackendError> {
-    Ok(SqliteStore::open_read_only(&config.storage, backend::STORE).await?)
+pub async fn open_for_reading(config: &Config) -> Result<Arc<dyn Store>, BackendError> {
+    Ok(storage::location(&config.storage).open_read_only(storage::DEADLINE).await?)
 }
 
 /// Makes the content of a new key-encryption-key file.

@@ -2,6 +2,9 @@
 
 mod read;
 mod read_authority;
+mod storage;
+#[cfg(test)]
+mod storage_tests;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +21,7 @@ use signet_core::rotation::{Rules, Schedule};
 use signet_runtime::telemetry::LogFormat;
 
 pub use read::{read, reference};
+pub use storage::{Database, Host, Postgres, Reach, Storage, Tls, read_storage};
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
@@ -34,8 +38,8 @@ pub struct Config {
     pub bundle_file: Option<PathBuf>,
     /// Metrics and probes (plain HTTP).
     pub ops: SocketAddr,
-    /// The storage URL.
-    pub storage: String,
+    /// Where records, authorities and encrypted keys are kept.
+    pub storage: Storage,
     /// The CA's own serving certificate.
     pub serving: Serving,
     /// The key that encrypts private keys at rest.

@@ -1,8 +1,7 @@
 //! Storage, keys and authorities as configured.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::rotation::IssuingCa;
@@ -12,12 +11,13 @@ use signet_core::seams::proof::SequenceProofs;
 use signet_core::seams::store::StoreError;
 use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
 use signet_plugins::custody::{BundleProofs, MemoryCustody, SealedCustody};
-use signet_plugins::store::sqlite::{SqliteSettings, SqliteStore};
+use signet_plugins::store::Store;
 use signet_runtime::files::FileError;
 use signet_runtime::metrics::MetricError;
 use tokio::sync::Notify;
 
 use super::sealing_keys::{keyring, missing_keys};
+use super::storage;
 use super::tokens::{self, TokensError};
 use crate::audit_log::AuditLog;
 use crate::config::{Backend as ConfiguredBackend, Config};
@@ -25,9 +25,6 @@ use crate::health::CaFiles;
 use crate::metrics::CaMetrics;
 use crate::rotator::{Maker, Rotator, StepError, Steps};
 use crate::state::StateWriter;
-
-/// How storage behaves: a request must not wait longer for it than it would for the whole CA.
-pub(super) const STORE: SqliteSettings = SqliteSettings { deadline: Duration::from_secs(5), readers: 2 };
 
 /// What is configured cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +60,18 @@ pub enum BackendError {
         /// Why: its name, what there is to copy, or what reading or writing it came to.
         cause: String,
     },
+    /// The storage is a database of a server, which has ways of its own.
+    #[error(
+        "{0} is a database of a PostgreSQL server, which is copied by the server's own means: pg_dump, or a base backup \
+         with its WAL archive; what restoring one means is in docs/backup.md"
+    )]
+    ServersBackup(String),
     /// A signal came before the end.
     #[error("interrupted; nothing was left behind")]
     Interrupted,
+    /// The storage is not moved.
+    #[error("migrate: {0}")]
+    Migrate(String),
     /// Another sealing key cannot be taken.
     #[error("rekey: {0}")]
     Rekey(String),
@@ -82,7 +88,7 @@ pub enum BackendError {
 
 /// Opened storage and custody, and the upstream authority over them.
 pub(super) struct Backend {
-    pub(super) store: Arc<SqliteStore>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) custody: Arc<dyn KeyCustody>,
     pub(super) upstream: Arc<dyn UpstreamAuthority>,
     pub(super) proofs: Arc<dyn SequenceProofs>,
@@ -93,7 +99,7 @@ pub(super) struct Backend {
 impl Backend {
     pub(super) async fn open(config: &Config) -> Result<Self, BackendError> {
         let keys = Arc::new(keyring(&config.encryption_key_file).await?);
-        let store = Arc::new(SqliteStore::open(&config.storage, STORE).await?);
+        let store = storage::location(&config.storage).open(storage::DEADLINE).await?;
         let proofs = Arc::new(BundleProofs::new(config.trust_domain.as_str(), Arc::clone(&keys)));
         let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, keys));
         let authority = &config.authority;
@@ -157,12 +163,7 @@ pub async fn check_files(config: &Config) -> Vec<String> {
             problems.push(format!("clusters[{index}].tokens.file: {}", signet_runtime::output::error_chain(&error)));
         }
     }
-    let database = config.storage.strip_prefix("sqlite://").map(Path::new);
-    if let Some(directory) = database.and_then(Path::parent)
-        && !directory.is_dir()
-    {
-        problems.push(format!("storage: the directory {} does not exist; create it", directory.display()));
-    } else if let Err(error) = SqliteStore::check(&config.storage, STORE).await {
+    if let Err(error) = storage::location(&config.storage).check(storage::DEADLINE).await {
         problems.push(format!("storage: {error}"));
     }
     problems

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use signet_core::rotation::Refused;
-use signet_plugins::store::sqlite::{Copied, SqliteStore};
+use signet_plugins::store::sqlite::Copied;
 use signet_runtime::files::{Draft, FileError};
 
-use super::backend::{BackendError, STORE};
+use super::backend::BackendError;
+use super::storage;
 use crate::config::Config;
 
 /// How often it is told how far a copy is.
@@ -29,11 +30,13 @@ pub struct Backup {
 /// [`BackendError`]; nothing is left of the file then, nor when this is dropped.
 pub async fn backup(config: &Config, file: &Path, progress: impl Fn(u64, u64)) -> Result<Backup, BackendError> {
     let failed = |error| BackendError::Backup { path: file.to_owned(), source: Box::new(error) };
+    let location = storage::location(&config.storage);
+    let Some(database) = location.file() else { return Err(BackendError::ServersBackup(config.storage.to_string())) };
     not_beside_another(file)?;
     let draft = Draft::begin(file).map_err(failed)?;
-    let all = length(Path::new(config.storage.strip_prefix("sqlite://").unwrap_or_default()));
+    let all = length(database);
     let temporary = draft.temporary().to_owned();
-    let mut copying = std::pin::pin!(SqliteStore::backup(&config.storage, STORE, &temporary));
+    let mut copying = std::pin::pin!(location.backup(storage::DEADLINE, &temporary));
     let held = loop {
         tokio::select! {
             held = &mut copying => {

@@ -11,16 +11,16 @@ use signet_core::certificate::{Facts, hex, sha256, subject};
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::rotation::Authorities;
 use signet_core::seams::authority::UpstreamAuthority as _;
-use signet_core::seams::store::{AuthorityJournal as _, StoreError};
+use signet_core::seams::store::{AuthorityJournal, StoreError};
 use signet_plugins::authority::FilesAuthority;
 use signet_plugins::custody::MemoryCustody;
-use signet_plugins::store::sqlite::SqliteStore;
 use signet_runtime::files::{self, FileError};
 use signet_runtime::metrics::Metrics;
 use signet_runtime::output::error_chain;
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{Backend, BackendError, STORE};
+use super::backend::{Backend, BackendError};
+use super::storage;
 use crate::audit_log::audit_log;
 use crate::config::{Backend as ConfiguredBackend, Config};
 use crate::metrics::CaMetrics;
@@ -93,7 +93,7 @@ pub async fn init(
     replacing: &BTreeSet<String>,
 ) -> Result<Authorities, InitError> {
     // A storage that is not there is not made before it is known that this may be a new installation.
-    if is_missing(config) {
+    if storage::location(&config.storage).is_missing(storage::DEADLINE).await {
         replaced(config, replacing).await?;
     }
     let backend = Backend::open(config).await?;
@@ -131,25 +131,20 @@ async fn init_on(
     tokio::join!(work, writer.run(CancellationToken::new())).0
 }
 
-fn is_missing(config: &Config) -> bool {
-    // A directory that may not be looked into is told when the storage is opened.
-    let path = config.storage.strip_prefix("sqlite://").map(Path::new);
-    path.is_some_and(|path| path.try_exists().is_ok_and(|there| !there))
-}
-
 /// Whether storage has an authority; for `check`, which changes nothing.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn has_authority(config: &Config) -> Result<bool, StoreError> {
-    if is_missing(config) {
+    let location = storage::location(&config.storage);
+    if location.is_missing(storage::DEADLINE).await {
         return Ok(false);
     }
-    holds_authority(&SqliteStore::open_read_only(&config.storage, STORE).await?).await
+    holds_authority(&*location.open_read_only(storage::DEADLINE).await?).await
 }
 
 /// Whether there is an authority in this storage.
-pub(super) async fn holds_authority(store: &SqliteStore) -> Result<bool, StoreError> {
+pub(super) async fn holds_authority(store: &dyn AuthorityJournal) -> Result<bool, StoreError> {
     Ok(store.load().await?.is_some_and(|(_, authorities)| authorities.active().is_some()))
 }
 

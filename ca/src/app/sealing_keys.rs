@@ -9,20 +9,20 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
-use signet_core::clock::{Clock, SystemClock};
+use signet_core::audit::Outcome;
 use signet_core::rotation::Refused;
 use signet_core::seams::store::{AuditStore, SealedKeys};
 use signet_plugins::custody::{KeyEncryptionKey, Keyring, Rekeyed, SealedCustody, SealingKeySource, SealingKeys};
-use signet_plugins::store::sqlite::SqliteStore;
+use signet_plugins::store::Store;
 use signet_runtime::files::{self, FileError};
 use signet_runtime::output::error_chain;
 use zeroize::Zeroizing;
 
-use super::backend::{BackendError, STORE};
+use super::backend::BackendError;
 use super::init::holds_authority;
+use super::record::command_event;
+use super::storage;
 use crate::config::Config;
-use crate::operations::Operator;
 
 /// The largest key-encryption-key file.
 const KEY_FILE: u64 = 1024;
@@ -86,8 +86,9 @@ impl fmt::Display for SealedBy {
 /// With which sealing keys the keys in storage are sealed; nothing when that cannot be told.
 pub async fn sealed_by(config: &Config) -> Vec<SealedBy> {
     let Ok((keys, _)) = keys(&config.encryption_key_file).await else { return Vec::new() };
-    let Ok(store) = SqliteStore::open_read_only(&config.storage, STORE).await else { return Vec::new() };
-    let counts = signet_plugins::custody::sealed_by(&store).await.unwrap_or_default();
+    let found = storage::location(&config.storage).open_read_only(storage::DEADLINE).await;
+    let Ok(store) = found else { return Vec::new() };
+    let counts = signet_plugins::custody::sealed_by(&*store).await.unwrap_or_default();
     let told = counts.into_iter().map(|(id, count)| {
         let newest = id.and_then(|id| keys.find(id)).map(|key| key.id() == keys.newest().id());
         SealedBy { count, key: id.map(|id| id.to_string()), newest }
@@ -114,18 +115,19 @@ pub async fn rekey(config: &Config, new: Option<&Path>) -> Result<Rekeyed, Backe
     let file = &config.encryption_key_file;
     // Whatever refuses this comes before the key file is touched: a storage that is not there must not be made here, and
     // one that nobody has begun is not the one that was meant.
-    let found = SqliteStore::open_read_only(&config.storage, STORE).await?;
-    if !holds_authority(&found).await? {
+    let location = storage::location(&config.storage);
+    let found = location.open_read_only(storage::DEADLINE).await?;
+    if !holds_authority(&*found).await? {
         return Err(BackendError::Rekey(Refused::NoAuthority.to_string()));
     }
     drop(found);
-    let store = Arc::new(SqliteStore::open(&config.storage, STORE).await?);
+    let store = location.open(storage::DEADLINE).await?;
     let rekeyed = rekey_in(&store, file, new).await;
     store.close().await;
     rekeyed
 }
 
-async fn rekey_in(store: &Arc<SqliteStore>, file: &Path, new: Option<&Path>) -> Result<Rekeyed, BackendError> {
+async fn rekey_in(store: &Arc<dyn Store>, file: &Path, new: Option<&Path>) -> Result<Rekeyed, BackendError> {
     let _alone = match new {
         Some(new) => Some(take_new(file, new).await?),
         None => None,
@@ -134,11 +136,16 @@ async fn rekey_in(store: &Arc<SqliteStore>, file: &Path, new: Option<&Path>) -> 
     let rekeyed = custody.rekey().await.map_err(|error| BackendError::Rekey(error.to_string()));
     let recorded = match &rekeyed {
         Ok(done) if done.resealed == 0 => Ok(()),
-        Ok(done) => record(store, Outcome::Done, format!("{} keys sealed with {}", done.resealed, done.key)).await,
-        Err(error) => record(store, Outcome::Failed, error.to_string()).await,
+        Ok(done) => record(&**store, Outcome::Done, format!("{} keys sealed with {}", done.resealed, done.key)).await,
+        Err(error) => record(&**store, Outcome::Failed, error.to_string()).await,
     };
     let rekeyed = rekeyed?;
     recorded.map(|()| rekeyed)
+}
+
+async fn record(store: &dyn AuditStore, outcome: Outcome, text: String) -> Result<(), BackendError> {
+    store.append(vec![command_event("rekey", outcome, &text)]).await?;
+    Ok(())
 }
 
 /// Puts the key of `new` in front of those of `file`, unless it is there. Until the result is dropped nobody else does so:
@@ -174,24 +181,6 @@ fn lock(file: &Path) -> Result<File, String> {
         }
         Err(error) => Err(failed(error.into())),
     }
-}
-
-/// Who did it, and what.
-async fn record(store: &SqliteStore, outcome: Outcome, text: String) -> Result<(), BackendError> {
-    let user = Operator::of_this_process().name;
-    let event = AuditEvent {
-        at_micros: AuditEvent::micros(SystemClock.now()),
-        request_id: String::new(),
-        kind: EventKind::Admin,
-        outcome,
-        reason: Some("rekey".to_owned()),
-        detail: Some(format!("{user}: rekey: {text}")),
-        who: Attributed { peer: Some(user), ..Attributed::default() },
-        what: None,
-        repeated: None,
-    };
-    store.append(vec![event]).await?;
-    Ok(())
 }
 
 /// Every key of before stays, so that whoever needs one finds it.

@@ -8,7 +8,6 @@ use ring::rand::SystemRandom;
 use signet_core::audit::{Attributed, AuditEvent, AuditQuery, EventKind, Outcome, UnreadEvent};
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::identity::IdentityError;
-use signet_core::seams::store::AuditStore;
 use signet_runtime::config::Loaded;
 use signet_runtime::liveness::{Liveness, beat_event_loop};
 use signet_runtime::metrics::{MetricError, Metrics};
@@ -29,6 +28,7 @@ use tonic::transport::Server;
 use super::admin_socket::bind_admin;
 use super::backend::{Backend, BackendError};
 use super::limits::{self, MESSAGE};
+use super::storage::storage_warning;
 use super::tokens::{self, clusters};
 use crate::acknowledgements::Acknowledgements;
 use crate::admission::Admission;
@@ -56,7 +56,7 @@ use crate::transport::acceptor::Acceptor;
 use crate::transport::tls;
 use crate::{bundle_file, health};
 
-/// How long closing the database may take: writing back what is in its `-wal` file.
+/// How long closing the database may take, for a file writing back what is in its `-wal`.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// Why the CA did not start, or stopped by itself.
@@ -114,6 +114,9 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let listener = ops::bind("listen", config.listen).await?;
     let ops_listener = ops::bind("ops", config.ops).await?;
     let (admin_listener, admin_socket) = bind_admin(&config.admin)?;
+    if let Some(warning) = storage_warning(&config.storage) {
+        tracing::warn!("{warning}");
+    }
     let backend = Backend::open(&config).await?;
     let mut authenticators = Vec::new();
     for cluster in &config.clusters {
@@ -256,6 +259,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let served = Served { state: feed_served, journal: Arc::clone(&backend.store) as _ };
     let admin = AdminService {
         trust_domain: config.trust_domain.to_string(),
+        storage: config.storage.to_string(),
         started_at: clock.now().unix_timestamp(),
         state,
         serving,
@@ -299,6 +303,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
 
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
+        storage = %config.storage,
         listen = %config.listen,
         ops = %config.ops,
         admin = %config.admin.display(),
@@ -327,7 +332,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let outcome = supervisor.run_until(signals.stop(), signals.force(), config.drain).await;
     drop(admin_socket);
     if tokio::time::timeout(CLOSING, store.close()).await.is_err() {
-        tracing::warn!("the database could not be closed in time; what is committed is in its -wal file");
+        tracing::warn!("the database could not be closed in time; nothing that was committed is lost by that");
     }
     if !outcome.aborted.is_empty() {
         // One client that holds a call open must not make every restart look failed.

@@ -124,6 +124,7 @@ impl Ca {
         };
         let service = AdminService {
             trust_domain: "cluster.local".into(),
+            storage: "sqlite:///s.db".into(),
             started_at: 0,
             state: reader.clone(),
             serving: tokio::sync::watch::channel(None).1,

@@ -56,7 +56,7 @@ pub(super) async fn run(command: &AuditCommand) -> Result<(), Failure> {
     let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
     let mut page = store.query(&query).await.map_err(Failure::failed)?;
     if let Some(serial) = query.serial {
-        let later = revocations(&store, serial, &page).await.map_err(Failure::failed)?;
+        let later = revocations(&*store, serial, &page).await.map_err(Failure::failed)?;
         page.items.splice(0..0, later.items);
         page.unread.splice(0..0, later.unread);
     }

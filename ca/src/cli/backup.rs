@@ -1,19 +1,16 @@
 //! `signet-ca backup`: a copy of the storage, with the CA up or down.
 
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 use signet_runtime::output::{Output, OutputFormat};
 use signet_runtime::signal::Signals;
 
+use super::how_far::HowFar;
 use super::{ConfigFile, Failure, OutputArg};
 use crate::app;
-
-/// How often it is told on a pipe how far it is.
-const LINE: Duration = Duration::from_secs(10);
 
 /// How long the end may take after Ctrl-C.
 const END: Duration = Duration::from_secs(5);
@@ -31,14 +28,17 @@ pub(super) struct BackupArgs {
 pub(super) async fn run(args: &BackupArgs) -> Result<(), Failure> {
     let config = args.config.load()?.config;
     let signals = Signals::install(END).map_err(Failure::failed)?;
-    let (progress, format) = (Progress::new(), args.output.output);
+    let (progress, format) = (HowFar::new(), args.output.output);
     let made = tokio::select! {
-        made = app::backup(&config, &args.file, |done, all| progress.tell(done, all)) => made,
+        made = app::backup(&config, &args.file, |done, all| progress.tell(&format!("copied {} MB of about {} MB", done >> 20, all >> 20))) => made,
         // What was written so far goes with the draft.
         () = signals.stop() => Err(app::BackendError::Interrupted),
     };
     progress.end();
-    let app::Backup { held, bytes } = made.map_err(Failure::failed)?;
+    let app::Backup { held, bytes } = made.map_err(|error| match error {
+        app::BackendError::ServersBackup(_) => Failure::Usage(error.to_string()),
+        other => Failure::failed(other),
+    })?;
     let mut out = Output::stdout(format);
     let file = args.file.display();
     let shown = match format {
@@ -53,41 +53,4 @@ pub(super) async fn run(args: &BackupArgs) -> Result<(), Failure> {
         )),
     };
     shown.map_err(Failure::failed)
-}
-
-/// Tells on standard error how far a copy is: in place on a terminal, now and then on a pipe.
-struct Progress {
-    terminal: bool,
-    last: std::cell::Cell<Option<Instant>>,
-    start: Instant,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), last: std::cell::Cell::new(None), start: Instant::now() }
-    }
-
-    fn tell(&self, done: u64, all: u64) {
-        let text = format!("copied {} MB of about {} MB", done >> 20, all >> 20);
-        if self.terminal {
-            say(&format!("\r{text}"));
-        } else if self.last.get().unwrap_or(self.start).elapsed() >= LINE {
-            say(&format!("{text}\n"));
-        } else {
-            return;
-        }
-        self.last.set(Some(Instant::now()));
-    }
-
-    fn end(&self) {
-        if self.terminal && self.last.get().is_some() {
-            say("\r\u{1b}[K");
-        }
-    }
-}
-
-/// Nothing depends on whether somebody reads it.
-fn say(text: &str) {
-    let mut err = std::io::stderr();
-    drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
 }

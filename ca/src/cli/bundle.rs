@@ -5,7 +5,6 @@ use serde_json::json;
 use signet_core::bundle::TrustBundle;
 use signet_core::certificate::pem;
 use signet_core::rotation::Refused;
-use signet_core::seams::store::AuthorityJournal;
 use signet_runtime::output::{Output, OutputFormat, Table};
 
 use super::{ConfigFile, Failure, time_text};

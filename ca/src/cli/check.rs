@@ -27,6 +27,9 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
     let problems = app::check_files(&loaded.config).await;
     if problems.is_empty() {
         out.line(&format!("{file}: the configuration is in order")).map_err(Failure::failed)?;
+        if let Some(warning) = app::storage_warning(&loaded.config.storage) {
+            out.line(&format!("{file}: {warning}")).map_err(Failure::failed)?;
+        }
         if matches!(app::has_authority(&loaded.config).await, Ok(false)) {
             out.line(&format!("{file}: {}", Refused::NoAuthority)).map_err(Failure::failed)?;
         }

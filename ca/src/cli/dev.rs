@@ -47,6 +47,9 @@ pub(super) struct InitArgs {
     /// Where the CA serves metrics and probes
     #[arg(long, default_value = "127.0.0.1:15014")]
     ops: SocketAddr,
+    /// Where the CA keeps everything, as `storage` of its configuration; without, a file in the directory
+    #[arg(long, value_name = "URL")]
+    storage: Option<String>,
     /// Choose free ports instead of the usual ones
     #[arg(long)]
     free_ports: bool,
@@ -137,7 +140,8 @@ async fn init(args: &InitArgs) -> Result<(), Failure> {
         write(&dir.join(format!("agent-{}.yaml", workload.name)), &agent, 0o644)?;
     }
     let file = dir.join("signet-ca.yaml");
-    write(&file, &ca_config(&dir, &trust_domain, listen, ops, ttl), 0o644)?;
+    let storage = args.storage.clone().unwrap_or_else(|| format!("sqlite://{}", dir.join("signet.db").display()));
+    write(&file, &ca_config(&dir, &trust_domain, &storage, listen, ops, ttl), 0o644)?;
 
     let loaded =
         config::load(&file, read).map_err(|error| Failure::Usage(signet_runtime::output::error_chain(&error)))?;
@@ -150,7 +154,7 @@ async fn init(args: &InitArgs) -> Result<(), Failure> {
 fn tell(dir: &Path, workloads: &[Workload]) -> Result<(), Failure> {
     let shown = dir.display();
     let mut text = format!(
-        "made a throw-away state in {shown}\n\n  signet-ca.yaml           configuration of the CA\n  root-cert.pem            the roots that agents trust, kept up to date by the CA\n  cluster-signing-key.pem  signs tokens; its public half is in jwks.json\n  key-encryption.key       encrypts the private keys in signet.db\n"
+        "made a throw-away state in {shown}\n\n  signet-ca.yaml           configuration of the CA\n  root-cert.pem            the roots that agents trust, kept up to date by the CA\n  cluster-signing-key.pem  signs tokens; its public half is in jwks.json\n  key-encryption.key       encrypts the private keys in the storage\n"
     );
     for workload in workloads {
         let Workload { name, id } = workload;
@@ -216,18 +220,25 @@ impl Ports {
     }
 }
 
-fn ca_config(dir: &Path, trust_domain: &TrustDomain, listen: SocketAddr, ops: SocketAddr, ttl: Duration) -> String {
+fn ca_config(
+    dir: &Path,
+    trust_domain: &TrustDomain,
+    storage: &str,
+    listen: SocketAddr,
+    ops: SocketAddr,
+    ttl: Duration,
+) -> String {
     let file = |name: &str| json!(dir.join(name)).to_string();
     let max_ttl = units::format_duration(ttl.max(Duration::from_secs(24 * 3600)));
     let ttl = units::format_duration(ttl);
-    let (admin, storage) = (dir.join("ca-admin.sock"), dir.join("signet.db"));
+    let (admin, storage) = (dir.join("ca-admin.sock"), json!(storage));
     format!(
         r#"# A CA to try things out with. All fields are in docs/configuration.md.
 trust_domain: {trust_domain}
 listen: {listen}
 ops: {ops}
 admin: "unix://{admin}"
-storage: "sqlite://{storage}"
+storage: {storage}
 keys: {{ encryption_key_file: {key} }}
 bundle_file: {roots}
 authority: {{ rotation: {{ propagation: 5s, renewal_window: 30s }} }}
@@ -240,7 +251,6 @@ clusters:
     tokens: {{ kind: jwks, issuer: {ISSUER}, file: {jwks} }}
 "#,
         admin = admin.display(),
-        storage = storage.display(),
         key = file("key-encryption.key"),
         roots = file("root-cert.pem"),
         jwks = file("jwks.json"),

@@ -37,6 +37,7 @@ fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Val
     json!({
         "version": status.version,
         "trust_domain": status.trust_domain,
+        "storage": status.storage,
         "started_at": time_text(status.started_at),
         "ready": status.ready,
         "checks": status.checks.iter().map(|check| json!({
@@ -63,6 +64,7 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Str
     let mut head = Table::new(["what", "value"]);
     head.row(["trust domain", status.trust_domain.as_str()]);
     head.row(["version", status.version.as_str()]);
+    head.row(["storage", if status.storage.is_empty() { "-" } else { status.storage.as_str() }]);
     head.row(["running since", &time_text(status.started_at)]);
     head.row(["ready", if status.ready { "yes" } else { "NO" }]);
     if let Some(bundle) = &status.bundle {

@@ -12,6 +12,7 @@ use signet_runtime::config::{Problems, Reference, Section, Variant, kind};
 use signet_runtime::telemetry::{self, LogFormat};
 
 use super::read_authority::{check_lifetimes, read_authority};
+use super::storage::read_storage;
 use super::{Cluster, Config, Limits, Log, Rate, Serving, Svid, Tokens, Unauthenticated};
 
 /// The reference of all fields, from which `docs/configuration.md` is made.
@@ -48,12 +49,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
         "where the trust bundle is written as PEM, at the start and at each change; a root file for agents. While it names other roots, `signet-ca init` makes no first authority",
     );
     let ops = s.defaulted("ops", "127.0.0.1:15014", kind::socket_address(), "metrics and probes, over plain HTTP");
-    let storage = s.defaulted(
-        "storage",
-        "sqlite:///var/lib/signet/signet.db",
-        kind::parsed("storage URL", storage_url),
-        "where records, authorities and encrypted keys are kept. A file that is missing is made, without an authority: that is for `signet-ca init`",
-    );
+    let storage = read_storage(s);
     let serving = s.section("serving", "the CA's own TLS certificate, issued by its own authority", read_serving);
     let keys = s.section("keys", "protection of private keys at rest", |s| {
         s.required(
@@ -103,13 +99,6 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
 
 fn trust_domain_kind() -> kind::Kind<TrustDomain> {
     kind::parsed("trust domain", TrustDomain::parse)
-}
-
-fn storage_url(text: &str) -> Result<String, &'static str> {
-    match text.strip_prefix("sqlite://") {
-        Some(path) if path.starts_with('/') && path.len() > 1 => Ok(text.to_owned()),
-        _ => Err("is not a storage URL; write sqlite:// and an absolute path, like sqlite:///var/lib/signet/signet.db"),
-    }
 }
 
 fn read_serving(s: &mut Section<'_>) -> Option<Serving> {

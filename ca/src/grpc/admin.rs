@@ -41,6 +41,8 @@ const PAGE: u32 = 100;
 pub struct AdminService {
     /// The trust domain that this CA certifies.
     pub trust_domain: String,
+    /// Where the storage is, as a URL without secrets.
+    pub storage: String,
     /// When the process started, in seconds since 1970.
     pub started_at: i64,
     /// What signs now.
@@ -188,6 +190,7 @@ impl Admin for AdminService {
             }),
             counters: Some(wire::Counters { issued, refused, failed }),
             turned_away: self.metrics.turned_away.met().into_iter().map(messages::turned_away).collect(),
+            storage: self.storage.clone(),
         }))
     }
 

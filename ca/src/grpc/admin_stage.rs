@@ -145,6 +145,7 @@ impl Stage {
         let (refusals, denied) = refusals(Arc::clone(&clock));
         let service = AdminService {
             trust_domain: "cluster.local".into(),
+            storage: "sqlite:///s.db".into(),
             started_at: 0,
             state: reader.clone(),
             serving: tokio::sync::watch::channel(None).1,

@@ -121,6 +121,7 @@ async fn the_service_does_nothing_without_its_guard() {
     let stage = Stage::new();
     let bare = AdminService {
         trust_domain: String::new(),
+        storage: String::new(),
         started_at: 0,
         state: nothing().1,
         serving: tokio::sync::watch::channel(None).1,

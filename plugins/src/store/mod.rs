@@ -4,8 +4,14 @@
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod fold;
 mod holders;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod location;
 mod marks;
 pub mod memory;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod moving;
+#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
+mod moving_tests;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), expect(dead_code, reason = "no database, no rows"))]
@@ -16,3 +22,19 @@ mod schema;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
+
+use async_trait::async_trait;
+use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, SealedKeys};
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use self::location::Location;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+pub use self::moving::{Ended, Moved, move_storage};
+
+/// Everything that a CA keeps, in one database.
+#[async_trait]
+pub trait Store: AuditStore + AuthorityJournal + HolderStore + SealedKeys {
+    /// Ends its connections in order, whatever is left to be done at their end. There is no deadline; dropped, it leaves
+    /// nothing behind that the next start would not mend.
+    async fn close(&self);
+}

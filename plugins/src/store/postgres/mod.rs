@@ -20,6 +20,9 @@ mod journal;
 mod loaded;
 mod locked;
 mod marks;
+mod moved;
+#[cfg(feature = "sqlite")]
+pub(super) mod moving;
 mod open;
 #[cfg(test)]
 mod outcome_tests;
@@ -93,6 +96,7 @@ impl PostgresStore {
         let store = Self::new(access, settings, true)?;
         let mut connection = store.within("opening the database", connect::connect(access, settings, true)).await?;
         open::migrate(&mut connection, access).await?;
+        moved::refuse_incomplete(&mut connection, access).await?;
         drop(connection);
         let first = async { store.lease(Use::Writing).await.map(Lease::keep) };
         store.within("opening the database", first).await?;
@@ -108,6 +112,7 @@ impl PostgresStore {
         let first = async {
             let mut connection = connect::connect(access, settings, false).await?;
             open::check_schema(&mut connection, access).await?;
+            moved::refuse_incomplete(&mut connection, access).await?;
             store.lease(Use::Reading).await.map(Lease::keep)
         };
         store.within("opening the database", Box::pin(first)).await?;
@@ -125,10 +130,24 @@ impl PostgresStore {
             let mut connection = connect::connect(access, settings, true).await?;
             if !open::is_empty(&mut connection, access).await? {
                 open::standing(&mut connection, access).await?;
+                moved::refuse_incomplete(&mut connection, access).await?;
             }
             Ok(())
         };
         store.within("checking the database", Box::pin(look)).await
+    }
+
+    /// Whether there is nothing of anybody in a database yet.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn is_empty(access: &PostgresAccess, settings: PostgresSettings) -> Result<bool, StoreError> {
+        let store = Self::new(access, settings, false)?;
+        let look = async {
+            let mut connection = connect::connect(access, settings, false).await?;
+            open::is_empty(&mut connection, access).await
+        };
+        store.within("looking at the database", Box::pin(look)).await
     }
 
     /// Closes the connections that nobody uses. Every call after it fails.

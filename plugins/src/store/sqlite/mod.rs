@@ -18,6 +18,11 @@ mod holder_tests;
 mod holders;
 mod journal;
 mod marks;
+pub(super) mod moved;
+#[cfg(all(test, feature = "postgres"))]
+mod moved_tests;
+#[cfg(feature = "postgres")]
+pub(super) mod moving;
 mod open;
 #[cfg(test)]
 mod schema_tests;
@@ -191,7 +196,15 @@ impl SqliteStore {
     pub async fn check(url: &str, settings: SqliteSettings) -> Result<(), StoreError> {
         let path = open::path(url)?;
         verify::has_content(&path)?;
-        if path.exists() { verify::verify(&path, busy_timeout(settings), None).await } else { Ok(()) }
+        if !path.exists() {
+            return Ok(());
+        }
+        verify::verify(&path, busy_timeout(settings), None).await?;
+        let failed = |error| store_error(&format!("looking at {}", path.display()), &error);
+        let options = open::reader_options(&path, busy_timeout(settings));
+        let mut connection = verify::open_whole(&options, &path, busy_timeout(settings)).await.map_err(failed)?;
+        moved::refuse_moved(&mut connection, &path).await?;
+        connection.close().await.map_err(failed)
     }
 
     /// Opens an existing database for queries only, whether or not a CA is running on it. Every change fails.

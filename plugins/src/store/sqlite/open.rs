@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions, Connection};
 
 use super::error::{is_busy, is_missing_table, store_error};
+use super::moved;
 use crate::store::schema::{Readers, Standing, judge};
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
@@ -124,6 +125,7 @@ pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> R
     if all > 0 && ours == 0 {
         return Err(foreign(path));
     }
+    moved::refuse_moved(&mut transaction, path).await?;
     let newer = if ours > 0 { standing(&mut transaction, path).await?.newer } else { Vec::new() };
     // With newer ones there, none is missing.
     if newer.is_empty() {
