@@ -19,6 +19,8 @@ pub(super) struct Seen {
     pub(super) is_newest: bool,
     /// Whether earlier ones may be in use.
     pub(super) has_former: bool,
+    /// Whether the certificate of the reply is of the issuing CA of the newest.
+    pub(super) is_of_issuer: bool,
 }
 
 impl Seen {
@@ -30,12 +32,24 @@ impl Seen {
             first_bundle: row.first_bundle,
             is_newest: row.serial == reply.serial,
             has_former: !row.former.is_empty(),
+            is_of_issuer: row.authority == reply.authority,
         }
     }
 
     /// Whether nobody has the only certificate of this holder, and it has received nothing.
     pub(super) fn is_lost(self) -> bool {
         self.first_bundle.is_some() && self.sequence == 0 && self.is_newest
+    }
+
+    /// Whether this mark changes nothing of the holder, whatever later records say: it has the bundle, which it keeps, and uses
+    /// no certificate of another issuing CA; or its only reply is not lost, since it has received one. In the first case a
+    /// certificate of another issuing CA may come between; then that counts until the next reply, which is safe.
+    pub(super) fn changes_nothing(self, mark: &Mark) -> bool {
+        let has_bundle = self.acknowledges || self.sequence >= column(mark.reply.sequence);
+        match mark.handover {
+            Handover::Whole => has_bundle && self.is_of_issuer && !self.has_former,
+            Handover::Nothing => self.sequence > 0,
+        }
     }
 
     /// Whether it becomes known that the newest certificate is in use.

@@ -1,6 +1,8 @@
 //! Durable storage: one implementation of the seams `AuditStore`, `AuthorityJournal`, `HolderStore` and `SealedKeys` per
 //! database. SQL text exists nowhere else.
 
+#[cfg(feature = "sqlite")]
+mod fold;
 mod holders;
 mod marks;
 pub mod memory;
