@@ -57,7 +57,8 @@ impl Handovers {
     #[must_use]
     pub fn ticket(&self, event: &AuditEvent) -> Option<Ticket> {
         let (holder, what) = (event.holder()?, event.what.as_ref()?);
-        let reply = Reply { holder, serial: what.serial.clone(), sequence: what.bundle_sequence };
+        let (serial, authority) = (what.serial.clone(), what.authority.clone());
+        let reply = Reply { holder, serial, authority, sequence: what.bundle_sequence };
         Some(Ticket { reply: Some(reply), handovers: self.clone() })
     }
 }

@@ -65,6 +65,8 @@ pub struct Reply {
     pub holder: HolderKey,
     /// Its serial (32 hexadecimal digits).
     pub serial: String,
+    /// Its issuing CA, as the record names it.
+    pub authority: String,
     /// The bundle's sequence.
     pub sequence: u64,
 }

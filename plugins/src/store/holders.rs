@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime};
 
 /// One holder as its columns hold it: times in seconds since 1970, but `seen_at` in microseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "sqlite", derive(sqlx::FromRow))]
+#[cfg_attr(any(feature = "postgres", feature = "sqlite"), derive(sqlx::FromRow))]
 pub(super) struct HolderRow {
     pub(super) spiffe_id: String,
     pub(super) instance: String,

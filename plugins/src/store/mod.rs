@@ -4,9 +4,11 @@
 mod holders;
 mod marks;
 pub mod memory;
-#[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "without a database nothing has rows"))]
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), expect(dead_code, reason = "no database, no rows"))]
 mod rows;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod schema;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

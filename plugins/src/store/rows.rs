@@ -93,7 +93,7 @@ pub(super) fn matches(query: &AuditQuery, event: &AuditEvent) -> bool {
 }
 
 /// One row of the log as its columns hold it.
-#[cfg_attr(feature = "sqlite", derive(sqlx::FromRow))]
+#[cfg_attr(any(feature = "postgres", feature = "sqlite"), derive(sqlx::FromRow))]
 pub(super) struct LogRow {
     pub(super) seq: i64,
     at_micros: i64,

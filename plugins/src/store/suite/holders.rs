@@ -47,7 +47,8 @@ pub(in crate::store) fn held(who: &str, pod: &str, serial: u64, sequence: u64, l
 /// What became of the reply with the certificate of this event.
 pub(super) fn mark(event: &AuditEvent, handover: Handover) -> Mark {
     let what = event.what.as_ref().unwrap();
-    let reply = Reply { holder: event.holder().unwrap(), serial: what.serial.clone(), sequence: what.bundle_sequence };
+    let (serial, authority) = (what.serial.clone(), what.authority.clone());
+    let reply = Reply { holder: event.holder().unwrap(), serial, authority, sequence: what.bundle_sequence };
     Mark { reply, handover }
 }
 

@@ -1,0 +1,154 @@
+//! Storage in a PostgreSQL database, shared by any number of replicas.
+//!
+//! Whoever writes locks one row first, so there is one order of events on all replicas, and what a transaction goes by is read
+//! after the lock. What was committed survives a crash of the server's machine (`synchronous_commit`, `fsync`).
+
+mod access;
+mod audit;
+mod connect;
+mod error;
+mod fence;
+mod locked;
+mod open;
+mod pool;
+mod search;
+mod seen;
+mod segments;
+
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use signet_core::seams::store::StoreError;
+
+pub use self::access::{PostgresAccess, Protection, Server};
+use self::fence::Known;
+use self::locked::Batches;
+use self::pool::{Lease, Pool, Use};
+use self::seen::Seen;
+
+/// How a store behaves under trouble and load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PostgresSettings {
+    /// How long one call may take before it fails as unavailable.
+    pub deadline: Duration,
+    /// How many connections there are at most, at least two. Half of them are for queries.
+    pub connections: u32,
+}
+
+impl Default for PostgresSettings {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(5), connections: 8 }
+    }
+}
+
+/// An audit log, holders, an authority journal and sealed keys in one PostgreSQL database.
+///
+/// A call that runs into its deadline fails as unavailable although what it wrote may still be kept: the serial of an
+/// event that was kept is then taken, so trying again is safe.
+pub struct PostgresStore {
+    access: PostgresAccess,
+    settings: PostgresSettings,
+    writes: bool,
+    pool: Pool,
+    seen: Seen,
+    batches: Batches,
+    /// What the journal lets out, unless it was changed since. Checked with every use.
+    fence: ArcSwapOption<Known>,
+}
+
+impl PostgresStore {
+    /// Opens a database for writing, and makes its tables or brings them up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the server cannot be reached, refuses the credentials, or would not keep what it has
+    /// acknowledged; [`StoreError::Schema`] when the database was made by a newer version or another program.
+    pub async fn open(access: &PostgresAccess, settings: PostgresSettings) -> Result<Self, StoreError> {
+        let store = Self::new(access, settings, true)?;
+        let mut connection = store.within("opening the database", connect::connect(access, settings, true)).await?;
+        open::migrate(&mut connection, access).await?;
+        drop(connection);
+        let first = async { store.lease(Use::Writing).await.map(Lease::keep) };
+        store.within("opening the database", first).await?;
+        Ok(store)
+    }
+
+    /// Opens an existing database for queries only. Every change fails.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); [`StoreError::Schema`] also when the database was made by an older version.
+    pub async fn open_read_only(access: &PostgresAccess, settings: PostgresSettings) -> Result<Self, StoreError> {
+        let store = Self::new(access, settings, false)?;
+        let first = async {
+            let mut connection = connect::connect(access, settings, false).await?;
+            open::check_schema(&mut connection, access).await?;
+            store.lease(Use::Reading).await.map(Lease::keep)
+        };
+        store.within("opening the database", Box::pin(first)).await?;
+        Ok(store)
+    }
+
+    /// Looks at a server and its database as [`open`](Self::open) does, without changing anything; one without tables is in
+    /// order, since a start makes them.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn check(access: &PostgresAccess, settings: PostgresSettings) -> Result<(), StoreError> {
+        let store = Self::new(access, settings, true)?;
+        let look = async {
+            let mut connection = connect::connect(access, settings, true).await?;
+            if !open::is_empty(&mut connection, access).await? {
+                open::standing(&mut connection, access).await?;
+            }
+            Ok(())
+        };
+        store.within("checking the database", Box::pin(look)).await
+    }
+
+    /// Closes the connections that nobody uses. Every call after it fails.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    fn new(access: &PostgresAccess, settings: PostgresSettings, writes: bool) -> Result<Self, StoreError> {
+        let pool = Pool::new(settings.connections);
+        let batches = Batches::new()?;
+        Ok(Self {
+            access: access.clone(),
+            settings,
+            writes,
+            pool,
+            seen: Seen::default(),
+            batches,
+            fence: ArcSwapOption::empty(),
+        })
+    }
+
+    /// A connection, made anew if none is idle. Each new one is looked at: which server it leads to, and which database.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn lease(&self, what: Use) -> Result<Lease<'_>, StoreError> {
+        self.seen.check()?;
+        if what == Use::Writing && !self.writes {
+            return Err(StoreError::Unavailable(format!("{} was opened for reading only", self.access)));
+        }
+        let connect = async {
+            let mut connection = connect::connect(&self.access, self.settings, self.writes).await?;
+            self.seen.look(&mut connection).await?;
+            Ok(connection)
+        };
+        self.pool.lease(what, self.settings.idle(), connect).await
+    }
+
+    /// Runs `work` against the deadline.
+    async fn within<T>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let deadline = self.settings.deadline;
+        tokio::time::timeout(deadline, work)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("{doing}: not done within {deadline:?}"))))
+    }
+}

@@ -1,0 +1,13 @@
+//! Real servers of others that tests start for themselves: PostgreSQL. Each has a directory and an address of its own and
+//! ends with the test process, whatever happens to that; no server that was there before is touched.
+
+mod error;
+mod keeper;
+mod options;
+mod ports;
+mod postgres;
+mod programs;
+
+pub use error::ServerError;
+pub use options::Options;
+pub use postgres::{Postgres, Stop};
