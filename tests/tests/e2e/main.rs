@@ -30,6 +30,7 @@ mod istio_client;
 mod metadata;
 mod newer_storage;
 mod operate;
+mod postgres;
 mod refusals;
 mod rekey;
 mod rotation;
