@@ -8,6 +8,8 @@ mod holders;
 mod journal;
 mod live_holders;
 mod marks;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) mod unused_keys;
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, Holde
 use time::{Duration, OffsetDateTime};
 
 pub(super) use self::fence::admitting;
-pub(super) use self::holders::{acknowledging, by, ended, hand_over, held, key, listed, mark};
+pub(super) use self::holders::{acknowledging, by, ended, hand_over, held, issuer, key, listed, mark};
 use super::rows::matches;
 
 /// A start of time for test events.

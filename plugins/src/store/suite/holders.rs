@@ -71,7 +71,7 @@ pub(in crate::store) fn by(mut event: AuditEvent, authority: u8) -> AuditEvent {
     event
 }
 
-pub(super) fn issuer(byte: u8) -> AuthorityId {
+pub(in crate::store) fn issuer(byte: u8) -> AuthorityId {
     serde_json::from_value(format!("{byte:02x}").repeat(20).into()).unwrap()
 }
 
