@@ -65,7 +65,7 @@ async fn a_ca_that_has_moved_goes_on_with_everything_and_the_file_starts_nothing
     let acknowledged = async || {
         let page = holders(&ca).ok()?;
         let all = page.as_array()?;
-        (all.len() == 2 && all.iter().any(|holder| holder["acknowledges"] == true)).then_some(())
+        (all.len() == 2 && all.iter().any(|holder| holder["learns_by"] == "acknowledged")).then_some(())
     };
     eventually("holders", SOON, acknowledged).await?;
     let (before, known, held) = (record(&ca)?, authorities(&ca)?, holders(&ca)?);
