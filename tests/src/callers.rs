@@ -177,7 +177,9 @@ impl Received {
     /// [`Failure::Unexpected`] with the last ones that were.
     pub fn none_lost(&self) -> Outcome {
         let (lost, all) = (self.lost.len(), self.lost.len() + self.serials.len());
-        ensure(lost == 0, || format!("{lost} of {all} requests were lost: {:#?}", self.lost.iter().rev().take(5).collect::<Vec<_>>()))
+        ensure(lost == 0, || {
+            format!("{lost} of {all} requests were lost: {:#?}", self.lost.iter().rev().take(5).collect::<Vec<_>>())
+        })
     }
 }
 
