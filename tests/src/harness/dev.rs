@@ -68,6 +68,7 @@ impl Dev {
             let ops = ports::free()?.to_string();
             dev.edit(&format!("agent-{name}.yaml"), |config| yaml::set(config, "ops", ops))?;
         }
+        dev.store_as_wanted()?;
         Ok(dev)
     }
 
@@ -85,6 +86,12 @@ impl Dev {
     /// # Errors
     /// [`Failure::Io`].
     pub fn forget_authority(&self) -> Outcome {
+        self.forget_files()?;
+        self.store_as_wanted()
+    }
+
+    /// Forgets what files tell of the authority.
+    pub(super) fn forget_files(&self) -> Outcome {
         let entries = std::fs::read_dir(&self.state).map_err(Failure::io("list the state directory"))?;
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();

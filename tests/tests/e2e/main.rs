@@ -31,6 +31,7 @@ mod metadata;
 mod moved;
 mod newer_storage;
 mod operate;
+mod postgres;
 mod refusals;
 mod rekey;
 mod rotation;

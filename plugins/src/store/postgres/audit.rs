@@ -9,8 +9,8 @@ use signet_core::audit::{AuditEvent, AuditQuery, LeafHash, Page, StoredEvent};
 use signet_core::release::Recorded;
 use signet_core::rotation::Fence;
 use signet_core::seams::store::{AppendError, AuditStore, StoreError};
-use sqlx::Postgres;
-use sqlx::postgres::PgArguments;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{Postgres, Row as _};
 
 use super::error::{is_lost, is_other_journal, is_shorter_log, is_taken, store_error};
 use super::fence::Known;
@@ -125,6 +125,11 @@ pub(super) async fn append_within(
     Ok(Appended { positions, head, last: kept.last().map(|row| row.leaf_hash) })
 }
 
+/// The position that the function gives.
+fn first_of(answer: &[PgRow]) -> Result<i64, sqlx::Error> {
+    answer.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
+}
+
 impl PostgresStore {
     /// Appends a usual batch in one turn: without a taken serial, all of which the remembered fence admits. Gives the position
     /// of the first row, or `None` when the batch or the journal turns out to be unusual; then nothing was changed.
@@ -144,7 +149,9 @@ impl PostgresStore {
             let query = sqlx::query(AT_ONCE).bind(batch.as_bytes()).bind(version.filter(|_| releases));
             let identities = rows.iter().map(|row| row.identity_key(0)).collect();
             let query = bind(query.bind(column(self.seen.next())), &rows, identities);
-            let first = match query.fetch_one(&mut *lease).await.and_then(|row| sqlx::Row::try_get::<i64, _>(&row, 0)) {
+            // All rows, although there is one: the row itself comes before the commit, the end of the answer after it.
+            let answer = query.fetch_all(&mut *lease).await;
+            let first = match answer.and_then(|all| first_of(&all)) {
                 Ok(first) => {
                     lease.keep();
                     first.unsigned_abs()

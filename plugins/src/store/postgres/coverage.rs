@@ -65,11 +65,12 @@ async fn kept(connection: &mut PgConnection, moment: i64) -> Result<Kept, sqlx::
     sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(moment).fetch_one(connection).await
 }
 
-/// Says that a count is made for this moment: from then on the renewal of a holder that had ended moves the version. Within a
-/// transaction that has the lock.
+/// Says that a count is made for this moment: from then on the renewal of a holder that had ended moves the version. It moves
+/// with this, too, so that a count that was announced earlier and is kept later does not pass for this one. Within a transaction
+/// that has the lock.
 async fn announce(connection: &mut PgConnection, moment: i64) -> Result<(), sqlx::Error> {
-    let announce = sqlx::query("UPDATE holder_fold SET counted_for = $1 WHERE id = 1").bind(moment);
-    announce.execute(connection).await.map(drop)
+    let announce = "UPDATE holder_fold SET counted_for = $1, version = version + 1 WHERE id = 1";
+    sqlx::query(announce).bind(moment).execute(connection).await.map(drop)
 }
 
 /// Counts, and keeps the count unless another one was announced meanwhile.

@@ -15,6 +15,8 @@ mod error;
 mod fence;
 mod fold;
 mod heard;
+#[cfg(test)]
+mod holder_tests;
 mod holders;
 mod journal;
 mod loaded;

@@ -119,8 +119,8 @@ async fn what_is_no_whole_storage_of_ours_is_not_copied() {
     let index = make("index.db").await;
     meddle(
         &index,
-        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, '(outcome, seq)', '(at_micros, seq)') \
-         WHERE name = 'audit_event_outcome'",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, '(serial)', '(leaf_hash)') \
+         WHERE name = 'audit_event_serial'",
     )
     .await;
     let text = directory.path().join("text.db");

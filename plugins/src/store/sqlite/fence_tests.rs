@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use signet_core::rotation::Authorities;
-use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, StoreError};
+use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, StoreError};
 
 use super::tests::{meddle, store};
-use crate::store::suite::{START, admitting, issued};
+use crate::store::suite::{START, admitting, ended, issued};
 
 /// A journal in which nothing signs.
 fn nothing() -> Authorities {
@@ -38,6 +38,7 @@ async fn a_change_by_a_program_that_knows_no_fence_counts_at_once() {
     let store = store(&path).await;
     store.append(vec![issued("a", 1, START)]).await.unwrap();
     assert!(store.append(vec![issued("a", 2, START)]).await.unwrap()[0].is_ok());
+    assert_eq!(store.coverage(ended(0)).await.unwrap().live(), 2, "as such a program has entered them");
     meddle(&path, r#"UPDATE authority_journal SET version = version + 1, body = '{"bundle_sequence":9,"roots":[]}'"#)
         .await;
     for serial in [3, 4] {

@@ -35,6 +35,9 @@ const CHECKPOINT_COMMITS: i64 = 4000;
 /// The number of commits before the first checkpoint, while their size is not known.
 const FIRST_CHECKPOINT: i64 = 100;
 
+/// A commit whose caller waits makes a checkpoint only when it is due so many times over.
+const OVERDUE: u32 = 2;
+
 /// How many bytes the `-wal` file may grow beyond its length at the last checkpoint.
 const GROWTH: u64 = 16 << 20;
 
@@ -73,6 +76,15 @@ struct Known {
     commits: i64,
     most: i64,
     wal_at_checkpoint: u64,
+}
+
+impl Known {
+    /// Whether there were so many times the commits, or the bytes, after which a checkpoint is made.
+    fn is_due(&self, times: u32) -> bool {
+        let most = self.most.saturating_mul(times.into());
+        let longest = self.wal_at_checkpoint.saturating_add(GROWTH.saturating_mul(times.into()));
+        self.commits >= most || self.wal_length >= longest
+    }
 }
 
 /// Watches the three files of one database that this process has open.
@@ -206,21 +218,31 @@ impl Guard {
         Err(StoreError::Unavailable("the database file is being written to all the time".to_owned()))
     }
 
-    /// Counts a commit and makes a checkpoint if it is time for one, unless another process is at it.
+    /// Counts a commit. Makes a checkpoint if it was time for one long ago, and nobody has made it while nobody waited.
     ///
     /// # Errors
     /// [`sqlx::Error`]; what was committed before stays so.
     pub(super) async fn committed(&self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        let given_up = {
+        let is_overdue = {
             let mut known = self.known();
             known.commits = known.commits.saturating_add(1);
-            if known.commits < known.most && known.wal_length < known.wal_at_checkpoint.saturating_add(GROWTH) {
-                return Ok(());
-            }
-            let given_up = known.pending.filter(|(_, since)| since.elapsed() > GIVEN_UP);
-            given_up.map_or(-1, |(number, _)| number)
+            known.is_due(OVERDUE)
         };
-        self.checkpoint(connection, given_up).await
+        if is_overdue { self.checkpoint_due(connection).await } else { Ok(()) }
+    }
+
+    /// Whether it is time for a checkpoint.
+    pub(super) fn is_due(&self) -> bool {
+        self.known().is_due(1)
+    }
+
+    /// Makes the checkpoint that is due, unless another process is at it.
+    ///
+    /// # Errors
+    /// [`sqlx::Error`].
+    pub(super) async fn checkpoint_due(&self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let given_up = self.known().pending.filter(|(_, since)| since.elapsed() > GIVEN_UP);
+        self.checkpoint(connection, given_up.map_or(-1, |(number, _)| number)).await
     }
 
     /// Makes a checkpoint, in place of the one numbered `given_up` if that is still going on.

@@ -15,18 +15,47 @@ use super::tests::{meddle, store, url};
 use super::{SqliteSettings, SqliteStore, guard};
 use crate::store::suite::{START, admitting, assert_gapless, everything, issued};
 
-/// Appends events until so many checkpoints are over.
+/// How many checkpoints are over.
+async fn finished(store: &SqliteStore) -> i64 {
+    let mut writer = store.writer().await.unwrap();
+    let row = guard::row(&mut writer.session.connection).await.unwrap();
+    writer.give_back();
+    row.finished
+}
+
+/// Appends events with so many checkpoints between them.
 async fn work(store: &SqliteStore, numbers: &mut std::ops::RangeFrom<u64>, checkpoints: i64) {
-    let finished = async || {
+    let until = finished(store).await + checkpoints;
+    while finished(store).await < until {
+        for _ in 0..8 {
+            let batch = numbers.by_ref().take(64).map(|n| issued("a", n, START)).collect();
+            store.append(batch).await.unwrap();
+        }
         let mut writer = store.writer().await.unwrap();
-        let row = guard::row(&mut writer.session.connection).await.unwrap();
-        writer.give_back();
-        row.finished
-    };
-    let until = finished().await + checkpoints;
-    while finished().await < until {
-        let batch = numbers.by_ref().take(64).map(|n| issued("a", n, START)).collect();
-        store.append(batch).await.unwrap();
+        let guard = std::sync::Arc::clone(&writer.guard);
+        guard.checkpoint(&mut writer.session.connection, -1).await.unwrap();
+        writer.keep().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_made_when_nobody_waits_and_by_a_commit_only_when_it_is_long_due() {
+    let directory = tempfile::tempdir().unwrap();
+    for settles in [true, false] {
+        let store = store(&directory.path().join(format!("{settles}.db"))).await;
+        for n in 0..150 {
+            store.append(vec![issued("a", n, START)]).await.unwrap();
+        }
+        assert_eq!(finished(&store).await, 0, "nobody has settled");
+        if settles {
+            assert!(store.settle().await.unwrap());
+            assert_eq!(finished(&store).await, 1);
+            assert!(!store.settle().await.unwrap());
+        }
+        for n in 150..300 {
+            store.append(vec![issued("a", n, START)]).await.unwrap();
+        }
+        assert_eq!(finished(&store).await, 1, "settles: {settles}");
     }
 }
 

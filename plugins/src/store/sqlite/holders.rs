@@ -1,4 +1,4 @@
-//! Holders: written with the log in one transaction, raised by acknowledgements and marks, counted and listed.
+//! Holders: entered behind the log, raised by acknowledgements and marks, counted and listed.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -13,9 +13,8 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{QueryBuilder, Sqlite};
 use time::OffsetDateTime;
 
-use super::SqliteStore;
 use super::error::store_error;
-use super::marks;
+use super::{Session, SqliteStore, fold, marks};
 use crate::store::holders::{
     Group, HolderRow, RaiseRow, Raises, Renewal, Renewals, column, coverage, ended_below, last_ends, live_above,
 };
@@ -30,7 +29,7 @@ pub(super) type Statement<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 static UPSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (1..=CHUNK).map(upsert_text).collect());
 
 /// Enters this number of holders. Entering the same change twice is the same as entering it once.
-pub(super) fn upsert_text(rows: usize) -> String {
+fn upsert_text(rows: usize) -> String {
     let row = format!("({}, 0)", ["?"; 11].join(","));
     format!(
         "INSERT INTO holder (spiffe_id, instance, pod, node, cluster, serial, authority, not_after, first_bundle, \
@@ -46,7 +45,7 @@ pub(super) fn upsert_text(rows: usize) -> String {
 }
 
 /// Enters when a certificate of an issuing CA ends. Most batches change the one row of the active issuing CA.
-pub(super) const USAGE: &str = "INSERT INTO authority_usage (authority, last_not_after) VALUES (?, ?) \
+const USAGE: &str = "INSERT INTO authority_usage (authority, last_not_after) VALUES (?, ?) \
     ON CONFLICT (authority) DO UPDATE SET last_not_after = excluded.last_not_after \
     WHERE excluded.last_not_after > last_not_after";
 
@@ -63,7 +62,7 @@ pub(super) const FORGET_RAISED: &str = "DELETE FROM holder_raise WHERE after < ?
 
 const LAST_ENDS: &str = "SELECT authority, last_not_after FROM authority_usage";
 
-/// Whether all conditions hold, within a transaction.
+/// Whether all conditions hold, within a transaction that has entered all of the record.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -99,19 +98,7 @@ fn bind<'q>(query: Statement<'q>, key: &'q HolderKey, renewal: &Renewal<'q>) -> 
         .bind(renewal.seen_at)
 }
 
-impl Renewals<'_> {
-    /// Binds all of it: first the holders, the last one as often as it takes to make `rows` of them, so that a
-    /// statement need not be prepared for every number of holders beside every number of rows; then the use.
-    pub(super) fn bind<'q>(&'q self, mut query: Statement<'q>, rows: usize) -> Statement<'q> {
-        let last = self.holders.last_key_value();
-        for (key, renewal) in self.holders.iter().chain(std::iter::repeat_n(last, rows).flatten()).take(rows) {
-            query = bind(query, key, renewal);
-        }
-        self.usage.iter().fold(query, |query, (authority, end)| query.bind(*authority).bind(*end))
-    }
-}
-
-/// Enters what recorded events change, within the transaction that records them.
+/// Enters what recorded events change, in their order, within a transaction.
 pub(super) async fn renew(connection: &mut SqliteConnection, events: &[&AuditEvent]) -> Result<(), sqlx::Error> {
     // Whoever got certificates of two issuing CAs may use either: so one after the other.
     let issuer = |event: &AuditEvent| event.released().map(|what| what.authority.clone());
@@ -182,12 +169,11 @@ async fn holder_of(
     Ok(instance.map(|instance| HolderKey { spiffe_id: spiffe_id.to_owned(), instance }))
 }
 
-async fn acknowledge(
-    connection: &mut SqliteConnection,
-    acknowledgements: &[Acknowledgement],
-) -> Result<(), sqlx::Error> {
+async fn acknowledge(session: &mut Session, acknowledgements: &[Acknowledgement]) -> Result<(), sqlx::Error> {
     let mut raises = Raises::default();
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut session.connection).await?;
+    fold::enter_all(session).await?;
+    let connection = &mut session.connection;
     for acknowledgement in acknowledgements {
         match &acknowledgement.from {
             Acknowledger::Holder(key) => note(connection, key, acknowledgement, &mut raises).await?,
@@ -210,8 +196,9 @@ impl HolderStore for SqliteStore {
             return Ok(());
         }
         let write = async {
+            self.catch_up().await?;
             let mut writer = self.writer().await?;
-            let done = acknowledge(&mut writer.session.connection, acknowledgements).await;
+            let done = acknowledge(&mut writer.session, acknowledgements).await;
             done.map_err(|error| store_error(DOING, &error))?;
             writer.keep().await?;
             Ok(())
@@ -227,29 +214,36 @@ impl HolderStore for SqliteStore {
         const DOING: &str = "counting holders";
         let failed = |error: sqlx::Error| store_error(DOING, &error);
         let read = async {
-            let groups = sqlx::query_as(COVERAGE).bind(live_above(now)).fetch_all(&self.readers);
+            let mut reader = self.whole_holders().await?;
+            let groups = sqlx::query_as(COVERAGE).bind(live_above(now)).fetch_all(&mut *reader);
             let groups: Vec<Group> = groups.await.map_err(failed)?;
             // After the counting, so that whoever was counted is known to have been.
-            let raised = sqlx::query_as(RAISED).fetch_all(&self.readers).await.map_err(failed)?;
+            let raised = sqlx::query_as(RAISED).fetch_all(&mut *reader).await.map_err(failed)?;
             coverage::<_, Vec<RaiseRow>>(groups, raised)
         };
-        self.within(DOING, read).await
+        self.within(DOING, Box::pin(read)).await
     }
 
     async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
         const DOING: &str = "listing holders";
         let mut text = page_statement(query);
         let page = text.build_query_as::<HolderRow>().persistent(false);
-        let read = async { page.fetch_all(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
-        let rows = self.within(DOING, read).await?;
+        let read = async {
+            let mut reader = self.whole_holders().await?;
+            page.fetch_all(&mut *reader).await.map_err(|error| store_error(DOING, &error))
+        };
+        let rows = self.within(DOING, Box::pin(read)).await?;
         rows.into_iter().map(HolderRow::into_holder).collect()
     }
 
     async fn last_ends(&self) -> Result<BTreeMap<AuthorityId, OffsetDateTime>, StoreError> {
         const DOING: &str = "reading the use of authorities";
         let read = sqlx::query_as(LAST_ENDS);
-        let read = async { read.fetch_all(&self.readers).await.map_err(|error| store_error(DOING, &error)) };
-        let rows: Vec<(String, i64)> = self.within(DOING, read).await?;
+        let read = async {
+            let mut reader = self.whole_holders().await?;
+            read.fetch_all(&mut *reader).await.map_err(|error| store_error(DOING, &error))
+        };
+        let rows: Vec<(String, i64)> = self.within(DOING, Box::pin(read)).await?;
         last_ends(rows)
     }
 
@@ -257,6 +251,7 @@ impl HolderStore for SqliteStore {
         const DOING: &str = "forgetting holders";
         let before = ended_below(before);
         let work = async {
+            self.catch_up().await?;
             // The search reads the whole table, so it is done without the write lock.
             let search = "SELECT spiffe_id, instance FROM holder WHERE not_after < ? LIMIT ?";
             let search = sqlx::query_as(search).bind(before).bind(i64::from(limit));
@@ -265,7 +260,7 @@ impl HolderStore for SqliteStore {
                 return Ok(0);
             }
             let mut writer = self.writer().await?;
-            let forgotten = forget(&mut writer.session.connection, &ended, before).await;
+            let forgotten = forget(&mut writer.session, &ended, before).await;
             let forgotten = forgotten.map_err(|error| store_error(DOING, &error))?;
             writer.keep().await?;
             Ok(forgotten)
@@ -275,13 +270,11 @@ impl HolderStore for SqliteStore {
 }
 
 /// Removes those of the holders that have not got a newer certificate in the meantime.
-async fn forget(
-    connection: &mut SqliteConnection,
-    ended: &[(String, String)],
-    before: i64,
-) -> Result<u64, sqlx::Error> {
+async fn forget(session: &mut Session, ended: &[(String, String)], before: i64) -> Result<u64, sqlx::Error> {
     let mut forgotten = 0;
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut session.connection).await?;
+    fold::enter_all(session).await?;
+    let connection = &mut session.connection;
     for (spiffe_id, instance) in ended {
         let delete = "DELETE FROM holder WHERE spiffe_id = ? AND instance = ? AND not_after < ?";
         let delete = sqlx::query(delete).bind(spiffe_id.as_str()).bind(instance.as_str()).bind(before);

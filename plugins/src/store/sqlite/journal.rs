@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::error::store_error;
 use super::holders::FORGET_RAISED;
-use super::{SqliteStore, audit, fence, holders, sealed_keys};
+use super::{SqliteStore, audit, fence, fold, holders, sealed_keys};
 use crate::store::holders::column;
 use crate::store::rows::{NewRow, decode_authorities, encode_authorities};
 
@@ -45,10 +45,13 @@ impl AuthorityJournal for SqliteStore {
         let entry = Entry::of(&change)?;
         let rows: Vec<NewRow> = change.events.into_iter().map(NewRow::new).collect();
         let write = async {
+            self.catch_up().await?;
             let mut writer = self.writer().await?;
-            let connection = &mut writer.session.connection;
             let failed = |error: sqlx::Error| store_error(DOING, &error);
-            sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(failed)?;
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut writer.session.connection).await.map_err(failed)?;
+            // Without that the database lets nobody change the journal.
+            fold::enter_all(&mut writer.session).await.map_err(failed)?;
+            let connection = &mut writer.session.connection;
             let stands = entry.replaces(connection).await.map_err(failed)?;
             // Of a key that was removed meanwhile nothing can be made: whoever decided this looks again.
             let undone = if !stands || sealed_keys::names_removed(connection, &entry.body).await.map_err(failed)? {
@@ -67,6 +70,7 @@ impl AuthorityJournal for SqliteStore {
             let (_, head) = audit::append_within(connection, &rows, &entry.fence).await.map_err(failed)?;
             sqlx::query("COMMIT").execute(&mut *connection).await.map_err(failed)?;
             (writer.session.head, writer.session.fence) = (Some(head), None);
+            self.progress.appended(head.next);
             writer.keep().await?;
             Ok(Changed::Made(JournalVersion(entry.version.unsigned_abs())))
         };

@@ -6,10 +6,16 @@ mod audit;
 mod backup;
 #[cfg(test)]
 mod backup_tests;
+mod entries;
+#[cfg(test)]
+mod entries_tests;
 mod error;
 mod fence;
 #[cfg(test)]
 mod fence_tests;
+mod fold;
+#[cfg(test)]
+mod fold_tests;
 mod guard;
 #[cfg(test)]
 mod guard_tests;
@@ -24,16 +30,20 @@ mod moved_tests;
 #[cfg(feature = "postgres")]
 pub(super) mod moving;
 mod open;
+mod progress;
+mod recent;
 #[cfg(test)]
 mod schema_tests;
 mod sealed_keys;
 #[cfg(test)]
 mod sealed_keys_tests;
+mod search;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod upgrade_tests;
 mod verify;
+mod view;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
@@ -49,6 +59,8 @@ use self::error::{is_not_writable, store_error};
 use self::fence::Known;
 use self::guard::Guard;
 use self::open::beside;
+use self::progress::Progress;
+use self::recent::Recent;
 use super::rows::Head;
 
 /// How a store behaves under trouble and load.
@@ -81,6 +93,7 @@ pub struct SqliteStore {
     writer: Mutex<Option<Session>>,
     writer_options: Option<SqliteConnectOptions>,
     readers: SqlitePool,
+    progress: Progress,
     #[cfg(test)]
     max_pages: std::sync::atomic::AtomicU32,
 }
@@ -93,6 +106,8 @@ struct Session {
     head: Option<Head>,
     /// What the journal lets out, unless it was changed since. Checked with every use, too.
     fence: Option<Known>,
+    /// What was appended lately.
+    recent: Recent,
 }
 
 /// The writer in use.
@@ -164,12 +179,13 @@ impl SqliteStore {
         let failed = |error| store_error(&format!("opening {}", path.display()), &error);
         let mut anchor = open::connect(&options, busy).await.map_err(failed)?;
         guard::row(&mut anchor).await.map_err(failed)?;
+        let progress = Progress::read(&mut anchor).await.map_err(failed)?;
         let guard = Arc::new(Guard::new(&path)?);
         let anchor = Anchor { connection: SyncMutex::new(Some(anchor)), guard: Arc::clone(&guard) };
         let readers = pool(settings, open::reader_options(&path, busy));
-        let session = Session { connection, head: None, fence: None };
+        let session = Session { connection, head: None, fence: None, recent: Recent::default() };
         let store = Self::new(path, settings, Some(session), Some(options), readers);
-        Ok(Self { guard: Some(guard), anchor: Some(anchor), ..store })
+        Ok(Self { guard: Some(guard), anchor: Some(anchor), progress, ..store })
     }
 
     /// Closes the database so that its file is complete: whichever connection is the last one writes back what is in
@@ -244,6 +260,7 @@ impl SqliteStore {
             writer: Mutex::new(session),
             writer_options,
             readers,
+            progress: Progress::default(),
             #[cfg(test)]
             max_pages: 0.into(),
         }
@@ -262,7 +279,7 @@ impl SqliteStore {
                 let connected = open::connect(options, busy_timeout(self.settings)).await;
                 let connection =
                     connected.map_err(|error| store_error(&format!("opening {}", self.path.display()), &error))?;
-                Session { connection, head: None, fence: None }
+                Session { connection, head: None, fence: None, recent: Recent::default() }
             }
         };
         guard.look(&mut session.connection).await?;

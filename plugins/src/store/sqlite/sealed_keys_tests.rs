@@ -1,102 +1,22 @@
-//! Keys of lost races go, and none that anybody needs or comes to need.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+//! Sealed keys in a file that two handles share.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::path::Path;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
-use signet_core::rotation::Authorities;
-use signet_core::seams::custody::KeyId;
-use signet_core::seams::store::{AuthorityJournal, JournalVersion, SealedKeys};
-use time::OffsetDateTime;
-
-use super::SqliteStore;
 use super::tests::{meddle, store};
-use crate::store::suite::admitting;
-
-const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
-
-const AFTER: Duration = Duration::from_secs(900);
-
-fn id(name: &str) -> KeyId {
-    KeyId::parse(name).unwrap()
-}
-
-/// The journal with this key as that of its first root.
-fn naming(name: &str) -> Authorities {
-    let mut authorities = admitting();
-    authorities.roots[0].key = Some(id(name));
-    authorities
-}
-
-async fn replace(store: &SqliteStore, authorities: &Authorities) -> Option<JournalVersion> {
-    store.replace(store.version().await.unwrap(), authorities).await.unwrap()
-}
-
-async fn names(store: &SqliteStore) -> Vec<String> {
-    store.all().await.unwrap().into_iter().map(|(id, _)| id.to_string()).collect()
-}
-
-/// Two replicas on one file, with these keys.
-async fn replicas(path: &Path, keys: &[&str]) -> [SqliteStore; 2] {
-    let both = [store(path).await, store(path).await];
-    for key in keys {
-        assert!(both[0].insert(&id(key), b"sealed").await.unwrap());
-    }
-    both
-}
-
-async fn forget(store: &SqliteStore, at: OffsetDateTime) -> Vec<String> {
-    store.forget_unused(at, AFTER).await.unwrap().iter().map(ToString::to_string).collect()
-}
+use crate::store::suite::unused_keys;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_key_of_a_lost_race_goes_after_a_while_and_everything_that_is_named_stays() {
-    let directory = tempfile::tempdir().unwrap();
-    let keys = ["root-former", "root-lost", "root-won", "files-ab"];
-    let [one, other] = replicas(&directory.path().join("signet.db"), &keys).await;
-    replace(&one, &naming("root-former")).await.unwrap();
-    replace(&one, &naming("root-won")).await.unwrap();
-    // Any replica looks, at any time.
-    for (store, seconds, removed) in
-        [(&one, 0, vec![]), (&other, 899, vec![]), (&one, 900, vec!["root-lost".to_owned()]), (&other, 2000, vec![])]
-    {
-        assert_eq!(forget(store, START + Duration::from_secs(seconds)).await, removed, "{seconds}");
-    }
-    assert_eq!(names(&other).await, ["files-ab", "root-former", "root-won"]);
-    assert_eq!(other.fetch(&id("root-lost")).await.unwrap(), None);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_step_that_slept_through_the_removal_of_its_key_is_not_taken() {
-    let directory = tempfile::tempdir().unwrap();
-    let [one, other] = replicas(&directory.path().join("signet.db"), &["root-slow"]).await;
-    let version = other.version().await.unwrap();
-    assert!(forget(&one, START).await.is_empty());
-    assert_eq!(forget(&one, START + AFTER).await, ["root-slow"]);
-    // It wakes up. Nobody has changed the journal, and still its key is gone.
-    assert_eq!(other.replace(version, &naming("root-slow")).await.unwrap(), None);
-    assert_eq!(other.version().await.unwrap(), version);
-    // What is decided anew has a key of its own; and a key of that name may come back.
-    assert!(replace(&other, &naming("root-new")).await.is_some());
-    assert!(other.insert(&id("root-slow"), b"again").await.unwrap());
-    assert!(replace(&other, &naming("root-slow")).await.is_some());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_comes_to_be_named_begins_anew_and_a_clock_that_was_ahead_shortens_nothing() {
-    let directory = tempfile::tempdir().unwrap();
-    let [one, other] = replicas(&directory.path().join("signet.db"), &["root-a"]).await;
-    let at = |seconds: u64| START + Duration::from_secs(seconds);
-    assert!(forget(&one, at(1_000_000)).await.is_empty(), "ahead");
-    assert!(forget(&other, at(0)).await.is_empty());
-    assert!(forget(&other, at(899)).await.is_empty());
-    replace(&one, &naming("root-a")).await.unwrap();
-    assert!(forget(&other, at(5000)).await.is_empty());
-    assert_eq!(names(&one).await, ["root-a"]);
-    // Named by the history alone, which in the end is cut.
-    replace(&one, &admitting()).await.unwrap();
-    assert!(forget(&other, at(10_000)).await.is_empty());
-    meddle(&directory.path().join("signet.db"), "DELETE FROM authority_journal_history").await;
-    assert!(forget(&other, at(20_000)).await.is_empty(), "only from now on");
-    assert_eq!(forget(&other, at(20_900)).await, ["root-a"]);
+async fn keys_that_nobody_needs_go_and_no_others() {
+    let directories = Mutex::new(Vec::new());
+    let make = async || {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("signet.db");
+        directories.lock().unwrap().push(directory);
+        [Arc::new(store(&path).await), Arc::new(store(&path).await)]
+    };
+    let forget_history = async |store: &Arc<super::SqliteStore>| {
+        meddle(&store.path, "DELETE FROM authority_journal_history").await;
+    };
+    unused_keys::every_case(make, forget_history).await;
 }

@@ -13,8 +13,10 @@ use signet_core::rotation::Authorities;
 use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, SealedKeys, StoreError};
 use sqlx::{ConnectOptions, Connection, Executor};
+use time::OffsetDateTime;
 
-use super::{SqliteSettings, SqliteStore, audit, open};
+use super::search::{Part, page_statement};
+use super::{SqliteSettings, SqliteStore, open};
 use crate::store::suite::{START, admitting, assert_gapless, every_case, everything, issued, refused, serial};
 
 pub(super) fn url(path: &Path) -> String {
@@ -364,21 +366,27 @@ async fn no_page_of_a_filter_is_found_by_reading_every_row() {
     drop(store(&path).await);
     let mut connection = open::reader_options(&path, Duration::from_secs(5)).connect().await.unwrap();
     let all = AuditQuery::newest(50).unwrap();
-    let outcome = Some(Outcome::Refused);
+    let (outcome, since) = (Some(Outcome::Refused), Some(OffsetDateTime::UNIX_EPOCH));
     let identity = Some("spiffe://cluster.local/ns/a/sa/b");
+    let by_key = "audit_by_identity USING PRIMARY KEY (identity_key=? AND seq>? AND seq<?)";
+    let by_outcome = "USING PRIMARY KEY (outcome=? AND seq>? AND seq<?)";
     for (query, by_identity, index) in [
-        (all.clone(), identity, "COVERING INDEX audit_event_identity (identity_key=? AND seq>? AND seq<?)"),
-        (AuditQuery { outcome, ..all.clone() }, identity, "COVERING INDEX audit_event_identity (identity_key=?"),
-        (AuditQuery { outcome, ..all.clone() }, None, "audit_event_outcome (outcome=? AND seq>? AND seq<?)"),
+        (all.clone(), identity, by_key),
+        (AuditQuery { outcome, ..all.clone() }, identity, "audit_by_identity USING PRIMARY KEY (identity_key=?"),
+        (AuditQuery { outcome, ..all.clone() }, None, by_outcome),
+        (AuditQuery { outcome, since, ..all.clone() }, None, by_outcome),
         (AuditQuery { serial: Some(serial(1)), ..all }, None, "audit_event_serial (serial=?"),
     ] {
-        for segments in [0..=0, 59..=122] {
-            let range = segments.start() * 8192..(segments.end() + 1) * 8192;
-            let statement = audit::page_statement(&query, by_identity, segments, range, 51);
-            let plan = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.sql().as_str()));
-            let plan = sqlx::query_as::<_, (i64, i64, i64, String)>(plan).fetch_all(&mut connection).await.unwrap();
-            let plan: Vec<String> = plan.into_iter().map(|(.., step)| step).collect();
-            assert!(plan.iter().any(|step| step.contains(index)), "{query:?}: {plan:#?}");
+        for segments in [0..1, 59..123] {
+            let range = segments.start * 8192..segments.end * 8192;
+            for (part, index) in [(Part::Closed, index), (Part::Open, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)")] {
+                let index = if query.serial.is_some() { "audit_event_serial (serial=?" } else { index };
+                let statement = page_statement(&query, by_identity, range.clone(), part, 51);
+                let plan = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.sql().as_str()));
+                let plan = sqlx::query_as::<_, (i64, i64, i64, String)>(plan).fetch_all(&mut connection).await.unwrap();
+                let plan: Vec<String> = plan.into_iter().map(|(.., step)| step).collect();
+                assert!(plan.iter().any(|step| step.contains(index)), "{query:?} {part:?}: {plan:#?}");
+            }
         }
     }
 }

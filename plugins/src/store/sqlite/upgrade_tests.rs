@@ -199,7 +199,7 @@ async fn a_log_of_json_is_brought_along_row_by_row_whatever_is_wrong_with_some()
 }
 
 /// A certificate as workloads of a mesh get them: 1,000 pods of 100 identities.
-fn typical(n: u64) -> AuditEvent {
+pub(super) fn typical(n: u64) -> AuditEvent {
     let digits = |name: &str| {
         let hash = signet_core::certificate::key_hash(format!("{name} {n}").as_bytes());
         signet_core::certificate::hex(&hash)

@@ -45,7 +45,7 @@ pub(in crate::store) fn held(who: &str, pod: &str, serial: u64, sequence: u64, l
 }
 
 /// What became of the reply with the certificate of this event.
-pub(super) fn mark(event: &AuditEvent, handover: Handover) -> Mark {
+pub(in crate::store) fn mark(event: &AuditEvent, handover: Handover) -> Mark {
     let what = event.what.as_ref().unwrap();
     let (serial, authority) = (what.serial.clone(), what.authority.clone());
     let reply = Reply { holder: event.holder().unwrap(), serial, authority, sequence: what.bundle_sequence };
@@ -60,18 +60,18 @@ pub(in crate::store) async fn hand_over(store: &(impl AuditStore + HolderStore),
 }
 
 /// The same from a holder that acknowledges bundles itself.
-pub(super) fn acknowledging(mut event: AuditEvent) -> AuditEvent {
+pub(in crate::store) fn acknowledging(mut event: AuditEvent) -> AuditEvent {
     event.what.as_mut().unwrap().acknowledges = true;
     event
 }
 
 /// The same from another issuing CA.
-pub(super) fn by(mut event: AuditEvent, authority: u8) -> AuditEvent {
+pub(in crate::store) fn by(mut event: AuditEvent, authority: u8) -> AuditEvent {
     event.what.as_mut().unwrap().authority = issuer(authority).to_string();
     event
 }
 
-pub(super) fn issuer(byte: u8) -> AuthorityId {
+pub(in crate::store) fn issuer(byte: u8) -> AuthorityId {
     serde_json::from_value(format!("{byte:02x}").repeat(20).into()).unwrap()
 }
 

@@ -29,6 +29,11 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
+    /// What is left of it for a token that was checked before: the CA remembers those.
+    pub(crate) fn without_token_us(self) -> f64 {
+        self.csr_us + self.sign_us
+    }
+
     /// All three.
     pub(crate) fn total_us(self) -> f64 {
         self.token_us + self.csr_us + self.sign_us

@@ -64,10 +64,12 @@ async fn bench(options: &Options) -> Outcome {
     say(&format!("{} connections over TLS 1.3, {} s warm-up", options.connections, WARM_UP.as_secs()));
     load.run(WARM_UP).await?;
     let (before, cpu_before) = (ca.metrics().await?, proc::cpu_time(ca.process.id())?);
+    let written_before = proc::written(ca.process.id())?;
     let own_before = proc::cpu_time(std::process::id())?;
     let measured = load.run(options.duration).await?;
     let (cpu_after, rss) = (proc::cpu_time(ca.process.id())?, proc::resident_mib(ca.process.id())?);
     let own = proc::cpu_time(std::process::id())?.saturating_sub(own_before);
+    let written = proc::written(ca.process.id())?.saturating_sub(written_before);
     let after = ca.metrics().await?;
     load.judge_one().await?;
     drop(load);
@@ -77,7 +79,7 @@ async fn bench(options: &Options) -> Outcome {
     let floor = floor::measure(&prepared)?;
     let peers = if options.peers { peers::measure(options)? } else { peers::Peers::default() };
     report::turned_away(&measured);
-    let report = Report { measured, cpu: cpu_after.saturating_sub(cpu_before), own, rss, floor, peers };
+    let report = Report { measured, cpu: cpu_after.saturating_sub(cpu_before), own, written, rss, floor, peers };
     report::explain(&before, &after);
     report.print();
     Ok(())

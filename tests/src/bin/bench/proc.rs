@@ -1,4 +1,4 @@
-//! What the kernel knows about a process: processor time and resident memory; and how many files it may open.
+//! What the kernel knows about a process: processor time, resident memory and written bytes; and how many files it may open.
 
 use std::time::Duration;
 
@@ -18,6 +18,13 @@ pub(crate) fn cpu_time(process: u32) -> Outcome<Duration> {
         }
         _ => Err(Failure::unexpected("the kernel tells no processor time")),
     }
+}
+
+/// Bytes that a process has had written to disk.
+pub(crate) fn written(process: u32) -> Outcome<u64> {
+    let text = read(process, "io")?;
+    let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok());
+    bytes.ok_or_else(|| Failure::unexpected("the kernel tells no written bytes"))
 }
 
 /// Resident memory in MiB.

@@ -16,6 +16,8 @@ pub(crate) struct Report {
     pub(crate) cpu: Duration,
     /// Processor time of the load itself.
     pub(crate) own: Duration,
+    /// Bytes that the CA has had written to disk meanwhile.
+    pub(crate) written: u64,
     /// Resident memory of the CA at its end, MiB.
     pub(crate) rss: f64,
     pub(crate) floor: Floor,
@@ -29,6 +31,15 @@ impl Report {
 
     fn per_certificate_us(&self, time: Duration) -> f64 {
         time.as_secs_f64() * 1e6 / self.measured.times.len().max(1) as f64
+    }
+
+    /// Cores that the CA and the load have kept busy.
+    fn busy_cores(&self) -> f64 {
+        (self.cpu + self.own).as_secs_f64() / self.measured.elapsed.as_secs_f64()
+    }
+
+    fn written_per_certificate(&self) -> f64 {
+        self.written as f64 / self.measured.times.len().max(1) as f64
     }
 
     /// Prints everything; the last line is JSON.
@@ -56,6 +67,14 @@ impl Report {
             floor.csr_us,
             floor.sign_us
         ));
+        say(&format!(
+            "floor without token   {:.1} us, {:.2} x: under load the token was checked before",
+            floor.without_token_us(),
+            self.cpu_us() / floor.without_token_us()
+        ));
+        say(&format!("busy cores            {:.2}, CA and load together", self.busy_cores()));
+        let written = self.written_per_certificate();
+        say(&format!("written per certificate {written:.0} bytes, {:.2} pages of 4 KiB", written / 4096.0));
         for (name, peer) in [("OpenBao", self.peers.openbao), ("cfssl", self.peers.cfssl)] {
             if let Some(peer) = peer {
                 say(&format!("beside {name:<15}{:.2} x", rate / peer));
@@ -63,11 +82,14 @@ impl Report {
         }
         let optional = |rate: Option<f64>| rate.map_or("null".to_owned(), |rate| format!("{rate:.1}"));
         say(&format!(
-            "{{\"per_second\":{rate:.1},\"p50_ms\":{:.3},\"p99_ms\":{:.3},\"cpu_us_per_issuance\":{:.1},\"crypto_floor_us\":{:.1},\"rss_mib\":{:.1},\"openbao_per_second\":{},\"cfssl_per_second\":{}}}",
+            "{{\"per_second\":{rate:.1},\"p50_ms\":{:.3},\"p99_ms\":{:.3},\"cpu_us_per_issuance\":{:.1},\"crypto_floor_us\":{:.1},\"floor_without_token_us\":{:.1},\"busy_cores\":{:.2},\"written_bytes_per_certificate\":{:.0},\"rss_mib\":{:.1},\"openbao_per_second\":{},\"cfssl_per_second\":{}}}",
             self.measured.quantile_ms(0.5),
             self.measured.quantile_ms(0.99),
             self.cpu_us(),
             floor.total_us(),
+            floor.without_token_us(),
+            self.busy_cores(),
+            self.written_per_certificate(),
             self.rss,
             optional(self.peers.openbao),
             optional(self.peers.cfssl),

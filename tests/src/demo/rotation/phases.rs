@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use signet_proto::admin::v1alpha1::Rotation;
 
 use super::judge::{bundle, proxies_use};
+use super::record::KILLED;
 use super::stage::{BYSTANDER_ID, Cast};
 use super::watch::Watch;
 use crate::client::admin::{active_root, coverage, root_ids, roots_in};
@@ -79,6 +80,9 @@ pub async fn rotate(cast: &Cast, old: &str, watch: &mut Watch<'_>) -> Outcome<St
     };
     watch.stays("activation waits for the stopped agent and names it", HELD, waits).await?;
     watch.reached("rotation: laggard awaited", &format!("activation waits for {BYSTANDER_ID}"));
+    if let Some(process) = cast.kill_replica() {
+        watch.reached(KILLED, &format!("process {process} is gone for good; the other one goes on"));
+    }
     cast.bystander.process.signal(Signal::CONT);
     watch.tell("the agent goes on");
 

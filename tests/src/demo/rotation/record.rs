@@ -20,6 +20,32 @@ pub const PHASES: [&str; 10] = [
     "rollback: prepared",
     "rollback: back",
 ];
+/// What happens beside, after the laggard is awaited, where there are two CA processes.
+pub const KILLED: &str = "rotation: one of two replicas killed";
+const KILLED_AFTER: &str = "rotation: laggard awaited";
+
+/// How many phases the short form of the demo has: those of the planned rotation.
+const SHORT: usize = 5;
+
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// How many CA processes there are, one of which is killed if it is not the only one.
+    pub replicas: usize,
+    /// Only the planned rotation.
+    pub short: bool,
+}
+
+impl Plan {
+    /// What must have happened.
+    #[must_use]
+    pub fn phases(self) -> Vec<&'static str> {
+        let beside = |phase: &&'static str| (*phase == KILLED_AFTER && self.replicas > 1).then_some(KILLED);
+        let phases = PHASES.into_iter().take(if self.short { SHORT } else { PHASES.len() });
+        phases.flat_map(|phase| [Some(phase), beside(&phase)]).flatten().collect()
+    }
+}
+
 /// Requests per second on all paths together.
 const LEAST_RATE: f64 = 200.0;
 
@@ -110,13 +136,14 @@ impl Record {
     ///
     /// # Errors
     /// [`Failure::Unexpected`].
-    pub fn judge(&self) -> Outcome {
+    pub fn judge(&self, plan: Plan) -> Outcome {
         ensure(self.failed == 0, || format!("{} of {} requests failed", self.failed, self.requests))?;
         ensure(self.rate() >= LEAST_RATE, || {
             format!("only {:.0} requests a second were made, {LEAST_RATE} are wanted", self.rate())
         })?;
         let reached: Vec<&str> = self.phases.iter().map(|phase| phase.name.as_str()).collect();
-        ensure(reached == PHASES, || format!("the phases were {reached:?}, not {PHASES:?}"))?;
+        let wanted = plan.phases();
+        ensure(reached == wanted, || format!("the phases were {reached:?}, not {wanted:?}"))?;
         let gap = self.coverage_seen.iter().any(|seen| seen.covered < seen.holders);
         let whole = self.coverage_seen.iter().any(|seen| seen.covered == seen.holders && seen.holders > 0);
         ensure(gap && whole, || format!("coverage was never seen to grow: {:?}", self.coverage_seen))
@@ -131,6 +158,8 @@ fn tenths(seconds: f64) -> f64 {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
     use super::*;
+
+    const ALONE: Plan = Plan { replicas: 1, short: false };
 
     fn good() -> Record {
         let phase = |name: &&str| Phase { name: (*name).to_owned(), at: 1.04, detail: "x".to_owned() };
@@ -162,7 +191,16 @@ mod tests {
 
     #[test]
     fn each_shortcoming_is_a_failure() {
-        good().judge().unwrap();
+        good().judge(ALONE).unwrap();
+        let two = Plan { replicas: 2, ..ALONE };
+        assert!(good().judge(two).is_err(), "nothing was killed");
+        let mut killed = good();
+        killed.phases.insert(3, Phase { name: KILLED.to_owned(), at: 1.0, detail: String::new() });
+        killed.judge(two).unwrap();
+        assert!(killed.judge(ALONE).is_err());
+        killed.phases.truncate(6);
+        killed.judge(Plan { short: true, ..two }).unwrap();
+        assert!(killed.judge(two).is_err(), "it was the short form");
         let mut missed = good();
         missed.phases.remove(3);
         let mut uncovered = good();
@@ -170,7 +208,7 @@ mod tests {
         let mut at_once = good();
         at_once.coverage_seen.remove(0);
         for bad in [Record { failed: 1, ..good() }, Record { seconds: 10.1, ..good() }, missed, uncovered, at_once] {
-            assert!(bad.judge().is_err(), "{bad:?}");
+            assert!(bad.judge(ALONE).is_err(), "{bad:?}");
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The stage of the rotation demo: that of `make demo`, a third Envoy that is reached only through Istio's
 //! `CreateCertificate`, and a bystander that can be stopped without harm to any request.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::failure::Outcome;
+use crate::harness::database::Store;
+use crate::harness::entrance::Entrance;
 use crate::harness::envoy::{Bootstrap, Side};
 use crate::harness::rotation::Pace;
-use crate::harness::{Agent, Dev, DevOptions, Envoy, yaml};
+use crate::harness::{Agent, Ca, Dev, DevOptions, Envoy, yaml};
 use crate::istio_agent::{IstioAgent, Settings};
 use crate::stage::{SERVER_ID, Stage};
 use crate::traffic::{Tally, Traffic};
@@ -38,6 +41,9 @@ pub struct Cast {
     pub istio: IstioAgent,
     /// The agent without a proxy.
     pub bystander: Agent,
+    /// The second CA process, where there are two.
+    replica: Mutex<Option<Ca>>,
+    _entrance: Option<Entrance>,
     /// Caller, service and CA.
     pub stage: Stage,
 }
@@ -65,7 +71,14 @@ impl Cast {
         })?;
         dev.set_pace(&Pace { propagation: "3s", renewal_window: "8s", issuing_ttl: "3m", serving_ttl: "40s" })?;
         dev.edit(&format!("agent-{BYSTANDER}.yaml"), |config| yaml::set(config, "svid.ttl", BYSTANDER_TTL))?;
+        let pair = if Store::wanted()? == Store::Postgres { Some(dev.pair().await?) } else { None };
         let stage = Stage::set_for(dev, 3, &[ISTIO_ID], &mut tell).await?;
+        let (mut replica, mut entrance) = (None, None);
+        if let Some((second, door)) = pair {
+            let ca = second.start(&stage.dev).await?;
+            tell(&format!("a second signet-ca on the same database shares the address (pid {})", ca.process.id()));
+            (replica, entrance) = (Some(ca), Some(door));
+        }
         let settings = Settings::of(&stage.dev, "istio", ISTIO_ID, Duration::from_secs(ISTIO_TTL));
         let istio = IstioAgent::started(settings).await?;
         let bootstrap = Bootstrap::fed_by_files(Side::Client, istio.secrets(), stage.server.listen, SERVER_ID)?;
@@ -80,7 +93,7 @@ impl Cast {
             "signet-agent of {BYSTANDER_ID} has a certificate and no proxy (pid {})",
             bystander.process.id()
         ));
-        Ok(Self { istio_proxy, istio, bystander, stage })
+        Ok(Self { istio_proxy, istio, bystander, replica: Mutex::new(replica), _entrance: entrance, stage })
     }
 
     /// Starts requests on both paths.
@@ -90,6 +103,14 @@ impl Cast {
             agents: Traffic::start(self.stage.entrance(), WORKERS, PAUSE),
             istio: Traffic::start(self.istio_proxy.listen, WORKERS, PAUSE),
         }
+    }
+
+    /// Kills the second CA process for good, if there is one: gives its process id.
+    #[must_use]
+    pub fn kill_replica(&self) -> Option<u32> {
+        let mut replica = self.replica.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        replica.process.kill();
+        Some(replica.process.id())
     }
 
     /// The three proxies with their names.

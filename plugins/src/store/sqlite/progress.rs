@@ -1,0 +1,83 @@
+//! How far what is done behind the log has come, as far as this process knows: it tells whether there is something to do, and
+//! never what is true. Other processes may have come further.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use signet_core::seams::store::StoreError;
+use sqlx::sqlite::SqliteConnection;
+
+use super::error::store_error;
+use super::{SqliteStore, entries, fold};
+
+/// Positions in the log, none of which ever falls.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    head: AtomicU64,
+    entered: AtomicU64,
+    found: AtomicU64,
+}
+
+impl Progress {
+    /// How far everything has come.
+    ///
+    /// # Errors
+    /// [`sqlx::Error`].
+    pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
+        let bounds = fold::Bounds::read(connection).await?;
+        let found = entries::below(connection).await?;
+        Ok(Self { head: bounds.head.into(), entered: bounds.below.into(), found: found.into() })
+    }
+
+    /// The log goes up to this position.
+    pub(super) fn appended(&self, head: u64) {
+        self.head.fetch_max(head, Ordering::Relaxed);
+    }
+
+    /// Holders are entered up to this position.
+    pub(super) fn entered(&self, below: u64) {
+        self.entered.fetch_max(below, Ordering::Relaxed);
+    }
+
+    /// Events up to this position have the entries that they are found by.
+    pub(super) fn found(&self, below: u64) {
+        self.found.fetch_max(below, Ordering::Relaxed);
+    }
+
+    /// Events whose holders are not entered.
+    pub(super) fn to_enter(&self) -> u64 {
+        self.head.load(Ordering::Relaxed).saturating_sub(self.entered.load(Ordering::Relaxed))
+    }
+
+    /// Events without the entries that they are found by.
+    pub(super) fn to_find(&self) -> u64 {
+        self.head.load(Ordering::Relaxed).saturating_sub(self.found.load(Ordering::Relaxed))
+    }
+}
+
+/// Does one piece of what is due, if anything is.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn settle(store: &SqliteStore) -> Result<bool, StoreError> {
+    const DOING: &str = "settling the audit log";
+    if let Some(guard) = store.guard.as_ref().filter(|guard| guard.is_due()) {
+        let work = async {
+            let mut writer = store.writer().await?;
+            let done = guard.checkpoint_due(&mut writer.session.connection).await;
+            done.map_err(|error| store_error(DOING, &error))?;
+            writer.give_back();
+            // Another process may be at it.
+            Ok(!guard.is_due())
+        };
+        return store.within(DOING, Box::pin(work)).await;
+    }
+    if store.progress.to_enter() > fold::WAITING {
+        let work = async { store.enter_piece(store.writer().await?).await.map(|_| true) };
+        return store.within(DOING, Box::pin(work)).await;
+    }
+    if store.progress.to_find() >= entries::PIECE {
+        let work = async { store.make_entries(store.writer().await?).await.map(|()| true) };
+        return store.within(DOING, Box::pin(work)).await;
+    }
+    Ok(false)
+}

@@ -1,0 +1,73 @@
+//! Which database an installation keeps its storage in.
+
+use signet_test_servers::{Postgres, ServerError};
+
+use super::Dev;
+use crate::failure::{Failure, Outcome};
+
+/// The environment variable that chooses for installations that do not choose themselves.
+pub const STORE: &str = "STORE";
+
+/// A kind of storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// A file in the state directory.
+    Sqlite,
+    /// A database of a server that all tests of this process share.
+    Postgres,
+}
+
+impl Store {
+    /// What the environment asks for: SQLite, if it says nothing.
+    ///
+    /// # Errors
+    /// [`Failure::Unexpected`] when it asks for something else.
+    pub fn wanted() -> Outcome<Self> {
+        match std::env::var(STORE).as_deref() {
+            Err(_) | Ok("" | "sqlite") => Ok(Self::Sqlite),
+            Ok("postgres") => Ok(Self::Postgres),
+            Ok(other) => Err(Failure::unexpected(format!("{STORE}={other}: write sqlite or postgres"))),
+        }
+    }
+}
+
+impl Dev {
+    /// Keeps the storage of this installation in a new database of `server`. The authority of before is forgotten; another
+    /// one is made when a CA is started next.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn store_in(&self, server: &Postgres) -> Outcome {
+        let database = server.create_database().map_err(Failure::while_doing("make a database"))?;
+        self.forget_files()?;
+        self.set_ca("storage", server.url(&database))
+    }
+
+    /// Keeps it where the environment asks for.
+    ///
+    /// # Errors
+    /// [`Failure`], also when PostgreSQL is not installed.
+    pub(super) fn store_as_wanted(&self) -> Outcome {
+        match Store::wanted()? {
+            Store::Sqlite => Ok(()),
+            Store::Postgres => self.store_in(shared()?),
+        }
+    }
+}
+
+/// The server that all tests of this process share.
+///
+/// # Errors
+/// [`Failure`], also when PostgreSQL is not installed.
+pub fn shared() -> Outcome<&'static Postgres> {
+    Postgres::shared().map_err(|error: &ServerError| Failure::unexpected(error.to_string()))
+}
+
+/// A server of one's own, that may be stopped.
+///
+/// # Errors
+/// As [`shared`].
+pub fn own() -> Outcome<Postgres> {
+    let options = signet_test_servers::Options::default();
+    Postgres::start(&options).map_err(Failure::while_doing("start PostgreSQL"))
+}
