@@ -195,7 +195,8 @@ mod tests {
             lost: Vec::new(),
         };
         received(&["a", "b"]).compare(&["b", "x", "a"], &[3, 2, 1, 0]).unwrap();
-        let table: [(&[&str], &[&str], &[u64], &str); 6] = [
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a [u64], &'a str);
+        let table: [Case<'_>; 6] = [
             (&["a"], &["b"], &[0], "not on record"),
             (&["a", "a"], &["a"], &[0], "handed out twice"),
             (&["a"], &["a", "a"], &[1, 0], "on record twice"),
