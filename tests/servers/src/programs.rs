@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_version_in_path_counts_by_what_it_says() {
         let (kept, places) = machine(&[], &ALL, "bookworm");
-        install(&places.path[0], 16, &ALL);
+        install(places.path.first().unwrap(), 16, &ALL);
         assert_eq!(postgres(&places).unwrap(), kept.path().canonicalize().unwrap().join("bin"));
     }
 

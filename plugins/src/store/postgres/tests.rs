@@ -185,18 +185,18 @@ async fn a_server_that_ends_at_once_costs_no_record_that_was_acknowledged() {
     for writer in 0..4_u64 {
         let (store, stop) = (Arc::clone(&store), Arc::clone(&stop));
         writers.spawn(async move {
-            let (mut kept, mut refused) = (Vec::new(), 0_u32);
+            let mut kept = Vec::new();
             for n in 0.. {
                 if stop.load(Ordering::SeqCst) {
                     break;
                 }
                 match store.append(vec![issued("a", writer * 1_000_000 + n, START)]).await {
                     Ok(recorded) => kept.extend(recorded.into_iter().map(|one| (one.unwrap().sequence(), writer, n))),
-                    Err(StoreError::Unavailable(_)) => refused += 1,
+                    Err(StoreError::Unavailable(_)) => {}
                     Err(error) => panic!("{error}"),
                 }
             }
-            (kept, refused)
+            kept
         });
     }
     let mut length = 0;
@@ -211,10 +211,10 @@ async fn a_server_that_ends_at_once_costs_no_record_that_was_acknowledged() {
     let results = writers.join_all().await;
     let log = everything(&*store).await;
     assert_gapless(&log);
-    let all: u64 = results.iter().map(|(kept, _)| kept.len() as u64).sum();
-    let refused: u32 = results.iter().map(|(_, refused)| refused).sum();
-    assert!(all > 100 && refused > 0, "kept {all}, refused {refused}");
-    for (position, writer, n) in results.into_iter().flat_map(|(kept, _)| kept) {
+    let all: u64 = results.iter().map(|kept| kept.len() as u64).sum();
+    // None need have been refused: whoever waits within the deadline is served when the server is back.
+    assert!(all > 100, "kept {all}");
+    for (position, writer, n) in results.into_iter().flatten() {
         let stored = log.iter().find(|stored| stored.sequence == position).expect("it was acknowledged");
         assert_eq!(stored.event, issued("a", writer * 1_000_000 + n, START));
     }
