@@ -268,7 +268,7 @@ async fn release(mut target: Target, mark: &Mark, id: &[u8]) -> Result<(), Store
     }
     match target.found().await? {
         Found::Copy { origin, .. } if origin == id => target.release().await,
-        Found::Released { .. } => refused(", and that is complete: there is nothing to be done"),
+        Found::Released => refused(", and that is complete: there is nothing to be done"),
         Found::Copy { .. } | Found::Empty | Found::Other => {
             refused(", but that database does not know of it: was a backup of it restored?")
         }
