@@ -2,12 +2,13 @@
 //! try again as istio-agent does, and whether all that they received is on record, no serial twice and no gap in the log.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::client::ask::Ask;
 use crate::client::certify::Client;
@@ -54,10 +55,19 @@ impl Callers {
     /// # Errors
     /// [`Failure`].
     pub fn start(dev: &Dev, number: usize) -> Outcome<Self> {
+        Self::at(dev.listen, dev, number)
+    }
+
+    /// Sends them to this address of it.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn at(address: SocketAddr, dev: &Dev, number: usize) -> Outcome<Self> {
         let ask = Ask::new(&csr::like_ztunnel(None)?.csr, &dev.token("client")?);
+        let roots = dev.text("root-cert.pem")?;
         let mut callers = Self { seen: Arc::default(), over: Arc::default(), tasks: JoinSet::new() };
         for _ in 0..number {
-            let endpoint = Client::endpoint(dev)?;
+            let endpoint = Client::endpoint_with(address, Client::trust(&roots))?;
             let (ask, seen, over) = (ask.clone(), Arc::clone(&callers.seen), Arc::clone(&callers.over));
             callers.tasks.spawn(async move {
                 while !over.load(Ordering::SeqCst) {
@@ -111,7 +121,7 @@ async fn ask_patiently(endpoint: &tonic::transport::Endpoint, ask: &Ask) -> Resu
     for attempt in 1..=ATTEMPTS {
         match Client::over(endpoint.connect_lazy()).call(ask).await {
             Ok(reply) => return serial(&reply).map_err(|failure| failure.to_string()),
-            Err(status) if RETRIED.contains(&status.code()) => {
+            Err(status) if RETRIED.contains(&status.code()) || is_of_transport(&status) => {
                 words = format!("attempt {attempt}: {:?}: {}", status.code(), status.message());
             }
             Err(status) => return Err(format!("not to be tried again: {:?}: {}", status.code(), status.message())),
@@ -122,6 +132,11 @@ async fn ask_patiently(endpoint: &tonic::transport::Endpoint, ask: &Ask) -> Resu
         }
     }
     Err(words)
+}
+
+/// Whether the connection failed and not the call: `Unavailable` to istio-agent, whatever this client's library calls it.
+fn is_of_transport(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|source| source.is::<tonic::transport::Error>())
 }
 
 fn serial(reply: &[String]) -> Outcome<String> {
@@ -162,7 +177,9 @@ impl Received {
     /// [`Failure::Unexpected`] with the last ones that were.
     pub fn none_lost(&self) -> Outcome {
         let (lost, all) = (self.lost.len(), self.lost.len() + self.serials.len());
-        ensure(lost == 0, || format!("{lost} of {all} requests were lost: {:#?}", self.lost.iter().rev().take(5)))
+        ensure(lost == 0, || {
+            format!("{lost} of {all} requests were lost: {:#?}", self.lost.iter().rev().take(5).collect::<Vec<_>>())
+        })
     }
 }
 
@@ -178,7 +195,8 @@ mod tests {
             lost: Vec::new(),
         };
         received(&["a", "b"]).compare(&["b", "x", "a"], &[3, 2, 1, 0]).unwrap();
-        let table: [(&[&str], &[&str], &[u64], &str); 6] = [
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a [u64], &'a str);
+        let table: [Case<'_>; 6] = [
             (&["a"], &["b"], &[0], "not on record"),
             (&["a", "a"], &["a"], &[0], "handed out twice"),
             (&["a"], &["a", "a"], &[1, 0], "on record twice"),

@@ -1,5 +1,5 @@
 //! Tests of where the storage may be.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use signet_runtime::config::{ConfigError, Loaded, parse};
 

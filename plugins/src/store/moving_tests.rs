@@ -121,7 +121,7 @@ impl World {
         let (version, authorities) = new.load().await.unwrap().unwrap();
         assert_eq!(new.replace(version, &authorities).await.unwrap(), Some(JournalVersion(version.0 + 1)));
         let next = new.append(vec![held("new", "p", 77_777, 1, 10)]).await.unwrap();
-        assert_eq!(next[0].as_ref().unwrap().sequence(), after.len() as u64);
+        assert_eq!(next[0].as_ref().unwrap().sequence(), after[0].sequence + 1);
         assert!(new.append(vec![issued("a", 1001, START)]).await.unwrap()[0].is_err(), "a serial twice");
         new.close().await;
         let error = SqliteStore::open(&url(&self.path), SqliteSettings::default()).await.err().expect("opened");
@@ -270,6 +270,7 @@ async fn after_the_mark_the_same_command_completes_the_copy() {
             last = Some(row);
         }
     }
+    target.entered(source.entered().await.unwrap()).await.unwrap();
     target.append(AuditEvent { detail: Some("moved".into()), ..refused("", START) }).await.unwrap();
     target.commit(&url(&world.path), &id, START).await.unwrap();
     let mark = Mark { target: world.access.to_string(), target_id: target.id().to_vec(), at_micros: START };

@@ -22,6 +22,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Failure::Unexpected`] when it asks for something else.
+    #[expect(clippy::disallowed_methods, reason = "tests and demos are told by the environment")]
     pub fn wanted() -> Outcome<Self> {
         match std::env::var(STORE).as_deref() {
             Err(_) | Ok("" | "sqlite") => Ok(Self::Sqlite),

@@ -19,6 +19,8 @@ const ACCEPT: Duration = Duration::from_secs(1);
 pub struct Entrance {
     /// Where clients connect.
     pub address: SocketAddr,
+    /// The processes behind it.
+    pub behind: Vec<SocketAddr>,
     _tasks: JoinSet<()>,
 }
 
@@ -31,6 +33,7 @@ impl Entrance {
         let listener = TcpListener::bind(address).await.map_err(Failure::io(format!("listen on {address}")))?;
         let address = listener.local_addr().map_err(Failure::io("read a port"))?;
         let mut tasks = JoinSet::new();
+        let all = behind.clone();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             for turn in 0.. {
@@ -45,7 +48,7 @@ impl Entrance {
                 });
             }
         });
-        Ok(Self { address, _tasks: tasks })
+        Ok(Self { address, behind: all, _tasks: tasks })
     }
 }
 
@@ -76,7 +79,7 @@ async fn reach(order: &[SocketAddr]) -> Option<TcpStream> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use std::net::Ipv4Addr;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

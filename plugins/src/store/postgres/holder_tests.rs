@@ -314,6 +314,7 @@ async fn keys_that_nobody_needs_go_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "it is a measurement")]
 async fn a_hundred_thousand_holders_are_counted_and_looked_up() {
     let (name, [store]) = replicas().await;
     append_one(&store, issued("z", 1, START)).await.unwrap();

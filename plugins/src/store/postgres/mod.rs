@@ -184,10 +184,13 @@ impl PostgresStore {
         if what == Use::Writing && !self.writes {
             return Err(StoreError::Unavailable(format!("{} was opened for reading only", self.access)));
         }
-        let connect = async {
-            let mut connection = connect::connect(&self.access, self.settings, self.writes).await?;
-            self.seen.look(&mut connection).await?;
-            Ok(connection)
+        // Apart from the caller's future, which would be large for the sake of what is rare.
+        let connect = || {
+            Box::pin(async {
+                let mut connection = connect::connect(&self.access, self.settings, self.writes).await?;
+                self.seen.look(&mut connection).await?;
+                Ok(connection)
+            })
         };
         self.pool.lease(what, self.settings.idle(), connect).await
     }

@@ -55,7 +55,12 @@ impl Pool {
     ///
     /// # Errors
     /// Those of `connect`.
-    pub(super) async fn lease<F>(&self, what: Use, patience: Duration, connect: F) -> Result<Lease<'_>, StoreError>
+    pub(super) async fn lease<F>(
+        &self,
+        what: Use,
+        patience: Duration,
+        connect: impl FnOnce() -> F,
+    ) -> Result<Lease<'_>, StoreError>
     where
         F: Future<Output = Result<PgConnection, StoreError>>,
     {
@@ -73,7 +78,7 @@ impl Pool {
             // What was idle for longer has hardly survived what this one has not.
             self.clear();
         }
-        let connection = connect.await?;
+        let connection = connect().await?;
         Ok(Lease { connection, was_idle: false, pool: self, place })
     }
 

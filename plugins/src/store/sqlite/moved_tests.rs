@@ -86,6 +86,7 @@ async fn no_statement_of_anybody_changes_what_a_ca_has_kept_there() {
     let first = store(&path).await;
     first.append(vec![held("a", "p", 1, 1, 10)]).await.unwrap();
     first.insert(&KeyId::parse("key").unwrap(), b"sealed").await.unwrap();
+    assert_eq!(first.coverage(ended(0)).await.unwrap().live(), 1);
     first.close().await;
     meddle(&path, "INSERT INTO removed_key VALUES ('x', 1); INSERT INTO holder_raise VALUES (1, 2, 3)").await;
     leave(&path).await;

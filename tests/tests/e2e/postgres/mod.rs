@@ -16,7 +16,7 @@ struct Pair {
     second: Ca,
     replica: Replica,
     dev: Dev,
-    _entrance: Entrance,
+    entrance: Entrance,
 }
 
 impl Pair {
@@ -28,6 +28,6 @@ impl Pair {
         let (replica, entrance) = dev.pair().await?;
         let first = dev.start_ca().await?;
         let second = replica.start(&dev).await?;
-        Ok(Self { first, second, replica, dev, _entrance: entrance })
+        Ok(Self { first, second, replica, dev, entrance })
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use signet_tests::callers::Callers;
-use signet_tests::failure::{Outcome, ensure};
+use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::database;
 
 use super::Pair;
@@ -36,16 +36,19 @@ async fn a_rolling_restart_under_load_loses_no_request() -> Outcome {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_is_stopped_in_its_work_does_not_keep_the_other_from_it() -> Outcome {
     let pair = Pair::start(database::shared()?).await?;
-    let callers = Callers::start(&pair.dev, CALLERS)?;
+    let [first, second] = pair.entrance.behind[..] else { return Err(Failure::unexpected("not two replicas")) };
+    let (awake, asleep) = (Callers::at(first, &pair.dev, CALLERS)?, Callers::at(second, &pair.dev, CALLERS)?);
     for _ in 0..5 {
-        callers.receive(40, SOON).await?;
+        asleep.receive(40, SOON).await?;
         // Most likely in the middle of a transaction, which the server ends after a while, with its locks.
         pair.second.process.signal(Signal::STOP);
-        callers.receive(40, SOON).await?;
+        awake.receive(40, SOON).await?;
         pair.second.process.signal(Signal::CONT);
     }
-    callers.receive(40, SOON).await?;
-    let received = callers.stop().await;
-    received.is_on_record(&pair.first)?;
-    received.is_on_record(&pair.second)
+    asleep.receive(40, SOON).await?;
+    for received in [awake.stop().await, asleep.stop().await] {
+        received.is_on_record(&pair.first)?;
+        received.is_on_record(&pair.second)?;
+    }
+    Ok(())
 }
