@@ -45,7 +45,7 @@ impl Location {
             Self::Sqlite(path) => Arc::new(SqliteStore::open(&url(path), sqlite(deadline)).await?),
             #[cfg(feature = "postgres")]
             Self::Postgres { access, connections } => {
-                Arc::new(PostgresStore::open(access, postgres(deadline, *connections)).await?)
+                Arc::new(Box::pin(PostgresStore::open(access, postgres(deadline, *connections))).await?)
             }
         })
     }
