@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
@@ -30,12 +31,9 @@ const RETRIED: [Code; 6] = [
     Code::Unavailable,
 ];
 
-/// How long a pause between two glances is.
-const GLANCE: Duration = Duration::from_millis(10);
-
 /// Callers at work.
 pub struct Callers {
-    seen: Arc<Mutex<Received>>,
+    seen: Arc<watch::Sender<Received>>,
     over: Arc<AtomicBool>,
     tasks: JoinSet<()>,
 }
@@ -65,18 +63,18 @@ impl Callers {
     pub fn at(address: SocketAddr, dev: &Dev, number: usize) -> Outcome<Self> {
         let ask = Ask::new(&csr::like_ztunnel(None)?.csr, &dev.token("client")?);
         let roots = dev.text("root-cert.pem")?;
-        let mut callers = Self { seen: Arc::default(), over: Arc::default(), tasks: JoinSet::new() };
+        let seen = Arc::new(watch::Sender::new(Received::default()));
+        let mut callers = Self { seen, over: Arc::default(), tasks: JoinSet::new() };
         for _ in 0..number {
             let endpoint = Client::endpoint_with(address, Client::trust(&roots))?;
             let (ask, seen, over) = (ask.clone(), Arc::clone(&callers.seen), Arc::clone(&callers.over));
             callers.tasks.spawn(async move {
                 while !over.load(Ordering::SeqCst) {
                     let outcome = ask_patiently(&endpoint, &ask).await;
-                    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                    match outcome {
+                    seen.send_modify(|seen| match outcome {
                         Ok(serial) => seen.serials.push(serial),
                         Err(words) => seen.lost.push(words),
-                    }
+                    });
                 }
             });
         }
@@ -86,7 +84,7 @@ impl Callers {
     /// What they came to so far.
     #[must_use]
     pub fn so_far(&self) -> Received {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.borrow().clone()
     }
 
     /// Waits until they have received so many certificates more.
@@ -94,17 +92,16 @@ impl Callers {
     /// # Errors
     /// [`Failure::Deadline`].
     pub async fn receive(&self, more: usize, within: Duration) -> Outcome {
-        let count = || self.seen.lock().unwrap_or_else(PoisonError::into_inner).serials.len();
-        let (start, wanted) = (Instant::now(), count() + more);
-        while count() < wanted {
-            if start.elapsed() > within {
-                let lost = self.so_far().lost.pop().unwrap_or_default();
-                let context = format!("; {} were, and the last one lost: {lost}", count());
-                return Err(Failure::Deadline { what: format!("{wanted} certificates"), within, context });
-            }
-            tokio::time::sleep(GLANCE).await;
+        let mut seen = self.seen.subscribe();
+        let wanted = seen.borrow().serials.len() + more;
+        let enough = seen.wait_for(|seen| seen.serials.len() >= wanted);
+        if let Ok(Ok(_)) = tokio::time::timeout(within, enough).await {
+            return Ok(());
         }
-        Ok(())
+        let Received { serials, mut lost } = self.so_far();
+        let lost = lost.pop().unwrap_or_default();
+        let context = format!("; {} were, and the last one lost: {lost}", serials.len());
+        Err(Failure::Deadline { what: format!("{wanted} certificates"), within, context })
     }
 
     /// Lets each end its request, and gives what they came to.

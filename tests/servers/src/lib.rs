@@ -7,7 +7,9 @@ mod options;
 mod ports;
 mod postgres;
 mod programs;
+mod wait;
 
 pub use error::ServerError;
 pub use options::Options;
 pub use postgres::{Postgres, Stop};
+pub use wait::ended;

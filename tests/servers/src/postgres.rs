@@ -6,19 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::ServerError;
 use crate::keeper::Keeper;
 use crate::options::Options;
+use crate::wait::{self, First};
 use crate::{ports, programs};
 
 /// The superuser, who needs no password over the Unix socket.
 const USER: &str = "signet";
 /// How long a server may take to be ready; recovery on a busy machine is the longest.
 const START: Duration = Duration::from_secs(120);
-/// How often a server without an event of its own is looked at.
-const GLANCE: Duration = Duration::from_millis(10);
 
 /// How a server is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,13 +112,19 @@ impl Postgres {
     /// Where this database is reached over TCP.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
+        self.url_through(self.port, database)
+    }
+
+    /// Where this database is reached through another port of this host that leads to the server's.
+    #[must_use]
+    pub fn url_through(&self, port: u16, database: &str) -> String {
+        format!("postgres://{USER}@127.0.0.1:{port}/{database}")
     }
 
     /// Where this database is reached over the Unix socket.
     #[must_use]
     pub fn socket_url(&self, database: &str) -> String {
-        format!("postgres://{USER}@localhost:{}/{database}?host={}", self.port, self.directory.display())
+        format!("postgres://{USER}@:{}/{database}?host={}", self.port, self.directory.display())
     }
 
     /// The port on 127.0.0.1.
@@ -161,6 +166,26 @@ impl Postgres {
     pub fn create_database_like(&self, template: &str) -> Result<String, ServerError> {
         let name = format!("signet_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.client("createdb", &format!("make a database like {template}"), &["--template", template, &name])?;
+        Ok(name)
+    }
+
+    /// Writes a copy of a database as it is now into a file, beside whoever is connected to it.
+    ///
+    /// # Errors
+    /// What the program said.
+    pub fn dump(&self, database: &str, file: &Path) -> Result<(), ServerError> {
+        let (doing, file) = (format!("copy {database}"), file.display().to_string());
+        self.client("pg_dump", &doing, &["--format=custom", "--file", &file, "--dbname", database]).map(drop)
+    }
+
+    /// Makes a database from such a copy and gives its name.
+    ///
+    /// # Errors
+    /// What the program said.
+    pub fn load(&self, file: &Path) -> Result<String, ServerError> {
+        let (name, file) = (self.create_database()?, file.display().to_string());
+        let doing = format!("make a database of {file}");
+        self.client("pg_restore", &doing, &["--exit-on-error", "--dbname", &name, &file])?;
         Ok(name)
     }
 
@@ -212,18 +237,15 @@ impl Postgres {
     fn run(&self) -> Result<(), ServerError> {
         let process = self.keeper().start_server()?;
         self.process.store(process, Ordering::Relaxed);
-        let begun = Instant::now();
-        while !self.ready(process) {
-            let ended = has_ended(process);
-            if ended || begun.elapsed() > START {
-                let how = if ended { "it ended" } else { "it is not ready" };
-                let said = format!("{how}; its log ends with\n{}", self.log());
-                self.stop(Stop::Immediate)?;
-                return Err(ServerError::refused("start PostgreSQL", said));
-            }
-            std::thread::sleep(GLANCE);
-        }
-        Ok(())
+        let first = wait::until(&self.directory.join("data"), process, START, || self.ready(process));
+        let how = match first.map_err(ServerError::io("wait for the server"))? {
+            First::Held => return Ok(()),
+            First::Ended => "it ended",
+            First::Late => "it is not ready",
+        };
+        let said = format!("{how}; its log ends with\n{}", self.log());
+        self.stop(Stop::Immediate)?;
+        Err(ServerError::refused("start PostgreSQL", said))
     }
 
     /// The eighth line of its file says what it is doing; the first one that it is about this process.
@@ -236,12 +258,6 @@ impl Postgres {
     fn keeper(&self) -> MutexGuard<'_, Keeper> {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a process is gone, or there only for its parent to look at (Z).
-fn has_ended(process: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    status.lines().find_map(|line| line.strip_prefix("State:")).is_none_or(|state| state.trim().starts_with('Z'))
 }
 
 /// Who the server is to be: PostgreSQL refuses to be root. Empty: as we are.

@@ -1,21 +1,40 @@
 //! The server itself: it does what tests ask, and nothing of it outlives the process that started it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use signet_test_servers::{Options, Postgres, Stop};
+use signet_test_servers::{Options, Postgres, Stop, ended};
 
-/// Waits for something that has no event: the end of a process that is not our child.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(10));
+/// How long something may take on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A session that does nothing, once the server is ready for its queries (message `Z` of the protocol, version 3.0).
+fn session(server: &Postgres) -> TcpStream {
+    let parameters = b"\x00\x03\x00\x00user\0signet\0database\0postgres\0\0";
+    let length = u32::try_from(parameters.len() + 4).unwrap().to_be_bytes();
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    stream.write_all(&[&length[..], parameters].concat()).unwrap();
+    loop {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).unwrap();
+        let [kind, length @ ..] = head;
+        let mut rest = vec![0; u32::from_be_bytes(length) as usize - 4];
+        stream.read_exact(&mut rest).unwrap();
+        if kind == b'Z' {
+            return stream;
+        }
     }
+}
+
+/// The process that has started this one.
+fn parent(process: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
 }
 
 /// The processes that work in a directory or were started for it.
@@ -73,11 +92,9 @@ fn every_commit_is_on_disk_unless_a_test_says_otherwise() {
 #[test]
 fn sessions_can_be_ended_and_a_server_that_cannot_start_says_why() {
     let server = Postgres::start(&Options::default()).unwrap();
-    std::thread::scope(|scope| {
-        let held = scope.spawn(|| server.sql("postgres", "SELECT pg_sleep(600)"));
-        until("the session", || server.kill_backends().unwrap() == 1);
-        assert!(held.join().unwrap().is_err());
-    });
+    let mut session = session(&server);
+    assert_eq!(server.kill_backends().unwrap(), 1);
+    session.read_to_end(&mut Vec::new()).unwrap();
     let refused = server.start_with(&Options::default().setting("no_such_setting", "1")).unwrap_err().to_string();
     assert!(refused.contains("unrecognized configuration parameter \"no_such_setting\""), "{refused}");
     server.start_with(&Options::default().file("only_ours", b"text")).unwrap();
@@ -95,7 +112,9 @@ fn victim() {
     }
     let server = Postgres::start(&Options::default()).unwrap();
     println!("\nserver {} {}", server.process().unwrap(), server.directory().display());
-    std::thread::sleep(Duration::from_secs(600));
+    loop {
+        std::thread::park();
+    }
 }
 
 #[test]
@@ -109,24 +128,27 @@ fn nothing_is_left_of_a_server_whose_test_was_killed() {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = lines.map(Result::unwrap).find(|line| line.starts_with("server ")).unwrap();
     let mut words = line.split(' ').skip(1);
-    let process: i32 = words.next().unwrap().parse().unwrap();
+    let process: u32 = words.next().unwrap().parse().unwrap();
+    let keeper = parent(process);
     let directory = PathBuf::from(words.next().unwrap());
     assert!(!processes_of(&directory).is_empty());
     child.kill().unwrap();
     child.wait().unwrap();
-    until("the end of the directory", || !directory.exists());
-    until("the end of its processes", || processes_of(&directory).is_empty());
-    assert!(kill_process(Pid::from_raw(process).unwrap(), Signal::CONT).is_err());
+    // It ends when everything is removed.
+    assert!(ended(keeper, SOON).unwrap());
+    assert!(!directory.exists() && processes_of(&directory).is_empty());
+    assert!(ended(process, Duration::ZERO).unwrap());
 }
 
 #[test]
 fn a_server_ends_with_the_shell_that_keeps_it() {
     let server = Postgres::start(&Options::default()).unwrap();
     let process = server.process().unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
-    kill_process(Pid::from_raw(parent).unwrap(), Signal::KILL).unwrap();
-    until("the end of its processes", || processes_of(server.directory()).is_empty());
+    let keeper = i32::try_from(parent(process)).unwrap();
+    kill_process(Pid::from_raw(keeper).unwrap(), Signal::KILL).unwrap();
+    // It waits for the processes that it has started.
+    assert!(ended(process, SOON).unwrap());
+    assert_eq!(processes_of(server.directory()), Vec::<u32>::new());
     // Nobody is left to remove it.
     std::fs::remove_dir_all(server.directory()).unwrap();
 }
