@@ -35,7 +35,7 @@ fn access(postgres: &Postgres) -> PostgresAccess {
         password_file: reach.password_file.clone(),
         ca_file: reach.ca_file.clone(),
         client_files: reach.client_files.clone(),
-        asked: Some(if postgres.is_encrypted() { Protection::Verified } else { Protection::Plain }),
+        protection: if postgres.is_encrypted() { Protection::Verified } else { Protection::Plain },
     }
 }
 
@@ -84,11 +84,12 @@ mod tests {
             ("ca@[::1]/x", "{ ca_file: /ca }", true, false),
             ("ca@127.0.0.1/x", "{ tls: off }", false, false),
             ("ca@/x?host=/run", "{}", false, false),
+            ("ca@/x?host=/run", "{ ca_file: /ca }", false, false),
         ] {
             let storage = storage(&format!("storage: \"postgres://{host}\"\npostgres: {section}"));
             let Location::Postgres { access, .. } = location(&storage) else { panic!("{storage}") };
-            assert_eq!(access.protection() == Protection::Verified, verified, "{host} {section}");
-            assert_eq!((storage_warning(&storage).is_some(), access.is_exposed()), (told, told), "{host} {section}");
+            assert_eq!(access.protection == Protection::Verified, verified, "{host} {section}");
+            assert_eq!(storage_warning(&storage).is_some(), told, "{host} {section}");
         }
     }
 }

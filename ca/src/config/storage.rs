@@ -87,11 +87,12 @@ pub enum Tls {
 }
 
 impl Postgres {
-    /// Whether the connection is encrypted.
+    /// Whether the connection is encrypted: never over a Unix socket, which leads to this host only.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         let asked = self.reach.ca_file.is_some() || self.reach.client_files.is_some();
-        self.reach.tls == Tls::Verify && (asked || !self.database.host.is_local())
+        let host = &self.database.host;
+        self.reach.tls == Tls::Verify && !matches!(host, Host::Socket(_)) && (asked || !host.is_local())
     }
 }
 
@@ -156,7 +157,7 @@ fn read_reach(s: &mut Section<'_>) -> Option<Reach> {
     let ca_file = s.optional(
         "ca_file",
         kind::path(),
-        "PEM file with the certificates that the server's must chain to; without, those that are publicly trusted count",
+        "PEM file with certificates that the server's may chain to, beside those that are publicly trusted",
     );
     let certificate = s.optional(
         "client_certificate_file",

@@ -1,6 +1,6 @@
 //! From where a storage is to the store in it: the one place that tells the kinds of databases apart.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const READERS: u32 = 2;
 pub enum Location {
     /// One file.
     #[cfg(feature = "sqlite")]
-    Sqlite(PathBuf),
+    Sqlite(std::path::PathBuf),
     /// A database of a PostgreSQL server.
     #[cfg(feature = "postgres")]
     Postgres {
@@ -89,6 +89,7 @@ impl Location {
 
     /// Whether there is certainly nothing yet: no file, or nothing in the database. Whatever speaks against looking is told
     /// when the storage is opened.
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "a file is looked at at once"))]
     pub async fn is_missing(&self, deadline: Duration) -> bool {
         match self {
             #[cfg(feature = "sqlite")]

@@ -4,6 +4,8 @@
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod fold;
 mod holders;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod journal;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod location;
 mod marks;

@@ -49,7 +49,7 @@ fn server() -> &'static Postgres {
 }
 
 fn access(database: &str) -> PostgresAccess {
-    PostgresAccess::parse(&server().url(database)).unwrap()
+    super::postgres::tests::access(server(), database)
 }
 
 fn url(path: &Path) -> String {
@@ -226,14 +226,17 @@ async fn until_free(path: &Path) -> SqliteStore {
 #[tokio::test(flavor = "multi_thread")]
 async fn between_the_copy_and_the_mark_the_file_is_in_use_and_the_copy_is_made_anew() {
     let world = World::new().await;
+    // Of a CA that came while it was empty.
+    let early = postgres(&world.access).await.unwrap();
     let mut target = Target::connect(&world.access).await.unwrap();
     let mut source = Source::open(&world.path).await.unwrap();
     source.prepare().await.unwrap();
     let id = source.id().await.unwrap();
     target.begin(&id).await.unwrap();
-    let rows = source.page(&TABLES[0], None).await.unwrap();
-    target.insert(&TABLES[0], &rows).await.unwrap();
-    // An open store of a CA that came while it was empty waits for nothing, and writes nothing.
+    for table in &TABLES[..4] {
+        let rows = source.page(table, None).await.unwrap();
+        target.insert(table, &rows).await.unwrap();
+    }
     target.commit("sqlite:///old.db", &id, START).await.unwrap();
     source.close().await.unwrap();
     let no_store = [
@@ -245,6 +248,14 @@ async fn between_the_copy_and_the_mark_the_file_is_in_use_and_the_copy_is_made_a
         let text = error.expect("used").to_string();
         assert!(text.contains("copy of sqlite:///old.db that is not complete"), "{text}");
     }
+    let (version, authorities) = early.load().await.unwrap().unwrap();
+    let wrote = [
+        early.append(vec![issued("early", 88_888, START)]).await.map(drop),
+        early.append(vec![refused("early", START)]).await.map(drop),
+        early.replace(version, &authorities).await.map(drop),
+        early.insert(&KeyId::parse("early").unwrap(), b"sealed").await.map(drop),
+    ];
+    assert!(wrote.iter().all(Result::is_err), "{wrote:?}");
     // Another file does not take its place.
     let other = World { access: world.access.clone(), database: world.database.clone(), ..World::new().await };
     let error = other.moved().await.unwrap_err().to_string();
@@ -314,7 +325,7 @@ async fn what_cannot_be_moved_is_refused_and_goes_on_where_it_is() {
     let foreign = access(&foreign);
     let error = move_storage(&world.path, &foreign, event, |_, _| ()).await.unwrap_err();
     assert!(matches!(&error, StoreError::Schema(text) if text.contains("another program")), "{error}");
-    let nowhere = PostgresAccess::parse("postgres://signet@127.0.0.1:1/signet").unwrap();
+    let nowhere = super::postgres::tests::local("signet", 1, "signet");
     let error = move_storage(&world.path, &nowhere, event, |_, _| ()).await.unwrap_err();
     assert!(error.to_string().contains("connecting to postgres://signet@127.0.0.1:1/signet"), "{error}");
 
@@ -353,4 +364,20 @@ fn what_the_new_columns_cannot_hold_becomes_what_the_new_store_would_have_writte
         panic!("{rows:?}")
     };
     assert_eq!((id.as_str(), instance.len(), node.as_str()), ("spiffe://td/a\u{fffd}", 64, "node\u{fffd}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_not_like_the_file_is_not_kept() {
+    let world = World::new().await;
+    drop(Target::connect(&world.access).await.unwrap());
+    let spoil = "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS \
+        $$ BEGIN NEW.sealed := substring(NEW.sealed FROM 2); RETURN NEW; END $$; \
+        CREATE TRIGGER spoil BEFORE INSERT ON sealed_key FOR EACH ROW EXECUTE FUNCTION spoil()";
+    world.sql(spoil);
+    let error = world.moved().await.unwrap_err();
+    assert!(matches!(&error, StoreError::Damaged(text) if text.contains("sealed_key has 1 rows")), "{error}");
+    until_free(&world.path).await.close().await;
+    world.sql("DROP TRIGGER spoil ON sealed_key");
+    world.moved().await.unwrap();
+    world.is_whole().await;
 }

@@ -14,7 +14,8 @@ async fn an_installation_begins_on_an_empty_database_and_every_command_works_on_
     let dev = Dev::plain()?;
     let server = Postgres::shared().unwrap();
     let database = server.create_database().unwrap();
-    let storage = server.url(&database);
+    // The other tests on PostgreSQL come over TCP.
+    let storage = server.socket_url(&database);
     dev.forget_authority()?;
     dev.set_ca("storage", storage.as_str())?;
     let check = tools::run(&mut dev.ca_command(&["check"])?)?;

@@ -13,10 +13,10 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Postgres, Row as _};
 
 use super::error::{is_lost, is_other_journal, is_shorter_log, is_taken, store_error};
-use super::fence::Known;
+use super::fold::{MOST_WAITING, WAITING};
 use super::locked::Locked;
 use super::pool::Use;
-use super::{PostgresStore, open, search, segments};
+use super::{PostgresStore, fence, open, search, segments};
 use crate::store::holders::column;
 use crate::store::rows::{Head, NewRow};
 
@@ -185,7 +185,7 @@ impl PostgresStore {
     async fn append_surely(&self, rows: &[NewRow]) -> Result<Vec<Result<u64, AppendError>>, StoreError> {
         let failed = |error: sqlx::Error| store_error(APPENDING, &error);
         let mut locked = self.locked(APPENDING).await?;
-        let known = Arc::new(Known::read(locked.connection()).await.map_err(failed)?);
+        let known = Arc::new(fence::read(locked.connection()).await.map_err(failed)?);
         let appended = append_within(&mut locked, rows, &known.fence).await.map_err(failed)?;
         locked.commit(APPENDING).await?;
         appended.committed(self);
@@ -208,16 +208,20 @@ impl AuditStore for PostgresStore {
             return Ok(Vec::new());
         }
         let rows: Vec<NewRow> = events.into_iter().map(NewRow::new).collect();
-        let positions = Box::pin(self.within(APPENDING, self.append_rows(&rows))).await?;
-        if let Err(error) = self.enter_due().await {
+        if let Err(error) = self.enter_due(MOST_WAITING).await {
             // It is done for whoever asks for holders, at the latest.
             tracing::debug!(%error, "holders of the record were not entered");
         }
+        let positions = Box::pin(self.within(APPENDING, self.append_rows(&rows))).await?;
         // COMMIT has returned, or was found: the records are durable.
         let recorded = |(position, row): (Result<u64, AppendError>, &NewRow)| {
             position.map(|sequence| Recorded::durable(sequence, row.serial))
         };
         Ok(positions.into_iter().zip(&rows).map(recorded).collect())
+    }
+
+    async fn settle(&self) -> Result<bool, StoreError> {
+        if self.writes { self.enter_due(WAITING).await } else { Ok(false) }
     }
 
     async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {

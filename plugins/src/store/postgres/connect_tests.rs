@@ -8,7 +8,7 @@ use signet_core::seams::store::{AuditStore, AuthorityJournal, JournalVersion, St
 use signet_test_servers::{Options, Postgres};
 
 use super::connect::fits;
-use super::tests::{access, append_one, database, open, server, store};
+use super::tests::{access, append_one, database, local, open, server, store};
 use super::{PostgresAccess, PostgresSettings, PostgresStore, Protection, Server};
 use crate::store::suite::{START, admitting, refused};
 
@@ -24,56 +24,6 @@ async fn refusal_text(access: &PostgresAccess) -> String {
 /// A server of its own, started where blocking is allowed.
 async fn start(options: Options) -> Postgres {
     tokio::task::spawn_blocking(move || Postgres::start(&options).unwrap()).await.unwrap()
-}
-
-#[test]
-fn a_url_says_where_the_database_is_and_holds_no_password() {
-    let host = |host: &str| Server::Host(host.to_owned());
-    let directory = |path: &str| Server::Directory(path.into());
-    for (url, server, port, user, database, protection) in [
-        ("postgres://ca@db:6543/signet", host("db"), 6543, "ca", "signet", Protection::Verified),
-        ("postgresql://ca@db.example/signet", host("db.example"), 5432, "ca", "signet", Protection::Verified),
-        ("postgres://ca@localhost/signet", host("localhost"), 5432, "ca", "signet", Protection::Plain),
-        ("postgres://ca@[::1]:7/signet", host("::1"), 7, "ca", "signet", Protection::Plain),
-        ("postgres://ca@[2001:db8::1]/signet", host("2001:db8::1"), 5432, "ca", "signet", Protection::Verified),
-        ("postgres://ca@/signet?host=/run/pg", directory("/run/pg"), 5432, "ca", "signet", Protection::Plain),
-        ("postgres://ca@:7/signet?host=%2Frun%2Fpg", directory("/run/pg"), 7, "ca", "signet", Protection::Plain),
-        ("postgres://a%40b@127.0.0.1/s%2Ft", host("127.0.0.1"), 5432, "a@b", "s/t", Protection::Plain),
-    ] {
-        let parsed = PostgresAccess::parse(url).unwrap();
-        assert_eq!((&parsed.server, parsed.port), (&server, port), "{url}");
-        assert_eq!((parsed.user.as_str(), parsed.database.as_str()), (user, database), "{url}");
-        assert_eq!(parsed.protection(), protection, "{url}");
-    }
-    for (url, words) in [
-        ("mysql://ca@db/signet", "postgres://user@host"),
-        ("postgres://db/signet", "names no user"),
-        ("postgres://ca@db", "names no database"),
-        ("postgres://ca@db/", "names no database"),
-        ("postgres://@db/signet", "names no user"),
-        ("postgres://ca@/signet", "names no host"),
-        ("postgres://ca:hunter2@db/signet", "password_file"),
-        ("postgres://ca:hun@ter2@db/signet", "password_file"),
-        ("postgres://ca@db:0/signet", "no port"),
-        ("postgres://ca@db:x/signet", "no port"),
-        ("postgres://ca@db/signet?sslmode=disable", "sslmode is not known"),
-        ("postgres://ca@db/signet?host=/run", "both"),
-        ("postgres://ca@/signet?host=run", "absolute"),
-        ("postgres://ca@db/sig%2", "percent"),
-        ("postgres://ca@[::1/signet", "bracket"),
-        ("postgres://ca@db/sig%00net", "NUL"),
-    ] {
-        let error = PostgresAccess::parse(url).unwrap_err();
-        assert!(error.contains(words) && !error.contains("ter2"), "{url}: {error}");
-    }
-    let mut local = access("postgres://ca@localhost/signet");
-    local.ca_file = Some("/ca".into());
-    assert_eq!(local.protection(), Protection::Verified, "a CA was given");
-    let mut far = access("postgres://ca@db/signet");
-    far.asked = Some(Protection::Plain);
-    assert!(far.is_exposed());
-    assert_eq!(access("postgres://ca@[::1]:7/x").to_string(), "postgres://ca@[::1]:7/x");
-    assert_eq!(access("postgres://ca@/x?host=/run").to_string(), "postgres://ca@:5432/x?host=/run");
 }
 
 #[test]
@@ -102,14 +52,14 @@ fn a_server_that_would_not_keep_what_it_acknowledged_is_refused_with_what_to_do(
 async fn a_server_without_fsync_a_standby_and_one_that_is_not_there_are_refused() {
     let server = start(Options::default().setting("fsync", "off")).await;
     let name = server.create_database().unwrap();
-    let why = refusal_text(&access(&server.url(&name))).await;
+    let why = refusal_text(&access(&server, &name)).await;
     assert!(why.contains("fsync = off"), "{why}");
-    let far = access(&server.url("signet_missing"));
+    let far = access(&server, "signet_missing");
     let why = refusal_text(&far).await;
     assert!(why.contains("create the database"), "{why}");
     let port = server.port();
     drop(server);
-    let why = refusal_text(&access(&format!("postgres://ca@127.0.0.1:{port}/x"))).await;
+    let why = refusal_text(&local("ca", port, "x")).await;
     assert!(why.contains("cannot be reached"), "{why}");
 }
 
@@ -120,7 +70,7 @@ async fn what_is_set_for_the_role_or_the_database_does_not_weaken_a_commit() {
     {
         server().sql(&name, &format!("ALTER DATABASE {name} SET {setting}")).unwrap();
     }
-    let store = open(&server().url(&name)).await;
+    let store = open(server(), &name).await;
     let mut lease = store.lease(super::pool::Use::Writing).await.unwrap();
     let show = "SELECT current_setting('synchronous_commit') || current_setting('transaction_isolation')";
     let shown: String = sqlx::query_scalar(show).fetch_one(&mut *lease).await.unwrap();
@@ -131,16 +81,16 @@ async fn what_is_set_for_the_role_or_the_database_does_not_weaken_a_commit() {
 async fn a_database_of_another_program_or_a_newer_version_is_refused_and_left_alone() {
     let name = server().create_database().unwrap();
     server().sql(&name, "CREATE TABLE theirs (n int)").unwrap();
-    let access = access(&server().url(&name));
+    let access = access(server(), &name);
     let StoreError::Schema(why) = refusal(&access).await else { panic!("opened") };
     assert!(why.contains("another program"), "{why}");
     assert!(PostgresStore::check(&access, PostgresSettings::default()).await.is_err());
     assert_eq!(server().sql(&name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").unwrap(), "1");
 
     let name = database().await;
-    let access = self::access(&server().url(&name));
+    let access = self::access(server(), &name);
     PostgresStore::check(&access, PostgresSettings::default()).await.unwrap();
-    let store = open(&server().url(&name)).await;
+    let store = open(server(), &name).await;
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
         VALUES (9000, 'newer', true, '', 0)";
     server().sql(&name, newer).unwrap();
@@ -155,7 +105,7 @@ async fn a_database_of_another_program_or_a_newer_version_is_refused_and_left_al
     }
     // One that says that this version may run on it.
     server().sql(&name, "INSERT INTO schema_reader (version, oldest_reader) VALUES (9000, 17)").unwrap();
-    open(&server().url(&name)).await.probe().await.unwrap();
+    open(server(), &name).await.probe().await.unwrap();
     server().sql(&name, "DELETE FROM _sqlx_migrations WHERE version IN (17, 9000)").unwrap();
     let read_only = PostgresStore::open_read_only(&access, PostgresSettings::default()).await.err().unwrap();
     assert!(read_only.to_string().contains("lacks migration 17"), "{read_only}");
@@ -164,7 +114,7 @@ async fn a_database_of_another_program_or_a_newer_version_is_refused_and_left_al
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_start_at_once_on_an_empty_database_make_its_tables_once() {
     let name = server().create_database().unwrap();
-    let access = access(&server().url(&name));
+    let access = access(server(), &name);
     PostgresStore::check(&access, PostgresSettings::default()).await.unwrap();
     assert!(PostgresStore::open_read_only(&access, PostgresSettings::default()).await.is_err(), "there is nothing");
     let open = || PostgresStore::open(&access, PostgresSettings::default());
@@ -186,7 +136,7 @@ async fn a_renewed_password_is_used_by_the_next_connection_and_shown_nowhere() {
     server.sql(&name, &grant).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");
-    let mut access = access(&format!("postgres://ca@127.0.0.1:{}/{name}", server.port()));
+    let mut access = local("ca", server.port(), &name);
     let why = refusal_text(&access).await;
     assert!(why.contains("password_file"), "{why}");
     access.password_file = Some(file.clone());
@@ -229,10 +179,10 @@ async fn over_tls_the_server_shows_a_certificate_of_the_ca_for_its_address() {
     let name = server.create_database().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ca.pem");
-    let mut access = access(&server.url(&name));
+    let mut access = access(&server, &name);
     let plain = refusal_text(&access).await;
     assert!(plain.contains("no encryption"), "{plain}");
-    access.ca_file = Some(file.clone());
+    (access.ca_file, access.protection) = (Some(file.clone()), Protection::Verified);
     std::fs::write(&file, &other_ca).unwrap();
     let why = refusal_text(&access).await;
     assert!(why.contains("TLS") && why.contains("ca_file"), "{why}");
@@ -252,7 +202,7 @@ async fn over_tls_the_server_shows_a_certificate_of_the_ca_for_its_address() {
 #[tokio::test]
 async fn a_server_that_never_answers_fails_at_the_deadline() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let access = access(&format!("postgres://ca@127.0.0.1:{}/x", listener.local_addr().unwrap().port()));
+    let access = local("ca", listener.local_addr().unwrap().port(), "x");
     let settings = PostgresSettings { deadline: Duration::from_millis(100), connections: 1 };
     let error = PostgresStore::open(&access, settings).await.err().unwrap();
     assert!(error.to_string().contains("not done within 100ms"), "{error}");

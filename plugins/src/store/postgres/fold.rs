@@ -22,6 +22,9 @@ pub(super) const PIECE: u64 = 512;
 /// several renewals.
 pub(super) const WAITING: u64 = 2048;
 
+/// Events that may wait at most; an append that finds more enters a piece first, whoever waits.
+pub(super) const MOST_WAITING: u64 = 4 * WAITING;
+
 const DOING: &str = "entering holders of the record";
 
 const BOUNDS: &str = "SELECT below, coalesce((SELECT max(seq) + 1 FROM audit_event), 0), counted_for \
@@ -170,13 +173,13 @@ impl PostgresStore {
         Ok(bounds.below)
     }
 
-    /// Enters a piece when so many events wait that it is due; `false` when it is not.
+    /// Enters a piece when more events than `most` wait; `false` when there are not so many.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(super) async fn enter_due(&self) -> Result<bool, StoreError> {
+    pub(super) async fn enter_due(&self, most: u64) -> Result<bool, StoreError> {
         let waiting = self.seen.next().saturating_sub(self.entered.load(Ordering::Relaxed));
-        if waiting < WAITING {
+        if waiting <= most {
             return Ok(false);
         }
         // What others have entered meanwhile is found out by this, too.

@@ -9,7 +9,7 @@ use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, Journ
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
-use super::fold::{PIECE, WAITING};
+use super::fold::{MOST_WAITING, PIECE, WAITING};
 use super::tests::{access, append_one, database, open, other, server};
 use super::{PostgresSettings, PostgresStore};
 use crate::store::memory::MemoryStore;
@@ -20,17 +20,16 @@ use crate::store::suite::{
 /// So many replicas on one new database, whose name comes first.
 async fn replicas<const N: usize>() -> (String, [Arc<PostgresStore>; N]) {
     let name = database().await;
-    let url = server().url(&name);
     let mut all = Vec::new();
     for _ in 0..N {
-        all.push(Arc::new(open(&url).await));
+        all.push(Arc::new(open(server(), &name).await));
     }
     all[0].replace(JournalVersion(0), &admitting()).await.unwrap();
     (name, all.try_into().ok().unwrap())
 }
 
 async fn reading(name: &str) -> PostgresStore {
-    let access = access(&server().url(name));
+    let access = access(server(), name);
     PostgresStore::open_read_only(&access, PostgresSettings::default()).await.unwrap()
 }
 
@@ -135,12 +134,18 @@ async fn replicas_that_enter_and_change_holders_at_once_enter_each_event_once() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn appends_enter_what_has_waited_for_too_long() {
-    let (name, [store]) = replicas().await;
-    let total = 2 * WAITING;
+async fn what_waits_is_entered_in_the_time_between_and_when_there_is_none_by_appends() {
+    let (name, [store, other]) = replicas().await;
+    let total = MOST_WAITING + 1000;
     append_all(&*store, &events(0..total)).await;
-    let behind = total - below(&name);
-    assert!((1..WAITING + 2 * 250).contains(&behind), "{behind} wait");
+    let waits = || total - below(&name);
+    assert!((MOST_WAITING - PIECE..MOST_WAITING + 250).contains(&waits()), "{} wait", waits());
+    while store.settle().await.unwrap() {}
+    assert!((WAITING - PIECE..=WAITING).contains(&waits()), "{} wait", waits());
+    // A replica that does not know how far others have come finds out with one piece.
+    append_one(&other, held("b", "p", total, 1, 10)).await.unwrap();
+    while other.settle().await.unwrap() {}
+    assert!((WAITING - 2 * PIECE..=WAITING + 1).contains(&waits()), "{} wait", waits());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,9 +307,8 @@ async fn keys_that_nobody_needs_go_and_no_others() {
     let names = std::sync::Mutex::new(String::new());
     let make = async || {
         let name = database().await;
-        let url = server().url(&name);
         names.lock().unwrap().clone_from(&name);
-        [Arc::new(open(&url).await), Arc::new(open(&url).await)]
+        [Arc::new(open(server(), &name).await), Arc::new(open(server(), &name).await)]
     };
     let forget_history = async |_: &Arc<PostgresStore>| {
         let name = names.lock().unwrap().clone();

@@ -1,7 +1,7 @@
 //! The journal of authorities, each change of which is one transaction with its events.
 
 use async_trait::async_trait;
-use signet_core::rotation::{Authorities, Fence};
+use signet_core::rotation::Authorities;
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, JournalVersion, StoreError};
 use sqlx::postgres::PgConnection;
 
@@ -10,11 +10,8 @@ use super::heard::CHANNEL;
 use super::holders::FORGET_RAISED;
 use super::pool::Use;
 use super::{PostgresStore, audit, fence, holders, sealed_keys};
-use crate::store::holders::column;
-use crate::store::rows::{NewRow, decode_authorities, encode_authorities};
-
-/// Versions that are kept for people: each is a whole document, which revocation lists make large.
-const HISTORY: i64 = 500;
+use crate::store::journal::{Entry, HISTORY};
+use crate::store::rows::{NewRow, decode_authorities};
 
 #[async_trait]
 impl AuthorityJournal for PostgresStore {
@@ -69,7 +66,7 @@ impl AuthorityJournal for PostgresStore {
                 locked.roll_back().await;
                 return Ok(undone);
             }
-            entry.put(locked.connection()).await.map_err(failed)?;
+            put(locked.connection(), &entry).await.map_err(failed)?;
             let appended = audit::append_within(&mut locked, &rows, &entry.fence).await.map_err(failed)?;
             locked.commit(DOING).await?;
             appended.committed(self);
@@ -92,40 +89,19 @@ impl PostgresStore {
     }
 }
 
-/// A journal entry that is to be written.
-struct Entry {
-    version: i64,
-    body: String,
-    fence: Fence,
-    fence_body: String,
-    /// The oldest bundle that something waits for, and the newest.
-    awaited: (i64, i64),
-}
-
-impl Entry {
-    fn of(change: &Change<'_>) -> Result<Self, StoreError> {
-        let full = || StoreError::Unavailable("the authority journal has no more versions".to_owned());
-        let version = change.expected.0.checked_add(1).and_then(|next| i64::try_from(next).ok()).ok_or_else(full)?;
-        let fence = Fence::of(change.next);
-        let (body, fence_body) = (encode_authorities(change.next)?, fence::encode(&fence)?);
-        let (oldest, newest) = change.next.awaited().unwrap_or((u64::MAX, 0));
-        let awaited = (column(oldest), column(newest));
-        Ok(Self { version, body, fence, fence_body, awaited })
-    }
-
-    async fn put(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let put = "INSERT INTO authority_journal (id, version, body) VALUES (1, $1, $2) \
-            ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body";
-        sqlx::query(put).bind(self.version).bind(&self.body).execute(&mut *connection).await?;
-        let history = "INSERT INTO authority_journal_history (version, body) VALUES ($1, $2)";
-        sqlx::query(history).bind(self.version).bind(&self.body).execute(&mut *connection).await?;
-        let old = "DELETE FROM authority_journal_history WHERE version <= $1";
-        sqlx::query(old).bind(self.version.saturating_sub(HISTORY)).execute(&mut *connection).await?;
-        let (oldest, newest) = self.awaited;
-        sqlx::query(FORGET_RAISED).bind(oldest).bind(newest).execute(&mut *connection).await?;
-        fence::keep(connection, self.version, &self.fence_body).await?;
-        // Told to those who listen once this is committed.
-        let tell = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(self.version.to_string());
-        tell.execute(connection).await.map(drop)
-    }
+/// Writes an entry with all that belongs to it, within the transaction of its change.
+async fn put(connection: &mut PgConnection, entry: &Entry) -> Result<(), sqlx::Error> {
+    let put = "INSERT INTO authority_journal (id, version, body) VALUES (1, $1, $2) \
+        ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body";
+    sqlx::query(put).bind(entry.version).bind(&entry.body).execute(&mut *connection).await?;
+    let history = "INSERT INTO authority_journal_history (version, body) VALUES ($1, $2)";
+    sqlx::query(history).bind(entry.version).bind(&entry.body).execute(&mut *connection).await?;
+    let old = "DELETE FROM authority_journal_history WHERE version <= $1";
+    sqlx::query(old).bind(entry.version.saturating_sub(HISTORY)).execute(&mut *connection).await?;
+    let (oldest, newest) = entry.awaited;
+    sqlx::query(FORGET_RAISED).bind(oldest).bind(newest).execute(&mut *connection).await?;
+    fence::keep(connection, entry.version, &entry.fence_body).await?;
+    // Told to those who listen once this is committed.
+    let tell = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(entry.version.to_string());
+    tell.execute(connection).await.map(drop)
 }

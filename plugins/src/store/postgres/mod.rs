@@ -36,7 +36,7 @@ mod seen;
 mod seen_tests;
 mod segments;
 #[cfg(test)]
-mod tests;
+pub(in crate::store) mod tests;
 mod view;
 
 use std::sync::atomic::AtomicU64;
@@ -47,11 +47,11 @@ use signet_core::seams::store::StoreError;
 use tokio::sync::Mutex;
 
 pub use self::access::{PostgresAccess, Protection, Server};
-use self::fence::Known;
 use self::heard::Ear;
 use self::locked::Batches;
 use self::pool::{Lease, Pool, Use};
 use self::seen::Seen;
+use super::journal::Known;
 
 /// How a store behaves under trouble and load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

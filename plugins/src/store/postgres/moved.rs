@@ -12,7 +12,6 @@ pub(super) struct Copy {
     /// The URL of the file that it comes from.
     pub(super) origin: String,
     /// Which database that was.
-    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "there is nothing to be moved from"))]
     pub(super) origin_id: Vec<u8>,
     /// Whether it may be used.
     pub(super) complete: bool,

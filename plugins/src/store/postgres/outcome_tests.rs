@@ -3,17 +3,16 @@
 
 use signet_core::seams::store::{AuditStore, AuthorityJournal, Change, Changed, JournalVersion, StoreError};
 
-use super::PostgresStore;
 use super::cut::{Cut, Way};
-use super::tests::{append_one, database, open, server};
+use super::tests::{append_one, database, local, server};
+use super::{PostgresSettings, PostgresStore};
 use crate::store::suite::{START, admitting, assert_gapless, ended, everything, issued, refused};
 
 /// A store behind a way that can be cut, and its database.
 async fn behind() -> (PostgresStore, Way, String) {
     let name = database().await;
     let way = Way::to(server().port()).await;
-    let url = server().url(&name).replace(&format!(":{}/", server().port()), &format!(":{}/", way.port));
-    let store = open(&url).await;
+    let store = PostgresStore::open(&local("signet", way.port, &name), PostgresSettings::default()).await.unwrap();
     store.replace(JournalVersion(0), &admitting()).await.unwrap();
     append_one(&store, issued("a", 1, START)).await.unwrap();
     append_one(&store, refused("a", START)).await.unwrap();

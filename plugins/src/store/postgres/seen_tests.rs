@@ -48,7 +48,7 @@ async fn a_database_that_has_gone_back_or_is_another_one_is_noticed_by_the_next_
         assert_lost(&store, words).await;
         // Whoever comes new knows nothing of it.
         if meddling != empty {
-            open(&server().url(&name)).await.probe().await.unwrap();
+            open(server(), &name).await.probe().await.unwrap();
         }
     }
 }

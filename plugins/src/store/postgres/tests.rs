@@ -13,9 +13,10 @@ use signet_test_servers::{Postgres, Stop};
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tokio::sync::OnceCell;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{PostgresAccess, PostgresSettings, PostgresStore};
+use super::{PostgresAccess, PostgresSettings, PostgresStore, Protection, Server};
 use crate::store::rows::SEGMENT;
 use crate::store::suite::{START, admitting, assert_gapless, every_case, everything, issued, refused};
 
@@ -29,32 +30,47 @@ pub(super) async fn database() -> String {
     static TEMPLATE: OnceCell<String> = OnceCell::const_new();
     let template = TEMPLATE.get_or_init(async || {
         let name = server().create_database().unwrap();
-        open(&server().url(&name)).await.close().await;
+        open(server(), &name).await.close().await;
         name
     });
     let template = template.await.clone();
     tokio::task::spawn_blocking(move || server().create_database_like(&template).unwrap()).await.unwrap()
 }
 
-pub(super) fn access(url: &str) -> PostgresAccess {
-    PostgresAccess::parse(url).unwrap()
+/// A database of a server on this machine, over TCP and in clear.
+pub(in crate::store) fn local(user: &str, port: u16, database: &str) -> PostgresAccess {
+    PostgresAccess {
+        server: Server::Host("127.0.0.1".to_owned()),
+        port,
+        user: user.to_owned(),
+        database: database.to_owned(),
+        password_file: None,
+        ca_file: None,
+        client_files: None,
+        protection: Protection::Plain,
+    }
 }
 
-pub(super) async fn open(url: &str) -> PostgresStore {
-    PostgresStore::open(&access(url), PostgresSettings::default()).await.unwrap()
+/// The same as the superuser of a test's server.
+pub(in crate::store) fn access(server: &Postgres, database: &str) -> PostgresAccess {
+    local("signet", server.port(), database)
+}
+
+pub(super) async fn open(server: &Postgres, database: &str) -> PostgresStore {
+    PostgresStore::open(&access(server, database), PostgresSettings::default()).await.unwrap()
 }
 
 /// A store whose journal lets every issuing CA of the tests sign, and its database.
 pub(super) async fn store() -> (PostgresStore, String) {
     let name = database().await;
-    let store = open(&server().url(&name)).await;
+    let store = open(server(), &name).await;
     store.replace(JournalVersion(0), &admitting()).await.unwrap();
     (store, name)
 }
 
 /// A connection behind the store's back.
 pub(super) async fn other(database: &str) -> PgConnection {
-    let options = access(&server().url(database)).options(PostgresSettings::default(), true).await.unwrap();
+    let options = access(server(), database).options(PostgresSettings::default(), true).await.unwrap();
     options.options([("idle_in_transaction_session_timeout", "0")]).connect().await.unwrap()
 }
 
@@ -65,8 +81,8 @@ pub(super) async fn append_one(store: &PostgresStore, event: AuditEvent) -> Resu
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_passes_the_suite() {
     every_case(async || {
-        let url = server().url(&database().await);
-        [Arc::new(open(&url).await), Arc::new(open(&url).await)]
+        let name = database().await;
+        [Arc::new(open(server(), &name).await), Arc::new(open(server(), &name).await)]
     })
     .await;
 }
@@ -77,7 +93,7 @@ async fn processes_that_append_at_once_leave_one_log_without_gaps_and_never_fail
     let (store, name) = store().await;
     let mut writers = JoinSet::new();
     for writer in 0..4 {
-        let store = open(&server().url(&name)).await;
+        let store = open(server(), &name).await;
         writers.spawn(async move {
             for batch in 0..BATCHES {
                 let events = (0..7).map(|n| issued("a", writer * 10_000 + batch * 10 + n, START)).collect();
@@ -102,7 +118,7 @@ async fn processes_that_append_at_once_leave_one_log_without_gaps_and_never_fail
 async fn a_neighbour_that_stopped_with_the_lock_costs_the_calls_of_others_and_nothing_else() {
     let (_first, name) = store().await;
     let settings = PostgresSettings { deadline: Duration::from_millis(800), ..PostgresSettings::default() };
-    let store = PostgresStore::open(&access(&server().url(&name)), settings).await.unwrap();
+    let store = PostgresStore::open(&access(server(), &name), settings).await.unwrap();
     append_one(&store, issued("a", 1, START)).await.unwrap();
     let mut asleep = other(&name).await;
     asleep.execute("BEGIN; SELECT id FROM log_head FOR UPDATE").await.unwrap();
@@ -118,7 +134,7 @@ async fn a_neighbour_that_stopped_with_the_lock_costs_the_calls_of_others_and_no
     let mut stopped = store.locked("a test").await.unwrap();
     let insert = "INSERT INTO authority_journal_history (version, body) VALUES (99, '')";
     stopped.connection().execute(insert).await.unwrap();
-    let neighbour = open(&server().url(&name)).await;
+    let neighbour = open(server(), &name).await;
     assert_eq!(
         append_one(&neighbour, issued("a", 3, START)).await,
         Ok(2),
@@ -177,13 +193,14 @@ async fn a_server_that_ends_at_once_costs_no_record_that_was_acknowledged() {
     let server = server.await.unwrap();
     let name = server.create_database().unwrap();
     let settings = PostgresSettings { deadline: Duration::from_secs(2), ..PostgresSettings::default() };
-    let store = PostgresStore::open(&access(&server.url(&name)), settings).await.unwrap();
+    let store = PostgresStore::open(&access(&server, &name), settings).await.unwrap();
     store.replace(JournalVersion(0), &admitting()).await.unwrap();
     let store = Arc::new(store);
     let mut writers = JoinSet::new();
     let stop = Arc::new(AtomicBool::new(false));
+    let acknowledged = Arc::new(watch::Sender::new(0_usize));
     for writer in 0..4_u64 {
-        let (store, stop) = (Arc::clone(&store), Arc::clone(&stop));
+        let (store, stop, acknowledged) = (Arc::clone(&store), Arc::clone(&stop), Arc::clone(&acknowledged));
         writers.spawn(async move {
             let mut kept = Vec::new();
             for n in 0.. {
@@ -191,7 +208,10 @@ async fn a_server_that_ends_at_once_costs_no_record_that_was_acknowledged() {
                     break;
                 }
                 match store.append(vec![issued("a", writer * 1_000_000 + n, START)]).await {
-                    Ok(recorded) => kept.extend(recorded.into_iter().map(|one| (one.unwrap().sequence(), writer, n))),
+                    Ok(recorded) => {
+                        kept.extend(recorded.into_iter().map(|one| (one.unwrap().sequence(), writer, n)));
+                        acknowledged.send_modify(|all| *all += 1);
+                    }
                     Err(StoreError::Unavailable(_)) => {}
                     Err(error) => panic!("{error}"),
                 }
@@ -199,14 +219,17 @@ async fn a_server_that_ends_at_once_costs_no_record_that_was_acknowledged() {
             kept
         });
     }
-    let mut length = 0;
+    let fifty_more = async || {
+        let wanted = *acknowledged.borrow() + 50;
+        acknowledged.subscribe().wait_for(|all| *all >= wanted).await.map(drop).unwrap();
+    };
     for _ in 0..3 {
-        until_longer(&store, &mut length, 50).await;
+        fifty_more().await;
         server.stop(Stop::Immediate).unwrap();
         let Err(StoreError::Unavailable(_)) = store.version().await else { panic!("the server is there") };
         server.start_again().unwrap();
     }
-    until_longer(&store, &mut length, 50).await;
+    fifty_more().await;
     stop.store(true, Ordering::SeqCst);
     let results = writers.join_all().await;
     let log = everything(&*store).await;
@@ -220,23 +243,10 @@ async fn a_server_that_ends_at_once_costs_no_record_that_was_acknowledged() {
     }
 }
 
-/// Waits until the log has grown by so many events.
-async fn until_longer(store: &PostgresStore, length: &mut u64, by: u64) {
-    let newest = AuditQuery::newest(1).unwrap();
-    loop {
-        let last = store.query(&newest).await.ok().and_then(|page| Some(page.items.first()?.sequence));
-        if let Some(last) = last.filter(|last| *last >= *length + by) {
-            *length = last;
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 #[tokio::test]
 async fn another_process_hears_of_a_change_and_of_a_connection_that_was_made_anew() {
     let (store, name) = store().await;
-    let listener = open(&server().url(&name)).await;
+    let listener = open(server(), &name).await;
     listener.heard().await;
     let next = admitting();
     for version in 1..4 {
@@ -259,7 +269,7 @@ async fn a_record_writes_less_than_a_kilobyte_into_the_log_of_the_server() {
     let server = tokio::task::spawn_blocking(|| Postgres::start(&signet_test_servers::Options::default()).unwrap());
     let server = server.await.unwrap();
     let name = server.create_database().unwrap();
-    let store = open(&server.url(&name)).await;
+    let store = open(&server, &name).await;
     store.replace(JournalVersion(0), &admitting()).await.unwrap();
     let position = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint";
     let position = || server.sql(&name, position).unwrap().parse::<u64>().unwrap();
@@ -287,8 +297,7 @@ async fn a_store_that_was_closed_refuses_and_one_for_reading_changes_nothing() {
     append_one(&store, issued("a", 1, START)).await.unwrap();
     store.close().await;
     assert!(matches!(store.version().await, Err(StoreError::Unavailable(_))));
-    let reader =
-        PostgresStore::open_read_only(&access(&server().url(&name)), PostgresSettings::default()).await.unwrap();
+    let reader = PostgresStore::open_read_only(&access(server(), &name), PostgresSettings::default()).await.unwrap();
     assert_eq!(everything(&reader).await.len(), 1);
     let Err(StoreError::Unavailable(why)) = reader.append(vec![refused("a", START)]).await else { panic!("appended") };
     assert!(why.contains("reading only"), "{why}");

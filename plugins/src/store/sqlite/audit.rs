@@ -11,11 +11,12 @@ use signet_core::seams::store::{AppendError, AuditStore, StoreError};
 use sqlx::sqlite::SqliteConnection;
 
 use super::error::{is_guarded, is_taken, is_unique_taken, store_error};
-use super::fence::{GUARD, Known};
+use super::fence::{self, GUARD};
 use super::holders::Statement;
 use super::search::search;
 use super::{Session, SqliteStore, fold, open, progress};
 use crate::store::holders::column;
+use crate::store::journal::Known;
 use crate::store::rows::{Head, NewRow};
 
 /// Rows per INSERT statement at most. More save no CPU (measured), and each count is a prepared statement.
@@ -148,7 +149,7 @@ async fn append_locked(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Res
     let connection = &mut session.connection;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
     let releases = rows.iter().any(|row| row.event.released().is_some());
-    let known = if releases { Known::read(connection).await? } else { session.fence.take().unwrap_or_default() };
+    let known = if releases { fence::read(connection).await? } else { session.fence.take().unwrap_or_default() };
     let results = append_within(connection, rows, &known.fence).await?;
     sqlx::query("COMMIT").execute(&mut *connection).await?;
     let (positions, head) = results;

@@ -57,7 +57,7 @@ async fn a_damaged_journal_or_fence_lets_nothing_out_and_says_so() {
         ("journal", "UPDATE authority_journal SET version = 2, body = '{'"),
     ] {
         let path = directory.path().join(name);
-        drop(store(&path).await);
+        store(&path).await.close().await;
         meddle(&path, damage).await;
         let result = store(&path).await.append(vec![issued("a", 1, START)]).await;
         assert!(matches!(result, Err(StoreError::Damaged(_))), "{name}: {result:?}");

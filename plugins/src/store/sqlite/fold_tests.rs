@@ -5,13 +5,14 @@ use std::path::Path;
 
 use signet_core::audit::{AuditEvent, leaf_hash};
 use signet_core::holder::Handover::{Nothing, Whole};
-use signet_core::holder::{Coverage, Holder};
+use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder};
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, JournalVersion};
 use sqlx::{ConnectOptions, Connection, Executor};
 
 use super::fold::{MOST_WAITING, PIECE, WAITING};
 use super::tests::{meddle, store, url};
 use super::{SqliteSettings, SqliteStore, holders, open, schema_tests};
+use crate::store::holders::ended_below;
 use crate::store::memory::MemoryStore;
 use crate::store::rows::{Head, NewRow};
 use crate::store::suite::{START, acknowledging, admitting, by, ended, held, key, listed, mark, refused, serial};
@@ -175,7 +176,7 @@ async fn a_record_that_cannot_be_read_counts_as_a_holder_without_a_bundle_and_ke
     store.append(vec![known.clone()]).await.unwrap();
     store.mark(&[mark(&known, Whole)], ended(1)).await.unwrap();
     store.append((2..6).map(|n| held("a", "p", n, 5, 10)).collect()).await.unwrap();
-    drop(store);
+    store.close().await;
     // Removed, changed, and of a newer program.
     meddle(&path, "UPDATE audit_event SET body = NULL WHERE seq = 1").await;
     meddle(&path, "UPDATE audit_event SET body = CAST(body || x'00' AS BLOB) WHERE seq = 2").await;
@@ -263,4 +264,27 @@ async fn a_log_whose_holders_were_written_with_it_is_not_entered_again() {
     store.append(vec![latest]).await.unwrap();
     assert_eq!(store.coverage(ended(0)).await.unwrap().live(), coverage.live() + 1);
     assert!(matches!(store.append(vec![all[2].clone()]).await.as_deref(), Ok([Err(_)])));
+}
+
+/// Between catching up and the write lock another process may append: its events are entered under the lock.
+#[tokio::test]
+async fn what_was_appended_before_the_write_lock_was_had_is_entered_under_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let store = store(&path).await;
+    store.append(vec![acknowledging(held("a", "p", 1, 5, 10))]).await.unwrap();
+    let of = key("a", "p");
+    let word = Acknowledgement { from: Acknowledger::Holder(of.clone()), sequence: 7, refused: None, at: ended(1) };
+    let mut writer = store.writer().await.unwrap();
+    holders::acknowledge(&mut writer.session, &[word]).await.unwrap();
+    writer.keep().await.unwrap();
+    assert_eq!(listed(&store).await[0].sequence, 7);
+
+    store.append(vec![acknowledging(held("a", "p", 2, 7, 90))]).await.unwrap();
+    let mut writer = store.writer().await.unwrap();
+    let seemed_ended = [(of.spiffe_id, of.instance)];
+    let before = ended_below(ended(20));
+    assert_eq!(holders::forget(&mut writer.session, &seemed_ended, before).await.unwrap(), 0);
+    writer.keep().await.unwrap();
+    assert_eq!(listed(&store).await[0].serial, serial(2).to_string());
 }

@@ -169,7 +169,14 @@ async fn holder_of(
     Ok(instance.map(|instance| HolderKey { spiffe_id: spiffe_id.to_owned(), instance }))
 }
 
-async fn acknowledge(session: &mut Session, acknowledgements: &[Acknowledgement]) -> Result<(), sqlx::Error> {
+/// Notes what was acknowledged, in one transaction in which nothing waits to be entered.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub(super) async fn acknowledge(
+    session: &mut Session,
+    acknowledgements: &[Acknowledgement],
+) -> Result<(), sqlx::Error> {
     let mut raises = Raises::default();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut session.connection).await?;
     fold::enter_all(session).await?;
@@ -270,7 +277,10 @@ impl HolderStore for SqliteStore {
 }
 
 /// Removes those of the holders that have not got a newer certificate in the meantime.
-async fn forget(session: &mut Session, ended: &[(String, String)], before: i64) -> Result<u64, sqlx::Error> {
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub(super) async fn forget(session: &mut Session, ended: &[(String, String)], before: i64) -> Result<u64, sqlx::Error> {
     let mut forgotten = 0;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut session.connection).await?;
     fold::enter_all(session).await?;

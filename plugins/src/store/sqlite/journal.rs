@@ -1,18 +1,15 @@
 //! The journal of authorities, each change of which is one transaction with its events.
 
 use async_trait::async_trait;
-use signet_core::rotation::{Authorities, Fence};
+use signet_core::rotation::Authorities;
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, JournalVersion, StoreError};
 use sqlx::sqlite::SqliteConnection;
 
 use super::error::store_error;
 use super::holders::FORGET_RAISED;
 use super::{SqliteStore, audit, fence, fold, holders, sealed_keys};
-use crate::store::holders::column;
-use crate::store::rows::{NewRow, decode_authorities, encode_authorities};
-
-/// Versions that are kept for people: each is a whole document, which revocation lists make large.
-const HISTORY: i64 = 500;
+use crate::store::journal::{Entry, HISTORY};
+use crate::store::rows::{NewRow, decode_authorities};
 
 #[async_trait]
 impl AuthorityJournal for SqliteStore {
@@ -52,7 +49,7 @@ impl AuthorityJournal for SqliteStore {
             // Without that the database lets nobody change the journal.
             fold::enter_all(&mut writer.session).await.map_err(failed)?;
             let connection = &mut writer.session.connection;
-            let stands = entry.replaces(connection).await.map_err(failed)?;
+            let stands = replaces(connection, &entry).await.map_err(failed)?;
             // Of a key that was removed meanwhile nothing can be made: whoever decided this looks again.
             let undone = if !stands || sealed_keys::names_removed(connection, &entry.body).await.map_err(failed)? {
                 Some(Changed::Overtaken)
@@ -66,7 +63,7 @@ impl AuthorityJournal for SqliteStore {
                 writer.give_back();
                 return Ok(undone);
             }
-            entry.put(connection).await.map_err(failed)?;
+            put(connection, &entry).await.map_err(failed)?;
             let (_, head) = audit::append_within(connection, &rows, &entry.fence).await.map_err(failed)?;
             sqlx::query("COMMIT").execute(&mut *connection).await.map_err(failed)?;
             (writer.session.head, writer.session.fence) = (Some(head), None);
@@ -78,44 +75,23 @@ impl AuthorityJournal for SqliteStore {
     }
 }
 
-/// A journal entry that is to be written.
-struct Entry {
-    version: i64,
-    body: String,
-    fence: Fence,
-    fence_body: String,
-    /// The oldest bundle that something waits for.
-    awaited: (i64, i64),
+/// Whether the entry that is there is the one before `entry`.
+async fn replaces(connection: &mut SqliteConnection, entry: &Entry) -> Result<bool, sqlx::Error> {
+    let read = sqlx::query_scalar("SELECT version FROM authority_journal WHERE id = 1");
+    let found: Option<i64> = read.fetch_optional(connection).await?;
+    Ok(found.unwrap_or_default() == entry.version.saturating_sub(1))
 }
 
-impl Entry {
-    fn of(change: &Change<'_>) -> Result<Self, StoreError> {
-        let full = || StoreError::Unavailable("the authority journal has no more versions".to_owned());
-        let version = change.expected.0.checked_add(1).and_then(|next| i64::try_from(next).ok()).ok_or_else(full)?;
-        let fence = Fence::of(change.next);
-        let (body, fence_body) = (encode_authorities(change.next)?, fence::encode(&fence)?);
-        let (oldest, newest) = change.next.awaited().unwrap_or((u64::MAX, 0));
-        let awaited = (column(oldest), column(newest));
-        Ok(Self { version, body, fence, fence_body, awaited })
-    }
-
-    /// Whether the entry that is there is the one before this one.
-    async fn replaces(&self, connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-        let read = sqlx::query_scalar("SELECT version FROM authority_journal WHERE id = 1");
-        let found: Option<i64> = read.fetch_optional(connection).await?;
-        Ok(found.unwrap_or_default() == self.version.saturating_sub(1))
-    }
-
-    async fn put(&self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        let put = "INSERT INTO authority_journal (id, version, body) VALUES (1, ?, ?) \
-            ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body";
-        sqlx::query(put).bind(self.version).bind(&self.body).execute(&mut *connection).await?;
-        let history = "INSERT INTO authority_journal_history (version, body) VALUES (?, ?)";
-        sqlx::query(history).bind(self.version).bind(&self.body).execute(&mut *connection).await?;
-        let old = "DELETE FROM authority_journal_history WHERE version <= ?";
-        sqlx::query(old).bind(self.version.saturating_sub(HISTORY)).execute(&mut *connection).await?;
-        let (oldest, newest) = self.awaited;
-        sqlx::query(FORGET_RAISED).bind(oldest).bind(newest).execute(&mut *connection).await?;
-        fence::keep(connection, self.version, &self.fence_body).await
-    }
+/// Writes an entry with all that belongs to it, within the transaction of its change.
+async fn put(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), sqlx::Error> {
+    let put = "INSERT INTO authority_journal (id, version, body) VALUES (1, ?, ?) \
+        ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body";
+    sqlx::query(put).bind(entry.version).bind(&entry.body).execute(&mut *connection).await?;
+    let history = "INSERT INTO authority_journal_history (version, body) VALUES (?, ?)";
+    sqlx::query(history).bind(entry.version).bind(&entry.body).execute(&mut *connection).await?;
+    let old = "DELETE FROM authority_journal_history WHERE version <= ?";
+    sqlx::query(old).bind(entry.version.saturating_sub(HISTORY)).execute(&mut *connection).await?;
+    let (oldest, newest) = entry.awaited;
+    sqlx::query(FORGET_RAISED).bind(oldest).bind(newest).execute(&mut *connection).await?;
+    fence::keep(connection, entry.version, &entry.fence_body).await
 }

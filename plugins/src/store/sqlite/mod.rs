@@ -56,11 +56,11 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub use self::backup::Copied;
 use self::error::{is_not_writable, store_error};
-use self::fence::Known;
 use self::guard::Guard;
 use self::open::beside;
 use self::progress::Progress;
 use self::recent::Recent;
+use super::journal::Known;
 use super::rows::Head;
 
 /// How a store behaves under trouble and load.

@@ -9,7 +9,7 @@ use signet_core::seams::store::StoreError;
 use sqlx::sqlite::{SqliteConnection, SqliteLockingMode, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection, Row as _};
 
-use super::error::{is_busy, is_missing_table, store_error};
+use super::error::{is_busy, store_error};
 use super::moved::{self, Mark};
 use super::{guard, open, verify};
 use crate::store::moving::{Kind, Row, TABLES, Table, Value};
@@ -127,14 +127,7 @@ impl Source {
     /// [`StoreError`].
     pub(in crate::store) async fn entered(&mut self) -> Result<u64, StoreError> {
         let entered = "SELECT below FROM holder_fold WHERE id = 1";
-        let entered: Result<i64, _> = match sqlx::query_scalar(entered).fetch_one(&mut self.connection).await {
-            // Entered in the transaction of each event.
-            Err(error) if is_missing_table(&error) => {
-                let end = sqlx::query_scalar("SELECT coalesce(max(seq) + 1, 0) FROM audit_event");
-                end.fetch_one(&mut self.connection).await
-            }
-            other => other,
-        };
+        let entered: Result<i64, _> = sqlx::query_scalar(entered).fetch_one(&mut self.connection).await;
         entered.map(i64::unsigned_abs).map_err(|error| self.failed(&error))
     }
 

@@ -76,7 +76,7 @@ async fn foreign_newer_and_changed_databases_are_refused_untouched() {
         ("foreign", "DROP TABLE _sqlx_migrations", "another program"),
     ] {
         let path = directory.path().join(name);
-        drop(store(&path).await);
+        store(&path).await.close().await;
         meddle(&path, sql).await;
         let before = std::fs::read(&path).unwrap();
         let read_only = reading(&path).await.err();
@@ -88,7 +88,7 @@ async fn foreign_newer_and_changed_databases_are_refused_untouched() {
     }
     // The two added to each other: what the newer one adds, without what this one has.
     let path = directory.path().join("apart");
-    drop(store(&path).await);
+    store(&path).await.close().await;
     meddle(&path, ADDED).await;
     meddle(&path, "DROP TABLE authority_fence; DELETE FROM _sqlx_migrations WHERE version = 6").await;
     let StoreError::Schema(text) = open_error(&path).await else { panic!("opened") };
@@ -112,7 +112,7 @@ async fn an_older_database_is_not_read_before_it_was_brought_up_to_date() {
 async fn every_migration_names_the_oldest_program_that_may_run_on_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("signet.db");
-    drop(store(&path).await);
+    store(&path).await.close().await;
     let mut connection = open::reader_options(&path, Duration::from_secs(5)).connect().await.unwrap();
     let readers = sqlx::query_as("SELECT version, oldest_reader FROM schema_reader").fetch_all(&mut connection).await;
     let readers: BTreeMap<i64, i64> = Vec::<(i64, i64)>::from_iter(readers.unwrap()).into_iter().collect();

@@ -363,7 +363,7 @@ async fn a_row_that_cannot_be_read_does_not_hide_its_page_and_a_pruned_one_is_le
 async fn no_page_of_a_filter_is_found_by_reading_every_row() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("signet.db");
-    drop(store(&path).await);
+    store(&path).await.close().await;
     let mut connection = open::reader_options(&path, Duration::from_secs(5)).connect().await.unwrap();
     let all = AuditQuery::newest(50).unwrap();
     let (outcome, since) = (Some(Outcome::Refused), Some(OffsetDateTime::UNIX_EPOCH));

@@ -17,6 +17,7 @@ where
 {
     a_change_is_made_with_its_record_or_not_at_all(make().await).await;
     what_a_change_depends_on_is_counted_when_it_is_made(make().await).await;
+    what_was_just_recorded_counts_for_the_next_change(make().await).await;
     a_change_that_nobody_waits_for_has_its_record_or_was_not_made(make().await).await;
 }
 
@@ -88,6 +89,32 @@ where
         version += u64::from(expected);
         assert_eq!(store.version().await.unwrap(), JournalVersion(version));
         assert_eq!(everything(&**store).await.len(), length + usize::from(expected), "{all:?}");
+    }
+}
+
+/// Nobody has asked for holders since: whoever makes a change has to know of them by itself.
+async fn what_was_just_recorded_counts_for_the_next_change<S>(handles: [Arc<S>; 2])
+where
+    S: AuditStore + AuthorityJournal + HolderStore,
+{
+    let [store, other] = &handles;
+    store.replace(JournalVersion(0), &document(1)).await.unwrap();
+    let next = document(2);
+    for (number, condition) in [
+        Condition::Covered { sequence: 3, percent: 100 },
+        Condition::Arrived { sequence: 2 },
+        Condition::Left(vec![issuer(7)]),
+        Condition::Drained(vec![issuer(8)], ended(9)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (number, before) = (number as u64 + 1, [condition]);
+        // What spoils the condition comes last, and from the other process.
+        let (name, who) = (format!("p{number}"), if number == 4 { 8 } else { 7 });
+        other.append(vec![by(acknowledging(held("a", &name, number, 1, 10)), who)]).await.unwrap();
+        let changed = store.change(change(1, &next, &before, vec![step(0)])).await.unwrap();
+        assert_eq!(changed, Changed::Unmet, "{before:?}");
     }
 }
 

@@ -23,6 +23,7 @@ where
     a_holder_may_use_what_it_had_until_the_newest_is_handed_over(&*make().await[0]).await;
     only_those_who_had_been_behind_are_waited_for(&*make().await[0]).await;
     many_marks_at_once_do_what_they_would_do_one_by_one(make().await, make().await).await;
+    marks_count_however_many_records_wait_before_theirs(make().await).await;
     who_was_counted_meanwhile_is_waited_for_and_forgotten_when_nothing_waits(make().await).await;
 }
 
@@ -191,6 +192,20 @@ async fn only_those_who_had_been_behind_are_waited_for(store: &(impl AuditStore 
     let refused = word("s", 9, ended(7)).map(|word| Acknowledgement { refused: Some("no".into()), ..word });
     store.acknowledge(&refused).await.unwrap();
     assert_eq!(raised().await.len(), 3);
+}
+
+/// Of holders that nobody has asked for yet, the last ones first: more than any store enters in one piece.
+async fn marks_count_however_many_records_wait_before_theirs<S: AuditStore + HolderStore>(handles: [Arc<S>; 2]) {
+    const ALL: u64 = 1500;
+    let [store, other] = &handles;
+    let events: Vec<AuditEvent> = (0..ALL).map(|n| held("a", &format!("p{n:04}"), n, 5, 50)).collect();
+    for batch in events.chunks(500) {
+        store.append(batch.to_vec()).await.unwrap();
+    }
+    let marks: Vec<_> = events.iter().rev().map(|event| mark(event, Whole)).collect();
+    assert!(other.mark(&marks, ended(1)).await.unwrap());
+    let coverage = store.coverage(ended(1)).await.unwrap();
+    assert_eq!((coverage.live(), coverage.covered(5)), (ALL, ALL));
 }
 
 /// Many marks of few holders, at once and one at a time.
