@@ -1,5 +1,6 @@
 //! The load: connections that each send one request after the other, and how long each took.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,14 +61,19 @@ pub(crate) struct Load<'r> {
 }
 
 impl<'r> Load<'r> {
-    /// Opens the connections and deals the identities out to them.
-    pub(crate) async fn open(dev: &Dev, requests: &'r Requests, connections: usize) -> Outcome<Self> {
+    /// Opens the connections, to each address in turn, and deals the identities out to them.
+    pub(crate) async fn open(
+        dev: &Dev,
+        addresses: &[SocketAddr],
+        requests: &'r Requests,
+        connections: usize,
+    ) -> Outcome<Self> {
         let config = tls::config(&dev.text("root-cert.pem")?, &[&TLS13], &["h2"])?;
         let uri = Uri::try_from(format!("https://{}{}", tls::SERVER_NAME, raw::PATH));
         let uri = uri.map_err(Failure::while_doing("write a URI"))?;
         let (mut lanes, mut tasks) = (Vec::new(), JoinSet::new());
-        for lane in 0..connections {
-            let stream = tls::connect(dev.listen, Arc::clone(&config)).await?;
+        for (lane, address) in addresses.iter().cycle().take(connections).enumerate() {
+            let stream = tls::connect(*address, Arc::clone(&config)).await?;
             let (connection, driver) =
                 h2::client::handshake(stream).await.map_err(Failure::while_doing("speak HTTP/2"))?;
             tasks.spawn(async move {

@@ -12,6 +12,7 @@ mod proxies;
 mod report;
 mod requests;
 mod streams;
+mod usage;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -51,35 +52,30 @@ async fn bench(options: &Options) -> Outcome {
     }
     dev.set_ca("limits.concurrent_requests", options.places.unwrap_or(10_000))?;
     proc::allow_files()?;
-    let mut ca = dev.start_ca().await?;
+    let cas = usage::Cas::start(&dev, options.replicas).await?;
     if let Some(proxies) = options.proxies {
-        return proxies::measure(&dev, &ca, proxies).await;
+        return proxies::measure(&dev, &cas.first, proxies).await;
     }
     say(&format!("making {} identities, each with an RS256 token and a P-256 CSR", options.identities));
     let prepared = requests::prepare(&dev, options.identities)?;
     if options.streams.is_some() {
-        return streams::measure(&dev, &ca, &prepared).await;
+        return streams::measure(&dev, &cas.first, &prepared).await;
     }
-    let load = load::Load::open(&dev, &prepared, options.connections).await?;
+    let load = load::Load::open(&dev, &cas.addresses, &prepared, options.connections).await?;
     say(&format!("{} connections over TLS 1.3, {} s warm-up", options.connections, WARM_UP.as_secs()));
     load.run(WARM_UP).await?;
-    let (before, cpu_before) = (ca.metrics().await?, proc::cpu_time(ca.process.id())?);
-    let written_before = proc::written(ca.process.id())?;
-    let own_before = proc::cpu_time(std::process::id())?;
+    let (before, usage_before) = (cas.first.metrics().await?, cas.usage()?);
     let measured = load.run(options.duration).await?;
-    let (cpu_after, rss) = (proc::cpu_time(ca.process.id())?, proc::resident_mib(ca.process.id())?);
-    let own = proc::cpu_time(std::process::id())?.saturating_sub(own_before);
-    let written = proc::written(ca.process.id())?.saturating_sub(written_before);
-    let after = ca.metrics().await?;
+    let (usage, rss, after) = (cas.usage()?.since(usage_before), cas.resident_mib()?, cas.first.metrics().await?);
     load.judge_one().await?;
     drop(load);
-    ca.process.stop().await?;
-    drop(ca);
+    let replicas = cas.count();
+    cas.stop().await?;
     say("the crypto floor, on all cores as under load");
     let floor = floor::measure(&prepared)?;
     let peers = if options.peers { peers::measure(options)? } else { peers::Peers::default() };
     report::turned_away(&measured);
-    let report = Report { measured, cpu: cpu_after.saturating_sub(cpu_before), own, written, rss, floor, peers };
+    let report = Report { measured, usage, replicas, rss, floor, peers };
     report::explain(&before, &after);
     report.print();
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-const USAGE: &str = "usage: signet-bench [--seconds 10] [--connections 32] [--identities 2048] [--no-peers]\n       signet-bench --places 16 --connections 96\n       signet-bench --streams 2000\n       signet-bench --proxies 2000";
+const USAGE: &str = "usage: signet-bench [--seconds 10] [--connections 32] [--identities 2048] [--replicas 1] [--no-peers]\n       signet-bench --places 16 --connections 96\n       signet-bench --streams 2000\n       signet-bench --proxies 2000";
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub(crate) struct Options {
     pub(crate) connections: usize,
     /// Workloads, each with a token and a CSR of its own.
     pub(crate) identities: usize,
+    /// CA processes on one storage, among which the connections are dealt out.
+    pub(crate) replicas: usize,
     /// Requests that the CA works on at the same time; those of more connections are turned away, and come again at once.
     pub(crate) places: Option<usize>,
     /// Agents with a bundle stream each; measures those instead of the rate.
@@ -30,6 +32,7 @@ impl Options {
             duration: Duration::from_secs(10),
             connections: 32,
             identities: 2048,
+            replicas: 1,
             places: None,
             streams: None,
             proxies: None,
@@ -45,6 +48,7 @@ impl Options {
                 ("--seconds", Some(value)) => options.duration = Duration::from_secs(value as u64),
                 ("--connections", Some(value)) => options.connections = value,
                 ("--identities", Some(value)) => options.identities = value,
+                ("--replicas", Some(value)) => options.replicas = value,
                 ("--places", Some(value)) => options.places = Some(value),
                 ("--streams", Some(value)) => (options.streams, options.identities) = (Some(value), value),
                 ("--proxies", Some(value)) => options.proxies = Some(value),

@@ -1,5 +1,6 @@
-//! What the kernel knows about a process: processor time, resident memory and written bytes; and how many files it may open.
+//! What the kernel knows about a process: processor time, resident memory; what a disk has written; and how many files it may open.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -7,24 +8,43 @@ use signet_tests::failure::{Failure, Outcome};
 
 /// User and system time that a process has used.
 pub(crate) fn cpu_time(process: u32) -> Outcome<Duration> {
-    let text = read(process, "stat")?;
-    // The name in parentheses may hold anything; fields are counted after it. utime is field 14, stime 15.
-    let fields: Vec<&str> =
-        text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
-    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
-    match (ticks(11), ticks(12)) {
-        (Some(user), Some(system)) => {
-            Ok(Duration::from_secs_f64((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64))
-        }
-        _ => Err(Failure::unexpected("the kernel tells no processor time")),
-    }
+    ticks(process, &[11, 12])
 }
 
-/// Bytes that a process has had written to disk.
-pub(crate) fn written(process: u32) -> Outcome<u64> {
-    let text = read(process, "io")?;
-    let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok());
-    bytes.ok_or_else(|| Failure::unexpected("the kernel tells no written bytes"))
+/// The sum of some fields of its `stat` that are times. They are counted from the one after the name, which is in parentheses
+/// and may hold anything: 11 and 12 are utime and stime, 13 and 14 those of children that have ended, see proc(5).
+fn ticks(process: u32, fields: &[usize]) -> Outcome<Duration> {
+    let text = read(process, "stat")?;
+    let rest: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let each = fields.iter().map(|index| rest.get(*index).and_then(|field| field.parse::<u64>().ok()));
+    let sum: Option<u64> = each.sum();
+    let sum = sum.ok_or_else(|| Failure::unexpected("the kernel tells no processor time"))?;
+    Ok(Duration::from_secs_f64(sum as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+/// User and system time of a process, of its children and of those that have ended.
+pub(crate) fn cpu_time_of_family(process: u32) -> Outcome<Duration> {
+    let ended = ticks(process, &[13, 14])?;
+    let children = children(process)?;
+    // One that ends between two looks is counted by its parent.
+    let living = children.into_iter().filter_map(|child| cpu_time(child).ok());
+    Ok(cpu_time(process)? + ended + living.sum::<Duration>())
+}
+
+fn children(process: u32) -> Outcome<Vec<u32>> {
+    let text = read(process, &format!("task/{process}/children"))?;
+    Ok(text.split_whitespace().filter_map(|id| id.parse().ok()).collect())
+}
+
+/// Bytes that were written to the device of a file system, whoever had them written; `None` where there is none, as in memory.
+/// What the kernel counts for a process is more where files are cached in large pieces: it counts a piece for each page.
+pub(crate) fn written(path: &Path) -> Outcome<Option<u64>> {
+    let found = rustix::fs::stat(path).map_err(Failure::while_doing("look at the state directory"))?;
+    let (major, minor) = (rustix::fs::major(found.st_dev), rustix::fs::minor(found.st_dev));
+    let Ok(text) = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")) else { return Ok(None) };
+    // The seventh field counts sectors of 512 bytes, see the kernel's Documentation/block/stat.rst.
+    let sectors: Option<u64> = text.split_whitespace().nth(6).and_then(|field| field.parse().ok());
+    Ok(sectors.map(|sectors| sectors * 512))
 }
 
 /// Resident memory in MiB.

@@ -8,38 +8,39 @@ use signet_tests::tools::say;
 use crate::floor::{Floor, processor};
 use crate::load::{Measured, quantile_ms};
 use crate::peers::Peers;
+use crate::usage::Usage;
 
 /// Everything that was measured.
 pub(crate) struct Report {
     pub(crate) measured: Measured,
-    /// Processor time of the CA during the measurement.
-    pub(crate) cpu: Duration,
-    /// Processor time of the load itself.
-    pub(crate) own: Duration,
-    /// Bytes that the CA has had written to disk meanwhile.
-    pub(crate) written: u64,
-    /// Resident memory of the CA at its end, MiB.
+    /// What the processes used during the measurement.
+    pub(crate) usage: Usage,
+    /// How many CA processes there were.
+    pub(crate) replicas: usize,
+    /// Resident memory of the CA, of the larger one of two, at its end, MiB.
     pub(crate) rss: f64,
     pub(crate) floor: Floor,
     pub(crate) peers: Peers,
 }
 
 impl Report {
+    /// Of CA and database server.
     fn cpu_us(&self) -> f64 {
-        self.per_certificate_us(self.cpu)
+        self.per_certificate_us(self.usage.ca + self.usage.server)
     }
 
     fn per_certificate_us(&self, time: Duration) -> f64 {
         time.as_secs_f64() * 1e6 / self.measured.times.len().max(1) as f64
     }
 
-    /// Cores that the CA and the load have kept busy.
+    /// Cores that the CA, the database server and the load have kept busy.
     fn busy_cores(&self) -> f64 {
-        (self.cpu + self.own).as_secs_f64() / self.measured.elapsed.as_secs_f64()
+        let Usage { ca, server, load, .. } = self.usage;
+        (ca + server + load).as_secs_f64() / self.measured.elapsed.as_secs_f64()
     }
 
-    fn written_per_certificate(&self) -> f64 {
-        self.written as f64 / self.measured.times.len().max(1) as f64
+    fn written_per_certificate(&self) -> Option<f64> {
+        self.usage.written.map(|bytes| bytes as f64 / self.measured.times.len().max(1) as f64)
     }
 
     /// Prints everything; the last line is JSON.
@@ -57,8 +58,14 @@ impl Report {
             self.cpu_us() / floor.total_us()
         ));
         say(&format!(
+            "                      of that {:.1} us in {} and {:.1} us in the database server",
+            self.per_certificate_us(self.usage.ca),
+            if self.replicas == 1 { "the CA" } else { "two CA processes" },
+            self.per_certificate_us(self.usage.server)
+        ));
+        say(&format!(
             "CPU of the load       {:.1} us per certificate, on the same cores",
-            self.per_certificate_us(self.own)
+            self.per_certificate_us(self.usage.load)
         ));
         say(&format!(
             "crypto floor          {:.1} us = token {:.1} + CSR {:.1} + signature {:.1}",
@@ -72,24 +79,30 @@ impl Report {
             floor.without_token_us(),
             self.cpu_us() / floor.without_token_us()
         ));
-        say(&format!("busy cores            {:.2}, CA and load together", self.busy_cores()));
-        let written = self.written_per_certificate();
-        say(&format!("written per certificate {written:.0} bytes, {:.2} pages of 4 KiB", written / 4096.0));
+        say(&format!("busy cores            {:.2}, CA, database server and load together", self.busy_cores()));
+        if let Some(written) = self.written_per_certificate() {
+            say(&format!(
+                "disk writes           {written:.0} bytes per certificate, {:.2} pages of 4 KiB",
+                written / 4096.0
+            ));
+        }
         for (name, peer) in [("OpenBao", self.peers.openbao), ("cfssl", self.peers.cfssl)] {
             if let Some(peer) = peer {
                 say(&format!("beside {name:<15}{:.2} x", rate / peer));
             }
         }
-        let optional = |rate: Option<f64>| rate.map_or("null".to_owned(), |rate| format!("{rate:.1}"));
+        let optional = |number: Option<f64>| number.map_or("null".to_owned(), |number| format!("{number:.1}"));
         say(&format!(
-            "{{\"per_second\":{rate:.1},\"p50_ms\":{:.3},\"p99_ms\":{:.3},\"cpu_us_per_issuance\":{:.1},\"crypto_floor_us\":{:.1},\"floor_without_token_us\":{:.1},\"busy_cores\":{:.2},\"written_bytes_per_certificate\":{:.0},\"rss_mib\":{:.1},\"openbao_per_second\":{},\"cfssl_per_second\":{}}}",
+            "{{\"per_second\":{rate:.1},\"p50_ms\":{:.3},\"p99_ms\":{:.3},\"cpu_us_per_issuance\":{:.1},\"server_cpu_us_per_issuance\":{:.1},\"replicas\":{},\"crypto_floor_us\":{:.1},\"floor_without_token_us\":{:.1},\"busy_cores\":{:.2},\"written_bytes_per_certificate\":{},\"rss_mib\":{:.1},\"openbao_per_second\":{},\"cfssl_per_second\":{}}}",
             self.measured.quantile_ms(0.5),
             self.measured.quantile_ms(0.99),
             self.cpu_us(),
+            self.per_certificate_us(self.usage.server),
+            self.replicas,
             floor.total_us(),
             floor.without_token_us(),
             self.busy_cores(),
-            self.written_per_certificate(),
+            optional(self.written_per_certificate()),
             self.rss,
             optional(self.peers.openbao),
             optional(self.peers.cfssl),
