@@ -33,9 +33,12 @@ demo-rotation: $(STAMP) build
 
 # Most tests wait for processes, so more of them run than there are cores.
 test: export RUST_TEST_THREADS ?= 6
+# What several processes must agree on is tried on PostgreSQL, too.
+SHARED := audit crash init newer_storage rekey rotation secrets
 test: $(STAMP)
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked
+	STORE=postgres $(CARGO) test --workspace --locked --test e2e -- $(SHARED:=::)
 
 lint:
 	$(CARGO) fmt --all -- --check

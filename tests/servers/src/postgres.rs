@@ -169,13 +169,14 @@ impl Postgres {
         Ok(name)
     }
 
-    /// Writes a copy of a database as it is now into a file, beside whoever is connected to it.
+    /// Writes a copy of a database as it is now into a file, beside whoever is connected to it. Its rows can be searched.
     ///
     /// # Errors
     /// What the program said.
     pub fn dump(&self, database: &str, file: &Path) -> Result<(), ServerError> {
         let (doing, file) = (format!("copy {database}"), file.display().to_string());
-        self.client("pg_dump", &doing, &["--format=custom", "--file", &file, "--dbname", database]).map(drop)
+        let how = ["--format=custom", "--compress=0", "--file", &file, "--dbname", database];
+        self.client("pg_dump", &doing, &how).map(drop)
     }
 
     /// Makes a database from such a copy and gives its name.

@@ -1,7 +1,6 @@
 //! A command that runs beside the test, with its lines as they come; it is killed when this is dropped.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::process::eventually;
+use super::writes::Writes;
 use crate::failure::{Failure, Outcome};
 use crate::tools;
 
@@ -84,23 +84,21 @@ impl Beside {
         Ok(ended)
     }
 
-    /// Waits until a file has grown so many times, as the `-wal` of a database does with each commit; `false` when the
-    /// command ends before.
+    /// Waits until the storage has been written so many times; `false` when the command ends before.
     ///
     /// # Errors
     /// [`Failure::Deadline`].
-    pub async fn until_written(&mut self, file: &Path, times: usize, within: Duration) -> Outcome<bool> {
-        let size = || std::fs::metadata(file).map_or(0, |found| found.len());
-        let (start, mut last, mut seen) = (Instant::now(), size(), 0);
+    pub async fn until_written(&mut self, writes: &Writes, times: usize, within: Duration) -> Outcome<bool> {
+        let (start, mut last, mut seen) = (Instant::now(), writes.count(), 0);
         while seen < times {
-            let now = size();
+            let now = writes.count();
             seen += usize::from(now != last);
             last = now;
             if self.ended()?.is_some() {
                 return Ok(false);
             }
             if start.elapsed() > within {
-                let what = format!("{} to be written by {}", file.display(), self.line);
+                let what = format!("the storage to be written by {}", self.line);
                 return Err(Failure::Deadline { what, within, context: String::new() });
             }
             tokio::task::yield_now().await;

@@ -2,7 +2,7 @@
 
 use signet_test_servers::{Postgres, ServerError};
 
-use super::Dev;
+use super::{Dev, yaml};
 use crate::failure::{Failure, Outcome};
 
 /// The environment variable that chooses for installations that do not choose themselves.
@@ -44,15 +44,31 @@ impl Dev {
         self.set_ca("storage", server.url(&database))
     }
 
-    /// Keeps it where the environment asks for.
+    /// What kind of storage this installation has.
     ///
     /// # Errors
-    /// [`Failure`], also when PostgreSQL is not installed.
-    pub(super) fn store_as_wanted(&self) -> Outcome {
-        match Store::wanted()? {
-            Store::Sqlite => Ok(()),
-            Store::Postgres => self.store_in(shared()?),
-        }
+    /// [`Failure`] of the configuration file.
+    pub fn store(&self) -> Outcome<Store> {
+        Ok(if self.storage()?.starts_with("postgres://") { Store::Postgres } else { Store::Sqlite })
+    }
+
+    /// The name of its database on a server.
+    ///
+    /// # Errors
+    /// [`Failure`] of the configuration file.
+    pub fn database(&self) -> Outcome<String> {
+        let storage = self.storage()?;
+        let name = storage.rsplit_once('/').map(|(_, name)| name.to_owned());
+        name.ok_or_else(|| Failure::unexpected(format!("{storage}: no database")))
+    }
+
+    /// The URL of its storage, as configured.
+    ///
+    /// # Errors
+    /// [`Failure`] of the configuration file.
+    pub fn storage(&self) -> Outcome<String> {
+        let config = yaml::read(&self.path("signet-ca.yaml"))?;
+        yaml::text(&config, "/storage").map(str::to_owned)
     }
 }
 

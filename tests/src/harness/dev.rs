@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::database::{self, Store};
 use super::{Agent, Ca, ports, yaml};
 use crate::failure::{Failure, Outcome};
 use crate::tools;
@@ -21,6 +22,8 @@ pub struct DevOptions {
     pub trust_domain: Option<String>,
     /// Workloads as `NAME=namespace/serviceaccount`; the program's two when empty.
     pub workloads: Vec<String>,
+    /// Where it keeps its storage; what the environment asks for when absent.
+    pub store: Option<Store>,
 }
 
 /// The installation. The directory vanishes when it is dropped, so processes in it must be dropped before.
@@ -68,7 +71,10 @@ impl Dev {
             let ops = ports::free()?.to_string();
             dev.edit(&format!("agent-{name}.yaml"), |config| yaml::set(config, "ops", ops))?;
         }
-        dev.store_as_wanted()?;
+        if options.store.map_or_else(Store::wanted, Ok)? == Store::Postgres {
+            dev.store_in(database::shared()?)?;
+            dev.make_authority()?;
+        }
         Ok(dev)
     }
 
@@ -80,14 +86,24 @@ impl Dev {
         Self::init(&DevOptions::default())
     }
 
+    /// The same with its storage in a file whatever the environment says, for what is about files.
+    ///
+    /// # Errors
+    /// See [`Self::init`].
+    pub fn on_file() -> Outcome<Self> {
+        Self::init(&DevOptions { store: Some(Store::Sqlite), ..DevOptions::default() })
+    }
+
     /// Forgets the authority, and whoever has heard of it. Another one is made when a CA is started next, as the
     /// configuration says then.
     ///
     /// # Errors
     /// [`Failure::Io`].
     pub fn forget_authority(&self) -> Outcome {
-        self.forget_files()?;
-        self.store_as_wanted()
+        match self.store()? {
+            Store::Sqlite => self.forget_files(),
+            Store::Postgres => self.store_in(database::shared()?),
+        }
     }
 
     /// Forgets what files tell of the authority.

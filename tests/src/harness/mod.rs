@@ -1,6 +1,7 @@
 //! Real processes in a throw-away directory: started, awaited by events, and always stopped.
 
 pub mod agent;
+pub mod backup;
 pub mod beside;
 pub mod bootstrap;
 pub mod ca;
@@ -17,6 +18,7 @@ pub mod ports;
 pub mod probe;
 pub mod process;
 pub mod rotation;
+pub mod writes;
 pub mod yaml;
 
 pub use agent::Agent;

@@ -143,7 +143,7 @@ async fn a_missing_or_refused_token_is_retried_with_the_file_read_anew() -> Outc
 async fn a_ca_that_the_root_file_does_not_vouch_for_gets_no_token() -> Outcome {
     let dev = Dev::plain()?;
     let _ca = dev.start_ca().await?;
-    let foreign = Dev::plain()?;
+    let foreign = Dev::on_file()?;
     let root = dev.path("root-cert.pem");
     let real = std::fs::read(&root).unwrap();
     std::fs::copy(foreign.path("root-cert.pem"), &root).unwrap();

@@ -34,7 +34,7 @@ fn names(directory: &Path) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_beside_a_ca_under_load_is_one_private_file_that_a_ca_goes_on_with() -> Outcome {
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     facts::without_limits(&dev)?;
     let mut ca = dev.start_ca().await?;
     let (client, ask) = (Client::connect(&dev).await?, Ask::new(&csr::like_ztunnel(None)?.csr, &dev.token("client")?));
@@ -98,7 +98,7 @@ async fn client_of(dev: &Dev) -> Outcome<Client> {
 
 #[test]
 fn a_backup_that_cannot_be_made_says_why_and_leaves_nothing() -> Outcome {
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     let directory = dev.path("backups");
     std::fs::create_dir(&directory).unwrap();
     std::fs::write(directory.join("old.db-wal"), "x").unwrap();

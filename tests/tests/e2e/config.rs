@@ -171,7 +171,7 @@ async fn without_its_encryption_key_the_ca_does_not_start_and_does_not_make_a_ne
 
 #[test]
 fn the_state_of_dev_init_is_private_and_is_not_overwritten() -> Outcome {
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     let mode = |name: &str| std::fs::metadata(dev.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(""), 0o700);
     for name in ["key-encryption.key", "cluster-signing-key.pem", "tokens/client.jwt"] {

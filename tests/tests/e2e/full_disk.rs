@@ -46,7 +46,7 @@ fn says_storage(readiness: &serde_json::Value) -> Outcome {
 
 #[tokio::test]
 async fn files_that_may_not_grow_withhold_certificates_until_they_may() -> Outcome {
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     facts::without_limits(&dev)?;
     let mut ca = Ca::start_command(&dev, with_file_size(&dev.ca_command(&["serve"])?, 512))?;
     ca.ready().await?;
@@ -69,7 +69,7 @@ async fn a_full_file_system_withholds_certificates_until_there_is_room() -> Outc
         std::io::Write::write_all(&mut std::io::stderr(), text).unwrap();
         return Ok(());
     }
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     facts::without_limits(&dev)?;
     let directory: PathBuf = dev.path("disk");
     std::fs::create_dir(&directory).unwrap();

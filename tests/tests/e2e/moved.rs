@@ -57,7 +57,7 @@ fn holders(ca: &Ca) -> Outcome<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ca_that_has_moved_goes_on_with_everything_and_the_file_starts_nothing_more() -> Outcome {
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     let mut ca = dev.start_ca().await?;
     let mut agent = dev.start_agent("client").await?;
     let serial = facts::serial(&Client::connect(&dev).await?.certificate(&dev, "server").await?[0])?;
@@ -134,7 +134,7 @@ async fn a_ca_that_has_moved_goes_on_with_everything_and_the_file_starts_nothing
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_move_that_cannot_be_made_says_why_and_the_ca_goes_on_where_it_is() -> Outcome {
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     let server = Postgres::shared().unwrap();
     let [used, closed] = [server.create_database().unwrap(), server.create_database().unwrap()];
     server.sql(&used, "CREATE VIEW theirs AS VALUES (1)").unwrap();

@@ -1,4 +1,5 @@
-"""Changes the storage of a CA that is stopped, as a newer version would: DATABASE, then what, then its arguments."""
+"""Prints what a newer version would do to the storage of a CA that is stopped: sqlite or postgres, then what, then its
+arguments. With a file of SQLite at the end it does that."""
 
 import hashlib
 import sqlite3
@@ -7,39 +8,44 @@ import sys
 MIGRATION = 9001
 
 
-def migration(db, oldest):
+def migration(blob, oldest):
     """The newer version has the migration 9001, on which programs may run that know the migration `oldest`."""
-    db.execute(
+    yield (
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)"
-        " VALUES (?, 'newer', 1, x'01', 0)",
-        (MIGRATION,),
+        f" VALUES ({MIGRATION}, 'newer', true, {blob(b'1')}, 0)"
     )
-    db.execute("INSERT INTO schema_reader (version, oldest_reader) VALUES (?, ?)", (MIGRATION, int(oldest)))
+    yield f"INSERT INTO schema_reader (version, oldest_reader) VALUES ({MIGRATION}, {int(oldest)})"
 
 
-def added(db, oldest):
+def added(blob, oldest):
     """It has added a column and a table."""
-    db.execute("ALTER TABLE audit_event ADD COLUMN added TEXT")
-    db.execute("CREATE TABLE added (id INTEGER PRIMARY KEY)")
-    migration(db, oldest)
+    yield "ALTER TABLE audit_event ADD COLUMN added TEXT"
+    yield "CREATE TABLE added (id INTEGER PRIMARY KEY)"
+    yield from migration(blob, oldest)
 
 
-def events(db, serial):
+def events(blob, serial):
     """It has recorded two events, and the one of a certificate, in ways that the present one does not know."""
     # [1, {1: 1, 2: "", 3: 17, 4: 9, 7: {}, 10: 1}], and one of format 2.
     unknown, newer = bytes.fromhex("8201a6010102600311040907a00a01"), bytes.fromhex("8202a10105")
-    leaf = lambda body: hashlib.sha256(b"\0" + body).digest()
+    leaf = lambda body: blob(hashlib.sha256(b"\0" + body).digest())
     for kind, body in ((17, unknown), (0, newer)):
-        db.execute(
+        yield (
             "INSERT INTO audit_event (seq, at_micros, high_micros, kind, outcome, leaf_hash, body)"
-            " SELECT max(seq) + 1, max(high_micros), max(high_micros), ?, 9, ?, ? FROM audit_event",
-            (kind, leaf(body), body),
+            f" SELECT max(seq) + 1, max(high_micros), max(high_micros), {kind}, 9, {leaf(body)}, {blob(body)}"
+            " FROM audit_event"
         )
-    change = "UPDATE audit_event SET body = ?, leaf_hash = ? WHERE serial = ?"
-    assert db.execute(change, (newer, leaf(newer), bytes.fromhex(serial))).rowcount == 1
+    number = blob(bytes.fromhex(serial))
+    yield f"UPDATE audit_event SET body = {blob(newer)}, leaf_hash = {leaf(newer)} WHERE serial = {number}"
 
 
-_, path, act, *arguments = sys.argv
-with sqlite3.connect(path) as database:
-    {"migration": migration, "added": added, "events": events}[act](database, *arguments)
-database.close()
+LITERALS = {"sqlite": lambda raw: f"x'{raw.hex()}'", "postgres": lambda raw: rf"'\x{raw.hex()}'::bytea"}
+
+_, kind, act, argument, *files = sys.argv
+statements = list({"migration": migration, "added": added, "events": events}[act](LITERALS[kind], argument))
+print(";\n".join(statements))
+for file in files:
+    with sqlite3.connect(file) as database:
+        for statement in statements:
+            database.execute(statement)
+    database.close()

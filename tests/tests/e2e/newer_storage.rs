@@ -6,6 +6,7 @@ use std::process::Command;
 use signet_tests::client::certify::Client;
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::Dev;
+use signet_tests::harness::database::{self, Store};
 use signet_tests::stage::CLIENT_ID;
 use signet_tests::tools;
 
@@ -14,9 +15,15 @@ use super::facts;
 /// Changes the storage of a CA that is stopped, see the script.
 fn change(dev: &Dev, act: &str, argument: &str) -> Outcome {
     let mut command = Command::new("python3");
-    command.args(["-c", include_str!("newer_storage.py")]).arg(dev.path("signet.db")).args([act, argument]);
-    let output = command.output().map_err(Failure::io("run python3"))?;
-    ensure(output.status.success(), || String::from_utf8_lossy(&output.stderr).into_owned())
+    command.args(["-c", include_str!("newer_storage.py")]);
+    match dev.store()? {
+        Store::Sqlite => tools::run(command.args(["sqlite", act, argument]).arg(dev.path("signet.db"))).map(drop),
+        Store::Postgres => {
+            let statements = tools::run(command.args(["postgres", act, argument]))?;
+            let done = database::shared()?.sql(&dev.database()?, &statements);
+            done.map(drop).map_err(Failure::while_doing("change the storage"))
+        }
+    }
 }
 
 #[tokio::test]

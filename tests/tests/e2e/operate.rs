@@ -40,7 +40,7 @@ async fn a_second_ca_does_not_take_the_admin_socket_of_a_living_one() -> Outcome
 
 #[tokio::test]
 async fn a_read_only_state_directory_is_named_and_the_process_ends() -> Outcome {
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     let config = signet_tests::harness::yaml::read(&dev.path("signet-ca.yaml"))?;
     let database = config["storage"].as_str().unwrap().trim_start_matches("sqlite://").to_owned();
     let log = tempfile::tempdir().unwrap();

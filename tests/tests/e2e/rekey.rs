@@ -122,7 +122,7 @@ fn a_key_that_cannot_be_taken_changes_nothing() -> Outcome {
 
 #[test]
 fn without_the_storage_the_key_file_is_left_as_it_is() -> Outcome {
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     let file = dev.path("key-encryption.key");
     let before = std::fs::read_to_string(&file).unwrap();
     let new = key_file(&dev, "new.key", 7);

@@ -6,6 +6,7 @@ use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
 use signet_tests::client::{csr, sds};
 use signet_tests::failure::{Failure, Outcome, ensure};
+use signet_tests::harness::database::Store;
 use signet_tests::harness::{Agent, Dev, yaml};
 
 /// The private key that the agent serves to its proxy.
@@ -33,8 +34,21 @@ fn traces(secret: &str) -> Vec<String> {
         .collect()
 }
 
+/// Whether it is there, as it is or as the dump of a column of bytes shows it.
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    let digits: String = needle.iter().map(|byte| format!("{byte:02x}")).collect();
+    [needle, digits.as_bytes()].iter().any(|form| haystack.windows(form.len()).any(|window| window == *form))
+}
+
+/// Everything in the storage.
+fn storage(dev: &Dev) -> Outcome<Vec<(String, Vec<u8>)>> {
+    if dev.store()? == Store::Postgres {
+        dev.back_up()?;
+    }
+    let files = std::fs::read_dir(dev.directory()).unwrap().flatten().map(|entry| entry.path());
+    let named = files.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path)));
+    let kept = named.filter(|(name, _)| name.starts_with("signet.db") || name == "backup");
+    Ok(kept.map(|(name, path)| (name, std::fs::read(path).unwrap())).collect())
 }
 
 #[tokio::test]
@@ -59,12 +73,7 @@ async fn logs_at_trace_level_and_the_database_hold_no_token_and_no_key() -> Outc
     secrets.push(("the encryption key", dev.text("key-encryption.key")?));
     let mut places = vec![("log of the CA".to_owned(), ca.process.log().into_bytes())];
     places.push(("log of the agent".to_owned(), agent.process.log().into_bytes()));
-    for entry in std::fs::read_dir(dev.directory()).unwrap().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("signet.db") {
-            places.push((name, std::fs::read(entry.path()).unwrap()));
-        }
-    }
+    places.extend(storage(&dev)?);
     ensure(places.iter().all(|(_, bytes)| !bytes.is_empty()) || places.len() >= 3, || "nothing to search".to_owned())?;
     let log = ca.process.log();
     ensure(log.to_lowercase().contains("trace") || log.to_lowercase().contains("debug"), || {

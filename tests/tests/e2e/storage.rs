@@ -65,7 +65,7 @@ async fn ask_until_refused(client: Client, ask: Ask, received: Received) -> Code
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_done_to_the_files_no_certificate_without_a_record_leaves() -> Outcome {
     for (act, after) in ACTS {
-        let dev = Dev::plain()?;
+        let dev = Dev::on_file()?;
         facts::without_limits(&dev)?;
         let (path, older) = (dev.path("signet.db"), dev.path("older.db"));
         let mut ca = dev.start_ca().await?;

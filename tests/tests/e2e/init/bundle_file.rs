@@ -6,7 +6,6 @@ use signet_tests::harness::plugged::{Mount, OwnCa, istio_names};
 use signet_tests::harness::process::eventually;
 use signet_tests::harness::rotation::keys as config;
 use signet_tests::harness::{Ca, Dev};
-use signet_tests::tools;
 
 use super::{SOON, fingerprint, init, plain, refused, roots};
 
@@ -91,17 +90,14 @@ async fn the_roots_of_the_operators_own_files_are_no_others() -> Outcome {
 async fn a_ca_with_an_authority_starts_whatever_is_in_it_also_when_its_storage_was_restored() -> Outcome {
     let other = OwnCa::root("other")?.certificate;
     let dev = Dev::plain()?;
-    let (root, backup) = (roots(&dev)?, dev.path("backup.db"));
-    tools::run(dev.ca_command(&["backup"])?.arg(&backup))?;
+    let root = roots(&dev)?;
+    dev.back_up()?;
     let mut ca = dev.start_ca().await?;
     ca.operator().rotate()?;
     ensure(ca.process.stop().await?.success(), || ca.process.log())?;
     // The file names a root now that the backup does not know, and then one that nobody here knows, or nothing to be read.
     for content in [None, Some(other.as_str()), Some("-----BEGIN CERTIFICATE-----\nnot PEM")] {
-        for suffix in ["", "-wal", "-shm"] {
-            drop(std::fs::remove_file(dev.path(&format!("signet.db{suffix}"))));
-        }
-        std::fs::copy(&backup, dev.path("signet.db")).unwrap();
+        dev.put_back()?;
         if let Some(content) = content {
             std::fs::write(dev.path("root-cert.pem"), content).unwrap();
         }

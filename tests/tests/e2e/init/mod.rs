@@ -156,10 +156,11 @@ async fn of_many_at_once_one_makes_the_authority() -> Outcome {
 async fn killed_at_any_write_it_can_be_run_again_and_there_is_one_authority() -> Outcome {
     let dev = Dev::plain()?;
     let mut killed = 0;
-    for writes in (1..30).step_by(2) {
+    for moment in (1..30).step_by(2) {
         dev.forget_authority()?;
+        let writes = dev.watch_writes()?;
         let mut command = Beside::start(dev.ca_command(&["init"])?, Echo::Kept)?;
-        killed += u32::from(command.until_written(&dev.path("signet.db-wal"), writes, SOON).await?);
+        killed += u32::from(command.until_written(&writes, moment, SOON).await?);
         command.signal(Signal::KILL);
         command.wait(SOON).await?;
         let again = init(&dev, &[])?;
@@ -167,7 +168,7 @@ async fn killed_at_any_write_it_can_be_run_again_and_there_is_one_authority() ->
             refused(&again, &["already"])?;
         }
         let found = (keys::ids(&roots(&dev)?)?.len(), recorded(&dev, "done")?.len());
-        ensure(found == (1, 1), || format!("after {writes} writes: {found:?}"))?;
+        ensure(found == (1, 1), || format!("after {moment} writes: {found:?}"))?;
     }
     ensure(killed > 0, || "always too late to kill it".to_owned())
 }

@@ -13,7 +13,7 @@ use super::{WORDS, ask, fingerprint, init, mistype, plain, recorded, refused, ro
 
 #[tokio::test]
 async fn a_mistyped_storage_makes_no_root_and_leaves_the_published_ones_alone() -> Outcome {
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     let right = format!("sqlite://{}", dev.path("signet.db").display());
     drop(dev.start_ca().await?);
     let (published, root) = (dev.text("root-cert.pem")?, roots(&dev)?);
@@ -46,7 +46,7 @@ async fn a_mistyped_storage_makes_no_root_and_leaves_the_published_ones_alone() 
 
 /// An installation with its storage on a volume, which was mounted last time.
 fn on_a_volume() -> Outcome<Dev> {
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     std::fs::create_dir(dev.path("disk")).unwrap();
     rename(&dev.path("signet.db"), &dev.path("disk/signet.db"));
     dev.set_ca("storage", format!("sqlite://{}", dev.path("volume/signet.db").display()))?;
@@ -121,7 +121,7 @@ async fn on_an_empty_mount_point_nothing_is_made_whatever_the_configuration_says
 
 #[tokio::test]
 async fn neither_a_backup_nor_another_sealing_key_is_made_of_a_storage_without_an_authority() -> Outcome {
-    let dev = Dev::plain()?;
+    let dev = Dev::on_file()?;
     mistype(&dev)?;
     let mut ca = Ca::start(&dev)?;
     waits(&dev, &mut ca).await?;

@@ -19,13 +19,14 @@ fn done(ca: &Ca, kind: &str) -> Outcome<usize> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_cut_off_at_any_commit_has_its_record_or_has_changed_nothing() -> Outcome {
     let dev = installation("1h", &["client=default/client"])?;
+    let writes = dev.watch_writes()?;
     let mut ca = dev.start_ca().await?;
     let mut killed = 0;
     for round in 0..2 * MOMENTS {
         let prepared = !roots_in(&now_at(&ca.admin()?).await?, "prepared").is_empty();
         let command = if prepared { "rollback" } else { "prepare" };
         let mut command = Beside::start(ca.command(&["authority", command], &[])?, Echo::Kept)?;
-        if command.until_written(&dev.path("signet.db-wal"), 1 + round / 2, SOON).await? {
+        if command.until_written(&writes, 1 + round / 2, SOON).await? {
             killed += 1;
         }
         ca.process.kill();

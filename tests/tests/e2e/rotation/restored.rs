@@ -12,27 +12,11 @@ use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::process::eventually;
 use signet_tests::harness::{Agent, Ca, Dev};
 use signet_tests::stage::{CLIENT_ID, SERVER_ID};
-use signet_tests::tools;
 
 use super::{SOON, active, holder, installation, now_at, prepared, settled};
 use crate::facts;
 
 const TWO: [&str; 2] = ["client=default/client", "server=default/server"];
-
-/// A copy of the storage as it is now.
-fn back_up(dev: &Dev) -> Outcome {
-    tools::run(dev.ca_command(&["backup"])?.arg(dev.path("backup.db"))).map(drop)
-}
-
-/// As the page says: every CA is stopped, the three files are moved away, and the backup takes the place of the first.
-async fn restore(dev: &Dev, mut ca: Ca) -> Outcome<Ca> {
-    ensure(ca.process.stop().await?.success(), || ca.process.log())?;
-    for suffix in ["", "-wal", "-shm"] {
-        let _absent = std::fs::rename(dev.path(&format!("signet.db{suffix}")), dev.path(&format!("old.db{suffix}")));
-    }
-    std::fs::rename(dev.path("backup.db"), dev.path("signet.db")).map_err(Failure::io("put the backup in place"))?;
-    dev.start_ca().await
-}
 
 /// Asks for certificates; gives their serials.
 async fn issue(dev: &Dev, count: usize) -> Outcome<BTreeSet<String>> {
@@ -76,9 +60,9 @@ async fn a_backup_with_the_bundle_that_agents_hold_changes_nothing_for_them() ->
     settled(&ca.admin()?, 1).await?;
     let sequence = now_at(&ca.admin()?).await?.bundle_sequence;
     follows(&agent, sequence).await?;
-    back_up(&dev)?;
+    dev.back_up()?;
     let lost = issue(&dev, 3).await?;
-    let ca = restore(&dev, ca).await?;
+    let ca = dev.restore(ca).await?;
     let renewals = agent.identity().await?.renewals;
     let renewed = async || (agent.identity().await.ok()?.renewals > renewals + 1).then_some(());
     eventually("two renewals", SOON, renewed).await?;
@@ -101,7 +85,7 @@ async fn what_a_backup_has_forgotten_is_said_and_agents_follow_after_one_act() -
     let before = now_at(&admin).await?.bundle_sequence;
     follows(&client, before).await?;
     let mut ever = issue(&dev, 5).await?;
-    back_up(&dev)?;
+    dev.back_up()?;
     // It goes on: certificates, a rotation, and a holder that the backup has never heard of.
     let mut lost = issue(&dev, 20).await?;
     ca.operator().rotate()?;
@@ -118,7 +102,7 @@ async fn what_a_backup_has_forgotten_is_said_and_agents_follow_after_one_act() -
     ensure(complete.is_superset(&lost) && complete.is_superset(&ever), || "not on record".to_owned())?;
     ever.extend(complete);
 
-    let ca = restore(&dev, ca).await?;
+    let ca = dev.restore(ca).await?;
     let admin = ca.admin()?;
     // What is missing is said, with both numbers, as soon as the first agent is back; nothing fails.
     let told = async || history(&ca).ok().filter(|(state, _)| state == "degraded");
