@@ -57,6 +57,11 @@ impl Keeper {
         self.ask("init", "done", "make a data directory").map(|_| ())
     }
 
+    /// Makes the data directory of a standby that follows the server with this socket directory and port.
+    pub(crate) fn copy(&mut self, of: &Path, port: u16) -> Result<(), ServerError> {
+        self.ask(&format!("copy {} {port}", of.display()), "done", "copy a server").map(|_| ())
+    }
+
     /// Starts the server process and gives its id. It is not ready then.
     pub(crate) fn start_server(&mut self) -> Result<u32, ServerError> {
         let id = self.ask("start", "server ", "start the server")?;

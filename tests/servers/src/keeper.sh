@@ -25,11 +25,15 @@ end() { # SIGNAL
 
 cd "$dir" || exit 1
 echo "directory $dir"
-while read -r word; do
+while read -r word rest; do
   case $word in
   init)
     if "$@" "$programs/initdb" --pgdata=data --username=signet --auth=trust --encoding=UTF8 --locale=C --no-sync \
       </dev/null >log 2>&1; then echo done; else echo failed; fi
+    ;;
+  copy) # the directory of the socket of the server to follow, its port
+    if "$@" "$programs/pg_basebackup" --pgdata=data --host="${rest% *}" --port="${rest##* }" --username=signet --no-sync \
+      --checkpoint=fast --wal-method=stream --write-recovery-conf </dev/null >log 2>&1; then echo done; else echo failed; fi
     ;;
   start)
     end QUIT

@@ -82,6 +82,6 @@ impl Options {
     /// `pg_hba.conf`.
     pub(crate) fn access(&self) -> String {
         let hosts = self.host_rules.as_deref().unwrap_or("host all all 127.0.0.1/32 trust");
-        format!("local all all trust\n{hosts}\n")
+        format!("local all,replication all trust\n{hosts}\n")
     }
 }

@@ -46,10 +46,26 @@ impl Postgres {
     /// # Errors
     /// [`ServerError::Missing`] when PostgreSQL 15 or newer is not installed, otherwise why it did not start.
     pub fn start(options: &Options) -> Result<Self, ServerError> {
+        Self::start_on(options, Keeper::init)
+    }
+
+    /// Starts a standby with all that `primary` has and will have, and waits until it takes connections that read.
+    ///
+    /// # Errors
+    /// Why it did not start.
+    pub fn start_standby(primary: &Self, options: &Options) -> Result<Self, ServerError> {
+        Self::start_on(options, |keeper| keeper.copy(&primary.directory, primary.port))
+    }
+
+    /// Starts a server on a data directory that is made like this.
+    fn start_on(
+        options: &Options,
+        make: impl FnOnce(&mut Keeper) -> Result<(), ServerError>,
+    ) -> Result<Self, ServerError> {
         let programs = programs::postgres(&programs::Places::of_this_machine())?;
         let below = options.below.clone().unwrap_or_else(std::env::temp_dir);
         let mut keeper = Keeper::start(&programs, &below, unprivileged()?)?;
-        keeper.init()?;
+        make(&mut keeper)?;
         let directory = keeper.directory().to_path_buf();
         let server = Self {
             keeper: Mutex::new(keeper),
@@ -200,6 +216,26 @@ impl Postgres {
         let rest = ["--dbname", database, "--command", statements];
         let printed = self.client("psql", &format!("do {statements:?}"), &[&always[..], &rest].concat())?;
         Ok(printed.trim_end().to_owned())
+    }
+
+    /// Lets a standby be a primary from now on.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub fn promote(&self) -> Result<(), ServerError> {
+        match self.sql("postgres", "SELECT pg_promote()")?.as_str() {
+            "t" => Ok(()),
+            said => Err(ServerError::refused("promote a standby", said.to_owned())),
+        }
+    }
+
+    /// Changes a setting while the server runs.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub fn set(&self, name: &str, value: &str) -> Result<(), ServerError> {
+        self.sql("postgres", &format!("ALTER SYSTEM SET {name} = '{value}'"))?;
+        self.sql("postgres", "SELECT pg_reload_conf()").map(drop)
     }
 
     /// Ends every session of others, as a server does that is told to; gives how many there were.

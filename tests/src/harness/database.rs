@@ -1,5 +1,7 @@
 //! Which database an installation keeps its storage in.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use signet_test_servers::{Postgres, ServerError};
 
 use super::{Dev, yaml};
@@ -87,4 +89,10 @@ pub fn shared() -> Outcome<&'static Postgres> {
 pub fn own() -> Outcome<Postgres> {
     let options = signet_test_servers::Options::default();
     Postgres::start(&options).map_err(Failure::while_doing("start PostgreSQL"))
+}
+
+/// Where a server takes connections.
+#[must_use]
+pub fn address(server: &Postgres) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()))
 }

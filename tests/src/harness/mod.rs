@@ -18,6 +18,7 @@ pub mod ports;
 pub mod probe;
 pub mod process;
 pub mod rotation;
+pub mod way;
 pub mod writes;
 pub mod yaml;
 

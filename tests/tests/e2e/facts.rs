@@ -1,8 +1,13 @@
 //! What tests read from certificates and configurations again and again.
 
+use std::collections::BTreeSet;
+
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use signet_core::certificate::Facts;
+use signet_tests::client::ask::Ask;
+use signet_tests::client::certify::Client;
+use signet_tests::client::csr;
 use signet_tests::failure::{Failure, Outcome};
 use signet_tests::harness::Dev;
 
@@ -25,4 +30,14 @@ pub(crate) fn without_limits(dev: &Dev) -> Outcome {
         dev.set_ca(&format!("limits.{key}.burst"), 1_000_000)?;
     }
     dev.set_ca("limits.concurrent_requests", 10_000)
+}
+
+/// Asks for certificates; gives their serials.
+pub(crate) async fn issue(dev: &Dev, count: usize) -> Outcome<BTreeSet<String>> {
+    let (client, ask) = (Client::connect(dev).await?, Ask::new(&csr::like_ztunnel(None)?.csr, &dev.token("client")?));
+    let mut serials = BTreeSet::new();
+    for _ in 0..count {
+        serials.insert(serial(&client.issued(&ask).await?[0])?);
+    }
+    Ok(serials)
 }

@@ -1,5 +1,6 @@
 //! PostgreSQL as the storage: servers and replicas that are killed, stopped and replaced one after the other, under load.
 
+mod failover;
 mod kills;
 mod replicas;
 

@@ -5,28 +5,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use signet_tests::client::admin::{active_root, root_ids};
-use signet_tests::client::ask::Ask;
-use signet_tests::client::certify::Client;
-use signet_tests::client::csr;
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::process::eventually;
-use signet_tests::harness::{Agent, Ca, Dev};
+use signet_tests::harness::{Agent, Ca};
 use signet_tests::stage::{CLIENT_ID, SERVER_ID};
 
 use super::{SOON, active, holder, installation, now_at, prepared, settled};
 use crate::facts;
 
 const TWO: [&str; 2] = ["client=default/client", "server=default/server"];
-
-/// Asks for certificates; gives their serials.
-async fn issue(dev: &Dev, count: usize) -> Outcome<BTreeSet<String>> {
-    let (client, ask) = (Client::connect(dev).await?, Ask::new(&csr::like_ztunnel(None)?.csr, &dev.token("client")?));
-    let mut serials = BTreeSet::new();
-    for _ in 0..count {
-        serials.insert(facts::serial(&client.issued(&ask).await?[0])?);
-    }
-    Ok(serials)
-}
 
 fn recorded(ca: &Ca) -> Outcome<BTreeSet<String>> {
     let events = ca.audit(&["--outcome", "issued"])?;
@@ -61,7 +48,7 @@ async fn a_backup_with_the_bundle_that_agents_hold_changes_nothing_for_them() ->
     let sequence = now_at(&ca.admin()?).await?.bundle_sequence;
     follows(&agent, sequence).await?;
     dev.back_up()?;
-    let lost = issue(&dev, 3).await?;
+    let lost = facts::issue(&dev, 3).await?;
     let ca = dev.restore(ca).await?;
     let renewals = agent.identity().await?.renewals;
     let renewed = async || (agent.identity().await.ok()?.renewals > renewals + 1).then_some(());
@@ -84,10 +71,10 @@ async fn what_a_backup_has_forgotten_is_said_and_agents_follow_after_one_act() -
     let old = settled(&admin, 1).await?;
     let before = now_at(&admin).await?.bundle_sequence;
     follows(&client, before).await?;
-    let mut ever = issue(&dev, 5).await?;
+    let mut ever = facts::issue(&dev, 5).await?;
     dev.back_up()?;
     // It goes on: certificates, a rotation, and a holder that the backup has never heard of.
-    let mut lost = issue(&dev, 20).await?;
+    let mut lost = facts::issue(&dev, 20).await?;
     ca.operator().rotate()?;
     let new = prepared(&admin).await?;
     active(&admin, &new).await?;
@@ -97,7 +84,7 @@ async fn what_a_backup_has_forgotten_is_said_and_agents_follow_after_one_act() -
         follows(agent, after).await?;
     }
     let unknown = server.identity().await?.serial;
-    lost.extend(issue(&dev, 5).await?);
+    lost.extend(facts::issue(&dev, 5).await?);
     let complete = recorded(&ca)?;
     ensure(complete.is_superset(&lost) && complete.is_superset(&ever), || "not on record".to_owned())?;
     ever.extend(complete);
@@ -124,7 +111,7 @@ async fn what_a_backup_has_forgotten_is_said_and_agents_follow_after_one_act() -
         eventually("an agent that says so", SOON, degraded).await?;
         assert_eq!(agent.identity().await?.bundle_sequence, after);
     }
-    ever.extend(issue(&dev, 5).await?);
+    ever.extend(facts::issue(&dev, 5).await?);
 
     // The act, which may be sent again.
     let done = ca.operator().done(&["authority", "resume", "--reason", "restored this morning"])?;
@@ -151,7 +138,7 @@ async fn what_a_backup_has_forgotten_is_said_and_agents_follow_after_one_act() -
         eventually("a holder that has received it", SOON, knows).await?;
     }
     // No serial twice, over both lives of the storage.
-    let fresh = issue(&dev, 20).await?;
+    let fresh = facts::issue(&dev, 20).await?;
     ensure(fresh.is_disjoint(&ever) && fresh.len() == 20, || "a serial was given twice".to_owned())?;
     // And rotations go on as ever.
     ca.operator().prepare()?;
