@@ -46,13 +46,15 @@ pub struct AuditWriter {
     queue: mpsc::Receiver<Entry>,
     store: Arc<dyn AuditStore>,
     metrics: Arc<CaMetrics>,
+    /// Whether it was told that what follows the log could not be done, and not yet that it could.
+    is_behind: bool,
 }
 
 /// A log in front of `store`.
 #[must_use]
 pub fn audit_log(store: Arc<dyn AuditStore>, metrics: Arc<CaMetrics>) -> (AuditLog, AuditWriter) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (AuditLog { queue: sender }, AuditWriter { queue: receiver, store, metrics })
+    (AuditLog { queue: sender }, AuditWriter { queue: receiver, store, metrics, is_behind: false })
 }
 
 impl AuditLog {
@@ -123,13 +125,22 @@ impl AuditWriter {
 
     /// Lets the store do what appends leave for later, while those who waited go on: one piece, and more as long as nobody
     /// comes.
-    async fn settle(&self) {
+    async fn settle(&mut self) {
         loop {
             match self.store.settle().await {
-                Ok(true) if self.queue.is_empty() => {}
-                Ok(_) => return,
+                Ok(more) => {
+                    if std::mem::take(&mut self.is_behind) {
+                        tracing::info!("what follows the audit log is done again");
+                    }
+                    if !more || !self.queue.is_empty() {
+                        return;
+                    }
+                }
+                // It is tried after each commit; once is enough to be told.
                 Err(error) => {
-                    tracing::warn!(%error, "what follows the audit log is left for later");
+                    if !std::mem::replace(&mut self.is_behind, true) {
+                        tracing::warn!(%error, "what follows the audit log is left for later");
+                    }
                     return;
                 }
             }
