@@ -157,7 +157,7 @@ fn read_reach(s: &mut Section<'_>) -> Option<Reach> {
     let ca_file = s.optional(
         "ca_file",
         kind::path(),
-        "PEM file with certificates that the server's may chain to, beside those that are publicly trusted",
+        "PEM file with the certificates that the server's must chain to; without, those that are publicly trusted count",
     );
     let certificate = s.optional(
         "client_certificate_file",

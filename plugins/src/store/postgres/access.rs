@@ -4,7 +4,9 @@
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
+use signet_core::certificate::pem;
 use signet_core::seams::store::StoreError;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -49,8 +51,8 @@ pub struct PostgresAccess {
     pub database: String,
     /// A file with the password; a line break at its end does not count.
     pub password_file: Option<PathBuf>,
-    /// A file with certificates in PEM of the CA that the server's certificate is of. Those that are publicly trusted count
-    /// beside them, which sqlx has no way to change.
+    /// A file with certificates in PEM of the CAs that the server's certificate may be of; without, those that are publicly
+    /// trusted.
     pub ca_file: Option<PathBuf>,
     /// Files with a certificate of the client and its key, in PEM.
     pub client_files: Option<(PathBuf, PathBuf)>,
@@ -97,9 +99,11 @@ impl PostgresAccess {
         if self.protection == Protection::Plain {
             return Ok(options.ssl_mode(PgSslMode::Disable));
         }
-        let ca = self.ca_file.as_deref().map(|path| read(path, MAX_PEM)).transpose()?;
-        options =
-            options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert_from_pem(ca.map_or(Vec::new(), |pem| pem.to_vec()));
+        let roots = match &self.ca_file {
+            Some(path) => read(path, MAX_PEM)?.to_vec(),
+            None => PUBLIC_ROOTS.as_bytes().to_vec(),
+        };
+        options = options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert_from_pem(roots);
         if let Some((certificate, key)) = &self.client_files {
             let (certificate, key) = (read(certificate, MAX_PEM)?, read(key, MAX_PEM)?);
             options = options.ssl_client_cert_from_pem(&*certificate).ssl_client_key_from_pem(&*key);
@@ -107,6 +111,10 @@ impl PostgresAccess {
         Ok(options)
     }
 }
+
+/// The roots of Mozilla's program. sqlx has none of its own here, see the crate in `plugins/no-roots`.
+static PUBLIC_ROOTS: LazyLock<String> =
+    LazyLock::new(|| webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|root| pem(root)).collect());
 
 /// Without secrets, since there are none.
 impl fmt::Display for PostgresAccess {

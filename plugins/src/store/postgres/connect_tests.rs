@@ -186,6 +186,11 @@ async fn over_tls_the_server_shows_a_certificate_of_the_ca_for_its_address() {
     std::fs::write(&file, &other_ca).unwrap();
     let why = refusal_text(&access).await;
     assert!(why.contains("TLS") && why.contains("ca_file"), "{why}");
+    // Nor is it trusted without the file, where those count that are publicly trusted.
+    let publicly = PostgresAccess { ca_file: None, ..access.clone() };
+    let why = refusal_text(&publicly).await;
+    assert!(why.contains("UnknownIssuer"), "{why}");
+    assert!(webpki_roots::TLS_SERVER_ROOTS.is_empty(), "sqlx trusts these beside the file: see plugins/no-roots");
     std::fs::write(&file, &ca).unwrap();
     let store = PostgresStore::open(&access, PostgresSettings::default()).await.unwrap();
     let mut lease = store.lease(super::pool::Use::Reading).await.unwrap();
