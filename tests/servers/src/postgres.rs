@@ -229,6 +229,17 @@ impl Postgres {
         }
     }
 
+    /// How many standbys are sent what this server writes, and for how many of them its commits wait.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub fn standbys(&self) -> Result<(usize, usize), ServerError> {
+        let statement = "SELECT count(*), count(*) FILTER (WHERE sync_state = 'sync') FROM pg_stat_replication";
+        let counts = self.sql("postgres", statement)?;
+        let pair = counts.split_once('|').and_then(|(all, sync)| all.parse().ok().zip(sync.parse().ok()));
+        pair.ok_or_else(|| ServerError::refused("count standbys", counts))
+    }
+
     /// Changes a setting while the server runs.
     ///
     /// # Errors

@@ -48,18 +48,19 @@ impl Servers {
     /// Commits wait for the standby from now on.
     async fn wait_for_standby(&self) -> Outcome {
         self.primary.set("synchronous_standby_names", "*").map_err(Failure::while_doing("set up the primary"))?;
-        self.primary_says("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'", "1").await
+        self.has_standbys((1, 1)).await
     }
 
     /// The standby is no longer sent anything.
     async fn cut_off(&self) -> Outcome {
         self.standby.set("primary_conninfo", "").map_err(Failure::while_doing("cut the standby off"))?;
-        self.primary_says("SELECT count(*) FROM pg_stat_replication", "0").await
+        self.has_standbys((0, 0)).await
     }
 
-    async fn primary_says(&self, question: &str, answer: &str) -> Outcome {
-        let says = async || (self.primary.sql("postgres", question).ok()? == answer).then_some(());
-        eventually(question, SOON, says).await
+    /// Waits until so many standbys follow the primary, and commits wait for so many.
+    async fn has_standbys(&self, counts: (usize, usize)) -> Outcome {
+        let has = async || (self.primary.standbys().ok()? == counts).then_some(());
+        eventually(&format!("{counts:?} standbys"), SOON, has).await
     }
 }
 
