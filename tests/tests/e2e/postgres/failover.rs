@@ -71,6 +71,8 @@ async fn a_failover_to_a_synchronous_standby_under_load_loses_nothing() -> Outco
     let mut ca = servers.dev.start_ca().await?;
     let callers = Callers::start(&servers.dev, 16)?;
     callers.receive(200, ROUND).await?;
+    // From here on nothing reaches the standby, so nobody may get a certificate until it has taken over.
+    servers.cut_off().await?;
     servers.fail_over()?;
     callers.receive(200, ROUND).await?;
     ca.ready_is(true, SOON).await?;
