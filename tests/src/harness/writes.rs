@@ -30,7 +30,7 @@ impl Dev {
     /// Watches what is written into the storage from now on. Processes that are started later are seen.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`](crate::failure::Failure).
     pub fn watch_writes(&self) -> Outcome<Writes> {
         match self.store()? {
             Store::Sqlite => Ok(Writes::File(self.path("signet.db-wal"))),
