@@ -84,7 +84,6 @@ mod tests {
             ("ca@[::1]/x", "{ ca_file: /ca }", true, false),
             ("ca@127.0.0.1/x", "{ tls: off }", false, false),
             ("ca@/x?host=/run", "{}", false, false),
-            ("ca@/x?host=/run", "{ ca_file: /ca }", false, false),
         ] {
             let storage = storage(&format!("storage: \"postgres://{host}\"\npostgres: {section}"));
             let Location::Postgres { access, .. } = location(&storage) else { panic!("{storage}") };

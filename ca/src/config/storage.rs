@@ -145,6 +145,11 @@ pub fn read_storage(s: &mut Section<'_>) -> Option<Storage> {
     if let (Some(Url::Sqlite(_)), Some(Some(_))) = (&url, &reach) {
         s.problem("postgres", "is only used with a storage of postgres://; remove it");
     }
+    if let (Some(Url::Postgres(Database { host: Host::Socket(_), .. })), Some(Some(reach))) = (&url, &reach)
+        && (reach.ca_file.is_some() || reach.client_files.is_some())
+    {
+        s.problem("postgres", "has files for TLS, which are of no use over a Unix socket; remove them");
+    }
     Some(match (url?, reach?) {
         (Url::Sqlite(path), _) => Storage::Sqlite(path),
         (Url::Postgres(database), reach) => Storage::Postgres(Postgres { database, reach: reach.unwrap_or_default() }),
@@ -173,7 +178,7 @@ fn read_reach(s: &mut Section<'_>) -> Option<Reach> {
         "tls",
         "verify",
         kind::choice(&[("verify", Tls::Verify), ("off", Tls::Off)]),
-        "`verify`: over TLS, to a server that proves the name in the URL; one on this host (localhost, a loopback address, a Unix socket) needs none, and has it with `ca_file` or a client certificate. `off`: everything in clear, which the log warns of",
+        "`verify`: over TLS, to a server that proves the name in the URL; one on this host (localhost, a loopback address) needs none, and has it with `ca_file` or a client certificate; over a Unix socket there is none. `off`: everything in clear, which the log warns of",
     );
     let connections = s.defaulted("connections", CONNECTIONS, kind::integer(2..=200), "connections of each CA at most");
     match (&certificate, &key) {

@@ -112,6 +112,7 @@ fn how_a_server_is_reached_has_defaults_and_rules_that_are_all_told_at_once() {
             "storage: postgres://a@b/c\npostgres: { client_certificate_file: /c, ca_file: /ca, tls: off }\n",
             vec!["postgres.client_key_file:", "postgres.ca_file:", "postgres.client_certificate_file:"],
         ),
+        ("storage: postgres://a@/c?host=/run\npostgres: { ca_file: /ca }\n", vec!["postgres:"]),
     ] {
         let found = read(text).unwrap_err();
         let told = paths.iter().all(|path| found.iter().any(|line| line.contains(path)));

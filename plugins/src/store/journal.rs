@@ -13,6 +13,20 @@ pub(super) const HISTORY: i64 = 500;
 pub(super) const READ_FENCE: &str = "SELECT j.version, f.body FROM authority_journal AS j \
     LEFT JOIN authority_fence AS f ON f.id = j.id AND f.version = j.version WHERE j.id = 1";
 
+/// Makes an entry the newest. Its parameters are the version and the body, as in the next two.
+pub(super) const PUT: &str = "INSERT INTO authority_journal (id, version, body) VALUES (1, $1, $2) \
+    ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body";
+
+/// Keeps it for people.
+pub(super) const KEEP_HISTORY: &str = "INSERT INTO authority_journal_history (version, body) VALUES ($1, $2)";
+
+/// Keeps its fence.
+pub(super) const KEEP_FENCE: &str = "INSERT INTO authority_fence (id, version, body) VALUES (1, $1, $2) \
+    ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body";
+
+/// Removes what is kept for people up to a version.
+pub(super) const FORGET_HISTORY: &str = "DELETE FROM authority_journal_history WHERE version <= $1";
+
 /// A journal entry that is to be written.
 pub(super) struct Entry {
     pub(super) version: i64,

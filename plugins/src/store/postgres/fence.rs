@@ -2,10 +2,7 @@
 
 use sqlx::postgres::PgConnection;
 
-use crate::store::journal::{Known, READ_FENCE};
-
-const KEEP: &str = "INSERT INTO authority_fence (id, version, body) VALUES (1, $1, $2) \
-    ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body";
+use crate::store::journal::{KEEP_FENCE, Known, READ_FENCE};
 
 /// Reads the fence within a transaction that has the lock.
 ///
@@ -26,5 +23,5 @@ pub(super) async fn read(connection: &mut PgConnection) -> Result<Known, sqlx::E
 
 /// Keeps the fence of this version, within the transaction that makes it.
 pub(super) async fn keep(connection: &mut PgConnection, version: i64, body: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(KEEP).bind(version).bind(body).execute(connection).await.map(drop)
+    sqlx::query(KEEP_FENCE).bind(version).bind(body).execute(connection).await.map(drop)
 }

@@ -2,15 +2,12 @@
 
 use sqlx::sqlite::SqliteConnection;
 
-use crate::store::journal::{Known, READ_FENCE, encode_fence};
+use crate::store::journal::{KEEP_FENCE, Known, READ_FENCE, encode_fence};
 
 /// Fails, with a constraint that no row can fulfil, unless the journal has this version still: see
 /// [`is_guarded`](super::error::is_guarded). One row is read, and none written.
 pub(super) const GUARD: &str = "INSERT INTO authority_fence (id, version, body) \
     SELECT id, NULL, NULL FROM authority_journal WHERE id = 1 AND version <> ?";
-
-const KEEP: &str = "INSERT INTO authority_fence (id, version, body) VALUES (1, ?, ?) \
-    ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body";
 
 /// Reads the fence within a transaction that may write.
 ///
@@ -34,5 +31,5 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Known, sql
 
 /// Keeps the fence of this version, within the transaction that makes it.
 pub(super) async fn keep(connection: &mut SqliteConnection, version: i64, body: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(KEEP).bind(version).bind(body).execute(connection).await.map(drop)
+    sqlx::query(KEEP_FENCE).bind(version).bind(body).execute(connection).await.map(drop)
 }

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::error::store_error;
 use super::holders::FORGET_RAISED;
 use super::{SqliteStore, audit, fence, fold, holders, sealed_keys};
-use crate::store::journal::{Entry, HISTORY};
+use crate::store::journal::{Entry, FORGET_HISTORY, HISTORY, KEEP_HISTORY, PUT};
 use crate::store::rows::{NewRow, decode_authorities};
 
 #[async_trait]
@@ -84,13 +84,10 @@ async fn replaces(connection: &mut SqliteConnection, entry: &Entry) -> Result<bo
 
 /// Writes an entry with all that belongs to it, within the transaction of its change.
 async fn put(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), sqlx::Error> {
-    let put = "INSERT INTO authority_journal (id, version, body) VALUES (1, ?, ?) \
-        ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body";
-    sqlx::query(put).bind(entry.version).bind(&entry.body).execute(&mut *connection).await?;
-    let history = "INSERT INTO authority_journal_history (version, body) VALUES (?, ?)";
-    sqlx::query(history).bind(entry.version).bind(&entry.body).execute(&mut *connection).await?;
-    let old = "DELETE FROM authority_journal_history WHERE version <= ?";
-    sqlx::query(old).bind(entry.version.saturating_sub(HISTORY)).execute(&mut *connection).await?;
+    sqlx::query(PUT).bind(entry.version).bind(&entry.body).execute(&mut *connection).await?;
+    sqlx::query(KEEP_HISTORY).bind(entry.version).bind(&entry.body).execute(&mut *connection).await?;
+    let old = entry.version.saturating_sub(HISTORY);
+    sqlx::query(FORGET_HISTORY).bind(old).execute(&mut *connection).await?;
     let (oldest, newest) = entry.awaited;
     sqlx::query(FORGET_RAISED).bind(oldest).bind(newest).execute(&mut *connection).await?;
     fence::keep(connection, entry.version, &entry.fence_body).await
