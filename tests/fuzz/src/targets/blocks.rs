@@ -7,7 +7,7 @@ pub(super) fn blocks(input: &[u8], label: &str) -> Vec<Vec<u8>> {
     let (mut open, mut body): (Option<&[u8]>, Vec<u8>) = (None, Vec::new());
     for line in input.split(|byte| matches!(byte, b'\n' | b'\r')) {
         if let Some(rest) = line.strip_prefix(b"-----BEGIN ") {
-            open = rest.trim_ascii_end().strip_suffix(b"-----");
+            open = label_of(rest);
         } else if open.is_some_and(|label| line.starts_with(&[b"-----END ", label, b"-----"].concat())) {
             let wanted = open.take() == Some(label.as_bytes());
             found.extend(decoded(&std::mem::take(&mut body)).filter(|_| wanted));
@@ -16,6 +16,20 @@ pub(super) fn blocks(input: &[u8], label: &str) -> Vec<Vec<u8>> {
         }
     }
     found
+}
+
+/// The label of a block that begins, without the five dashes behind it. Ours lets spaces stand among those dashes, which
+/// no writer puts there; the block is then read as what it says it is, so it is no other answer.
+fn label_of(rest: &[u8]) -> Option<&[u8]> {
+    let (mut rest, mut dashes) = (rest, 0);
+    while let [before @ .., last @ (b'-' | b' ')] = rest {
+        dashes += usize::from(*last == b'-');
+        rest = before;
+        if dashes == 5 {
+            return Some(rest);
+        }
+    }
+    None
 }
 
 /// Base64 (RFC 4648 section 4) with space anywhere, with or without padding; what is too short for a byte is dropped.
