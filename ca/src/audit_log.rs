@@ -4,17 +4,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use prometheus::{Histogram, IntCounter};
 use signet_core::audit::AuditEvent;
 use signet_core::certificate::CertificateChain;
 use signet_core::release::{Recorded, Unreleased};
 use signet_core::seams::store::AuditStore;
+use signet_runtime::metrics::{MetricError, Metrics};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::RecordError;
 use crate::handover::Ticket;
-use crate::metrics::CaMetrics;
 
 /// Events that may wait for the writer; more than this and requests are told to retry.
 const QUEUE: usize = 4096;
@@ -45,14 +46,37 @@ pub struct AuditLog {
 pub struct AuditWriter {
     queue: mpsc::Receiver<Entry>,
     store: Arc<dyn AuditStore>,
-    metrics: Arc<CaMetrics>,
+    metrics: AuditMetrics,
     /// Whether it was told that what follows the log could not be done, and not yet that it could.
     is_behind: bool,
 }
 
+/// What is measured of commits; clones share it.
+#[derive(Clone)]
+pub struct AuditMetrics {
+    commit: Histogram,
+    batch: Histogram,
+    failures: IntCounter,
+}
+
+impl AuditMetrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// [`MetricError`] when a name is taken, which is a bug.
+    pub fn new(metrics: &Metrics) -> Result<Self, MetricError> {
+        let batches = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+        Ok(Self {
+            commit: metrics.seconds("signet_ca_audit_commit_duration_seconds", "Durable commits of records.")?,
+            batch: metrics.histogram("signet_ca_audit_batch_records", "Records per commit.", &batches)?,
+            failures: metrics.counter("signet_ca_audit_failures_total", "Commits of records that failed.")?,
+        })
+    }
+}
+
 /// A log in front of `store`.
 #[must_use]
-pub fn audit_log(store: Arc<dyn AuditStore>, metrics: Arc<CaMetrics>) -> (AuditLog, AuditWriter) {
+pub fn audit_log(store: Arc<dyn AuditStore>, metrics: AuditMetrics) -> (AuditLog, AuditWriter) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     (AuditLog { queue: sender }, AuditWriter { queue: receiver, store, metrics, is_behind: false })
 }
@@ -165,7 +189,7 @@ impl AuditWriter {
     async fn commit(&self, batch: &mut Vec<Entry>) {
         let split = batch.drain(..).map(|entry| (entry.event, (entry.reply, entry.ticket)));
         let (events, replies): (Vec<_>, Vec<_>) = split.unzip();
-        self.metrics.audit_batch.observe(events.len() as f64);
+        self.metrics.batch.observe(events.len() as f64);
         let started = Instant::now();
         let result = self.store.append(events).await;
         self.metrics.commit.observe(started.elapsed().as_secs_f64());
@@ -184,7 +208,7 @@ impl AuditWriter {
                 }
             }
             Err(error) => {
-                self.metrics.audit_failures.inc();
+                self.metrics.failures.inc();
                 tracing::error!(%error, events = replies.len(), "audit records could not be committed; nothing is released");
                 // They may be on record all the same; their tickets say that nothing of them is handed over.
                 for (reply, _ticket) in replies {

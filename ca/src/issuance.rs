@@ -22,11 +22,11 @@ use signet_core::verify;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use crate::admission::Admission;
 use crate::audit_log::AuditLog;
 use crate::clusters::Clusters;
 use crate::error::{IssueError, RecordError};
 use crate::handover::{Handovers, Ticket};
+use crate::limits::request_rates::RequestRates;
 use crate::metrics::CaMetrics;
 use crate::refusals::{Refusal, Refusals};
 use crate::state::{self, SigningState, StateReader};
@@ -97,7 +97,7 @@ pub struct Issuance {
     /// What is not issued, and why.
     pub refusals: Refusals,
     /// Limits.
-    pub admission: Arc<Admission>,
+    pub rates: Arc<RequestRates>,
     /// The time.
     pub clock: SharedClock,
     /// Measurements.
@@ -156,7 +156,7 @@ impl Issuance {
         let caller = caller?;
         *who = Attributed::to_caller(&caller, application.peer.to_string());
         who.instance.clone_from(&application.instance);
-        self.admission.count(&caller.identity.to_string())?;
+        self.rates.count_identity(&caller.identity.to_string()).map_err(IssueError::OverLimit)?;
         if let Some(problem) = &application.problem {
             return Err(IssueError::Malformed(problem.clone()));
         }
@@ -262,8 +262,8 @@ impl Issuance {
     /// Counts the request against its source, unless its connection belongs to somebody already.
     fn enter(&self, application: &Application) -> Result<(), IssueError> {
         let Some(place) = application.place.as_ref().filter(|place| !place.is_proved()) else { return Ok(()) };
-        self.admission.enter(place.source()).map_err(|over| {
-            let error = IssueError::from(over);
+        self.rates.count_source(place.source()).map_err(|limit| {
+            let error = IssueError::OverLimit(limit);
             self.metrics.not_issued(Outcome::Refused, &error);
             error
         })

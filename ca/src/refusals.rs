@@ -3,6 +3,7 @@
 //!
 //! The refusal itself waits for nothing: it is noted in memory of a fixed size, and one task writes.
 
+mod denied;
 mod refusal;
 mod table;
 
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use self::denied::{DenialCause, Denied, Who};
 pub use self::refusal::{Class, Refusal};
 
 use self::table::{Table, Told};

@@ -54,9 +54,3 @@ pub type StateWriter = watch::Sender<Option<Arc<SigningState>>>;
 pub fn current(reader: &StateReader) -> Option<Arc<SigningState>> {
     reader.borrow().clone()
 }
-
-/// The names of counters and tables for authorities need their ids in a short form: the first 8 hexadecimal digits.
-#[must_use]
-pub fn short(id: &str) -> &str {
-    id.get(..8).unwrap_or(id)
-}

@@ -20,16 +20,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::*;
-use crate::grpc::access::Access;
-use crate::grpc::admin::AdminService;
-use crate::grpc::client_identity::ClientVerifier;
-use crate::grpc::intake::Rules;
-use crate::grpc::operate::Operate;
-use crate::grpc::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
+use crate::catch_up::CatchUp;
+use crate::client_identity::ClientVerifier;
+use crate::client_identity::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
+use crate::grpc::admin::operate::Operate;
+use crate::grpc::admin::{Access, AdminService};
+use crate::limits::intake::Rules;
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, RevokedCertificate, View};
 use crate::refusals::refusals;
-use crate::served::Served;
 use crate::state::StateWriter;
 use crate::transport::acceptor::Acceptor;
 use crate::transport::connections::{Connections, Room};
@@ -130,7 +129,7 @@ impl Ca {
             serving: tokio::sync::watch::channel(None).1,
             readiness: Readiness::new(),
             metrics: Arc::clone(&metrics),
-            served: Served { state: reader.clone(), journal: Arc::<MemoryStore>::default() },
+            catch_up: CatchUp { state: reader.clone(), journal: Arc::<MemoryStore>::default() },
             operations: Arc::new(Still(reader)),
             storage_age: crate::storage_age::test_age(),
             clock: Arc::clone(&clock),

@@ -32,11 +32,11 @@ pub(super) async fn run(args: &BackupArgs) -> Result<(), Failure> {
     let made = tokio::select! {
         made = app::backup(&config, &args.file, |done, all| progress.tell(&format!("copied {} MB of about {} MB", done >> 20, all >> 20))) => made,
         // What was written so far goes with the draft.
-        () = signals.stop() => Err(app::BackendError::Interrupted),
+        () = signals.stop() => Err(app::AppError::Interrupted),
     };
     progress.end();
     let app::Backup { held, bytes } = made.map_err(|error| match error {
-        app::BackendError::ServersBackup(_) => Failure::Usage(error.to_string()),
+        app::AppError::ServersBackup(_) => Failure::Usage(error.to_string()),
         other => Failure::failed(other),
     })?;
     let mut out = Output::stdout(format);

@@ -85,7 +85,7 @@ pub(super) async fn run(args: &MigrateArgs) -> Result<(), Failure> {
     let moved = tokio::select! {
         moved = app::migrate(&config, &target, told) => moved,
         () = signals.stop() => {
-            Err(app::BackendError::Migrate("interrupted; the same command begins again, or completes what is left".to_owned()))
+            Err(app::AppError::Migrate("interrupted; the same command begins again, or completes what is left".to_owned()))
         }
     };
     how_far.end();

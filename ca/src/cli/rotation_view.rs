@@ -5,10 +5,14 @@ use signet_proto::admin::v1alpha1::{Authority, Coverage, Holder, Rotation};
 use signet_runtime::output::Table;
 
 use super::{printable, time_text};
-use crate::state::short;
 
 /// Laggards that are named before the rest is counted.
 pub(super) const NAMED: usize = 5;
+
+/// The first 8 digits of an id, as tables and lines show it.
+pub(super) fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
 
 /// Everything, times in RFC 3339 or null.
 pub(super) fn rotation_json(rotation: &Rotation) -> Value {

@@ -6,9 +6,8 @@ use signet_proto::admin::v1alpha1::{Rotation, StatusRequest, StatusResponse};
 use signet_runtime::output::{Output, OutputFormat, Table};
 
 use super::admin_client::{ANSWER, AdminArgs, explanation, failure, within};
-use super::rotation_view::{authorities_table, authority_json, rotation_json, rotation_rows};
+use super::rotation_view::{authorities_table, authority_json, rotation_json, rotation_rows, short};
 use super::{Failure, OutputArg, time_text};
-use crate::state::short;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {

@@ -12,9 +12,8 @@ use signet_runtime::output::OutputFormat;
 
 use super::admin_client::{AdminArgs, Client, Setback};
 use super::progress::{Change, Moment, Screen, Size, line, picture};
-use super::rotation_view::rotation_json;
+use super::rotation_view::{rotation_json, short};
 use super::{Failure, printable};
-use crate::state::short;
 
 /// How often the CA is asked.
 const POLL: Duration = Duration::from_secs(1);

@@ -1,5 +1,12 @@
 //! The operators' service, the same on the Unix socket and over TLS: from wire to [`Operate`] and back.
 
+mod access;
+mod messages;
+pub mod operate;
+mod select;
+#[cfg(test)]
+mod test_stage;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +20,17 @@ use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Readiness;
 use tonic::{Request, Response, Status};
 
-use super::access::{Access, Guarded, admitted};
-use super::intake::{Intake, Rules};
-use super::operate::Operate;
-use super::{admin_messages as messages, admin_select as select};
+use access::admitted;
+use operate::Operate;
+
+pub use access::{Access, Guarded};
+
+use crate::catch_up::CatchUp;
+use crate::limits::intake::{Intake, Rules};
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, View};
 use crate::rotator::StepError;
-use crate::served::Served;
-use crate::serving::ServingReader;
+use crate::serving_certificate::ServingReader;
 use crate::state::{self, StateReader};
 use crate::storage_age::StorageAge;
 
@@ -56,7 +65,7 @@ pub struct AdminService {
     /// What changes things.
     pub operations: Arc<dyn Operate>,
     /// What changes are waited for with.
-    pub served: Served,
+    pub catch_up: CatchUp,
     /// What agents have shown that storage does not have.
     pub storage_age: Arc<StorageAge>,
     /// The time.
@@ -108,7 +117,7 @@ impl AdminService {
             return Err(Status::invalid_argument(format!("the reason is longer than {REASON} bytes")));
         }
         let (done, view) = within(self.operations.command(operator, command, reason.trim())).await?;
-        self.served.catch_up().await;
+        self.catch_up.wait().await;
         Ok(Response::new(messages::rotation(&view, done, self.clock.now())))
     }
 
@@ -296,7 +305,7 @@ impl Admin for AdminService {
         let reason = reason.ok_or_else(|| wrong(format!("{:?} is not a reason to revoke for", message.reason)))?;
         let work = self.operations.revoke_certificate(&operator, serial, reason, message.clear);
         let revoked = within(work).await?;
-        self.served.catch_up().await;
+        self.catch_up.wait().await;
         Ok(Response::new(wire::RevokeCertificateResponse {
             serial: revoked.serial.to_string(),
             spiffe_id: revoked.spiffe_id,
@@ -355,5 +364,4 @@ impl Admin for AdminService {
 }
 
 #[cfg(test)]
-#[path = "admin_tests.rs"]
 mod tests;

@@ -16,8 +16,7 @@ use tokio::task::JoinSet;
 
 use super::table::OWN_ROWS;
 use super::*;
-use crate::audit_log::audit_log;
-use crate::metrics::CaMetrics;
+use crate::audit_log::{AuditMetrics, audit_log};
 use crate::world_tests::{FlakyStore, NOW};
 
 const MOMENT: Duration = Duration::from_millis(1);
@@ -39,7 +38,7 @@ impl Record {
     fn new() -> Self {
         let clock = ManualClock::at(NOW);
         let shared: SharedClock = Arc::new(clock.clone());
-        let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&shared)).unwrap());
+        let metrics = AuditMetrics::new(&Metrics::new()).unwrap();
         let store = Arc::new(FlakyStore::default());
         let (audit, writer) = audit_log(Arc::clone(&store) as _, metrics);
         let (refusals, refused) = refusals(shared);

@@ -18,7 +18,7 @@ use tonic::transport::server::Connected as _;
 use super::connection::Connection;
 use super::connections::{Connections, NotLetIn, Place};
 use super::proxy_protocol;
-use crate::grpc::client_identity::{ClientIdentity, ClientRefused};
+use crate::client_identity::{ClientIdentity, ClientRefused};
 use crate::metrics::CaMetrics;
 use crate::source::Source;
 use crate::turned_away::Limit;

@@ -18,7 +18,7 @@ use tonic::Request;
 use tonic::transport::server::Connected;
 
 use super::*;
-use crate::grpc::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
+use crate::client_identity::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
 use crate::metrics::CaMetrics;
 use crate::source::Source;
 use crate::state::StateWriter;

@@ -19,18 +19,17 @@ use tonic::{Code, Extensions, Status};
 use tonic_prost::prost::Message;
 use tower::ServiceExt;
 
-use super::access::Access;
-use super::admin::{AdminService, GuardedAdmin};
-use super::client_identity::{ClientIdentity, ClientVerifier};
-use super::intake::Rules;
 use super::operate::Operate;
-use super::peer::PeerUser;
-use super::test_mesh::{Shown, TestRoot, authorities, nothing, publish, trust_domain};
+use super::{Access, AdminService, GuardedAdmin};
+use crate::catch_up::CatchUp;
+use crate::client_identity::test_mesh::{Shown, TestRoot, authorities, nothing, publish, trust_domain};
+use crate::client_identity::{ClientIdentity, ClientVerifier};
+use crate::limits::intake::Rules;
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, RevokedCertificate, View};
 use crate::refusals::{RefusalWriter, refusals};
-use crate::served::Served;
 use crate::state::{StateReader, StateWriter};
+use crate::transport::admin_socket::PeerUser;
 use crate::transport::connection::ConnectionInfo;
 use crate::world_tests::FlakyStore;
 
@@ -109,8 +108,8 @@ pub(super) struct Stage {
 }
 
 /// What the service compares with its journal.
-pub(super) fn served(state: StateReader, journal: &Arc<FlakyStore>) -> Served {
-    Served { state, journal: Arc::clone(journal) as _ }
+pub(super) fn catch_up(state: StateReader, journal: &Arc<FlakyStore>) -> CatchUp {
+    CatchUp { state, journal: Arc::clone(journal) as _ }
 }
 
 impl Stage {
@@ -152,7 +151,7 @@ impl Stage {
             readiness: Readiness::new(),
             metrics: Arc::clone(&ca_metrics),
             operations: Arc::clone(&fake) as _,
-            served: served(reader.clone(), &journal),
+            catch_up: catch_up(reader.clone(), &journal),
             storage_age: crate::storage_age::test_age(),
             clock: Arc::clone(&clock),
         };

@@ -1,14 +1,11 @@
 //! Who may use the operators' service: one decision for both edges and every call, taken before a message is read.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use signet_core::audit::{Attributed, EventKind, Outcome};
 use signet_core::clock::SharedClock;
 use signet_core::identity::SpiffeId;
 use tonic::body::Body;
@@ -16,133 +13,16 @@ use tonic::server::NamedService;
 use tonic::{Extensions, Request, Status};
 use tower::Service;
 
-use super::client_identity::ClientVerifier;
-use super::peer::PeerUser;
+use crate::client_identity::ClientVerifier;
 use crate::metrics::CaMetrics;
 use crate::operations::Operator;
-use crate::refusals::{Class, Refusal, Refusals};
-use crate::source::Source;
+use crate::refusals::{DenialCause, Denied, Refusals, Who};
+use crate::transport::admin_socket::PeerUser;
 use crate::transport::connection::ConnectionInfo;
 
 /// What everybody who is not let in is told, whatever the reason.
 const DENIED: &str = "only root and the CA's own user on the admin socket, and administrators (admins) with their \
                       certificate over TLS, may do this";
-
-/// Why somebody is no operator. The names are labels of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// On the socket: neither root nor the CA's own user.
-    OtherUser,
-    /// Over TLS: without a certificate.
-    NoCertificate,
-    /// Over TLS: a SPIFFE ID that is none of `admins`.
-    NotListed,
-    /// Over TLS: an administrator whose certificate has ended, is revoked, or chains to no sound root.
-    CertificateNotValid,
-    /// On no known edge, which cannot be.
-    NoEdge,
-}
-
-impl Cause {
-    /// Every cause.
-    pub const ALL: [Self; 5] =
-        [Self::OtherUser, Self::NoCertificate, Self::NotListed, Self::CertificateNotValid, Self::NoEdge];
-
-    /// The name in metrics and records.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OtherUser => "other_user",
-            Self::NoCertificate => "no_certificate",
-            Self::NotListed => "not_listed",
-            Self::CertificateNotValid => "certificate_not_valid",
-            Self::NoEdge => "no_edge",
-        }
-    }
-
-    fn in_words(self) -> &'static str {
-        match self {
-            Self::OtherUser => "neither root nor the CA's own user",
-            Self::NoCertificate => "no client certificate",
-            Self::NotListed => "none of the configured administrators (admins)",
-            Self::CertificateNotValid => "an administrator, but the certificate does not hold any more",
-            Self::NoEdge => "on no known edge",
-        }
-    }
-}
-
-/// Who was denied, as far as the kernel or the handshake knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
-    /// A user on this host; without a number when the kernel told none.
-    User(Option<u32>),
-    /// A SPIFFE ID.
-    Workload(String),
-    /// An address; ports change with every connection.
-    Address(Option<IpAddr>),
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User(Some(uid)) => write!(f, "uid {uid}"),
-            Self::User(None) => f.write_str("an unknown user"),
-            Self::Workload(id) => f.write_str(id),
-            Self::Address(Some(address)) => write!(f, "{address}"),
-            Self::Address(None) => f.write_str("an unknown address"),
-        }
-    }
-}
-
-/// One refusal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denied {
-    /// Who.
-    pub who: Who,
-    /// The network address, for one who comes over TLS.
-    pub peer: Option<SocketAddr>,
-    /// Why.
-    pub cause: Cause,
-}
-
-impl Denied {
-    /// What is recorded and logged of a denied `call`, one of a fixed set of names.
-    fn refusal(self, call: &'static str) -> Refusal {
-        let Self { who, peer, cause } = self;
-        let class = match cause {
-            Cause::OtherUser => Class::LocalUsers,
-            Cause::NotListed | Cause::CertificateNotValid => Class::Holders,
-            Cause::NoCertificate | Cause::NoEdge => Class::AdminStrangers,
-        };
-        let source = match who {
-            Who::User(_) => None,
-            Who::Workload(_) => Some(Source::of(peer.map(|peer| peer.ip()))),
-            Who::Address(address) => Some(Source::of(address)),
-        };
-        let subject = match (&who, source) {
-            (Who::Address(_), Some(source)) => source.to_string(),
-            (who, _) => who.to_string(),
-        };
-        let detail = format!("{who}: denied {call}: {}", cause.in_words());
-        let peer = Some(peer.map_or_else(|| who.to_string(), |peer| peer.to_string()));
-        let spiffe_id = match who {
-            Who::Workload(id) => Some(id),
-            _ => None,
-        };
-        Refusal {
-            class,
-            subject,
-            source,
-            call,
-            kind: EventKind::Admin,
-            outcome: Outcome::Refused,
-            reason: cause.as_str(),
-            detail,
-            request_id: String::new(),
-            who: Attributed { spiffe_id, peer, ..Attributed::default() },
-        }
-    }
-}
 
 /// The rules of access.
 pub struct Access {
@@ -170,14 +50,14 @@ impl Access {
             (Some(user), None) => self.on_socket(*user),
             (None, Some(info)) => self.over_tls(info),
             // Neither edge, or something that cannot be.
-            _ => Err(Denied { who: Who::Address(None), peer: None, cause: Cause::NoEdge }),
+            _ => Err(Denied { who: Who::Address(None), peer: None, cause: DenialCause::NoEdge }),
         }
     }
 
     fn on_socket(&self, user: PeerUser) -> Result<Operator, Denied> {
         match user.0 {
             Some(uid) if uid == 0 || uid == self.own_uid => Ok(Operator { name: format!("uid {uid}"), peer: None }),
-            uid => Err(Denied { who: Who::User(uid), peer: None, cause: Cause::OtherUser }),
+            uid => Err(Denied { who: Who::User(uid), peer: None, cause: DenialCause::OtherUser }),
         }
     }
 
@@ -185,16 +65,16 @@ impl Access {
         let peer = info.tcp.remote_addr();
         let Some(identity) = info.identity.as_deref() else {
             let who = Who::Address(peer.map(|peer| peer.ip()));
-            return Err(Denied { who, peer, cause: Cause::NoCertificate });
+            return Err(Denied { who, peer, cause: DenialCause::NoCertificate });
         };
         let denied = |cause| Denied { who: Who::Workload(identity.spiffe_id.to_string()), peer, cause };
         if !self.admins.contains(&identity.spiffe_id) {
-            return Err(denied(Cause::NotListed));
+            return Err(denied(DenialCause::NotListed));
         }
         if let Err(error) = self.clients.check_again(identity, self.clock.now()) {
             let (spiffe_id, serial) = (identity.spiffe_id.as_str(), &identity.serial);
             tracing::debug!(%error, spiffe_id, serial, "an administrator's certificate does not hold any more");
-            return Err(denied(Cause::CertificateNotValid));
+            return Err(denied(DenialCause::CertificateNotValid));
         }
         Ok(Operator { name: identity.spiffe_id.to_string(), peer: peer.map(|peer| peer.to_string()) })
     }

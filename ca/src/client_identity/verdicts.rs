@@ -18,7 +18,7 @@ use signet_core::rotation::{AuthorityId, RevocationList, RootAuthority};
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::client_identity::ClientRefused;
+use super::refused::ClientRefused;
 use crate::state::SigningState;
 
 /// Chains that are remembered. Beyond that all are forgotten and verified again: a bound on memory, a few hundred bytes
@@ -69,7 +69,7 @@ pub(super) struct Verdict {
 impl Roster {
     /// Refuses when any certificate of the chain is revoked. Whatever path was built is made of them, so none with such
     /// a member gets through. The journal's entries count beside the lists, which may be a moment behind.
-    pub(super) fn check_standing(&self, verdict: &Verdict) -> Result<(), ClientRefused> {
+    pub(super) fn check_revoked(&self, verdict: &Verdict) -> Result<(), ClientRefused> {
         let is_revoked = verdict.names.iter().any(|name| self.revoked.contains(name));
         if is_revoked { Err(ClientRefused::Revoked) } else { Ok(()) }
     }
@@ -107,19 +107,19 @@ impl Anchors {
 }
 
 /// With the version of the anchors.
-type Verdicts = HashMap<(ChainHash, Trust), (u64, Arc<Verdict>)>;
+type Remembered = HashMap<(ChainHash, Trust), (u64, Arc<Verdict>)>;
 
-/// Follows the states.
-pub(super) struct Standing {
+/// What is known of the newest state, and of the chains that were seen.
+pub(super) struct Verdicts {
     provider: Arc<CryptoProvider>,
     newest: ArcSwapOption<Roster>,
     versions: AtomicU64,
-    verdicts: Mutex<Verdicts>,
+    remembered: Mutex<Remembered>,
 }
 
-impl Standing {
+impl Verdicts {
     pub(super) fn new(provider: Arc<CryptoProvider>) -> Self {
-        Self { provider, newest: ArcSwapOption::empty(), versions: AtomicU64::new(0), verdicts: Mutex::default() }
+        Self { provider, newest: ArcSwapOption::empty(), versions: AtomicU64::new(0), remembered: Mutex::default() }
     }
 
     /// What this state says; prepared when it is asked about for the first time.
@@ -155,19 +155,19 @@ impl Standing {
         anchors: &Anchors,
         now: UnixTime,
     ) -> Option<Arc<Verdict>> {
-        let verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        let (version, verdict) = verdicts.get(&(chain, trust))?;
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let (version, verdict) = remembered.get(&(chain, trust))?;
         let (first, last) = verdict.valid;
         let counts = *version == anchors.version && (first..=last).contains(&now.as_secs());
         counts.then(|| Arc::clone(verdict))
     }
 
     pub(super) fn remember(&self, chain: ChainHash, trust: Trust, anchors: &Anchors, verdict: Arc<Verdict>) {
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        if verdicts.len() >= MOST_CHAINS && !verdicts.contains_key(&(chain, trust)) {
-            verdicts.clear();
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= MOST_CHAINS && !remembered.contains_key(&(chain, trust)) {
+            remembered.clear();
         }
-        verdicts.insert((chain, trust), (anchors.version, verdict));
+        remembered.insert((chain, trust), (anchors.version, verdict));
     }
 
     fn anchors(
@@ -249,5 +249,5 @@ impl ChainHash {
 }
 
 #[cfg(test)]
-#[path = "client_standing_tests.rs"]
+#[path = "verdicts_tests.rs"]
 mod tests;

@@ -15,7 +15,7 @@ use tonic::Code;
 
 use super::*;
 use crate::audit_log::audit_log;
-use crate::grpc::admin_stage::{Caller, NOW, OWN, Stage};
+use crate::grpc::admin::test_stage::{Caller, NOW, OWN, Stage};
 use crate::world_tests::FlakyStore;
 
 #[tokio::test(start_paused = true)]
@@ -23,7 +23,7 @@ async fn a_denied_call_is_refused_at_once_counted_and_on_record_with_who_it_was(
     let stage = Stage::new();
     let store = Arc::new(FlakyStore::default());
     let metrics = CaMetrics::new(&Metrics::new(), Arc::new(ManualClock::at(NOW))).unwrap();
-    let (audit, writer) = audit_log(Arc::clone(&store) as _, Arc::new(metrics));
+    let (audit, writer) = audit_log(Arc::clone(&store) as _, metrics.audit);
     let denied = stage.denied.lock().unwrap().take().unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { writer.run(CancellationToken::new()).await.unwrap() });

@@ -233,8 +233,6 @@ impl ServingRenewer {
 }
 
 #[cfg(test)]
-#[path = "serving_rotation_tests.rs"]
 mod rotation_tests;
 #[cfg(test)]
-#[path = "serving_tests.rs"]
 mod tests;

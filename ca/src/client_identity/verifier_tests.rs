@@ -4,7 +4,9 @@
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 
 use super::*;
-use crate::grpc::test_mesh::{Shown, TestRoot, authorities, nothing, publish, publish_authorities, trust_domain, uri};
+use crate::client_identity::test_mesh::{
+    Shown, TestRoot, authorities, nothing, publish, publish_authorities, trust_domain, uri,
+};
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";

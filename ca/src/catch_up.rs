@@ -1,4 +1,5 @@
-//! Whether this process serves what storage holds: whoever has changed the authorities here finds the change here.
+//! Waits until this process serves what storage holds, so that whoever has changed the authorities here finds the change
+//! here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +12,17 @@ use crate::state::StateReader;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is served, and what should be.
-pub struct Served {
+pub struct CatchUp {
     /// The state that streams are served from, see [`BundleFeed::served`](crate::bundle_feed::BundleFeed::served).
     pub state: StateReader,
     /// What exists.
     pub journal: Arc<dyn AuthorityJournal>,
 }
 
-impl Served {
+impl CatchUp {
     /// Returns once what is served is what the journal holds, hence at least as new as whatever was written before;
     /// after two seconds in any case.
-    pub async fn catch_up(&self) {
+    pub async fn wait(&self) {
         match tokio::time::timeout(PATIENCE, self.caught_up()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "what is served cannot be compared with what should be"),
@@ -68,13 +69,13 @@ mod tests {
         let world = World::new().await;
         let feed = BundleFeed::new(world.state.clone(), Duration::from_secs(60), crate::storage_age::test_proofs());
         let (snapshots, stop) = (feed.snapshots(), CancellationToken::new());
-        let served = Served { state: feed.served(), journal: Arc::clone(&world.store) as _ };
+        let catch_up = CatchUp { state: feed.served(), journal: Arc::clone(&world.store) as _ };
         let mut feed = Box::pin(feed.run(stop));
         assert!((&mut feed).now_or_never().is_none());
-        served.catch_up().await;
+        catch_up.wait().await;
 
         world.operations.command(&operator(), Command::Prepare, "").await.unwrap();
-        let mut caught = Box::pin(served.catch_up());
+        let mut caught = Box::pin(catch_up.wait());
         assert!((&mut caught).now_or_never().is_none(), "nothing is published yet");
         world.rotator.turn().await.unwrap();
         assert!((&mut caught).now_or_never().is_none(), "no stream is served it yet");
@@ -84,7 +85,7 @@ mod tests {
         // A change that leaves the bundle as it is, and a state that has gone on in the meantime.
         let taint = Command::Taint { id: active(&world), force: true };
         world.operations.command(&operator(), taint, "test").await.unwrap();
-        let mut caught = Box::pin(served.catch_up());
+        let mut caught = Box::pin(catch_up.wait());
         assert!((&mut caught).now_or_never().is_none());
         world.rotator.turn().await.unwrap();
         assert!((&mut feed).now_or_never().is_none());
@@ -97,16 +98,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_waits_for_two_seconds_at_most_for_what_does_not_come() {
         let world = World::new().await;
-        let served = Served { state: world.state.clone(), journal: Arc::clone(&world.store) as _ };
+        let catch_up = CatchUp { state: world.state.clone(), journal: Arc::clone(&world.store) as _ };
         world.operations.command(&operator(), Command::Prepare, "").await.unwrap();
         let begun = tokio::time::Instant::now();
-        served.catch_up().await;
+        catch_up.wait().await;
         assert_eq!(begun.elapsed(), PATIENCE);
         // Nothing to wait for, and nobody.
         let (writer, state) = tokio::sync::watch::channel(None);
-        let nobody = Served { state, ..served };
+        let nobody = CatchUp { state, ..catch_up };
         drop(writer);
-        nobody.catch_up().await;
+        nobody.wait().await;
         assert_eq!(begun.elapsed(), PATIENCE);
     }
 }

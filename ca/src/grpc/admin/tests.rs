@@ -8,10 +8,10 @@ use signet_runtime::metrics::Metrics;
 use tonic::Code;
 use tonic_prost::prost::Message;
 
+use super::test_stage::{ADMIN, Caller, NOW, OWN, Stage, catch_up};
 use super::*;
-use crate::grpc::admin_stage::{ADMIN, Caller, NOW, OWN, Stage, served};
-use crate::grpc::peer::PeerUser;
-use crate::grpc::test_mesh::{TestRoot, authorities, nothing, publish};
+use crate::client_identity::test_mesh::{TestRoot, authorities, nothing, publish};
+use crate::transport::admin_socket::PeerUser;
 
 /// Every call with a message that it accepts.
 fn calls(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
@@ -34,7 +34,7 @@ fn calls(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
         ("RevokeCertificate", revoke.encode_to_vec()),
         ("ListHolders", Vec::new()),
     ];
-    let declared = include_str!("../../../proto/signet/admin/v1alpha1/admin.proto").matches("  rpc ").count();
+    let declared = include_str!("../../../../proto/signet/admin/v1alpha1/admin.proto").matches("  rpc ").count();
     assert_eq!(all.len(), declared, "a call is missing in this table");
     assert_eq!(all.iter().map(|(name, _)| *name).collect::<Vec<_>>(), CALLS);
     all
@@ -128,7 +128,7 @@ async fn the_service_does_nothing_without_its_guard() {
         readiness: Readiness::new(),
         metrics: Arc::new(CaMetrics::new(&Metrics::new(), Arc::new(ManualClock::at(NOW))).unwrap()),
         operations: Arc::clone(&stage.fake) as _,
-        served: served(nothing().1, &Arc::default()),
+        catch_up: catch_up(nothing().1, &Arc::default()),
         storage_age: crate::storage_age::test_age(),
         clock: Arc::new(ManualClock::at(NOW)),
     };

@@ -85,7 +85,7 @@ fn only<'a>(
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
-    use crate::grpc::test_mesh::{TestRoot, authorities};
+    use crate::client_identity::test_mesh::{TestRoot, authorities};
     use signet_core::certificate::Facts;
     use signet_core::rotation::{RevocationReason, Revoked, Unknown};
     use tonic::Code;

@@ -25,40 +25,8 @@ const EARLY_SWEEP: Quota = Quota::per_second(NonZeroU32::MIN);
 /// Counters per key beyond which a sweep does not wait: a bound on memory against many source addresses.
 const MOST_KEYS: usize = 100_000;
 
-/// Which limit a request is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OverLimit {
-    /// Too many requests are being worked on.
-    #[error("the CA is working on as many requests as limits.concurrent_requests allows; retry with backoff")]
-    Concurrency,
-    /// Too many requests from this source, which has not proved who it is.
-    #[error("too many requests from this address (limits.per_peer); retry with backoff")]
-    Peer,
-    /// Too many certificates for this identity.
-    #[error("too many certificates for this identity (limits.per_identity); retry with backoff")]
-    Identity,
-}
-
-impl OverLimit {
-    /// The limit that was met.
-    #[must_use]
-    pub fn limit(self) -> Limit {
-        match self {
-            Self::Concurrency => Limit::ConcurrentRequests,
-            Self::Peer => Limit::SourceRate,
-            Self::Identity => Limit::IdentityRate,
-        }
-    }
-
-    /// A short constant for metrics and records.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        self.limit().label()
-    }
-}
-
 /// The rates of one CA process.
-pub struct Admission {
+pub struct RequestRates {
     sources: Keyed<Source>,
     /// When counters may be swept before it is time: not for each request, since that looks at all of them.
     early_sweep: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
@@ -69,7 +37,7 @@ fn quota(rate: Rate) -> Quota {
     Quota::per_second(rate.per_second).allow_burst(rate.burst)
 }
 
-impl Admission {
+impl RequestRates {
     /// Counters for these limits, all at rest.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
@@ -83,20 +51,20 @@ impl Admission {
     /// Counts a request on a connection from `source` that has not proved who it is.
     ///
     /// # Errors
-    /// [`OverLimit::Peer`].
-    pub fn enter(&self, source: Source) -> Result<(), OverLimit> {
+    /// [`Limit::SourceRate`].
+    pub fn count_source(&self, source: Source) -> Result<(), Limit> {
         if self.sources.len() > MOST_KEYS && self.early_sweep.check().is_ok() {
             self.sources.retain_recent();
         }
-        self.sources.check_key(&source).map_err(|_| OverLimit::Peer)
+        self.sources.check_key(&source).map_err(|_| Limit::SourceRate)
     }
 
     /// Counts a certificate for an authenticated identity.
     ///
     /// # Errors
-    /// [`OverLimit::Identity`].
-    pub fn count(&self, identity: &str) -> Result<(), OverLimit> {
-        self.identities.check_key(&identity.to_owned()).map_err(|_| OverLimit::Identity)
+    /// [`Limit::IdentityRate`].
+    pub fn count_identity(&self, identity: &str) -> Result<(), Limit> {
+        self.identities.check_key(&identity.to_owned()).map_err(|_| Limit::IdentityRate)
     }
 
     /// Forgets keys at rest, again and again until `stop`.
@@ -124,14 +92,14 @@ mod tests {
     #[test]
     fn one_busy_address_or_identity_does_not_stop_the_others() {
         let rate = Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::new(2).unwrap() };
-        let admission = Admission::new(&Limits { per_identity: rate, per_peer: rate, ..Limits::default() });
+        let rates = RequestRates::new(&Limits { per_identity: rate, per_peer: rate, ..Limits::default() });
         let source = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
         let (busy, calm) = (source("10.0.0.1"), source("10.0.0.2"));
-        assert!(admission.enter(busy).is_ok() && admission.enter(busy).is_ok());
-        assert_eq!(admission.enter(busy).unwrap_err(), OverLimit::Peer);
-        assert!(admission.enter(calm).is_ok());
-        assert!(admission.count("a").is_ok() && admission.count("a").is_ok());
-        assert_eq!(admission.count("a"), Err(OverLimit::Identity));
-        assert_eq!(admission.count("b"), Ok(()));
+        assert!(rates.count_source(busy).is_ok() && rates.count_source(busy).is_ok());
+        assert_eq!(rates.count_source(busy).unwrap_err(), Limit::SourceRate);
+        assert!(rates.count_source(calm).is_ok());
+        assert!(rates.count_identity("a").is_ok() && rates.count_identity("a").is_ok());
+        assert_eq!(rates.count_identity("a"), Err(Limit::IdentityRate));
+        assert_eq!(rates.count_identity("b"), Ok(()));
     }
 }

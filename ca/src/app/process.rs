@@ -1,6 +1,5 @@
-//! `signet-ca serve`: opens everything, starts the tasks, and waits for the end.
+//! The process of `signet-ca serve`: opens everything, starts the tasks, and waits for the end.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,35 +24,34 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use super::admin_socket::bind_admin;
-use super::backend::{Backend, BackendError};
-use super::limits::{self, MESSAGE};
+use super::error::AppError;
+use super::plugins::Plugins;
 use super::storage::storage_warning;
 use super::tokens::{self, clusters};
 use crate::acknowledgements::Acknowledgements;
-use crate::admission::Admission;
 use crate::audit_log::audit_log;
 use crate::bundle_feed::BundleFeed;
+use crate::catch_up::CatchUp;
+use crate::client_identity::ClientVerifier;
 use crate::config::Config;
-use crate::grpc::access::Access;
-use crate::grpc::admin::AdminService;
+use crate::grpc::admin::{Access, AdminService};
 use crate::grpc::bundle_listeners::Listeners;
 use crate::grpc::bundle_stream::BundleStream;
 use crate::grpc::certificate_server::CertificateServer;
-use crate::grpc::client_identity::ClientVerifier;
 use crate::grpc::create_certificate::CertificateService;
-use crate::grpc::intake::Intake;
-use crate::grpc::{http2, peer};
 use crate::handover::handovers;
 use crate::issuance::Issuance;
+use crate::limits::configured::{self, MESSAGE};
+use crate::limits::intake::Intake;
+use crate::limits::request_rates::RequestRates;
 use crate::metrics::CaMetrics;
 use crate::operations::Operations;
 use crate::refusals::refusals;
-use crate::served::Served;
-use crate::serving::ServingRenewer;
+use crate::serving_certificate::ServingRenewer;
 use crate::storage_age::StorageAge;
 use crate::transport::acceptor::Acceptor;
-use crate::transport::tls;
+use crate::transport::admin_socket::{self, AdminSocketError};
+use crate::transport::{http2, tls};
 use crate::{bundle_file, health};
 
 /// How long closing the database may take, for a file writing back what is in its `-wal`.
@@ -74,26 +72,21 @@ pub enum ServeError {
     Metrics(#[from] MetricError),
     /// Storage, keys, authorities.
     #[error(transparent)]
-    Backend(#[from] BackendError),
+    App(#[from] AppError),
     /// A port is in use or not allowed.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The admin socket.
-    #[error("admin: cannot listen on {path}: {cause}")]
-    Admin {
-        /// The socket.
-        path: PathBuf,
-        /// What is wrong.
-        cause: String,
-    },
+    #[error(transparent)]
+    AdminSocket(#[from] AdminSocketError),
     /// The CA's own identity.
-    #[error("the CA's own identity: {0}")]
+    #[error("the CA's own identity")]
     Identity(#[from] IdentityError),
     /// TLS.
-    #[error("TLS: {0}")]
+    #[error("TLS")]
     Tls(#[from] rustls::Error),
     /// gRPC reflection.
-    #[error("gRPC reflection: {0}")]
+    #[error("gRPC reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// A task that the process needs has ended.
     #[error(transparent)]
@@ -113,14 +106,14 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     // Ports first: the commonest mistake should be told before anything is touched.
     let listener = ops::bind("listen", config.listen).await?;
     let ops_listener = ops::bind("ops", config.ops).await?;
-    let (admin_listener, admin_socket) = bind_admin(&config.admin)?;
+    let (admin_listener, socket_file) = admin_socket::bind(&config.admin)?;
     if let Some(warning) = storage_warning(&config.storage) {
         tracing::warn!("{warning}");
     }
-    let backend = Backend::open(&config).await?;
+    let plugins = Plugins::open(&config).await?;
     let mut authenticators = Vec::new();
     for cluster in &config.clusters {
-        let authenticator = tokens::load(cluster).await.map_err(BackendError::from)?;
+        let authenticator = tokens::load(cluster).await.map_err(AppError::from)?;
         authenticators.push((cluster.clone(), Arc::new(authenticator)));
     }
 
@@ -131,16 +124,16 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let critical = Importance::Critical;
 
     // The record, and who writes into it. The writer ends when all of its senders have.
-    let (audit, writer) = audit_log(Arc::clone(&backend.store) as _, Arc::clone(&ca_metrics));
+    let (audit, writer) = audit_log(Arc::clone(&plugins.store) as _, ca_metrics.audit.clone());
     supervisor.spawn("audit writer", critical, |stop| writer.run(stop));
     let (output, state) = tokio::sync::watch::channel(None);
     let bell = Arc::new(Notify::new());
-    let steps = backend.steps(&config, audit.clone(), Arc::clone(&clock));
-    steps.starts_after(newest_record(&backend).await?);
+    let steps = plugins.steps(&config, audit.clone(), Arc::clone(&clock));
+    steps.starts_after(newest_record(&plugins).await?);
     let operations =
-        Operations { steps: Arc::clone(&steps), store: Arc::clone(&backend.store) as _, bell: Arc::clone(&bell) };
+        Operations { steps: Arc::clone(&steps), store: Arc::clone(&plugins.store) as _, bell: Arc::clone(&bell) };
     let operations = Arc::new(operations);
-    let rotator = Backend::rotator(&config, steps, Arc::clone(&ca_metrics), output, Arc::clone(&bell));
+    let rotator = Plugins::rotator(&config, steps, Arc::clone(&ca_metrics), output, Arc::clone(&bell));
     let signer = readiness.condition("signer");
     supervisor.spawn("rotator", critical, |stop| rotator.run(signer, stop));
     let (renewer, serving) = ServingRenewer::new(
@@ -154,27 +147,27 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     )?;
     supervisor.spawn("serving certificate", critical, |stop| renewer.run(stop));
     let storage = readiness.condition("storage");
-    let (probed, probe_metrics) = (Arc::clone(&backend.store) as _, Arc::clone(&ca_metrics));
+    let (probed, probe_metrics) = (Arc::clone(&plugins.store) as _, Arc::clone(&ca_metrics));
     supervisor.spawn("storage probe", critical, |stop| health::probe_storage(probed, probe_metrics, storage, stop));
 
     if let Some(path) = config.bundle_file.clone() {
         let (reader, condition) = (state.clone(), readiness.condition("bundle file"));
         supervisor.spawn("bundle file", critical, |stop| bundle_file::keep(path, reader, condition, stop));
     }
-    if let Some(files) = backend.files.clone() {
+    if let Some(files) = plugins.files.clone() {
         let condition = readiness.condition("CA files");
         supervisor.spawn("CA files", critical, |stop| health::watch_ca_files(files, condition, stop));
     }
 
     // The way of a request.
     let clusters = Arc::new(clusters(authenticators, &readiness, &supervisor));
-    let admission = Arc::new(Admission::new(&config.limits));
-    let swept = Arc::clone(&admission);
+    let rates = Arc::new(RequestRates::new(&config.limits));
+    let swept = Arc::clone(&rates);
     supervisor.spawn("limit counters", critical, |stop| swept.sweep(stop));
     let (refusals, refused) = refusals(Arc::clone(&clock));
     let record = audit.clone();
     supervisor.spawn("refusals", critical, |stop| refused.run(record, stop));
-    let (handed_over, marks) = handovers(Arc::clone(&backend.store) as _, Arc::clone(&clock), Arc::clone(&bell));
+    let (handed_over, marks) = handovers(Arc::clone(&plugins.store) as _, Arc::clone(&clock), Arc::clone(&bell));
     supervisor.spawn("handovers", critical, |stop| marks.run(stop));
     let issuance = Arc::new(Issuance {
         policy: config.leaf_policy(),
@@ -183,7 +176,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         audit: audit.clone(),
         handovers: handed_over,
         refusals: refusals.clone(),
-        admission: Arc::clone(&admission),
+        rates: Arc::clone(&rates),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&ca_metrics),
         random: SystemRandom::new(),
@@ -195,9 +188,9 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
 
     // The way of the trust bundle, and of what holders say about it.
     let acknowledgements = Acknowledgements::default();
-    let feed = BundleFeed::new(state.clone(), config.authority.renewal_window, Arc::clone(&backend.proofs));
-    let storage_age = Arc::new(StorageAge::new(Arc::clone(&backend.proofs)));
-    let (journal, followed) = (Arc::clone(&backend.store) as _, state.clone());
+    let feed = BundleFeed::new(state.clone(), config.authority.renewal_window, Arc::clone(&plugins.proofs));
+    let storage_age = Arc::new(StorageAge::new(Arc::clone(&plugins.proofs)));
+    let (journal, followed) = (Arc::clone(&plugins.store) as _, state.clone());
     let (watched, doubted, aged) = (Arc::clone(&storage_age), Arc::clone(&operations.steps), Arc::clone(&ca_metrics));
     let condition = readiness.condition("storage history");
     supervisor
@@ -213,13 +206,13 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         sds: SdsService::new(feed.snapshots(), bundle_streams, sds_stop.clone()),
         clusters,
         clients: Arc::clone(&clients),
-        admission,
+        rates,
         refusals: refusals.clone(),
         clock: Arc::clone(&clock),
         listeners: listeners.clone(),
         storage_age: Arc::clone(&storage_age),
     };
-    let (holders, followed) = (Arc::clone(&backend.store) as _, feed.snapshots());
+    let (holders, followed) = (Arc::clone(&plugins.store) as _, feed.snapshots());
     supervisor.spawn("acknowledgements", critical, |stop| acknowledgements.write(holders, bell, stop));
     supervisor.spawn("bundle listeners", critical, |stop| listeners.follow(followed, stop));
     supervisor.spawn("bundle feed", critical, |stop| feed.run(stop));
@@ -237,7 +230,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let acceptor = Acceptor {
         listener,
         config: tls::server_config(serving.clone(), Arc::clone(&clients), Arc::clone(&clock))?,
-        connections: limits::connections(&config.limits, &ca_metrics),
+        connections: configured::connections(&config.limits, &ca_metrics),
         proxies: config.proxy_protocol_from.clone(),
         ready,
         metrics: Arc::clone(&ca_metrics),
@@ -253,10 +246,10 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
             .with_service_name("grpc.health.v1.Health")
             .with_service_name("signet.admin.v1alpha1.Admin")
     };
-    let rules = limits::intake_rules(&config.limits, &ca_metrics);
+    let rules = configured::intake_rules(&config.limits, &ca_metrics);
     let turned_away = Arc::clone(&ca_metrics.turned_away);
     supervisor.spawn("limits", critical, |stop| async move { turned_away.warn(stop).await });
-    let served = Served { state: feed_served, journal: Arc::clone(&backend.store) as _ };
+    let catch_up = CatchUp { state: feed_served, journal: Arc::clone(&plugins.store) as _ };
     let admin = AdminService {
         trust_domain: config.trust_domain.to_string(),
         storage: config.storage.to_string(),
@@ -266,7 +259,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         readiness: readiness.clone(),
         metrics: Arc::clone(&ca_metrics),
         operations,
-        served,
+        catch_up,
         storage_age,
         clock: Arc::clone(&clock),
     };
@@ -294,7 +287,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     });
     let admin_router = Server::builder().timeout(Duration::from_secs(30)).add_service(admin);
     supervisor.spawn("admin service", critical, |stop| async move {
-        admin_router.serve_with_incoming_shutdown(peer::incoming(admin_listener), stop.cancelled_owned()).await
+        admin_router.serve_with_incoming_shutdown(admin_socket::incoming(admin_listener), stop.cancelled_owned()).await
     });
     let heartbeat = liveness.event_loop();
     supervisor.spawn("heartbeat", critical, |stop| beat_event_loop(heartbeat, stop));
@@ -326,11 +319,11 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     }
     // The last sender outside the tasks: with it the writer would wait for ever.
     drop(audit);
-    let store = Arc::clone(&backend.store);
-    drop(backend);
+    let store = Arc::clone(&plugins.store);
+    drop(plugins);
 
     let outcome = supervisor.run_until(signals.stop(), signals.force(), config.drain).await;
-    drop(admin_socket);
+    drop(socket_file);
     if tokio::time::timeout(CLOSING, store.close()).await.is_err() {
         tracing::warn!("the database could not be closed in time; nothing that was committed is lost by that");
     }
@@ -342,9 +335,9 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
 }
 
 /// When the newest record was made.
-async fn newest_record(backend: &Backend) -> Result<Option<OffsetDateTime>, BackendError> {
+async fn newest_record(plugins: &Plugins) -> Result<Option<OffsetDateTime>, AppError> {
     let Ok(query) = AuditQuery::newest(1) else { return Ok(None) };
-    let newest = backend.store.query(&query).await?;
+    let newest = plugins.store.query(&query).await?;
     let unread = newest.unread.first().map(UnreadEvent::at);
     Ok(newest.items.first().map(|stored| stored.event.at()).or(unread))
 }

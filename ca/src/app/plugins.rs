@@ -1,6 +1,5 @@
-//! Storage, keys and authorities as configured.
+//! The plugins that the configuration names: storage, keys and authorities.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use signet_core::clock::{SharedClock, SystemClock};
@@ -8,86 +7,24 @@ use signet_core::rotation::IssuingCa;
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::seams::proof::SequenceProofs;
-use signet_core::seams::store::StoreError;
 use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
 use signet_plugins::custody::{BundleProofs, MemoryCustody, SealedCustody};
 use signet_plugins::store::Store;
-use signet_runtime::files::FileError;
-use signet_runtime::metrics::MetricError;
 use tokio::sync::Notify;
 
+use super::error::AppError;
 use super::sealing_keys::{keyring, missing_keys};
 use super::storage;
-use super::tokens::{self, TokensError};
+use super::tokens;
 use crate::audit_log::AuditLog;
-use crate::config::{Backend as ConfiguredBackend, Config};
+use crate::config::{Backend, Config};
 use crate::health::CaFiles;
 use crate::metrics::CaMetrics;
-use crate::rotator::{Maker, Rotator, StepError, Steps};
+use crate::rotator::{Maker, Rotator, Steps};
 use crate::state::StateWriter;
 
-/// What is configured cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BackendError {
-    /// Storage cannot be opened.
-    #[error("storage: {0}")]
-    Store(#[from] StoreError),
-    /// The file of the key-encryption key cannot be used.
-    #[error("keys.encryption_key_file")]
-    KeyFile(#[source] FileError),
-    /// The content of that file is not a key.
-    #[error("keys.encryption_key_file: {path}: {cause}")]
-    EncryptionKey {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with its content.
-        cause: String,
-    },
-    /// A copy of the storage cannot be written.
-    #[error("backup to {}", path.display())]
-    Backup {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<FileError>,
-    },
-    /// A copy of the storage is not made.
-    #[error("backup to {}: {cause}", path.display())]
-    NoBackup {
-        /// The file.
-        path: PathBuf,
-        /// Why: its name, what there is to copy, or what reading or writing it came to.
-        cause: String,
-    },
-    /// The storage is a database of a server, which has ways of its own.
-    #[error(
-        "{0} is a database of a PostgreSQL server, which is copied by the server's own means: pg_dump, or a base backup \
-         with its WAL archive; what restoring one means is in docs/backup.md"
-    )]
-    ServersBackup(String),
-    /// A signal came before the end.
-    #[error("interrupted; nothing was left behind")]
-    Interrupted,
-    /// The storage is not moved.
-    #[error("migrate: {0}")]
-    Migrate(String),
-    /// Another sealing key cannot be taken.
-    #[error("rekey: {0}")]
-    Rekey(String),
-    /// A cluster's keys cannot be loaded.
-    #[error("clusters[].tokens.file")]
-    Tokens(#[from] TokensError),
-    /// The first authority could not be made.
-    #[error("authority: {0}")]
-    Authority(#[from] StepError),
-    /// A metric is registered twice, which is a bug.
-    #[error(transparent)]
-    Metric(#[from] MetricError),
-}
-
-/// Opened storage and custody, and the upstream authority over them.
-pub(super) struct Backend {
+/// The plugins that the configuration names, opened.
+pub(super) struct Plugins {
     pub(super) store: Arc<dyn Store>,
     pub(super) custody: Arc<dyn KeyCustody>,
     pub(super) upstream: Arc<dyn UpstreamAuthority>,
@@ -96,20 +33,20 @@ pub(super) struct Backend {
     pub(super) files: Option<Arc<FilesAuthority>>,
 }
 
-impl Backend {
-    pub(super) async fn open(config: &Config) -> Result<Self, BackendError> {
+impl Plugins {
+    pub(super) async fn open(config: &Config) -> Result<Self, AppError> {
         let keys = Arc::new(keyring(&config.encryption_key_file).await?);
         let store = storage::location(&config.storage).open(storage::DEADLINE).await?;
         let proofs = Arc::new(BundleProofs::new(config.trust_domain.as_str(), Arc::clone(&keys)));
         let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, keys));
         let authority = &config.authority;
         let (upstream, files): (Arc<dyn UpstreamAuthority>, _) = match &authority.backend {
-            ConfiguredBackend::Native => {
+            Backend::Native => {
                 let (key_type, ttl) = (authority.key_type, authority.schedule.root_ttl);
                 let domain = config.trust_domain.clone();
                 (Arc::new(SelfSignedRoot::new(domain, Arc::clone(&custody), key_type, ttl)), None)
             }
-            ConfiguredBackend::Files(directory) => {
+            Backend::Files(directory) => {
                 let files = FilesAuthority::new(directory.clone(), Arc::clone(&custody), Arc::new(SystemClock));
                 let files = Arc::new(files);
                 (Arc::clone(&files) as _, Some(files))
@@ -152,7 +89,7 @@ fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn 
 pub async fn check_files(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     problems.extend(missing_keys(config).await);
-    if let ConfiguredBackend::Files(directory) = &config.authority.backend {
+    if let Backend::Files(directory) = &config.authority.backend {
         let custody = Arc::new(MemoryCustody::new());
         let files = FilesAuthority::new(directory.clone(), custody, Arc::new(SystemClock));
         problems.extend(files.offer().await.err().map(|error| format!("authority.files: {error}")));

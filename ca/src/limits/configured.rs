@@ -8,17 +8,17 @@ use signet_runtime::open_files;
 use signet_sds::server::MAX_REQUEST_BYTES;
 use tokio::sync::Semaphore;
 
-use crate::admission::OverLimit;
+use super::intake::Rules;
+use super::open_calls::OpenCalls;
 use crate::config::Limits;
-use crate::grpc::intake::Rules;
-use crate::grpc::open_calls::OpenCalls;
+use crate::error::IssueError;
 use crate::metrics::CaMetrics;
 use crate::transport::connections::{Connections, Room};
 use crate::turned_away::Limit;
 
 /// Largest request message: a CSR several times larger than the largest accepted one, so that it gets a refusal of its
 /// own; beyond this the message is not even read.
-pub(super) const MESSAGE: usize = 128 * 1024;
+pub const MESSAGE: usize = 128 * 1024;
 
 /// Largest message to the health and reflection services: both take a name.
 const SMALL_MESSAGE: usize = 4 * 1024;
@@ -42,7 +42,8 @@ const MEMORY_PER_CONNECTION: usize = 256 * 1024;
 const OWN_FILES: usize = 256;
 
 /// The places for connections: as many as are configured and the process may open files for.
-pub(super) fn connections(limits: &Limits, metrics: &CaMetrics) -> Connections {
+#[must_use]
+pub fn connections(limits: &Limits, metrics: &CaMetrics) -> Connections {
     let files = open_files::raise();
     let most = files.saturating_sub(OWN_FILES).max(1);
     if most < limits.connections {
@@ -68,15 +69,22 @@ pub(super) fn connections(limits: &Limits, metrics: &CaMetrics) -> Connections {
 }
 
 /// What requests to each service may take.
-pub(super) struct IntakeRules {
-    pub(super) certificates: Rules,
-    pub(super) bundles: Rules,
-    pub(super) operators: Rules,
-    pub(super) health: Rules,
-    pub(super) reflection: Rules,
+pub struct IntakeRules {
+    /// Certificate requests.
+    pub certificates: Rules,
+    /// Bundle streams.
+    pub bundles: Rules,
+    /// Operators' calls.
+    pub operators: Rules,
+    /// The health service.
+    pub health: Rules,
+    /// Reflection.
+    pub reflection: Rules,
 }
 
-pub(super) fn intake_rules(limits: &Limits, metrics: &Arc<CaMetrics>) -> IntakeRules {
+/// The rules that `limits` make for each service.
+#[must_use]
+pub fn intake_rules(limits: &Limits, metrics: &Arc<CaMetrics>) -> IntakeRules {
     let turned_away = Arc::clone(&metrics.turned_away);
     let others = Rules {
         places: Arc::new(Semaphore::new(OTHERS)),
@@ -90,7 +98,7 @@ pub(super) fn intake_rules(limits: &Limits, metrics: &Arc<CaMetrics>) -> IntakeR
     };
     let counted = Arc::clone(metrics);
     let full = move |limit| match limit {
-        Limit::ConcurrentRequests => counted.not_issued(Outcome::Refused, &OverLimit::Concurrency.into()),
+        Limit::ConcurrentRequests => counted.not_issued(Outcome::Refused, &IssueError::OverLimit(limit)),
         other => counted.turned_away.note(other),
     };
     let places = |most| Arc::new(Semaphore::new(most));
