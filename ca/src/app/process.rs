@@ -253,7 +253,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let admin = AdminService {
         trust_domain: config.trust_domain.to_string(),
         storage: config.storage.to_string(),
-        started_at: clock.now().unix_timestamp(),
+        started_at: clock.now(),
         state,
         serving,
         readiness: readiness.clone(),

@@ -27,7 +27,7 @@ use crate::grpc::admin::operate::Operate;
 use crate::grpc::admin::{Access, AdminService};
 use crate::limits::intake::Rules;
 use crate::metrics::CaMetrics;
-use crate::operations::{OperationError, Operator, RevokedCertificate, View};
+use crate::operations::{Done, Next, OperationError, Operator, RevokedCertificate, View};
 use crate::refusals::refusals;
 use crate::state::StateWriter;
 use crate::transport::acceptor::Acceptor;
@@ -69,11 +69,12 @@ impl Operate for Still {
             laggards: Vec::new(),
             held: Vec::new(),
             threshold_percent: 100,
-            next: String::new(),
+            next: Next::Nothing,
+            has_former: false,
             expected_at: None,
         })
     }
-    async fn command(&self, operator: &Operator, _: Command, _: &str) -> Result<(String, View), OperationError> {
+    async fn command(&self, operator: &Operator, _: Command, _: &str) -> Result<(Done, View), OperationError> {
         Err(OperationError::Refused(format!("not for {} at {:?}", operator.name, operator.peer.is_some())))
     }
     async fn revoke_certificate(
@@ -124,7 +125,7 @@ impl Ca {
         let service = AdminService {
             trust_domain: "cluster.local".into(),
             storage: "sqlite:///s.db".into(),
-            started_at: 0,
+            started_at: now,
             state: reader.clone(),
             serving: tokio::sync::watch::channel(None).1,
             readiness: Readiness::new(),
@@ -181,7 +182,7 @@ async fn an_administrator_reaches_the_ca_over_tls_and_others_learn_why_not() {
     let name = Some("signet-ca");
     let admin = ca.args(&ca.leaf(ADMIN), &ca.root, name);
     let rotation = ask(&admin).await.unwrap();
-    assert_eq!((rotation.phase.as_str(), rotation.authorities.len()), ("settled", 2));
+    assert_eq!((rotation.phase(), rotation.authorities.len()), (signet_proto::admin::v1alpha1::Phase::Settled, 2));
     let mut client = admin.connect().await.unwrap();
     let refused = within(CHANGE, client.service.prepare_authority(tonic::Request::new(Default::default()))).await;
     assert_eq!(refused.unwrap_err().message(), format!("not for {ADMIN} at true"));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use prost_types::Timestamp;
 use signet_core::holder::{Coverage, Holder, HolderKey};
 use signet_core::renewal::half_life;
 use signet_core::rotation::{
@@ -12,7 +13,9 @@ use signet_core::rotation::{
 use signet_proto::admin::v1alpha1 as wire;
 use time::OffsetDateTime;
 
-use crate::operations::View;
+use super::progress;
+use super::values::{limit, phase, state, time};
+use crate::operations::{Done, View};
 use crate::turned_away::Met;
 
 /// What is known about the use of authorities.
@@ -29,16 +32,16 @@ impl Use<'_> {
         self.coverage.and_then(|coverage| coverage.by_authority.get(issuing)).copied().unwrap_or_default()
     }
 
-    fn needed_until(&self, issuing: &AuthorityId) -> i64 {
-        self.last_ends.and_then(|ends| ends.get(issuing)).copied().map(seconds).unwrap_or_default()
+    fn needed_until(&self, issuing: &AuthorityId) -> Option<OffsetDateTime> {
+        self.last_ends.and_then(|ends| ends.get(issuing)).copied()
     }
 }
 
 /// Where rotation stands; `done` says what was done, when this answers a change.
-pub(super) fn rotation(view: &View, done: String, now: OffsetDateTime) -> wire::Rotation {
+pub(super) fn rotation(view: &View, done: Option<&Done>, now: OffsetDateTime) -> wire::Rotation {
     let used = Use { coverage: Some(&view.coverage), last_ends: Some(&view.last_ends), held: &view.held };
     wire::Rotation {
-        phase: view.phase.as_str().to_owned(),
+        phase: phase(view.phase).into(),
         bundle_sequence: view.authorities.bundle_sequence,
         authorities: authorities(&view.authorities, &used, now),
         coverage: Some(wire::Coverage {
@@ -49,16 +52,16 @@ pub(super) fn rotation(view: &View, done: String, now: OffsetDateTime) -> wire::
             laggards: view.laggards.iter().map(holder).collect(),
         }),
         paused: view.authorities.paused,
-        next: view.next.clone(),
-        expected_at: view.expected_at.map(seconds).unwrap_or_default(),
+        next: progress::next(&view.next, view.has_former),
+        expected_at: view.expected_at.map(time),
         revoked_certificates: count(view.authorities.revocations.entries.len()),
-        done,
+        done: done.map(progress::done),
     }
 }
 
 /// A limit that was met.
 pub(super) fn turned_away(met: Met) -> wire::TurnedAway {
-    wire::TurnedAway { limit: met.limit.label().to_owned(), total: met.total, lately: met.lately }
+    wire::TurnedAway { limit: limit(met.limit).into(), total: met.total, lately: met.lately }
 }
 
 /// Roots, each followed by its issuing CAs.
@@ -66,38 +69,38 @@ pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: Offset
     let signs = authorities.active_issuer(now).map(|issuing| &issuing.id);
     let mut rows = Vec::new();
     for root in &authorities.roots {
-        let needed = root.issuing.iter().map(|issuing| used.needed_until(&issuing.id)).max();
+        let needed = root.issuing.iter().filter_map(|issuing| used.needed_until(&issuing.id)).max();
         rows.push(wire::Authority {
             id: root.id.to_string(),
-            kind: "root".to_owned(),
-            state: root.state.as_str().to_owned(),
-            not_before: seconds(root.not_before),
-            not_after: seconds(root.not_after),
-            renews_at: 0,
+            kind: wire::AuthorityKind::Root.into(),
+            state: state(root.state).into(),
+            not_before: Some(time(root.not_before)),
+            not_after: Some(time(root.not_after)),
+            renews_at: None,
             generation: root.generation,
             root: String::new(),
-            since: seconds(root.since),
+            since: Some(time(root.since)),
             published: root.published,
             holders: root.issuing.iter().map(|issuing| used.holders(&issuing.id)).sum(),
-            needed_until: needed.unwrap_or_default(),
-            tainted_at: root.tainted_at.map(seconds).unwrap_or_default(),
+            needed_until: needed.map(time),
+            tainted_at: root.tainted_at.map(time),
             pinned: root.pinned,
             key_id: subject_key_id(&root.certificate),
-            leaving_since: root.leaving_since.map(seconds).unwrap_or_default(),
+            leaving_since: root.leaving_since.map(time),
             held: used.held.contains(&root.id),
         });
         for (index, issuing) in root.issuing.iter().enumerate() {
             rows.push(wire::Authority {
                 id: issuing.id.to_string(),
-                kind: "issuing".to_owned(),
-                state: issuing_state(authorities, root, index, issuing, signs).to_owned(),
-                not_before: seconds(issuing.not_before),
-                not_after: seconds(issuing.not_after),
-                renews_at: seconds(half_life(issuing.not_before, issuing.not_after)),
+                kind: wire::AuthorityKind::Issuing.into(),
+                state: issuing_state(authorities, root, index, issuing, signs).into(),
+                not_before: Some(time(issuing.not_before)),
+                not_after: Some(time(issuing.not_after)),
+                renews_at: Some(time(half_life(issuing.not_before, issuing.not_after))),
                 root: root.id.to_string(),
                 holders: used.holders(&issuing.id),
-                needed_until: used.needed_until(&issuing.id),
-                tainted_at: authorities.issuing_tainted_at(issuing).unwrap_or_default(),
+                needed_until: used.needed_until(&issuing.id).map(time),
+                tainted_at: authorities.issuing_tainted_at(issuing).map(|seconds| Timestamp { seconds, nanos: 0 }),
                 key_id: subject_key_id(&issuing.certificate),
                 ..wire::Authority::default()
             });
@@ -113,27 +116,26 @@ fn issuing_state(
     index: usize,
     issuing: &IssuingCa,
     signs: Option<&AuthorityId>,
-) -> &'static str {
+) -> wire::AuthorityState {
     if is_revoked(authorities, issuing) {
-        return "revoked";
+        return wire::AuthorityState::Revoked;
     }
     if authorities.issuing_tainted_at(issuing).is_some() {
-        return AuthorityState::Tainted.as_str();
+        return wire::AuthorityState::Tainted;
     }
     if root.state != AuthorityState::Active {
-        return root.state.as_str();
+        return state(root.state);
     }
     let signer = root.issuing.iter().position(|one| Some(&one.id) == signs);
     match signer {
-        Some(signer) if index == signer => AuthorityState::Active.as_str(),
-        Some(signer) if index < signer => AuthorityState::Old.as_str(),
-        _ => AuthorityState::Prepared.as_str(),
+        Some(signer) if index == signer => wire::AuthorityState::Active,
+        Some(signer) if index < signer => wire::AuthorityState::Old,
+        _ => wire::AuthorityState::Prepared,
     }
 }
 
 /// One holder.
 pub(super) fn holder(holder: &Holder) -> wire::Holder {
-    let refused = holder.refused.as_ref();
     wire::Holder {
         spiffe_id: holder.key.spiffe_id.clone(),
         instance: holder.key.instance.clone(),
@@ -142,11 +144,14 @@ pub(super) fn holder(holder: &Holder) -> wire::Holder {
         cluster: holder.cluster.clone().unwrap_or_default(),
         serial: holder.serial.clone(),
         authority: holder.authority.to_string(),
-        not_after: seconds(holder.not_after),
+        not_after: Some(time(holder.not_after)),
         bundle_sequence: holder.sequence,
-        learns_by: if holder.acknowledges { "acknowledged" } else { "reply" }.to_owned(),
-        seen_at: seconds(holder.seen_at),
-        refused: refused.map(|(sequence, why)| format!("bundle {sequence}: {why}")).unwrap_or_default(),
+        learns_by: if holder.acknowledges { wire::LearnsBy::Acknowledged } else { wire::LearnsBy::Reply }.into(),
+        seen_at: Some(time(holder.seen_at)),
+        refused: holder
+            .refused
+            .as_ref()
+            .map(|(sequence, reason)| wire::RefusedBundle { sequence: *sequence, reason: reason.clone() }),
     }
 }
 
@@ -160,11 +165,6 @@ pub(super) fn page_token(key: &HolderKey) -> String {
 pub(super) fn page_after(token: &str) -> Option<HolderKey> {
     let (spiffe_id, instance) = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
     Some(HolderKey { spiffe_id, instance })
-}
-
-/// A time on the wire.
-pub(super) fn seconds(at: OffsetDateTime) -> i64 {
-    at.unix_timestamp()
 }
 
 /// A number on the wire.

@@ -5,7 +5,7 @@ use signet_core::certificate::Serial;
 use signet_core::holder::{Holder, HolderQuery};
 use signet_core::rotation::{Command, RevocationReason};
 
-use crate::operations::{OperationError, Operations, Operator, RevokedCertificate, View};
+use crate::operations::{Done, OperationError, Operations, Operator, RevokedCertificate, View};
 
 /// What operators can ask for. [`Operations`] does it.
 #[async_trait]
@@ -25,7 +25,7 @@ pub trait Operate: Send + Sync + 'static {
         operator: &Operator,
         command: Command,
         reason: &str,
-    ) -> Result<(String, View), OperationError>;
+    ) -> Result<(Done, View), OperationError>;
 
     /// Puts a certificate on the revocation list, or takes it off with `clear`.
     ///
@@ -56,7 +56,7 @@ impl Operate for Operations {
         operator: &Operator,
         command: Command,
         reason: &str,
-    ) -> Result<(String, View), OperationError> {
+    ) -> Result<(Done, View), OperationError> {
         self.command(operator, command, reason).await
     }
     async fn revoke_certificate(

@@ -26,7 +26,7 @@ use crate::client_identity::test_mesh::{Shown, TestRoot, authorities, nothing, p
 use crate::client_identity::{ClientIdentity, ClientVerifier};
 use crate::limits::intake::Rules;
 use crate::metrics::CaMetrics;
-use crate::operations::{OperationError, Operator, RevokedCertificate, View};
+use crate::operations::{Done, Next, OperationError, Operator, RevokedCertificate, View};
 use crate::refusals::{RefusalWriter, refusals};
 use crate::state::{StateReader, StateWriter};
 use crate::transport::admin_socket::PeerUser;
@@ -64,7 +64,8 @@ impl Operate for Fake {
             held: Vec::new(),
             threshold_percent: 100,
             phase: Phase::of(&self.authorities),
-            next: "nothing".into(),
+            next: Next::Retire,
+            has_former: true,
             expected_at: Some(NOW),
             awaited_sequence: self.authorities.awaited_sequence(),
         })
@@ -74,9 +75,9 @@ impl Operate for Fake {
         operator: &Operator,
         command: Command,
         reason: &str,
-    ) -> Result<(String, View), OperationError> {
+    ) -> Result<(Done, View), OperationError> {
         self.note(format!("{} {command:?} {reason:?}", operator.name));
-        Ok(("done".into(), self.view().await?))
+        Ok((Done::Prepared, self.view().await?))
     }
     async fn revoke_certificate(
         &self,
@@ -145,7 +146,7 @@ impl Stage {
         let service = AdminService {
             trust_domain: "cluster.local".into(),
             storage: "sqlite:///s.db".into(),
-            started_at: 0,
+            started_at: NOW,
             state: reader.clone(),
             serving: tokio::sync::watch::channel(None).1,
             readiness: Readiness::new(),

@@ -4,6 +4,7 @@
 use signet_core::clock::ManualClock;
 use signet_core::rotation::Revoked;
 use signet_core::seams::store::AuthorityJournal;
+use signet_proto::admin::v1alpha1::RevocationReason as Reason;
 use signet_runtime::metrics::Metrics;
 use tonic::Code;
 use tonic_prost::prost::Message;
@@ -18,7 +19,11 @@ fn calls(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
     let id = stage.roots[0].id().to_string();
     let retire = wire::RetireAuthorityRequest { id: id.clone(), reason: String::new() };
     let change = wire::ChangeAuthorityRequest { id, force: false, reason: String::new() }.encode_to_vec();
-    let revoke = wire::RevokeCertificateRequest { serial: "0".repeat(32), reason: "superseded".into(), clear: false };
+    let revoke = wire::RevokeCertificateRequest {
+        serial: "0".repeat(32),
+        reason: Some(Reason::Superseded.into()),
+        clear: false,
+    };
     let all = vec![
         ("Status", Vec::new()),
         ("GetRotation", Vec::new()),
@@ -92,7 +97,11 @@ async fn every_call_is_for_operators_only_and_does_nothing_for_others() {
 async fn a_change_is_answered_when_this_process_serves_it() {
     let stage = Stage::new();
     let [one, two] = &stage.roots;
-    let revoke = wire::RevokeCertificateRequest { serial: "0".repeat(32), reason: "superseded".into(), clear: false };
+    let revoke = wire::RevokeCertificateRequest {
+        serial: "0".repeat(32),
+        reason: Some(Reason::Superseded.into()),
+        clear: false,
+    };
     for (sequence, method, message) in
         [(3, "PrepareAuthority", Vec::new()), (4, "RevokeCertificate", revoke.encode_to_vec())]
     {
@@ -122,7 +131,7 @@ async fn the_service_does_nothing_without_its_guard() {
     let bare = AdminService {
         trust_domain: String::new(),
         storage: String::new(),
-        started_at: 0,
+        started_at: NOW,
         state: nothing().1,
         serving: tokio::sync::watch::channel(None).1,
         readiness: Readiness::new(),
@@ -152,7 +161,7 @@ async fn commands_carry_their_operator_authority_and_reason() {
         |id: &str, force, reason: &str| wire::ChangeAuthorityRequest { id: id.into(), force, reason: reason.into() };
     let short = change(&id.as_str()[..12].to_uppercase(), true, " because ");
     let answer: wire::Rotation = stage.answer("ActivateAuthority", &short).await.unwrap();
-    assert_eq!(answer.done, "done");
+    assert_eq!(answer.done.unwrap().step(), wire::done::Step::Prepared);
     let expected = format!("uid 0 Activate {{ id: {id}, force: true }} \"because\"");
     assert!(stage.asked().contains(&expected), "{expected}");
     let renewal = wire::RotateAuthorityRequest { reason: String::new(), issuing: true };
@@ -183,17 +192,19 @@ async fn commands_carry_their_operator_authority_and_reason() {
 async fn certificates_are_revoked_for_a_reason_that_fits_a_leaf() {
     let stage = Stage::new();
     let serial = "0123456789abcdef0123456789abcdef";
-    let request = |serial: &str, reason: &str, clear| wire::RevokeCertificateRequest {
-        serial: serial.into(),
-        reason: reason.into(),
-        clear,
+    let request = |serial: &str, reason, clear| {
+        let serial = serial.into();
+        wire::RevokeCertificateRequest { serial, reason, clear }
     };
     for (request, expected) in [
-        (request(serial, "key_compromise", false), Some("KeyCompromise false")),
-        (request(serial, "", true), Some("Unspecified true")),
-        (request(serial, "", false), None),
-        (request(serial, "ca_compromise", false), None),
-        (request("12", "superseded", false), None),
+        (request(serial, Some(Reason::KeyCompromise.into()), false), Some("KeyCompromise false")),
+        (request(serial, Some(0), false), Some("Unspecified false")),
+        (request(serial, None, true), Some("Unspecified true")),
+        (request(serial, None, false), None),
+        // RFC 5280 has it for CAs.
+        (request(serial, Some(2), false), None),
+        (request(serial, Some(99), false), None),
+        (request("12", Some(Reason::Superseded.into()), false), None),
     ] {
         let answer = stage.answer::<wire::RevokeCertificateResponse>("RevokeCertificate", &request).await;
         match expected {
@@ -217,9 +228,10 @@ async fn holders_are_asked_for_by_bundle_and_authority_page_by_page() {
         page_token: page_token.into(),
         ..wire::ListHoldersRequest::default()
     };
+    let refused = wire::RefusedBundle { sequence: 2, reason: "no".into() };
     let page: wire::ListHoldersResponse = stage.answer("ListHolders", &list(false, "", 0, "")).await.unwrap();
     assert_eq!((stage.asked().pop().unwrap().as_str(), page.sequence), ("holders None [] 100", 0));
-    assert_eq!((page.next_page_token.as_str(), page.holders[0].refused.as_str()), ("", "bundle 2: no"));
+    assert_eq!((page.next_page_token.as_str(), page.holders[0].refused.clone()), ("", Some(refused)));
 
     let below = format!("holders Some(2) [{}, {}] 1", one.issuing_id(), one.id());
     let page: wire::ListHoldersResponse =
@@ -266,20 +278,24 @@ async fn the_view_and_the_status_tell_the_same_authorities() {
     let rotation: wire::Rotation = stage.answer("GetRotation", &wire::GetRotationRequest {}).await.unwrap();
     let status: wire::StatusResponse = stage.answer("Status", &wire::StatusRequest {}).await.unwrap();
     let shape = |rows: &[wire::Authority]| {
-        rows.iter().map(|row| format!("{} {} {}", row.id, row.kind, row.state)).collect::<Vec<_>>()
+        rows.iter()
+            .map(|row| format!("{} {} {}", row.id, row.kind().as_str_name(), row.state().as_str_name()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(shape(&rotation.authorities), shape(&status.authorities));
     let [old, new] = &stage.roots;
     let expected = [
-        format!("{} root old", old.id()),
-        format!("{} issuing old", old.issuing_id()),
-        format!("{} root active", new.id()),
-        format!("{} issuing active", new.issuing_id()),
+        format!("{} AUTHORITY_KIND_ROOT AUTHORITY_STATE_OLD", old.id()),
+        format!("{} AUTHORITY_KIND_ISSUING AUTHORITY_STATE_OLD", old.issuing_id()),
+        format!("{} AUTHORITY_KIND_ROOT AUTHORITY_STATE_ACTIVE", new.id()),
+        format!("{} AUTHORITY_KIND_ISSUING AUTHORITY_STATE_ACTIVE", new.issuing_id()),
     ];
     assert_eq!(shape(&rotation.authorities), expected);
-    let coverage = rotation.coverage.unwrap();
-    assert_eq!((rotation.phase.as_str(), coverage.threshold_percent, coverage.laggards.len()), ("drain", 100, 2));
-    assert_eq!(rotation.expected_at, NOW.unix_timestamp());
+    assert_eq!(rotation.phase(), wire::Phase::Drain);
+    let (coverage, next) = (rotation.coverage.unwrap(), rotation.next.unwrap());
+    assert_eq!((coverage.threshold_percent, coverage.laggards.len()), (100, 2));
+    assert_eq!((next.step(), next.static_files), (wire::next::Step::Retire, true));
+    assert_eq!(rotation.expected_at, Some(values::time(NOW)));
 }
 
 #[tokio::test]
