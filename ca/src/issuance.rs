@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use signet_core::audit::{Attributed, AuditEvent, Certified, EventKind, Outcome};
-use signet_core::bundle::TrustBundle;
 use signet_core::caller::{Caller, Peer};
 use signet_core::certificate::{CertificateChain, Serial};
 use signet_core::clock::SharedClock;
@@ -66,8 +65,8 @@ pub struct Application {
 pub struct Issued {
     /// Leaf and intermediates, released.
     pub chain: CertificateChain,
-    /// The roots that go with them.
-    pub bundle: TrustBundle,
+    /// What signed it: the trust bundle of this goes with them.
+    pub state: Arc<SigningState>,
     /// Says what becomes of the reply; dropped, that nothing was handed over.
     pub ticket: Option<Ticket>,
 }
@@ -147,16 +146,18 @@ impl Issuance {
         }
 
         // 2. Who is asking? Only the token says; nothing else in the request is believed before.
-        let caller = self.authenticate(application).await;
-        match (&application.place, &caller) {
-            (Some(place), Ok(caller)) => place.prove(&caller.identity.to_string()),
-            (Some(place), Err(AuthenticationError::Denied { .. })) => place.lapse(),
-            _ => {}
-        }
-        let caller = caller?;
+        let caller = self.authenticate(application).await.inspect_err(|error| {
+            if let (Some(place), AuthenticationError::Denied { .. }) = (&application.place, error) {
+                place.lapse();
+            }
+        })?;
         *who = Attributed::to_caller(&caller, application.peer.to_string());
         who.instance.clone_from(&application.instance);
-        self.rates.count_identity(&caller.identity.to_string()).map_err(IssueError::OverLimit)?;
+        let identity = who.spiffe_id.get_or_insert_with(|| caller.identity.to_string());
+        if let Some(place) = &application.place {
+            place.prove(identity);
+        }
+        self.rates.count_identity(identity).map_err(IssueError::OverLimit)?;
         if let Some(problem) = &application.problem {
             return Err(IssueError::Malformed(problem.clone()));
         }
@@ -166,7 +167,9 @@ impl Issuance {
 
         // 4. For whom: the caller itself, or an identity it may ask for.
         let subject: WorkloadId = policy::subject(&caller, application.impersonated.as_deref())?;
-        who.spiffe_id = Some(subject.to_string());
+        if subject != caller.identity {
+            who.spiffe_id = Some(subject.to_string());
+        }
 
         // 5 to 7. Decide, sign and record, with one snapshot of the authorities. What the journal does not let out any
         //    more was signed by a replica that lags: once more then, from the journal as it is now.
@@ -184,7 +187,7 @@ impl Issuance {
     async fn sign_and_release(
         &self,
         asked: &Asked<'_>,
-        state: &SigningState,
+        state: &Arc<SigningState>,
         now: OffsetDateTime,
     ) -> Result<Issued, IssueError> {
         // 5. The decision, bound to the issuer of one snapshot that serves the whole reply.
@@ -228,7 +231,7 @@ impl Issuance {
         let (chain, ticket) = released?;
 
         // 8. The edge encodes the reply.
-        Ok(Issued { chain, bundle: state.bundle().clone(), ticket })
+        Ok(Issued { chain, state: Arc::clone(state), ticket })
     }
 
     /// Counts what was not issued and notes it for the record, without waiting for that; not when a record of it as issued

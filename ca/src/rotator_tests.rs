@@ -34,7 +34,7 @@ async fn the_issuing_ca_is_renewed_at_half_life_without_touching_the_bundle_or_c
     assert_eq!(after.bundle(), before.bundle());
     assert_ne!(after.authority.limits().authority, before.authority.limits().authority);
     let issued = world.receive(&application()).await.unwrap();
-    assert_eq!(&issued.bundle, before.bundle());
+    assert_eq!(issued.state.bundle(), before.bundle());
     let leaf = Facts::read(issued.chain.leaf()).unwrap();
     assert_eq!(leaf.not_after, NOW + 16 * DAY);
     let issuing = after.authorities.active_issuer(world.clock.now()).unwrap();

@@ -1,5 +1,6 @@
 //! What signs now: one immutable snapshot serves a whole request, so that a leaf never meets another issuer's chain.
 
+use std::fmt;
 use std::sync::Arc;
 
 use signet_core::bundle::{TrustBundle, Validation};
@@ -33,6 +34,16 @@ pub struct SigningState {
     pub validation: Validation,
     /// The journal entry that everything comes from.
     pub authorities: Authorities,
+}
+
+impl fmt::Debug for SigningState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (authority, sequence) = (&self.authority.limits().authority, self.bundle().sequence());
+        f.debug_struct("SigningState")
+            .field("authority", authority)
+            .field("sequence", &sequence)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SigningState {

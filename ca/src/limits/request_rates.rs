@@ -63,8 +63,8 @@ impl RequestRates {
     ///
     /// # Errors
     /// [`Limit::IdentityRate`].
-    pub fn count_identity(&self, identity: &str) -> Result<(), Limit> {
-        self.identities.check_key(&identity.to_owned()).map_err(|_| Limit::IdentityRate)
+    pub fn count_identity(&self, identity: &String) -> Result<(), Limit> {
+        self.identities.check_key(identity).map_err(|_| Limit::IdentityRate)
     }
 
     /// Forgets keys at rest, again and again until `stop`.
@@ -98,8 +98,8 @@ mod tests {
         assert!(rates.count_source(busy).is_ok() && rates.count_source(busy).is_ok());
         assert_eq!(rates.count_source(busy).unwrap_err(), Limit::SourceRate);
         assert!(rates.count_source(calm).is_ok());
-        assert!(rates.count_identity("a").is_ok() && rates.count_identity("a").is_ok());
-        assert_eq!(rates.count_identity("a"), Err(Limit::IdentityRate));
-        assert_eq!(rates.count_identity("b"), Ok(()));
+        assert!(rates.count_identity(&"a".to_owned()).is_ok() && rates.count_identity(&"a".to_owned()).is_ok());
+        assert_eq!(rates.count_identity(&"a".to_owned()), Err(Limit::IdentityRate));
+        assert_eq!(rates.count_identity(&"b".to_owned()), Ok(()));
     }
 }
