@@ -27,24 +27,24 @@ const BATCH: usize = 512;
 /// per record; too many leave the processors idle while all requests wait for one commit.
 const GATHER_ROUNDS: usize = 3;
 
-struct Entry {
+struct QueuedEvent {
     event: AuditEvent,
     /// Of the reply that goes out with it. It is here, so that whoever gives up waiting is told of after the record is kept.
     ticket: Option<Ticket>,
-    reply: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<Recording>,
 }
 
-type Answer = Result<(Recorded, Option<Ticket>), RecordError>;
+type Recording = Result<(Recorded, Option<Ticket>), RecordError>;
 
 /// The sending side; clones share one writer.
 #[derive(Clone)]
 pub struct AuditLog {
-    queue: mpsc::Sender<Entry>,
+    queue: mpsc::Sender<QueuedEvent>,
 }
 
 /// The writing side, run as one task.
 pub struct AuditWriter {
-    queue: mpsc::Receiver<Entry>,
+    queue: mpsc::Receiver<QueuedEvent>,
     store: Arc<dyn AuditStore>,
     metrics: AuditMetrics,
     /// Whether it was told that what follows the log could not be done, and not yet that it could.
@@ -90,9 +90,9 @@ impl AuditLog {
         self.record_with(event, None).await.map(|(recorded, _)| recorded)
     }
 
-    async fn record_with(&self, event: AuditEvent, ticket: Option<Ticket>) -> Answer {
+    async fn record_with(&self, event: AuditEvent, ticket: Option<Ticket>) -> Recording {
         let (reply, answer) = oneshot::channel();
-        if let Err(full) = self.queue.try_send(Entry { event, ticket, reply }) {
+        if let Err(full) = self.queue.try_send(QueuedEvent { event, ticket, reply }) {
             let (TrySendError::Full(entry) | TrySendError::Closed(entry)) = full;
             unrecorded(entry.ticket);
             return Err(RecordError::Queue);
@@ -173,7 +173,7 @@ impl AuditWriter {
 
     /// Lets the tasks that could run do so first: under load a commit is then shared by more of them, and without load
     /// nothing waits.
-    async fn gather(&mut self, batch: &mut Vec<Entry>) {
+    async fn gather(&mut self, batch: &mut Vec<QueuedEvent>) {
         for _ in 0..GATHER_ROUNDS {
             if batch.len() >= BATCH {
                 return;
@@ -186,7 +186,7 @@ impl AuditWriter {
         }
     }
 
-    async fn commit(&self, batch: &mut Vec<Entry>) {
+    async fn commit(&self, batch: &mut Vec<QueuedEvent>) {
         let split = batch.drain(..).map(|entry| (entry.event, (entry.reply, entry.ticket)));
         let (events, replies): (Vec<_>, Vec<_>) = split.unzip();
         self.metrics.batch.observe(events.len() as f64);

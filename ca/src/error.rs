@@ -101,7 +101,7 @@ pub enum RecordError {
     Queue,
     /// Storage did not take the batch.
     #[error("the audit record could not be committed: {0}")]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The serial number is taken, or the journal does not let the certificate out any more.
     #[error(transparent)]
     Append(#[from] AppendError),

@@ -27,7 +27,7 @@ use crate::error::{IssueError, RecordError};
 use crate::handover::{Handovers, Ticket};
 use crate::limits::request_rates::RequestRates;
 use crate::metrics::CaMetrics;
-use crate::refusals::{Refusal, Refusals};
+use crate::refusals::{Refusals, RefusedCall};
 use crate::state::{self, SigningState, StateReader};
 use crate::transport::connections::Place;
 
@@ -254,8 +254,8 @@ impl Issuance {
             _ => None,
         };
         let call = (EventKind::Certificate, "CreateCertificate");
-        let refusal = Refusal::of_request(call, (outcome, reason), denied, application.peer, who);
-        self.refusals.note(Refusal {
+        let refusal = RefusedCall::of_request(call, (outcome, reason), denied, application.peer, who);
+        self.refusals.note(RefusedCall {
             detail: error.to_string(),
             request_id: application.request_id.clone(),
             ..refusal

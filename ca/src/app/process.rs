@@ -164,17 +164,18 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let rates = Arc::new(RequestRates::new(&config.limits));
     let swept = Arc::clone(&rates);
     supervisor.spawn("limit counters", critical, |stop| swept.sweep(stop));
-    let (refusals, refused) = refusals(Arc::clone(&clock));
+    let (refusals, refusal_writer) = refusals(Arc::clone(&clock));
     let record = audit.clone();
-    supervisor.spawn("refusals", critical, |stop| refused.run(record, stop));
-    let (handed_over, marks) = handovers(Arc::clone(&plugins.store) as _, Arc::clone(&clock), Arc::clone(&bell));
-    supervisor.spawn("handovers", critical, |stop| marks.run(stop));
+    supervisor.spawn("refusals", critical, |stop| refusal_writer.run(record, stop));
+    let (handovers, handover_writer) =
+        handovers(Arc::clone(&plugins.store) as _, Arc::clone(&clock), Arc::clone(&bell));
+    supervisor.spawn("handovers", critical, |stop| handover_writer.run(stop));
     let issuance = Arc::new(Issuance {
         policy: config.leaf_policy(),
         clusters: Arc::clone(&clusters),
         state: state.clone(),
         audit: audit.clone(),
-        handovers: handed_over,
+        handovers,
         refusals: refusals.clone(),
         rates: Arc::clone(&rates),
         clock: Arc::clone(&clock),
@@ -195,11 +196,12 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let condition = readiness.condition("storage history");
     supervisor
         .spawn("storage history", critical, |stop| watched.watch(journal, doubted, followed, aged, condition, stop));
-    let (words, sequences, feed_served) = (acknowledgements.clone(), feed.sequences(), feed.served());
+    let (sequences, feed_served) = (feed.sequences(), feed.served());
     let most = (config.limits.connections / 5 * 4).clamp(1, config.limits.bundle_streams);
     // Two at least: an agent that changes over has two.
     let per_identity = config.limits.bundle_streams_per_identity.unwrap_or((most / 4).max(2));
-    let listeners = Listeners::new(words, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics), per_identity);
+    let listeners =
+        Listeners::new(acknowledgements.clone(), sequences, Arc::clone(&clock), Arc::clone(&ca_metrics), per_identity);
     let bundle_streams = Streams::new(most, Arc::clone(&clock), Arc::new(NoObserver));
     let sds_stop = CancellationToken::new();
     let bundle_stream = BundleStream {
@@ -246,7 +248,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
             .with_service_name("grpc.health.v1.Health")
             .with_service_name("signet.admin.v1alpha1.Admin")
     };
-    let rules = configured::intake_rules(&config.limits, &ca_metrics);
+    let limits = configured::service_limits(&config.limits, &ca_metrics);
     let turned_away = Arc::clone(&ca_metrics.turned_away);
     supervisor.spawn("limits", critical, |stop| async move { turned_away.warn(stop).await });
     let catch_up = CatchUp { state: feed_served, journal: Arc::clone(&plugins.store) as _ };
@@ -264,7 +266,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         clock: Arc::clone(&clock),
     };
     let admin = admin.guarded(
-        rules.operators.clone(),
+        limits.operators.clone(),
         Access {
             own_uid: rustix::process::geteuid().as_raw(),
             admins: config.admins.clone(),
@@ -275,12 +277,12 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         },
     );
     let router = http2::server()
-        .add_service(Intake::new(service, rules.certificates))
-        .add_service(Intake::new(SdsServer::new(bundle_stream), rules.bundles))
+        .add_service(Intake::new(service, limits.certificates))
+        .add_service(Intake::new(SdsServer::new(bundle_stream), limits.bundles))
         .add_service(admin.clone())
-        .add_service(Intake::new(health_service, rules.health))
-        .add_service(Intake::new(reflection().build_v1()?, rules.reflection.clone()))
-        .add_service(Intake::new(reflection().build_v1alpha()?, rules.reflection));
+        .add_service(Intake::new(health_service, limits.health))
+        .add_service(Intake::new(reflection().build_v1()?, limits.reflection.clone()))
+        .add_service(Intake::new(reflection().build_v1alpha()?, limits.reflection));
     supervisor.spawn("certificate service", critical, |stop| async move {
         let connections = ReceiverStream::new(connections);
         router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await

@@ -25,7 +25,7 @@ use crate::client_identity::ClientVerifier;
 use crate::client_identity::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
 use crate::grpc::admin::operate::Operate;
 use crate::grpc::admin::{Access, AdminService};
-use crate::limits::intake::Rules;
+use crate::limits::intake::CallLimits;
 use crate::metrics::CaMetrics;
 use crate::operations::{Done, Next, OperationError, Operator, RevokedCertificate, View};
 use crate::refusals::refusals;
@@ -138,7 +138,7 @@ impl Ca {
         let admins = vec![SpiffeId::parse(ADMIN).unwrap()];
         let (refusals, _) = refusals(Arc::clone(&clock));
         let service =
-            service.guarded(Rules::default(), Access { own_uid: 0, admins, clients, clock, refusals, metrics });
+            service.guarded(CallLimits::default(), Access { own_uid: 0, admins, clients, clock, refusals, metrics });
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             acceptor.run(CancellationToken::new()).await.unwrap();

@@ -119,7 +119,7 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             let request = AdoptAuthorityRequest { reason: plain.reason() };
             let answer = within(CHANGE, client.service.adopt_authority(request)).await;
             let rotation = answer.map_err(|status| failure(&status))?;
-            plain.show_or_follow(rotation, wait, Some(&Goal::Followed), &mut client).await
+            plain.show_or_follow(rotation, wait, Some(&Goal::Adopted), &mut client).await
         }
         AuthorityCommand::Prepare(args) => {
             let mut client = args.admin.connect().await?;

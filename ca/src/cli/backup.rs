@@ -8,7 +8,7 @@ use serde_json::json;
 use signet_runtime::output::{Output, OutputFormat};
 use signet_runtime::signal::Signals;
 
-use super::how_far::HowFar;
+use super::copy_progress::CopyProgress;
 use super::{ConfigFile, Failure, OutputArg};
 use crate::app;
 
@@ -28,9 +28,9 @@ pub(super) struct BackupArgs {
 pub(super) async fn run(args: &BackupArgs) -> Result<(), Failure> {
     let config = args.config.load()?.config;
     let signals = Signals::install(END).map_err(Failure::failed)?;
-    let (progress, format) = (HowFar::new(), args.output.output);
+    let (progress, format) = (CopyProgress::new(), args.output.output);
     let made = tokio::select! {
-        made = app::backup(&config, &args.file, |done, all| progress.tell(&format!("copied {} MB of about {} MB", done >> 20, all >> 20))) => made,
+        made = app::backup(&config, &args.file, |done, all| progress.show(&format!("copied {} MB of about {} MB", done >> 20, all >> 20))) => made,
         // What was written so far goes with the draft.
         () = signals.stop() => Err(app::AppError::Interrupted),
     };

@@ -11,7 +11,7 @@ pub(super) enum Goal {
     Signs(String),
     /// A root of the CA that is adopted since an operator has said so signs, and nothing of before is left. Which root
     /// that will be need not be known yet.
-    Followed,
+    Adopted,
     /// This issuing CA signs.
     Issues(String),
     /// Nobody's newest certificate chains to this compromised authority any more.
@@ -49,7 +49,7 @@ impl Goal {
     fn id(&self) -> &str {
         match self {
             Self::Signs(id) | Self::Issues(id) | Self::Unused(id) => id,
-            Self::Followed => "",
+            Self::Adopted => "",
         }
     }
 
@@ -62,8 +62,8 @@ impl Goal {
                 let generation = found.map(|root| root.generation).unwrap_or_default();
                 format!("Rotation to root {id} (generation {generation})")
             }
-            Self::Followed if has_listed(rotation) => "Rotation to the CA files that were adopted".to_owned(),
-            Self::Followed => "Rotation to a root of the backend that was adopted".to_owned(),
+            Self::Adopted if has_listed(rotation) => "Rotation to the CA files that were adopted".to_owned(),
+            Self::Adopted => "Rotation to a root of the backend that was adopted".to_owned(),
             Self::Issues(_) => format!("Renewal of the issuing CA: {id}"),
             Self::Unused(_) if found.is_some_and(is_issuing) => {
                 format!("Moving away from the compromised issuing CA {id}")
@@ -80,7 +80,7 @@ impl Goal {
                                as this one is under way, or look with `signet-ca status`"
                     .to_owned()
             }
-            Self::Followed => {
+            Self::Adopted => {
                 "watch it again with `signet-ca authority adopt --wait`, sent to the same replica, or look with \
                  `signet-ca status`"
                     .to_owned()
@@ -97,12 +97,12 @@ impl Goal {
     /// Whether it is over.
     pub(super) fn verdict(&self, rotation: &Rotation) -> Verdict {
         let id = short(self.id());
-        if *self == Self::Followed {
-            return followed_verdict(rotation);
+        if *self == Self::Adopted {
+            return adopted_verdict(rotation);
         }
         let Some(authority) = self.find(rotation) else {
             return match self {
-                Self::Followed => Verdict::Going,
+                Self::Adopted => Verdict::Going,
                 Self::Unused(_) => Verdict::Done(format!("{id} is gone, and so is what chained to it")),
                 Self::Signs(_) => Verdict::Stopped(format!(
                     "root {id} is gone: somebody has rolled the rotation back; `signet-ca audit list` tells who"
@@ -111,7 +111,7 @@ impl Goal {
             };
         };
         match self {
-            Self::Followed => Verdict::Going,
+            Self::Adopted => Verdict::Going,
             Self::Signs(_) => root_verdict(id, authority, rotation),
             Self::Issues(_) => match authority.state() {
                 AuthorityState::Active => Verdict::Done(format!("issuing CA {id} signs")),
@@ -140,7 +140,7 @@ impl Goal {
         let active = signing_root(rotation)?;
         let moves = match self {
             Self::Signs(id) => active.id == *id,
-            Self::Followed => active.pinned,
+            Self::Adopted => active.pinned,
             Self::Issues(_) => false,
             Self::Unused(id) => active.id != *id,
         };
@@ -171,7 +171,7 @@ fn has_listed(rotation: &Rotation) -> bool {
     rotation.authorities.iter().any(|one| is_root(one) && one.pinned)
 }
 
-fn followed_verdict(rotation: &Rotation) -> Verdict {
+fn adopted_verdict(rotation: &Rotation) -> Verdict {
     let listed = || rotation.authorities.iter().filter(|one| is_root(one) && one.pinned);
     let phase = rotation.phase();
     match signing_root(rotation) {

@@ -75,7 +75,7 @@ fn a_word_to_follow_other_files_is_over_when_a_root_of_theirs_signs_alone() {
     let of = |phase, roots| rotation(phase, roots);
     // What others had followed is about to be dropped, and has a higher generation.
     let asked = of(Propagate, vec![pinned(root(1, Old)), root(2, Active), root(3, Prepared)]);
-    let goal = Goal::Followed;
+    let goal = Goal::Adopted;
     assert_eq!(goal.title(&asked), "Rotation to the CA files that were adopted");
     assert!(goal.again().contains("authority adopt") && !goal.again().contains("rotate"), "that would be refused");
     let signing = of(Drain, vec![pinned(root(1, Active)), root(2, Old)]);
@@ -102,7 +102,7 @@ fn a_word_to_follow_other_files_is_over_when_a_root_of_theirs_signs_alone() {
 fn a_word_to_leave_the_files_is_over_when_an_own_root_signs() {
     // The own root is not made yet: the files' one signs, unwanted.
     let asked = rotation(Propagate, vec![root(1, Active)]);
-    let goal = Goal::Followed;
+    let goal = Goal::Adopted;
     assert!(is(&goal.verdict(&asked), "going"), "{goal:?}");
     let prepared = rotation(Propagate, vec![root(1, Active), root(2, Prepared)]);
     let drain = rotation(Drain, vec![root(1, Old), root(2, Active)]);
@@ -179,7 +179,7 @@ fn a_phase_or_a_state_of_a_newer_ca_decides_nothing() {
     let (signs, used) = (Goal::Signs(root(2, Active).id), Goal::Unused(root(1, Active).id));
     going(&signs, 99, vec![root(1, Old), root(2, Active)]);
     going(&signs, Settled.into(), vec![root(1, Active), unknown(root(2, Prepared))]);
-    going(&Goal::Followed, 99, vec![root(2, Active)]);
+    going(&Goal::Adopted, 99, vec![root(2, Active)]);
     going(&used, Settled.into(), vec![unknown(root(1, Tainted)), root(2, Active)]);
     let issuing = Authority { id: "aa".into(), kind: AuthorityKind::Issuing.into(), ..Authority::default() };
     going(&Goal::Issues("aa".into()), Settled.into(), vec![root(1, Active), unknown(issuing)]);

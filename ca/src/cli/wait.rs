@@ -45,7 +45,7 @@ pub(super) async fn follow(
     args: &WaitArgs,
     output: OutputFormat,
 ) -> Result<(), Failure> {
-    let mut teller = Teller::new(output, io::stdout());
+    let mut writer = ProgressWriter::new(output, io::stdout());
     let end = args.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
@@ -54,10 +54,10 @@ pub(super) async fn follow(
         let title = goal.title(&rotation);
         let now = SystemClock.now();
         let renewed = goal.renewed(&rotation);
-        teller.tell(&Moment { title: &title, rotation: &rotation, renewed, trouble: trouble.as_deref(), now })?;
+        writer.show(&Moment { title: &title, rotation: &rotation, renewed, trouble: trouble.as_deref(), now })?;
         match goal.verdict(&rotation) {
             Verdict::Going => {}
-            Verdict::Done(text) => return teller.end(&text),
+            Verdict::Done(text) => return writer.end(&text),
             Verdict::Stopped(text) => return Err(Failure::Failed(printable(&text))),
         }
         let late = async {
@@ -72,7 +72,7 @@ pub(super) async fn follow(
         };
         tokio::select! {
             _ = &mut interrupt => {
-                teller.clear_echo()?;
+                writer.clear_echo()?;
                 return Err(Failure::Failed(format!("left; the CA goes on by itself: {}", goal.again())));
             }
             () = late => {
@@ -91,42 +91,42 @@ pub(super) async fn follow(
 }
 
 /// Tells one moment after the other in the way that fits the reader.
-struct Teller<W> {
+struct ProgressWriter<W> {
     writer: W,
-    manner: Manner,
+    presentation: Presentation,
 }
 
-enum Manner {
+enum Presentation {
     Picture(Screen),
     Lines(Option<Change>),
     Objects(Option<Change>),
 }
 
-impl Teller<io::Stdout> {
+impl ProgressWriter<io::Stdout> {
     fn new(output: OutputFormat, writer: io::Stdout) -> Self {
-        let manner = match output {
-            OutputFormat::Json => Manner::Objects(None),
-            OutputFormat::Table if writer.is_terminal() => Manner::Picture(Screen::default()),
-            OutputFormat::Table => Manner::Lines(None),
+        let presentation = match output {
+            OutputFormat::Json => Presentation::Objects(None),
+            OutputFormat::Table if writer.is_terminal() => Presentation::Picture(Screen::default()),
+            OutputFormat::Table => Presentation::Lines(None),
         };
-        Self { writer, manner }
+        Self { writer, presentation }
     }
 }
 
-impl<W: Write> Teller<W> {
-    fn tell(&mut self, moment: &Moment<'_>) -> Result<(), Failure> {
+impl<W: Write> ProgressWriter<W> {
+    fn show(&mut self, moment: &Moment<'_>) -> Result<(), Failure> {
         let change = Change::of(moment);
-        let text = match &mut self.manner {
-            Manner::Picture(screen) => {
+        let text = match &mut self.presentation {
+            Presentation::Picture(screen) => {
                 let size = terminal_size();
                 screen.redraw(&picture(moment, size), size.columns)
             }
-            Manner::Lines(told) | Manner::Objects(told) if told.as_ref() == Some(&change) => return Ok(()),
-            Manner::Lines(told) => {
+            Presentation::Lines(told) | Presentation::Objects(told) if told.as_ref() == Some(&change) => return Ok(()),
+            Presentation::Lines(told) => {
                 *told = Some(change);
                 line(moment) + "\n"
             }
-            Manner::Objects(told) => {
+            Presentation::Objects(told) => {
                 *told = Some(change);
                 format!("{}\n", rotation_json(moment.rotation))
             }
@@ -135,17 +135,17 @@ impl<W: Write> Teller<W> {
     }
 
     fn end(&mut self, text: &str) -> Result<(), Failure> {
-        match self.manner {
+        match self.presentation {
             // The last object says it.
-            Manner::Objects(_) => Ok(()),
+            Presentation::Objects(_) => Ok(()),
             _ => self.write(&format!("done: {}\n", printable(text))),
         }
     }
 
     /// The terminal has written `^C` below the picture.
     fn clear_echo(&mut self) -> Result<(), Failure> {
-        match self.manner {
-            Manner::Picture(_) => self.write("\r\u{1b}[K"),
+        match self.presentation {
+            Presentation::Picture(_) => self.write("\r\u{1b}[K"),
             _ => Ok(()),
         }
     }

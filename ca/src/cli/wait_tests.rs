@@ -14,19 +14,19 @@ fn pipes_get_a_line_and_programs_an_object_per_change() {
     let first = rotation(Phase::Propagate);
     let second = rotation(Phase::Drain);
     let now = time::macros::datetime!(2026-03-01 12:00 UTC);
-    let told = |manner: Manner| {
-        let mut teller = Teller { writer: Vec::new(), manner };
+    let told = |presentation: Presentation| {
+        let mut writer = ProgressWriter { writer: Vec::new(), presentation };
         for rotation in [&first, &first, &second, &second] {
             let moment = Moment { title: "", rotation, renewed: None, trouble: None, now };
-            teller.tell(&moment).unwrap();
+            writer.show(&moment).unwrap();
         }
-        teller.end("it is \u{1b}so").unwrap();
-        String::from_utf8(teller.writer).unwrap()
+        writer.end("it is \u{1b}so").unwrap();
+        String::from_utf8(writer.writer).unwrap()
     };
-    let lines = told(Manner::Lines(None));
+    let lines = told(Presentation::Lines(None));
     assert_eq!(lines.lines().count(), 3, "{lines}");
     assert!(lines.contains("Z  propagate: ") && lines.ends_with("done: it is \\u{1b}so\n"), "{lines}");
-    let objects = told(Manner::Objects(None));
+    let objects = told(Presentation::Objects(None));
     let phases: Vec<String> = objects
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["phase"].as_str().unwrap().to_owned())
@@ -48,6 +48,6 @@ fn a_reader_that_went_away_ends_the_waiting() {
     let rotation = rotation(Phase::Drain);
     let now = time::OffsetDateTime::UNIX_EPOCH;
     let moment = Moment { title: "", rotation: &rotation, renewed: None, trouble: None, now };
-    let mut teller = Teller { writer: Gone, manner: Manner::Lines(None) };
-    assert!(matches!(teller.tell(&moment), Err(Failure::Failed(text)) if text.contains("nobody reads")));
+    let mut writer = ProgressWriter { writer: Gone, presentation: Presentation::Lines(None) };
+    assert!(matches!(writer.show(&moment), Err(Failure::Failed(text)) if text.contains("nobody reads")));
 }

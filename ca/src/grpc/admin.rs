@@ -29,7 +29,7 @@ use operate::Operate;
 pub use access::{Access, Guarded};
 
 use crate::catch_up::CatchUp;
-use crate::limits::intake::{Intake, Rules};
+use crate::limits::intake::{CallLimits, Intake};
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, View};
 use crate::rotator::StepError;
@@ -98,9 +98,9 @@ pub(super) const CALLS: [&str; 13] = [
 impl AdminService {
     /// Puts the guard before the service. There is no other way in: the service answers nobody whom no guard has seen.
     #[must_use]
-    pub fn guarded(self, rules: Rules, access: Access) -> GuardedAdmin {
+    pub fn guarded(self, limits: CallLimits, access: Access) -> GuardedAdmin {
         let server = AdminServer::new(self).max_decoding_message_size(MESSAGE);
-        Guarded::new(Intake::new(server, rules), access, &CALLS)
+        Guarded::new(Intake::new(server, limits), access, &CALLS)
     }
 
     async fn view(&self) -> Result<View, Status> {

@@ -24,7 +24,7 @@ use super::status::{AUTHENTICATION, UNCHECKED};
 use crate::client_identity::{ClientIdentity, ClientVerifier};
 use crate::clusters::Clusters;
 use crate::limits::request_rates::RequestRates;
-use crate::refusals::{Class, Refusal, Refusals};
+use crate::refusals::{Class, Refusals, RefusedCall};
 use crate::storage_age::StorageAge;
 use crate::transport::connection::{client_identity, place, remote_addr, shown};
 use crate::turned_away::retry_later;
@@ -167,11 +167,11 @@ impl BundleStream {
         let shown = who.spiffe_id.is_some();
         let who = Attributed { peer: Some(peer.to_string()), ..who };
         let call = (EventKind::BundleStream, "StreamSecrets");
-        let mut refusal = Refusal::of_request(call, (outcome, reason), denied, peer, who);
+        let mut refusal = RefusedCall::of_request(call, (outcome, reason), denied, peer, who);
         if shown {
             refusal.class = Class::Signed;
         }
-        self.refusals.note(Refusal { detail, ..refusal });
+        self.refusals.note(RefusedCall { detail, ..refusal });
     }
 }
 

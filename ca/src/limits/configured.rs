@@ -8,7 +8,7 @@ use signet_runtime::open_files;
 use signet_sds::server::MAX_REQUEST_BYTES;
 use tokio::sync::Semaphore;
 
-use super::intake::Rules;
+use super::intake::CallLimits;
 use super::open_calls::OpenCalls;
 use crate::config::Limits;
 use crate::error::IssueError;
@@ -69,24 +69,24 @@ pub fn connections(limits: &Limits, metrics: &CaMetrics) -> Connections {
 }
 
 /// What requests to each service may take.
-pub struct IntakeRules {
+pub struct ServiceLimits {
     /// Certificate requests.
-    pub certificates: Rules,
+    pub certificates: CallLimits,
     /// Bundle streams.
-    pub bundles: Rules,
+    pub bundles: CallLimits,
     /// Operators' calls.
-    pub operators: Rules,
+    pub operators: CallLimits,
     /// The health service.
-    pub health: Rules,
+    pub health: CallLimits,
     /// Reflection.
-    pub reflection: Rules,
+    pub reflection: CallLimits,
 }
 
-/// The rules that `limits` make for each service.
+/// What `limits` are for each service.
 #[must_use]
-pub fn intake_rules(limits: &Limits, metrics: &Arc<CaMetrics>) -> IntakeRules {
+pub fn service_limits(limits: &Limits, metrics: &Arc<CaMetrics>) -> ServiceLimits {
     let turned_away = Arc::clone(&metrics.turned_away);
-    let others = Rules {
+    let others = CallLimits {
         places: Arc::new(Semaphore::new(OTHERS)),
         full: Limit::OtherCalls,
         // The pipeline has its own deadline, which says more.
@@ -102,8 +102,8 @@ pub fn intake_rules(limits: &Limits, metrics: &Arc<CaMetrics>) -> IntakeRules {
         other => counted.turned_away.note(other),
     };
     let places = |most| Arc::new(Semaphore::new(most));
-    IntakeRules {
-        certificates: Rules {
+    ServiceLimits {
+        certificates: CallLimits {
             places: places(limits.concurrent_requests),
             full: Limit::ConcurrentRequests,
             message: MESSAGE,
@@ -111,19 +111,24 @@ pub fn intake_rules(limits: &Limits, metrics: &Arc<CaMetrics>) -> IntakeRules {
             ..others.clone()
         },
         // Who asks is found out before anything of a stream is read; their number is bounded by the service.
-        bundles: Rules {
+        bundles: CallLimits {
             places: places(OTHERS),
             streams: &["StreamSecrets", "DeltaSecrets"],
             message: MAX_REQUEST_BYTES,
             ..others.clone()
         },
-        operators: Rules { places: places(OPERATORS), answer: OPERATORS_LIMIT, message: MESSAGE, ..others.clone() },
-        health: Rules {
+        operators: CallLimits {
+            places: places(OPERATORS),
+            answer: OPERATORS_LIMIT,
+            message: MESSAGE,
+            ..others.clone()
+        },
+        health: CallLimits {
             places: places(OTHERS),
             streams: &["Watch"],
             open: Some(OpenCalls::new(OPEN)),
             ..others.clone()
         },
-        reflection: Rules { streams: &["ServerReflectionInfo"], open: Some(OpenCalls::new(OPEN)), ..others },
+        reflection: CallLimits { streams: &["ServerReflectionInfo"], open: Some(OpenCalls::new(OPEN)), ..others },
     }
 }

@@ -32,7 +32,7 @@ const PREFIX: usize = 5;
 
 /// What requests to one service may take.
 #[derive(Clone)]
-pub struct Rules {
+pub struct CallLimits {
     /// Requests worked on at the same time.
     pub places: Arc<Semaphore>,
     /// What is counted when all are taken.
@@ -49,18 +49,18 @@ pub struct Rules {
     pub open: Option<OpenCalls>,
 }
 
-/// A service behind its [`Rules`].
+/// A service behind its [`CallLimits`].
 #[derive(Clone)]
 pub struct Intake<S> {
     inner: S,
-    rules: Arc<Rules>,
+    limits: Arc<CallLimits>,
 }
 
 impl<S> Intake<S> {
-    /// Puts the rules before a service.
+    /// Puts the limits before a service.
     #[must_use]
-    pub fn new(inner: S, rules: Rules) -> Self {
-        Self { inner, rules: Arc::new(rules) }
+    pub fn new(inner: S, limits: CallLimits) -> Self {
+        Self { inner, limits: Arc::new(limits) }
     }
 }
 
@@ -68,7 +68,7 @@ impl<S: NamedService> NamedService for Intake<S> {
     const NAME: &'static str = S::NAME;
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+type ResponseFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
 impl<S> Service<http::Request<Body>> for Intake<S>
 where
@@ -77,41 +77,41 @@ where
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Answer {
+    fn call(&mut self, request: http::Request<Body>) -> ResponseFuture {
         let place = request.extensions().get::<ConnectionInfo>().and_then(|info| info.place.clone());
         let call = request.uri().path().rsplit('/').next().unwrap_or_default();
-        if self.rules.streams.contains(&call) {
+        if self.limits.streams.contains(&call) {
             if let Some(place) = &place {
                 place.asked();
             }
             let answer = self.inner.call(request);
-            let Some(open) = self.rules.open.clone() else { return Box::pin(answer) };
+            let Some(open) = self.limits.open.clone() else { return Box::pin(answer) };
             return Box::pin(async move { answer.await.map(|answer| open.enter(answer)) });
         }
         // Under load this is what most requests get to hear, so it comes before anything that costs.
-        if self.rules.places.available_permits() == 0 {
-            return Box::pin(std::future::ready(Ok(self.rules.refuse(self.rules.full))));
+        if self.limits.places.available_permits() == 0 {
+            return Box::pin(std::future::ready(Ok(self.limits.refuse(self.limits.full))));
         }
         // Services are cheap to clone, and the one that was asked whether it is ready must be the one that is called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let rules = Arc::clone(&self.rules);
+        let limits = Arc::clone(&self.limits);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let message = match arrive(body, head_size(&parts), place.as_ref(), rules.message).await {
+            let message = match arrive(body, head_size(&parts), place.as_ref(), limits.message).await {
                 Ok(message) => message,
                 Err(NotArrived::Limit(limit)) => {
                     // Limits of the connection count themselves.
-                    return Ok(if limit == Limit::MessageTime { rules.refuse(limit) } else { refused(limit) });
+                    return Ok(if limit == Limit::MessageTime { limits.refuse(limit) } else { refused(limit) });
                 }
                 Err(NotArrived::TooLarge) => {
-                    let text = format!("the message is too large: it has more than {} bytes", rules.message);
+                    let text = format!("the message is too large: it has more than {} bytes", limits.message);
                     return Ok(Status::out_of_range(text).into_http());
                 }
                 Err(NotArrived::Broken) => return Ok(Status::cancelled("the request was not completed").into_http()),
@@ -119,9 +119,9 @@ where
             if let Some(place) = &place {
                 place.asked();
             }
-            let Ok(_permit) = rules.places.try_acquire() else { return Ok(rules.refuse(rules.full)) };
+            let Ok(_permit) = limits.places.try_acquire() else { return Ok(limits.refuse(limits.full)) };
             let request = http::Request::from_parts(parts, Body::new(Full::new(message)));
-            match tokio::time::timeout(rules.answer, inner.call(request)).await {
+            match tokio::time::timeout(limits.answer, inner.call(request)).await {
                 Ok(answer) => answer,
                 Err(_) => Ok(Status::unavailable("the request was not done in time; retry").into_http()),
             }
@@ -131,7 +131,7 @@ where
 
 /// Room for whatever tests ask.
 #[cfg(test)]
-impl Default for Rules {
+impl Default for CallLimits {
     fn default() -> Self {
         Self {
             places: Arc::new(Semaphore::new(1000)),
@@ -145,7 +145,7 @@ impl Default for Rules {
     }
 }
 
-impl Rules {
+impl CallLimits {
     fn refuse(&self, limit: Limit) -> http::Response<Body> {
         (self.turned_away)(limit);
         refused(limit)

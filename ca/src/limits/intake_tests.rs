@@ -59,8 +59,8 @@ fn length(response: &http::Response<Body>) -> Option<&str> {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_takes_its_place_when_it_has_arrived_whole() {
-    let rules = Rules { places: Arc::new(Semaphore::new(1)), ..Rules::default() };
-    let mut service = Intake::new(measuring(), rules);
+    let limits = CallLimits { places: Arc::new(Semaphore::new(1)), ..CallLimits::default() };
+    let mut service = Intake::new(measuring(), limits);
     // As many as like to wait take no place from those who do not.
     let mut senders = Vec::new();
     let mut waiting = tokio::task::JoinSet::new();
@@ -86,8 +86,9 @@ async fn a_request_takes_its_place_when_it_has_arrived_whole() {
 async fn a_message_that_does_not_end_is_given_up_after_a_while_however_it_trickles() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&seen);
-    let rules = Rules { turned_away: Arc::new(move |limit| noted.lock().unwrap().push(limit)), ..Rules::default() };
-    let mut service = Intake::new(measuring(), rules);
+    let limits =
+        CallLimits { turned_away: Arc::new(move |limit| noted.lock().unwrap().push(limit)), ..CallLimits::default() };
+    let mut service = Intake::new(measuring(), limits);
     let (sender, request) = trickling(None);
     let begun = tokio::time::Instant::now();
     let trickle = async {
@@ -106,7 +107,7 @@ async fn what_waits_counts_against_its_connection_and_is_forgotten_when_it_ends(
     let connections =
         Connections::for_tests(Room { calls_per_connection: 2, memory_per_connection: 4096, ..Room::default() });
     let place = connections.enter(Source::V4(Ipv4Addr::LOCALHOST)).unwrap();
-    let mut service = Intake::new(measuring(), Rules::default());
+    let mut service = Intake::new(measuring(), CallLimits::default());
     let mut tasks = tokio::task::JoinSet::new();
     let mut senders = Vec::new();
     for _ in 0..2 {
@@ -133,8 +134,9 @@ async fn what_waits_counts_against_its_connection_and_is_forgotten_when_it_ends(
 
 #[tokio::test(start_paused = true)]
 async fn who_is_turned_away_is_told_when_to_come_again_and_not_all_at_the_same_time() {
-    let rules = Rules { places: Arc::new(Semaphore::new(0)), full: Limit::ConcurrentRequests, ..Rules::default() };
-    let mut service = Intake::new(measuring(), rules);
+    let limits =
+        CallLimits { places: Arc::new(Semaphore::new(0)), full: Limit::ConcurrentRequests, ..CallLimits::default() };
+    let mut service = Intake::new(measuring(), limits);
     let mut delays = std::collections::BTreeSet::new();
     for _ in 0..10 {
         let answer = status(&service.call(whole(b"hello")).await.unwrap()).unwrap();
@@ -148,7 +150,7 @@ async fn who_is_turned_away_is_told_when_to_come_again_and_not_all_at_the_same_t
 
 #[tokio::test(start_paused = true)]
 async fn too_large_a_message_is_refused_without_being_kept() {
-    let mut service = Intake::new(measuring(), Rules { message: 10, ..Rules::default() });
+    let mut service = Intake::new(measuring(), CallLimits { message: 10, ..CallLimits::default() });
     assert_eq!(length(&service.call(whole(b"123456789012345")).await.unwrap()), Some("15"), "five bytes are framing");
     let (sender, request) = trickling(None);
     let mut tasks = tokio::task::JoinSet::new();
@@ -163,8 +165,9 @@ async fn too_large_a_message_is_refused_without_being_kept() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_never_comes_frees_its_place() {
     let stuck = service_fn(|_: http::Request<Body>| std::future::pending::<Result<http::Response<Body>, Infallible>>());
-    let rules = Rules { places: Arc::new(Semaphore::new(1)), answer: Duration::from_secs(11), ..Rules::default() };
-    let mut service = Intake::new(stuck, rules);
+    let limits =
+        CallLimits { places: Arc::new(Semaphore::new(1)), answer: Duration::from_secs(11), ..CallLimits::default() };
+    let mut service = Intake::new(stuck, limits);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(service.call(whole(b"a")));
     tokio::task::yield_now().await;
@@ -175,10 +178,10 @@ async fn an_answer_that_never_comes_frees_its_place() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_stay_open_are_passed_on_as_they_come() {
-    let rules = Rules { streams: &["Call"], places: Arc::new(Semaphore::new(0)), ..Rules::default() };
+    let limits = CallLimits { streams: &["Call"], places: Arc::new(Semaphore::new(0)), ..CallLimits::default() };
     let early = service_fn(|_: http::Request<Body>| async {
         Ok::<_, Infallible>(http::Response::builder().header("length", "early").body(Body::empty()).unwrap())
     });
     let (_open, request) = trickling(None);
-    assert_eq!(length(&Intake::new(early, rules).call(request).await.unwrap()), Some("early"));
+    assert_eq!(length(&Intake::new(early, limits).call(request).await.unwrap()), Some("early"));
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use signet_core::audit::{Attributed, EventKind, Outcome};
 
-use super::refusal::{Class, Refusal};
+use super::refused_call::{Class, RefusedCall};
 use crate::source::Source;
 
 /// Why somebody is no operator. The names are labels of a metric.
@@ -53,7 +53,7 @@ impl DenialCause {
 
 /// Who was denied, as far as the kernel or the handshake knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
+pub enum DeniedCaller {
     /// A user on this host; without a number when the kernel told none.
     User(Option<u32>),
     /// A SPIFFE ID.
@@ -62,7 +62,7 @@ pub enum Who {
     Address(Option<IpAddr>),
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for DeniedCaller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(Some(uid)) => write!(f, "uid {uid}"),
@@ -78,7 +78,7 @@ impl fmt::Display for Who {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
     /// Who.
-    pub who: Who,
+    pub who: DeniedCaller,
     /// The network address, for one who comes over TLS.
     pub peer: Option<SocketAddr>,
     /// Why.
@@ -88,7 +88,7 @@ pub struct Denied {
 impl Denied {
     /// What is recorded and logged of a denied `call`, one of a fixed set of names.
     #[must_use]
-    pub fn refusal(self, call: &'static str) -> Refusal {
+    pub fn refusal(self, call: &'static str) -> RefusedCall {
         let Self { who, peer, cause } = self;
         let class = match cause {
             DenialCause::OtherUser => Class::LocalUsers,
@@ -96,21 +96,21 @@ impl Denied {
             DenialCause::NoCertificate | DenialCause::NoEdge => Class::AdminStrangers,
         };
         let source = match who {
-            Who::User(_) => None,
-            Who::Workload(_) => Some(Source::of(peer.map(|peer| peer.ip()))),
-            Who::Address(address) => Some(Source::of(address)),
+            DeniedCaller::User(_) => None,
+            DeniedCaller::Workload(_) => Some(Source::of(peer.map(|peer| peer.ip()))),
+            DeniedCaller::Address(address) => Some(Source::of(address)),
         };
         let subject = match (&who, source) {
-            (Who::Address(_), Some(source)) => source.to_string(),
+            (DeniedCaller::Address(_), Some(source)) => source.to_string(),
             (who, _) => who.to_string(),
         };
         let detail = format!("{who}: denied {call}: {}", cause.in_words());
         let peer = Some(peer.map_or_else(|| who.to_string(), |peer| peer.to_string()));
         let spiffe_id = match who {
-            Who::Workload(id) => Some(id),
+            DeniedCaller::Workload(id) => Some(id),
             _ => None,
         };
-        Refusal {
+        RefusedCall {
             class,
             subject,
             source,

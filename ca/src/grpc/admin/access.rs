@@ -16,7 +16,7 @@ use tower::Service;
 use crate::client_identity::ClientVerifier;
 use crate::metrics::CaMetrics;
 use crate::operations::Operator;
-use crate::refusals::{DenialCause, Denied, Refusals, Who};
+use crate::refusals::{DenialCause, Denied, DeniedCaller, Refusals};
 use crate::transport::admin_socket::PeerUser;
 use crate::transport::connection::ConnectionInfo;
 
@@ -50,24 +50,24 @@ impl Access {
             (Some(user), None) => self.on_socket(*user),
             (None, Some(info)) => self.over_tls(info),
             // Neither edge, or something that cannot be.
-            _ => Err(Denied { who: Who::Address(None), peer: None, cause: DenialCause::NoEdge }),
+            _ => Err(Denied { who: DeniedCaller::Address(None), peer: None, cause: DenialCause::NoEdge }),
         }
     }
 
     fn on_socket(&self, user: PeerUser) -> Result<Operator, Denied> {
         match user.0 {
             Some(uid) if uid == 0 || uid == self.own_uid => Ok(Operator { name: format!("uid {uid}"), peer: None }),
-            uid => Err(Denied { who: Who::User(uid), peer: None, cause: DenialCause::OtherUser }),
+            uid => Err(Denied { who: DeniedCaller::User(uid), peer: None, cause: DenialCause::OtherUser }),
         }
     }
 
     fn over_tls(&self, info: &ConnectionInfo) -> Result<Operator, Denied> {
         let peer = info.tcp.remote_addr();
         let Some(identity) = info.identity.as_deref() else {
-            let who = Who::Address(peer.map(|peer| peer.ip()));
+            let who = DeniedCaller::Address(peer.map(|peer| peer.ip()));
             return Err(Denied { who, peer, cause: DenialCause::NoCertificate });
         };
-        let denied = |cause| Denied { who: Who::Workload(identity.spiffe_id.to_string()), peer, cause };
+        let denied = |cause| Denied { who: DeniedCaller::Workload(identity.spiffe_id.to_string()), peer, cause };
         if !self.admins.contains(&identity.spiffe_id) {
             return Err(denied(DenialCause::NotListed));
         }

@@ -24,7 +24,7 @@ use super::{Access, AdminService, GuardedAdmin};
 use crate::catch_up::CatchUp;
 use crate::client_identity::test_mesh::{Shown, TestRoot, authorities, nothing, publish, trust_domain};
 use crate::client_identity::{ClientIdentity, ClientVerifier};
-use crate::limits::intake::Rules;
+use crate::limits::intake::CallLimits;
 use crate::metrics::CaMetrics;
 use crate::operations::{Done, Next, OperationError, Operator, RevokedCertificate, View};
 use crate::refusals::{RefusalWriter, refusals};
@@ -166,7 +166,7 @@ impl Stage {
         };
         Self {
             fake,
-            service: service.guarded(Rules::default(), access),
+            service: service.guarded(CallLimits::default(), access),
             roots,
             state,
             journal,

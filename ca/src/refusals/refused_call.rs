@@ -36,7 +36,7 @@ impl Class {
 
 /// One refusal, as a record of its own would tell it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RefusedCall {
     /// Among whom it is counted.
     pub class: Class,
     /// Who it was, in the words that make two refusals the same: a SPIFFE ID, a source, a user.
@@ -59,7 +59,7 @@ pub struct Refusal {
     pub who: Attributed,
 }
 
-impl Refusal {
+impl RefusedCall {
     /// A refusal of a request for a certificate or a bundle stream. Whose it is follows from what was proved: the class
     /// of `who` that was authenticated, of a token that was signed by its cluster, or of a stranger.
     #[must_use]
@@ -87,14 +87,14 @@ impl Refusal {
 /// Refusals that are told in one record: the newest one, with what is true of all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Summary {
-    pub(super) newest: Refusal,
+    pub(super) newest: RefusedCall,
     pub(super) times: u64,
     /// When the first of them was.
     pub(super) since: OffsetDateTime,
 }
 
 impl Summary {
-    pub(super) fn one(refusal: Refusal, at: OffsetDateTime) -> Self {
+    pub(super) fn one(refusal: RefusedCall, at: OffsetDateTime) -> Self {
         Self { newest: refusal, times: 1, since: at }
     }
 
