@@ -9,6 +9,7 @@ use signet_core::clock::{Clock, SystemClock};
 use signet_proto::admin::v1alpha1::Rotation;
 use signet_runtime::config::units::{UnitError, parse_duration};
 use signet_runtime::output::OutputFormat;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::admin_client::{AdminArgs, Client, Setback};
 use super::goal::{Goal, Verdict};
@@ -47,8 +48,8 @@ pub(super) async fn follow(
 ) -> Result<(), Failure> {
     let mut writer = ProgressWriter::new(output, io::stdout());
     let end = args.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
-    let interrupt = tokio::signal::ctrl_c();
-    tokio::pin!(interrupt);
+    // From before the first line is shown: whoever sees it may press Ctrl-C.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
     let mut trouble = None;
     loop {
         let title = goal.title(&rotation);
@@ -71,7 +72,7 @@ pub(super) async fn follow(
             admin.rotation(client).await
         };
         tokio::select! {
-            _ = &mut interrupt => {
+            _ = interrupt.recv() => {
                 writer.clear_echo()?;
                 return Err(Failure::Failed(format!("left; the CA goes on by itself: {}", goal.again())));
             }
