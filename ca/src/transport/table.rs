@@ -1,4 +1,4 @@
-//! The books of the table of connections: whose each is, what each owner holds, and who has to give way.
+//! The table of connections: who owns each, what each owner holds, and who has to give way.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
