@@ -1,7 +1,9 @@
 //! What operators ask for: each command is judged by the rules, taken as a step like any other, and on record with its
 //! operator. Commands act on the journal, hence on all replicas.
 
+mod done;
 mod init;
+mod next;
 mod revocation;
 mod words;
 
@@ -15,6 +17,8 @@ use signet_core::seams::store::{AuditStore, StoreError};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
+pub use done::Done;
+pub use next::{Awaited, Next};
 pub use revocation::RevokedCertificate;
 use revocation::revoked_issuing;
 
@@ -40,10 +44,10 @@ pub enum OperationError {
     #[error("{0}")]
     Invalid(String),
     /// Storage failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// The step failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Step(#[from] StepError),
     /// Others changed the authorities all the time.
     #[error("the authorities were changed by somebody else at the same time; look, and try again")]
@@ -93,8 +97,10 @@ pub struct View {
     pub threshold_percent: u8,
     /// Where a rotation stands.
     pub phase: Phase,
-    /// What happens next, in words; empty when nothing is in progress.
-    pub next: String,
+    /// What happens next.
+    pub next: Next,
+    /// Whether a former root leaves the trust bundle in the end.
+    pub has_former: bool,
     /// When that is over at the latest, if time alone brings it about.
     pub expected_at: Option<OffsetDateTime>,
     /// The bundle sequence that holders are waited for.
@@ -135,6 +141,7 @@ impl Operations {
         let phase = Phase::of(&look.authorities);
         let threshold_percent = self.steps.rules.coverage;
         let held = words::held(&look, &self.steps.rules);
+        let has_former = words::has_former(&look.authorities);
         let Look { authorities, coverage, last_ends, .. } = look;
         Ok(View {
             authorities,
@@ -145,12 +152,13 @@ impl Operations {
             threshold_percent,
             phase,
             next,
+            has_former,
             expected_at,
             awaited_sequence,
         })
     }
 
-    /// Carries out `command` for `reason`. What was done, in words, and where rotation stands then. Doing what is done
+    /// Carries out `command` for `reason`. What was done, and where rotation stands then. Doing what is done
     /// already is fine.
     ///
     /// # Errors
@@ -160,7 +168,7 @@ impl Operations {
         operator: &Operator,
         command: Command,
         reason: &str,
-    ) -> Result<(String, View), OperationError> {
+    ) -> Result<(Done, View), OperationError> {
         if command.is_forced() && reason.trim().is_empty() {
             return Err(OperationError::Invalid("force leaves holders behind: give the reason for the record".into()));
         }
@@ -176,15 +184,15 @@ impl Operations {
             };
             let at_once = matches!(command, Command::Taint { force: true, .. });
             let Some(step) = step else {
-                let text = if at_once { words::REPLACED } else { "nothing to do: that is so, or under way, already" };
+                let done = if at_once { Done::Replaced } else { Done::Nothing };
                 if at_once {
                     self.replace_at_once(operator).await?;
                     self.bell.notify_one();
                 }
-                self.record(operator, &command, reason, Outcome::Done, text).await?;
-                return Ok((text.to_owned(), self.view().await?));
+                self.record(operator, &command, reason, Outcome::Done, &done.to_string()).await?;
+                return Ok((done, self.view().await?));
             };
-            let text = words::done(&step, &look);
+            let done = words::done(&step, &look);
             let entry = match &step {
                 Step::RevokeIssuing(id) => revoked_issuing(&look, id)?,
                 _ => Entry::Unchanged,
@@ -192,7 +200,7 @@ impl Operations {
             let order = Order {
                 forced: command.is_forced(),
                 entry,
-                events: vec![self.event(operator, &command, reason, Outcome::Done, &text)],
+                events: vec![self.event(operator, &command, reason, Outcome::Done, &done.to_string())],
                 ..ordered_by(operator)
             };
             if self.steps.take(&look, &step, order).await?.is_none() {
@@ -207,7 +215,7 @@ impl Operations {
                 self.begin_to_follow(operator).await;
                 self.bell.notify_one();
             }
-            return Ok((text, self.view().await?));
+            return Ok((done, self.view().await?));
         }
         Err(OperationError::Conflict)
     }

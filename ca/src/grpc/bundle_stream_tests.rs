@@ -4,9 +4,9 @@
 use super::*;
 use crate::acknowledgements::Acknowledgements;
 use crate::bundle_feed::BundleFeed;
+use crate::client_identity::ClientIdentity;
+use crate::client_identity::test_mesh::{self, Shown, TestRoot, publish};
 use crate::config::Limits;
-use crate::grpc::client_identity::ClientIdentity;
-use crate::grpc::test_mesh::{self, Shown, TestRoot, publish};
 use crate::metrics::CaMetrics;
 use crate::operations::Operator;
 use crate::refusals::refusals;
@@ -84,8 +84,8 @@ async fn an_acknowledged_content_counts_for_every_later_sequence_that_has_the_sa
     assert_eq!(world.metrics.rotation.streams.get(), 0);
 }
 
-fn admission() -> Admission {
-    Admission::new(&Limits::default())
+fn rates() -> RequestRates {
+    RequestRates::new(&Limits::default())
 }
 
 /// How a client proves who it is.
@@ -177,7 +177,7 @@ impl Edge {
             sds: SdsService::new(self.snapshots.clone(), streams, CancellationToken::new()),
             clusters: Arc::new(Clusters::new(vec![("Kubernetes".into(), Vec::new(), tokens)])),
             clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), self.reader.clone())),
-            admission: Arc::new(admission()),
+            rates: Arc::new(rates()),
             refusals: refusals(Arc::clone(&clock)).0,
             clock,
             listeners: self.listeners.clone(),
