@@ -21,19 +21,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::bundle::{BundleStream, Recipients};
-use crate::ca_channel::CaChannel;
-use crate::ca_client::Acknowledges;
+use crate::ca::channel::CaChannel;
+use crate::ca::client::Acknowledges;
+use crate::ca::obtain::{ObtainError, Obtainer};
 use crate::config::{Config, Sds};
 use crate::files::{WriteError, write_set};
 use crate::health::{watch_bundle_stream, watch_certificate};
-use crate::holdings::Holdings;
+use crate::identity::status::Status;
+use crate::identity::store::IdentityStore;
 use crate::inspection::Inspection;
 use crate::metrics::{BundleMetrics, RenewalMetrics, SdsMetrics};
-use crate::obtain::{ObtainError, Obtainer};
 use crate::renewer::Renewer;
-use crate::server;
-use crate::socket::{self, Access, Socket, SocketError};
-use crate::status::Status;
+use crate::socket::server;
+use crate::socket::unix::{self, Access, Socket, SocketError};
 
 /// Why the agent could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +79,7 @@ pub struct Agent {
     /// The open streams.
     pub streams: Streams,
     config: Config,
-    holdings: Arc<Holdings>,
+    store: Arc<IdentityStore>,
     channel: Arc<CaChannel>,
     renewal_metrics: RenewalMetrics,
     bundle_metrics: BundleMetrics,
@@ -96,17 +96,17 @@ impl Agent {
         let renewal_metrics = RenewalMetrics::register(&metrics)?;
         let observer: Arc<dyn Observer> = Arc::new(SdsMetrics::register(&metrics)?);
         let bundle_metrics = BundleMetrics::register(&metrics)?;
-        let holdings = Arc::new(Holdings::new(config, Arc::clone(&clock)));
+        let store = Arc::new(IdentityStore::new(config, Arc::clone(&clock)));
         let ops = Ops { metrics, readiness: Readiness::new(), liveness: Liveness::new() };
         Ok(Self {
             ops,
-            statuses: holdings.statuses(),
-            snapshots: holdings.snapshots(),
+            statuses: store.statuses(),
+            snapshots: store.snapshots(),
             streams: Streams::new(config.sds.max_streams, Arc::clone(&clock), observer)
                 .with_grace(config.sds.proxy_grace),
-            channel: Arc::new(CaChannel::new(config.ca.clone(), holdings.statuses())),
+            channel: Arc::new(CaChannel::new(config.ca.clone(), store.statuses())),
             config: config.clone(),
-            holdings,
+            store,
             renewal_metrics,
             bundle_metrics,
             clock,
@@ -120,7 +120,7 @@ impl Agent {
     pub async fn open(&self) -> Result<Socket, SocketError> {
         let Sds { socket, mode, user, group, .. } = &self.config.sds;
         let access = Access { mode: *mode, user: user.clone(), group: group.clone() };
-        socket::bind(socket, &access).await
+        unix::bind(socket, &access).await
     }
 
     /// Starts renewing and listening for new bundles, with everything that looks after it.
@@ -129,10 +129,10 @@ impl Agent {
         let certificate = self.ops.readiness.condition("certificate");
         let stream = self.ops.readiness.condition("bundle_stream");
         let (clock, statuses, metrics) = (Arc::clone(&self.clock), self.statuses.clone(), self.renewal_metrics.clone());
-        let (config, holdings, channel) = (&self.config, Arc::clone(&self.holdings), Arc::clone(&self.channel));
+        let (config, store, channel) = (&self.config, Arc::clone(&self.store), Arc::clone(&self.channel));
         let obtainer = Obtainer::new(config, Arc::clone(&clock), Arc::clone(&channel), Acknowledges::OnStream);
-        let renewer = Renewer::new(config, obtainer, Arc::clone(&holdings), Arc::clone(&clock), self.renewal_metrics);
-        let bundles = BundleStream::new(config, channel, holdings, recipients, self.bundle_metrics.clone());
+        let renewer = Renewer::new(config, obtainer, Arc::clone(&store), Arc::clone(&clock), self.renewal_metrics);
+        let bundles = BundleStream::new(config, channel, store, recipients, self.bundle_metrics.clone());
         let heartbeat = self.ops.liveness.event_loop();
         spawner.spawn("heartbeat", Importance::Critical, |stop| beat_event_loop(heartbeat, stop));
         spawner.spawn("health", Importance::Critical, |stop| {
@@ -239,8 +239,8 @@ pub async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError
 /// # Errors
 /// [`AppError`].
 pub async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> Result<(), AppError> {
-    let holdings = Holdings::new(config, Arc::new(SystemClock));
-    let channel = Arc::new(CaChannel::new(config.ca.clone(), holdings.statuses()));
+    let store = IdentityStore::new(config, Arc::new(SystemClock));
+    let channel = Arc::new(CaChannel::new(config.ca.clone(), store.statuses()));
     let obtainer = Obtainer::new(config, Arc::new(SystemClock), channel, Acknowledges::Never);
     let mut last = None;
     let trying = async {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use signet_core::bundle::TrustBundle;
 use signet_runtime::files::{FileError, write_atomic};
 
-use crate::reply::Issued;
+use crate::identity::issued::Issued;
 
 /// Leaf and intermediates.
 pub const CHAIN_FILE: &str = "cert-chain.pem";

@@ -10,9 +10,9 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::ca::reply::SKEW;
+use crate::identity::status::{BundleStreamStatus, Link, Status};
 use crate::metrics::{BundleMetrics, RenewalMetrics};
-use crate::reply::SKEW;
-use crate::status::{BundleStreamStatus, Link, Status};
 
 /// How often the wall clock is looked at again, whatever it said.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(15);
@@ -145,14 +145,14 @@ pub fn judge_bundle_stream(stream: &BundleStreamStatus) -> (State, String) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::status::Failure;
+    use crate::identity::status::FailedAttempt;
 
     #[test]
     fn without_a_certificate_the_agent_fails_and_says_why() {
         let now = OffsetDateTime::UNIX_EPOCH;
         let (state, detail) = judge(&Status::default(), now);
         assert_eq!((state, detail.as_str()), (State::Failing, "no certificate yet: the CA has not answered yet"));
-        let failure = Failure { text: "no route".into(), at: now };
+        let failure = FailedAttempt { text: "no route".into(), at: now };
         let status = Status { failures: 1, last_failure: Some(failure), ..Status::default() };
         assert_eq!(judge(&status, now), (State::Failing, "no certificate yet: no route".into()));
     }

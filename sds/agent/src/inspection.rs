@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status as GrpcStatus};
 
-use crate::status::{BundleStreamStatus, Status};
+use crate::identity::status::{BundleStreamStatus, Status};
 
 /// How long an agent on the same machine may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -75,7 +75,7 @@ fn seconds(at: Option<OffsetDateTime>) -> i64 {
 
 fn identity(status: &Status) -> Identity {
     let (held, validation) = (status.held.as_deref(), status.validation.as_deref());
-    let text = |field: fn(&crate::reply::Issued) -> String| held.map(field).unwrap_or_default();
+    let text = |field: fn(&crate::identity::issued::Issued) -> String| held.map(field).unwrap_or_default();
     let (last_error, last_error_at) =
         status.last_failure.clone().map(|failure| (failure.text, Some(failure.at))).unwrap_or_default();
     Identity {

@@ -6,7 +6,7 @@ use signet_runtime::metrics::{Gauge, Histogram, IntCounter, IntCounterVec, IntGa
 use signet_sds::streams::Observer;
 use time::OffsetDateTime;
 
-use crate::obtain::ObtainError;
+use crate::ca::obtain::ObtainError;
 use signet_core::moment;
 
 /// Metrics of the certificate and its renewal.

@@ -1,4 +1,4 @@
-//! The bundle stream: the CA's SDS, from which new roots, revocation lists and renewal orders come within moments.
+//! The bundle stream: the CA's SDS, from which new roots, revocation lists and renewal hints come within moments.
 //!
 //! `task` keeps a stream open, `session` is one stream, `message` reads what it brings, `answers` decides what
 //! is said back, `pace` when, and `recipients` knows whether those behind us have taken the bundle over.

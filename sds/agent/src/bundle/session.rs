@@ -1,4 +1,4 @@
-//! One open bundle stream: what it brings goes to the holdings, what the recipients say goes back.
+//! One open bundle stream: what it brings goes to the identity store, what the recipients say goes back.
 
 use std::sync::Arc;
 
@@ -21,11 +21,11 @@ use super::answers::{Answers, Say};
 use super::message::{self, NAMES};
 use super::pace::Pace;
 use super::recipients::Recipients;
-use crate::ca_channel::{CaChannel, CaError};
-use crate::holdings::{Holdings, Receipt};
+use crate::ca::channel::{CaChannel, CaError};
+use crate::ca::token::TokenError;
+use crate::identity::status::Link;
+use crate::identity::store::{IdentityStore, Receipt};
 use crate::metrics::BundleMetrics;
-use crate::status::Link;
-use crate::token::TokenError;
 
 /// The largest response that is read, in bytes: revocation lists may be long.
 const MAX_RESPONSE_BYTES: usize = 8 << 20;
@@ -70,13 +70,13 @@ impl StreamError {
 /// Where a stream's matters go.
 pub(super) struct Surroundings {
     pub(super) channel: Arc<CaChannel>,
-    pub(super) holdings: Arc<Holdings>,
+    pub(super) store: Arc<IdentityStore>,
     pub(super) trust_domain: TrustDomain,
     pub(super) metrics: BundleMetrics,
 }
 
 /// A bundle that is older than the one held. It is kept, since the CA may say later, of the same one, that it is the newest
-/// after all: then it does not send it again, and is to be answered about the response that brought it.
+/// after all: then it does not send it again, and is to be answered about the response that held it.
 struct Older {
     validation: Validation,
     nonce: String,
@@ -113,7 +113,7 @@ impl Session {
             // The channel is new and has room.
             let _queued = requests.try_send(first).is_ok();
             let mut request = channel.request(ReceiverStream::new(outgoing), token)?;
-            let proof = around.holdings.statuses().borrow().bundle_stream.proof.clone();
+            let proof = around.store.statuses().borrow().bundle_stream.proof.clone();
             if let Some(proof) = proof.and_then(|(_, proof)| proof.parse().ok()) {
                 request.metadata_mut().insert(PROOF_HEADER, proof);
             }
@@ -169,18 +169,18 @@ impl Session {
 
     fn take(&mut self, response: &DiscoveryResponse, around: &Surroundings) -> Result<(), StreamError> {
         self.pace.received(Instant::now());
-        let brought = match message::read(response, &around.trust_domain) {
-            Ok(brought) => brought,
+        let update = match message::read(response, &around.trust_domain) {
+            Ok(update) => update,
             Err(error) => {
                 let error = error_chain(&error);
                 tracing::warn!(error, "what the CA sent on the bundle stream is refused; the old bundle stays");
-                around.holdings.bundle_stream(Link::Up, Some(format!("refused what the CA sent: {error}")));
+                around.store.bundle_stream(Link::Up, Some(format!("refused what the CA sent: {error}")));
                 return self.say(self.answers.unusable(response.nonce.clone(), error));
             }
         };
-        let sequence = brought.instructions.as_ref().map(|instructions| instructions.sequence);
+        let sequence = update.instructions.as_ref().map(|instructions| instructions.sequence);
         let now = || (response.nonce.clone(), response.version_info.clone());
-        let roots = match (brought.validation, sequence) {
+        let roots = match (update.validation, sequence) {
             // Another number for the one that was sent last.
             (None, Some(_)) => self.older.take().map(|older| (older.validation, (older.nonce, older.version))),
             (validation, _) => validation.map(|validation| (validation, now())),
@@ -189,7 +189,7 @@ impl Session {
         if let Some((validation, (nonce, version))) = roots {
             self.older = None;
             let (roots, lists) = (validation.bundle.roots().len(), validation.revocation_lists.len());
-            let receipt = around.holdings.received(validation.clone(), sequence);
+            let receipt = around.store.received(validation.clone(), sequence);
             match receipt {
                 Receipt::Applied => {
                     // What the root file holds now is no news about roots that have just been taken away.
@@ -209,10 +209,10 @@ impl Session {
             }
             usable = Some((nonce, version));
         }
-        if let Some(instructions) = &brought.instructions {
-            around.holdings.ordered(instructions);
+        if let Some(instructions) = &update.instructions {
+            around.store.instructed(instructions);
         }
-        around.holdings.bundle_stream(Link::Up, self.older.as_ref().map(|older| older.text.clone()));
+        around.store.bundle_stream(Link::Up, self.older.as_ref().map(|older| older.text.clone()));
         if let Some(Older { text, .. }) = &self.older {
             // Also of a response without roots: an acknowledgement would speak for the roots before it.
             return self.say(self.answers.unusable(response.nonce.clone(), text.clone()));
@@ -227,7 +227,7 @@ impl Session {
 
     /// Says what is due, now that the recipients stand as they do.
     fn answer(&mut self, around: &Surroundings, recipients: &mut Recipients, now: Instant) -> Result<(), StreamError> {
-        let version = around.holdings.statuses().borrow().validation.as_ref().map(|held| held.version);
+        let version = around.store.statuses().borrow().validation.as_ref().map(|held| held.version);
         let nothing = (Settled::Waiting(0), None);
         let (settled, again) = version.map_or(nothing, |version| recipients.settled(version));
         let says = self.answers.due(&settled);

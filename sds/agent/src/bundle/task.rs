@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::recipients::Recipients;
 use super::session::{Session, StreamError, Surroundings};
-use crate::ca_channel::CaChannel;
+use crate::ca::channel::CaChannel;
+use crate::ca::token;
 use crate::config::Config;
-use crate::holdings::Holdings;
+use crate::identity::status::Link;
+use crate::identity::store::IdentityStore;
 use crate::metrics::BundleMetrics;
 use crate::random::jitter;
-use crate::status::Link;
-use crate::token;
 
 /// How long to wait before a CA without such a stream is asked again; it may have been upgraded.
 const UNSUPPORTED_PAUSE: Duration = Duration::from_secs(300);
@@ -39,19 +39,19 @@ pub struct BundleStream {
 }
 
 impl BundleStream {
-    /// As configured: what the CA of `channel` sends goes to `holdings`, and is acknowledged for `recipients`.
+    /// As configured: what the CA of `channel` sends goes to `store`, and is acknowledged for `recipients`.
     #[must_use]
     pub fn new(
         config: &Config,
         channel: Arc<CaChannel>,
-        holdings: Arc<Holdings>,
+        store: Arc<IdentityStore>,
         recipients: Recipients,
         metrics: BundleMetrics,
     ) -> Self {
         let trust_domain = config.trust_domain.clone();
         let renewal = config.renewal;
         Self {
-            around: Surroundings { channel, holdings, trust_domain, metrics },
+            around: Surroundings { channel, store, trust_domain, metrics },
             recipients,
             token_file: config.token_file.clone(),
             backoff: Backoff::new(renewal.retry_initial, renewal.retry_max, 2.0),
@@ -76,9 +76,9 @@ impl BundleStream {
     }
 
     async fn keep_for_ever(&mut self) -> Infallible {
-        let mut statuses = self.around.holdings.statuses();
+        let mut statuses = self.around.store.statuses();
         loop {
-            // Fails only without a sender, which the holdings are.
+            // Fails only without a sender, which the store is.
             let held = statuses.wait_for(|status| status.held.is_some()).await;
             let renewals = held.map(|status| status.renewals).unwrap_or_default();
             let had_old = self.old.is_some();
@@ -101,7 +101,7 @@ impl BundleStream {
                         tracing::debug!(
                             "the token of the bundle stream has ended; there is a newer one to open it with"
                         );
-                        self.around.holdings.bundle_stream(Link::Down, None);
+                        self.around.store.bundle_stream(Link::Down, None);
                         self.backoff.reset();
                         continue;
                     }
@@ -148,7 +148,7 @@ impl BundleStream {
 
     /// A new stream; the old one, if any, goes on meanwhile.
     async fn opened(&mut self) -> Result<Session, StreamError> {
-        let node = self.around.holdings.statuses().borrow().held.as_ref().map(|held| held.spiffe_id.to_string());
+        let node = self.around.store.statuses().borrow().held.as_ref().map(|held| held.spiffe_id.to_string());
         let opening = async {
             let token = token::read(&self.token_file).await?;
             let session = Session::open(&self.around, &token, node.unwrap_or_default()).await?;
@@ -172,13 +172,13 @@ impl BundleStream {
         // While an old stream is there the link is not down, whatever this replica of the CA says.
         let link = |otherwise| if self.old.is_some() { Link::Up } else { otherwise };
         if error.is_unsupported() {
-            self.around.holdings.bundle_stream(link(Link::Unsupported), None);
+            self.around.store.bundle_stream(link(Link::Unsupported), None);
             if !std::mem::replace(&mut self.told_unsupported, true) {
                 tracing::info!("the CA has no bundle stream; new roots come with the next certificate");
             }
             return UNSUPPORTED_PAUSE.mul_f64(1.0 + jitter() / 10.0);
         }
-        self.around.holdings.bundle_stream(link(Link::Down), Some(text.clone()));
+        self.around.store.bundle_stream(link(Link::Down), Some(text.clone()));
         self.told_unsupported = false;
         let wait = self.backoff.next(jitter());
         let failures = self.backoff.failures();
@@ -211,5 +211,5 @@ async fn end_of(old: &mut Option<Session>, around: &Surroundings, recipients: &m
     let Some(session) = old else { return std::future::pending().await };
     let _ended = session.run(around, recipients).await;
     *old = None;
-    around.holdings.bundle_stream(Link::Down, None);
+    around.store.bundle_stream(Link::Down, None);
 }

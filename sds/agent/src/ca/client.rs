@@ -11,7 +11,8 @@ use signet_proto::istio::IstioCertificateRequest;
 use signet_proto::istio::istio_certificate_service_client::IstioCertificateServiceClient;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
-use crate::ca_channel::{CaChannel, CaError};
+use crate::ca::channel::{CaChannel, CaError};
+use crate::ca::reply::Reply;
 
 /// Says that the agent keeps a bundle stream and acknowledges what it brings, so that the bundle in a reply does not
 /// count as received.
@@ -30,15 +31,6 @@ pub enum Acknowledges {
     OnStream,
     /// There is no stream: having got the reply is all there is.
     Never,
-}
-
-/// What the CA answered; nothing of it is checked yet.
-#[derive(Debug)]
-pub struct Reply {
-    /// PEM: leaf, intermediates, and the roots in the last element.
-    pub elements: Vec<String>,
-    /// The sequence of the bundle in it, from a CA that tells.
-    pub sequence: Option<u64>,
 }
 
 /// Asks the CA for certificates.

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
 
-use crate::test_world::within;
+use crate::tests::test_world::within;
 
 pub(crate) struct Proxy {
     names: Vec<String>,

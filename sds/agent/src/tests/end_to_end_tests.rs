@@ -11,10 +11,10 @@ use tonic::Code;
 
 use crate::app::{AppError, fetch_once};
 use crate::files::{CHAIN_FILE, KEY_FILE};
+use crate::identity::status::Status;
 use crate::inspection;
-use crate::status::Status;
-use crate::test_ca::{Authority, Mode, TestCa};
-use crate::test_world::{ID, World, token, within};
+use crate::tests::test_ca::{Authority, Mode, TestCa};
+use crate::tests::test_world::{ID, World, token, within};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

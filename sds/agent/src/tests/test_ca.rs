@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
 
-use crate::test_bundles::TestBundles;
+use crate::tests::test_bundles::TestBundles;
 
 /// A signing certificate with its key.
 pub(crate) struct Authority {

@@ -8,12 +8,13 @@ use signet_core::clock::SharedClock;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::key_type::KeyType;
 
-use crate::ca_channel::{CaChannel, CaError};
-use crate::ca_client::{Acknowledges, CaClient};
+use crate::ca::channel::{CaChannel, CaError};
+use crate::ca::client::{Acknowledges, CaClient};
+use crate::ca::key::{FreshKey, KeyError};
+use crate::ca::reply::{self, Asked, ReplyError};
+use crate::ca::token::{self, TokenError};
 use crate::config::Config;
-use crate::key::{FreshKey, KeyError};
-use crate::reply::{self, Asked, Issued, ReplyError};
-use crate::token::{self, TokenError};
+use crate::identity::issued::Issued;
 
 /// Why an attempt gave no certificate.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,5 @@
-//! Renewal orders: the CA asks the holders of certificates from certain issuing CAs, or of certain certificates, to
-//! renew before their time. When each of them does so is a pure function of order and certificate.
+//! Renewal hints: the CA asks the holders of certificates from certain issuing CAs, or of certain certificates, to
+//! renew before their time. When each of them does so is a pure function of hint and certificate.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use serde::Deserialize;
 use signet_core::moment;
 use time::OffsetDateTime;
 
-/// The most orders, and the most authorities in one, that make sense.
+/// The most hints, and the most authorities in one, that make sense.
 const MAX_LIST: usize = 256;
 
-/// The most serial numbers in one order.
+/// The most serial numbers in one hint.
 const MAX_SERIALS: usize = 4096;
 
 /// The longest proof that is kept for the CA, in bytes; it travels as a header.
 const MAX_PROOF: usize = 256;
 
-/// How long at most a renewal that is overdue by its order is put off, so that a CA that was away is not run over.
+/// How long at most a renewal that is overdue by its hint is put off, so that a CA that was away is not run over.
 pub const OVERDUE_SPREAD: Duration = Duration::from_secs(3);
 
-/// The least time between two renewals by order, and the most that it grows to.
+/// The least time between two renewals by hint, and the most that it grows to.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
-/// The share of an order's window that is decided by the certificate's jitter; the rest by the life it has left.
+/// The share of a hint's window that is decided by the certificate's jitter; the rest by the life it has left.
 const JITTER_SHARE: f64 = 0.2;
 
 /// What the secret `signet/agent` holds. Fields that are not known are passed over: a newer CA may say more.
@@ -32,7 +32,7 @@ pub struct Instructions {
     pub sequence: u64,
     /// Who is to renew.
     #[serde(default)]
-    pub renew: Vec<Order>,
+    pub renew: Vec<RenewalHint>,
     /// What the CA wants to be shown when it is met again. It means nothing here.
     #[serde(default)]
     pub proof: Option<String>,
@@ -40,7 +40,7 @@ pub struct Instructions {
 
 /// Holders of certificates from these authorities, or of these certificates, renew within a window of time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub struct Order {
+pub struct RenewalHint {
     /// Hexadecimal key identifiers of issuing CAs.
     #[serde(default)]
     pub authorities: Vec<String>,
@@ -62,7 +62,7 @@ pub enum InstructionsError {
     Unreadable(serde_json::Error),
     /// More than makes sense.
     #[error(
-        "the CA's instructions hold more than {MAX_LIST} orders, or {MAX_LIST} authorities or {MAX_SERIALS} serials in one"
+        "the CA's instructions hold more than {MAX_LIST} hints, or {MAX_LIST} authorities or {MAX_SERIALS} serials in one"
     )]
     TooMany,
 }
@@ -74,7 +74,7 @@ impl Instructions {
     /// [`InstructionsError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, InstructionsError> {
         let instructions: Self = serde_json::from_slice(bytes).map_err(InstructionsError::Unreadable)?;
-        let over = |order: &Order| order.authorities.len() > MAX_LIST || order.serials.len() > MAX_SERIALS;
+        let over = |hint: &RenewalHint| hint.authorities.len() > MAX_LIST || hint.serials.len() > MAX_SERIALS;
         let too_many = instructions.renew.iter().any(over);
         if too_many || instructions.renew.len() > MAX_LIST {
             return Err(InstructionsError::TooMany);
@@ -84,7 +84,7 @@ impl Instructions {
     }
 }
 
-impl Order {
+impl RenewalHint {
     /// Whether the certificate of this serial number, hexadecimal, is meant itself.
     #[must_use]
     pub fn names_serial(&self, serial: &str) -> bool {
@@ -96,11 +96,36 @@ impl Order {
     fn names_authority(&self, key_id: &str) -> bool {
         !key_id.is_empty() && self.authorities.iter().any(|named| named.eq_ignore_ascii_case(key_id))
     }
+
+    /// When the certificate is renewed because of this hint; `None` if the hint is not about it. `now` is when the hint
+    /// is seen for the first time.
+    ///
+    /// Certificates near their end come first: the place in the window grows with the share of life that was left when
+    /// the window began. Never later than without a hint.
+    #[must_use]
+    pub fn renew_at(&self, certificate: Candidate<'_>, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        if !self.names_authority(certificate.authority) && !self.names_serial(certificate.serial) {
+            return None;
+        }
+        // A time that no calendar has is a mistake; what is left of the hint is that one should renew.
+        let since = OffsetDateTime::from_unix_timestamp(self.since).unwrap_or(now);
+        let jitter = if certificate.jitter.is_nan() { 1.0 } else { certificate.jitter.clamp(0.0, 1.0) };
+        let left_at = |from| moment::until(from, certificate.not_after).as_secs_f64();
+        let life = left_at(certificate.not_before);
+        let left = if life > 0.0 { (left_at(since) / life).clamp(0.0, 1.0) } else { 0.0 };
+        let place = (1.0 - JITTER_SHARE).mul_add(left, JITTER_SHARE * jitter);
+        let window = Duration::from_secs(self.window);
+        let within = Duration::try_from_secs_f64(window.as_secs_f64() * place).unwrap_or(window).min(window);
+        let at = time::Duration::try_from(within).ok().and_then(|within| since.checked_add(within));
+        let at = at.unwrap_or(certificate.renew_at);
+        let at = if at <= now { moment::after(now, OVERDUE_SPREAD.mul_f64(jitter)) } else { at };
+        Some(at.min(certificate.renew_at))
+    }
 }
 
-/// What an order needs to know of a certificate.
+/// What a hint needs to know of a certificate.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
+pub struct Candidate<'a> {
     /// Key identifier of the issuing CA, hexadecimal.
     pub authority: &'a str,
     /// Serial number, hexadecimal.
@@ -109,38 +134,13 @@ pub struct Subject<'a> {
     pub not_before: OffsetDateTime,
     /// End of validity.
     pub not_after: OffsetDateTime,
-    /// When it is renewed without any order.
+    /// When it is renewed without any hint.
     pub renew_at: OffsetDateTime,
     /// A number from 0 to 1 that is always the same for the same certificate.
     pub jitter: f64,
 }
 
-/// When the certificate is renewed because of `order`; `None` if the order is not about it. `now` is when the order
-/// is seen for the first time.
-///
-/// Certificates near their end come first: the place in the window grows with the share of life that was left when
-/// the window began. Never later than without an order.
-#[must_use]
-pub fn due(order: &Order, subject: Subject<'_>, now: OffsetDateTime) -> Option<OffsetDateTime> {
-    if !order.names_authority(subject.authority) && !order.names_serial(subject.serial) {
-        return None;
-    }
-    // A time that no calendar has is a mistake; what is left of the order is that one should renew.
-    let since = OffsetDateTime::from_unix_timestamp(order.since).unwrap_or(now);
-    let jitter = if subject.jitter.is_nan() { 1.0 } else { subject.jitter.clamp(0.0, 1.0) };
-    let left_at = |from| moment::until(from, subject.not_after).as_secs_f64();
-    let life = left_at(subject.not_before);
-    let left = if life > 0.0 { (left_at(since) / life).clamp(0.0, 1.0) } else { 0.0 };
-    let place = (1.0 - JITTER_SHARE).mul_add(left, JITTER_SHARE * jitter);
-    let window = Duration::from_secs(order.window);
-    let within = Duration::try_from_secs_f64(window.as_secs_f64() * place).unwrap_or(window).min(window);
-    let at = time::Duration::try_from(within).ok().and_then(|within| since.checked_add(within));
-    let at = at.unwrap_or(subject.renew_at);
-    let at = if at <= now { moment::after(now, OVERDUE_SPREAD.mul_f64(jitter)) } else { at };
-    Some(at.min(subject.renew_at))
-}
-
-/// How long the next renewal by order is put off after certificates that were under an order as soon as they came,
+/// How long the next renewal by hint is put off after certificates that a hint was about as soon as they came,
 /// so many in a row: a CA that goes on to sign with what it wants to be rid of is asked ever more seldom.
 #[must_use]
 pub fn pause(in_a_row: u32) -> Duration {
@@ -159,13 +159,13 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(START + seconds).unwrap()
     }
 
-    fn order(since: i64, window: u64) -> Order {
-        Order { authorities: vec!["other".into(), "ABCD".into()], serials: vec![], since: START + since, window }
+    fn hint(since: i64, window: u64) -> RenewalHint {
+        RenewalHint { authorities: vec!["other".into(), "ABCD".into()], serials: vec![], since: START + since, window }
     }
 
     /// Valid from `from` on for `life` seconds, renewed at its very end.
-    fn subject(from: i64, life: i64, jitter: f64) -> Subject<'static> {
-        Subject {
+    fn candidate(from: i64, life: i64, jitter: f64) -> Candidate<'static> {
+        Candidate {
             authority: "abcd",
             serial: "00c0ffee",
             not_before: at(from),
@@ -182,12 +182,12 @@ mod tests {
             share in 0.0_f64..1.0, jitter in 0.0_f64..=1.0, now in -1000_i64..1000,
         ) {
             let renew_at = at(from) + Duration::from_secs(life.unsigned_abs()).mul_f64(share);
-            let subject = Subject { renew_at, ..subject(from, life, jitter) };
-            let serials = vec![subject.serial.to_owned()];
-            let order = order(since, window);
-            let due = due(&order, subject, at(now)).unwrap();
-            let by_serial = Order { authorities: vec![], serials, ..order.clone() };
-            prop_assert_eq!(Some(due), super::due(&by_serial, subject, at(now)), "named in either way");
+            let candidate = Candidate { renew_at, ..candidate(from, life, jitter) };
+            let serials = vec![candidate.serial.to_owned()];
+            let hint = hint(since, window);
+            let due = hint.renew_at(candidate, at(now)).unwrap();
+            let by_serial = RenewalHint { authorities: vec![], serials, ..hint.clone() };
+            prop_assert_eq!(Some(due), by_serial.renew_at(candidate, at(now)), "named in either way");
             prop_assert!(due <= renew_at);
             if due < renew_at {
                 prop_assert!(due >= at(since).min(at(now)));
@@ -195,7 +195,7 @@ mod tests {
                 prop_assert!(due <= end.max(at(now) + OVERDUE_SPREAD));
                 prop_assert!(due >= at(now), "nothing is due before it is known");
             }
-            prop_assert_eq!(Some(due), super::due(&order, subject, at(now)), "always the same");
+            prop_assert_eq!(Some(due), hint.renew_at(candidate, at(now)), "always the same");
         }
 
         #[test]
@@ -203,29 +203,29 @@ mod tests {
             one in 1_i64..100_000, other in 1_i64..100_000, window in 1_u64..100_000, jitter in 0.0_f64..=1.0,
         ) {
             // Both live equally long and began at different times.
-            let due = |age: i64| due(&order(0, window), subject(-age, 1_000_000, jitter), at(-1)).unwrap();
+            let due = |age: i64| hint(0, window).renew_at(candidate(-age, 1_000_000, jitter), at(-1)).unwrap();
             prop_assert!((one >= other) == (due(one) <= due(other)) || due(one) == due(other));
         }
 
         #[test]
         fn no_numbers_make_it_fail(since: i64, window: u64, jitter: f64, life: i32, now: i32) {
-            let order = Order { since, ..order(0, window) };
-            let subject = Subject { renew_at: at(7), ..subject(0, life.into(), jitter) };
-            prop_assert!(due(&order, subject, at(now.into())).unwrap() <= at(7));
+            let hint = RenewalHint { since, ..hint(0, window) };
+            let candidate = Candidate { renew_at: at(7), ..candidate(0, life.into(), jitter) };
+            prop_assert!(hint.renew_at(candidate, at(now.into())).unwrap() <= at(7));
         }
     }
 
     #[test]
-    fn an_order_is_about_the_certificates_of_its_authorities_only() {
+    fn a_hint_is_about_the_certificates_of_its_authorities_only() {
         for (authority, expected) in [("abcd", true), ("ABCD", true), ("other", true), ("abc", false), ("", false)] {
-            let subject = Subject { authority, ..subject(0, 100, 0.0) };
-            let order = Order { authorities: vec!["abcd".into(), "other".into(), String::new()], ..order(0, 10) };
-            assert_eq!(due(&order, subject, at(0)).is_some(), expected, "{authority}");
+            let candidate = Candidate { authority, ..candidate(0, 100, 0.0) };
+            let hint = RenewalHint { authorities: vec!["abcd".into(), "other".into(), String::new()], ..hint(0, 10) };
+            assert_eq!(hint.renew_at(candidate, at(0)).is_some(), expected, "{authority}");
         }
     }
 
     #[test]
-    fn an_order_is_about_the_certificates_that_it_names_by_serial_too() {
+    fn a_hint_is_about_the_certificates_that_it_names_by_serial_too() {
         // As the CA writes it, in capitals, without zeros in front or with more of them; part of it, another one.
         let own = format!("{:0>32}", "c0ffee");
         for (named, expected) in [
@@ -237,21 +237,21 @@ mod tests {
             ("0", false),
             ("", false),
         ] {
-            let order = Order { authorities: vec![], serials: vec!["01".into(), named.into()], ..order(0, 10) };
-            let about = |serial| due(&order, Subject { serial, ..subject(0, 100, 0.0) }, at(0)).is_some();
+            let hint = RenewalHint { authorities: vec![], serials: vec!["01".into(), named.into()], ..hint(0, 10) };
+            let about = |serial| hint.renew_at(Candidate { serial, ..candidate(0, 100, 0.0) }, at(0)).is_some();
             assert_eq!((about(&own), about(""), about("00")), (expected, false, false), "{named}");
-            let authority = Order { authorities: vec!["abcd".into()], ..order.clone() };
-            assert!(due(&authority, subject(0, 100, 0.0), at(0)).is_some(), "one of the two is enough");
+            let authority = RenewalHint { authorities: vec!["abcd".into()], ..hint.clone() };
+            assert!(authority.renew_at(candidate(0, 100, 0.0), at(0)).is_some(), "one of the two is enough");
         }
         let all: Vec<String> = (1..=MAX_SERIALS).map(|serial| format!("{serial:032x}")).collect();
-        let order = Order { authorities: vec![], serials: all, ..order(0, 10) };
-        assert!(order.names_serial("1000") && !order.names_serial("1001"), "the last one of many");
+        let hint = RenewalHint { authorities: vec![], serials: all, ..hint(0, 10) };
+        assert!(hint.names_serial("1000") && !hint.names_serial("1001"), "the last one of many");
     }
 
     #[test]
-    fn an_order_that_is_past_is_due_within_seconds() {
+    fn a_hint_that_is_past_is_due_within_seconds() {
         for jitter in [0.0, 0.5, 1.0] {
-            let due = due(&order(-1000, 10), subject(-5000, 100_000, jitter), at(0)).unwrap();
+            let due = hint(-1000, 10).renew_at(candidate(-5000, 100_000, jitter), at(0)).unwrap();
             assert_eq!(due, at(0) + OVERDUE_SPREAD.mul_f64(jitter));
         }
     }
@@ -274,7 +274,7 @@ mod tests {
             ("", vec![], vec![]),
         ] {
             let [authorities, serials] = [authorities, serials].map(|it| it.into_iter().map(str::to_owned).collect());
-            let expected = Order { authorities, serials, since: -5, window: 60 };
+            let expected = RenewalHint { authorities, serials, since: -5, window: 60 };
             assert_eq!(
                 parse(&of(list)).unwrap(),
                 Instructions { sequence: 7, renew: vec![expected], proof: None },

@@ -1,4 +1,4 @@
-//! What takes the place of what: certificates, bundles, lists and orders from both sides.
+//! What takes the place of what: certificates, bundles, lists and renewal hints from both sides.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::time::Duration;
@@ -13,12 +13,12 @@ use signet_runtime::config::parse;
 
 use super::*;
 use crate::config::read;
-use crate::orders::Order;
-use crate::test_bundles::validation;
-use crate::test_ca::Authority;
+use crate::identity::renewal_hints::RenewalHint;
+use crate::tests::test_bundles::validation;
+use crate::tests::test_ca::Authority;
 
 struct World {
-    holdings: Holdings,
+    store: IdentityStore,
     clock: ManualClock,
     leaves: u8,
     authority: &'static str,
@@ -28,8 +28,8 @@ impl World {
     fn new() -> Self {
         let text = "trust_domain: td\nca: {address: 'https://ca:1', root_file: /r}\n";
         let clock = ManualClock::at(OffsetDateTime::UNIX_EPOCH);
-        let holdings = Holdings::new(&parse("f", text, read).unwrap().config, Arc::new(clock.clone()));
-        Self { holdings, clock, leaves: 0, authority: "aa" }
+        let store = IdentityStore::new(&parse("f", text, read).unwrap().config, Arc::new(clock.clone()));
+        Self { store, clock, leaves: 0, authority: "aa" }
     }
 
     /// A certificate with the bundle of these roots comes.
@@ -37,7 +37,7 @@ impl World {
         self.leaves += 1;
         let (now, hour) = (self.clock.now(), Duration::from_secs(3600));
         let roots = roots.iter().map(|root| root.der.clone()).collect();
-        self.holdings.obtained(Issued {
+        self.store.obtained(Issued {
             spiffe_id: SpiffeId::parse("spiffe://td/ns/a/sa/b").unwrap(),
             chain: CertificateChain::new(CertificateDer::from(vec![self.leaves]), vec![]),
             key_pem: Arc::new(Secret::new(vec![])),
@@ -55,13 +55,13 @@ impl World {
 
     /// Number of the bundle, of roots and of lists.
     fn held(&self) -> (Option<u64>, usize, usize) {
-        let held = self.holdings.statuses().borrow().validation.clone().unwrap();
+        let held = self.store.statuses().borrow().validation.clone().unwrap();
         (held.sequence, held.validation.bundle.roots().len(), held.validation.revocation_lists.len())
     }
 
     fn stream(&self, sequence: u64, roots: &[&Authority], lists: &[&[u8]]) -> Receipt {
-        self.holdings.bundle_stream(Link::Up, None);
-        self.holdings.received(validation(sequence, roots, lists), Some(sequence))
+        self.store.bundle_stream(Link::Up, None);
+        self.store.received(validation(sequence, roots, lists), Some(sequence))
     }
 }
 
@@ -84,12 +84,12 @@ fn the_bundle_of_a_reply_counts_only_when_it_is_newer_than_the_one_held() {
         let (a, b) = (Authority::root("a"), Authority::root("b"));
         world.reply(held, &[&a]);
         if streamed {
-            world.holdings.bundle_stream(Link::Up, None);
+            world.store.bundle_stream(Link::Up, None);
         }
         world.reply(told, &[&a, &b]);
         let expected = if used { (told, 2, 0) } else { (held, 1, 0) };
         assert_eq!(world.held(), expected, "{held:?} {streamed} {told:?}");
-        assert_eq!(world.holdings.statuses().borrow().renewals, 2, "the certificate counts in any case");
+        assert_eq!(world.store.statuses().borrow().renewals, 2, "the certificate counts in any case");
     }
 }
 
@@ -125,7 +125,7 @@ fn what_the_stream_brings_is_applied_in_order_and_only_once() {
     );
     assert_eq!(world.stream(7, &[&a, &b], &[]), Receipt::Unchanged);
     // A server that tells no number is taken at its word; the number held stays.
-    assert_eq!(world.holdings.received(validation(0, &[&b], &[]), None), Receipt::Applied);
+    assert_eq!(world.store.received(validation(0, &[&b], &[]), None), Receipt::Applied);
     assert_eq!(world.held(), (Some(7), 1, 0));
 }
 
@@ -133,7 +133,7 @@ fn what_the_stream_brings_is_applied_in_order_and_only_once() {
 fn sd_08_only_what_changed_is_published() {
     let mut world = World::new();
     let (a, b) = (Authority::root("a"), Authority::root("b"));
-    let mut snapshots = world.holdings.snapshots();
+    let mut snapshots = world.store.snapshots();
     let mut versions = || {
         let changed = snapshots.has_changed().unwrap();
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
@@ -150,43 +150,43 @@ fn sd_08_only_what_changed_is_published() {
     world.reply(Some(7), &[&a, &b]);
     let (changed, other_leaf, same_roots) = versions();
     assert!(changed && other_leaf != leaf && same_roots == other_roots);
-    world.holdings.failed("x".to_owned(), world.clock.now());
+    world.store.failed("x".to_owned(), world.clock.now());
     assert!(!versions().0);
 }
 
 #[test]
-fn an_order_holds_for_every_certificate_of_its_authorities_while_it_stands_but_never_fast() {
+fn a_hint_holds_for_every_certificate_of_its_authorities_while_it_stands_but_never_fast() {
     let mut world = World::new();
     let root = Authority::root("a");
     world.reply(None, &[&root]);
-    let order = |since| Order { authorities: vec!["aa".into()], since, window: 100, ..Order::default() };
-    let ordered = |world: &World| world.holdings.statuses().borrow().ordered();
-    let orders = |renew: Vec<Order>| Instructions { sequence: 1, renew, proof: None };
+    let hint = |since| RenewalHint { authorities: vec!["aa".into()], since, window: 100, ..RenewalHint::default() };
+    let renewal = |world: &World| world.store.statuses().borrow().early_renewal();
+    let hints = |renew: Vec<RenewalHint>| Instructions { sequence: 1, renew, proof: None };
     let now = world.clock.now();
-    world.holdings.ordered(&orders(vec![order(200), order(100)]));
-    let due = ordered(&world).unwrap();
+    world.store.instructed(&hints(vec![hint(200), hint(100)]));
+    let due = renewal(&world).unwrap();
     assert!(due >= now + Duration::from_secs(100) && due <= now + Duration::from_secs(200), "the earlier one: {due}");
     // Time passes and it comes again: the same answer.
     world.clock.advance(Duration::from_secs(150));
-    world.holdings.ordered(&orders(vec![order(100), order(200)]));
-    assert_eq!(ordered(&world), Some(due));
+    world.store.instructed(&hints(vec![hint(100), hint(200)]));
+    assert_eq!(renewal(&world), Some(due));
     world.clock.advance(Duration::from_secs(1000));
     // The CA signs with the same authority again: ever later, but never later than the normal renewal.
     for pause in [10, 20, 40, 80, 160, 320, 600, 600] {
         world.reply(None, &[&root]);
         let now = world.clock.now();
-        assert_eq!(ordered(&world), Some(now + Duration::from_secs(pause)));
-        assert_eq!(world.holdings.statuses().borrow().next_attempt, ordered(&world));
-        world.holdings.ordered(&orders(vec![order(100), order(200)]));
-        assert_eq!(ordered(&world), Some(now + Duration::from_secs(pause)), "the same orders change nothing");
+        assert_eq!(renewal(&world), Some(now + Duration::from_secs(pause)));
+        assert_eq!(world.store.statuses().borrow().next_attempt, renewal(&world));
+        world.store.instructed(&hints(vec![hint(100), hint(200)]));
+        assert_eq!(renewal(&world), Some(now + Duration::from_secs(pause)), "the same hints change nothing");
         world.clock.advance(Duration::from_secs(1000));
     }
     world.authority = "bb";
     world.reply(None, &[&root]);
-    assert_eq!(ordered(&world), None, "not about this one");
+    assert_eq!(renewal(&world), None, "not about this one");
     world.authority = "aa";
     world.reply(None, &[&root]);
-    assert_eq!(ordered(&world), Some(world.clock.now() + Duration::from_secs(10)), "it begins anew");
+    assert_eq!(renewal(&world), Some(world.clock.now() + Duration::from_secs(10)), "it begins anew");
 }
 
 #[test]
@@ -194,36 +194,36 @@ fn a_revoked_certificate_is_renewed_and_no_other_and_more_of_them_put_nothing_of
     let mut world = World::new();
     let root = Authority::root("a");
     world.reply(None, &[&root]);
-    let ordered = |world: &World| world.holdings.statuses().borrow().ordered();
-    let order = |world: &World, since, serials: &[&str]| {
+    let renewal = |world: &World| world.store.statuses().borrow().early_renewal();
+    let hint = |world: &World, since, serials: &[&str]| {
         let serials = serials.iter().map(|serial| (*serial).to_owned()).collect();
-        let renew = vec![Order { serials, since, window: 100, ..Order::default() }];
-        world.holdings.ordered(&Instructions { sequence: 1, renew, proof: None });
+        let renew = vec![RenewalHint { serials, since, window: 100, ..RenewalHint::default() }];
+        world.store.instructed(&Instructions { sequence: 1, renew, proof: None });
     };
-    order(&world, 100, &["02"]);
-    assert_eq!(ordered(&world), None, "another certificate");
-    order(&world, 110, &["02", "01"]);
-    let due = ordered(&world).unwrap();
-    assert_eq!(world.holdings.statuses().borrow().next_attempt, Some(due));
+    hint(&world, 100, &["02"]);
+    assert_eq!(renewal(&world), None, "another certificate");
+    hint(&world, 110, &["02", "01"]);
+    let due = renewal(&world).unwrap();
+    assert_eq!(world.store.statuses().borrow().next_attempt, Some(due));
     for since in [120, 130, 500] {
-        order(&world, since, &["02", "01", "0a"]);
-        assert_eq!(ordered(&world), Some(due), "another one was revoked");
+        hint(&world, since, &["02", "01", "0a"]);
+        assert_eq!(renewal(&world), Some(due), "another one was revoked");
     }
-    order(&world, 110, &["02"]);
-    assert_eq!(ordered(&world), None, "taken back");
-    order(&world, 500, &["01"]);
-    assert!(ordered(&world).unwrap() > due, "a new story");
+    hint(&world, 110, &["02"]);
+    assert_eq!(renewal(&world), None, "taken back");
+    hint(&world, 500, &["01"]);
+    assert!(renewal(&world).unwrap() > due, "a new story");
     world.leaves = 6;
     world.reply(None, &[&root]);
-    let status = world.holdings.statuses().borrow().clone();
-    assert_eq!((status.ordered(), status.under_orders), (None, 0), "the new certificate has another number");
+    let status = world.store.statuses().borrow().clone();
+    assert_eq!((status.early_renewal(), status.hinted_in_a_row), (None, 0), "the new certificate has another number");
 }
 
 #[test]
 fn roots_that_a_newer_bundle_has_no_more_are_removed_until_a_bundle_has_them_again() {
     let mut world = World::new();
     let [a, b, c] = ["a", "b", "c"].map(Authority::root);
-    let removed = |world: &World| world.holdings.statuses().borrow().removed.clone();
+    let removed = |world: &World| world.store.statuses().borrow().removed.clone();
     let of =
         |times, roots: &[&Authority]| RemovedRoots { roots: roots.iter().map(|it| it.der.clone()).collect(), times };
     world.reply(Some(5), &[&a, &b]);
@@ -238,7 +238,7 @@ fn roots_that_a_newer_bundle_has_no_more_are_removed_until_a_bundle_has_them_aga
     world.stream(8, &[&a, &c], &[]);
     assert_eq!(removed(&world), of(2, &[&b]));
     // Without a number nobody knows which is newer.
-    world.holdings.received(validation(0, &[&a], &[]), None);
+    world.store.received(validation(0, &[&a], &[]), None);
     assert_eq!(removed(&world), of(2, &[&b]));
     let many: Vec<Authority> = (0..MAX_REMOVED).map(|_| Authority::root("x")).collect();
     world.stream(9, &many.iter().collect::<Vec<_>>(), &[]);
@@ -251,11 +251,11 @@ fn roots_that_a_newer_bundle_has_no_more_are_removed_until_a_bundle_has_them_aga
 fn lower_numbers_change_nothing_however_long_they_are_told_until_the_ca_goes_on_above_all_of_them() {
     let mut world = World::new();
     let (a, b) = (Authority::root("a"), Authority::root("b"));
-    let status = |world: &World| world.holdings.statuses().borrow().clone();
+    let status = |world: &World| world.store.statuses().borrow().clone();
     world.reply(Some(7), &[&a, &b]);
     let tell = |world: &World, sequence| {
         let proof = Some(format!("proof-{sequence}"));
-        world.holdings.ordered(&Instructions { sequence, renew: vec![], proof });
+        world.store.instructed(&Instructions { sequence, renew: vec![], proof });
     };
     let shown = |world: &World| status(world).bundle_stream.proof.map(|(_, proof)| proof.to_string()).unwrap();
     tell(&world, 7);
@@ -265,7 +265,7 @@ fn lower_numbers_change_nothing_however_long_they_are_told_until_the_ca_goes_on_
         tell(&world, 3);
         world.clock.advance(Duration::from_secs(3600));
         world.reply(Some(3), &[&a]);
-        assert_eq!((world.held(), status(&world).ordered()), ((Some(7), 2, 0), None), "and nothing is asked for");
+        assert_eq!((world.held(), status(&world).early_renewal()), ((Some(7), 2, 0), None), "and nothing is asked for");
         let stream = status(&world).bundle_stream;
         assert_eq!((stream.older, stream.last_failure), (Some(3), None));
         assert_eq!(shown(&world), "proof-7", "what the CA has forgotten");
@@ -278,10 +278,10 @@ fn lower_numbers_change_nothing_however_long_they_are_told_until_the_ca_goes_on_
     tell(&world, 1_800_000_000);
     assert_eq!((world.held(), shown(&world).as_str()), ((Some(1_800_000_000), 1, 1), "proof-1800000000"));
     // The link may come and go.
-    world.holdings.bundle_stream(Link::Down, Some("x".to_owned()));
+    world.store.bundle_stream(Link::Down, Some("x".to_owned()));
     assert_eq!(shown(&world), "proof-1800000000");
     // One that tells none takes nothing away.
-    world.holdings.ordered(&Instructions { sequence: 1_800_000_001, renew: vec![], proof: None });
+    world.store.instructed(&Instructions { sequence: 1_800_000_001, renew: vec![], proof: None });
     assert_eq!(shown(&world), "proof-1800000000");
 }
 
@@ -289,34 +289,34 @@ fn lower_numbers_change_nothing_however_long_they_are_told_until_the_ca_goes_on_
 fn whoever_holds_a_certificate_of_a_root_that_is_gone_asks_for_another_within_seconds() {
     let mut world = World::new();
     let [a, b, c] = ["a", "b", "c"].map(Authority::root);
-    let ordered = |world: &World| world.holdings.statuses().borrow().ordered();
+    let renewal = |world: &World| world.store.statuses().borrow().early_renewal();
     world.reply(Some(5), &[&a]);
     world.stream(6, &[&a, &b], &[]);
-    assert_eq!(ordered(&world), None, "it is still there");
+    assert_eq!(renewal(&world), None, "it is still there");
     world.stream(7, &[&b], &[]);
     let ask = world.clock.now() + CUT_OFF_SPREAD / 2;
-    assert_eq!(ordered(&world), Some(ask), "jitter 0.5");
-    assert_eq!(world.holdings.statuses().borrow().next_attempt, Some(ask));
+    assert_eq!(renewal(&world), Some(ask), "jitter 0.5");
+    assert_eq!(world.store.statuses().borrow().next_attempt, Some(ask));
     world.clock.advance(Duration::from_secs(1));
     world.stream(8, &[&b, &c], &[]);
-    assert_eq!(ordered(&world), Some(ask), "more roots put nothing off");
+    assert_eq!(renewal(&world), Some(ask), "more roots put nothing off");
     world.reply(Some(8), &[&b, &c]);
-    assert_eq!(ordered(&world), None);
+    assert_eq!(renewal(&world), None);
     world.stream(9, &[&a], &[]);
     world.stream(10, &[&b, &c], &[]);
-    assert_eq!(ordered(&world), None, "the root is back");
+    assert_eq!(renewal(&world), None, "the root is back");
 }
 
 #[test]
 fn the_stream_remembers_since_when_and_what_went_wrong_last() {
     let world = World::new();
-    let now = || world.holdings.statuses().borrow().bundle_stream.clone();
+    let now = || world.store.statuses().borrow().bundle_stream.clone();
     assert_eq!(now(), BundleStreamStatus::default());
-    world.holdings.bundle_stream(Link::Down, Some("one".to_owned()));
+    world.store.bundle_stream(Link::Down, Some("one".to_owned()));
     world.clock.advance(Duration::from_secs(5));
-    world.holdings.bundle_stream(Link::Down, Some("two".to_owned()));
+    world.store.bundle_stream(Link::Down, Some("two".to_owned()));
     assert_eq!((now().since, now().worked), (Some(OffsetDateTime::UNIX_EPOCH), false));
-    world.holdings.bundle_stream(Link::Up, None);
+    world.store.bundle_stream(Link::Up, None);
     assert_eq!((now().since, now().worked), (Some(world.clock.now()), true));
     assert_eq!(now().last_failure.unwrap().text, "two");
 }

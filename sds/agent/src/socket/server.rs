@@ -18,7 +18,7 @@ use tonic::transport::Server;
 use tonic::transport::server::{Connected, UdsConnectInfo};
 
 use crate::inspection::Inspection;
-use crate::socket::Socket;
+use crate::socket::unix::Socket;
 
 /// The pause after a failed accept, which is mostly a lack of file descriptors and would otherwise spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use signet_runtime::readiness::State;
 
-use crate::bundle_stream_tests::started;
+use super::bundle_stream_tests::started;
+use crate::identity::status::Link;
 use crate::inspection;
-use crate::status::Link;
-use crate::test_bundles::{Heard, validation};
-use crate::test_ca::Authority;
-use crate::test_world::World;
+use crate::tests::test_bundles::{Heard, validation};
+use crate::tests::test_ca::Authority;
+use crate::tests::test_world::World;
 
 /// What a CA with a clock that is sixty years ahead takes for the time.
 const AHEAD: u64 = 3_600_000_000;
@@ -35,7 +35,7 @@ async fn a_backup_that_knows_the_bundle_that_agents_hold_changes_nothing_and_ren
     world.ca.bundles.until(|heard| heard.iter().any(|it| matches!(it, Heard::Applied(2, 5)))).await;
     assert_eq!(shown(&world), [None, Some("proof-5".to_owned())]);
     let status = agent.until(|status| status.bundle_stream.link == Link::Up).await;
-    assert_eq!((status.bundle_stream.older, status.ordered(), status.renewals), (None, None, 1));
+    assert_eq!((status.bundle_stream.older, status.early_renewal(), status.renewals), (None, None, 1));
     agent.check_of("bundle_stream", State::Ready).await;
     for renewals in 2..4 {
         let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
@@ -106,7 +106,7 @@ async fn a_certificate_whose_root_is_in_the_bundle_no_more_is_replaced_at_once()
     let (world, mut agent) = started().await;
     let other = Authority::root("other");
     world.ca.bundles.publish(validation(6, &[&other], &[]), "[]");
-    let ask = agent.until(|status| status.ordered().is_some()).await.ordered().unwrap();
+    let ask = agent.until(|status| status.early_renewal().is_some()).await.early_renewal().unwrap();
     world.clock.set(ask);
     agent.until(|status| status.renewals == 2).await;
 }

@@ -1,4 +1,4 @@
-//! What the agent holds and how obtaining it goes: changed by [`crate::holdings`] only, read by everybody else.
+//! What the agent holds and how obtaining it goes: changed by [`crate::identity::store`] only, read by everybody else.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use signet_core::bundle::Validation;
 use signet_sds::snapshot::Version;
 use time::OffsetDateTime;
 
-use crate::orders::Order;
-use crate::reply::Issued;
+use crate::identity::issued::Issued;
+use crate::identity::renewal_hints::RenewalHint;
 
 /// The state of one identity. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -22,15 +22,15 @@ pub struct Status {
     /// Failed attempts since the last good one.
     pub failures: u32,
     /// The newest failure; kept after a success, as history.
-    pub last_failure: Option<Failure>,
+    pub last_failure: Option<FailedAttempt>,
     /// When the next attempt is planned.
     pub next_attempt: Option<OffsetDateTime>,
     /// When another certificate is asked for because no root of the bundle is above the one that is held any more.
     pub cut_off: Option<OffsetDateTime>,
-    /// The CA's standing orders.
-    pub orders: Arc<[KnownOrder]>,
-    /// Certificates in a row that were under an order as soon as they came.
-    pub under_orders: u32,
+    /// The CA's renewal hints that stand.
+    pub hints: Arc<[KnownHint]>,
+    /// Certificates in a row that a hint was about as soon as they came.
+    pub hinted_in_a_row: u32,
     /// The roots that newer bundles have taken away.
     pub removed: RemovedRoots,
     /// The stream that brings bundles.
@@ -38,10 +38,10 @@ pub struct Status {
 }
 
 impl Status {
-    /// When the certificate that is held is to be renewed because of an order, or because peers refuse it.
+    /// When the certificate that is held is to be renewed because of a hint, or because peers refuse it.
     #[must_use]
-    pub fn ordered(&self) -> Option<OffsetDateTime> {
-        self.orders.iter().filter_map(|known| known.due).chain(self.cut_off).min()
+    pub fn early_renewal(&self) -> Option<OffsetDateTime> {
+        self.hints.iter().filter_map(|known| known.renew_at).chain(self.cut_off).min()
     }
 }
 
@@ -65,18 +65,18 @@ pub struct RemovedRoots {
     pub times: u64,
 }
 
-/// An order that stands.
+/// A renewal hint that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownOrder {
-    /// The order.
-    pub order: Order,
-    /// When the certificate that is held follows it. `None` if the order is not about it.
-    pub due: Option<OffsetDateTime>,
+pub struct KnownHint {
+    /// The hint.
+    pub hint: RenewalHint,
+    /// When the certificate that is held is renewed because of it. `None` if the hint is not about it.
+    pub renew_at: Option<OffsetDateTime>,
 }
 
 /// A failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct FailedAttempt {
     /// Why, with everything that caused it; never a secret.
     pub text: String,
     /// When.
@@ -93,7 +93,7 @@ pub struct BundleStreamStatus {
     /// Whether it has ever brought a bundle.
     pub worked: bool,
     /// The newest failure; kept when the stream is back, as history.
-    pub last_failure: Option<Failure>,
+    pub last_failure: Option<FailedAttempt>,
     /// The number that it tells now, when that is lower than the one held.
     pub older: Option<u64>,
     /// What the CA wants to be shown when a stream is opened: with the highest number that it came with.

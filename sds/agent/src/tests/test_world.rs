@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::Agent;
 use crate::config::{Config, read};
-use crate::status::Status;
-use crate::test_ca::{Authority, Serving, TestCa};
-use crate::test_proxy::{Proxy, secrets};
+use crate::identity::status::Status;
+use crate::tests::test_ca::{Authority, Serving, TestCa};
+use crate::tests::test_proxy::{Proxy, secrets};
 
 pub(crate) const ID: &str = "spiffe://td/ns/prod/sa/web";
 

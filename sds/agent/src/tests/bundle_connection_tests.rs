@@ -12,13 +12,13 @@ use time::OffsetDateTime;
 
 use crate::app::Agent;
 use crate::files::{CHAIN_FILE, ROOT_FILE};
+use crate::identity::status::{Link, Status};
 use crate::inspection;
-use crate::status::{Link, Status};
-use crate::test_bundles::{Heard, validation};
-use crate::test_ca::{Authority, TestCa};
-use crate::test_world::{World, token, within};
+use crate::tests::test_bundles::{Heard, validation};
+use crate::tests::test_ca::{Authority, TestCa};
+use crate::tests::test_world::{World, token, within};
 
-use crate::bundle_stream_tests::{AT_ONCE, roots, started};
+use super::bundle_stream_tests::{AT_ONCE, roots, started};
 
 #[tokio::test]
 async fn a_new_certificate_gets_a_stream_of_its_own_before_the_old_one_ends_and_the_answer_is_repeated() {

@@ -21,8 +21,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status as GrpcStatus};
 
 use crate::config::Ca;
+use crate::identity::status::{RemovedRoots, Status};
 use crate::random;
-use crate::status::{RemovedRoots, Status};
 
 /// The header with the name of this process.
 pub const INSTANCE_HEADER: &str = "signet-instance";

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::server::ParsedCertificate;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, UnixTime};
 use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateChain, CertificateError, Facts, hex};
 use signet_core::clock::rfc3339;
@@ -18,7 +16,7 @@ use signet_core::secret::Secret;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Name};
 
-use crate::ca_client::Reply;
+use crate::identity::issued::{Issued, check_chain};
 
 /// How far in the future a certificate may start: the CA's clock may be ahead of ours.
 pub const SKEW: Duration = Duration::from_secs(120);
@@ -73,34 +71,13 @@ pub enum ReplyError {
     Chain(String),
 }
 
-/// A certificate that passed every check, with its key.
+/// What the CA answered; nothing of it is checked yet.
 #[derive(Debug)]
-pub struct Issued {
-    /// Who it is for.
-    pub spiffe_id: SpiffeId,
-    /// Leaf and intermediates, without any root.
-    pub chain: CertificateChain,
-    /// The private key, PKCS#8 PEM.
-    pub key_pem: Arc<Secret>,
-    /// The roots that came along; whether they are served is another question.
-    pub bundle: TrustBundle,
-    /// The CA's number for that bundle, if it told one.
+pub struct Reply {
+    /// PEM: leaf, intermediates, and the roots in the last element.
+    pub elements: Vec<String>,
+    /// The sequence of the bundle in it, from a CA that tells.
     pub sequence: Option<u64>,
-    /// Serial number, hexadecimal, as a CA's records name it.
-    pub serial: String,
-    /// Key identifier of the issuing CA, hexadecimal; empty when the leaf does not tell.
-    pub authority: String,
-    /// Name of the issuing CA.
-    pub issuer: String,
-    /// Start of validity.
-    pub not_before: OffsetDateTime,
-    /// End of validity.
-    pub not_after: OffsetDateTime,
-    /// When it is replaced.
-    pub renew_at: OffsetDateTime,
-    /// A number from 0 to 1 that is always the same for this certificate: its place among those that are ordered to
-    /// renew.
-    pub jitter: f64,
 }
 
 /// What was asked for, to compare the reply with.
@@ -198,38 +175,6 @@ fn check_leaf(facts: &Facts, asked: Asked<'_>, now: OffsetDateTime) -> Result<()
         return Err(ReplyError::NotYetValid(facts.not_before));
     }
     Ok(())
-}
-
-/// Whether peers with this bundle refuse a certificate that came with another one.
-#[must_use]
-pub fn is_cut_off(issued: &Issued, bundle: &TrustBundle, now: OffsetDateTime) -> bool {
-    if issued.bundle.roots().iter().all(|root| bundle.roots().contains(root)) {
-        return false;
-    }
-    let now = now.max(issued.not_before).min(issued.not_after);
-    check_chain(issued.chain.leaf(), issued.chain.intermediates(), bundle, now).is_err()
-}
-
-/// Verifies as a peer would: signatures, validity, CA flags and usages up to one of the roots that came along.
-fn check_chain(
-    leaf: &CertificateDer<'static>,
-    intermediates: &[CertificateDer<'static>],
-    bundle: &TrustBundle,
-    now: OffsetDateTime,
-) -> Result<(), rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    // A root that is of no use here is no reason to refuse what chains to another one.
-    let (_usable, _unreadable) = roots.add_parsable_certificates(bundle.roots().iter().cloned());
-    let seconds = u64::try_from(now.unix_timestamp()).unwrap_or_default();
-    let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
-    verify_server_cert_signed_by_trust_anchor(
-        &ParsedCertificate::try_from(leaf)?,
-        &roots,
-        intermediates,
-        now,
-        algorithms,
-    )
 }
 
 /// From other bytes than the time of the normal renewal is.

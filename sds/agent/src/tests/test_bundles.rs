@@ -24,8 +24,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::test_ca::Authority;
-use crate::test_world::within;
+use crate::tests::test_ca::Authority;
+use crate::tests::test_world::within;
 
 /// Something that happened on a stream of this number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(crate) fn validation(sequence: u64, roots: &[&Authority], lists: &[&[u8]]) -
 }
 
 impl TestBundles {
-    /// Offers a bundle, with `renew` as the JSON of the renewal orders.
+    /// Offers a bundle, with `renew` as the JSON of the renewal hints.
     pub(crate) fn publish(&self, validation: Validation, renew: &str) {
         let sequence = validation.bundle.sequence();
         let proof = format!("proof-{sequence}");

@@ -1,4 +1,4 @@
-//! The one owner of what is held: the certificate with its key, and what peers are verified with. Whoever brings
+//! The one owner of the identity: the certificate with its key, and what peers are verified with. Whoever brings
 //! something new brings it here, and from here it is published.
 //!
 //! The two are separate secrets: a new bundle never touches the certificate (SD-08), and a new certificate brings its
@@ -15,9 +15,11 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::orders::{self, Instructions, Order, Subject};
-use crate::reply::{self, Issued};
-use crate::status::{BundleStreamStatus, Failure, HeldValidation, KnownOrder, Link, RemovedRoots, Status};
+use crate::identity::issued::Issued;
+use crate::identity::renewal_hints::{self, Candidate, Instructions, RenewalHint};
+use crate::identity::status::{
+    BundleStreamStatus, FailedAttempt, HeldValidation, KnownHint, Link, RemovedRoots, Status,
+};
 
 /// The most removed roots that are remembered; a CA has a handful.
 const MAX_REMOVED: usize = 64;
@@ -37,8 +39,8 @@ pub enum Receipt {
     Older(u64),
 }
 
-/// Holds, and tells everybody.
-pub struct Holdings {
+/// Holds the identity, and tells everybody.
+pub struct IdentityStore {
     status: watch::Sender<Status>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     certificate_name: String,
@@ -46,7 +48,7 @@ pub struct Holdings {
     clock: SharedClock,
 }
 
-impl Holdings {
+impl IdentityStore {
     /// Holds nothing yet.
     #[must_use]
     pub fn new(config: &Config, clock: SharedClock) -> Self {
@@ -71,7 +73,7 @@ impl Holdings {
         self.snapshots.subscribe()
     }
 
-    /// A certificate was obtained. An order that stands is about it too if the CA has signed with an authority it wants
+    /// A certificate was obtained. A hint that stands is about it too if the CA has signed with an authority it wants
     /// to be rid of, but is followed ever later.
     pub fn obtained(&self, issued: Issued) {
         let now = self.clock.now();
@@ -91,16 +93,16 @@ impl Holdings {
                     "the bundle that came with the certificate is older than the one held, which stays"
                 );
             }
-            let due: Vec<_> = status.orders.iter().map(|it| orders::due(&it.order, subject(&issued), now)).collect();
-            let is_ordered = due.iter().any(Option::is_some);
-            status.under_orders = if is_ordered { status.under_orders.saturating_add(1) } else { 0 };
-            let not_before = moment::after(now, orders::pause(status.under_orders));
-            let put_off = |due: OffsetDateTime| due.max(not_before).min(issued.renew_at);
-            let orders = status.orders.iter().zip(due);
-            status.orders =
-                orders.map(|(it, due)| KnownOrder { order: it.order.clone(), due: due.map(put_off) }).collect();
+            let hinted: Vec<_> = status.hints.iter().map(|it| it.hint.renew_at(candidate(&issued), now)).collect();
+            let is_hinted = hinted.iter().any(Option::is_some);
+            status.hinted_in_a_row = if is_hinted { status.hinted_in_a_row.saturating_add(1) } else { 0 };
+            let not_before = moment::after(now, renewal_hints::pause(status.hinted_in_a_row));
+            let put_off = |at: OffsetDateTime| at.max(not_before).min(issued.renew_at);
+            let hints = status.hints.iter().zip(hinted);
+            status.hints =
+                hints.map(|(it, at)| KnownHint { hint: it.hint.clone(), renew_at: at.map(put_off) }).collect();
             status.cut_off = None;
-            status.next_attempt = Some(status.ordered().map_or(issued.renew_at, |at| at.min(issued.renew_at)));
+            status.next_attempt = Some(status.early_renewal().map_or(issued.renew_at, |at| at.min(issued.renew_at)));
             status.held = Some(Arc::new(issued));
             status.renewals += 1;
             status.failures = 0;
@@ -115,7 +117,7 @@ impl Holdings {
         self.status.send_modify(|status| {
             status.failures = status.failures.saturating_add(1);
             failures = status.failures;
-            status.last_failure = Some(Failure { text, at });
+            status.last_failure = Some(FailedAttempt { text, at });
             status.next_attempt = Some(next);
         });
         failures
@@ -138,11 +140,11 @@ impl Holdings {
             }
             if is_other {
                 receipt = Receipt::Applied;
-                let cut_off = status.held.as_ref().filter(|held| reply::is_cut_off(held, &new.validation.bundle, now));
+                let cut_off = status.held.as_ref().filter(|held| held.is_cut_off_by(&new.validation.bundle, now));
                 let ask_at =
                     cut_off.map(|held| moment::after(now, CUT_OFF_SPREAD.mul_f64(held.jitter.clamp(0.0, 1.0))));
                 status.cut_off = ask_at.map(|at| status.cut_off.map_or(at, |before| before.min(at)));
-                if let (Some(held), Some(at), 0) = (&status.held, status.ordered(), status.failures) {
+                if let (Some(held), Some(at), 0) = (&status.held, status.early_renewal(), status.failures) {
                     status.next_attempt = Some(at.min(held.renew_at));
                 }
             } else if newest == new.sequence {
@@ -156,23 +158,23 @@ impl Holdings {
         receipt
     }
 
-    /// The CA's number and orders as they stand now. The time at which the certificate that is held follows one does not change
-    /// while it stands, nor when more serial numbers join its own.
-    pub fn ordered(&self, instructions: &Instructions) {
+    /// The CA's number and renewal hints as they stand now. The time at which the certificate that is held is renewed because
+    /// of one does not change while it stands, nor when more serial numbers join its own.
+    pub fn instructed(&self, instructions: &Instructions) {
         let now = self.clock.now();
         self.status.send_if_modified(|status| {
             let held = status.held.as_deref();
-            let names_it = |order: &Order| held.is_some_and(|held| order.names_serial(&held.serial));
-            let promised = status.orders.iter().filter(|known| names_it(&known.order)).filter_map(|it| it.due).min();
-            let known = instructions.renew.iter().map(|order| {
-                let before = status.orders.iter().find(|known| known.order == *order);
-                let due = || {
-                    let due = orders::due(order, held.map(subject)?, now)?;
-                    Some(promised.filter(|_| names_it(order)).map_or(due, |promised| promised.min(due)))
+            let names_it = |hint: &RenewalHint| held.is_some_and(|held| hint.names_serial(&held.serial));
+            let promised = status.hints.iter().filter(|it| names_it(&it.hint)).filter_map(|it| it.renew_at).min();
+            let known = instructions.renew.iter().map(|hint| {
+                let before = status.hints.iter().find(|known| known.hint == *hint);
+                let renew_at = || {
+                    let at = hint.renew_at(held.map(candidate)?, now)?;
+                    Some(promised.filter(|_| names_it(hint)).map_or(at, |promised| promised.min(at)))
                 };
-                before.cloned().unwrap_or_else(|| KnownOrder { order: order.clone(), due: due() })
+                before.cloned().unwrap_or_else(|| KnownHint { hint: hint.clone(), renew_at: renew_at() })
             });
-            let known: Arc<[KnownOrder]> = known.collect();
+            let known: Arc<[KnownHint]> = known.collect();
             let newest = status.validation.as_ref().and_then(|held| held.sequence);
             let told = instructions.sequence;
             let older = newest.filter(|newest| told < *newest).map(|_| told);
@@ -181,10 +183,10 @@ impl Holdings {
             let highest = stream.proof.as_ref().map(|(sequence, _)| *sequence);
             let proof = instructions.proof.as_deref().filter(|_| highest.is_none_or(|highest| told >= highest));
             let proof = proof.map(|proof| (told, Arc::from(proof))).or_else(|| stream.proof.clone());
-            let changed = status.orders != known || stream.older != older || stream.proof != proof;
-            (status.orders, stream.older, stream.proof) = (known, older, proof);
+            let changed = status.hints != known || stream.older != older || stream.proof != proof;
+            (status.hints, stream.older, stream.proof) = (known, older, proof);
             if let (true, Some(held), 0) = (changed, &status.held, status.failures) {
-                status.next_attempt = Some(status.ordered().map_or(held.renew_at, |at| at.min(held.renew_at)));
+                status.next_attempt = Some(status.early_renewal().map_or(held.renew_at, |at| at.min(held.renew_at)));
             }
             changed
         });
@@ -198,7 +200,7 @@ impl Holdings {
             status.bundle_stream = BundleStreamStatus {
                 since: if before.link == link { before.since } else { Some(at) },
                 worked: before.worked || link == Link::Up,
-                last_failure: failure.map(|text| Failure { text, at }).or_else(|| before.last_failure.clone()),
+                last_failure: failure.map(|text| FailedAttempt { text, at }).or_else(|| before.last_failure.clone()),
                 link,
                 older: before.older,
                 proof: before.proof.clone(),
@@ -260,8 +262,8 @@ fn removed(before: &RemovedRoots, held: Option<&HeldValidation>, new: &HeldValid
     RemovedRoots { roots: all.into_iter().skip(surplus).collect(), times }
 }
 
-fn subject(held: &Issued) -> Subject<'_> {
-    Subject {
+fn candidate(held: &Issued) -> Candidate<'_> {
+    Candidate {
         authority: &held.authority,
         serial: &held.serial,
         not_before: held.not_before,
@@ -272,5 +274,5 @@ fn subject(held: &Issued) -> Subject<'_> {
 }
 
 #[cfg(test)]
-#[path = "holdings_tests.rs"]
+#[path = "store_tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@
 use rcgen::{CertificateParams, IsCa, KeyPair, PublicKeyData, SanType};
 
 use super::*;
-use crate::test_ca::{Authority, leaf_params};
+use crate::tests::test_ca::{Authority, leaf_params};
 
 const ID: &str = "spiffe://td/ns/prod/sa/web";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -80,7 +80,7 @@ fn a_good_reply_is_split_into_chain_and_roots_in_each_shape_cas_send() {
     }
     let short = world.leaf_with(|params| params.serial_number = Some(0xabc_u64.into()));
     let short = world.check(&[short, issuing.clone(), root.clone()]).unwrap();
-    assert_eq!(short.serial, format!("{:0>32}", "abc"), "as records and orders name it");
+    assert_eq!(short.serial, format!("{:0>32}", "abc"), "as records and hints name it");
     let self_signed = world.root.sign(&world.key, &leaf_params(ID, world.now - HOUR, world.now + HOUR));
     assert_eq!(world.check(&[self_signed, root]).unwrap().chain.intermediates().len(), 0);
 }

@@ -8,12 +8,12 @@ use signet_runtime::readiness::State;
 use signet_sds::snapshot::SecretContent;
 use time::OffsetDateTime;
 
+use crate::identity::status::Link;
 use crate::inspection;
-use crate::status::Link;
-use crate::test_bundles::{Heard, validation};
-use crate::test_ca::Authority;
-use crate::test_proxy::secrets;
-use crate::test_world::{Running, World, within};
+use crate::tests::test_bundles::{Heard, validation};
+use crate::tests::test_ca::Authority;
+use crate::tests::test_proxy::secrets;
+use crate::tests::test_world::{Running, World, within};
 
 /// A push takes milliseconds; this is what a busy machine may make of them.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(10);
@@ -74,13 +74,13 @@ async fn the_ca_hears_that_a_bundle_is_applied_only_after_every_proxy_has_applie
     world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
     let (first, second) = (one.next().await, other.next().await);
     one.ack(&first).await;
-    // The agent holds it and one proxy has said so: nothing may be said yet. An order that comes meanwhile changes
+    // The agent holds it and one proxy has said so: nothing may be said yet. A hint that comes meanwhile changes
     // nothing about that.
     agent.until(|status| status.validation.as_ref().unwrap().sequence == Some(6)).await;
-    let order = r#"[{"authorities":["ff"],"since":1,"window":1}]"#;
+    let hint = r#"[{"authorities":["ff"],"since":1,"window":1}]"#;
     let bundle = agent.statuses.borrow().validation.as_ref().unwrap().validation.clone();
-    world.ca.bundles.publish(bundle, order);
-    agent.until(|status| status.orders.len() == 1).await;
+    world.ca.bundles.publish(bundle, hint);
+    agent.until(|status| status.hints.len() == 1).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!world.ca.bundles.heard().iter().any(|it| matches!(it, Heard::Applied(_, 6))));
     other.ack(&second).await;
@@ -200,7 +200,7 @@ async fn an_older_bundle_than_the_one_held_is_neither_applied_nor_acknowledged()
     world.ca.bundles.publish(validation(8, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
     world.ca.bundles.applied(8).await;
     world.ca.bundles.publish(validation(7, &[&world.ca.root], &[]), r#"[{"authorities":[],"since":1,"window":1}]"#);
-    agent.until(|status| status.orders.len() == 1).await;
+    agent.until(|status| status.hints.len() == 1).await;
     let held = agent.statuses.borrow().validation.clone().unwrap();
     assert_eq!((held.sequence, held.validation.bundle.roots().len()), (Some(8), 2));
     let text = "a newer bundle (8) is held";
@@ -210,9 +210,9 @@ async fn an_older_bundle_than_the_one_held_is_neither_applied_nor_acknowledged()
     world.clock.set(agent.statuses.borrow().held.clone().unwrap().renew_at);
     let refused = Heard::Refused(2, 7, text.to_owned());
     world.ca.bundles.until(|heard| heard.contains(&refused)).await;
-    // An order that comes without roots is no reason to acknowledge them.
+    // A hint that comes without roots is no reason to acknowledge them.
     world.ca.bundles.publish(validation(7, &[&world.ca.root], &[]), "[]");
-    agent.until(|status| status.orders.is_empty()).await;
+    agent.until(|status| status.hints.is_empty()).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!world.ca.bundles.heard().iter().any(|it| matches!(it, Heard::Applied(_, 7))));
     world.ca.bundles.publish(validation(9, &[&world.ca.root, &Authority::root("newer")], &[]), "[]");
@@ -220,65 +220,65 @@ async fn an_older_bundle_than_the_one_held_is_neither_applied_nor_acknowledged()
 }
 
 #[tokio::test]
-async fn an_order_renews_the_certificates_of_its_authority_and_those_after_it_only_later() {
+async fn a_hint_renews_the_certificates_of_its_authority_and_those_after_it_only_later() {
     let (world, mut agent) = started().await;
     let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
     let (since, window) = (world.clock.now().unix_timestamp() + 100, 1000);
-    let order = |authority: &str| format!(r#"[{{"authorities":["{authority}"],"since":{since},"window":{window}}}]"#);
-    let publish = |orders: &str| world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), orders);
-    publish(&order("00ff"));
-    let status = agent.until(|status| status.orders.len() == 1).await;
-    assert_eq!((status.ordered(), status.next_attempt), (None, Some(held.renew_at)), "of another authority");
-    publish(&order(&held.authority));
-    let due = agent.until(|status| status.ordered().is_some()).await.ordered().unwrap();
+    let hint = |authority: &str| format!(r#"[{{"authorities":["{authority}"],"since":{since},"window":{window}}}]"#);
+    let publish = |hints: &str| world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), hints);
+    publish(&hint("00ff"));
+    let status = agent.until(|status| status.hints.len() == 1).await;
+    assert_eq!((status.early_renewal(), status.next_attempt), (None, Some(held.renew_at)), "of another authority");
+    publish(&hint(&held.authority));
+    let due = agent.until(|status| status.early_renewal().is_some()).await.early_renewal().unwrap();
     assert_eq!(agent.statuses.borrow().next_attempt, Some(due));
     let begin = OffsetDateTime::from_unix_timestamp(since).unwrap();
     assert!(due > begin && due <= begin + Duration::from_secs(window), "{due}");
     // Withdrawn, and given again.
     publish("[]");
-    let status = agent.until(|status| status.ordered().is_none()).await;
+    let status = agent.until(|status| status.early_renewal().is_none()).await;
     assert_eq!(status.next_attempt, Some(held.renew_at));
-    publish(&order(&held.authority));
-    agent.until(|status| status.ordered().is_some()).await;
+    publish(&hint(&held.authority));
+    agent.until(|status| status.early_renewal().is_some()).await;
     world.clock.set(due - Duration::from_secs(1));
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(world.ca.calls().len(), 1);
     world.clock.set(due);
     let second = agent.until(|status| status.renewals == 2).await.held.unwrap();
-    // The CA still signs with that authority, and its order still stands, also on the new stream.
+    // The CA still signs with that authority, and its hint still stands, also on the new stream.
     assert_eq!(second.authority, held.authority);
     world.ca.bundles.until(|heard| heard.iter().any(|it| matches!(it, Heard::Applied(2, 5)))).await;
     let status = agent.statuses.borrow().clone();
-    let next = status.ordered().unwrap();
-    assert!(status.orders.len() == 1 && next >= due + Duration::from_secs(10), "put off: {due} {next}");
+    let next = status.early_renewal().unwrap();
+    assert!(status.hints.len() == 1 && next >= due + Duration::from_secs(10), "put off: {due} {next}");
     world.clock.set(begin + Duration::from_secs(2 * window));
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(world.ca.calls().len(), 2);
-    // An order that is past already, seen for the first time: within seconds, and from another authority.
+    // A hint that is past already, seen for the first time: within seconds, and from another authority.
     world.ca.roll_issuer();
     publish(&format!(r#"[{{"authorities":["{}"],"since":{},"window":1}}]"#, second.authority, since + 1));
-    let due = agent.until(|status| status.ordered().is_some()).await.ordered().unwrap();
+    let due = agent.until(|status| status.early_renewal().is_some()).await.early_renewal().unwrap();
     assert!(due - world.clock.now() <= Duration::from_secs(3));
 }
 
 #[tokio::test]
-async fn a_ca_that_orders_ever_again_does_not_make_a_loop() {
+async fn a_ca_that_hints_ever_again_does_not_make_a_loop() {
     let (world, mut agent) = started().await;
     let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
-    let order = |seconds: u64| {
+    let hint = |seconds: u64| {
         let at = world.clock.now() + Duration::from_secs(seconds);
         let since = at.unix_timestamp();
-        let order = format!(r#"[{{"authorities":["{}"],"since":{since},"window":0}}]"#, held.authority);
-        world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), &order);
+        let hint = format!(r#"[{{"authorities":["{}"],"since":{since},"window":0}}]"#, held.authority);
+        world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), &hint);
         at
     };
-    let due = order(5);
-    agent.until(|status| status.ordered() == Some(due)).await;
+    let due = hint(5);
+    agent.until(|status| status.early_renewal() == Some(due)).await;
     world.clock.set(due);
     agent.until(|status| status.renewals == 2).await;
-    let due = order(6);
-    agent.until(|status| status.ordered() == Some(due)).await;
+    let due = hint(6);
+    agent.until(|status| status.early_renewal() == Some(due)).await;
     world.clock.set(due);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(world.ca.calls().len(), 2, "an order after an order is put off");
+    assert_eq!(world.ca.calls().len(), 2, "a hint after a hint is put off");
 }
