@@ -51,6 +51,7 @@ mod tests {
     use crate::world_tests::World;
     use futures::FutureExt;
     use signet_core::rotation::{AuthorityId, Command};
+    use signet_sds::ledger::Ledger;
     use signet_sds::snapshot::SecretContent;
     use tokio_util::sync::CancellationToken;
 
@@ -69,7 +70,8 @@ mod tests {
         let feed = BundleFeed::new(world.state.clone(), Duration::from_secs(60), crate::storage_age::test_proofs());
         let (snapshots, stop) = (feed.snapshots(), CancellationToken::new());
         let served = Served { state: feed.served(), journal: Arc::clone(&world.store) as _ };
-        let mut feed = Box::pin(feed.run(stop));
+        let ledger = Ledger::new(1, Arc::new(world.clock.clone()), Arc::new(()));
+        let mut feed = Box::pin(feed.run(ledger, stop));
         assert!((&mut feed).now_or_never().is_none());
         served.catch_up().await;
 

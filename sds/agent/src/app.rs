@@ -14,13 +14,13 @@ use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Readiness;
 use signet_runtime::signal::{SignalError, Signals};
 use signet_runtime::supervisor::{Importance, Spawner, Supervisor, TaskFailure};
+use signet_sds::ledger::{Ledger, LocalClient, Observer};
 use signet_sds::service::SdsService;
-use signet_sds::snapshot::{Snapshot, Version};
-use signet_sds::streams::{Observer, Streams};
+use signet_sds::snapshot::Snapshot;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::bundle::{BundleStream, Recipients};
+use crate::bundle::BundleStream;
 use crate::ca::channel::CaChannel;
 use crate::ca::client::Acknowledges;
 use crate::ca::obtain::{ObtainError, Obtainer};
@@ -72,12 +72,12 @@ pub enum AppError {
 pub struct Agent {
     /// What operators see.
     pub ops: Ops,
-    /// What the renewer says.
+    /// What is held and how obtaining it goes.
     pub statuses: watch::Receiver<Status>,
     /// What proxies are served.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// The open streams.
-    pub streams: Streams,
+    /// Who is served, and what everybody says about it.
+    pub ledger: Ledger,
     config: Config,
     store: Arc<IdentityStore>,
     channel: Arc<CaChannel>,
@@ -102,7 +102,7 @@ impl Agent {
             ops,
             statuses: store.statuses(),
             snapshots: store.snapshots(),
-            streams: Streams::new(config.sds.max_streams, Arc::clone(&clock), observer)
+            ledger: Ledger::new(config.sds.max_streams, Arc::clone(&clock), observer)
                 .with_grace(config.sds.proxy_grace),
             channel: Arc::new(CaChannel::new(config.ca.clone(), store.statuses())),
             config: config.clone(),
@@ -124,7 +124,7 @@ impl Agent {
     }
 
     /// Starts renewing and listening for new bundles, with everything that looks after it.
-    fn start_renewing(self, recipients: Recipients, spawner: &Spawner) -> ServingParts {
+    fn start_renewing(self, spawner: &Spawner) -> ServingParts {
         // Registered before any task runs, so that none is forgotten by a slow start.
         let certificate = self.ops.readiness.condition("certificate");
         let stream = self.ops.readiness.condition("bundle_stream");
@@ -132,7 +132,7 @@ impl Agent {
         let (config, store, channel) = (&self.config, Arc::clone(&self.store), Arc::clone(&self.channel));
         let obtainer = Obtainer::new(config, Arc::clone(&clock), Arc::clone(&channel), Acknowledges::OnStream);
         let renewer = Renewer::new(config, obtainer, Arc::clone(&store), Arc::clone(&clock), self.renewal_metrics);
-        let bundles = BundleStream::new(config, channel, store, recipients, self.bundle_metrics.clone());
+        let bundles = BundleStream::new(config, channel, store, self.ledger.clone(), self.bundle_metrics.clone());
         let heartbeat = self.ops.liveness.event_loop();
         spawner.spawn("heartbeat", Importance::Critical, |stop| beat_event_loop(heartbeat, stop));
         spawner.spawn("health", Importance::Critical, |stop| {
@@ -147,29 +147,28 @@ impl Agent {
             ops: self.ops,
             statuses: self.statuses,
             snapshots: self.snapshots,
-            streams: self.streams,
+            ledger: self.ledger,
             clock: self.clock,
         }
     }
 
     /// Starts everything that [`keep_files`] runs.
     pub fn start_writing(self, directory: &Path, spawner: &Spawner) {
-        let (statuses, directory, written) = (self.statuses.clone(), directory.to_owned(), watch::Sender::new(None));
-        let recipients = Recipients::Files(written.subscribe());
+        let (statuses, directory) = (self.statuses.clone(), directory.to_owned());
+        let files = self.ledger.enter_local("files", self.config.sds.bundle_name.as_str());
         spawner.spawn("files", Importance::Critical, |stop| async move {
             tokio::select! {
                 () = stop.cancelled() => Ok(()),
-                done = write_changes(statuses, &directory, &written) => done,
+                done = write_changes(statuses, &directory, &files) => done,
             }
         });
-        drop(self.start_renewing(recipients, spawner));
+        drop(self.start_renewing(spawner));
     }
 
     /// Starts everything that [`run`] runs, except for the ops port.
     pub fn start(self, socket: Socket, spawner: &Spawner) {
         let serving = self.ops.readiness.condition("socket");
-        let recipients = Recipients::proxies(self.streams.clone(), self.config.sds.bundle_name.clone());
-        let parts = self.start_renewing(recipients, spawner);
+        let parts = self.start_renewing(spawner);
         spawner.spawn("sds", Importance::Critical, |stop| parts.serve(socket, serving, stop));
     }
 }
@@ -178,7 +177,7 @@ struct ServingParts {
     ops: Ops,
     statuses: watch::Receiver<Status>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    streams: Streams,
+    ledger: Ledger,
     clock: SharedClock,
 }
 
@@ -189,13 +188,13 @@ impl ServingParts {
         serving: signet_runtime::readiness::Condition,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
-        let max = self.streams.max();
-        let sds = SdsService::new(self.snapshots.clone(), self.streams.clone(), stop.clone());
+        let max = self.ledger.max_streams();
+        let sds = SdsService::new(self.snapshots.clone(), self.ledger.clone(), stop.clone());
         let inspection = Inspection {
             started_at: self.clock.now(),
             statuses: self.statuses,
             snapshots: self.snapshots,
-            streams: self.streams,
+            ledger: self.ledger,
             readiness: self.ops.readiness,
         };
         server::serve(socket, sds, inspection, max, serving, stop).await
@@ -266,11 +265,11 @@ pub async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> 
     }
 }
 
-/// Writes what is held whenever it changes, and tells which bundle is on disk.
+/// Writes what is held whenever it changes, and acknowledges the bundle that is on disk.
 async fn write_changes(
     mut statuses: watch::Receiver<Status>,
     directory: &Path,
-    written: &watch::Sender<Option<Version>>,
+    files: &LocalClient,
 ) -> Result<(), WriteError> {
     let mut last = None;
     loop {
@@ -281,7 +280,7 @@ async fn write_changes(
             let (written_now, bundle) = (Arc::clone(&held), validation.validation.bundle.clone());
             in_time(directory, move |directory| write_set(directory, &written_now, &bundle)).await?;
             last = Some((status.renewals, validation.version));
-            written.send_replace(Some(validation.version));
+            files.acknowledge(validation.version);
             tracing::info!(
                 directory = %directory.display(),
                 serial = held.serial,

@@ -13,9 +13,9 @@ use signet_proto::agent::v1alpha1::{
 };
 use signet_runtime::output::{Table, error_chain};
 use signet_runtime::readiness::Readiness;
+use signet_sds::ledger::{Ledger, StreamView};
 use signet_sds::session::WILDCARD;
 use signet_sds::snapshot::Snapshot;
-use signet_sds::streams::{StreamView, Streams};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tonic::transport::Endpoint;
@@ -33,12 +33,12 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 pub struct Inspection {
     /// When the agent started.
     pub started_at: OffsetDateTime,
-    /// The renewer's word.
+    /// What is held and how obtaining it goes.
     pub statuses: watch::Receiver<Status>,
     /// What is served.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// To whom.
-    pub streams: Streams,
+    pub ledger: Ledger,
     /// Whether all is well.
     pub readiness: Readiness,
 }
@@ -62,7 +62,7 @@ impl AgentInspection for Inspection {
             started_at: self.started_at.unix_timestamp(),
             ready: readiness.ready,
             identities: vec![identity(&status)],
-            streams: self.streams.views().into_iter().map(stream).collect(),
+            streams: self.ledger.views().into_iter().map(stream).collect(),
             secrets: secrets.collect(),
             checks: readiness.checks.into_iter().map(check).collect(),
         }))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use signet_runtime::metrics::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, MetricError, Metrics};
-use signet_sds::streams::Observer;
+use signet_sds::ledger::Observer;
 use time::OffsetDateTime;
 
 use crate::ca::obtain::ObtainError;

@@ -1,4 +1,4 @@
-//! Reads what the CA's stream brings: untrusted until it is a trust bundle, revocation lists and instructions.
+//! Reads the CA's responses on the bundle stream: untrusted until each is a trust bundle, revocation lists and instructions.
 
 use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;

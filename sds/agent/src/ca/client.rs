@@ -14,7 +14,7 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use crate::ca::channel::{CaChannel, CaError};
 use crate::ca::reply::Reply;
 
-/// Says that the agent keeps a bundle stream and acknowledges what it brings, so that the bundle in a reply does not
+/// Says that the agent keeps a bundle stream and acknowledges what comes on it, so that the bundle in a reply does not
 /// count as received.
 pub const BUNDLE_HEADER: &str = "signet-bundle";
 

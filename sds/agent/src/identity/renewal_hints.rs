@@ -58,8 +58,8 @@ pub struct RenewalHint {
 #[non_exhaustive]
 pub enum InstructionsError {
     /// Not the JSON that belongs there.
-    #[error("the CA's instructions are unreadable: {0}")]
-    Unreadable(serde_json::Error),
+    #[error("not the JSON that belongs there")]
+    Unreadable(#[source] serde_json::Error),
     /// More than makes sense.
     #[error(
         "the CA's instructions hold more than {MAX_LIST} hints, or {MAX_LIST} authorities or {MAX_SERIALS} serials in one"
@@ -185,17 +185,17 @@ mod tests {
             let candidate = Candidate { renew_at, ..candidate(from, life, jitter) };
             let serials = vec![candidate.serial.to_owned()];
             let hint = hint(since, window);
-            let due = hint.renew_at(candidate, at(now)).unwrap();
+            let early = hint.renew_at(candidate, at(now)).unwrap();
             let by_serial = RenewalHint { authorities: vec![], serials, ..hint.clone() };
-            prop_assert_eq!(Some(due), by_serial.renew_at(candidate, at(now)), "named in either way");
-            prop_assert!(due <= renew_at);
-            if due < renew_at {
-                prop_assert!(due >= at(since).min(at(now)));
+            prop_assert_eq!(Some(early), by_serial.renew_at(candidate, at(now)), "named in either way");
+            prop_assert!(early <= renew_at);
+            if early < renew_at {
+                prop_assert!(early >= at(since).min(at(now)));
                 let end = at(since) + Duration::from_secs(window);
-                prop_assert!(due <= end.max(at(now) + OVERDUE_SPREAD));
-                prop_assert!(due >= at(now), "nothing is due before it is known");
+                prop_assert!(early <= end.max(at(now) + OVERDUE_SPREAD));
+                prop_assert!(early >= at(now), "nothing is due before it is known");
             }
-            prop_assert_eq!(Some(due), hint.renew_at(candidate, at(now)), "always the same");
+            prop_assert_eq!(Some(early), hint.renew_at(candidate, at(now)), "always the same");
         }
 
         #[test]
@@ -203,8 +203,8 @@ mod tests {
             one in 1_i64..100_000, other in 1_i64..100_000, window in 1_u64..100_000, jitter in 0.0_f64..=1.0,
         ) {
             // Both live equally long and began at different times.
-            let due = |age: i64| hint(0, window).renew_at(candidate(-age, 1_000_000, jitter), at(-1)).unwrap();
-            prop_assert!((one >= other) == (due(one) <= due(other)) || due(one) == due(other));
+            let renewal = |age: i64| hint(0, window).renew_at(candidate(-age, 1_000_000, jitter), at(-1)).unwrap();
+            prop_assert!((one >= other) == (renewal(one) <= renewal(other)) || renewal(one) == renewal(other));
         }
 
         #[test]
@@ -251,8 +251,8 @@ mod tests {
     #[test]
     fn a_hint_that_is_past_is_due_within_seconds() {
         for jitter in [0.0, 0.5, 1.0] {
-            let due = hint(-1000, 10).renew_at(candidate(-5000, 100_000, jitter), at(0)).unwrap();
-            assert_eq!(due, at(0) + OVERDUE_SPREAD.mul_f64(jitter));
+            let early = hint(-1000, 10).renew_at(candidate(-5000, 100_000, jitter), at(0)).unwrap();
+            assert_eq!(early, at(0) + OVERDUE_SPREAD.mul_f64(jitter));
         }
     }
 

@@ -33,7 +33,7 @@ pub struct Status {
     pub hinted_in_a_row: u32,
     /// The roots that newer bundles have taken away.
     pub removed: RemovedRoots,
-    /// The stream that brings bundles.
+    /// The stream of the CA's bundles.
     pub bundle_stream: BundleStreamStatus,
 }
 
@@ -90,7 +90,7 @@ pub struct BundleStreamStatus {
     pub link: Link,
     /// Since when; unknown until something happened.
     pub since: Option<OffsetDateTime>,
-    /// Whether it has ever brought a bundle.
+    /// Whether a bundle has ever come on it.
     pub worked: bool,
     /// The newest failure; kept when the stream is back, as history.
     pub last_failure: Option<FailedAttempt>,
@@ -106,7 +106,7 @@ pub enum Link {
     /// There has been no certificate yet, which comes first.
     #[default]
     NotStarted,
-    /// It is open and has brought the bundle.
+    /// It is open and the bundle came on it.
     Up,
     /// It failed and is tried again.
     Down,

@@ -1,8 +1,8 @@
-//! The one owner of the identity: the certificate with its key, and what peers are verified with. Whoever brings
-//! something new brings it here, and from here it is published.
+//! The one owner of the identity: the certificate with its key, and what peers are verified with. Whoever has
+//! something new hands it over here, and from here it is published.
 //!
-//! The two are separate secrets: a new bundle never touches the certificate (SD-08), and a new certificate brings its
-//! bundle along only when that is newer than the one held.
+//! The two are separate secrets: a new bundle never touches the certificate (SD-08), and with a new certificate its
+//! bundle is taken over only when that is newer than the one held.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,7 +123,7 @@ impl IdentityStore {
         failures
     }
 
-    /// The bundle stream has brought a bundle; `sequence` is the CA's number for it, if it told one.
+    /// A bundle came on the bundle stream; `sequence` is the CA's number for it, if it told one.
     pub fn received(&self, validation: Validation, sequence: Option<u64>) -> Receipt {
         let mut receipt = Receipt::Unchanged;
         let now = self.clock.now();
@@ -242,8 +242,8 @@ fn supersedes(reply: Option<u64>, held: Option<&HeldValidation>, streamed: bool)
     }
 }
 
-/// Replies bring roots only. Lists stay while the roots do; lists that do not cover a new root would make proxies
-/// refuse every chain under it, so they go until the stream brings the complete set.
+/// Replies hold roots only. Lists stay while the roots do; lists that do not cover a new root would make proxies
+/// refuse every chain under it, so they go until the complete set comes on the stream.
 fn from_reply(issued: &Issued, held: Option<&HeldValidation>) -> Validation {
     let same = held.filter(|held| held.validation.bundle.roots() == issued.bundle.roots());
     let revocation_lists = same.map(|held| held.validation.revocation_lists.clone()).unwrap_or_default();

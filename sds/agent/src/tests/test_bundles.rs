@@ -17,9 +17,10 @@ use rustls_pki_types::CertificateRevocationListDer;
 use signet_core::bundle::{TrustBundle, Validation};
 use signet_core::clock::SystemClock;
 use signet_core::identity::TrustDomain;
+use signet_sds::ledger::{AcknowledgementListener, Ledger};
 use signet_sds::service::{Responses, SdsService};
+use signet_sds::session::{Acknowledgement, Answer};
 use signet_sds::snapshot::{SecretContent, Snapshot, Version};
-use signet_sds::streams::{NoObserver, StreamListener, Streams};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -93,8 +94,8 @@ impl TestBundles {
     }
 
     pub(crate) fn serve(&self, stop: CancellationToken) -> SecretDiscoveryServiceServer<Service> {
-        let streams = Streams::new(100, Arc::new(SystemClock), Arc::new(NoObserver));
-        let sds = SdsService::new(self.snapshots.subscribe(), streams, stop);
+        let ledger = Ledger::new(100, Arc::new(SystemClock), Arc::new(()));
+        let sds = SdsService::new(self.snapshots.subscribe(), ledger, stop);
         SecretDiscoveryServiceServer::new(Service { sds, bundles: self.clone() })
     }
 
@@ -108,20 +109,20 @@ struct Ear {
     bundles: TestBundles,
 }
 
-impl StreamListener for Ear {
-    fn applied(&self, name: &str, version: Version) {
-        if name == "ROOTCA" {
-            let sequence = self.bundles.sequences.lock().unwrap()[&version];
-            self.bundles.hear(Heard::Applied(self.stream, sequence));
+impl AcknowledgementListener for Ear {
+    fn heard(&self, Acknowledgement { name, version, answer }: &Acknowledgement) {
+        if **name == *"ROOTCA" {
+            let sequence = self.bundles.sequences.lock().unwrap()[version];
+            self.bundles.hear(match answer {
+                Answer::Ack => Heard::Applied(self.stream, sequence),
+                Answer::Nack(text) => Heard::Refused(self.stream, sequence, text.clone()),
+            });
         }
     }
-    fn refused(&self, name: &str, version: Version, text: &str) {
-        if name == "ROOTCA" {
-            let sequence = self.bundles.sequences.lock().unwrap()[&version];
-            self.bundles.hear(Heard::Refused(self.stream, sequence, text.to_owned()));
-        }
-    }
-    fn closed(&self) {
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
         self.bundles.hear(Heard::Closed(self.stream));
     }
 }
@@ -159,7 +160,7 @@ impl SecretDiscoveryService for Service {
         // Heard from now on.
         let mut end = Box::pin(ends.notified_owned());
         end.as_mut().enable();
-        let responses = self.sds.stream(request.into_inner(), "agent", Arc::new(ear))?;
+        let responses = self.sds.stream(request.into_inner(), "agent", Some(Arc::new(ear)))?;
         let ended = futures::stream::once(end.map(|()| Err(Status::unauthenticated("the token has ended"))));
         Ok(responses.map(|responses| {
             let all = futures::stream::select(responses.map(Some), ended.map(Some));

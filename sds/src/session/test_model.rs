@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::*;
+use crate::snapshot::SecretContent;
 use crate::snapshot::tests::{bundle, certificate, root};
 
 pub(super) const NAMES: [&str; 4] = ["default", "ROOTCA", "ALL", "spiffe://td/ns/a/sa/b"];
@@ -32,8 +33,8 @@ pub(super) enum Entry {
     Wanted(Option<Wanted>),
     /// A response and the content it carried.
     Sent(Content),
-    /// The client's word about the response of this number: applied or not.
-    Word(usize, bool),
+    /// The client's answer to the response of this number: applied or not.
+    Answer(usize, bool),
     /// The client got what it asked for once more, or will at the next response.
     Refetch,
 }
@@ -65,7 +66,7 @@ impl Model {
             match entry {
                 Entry::Refetch => found = None,
                 Entry::Sent(content) => found = content.get(name).copied().or(found),
-                Entry::Word(..) => {}
+                Entry::Answer(..) => {}
                 Entry::Wanted(now) => {
                     let before = self.history.get(..at).unwrap().iter().rev().find_map(|entry| match entry {
                         Entry::Wanted(wanted) => Some(wanted.clone()),
@@ -102,26 +103,26 @@ impl Model {
                     }
                 }
                 Entry::Sent(content) => responses.push((content.get(name).copied(), None)),
-                Entry::Word(at, true) if *at >= known_from => {
+                Entry::Answer(at, true) if *at >= known_from => {
                     for (index, (held, said)) in responses.iter_mut().enumerate().take(*at + 1).skip(known_from) {
                         if *said == Some(true) || (*said == Some(false) && index != *at) {
                             continue;
                         }
                         *said = Some(true);
-                        let Some((number, stands_in)) = held.filter(|_| index >= newest_word) else { continue };
+                        let Some((number, is_fallback)) = held.filter(|_| index >= newest_word) else { continue };
                         (good, newest_word) = (Some(number), index);
-                        refused = refused.filter(|_| stands_in);
+                        refused = refused.filter(|_| is_fallback);
                     }
                     known_from = *at;
                 }
-                Entry::Word(at, false) if *at >= known_from => {
+                Entry::Answer(at, false) if *at >= known_from => {
                     responses[*at].1 = Some(false);
                     if let (Some((number, false)), true) = (responses[*at].0, *at >= newest_word) {
                         (refused, newest_word) = (Some(number), *at);
                         good = good.filter(|good| *good != number);
                     }
                 }
-                Entry::Refetch | Entry::Word(..) => {}
+                Entry::Refetch | Entry::Answer(..) => {}
             }
         }
         let older = good.filter(|_| ROOTS.contains(&name) && asked && refused == Some(newest));
@@ -129,7 +130,7 @@ impl Model {
     }
 
     /// What a response must hold now (rules 5, 6, 7, 9, 19, 21).
-    pub(super) fn due(&self, world: &World) -> BTreeSet<&'static str> {
+    pub(super) fn pending(&self, world: &World) -> BTreeSet<&'static str> {
         let Some(wanted) = self.wanted() else { return BTreeSet::new() };
         world
             .iter()
@@ -146,7 +147,7 @@ impl Model {
         };
         let about = self.nonces.iter().position(|known| known == nonce);
         if let Some(at) = about.filter(|at| error || self.all_versions[*at] == version) {
-            self.history.push(Entry::Word(at, !error));
+            self.history.push(Entry::Answer(at, !error));
         }
         if nonce != self.nonces.last().map_or("", String::as_str) {
             return Event::StaleNonce;
@@ -159,12 +160,12 @@ impl Model {
             Event::Subscription
         } else if error {
             self.newest_acked = false;
-            Event::Refused("error".into())
+            Event::Answered(Answer::Nack("error".into()))
         } else if version != self.newest_version {
             Event::Subscription
         } else if !self.newest_acked {
             self.newest_acked = true;
-            Event::Acknowledged
+            Event::Answered(Answer::Ack)
         } else if changed {
             Event::Subscription
         } else {
@@ -179,11 +180,11 @@ impl Model {
         if event == Event::Repeated && !matches!(self.wanted(), Some(Some(names)) if names.is_empty()) {
             self.owed = true;
         }
-        self.settle(now);
+        self.refetch_if_owed(now);
         event
     }
 
-    pub(super) fn settle(&mut self, now: Duration) {
+    pub(super) fn refetch_if_owed(&mut self, now: Duration) {
         if self.owed && self.last_refetch.is_none_or(|last| now >= last + REFETCH_PAUSE) {
             self.owed = false;
             self.last_refetch = Some(now);
