@@ -181,12 +181,8 @@ impl OpenStream {
         self.connected_at
     }
 
-    pub(crate) fn node(&self, id: &str) {
-        self.ledger.update(self.id, |view| view.node_id = printable(id));
-    }
-
-    /// Notes what a request meant; `version` is the one it carried.
-    pub(crate) fn requested(&self, event: &Event, version: &str, session: &mut Sotw) {
+    /// Notes what a request meant; `version` and `node`, the first of which counts, are those that it carried.
+    pub(crate) fn requested(&self, event: &Event, version: &str, node: Option<&str>, session: &mut Sotw) {
         let now = self.ledger.clock.now();
         let acknowledgements = session.take_acknowledgements();
         let answer = match event {
@@ -195,6 +191,9 @@ impl OpenStream {
             _ => acknowledgements.first().map(|acknowledgement| &acknowledgement.answer),
         };
         let (asks_for_others, refused_by) = self.ledger.update(self.id, |view| {
+            if let Some(node) = node.filter(|_| view.node_id.is_empty()) {
+                view.node_id = printable(node);
+            }
             if *event == Event::Answered(Answer::Ack) {
                 view.acked_version = printable(version);
             }

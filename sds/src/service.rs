@@ -74,7 +74,6 @@ impl SdsService {
             open,
             stop: self.stop.clone(),
             started: Instant::now(),
-            node_known: false,
             comment,
         };
         let responses = futures::stream::unfold(Some(driver), |driver| async move { driver?.next().await });
@@ -142,7 +141,6 @@ struct Driver {
     open: OpenStream,
     stop: CancellationToken,
     started: Instant,
-    node_known: bool,
     /// Different for every stream, also of processes before and after this one.
     comment: String,
 }
@@ -201,12 +199,9 @@ impl Driver {
     }
 
     fn take(&mut self, request: &DiscoveryRequest, snapshot: &Snapshot) -> Result<Option<Response>, InvalidRequest> {
-        if let (false, Some(node)) = (self.node_known, &request.node) {
-            self.node_known = true;
-            self.open.node(&node.id);
-        }
         let outcome = self.session.on_request(&view(request), snapshot, self.started.elapsed())?;
-        self.open.requested(&outcome.event, &request.version_info, &mut self.session);
+        let node = request.node.as_ref().map(|node| node.id.as_str());
+        self.open.requested(&outcome.event, &request.version_info, node, &mut self.session);
         Ok(outcome.response)
     }
 }

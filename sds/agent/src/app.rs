@@ -11,7 +11,7 @@ use signet_runtime::liveness::{Liveness, beat_event_loop};
 use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::ops::{self, BindError, Ops};
 use signet_runtime::output::error_chain;
-use signet_runtime::readiness::Readiness;
+use signet_runtime::readiness::{Condition, Readiness};
 use signet_runtime::signal::{SignalError, Signals};
 use signet_runtime::supervisor::{Importance, Spawner, Supervisor, TaskFailure};
 use signet_sds::ledger::{Ledger, LocalClient, Observer};
@@ -38,7 +38,7 @@ use crate::socket::unix::{self, Access, Socket, SocketError};
 /// Why the agent could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum AppError {
+pub(crate) enum AppError {
     /// A metric's name is taken.
     #[error("cannot set up the metrics")]
     Metrics(#[from] MetricError),
@@ -69,7 +69,7 @@ pub enum AppError {
 }
 
 /// The agent's parts before any task runs, so that a test can look at them.
-pub struct Agent {
+pub(crate) struct Agent {
     /// What operators see.
     pub ops: Ops,
     /// What is held and how obtaining it goes.
@@ -91,7 +91,7 @@ impl Agent {
     ///
     /// # Errors
     /// [`AppError::Metrics`].
-    pub fn new(config: &Config, clock: SharedClock) -> Result<Self, AppError> {
+    pub(crate) fn new(config: &Config, clock: SharedClock) -> Result<Self, AppError> {
         let metrics = Metrics::for_process("agent", env!("CARGO_PKG_VERSION"), revision())?;
         let renewal_metrics = RenewalMetrics::register(&metrics)?;
         let observer: Arc<dyn Observer> = Arc::new(SdsMetrics::register(&metrics)?);
@@ -117,43 +117,36 @@ impl Agent {
     ///
     /// # Errors
     /// [`SocketError`].
-    pub async fn open(&self) -> Result<Socket, SocketError> {
+    pub(crate) async fn open(&self) -> Result<Socket, SocketError> {
         let Sds { socket, mode, user, group, .. } = &self.config.sds;
         let access = Access { mode: *mode, user: user.clone(), group: group.clone() };
         unix::bind(socket, &access).await
     }
 
     /// Starts renewing and listening for new bundles, with everything that looks after it.
-    fn start_renewing(self, spawner: &Spawner) -> ServingParts {
+    fn start_renewing(&self, spawner: &Spawner) {
         // Registered before any task runs, so that none is forgotten by a slow start.
         let certificate = self.ops.readiness.condition("certificate");
         let stream = self.ops.readiness.condition("bundle_stream");
         let (clock, statuses, metrics) = (Arc::clone(&self.clock), self.statuses.clone(), self.renewal_metrics.clone());
         let (config, store, channel) = (&self.config, Arc::clone(&self.store), Arc::clone(&self.channel));
         let obtainer = Obtainer::new(config, Arc::clone(&clock), Arc::clone(&channel), Acknowledges::OnStream);
-        let renewer = Renewer::new(config, obtainer, Arc::clone(&store), Arc::clone(&clock), self.renewal_metrics);
+        let renewer = Renewer::new(config, obtainer, Arc::clone(&store), Arc::clone(&clock), metrics.clone());
         let bundles = BundleStream::new(config, channel, store, self.ledger.clone(), self.bundle_metrics.clone());
         let heartbeat = self.ops.liveness.event_loop();
         spawner.spawn("heartbeat", Importance::Critical, |stop| beat_event_loop(heartbeat, stop));
         spawner.spawn("health", Importance::Critical, |stop| {
             watch_certificate(statuses, clock, certificate, metrics, stop)
         });
-        let (statuses, metrics) = (self.statuses.clone(), self.bundle_metrics);
+        let (statuses, metrics) = (self.statuses.clone(), self.bundle_metrics.clone());
         spawner
             .spawn("bundle_health", Importance::Critical, |stop| watch_bundle_stream(statuses, stream, metrics, stop));
         spawner.spawn("renewer", Importance::Critical, |stop| renewer.run(stop));
         spawner.spawn("bundle_stream", Importance::Critical, |stop| bundles.run(stop));
-        ServingParts {
-            ops: self.ops,
-            statuses: self.statuses,
-            snapshots: self.snapshots,
-            ledger: self.ledger,
-            clock: self.clock,
-        }
     }
 
     /// Starts everything that [`keep_files`] runs.
-    pub fn start_writing(self, directory: &Path, spawner: &Spawner) {
+    pub(crate) fn start_writing(self, directory: &Path, spawner: &Spawner) {
         let (statuses, directory) = (self.statuses.clone(), directory.to_owned());
         let files = self.ledger.enter_local("files", self.config.sds.bundle_name.as_str());
         spawner.spawn("files", Importance::Critical, |stop| async move {
@@ -162,30 +155,20 @@ impl Agent {
                 done = write_changes(statuses, &directory, &files) => done,
             }
         });
-        drop(self.start_renewing(spawner));
+        self.start_renewing(spawner);
     }
 
     /// Starts everything that [`run`] runs, except for the ops port.
-    pub fn start(self, socket: Socket, spawner: &Spawner) {
+    pub(crate) fn start(self, socket: Socket, spawner: &Spawner) {
         let serving = self.ops.readiness.condition("socket");
-        let parts = self.start_renewing(spawner);
-        spawner.spawn("sds", Importance::Critical, |stop| parts.serve(socket, serving, stop));
+        self.start_renewing(spawner);
+        spawner.spawn("sds", Importance::Critical, |stop| self.serve(socket, serving, stop));
     }
-}
 
-struct ServingParts {
-    ops: Ops,
-    statuses: watch::Receiver<Status>,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    ledger: Ledger,
-    clock: SharedClock,
-}
-
-impl ServingParts {
     async fn serve(
         self,
         socket: Socket,
-        serving: signet_runtime::readiness::Condition,
+        serving: Condition,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let max = self.ledger.max_streams();
@@ -205,7 +188,7 @@ impl ServingParts {
 ///
 /// # Errors
 /// [`AppError`].
-pub async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
+pub(crate) async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %effective, "signet-agent starts");
     // Each proxy's connection is an open file, and there may be as many as `sds.max_streams` says.
     tracing::debug!(files = signet_runtime::open_files::raise(), "files that may be open");
@@ -225,7 +208,7 @@ pub async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
 ///
 /// # Errors
 /// [`AppError`].
-pub async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError> {
+pub(crate) async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError> {
     let signals = Signals::install(config.drain)?;
     let agent = Agent::new(&config, Arc::new(SystemClock))?;
     let supervisor = Supervisor::new();
@@ -237,7 +220,7 @@ pub async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError
 ///
 /// # Errors
 /// [`AppError`].
-pub async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> Result<(), AppError> {
+pub(crate) async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> Result<(), AppError> {
     let store = IdentityStore::new(config, Arc::new(SystemClock));
     let channel = Arc::new(CaChannel::new(config.ca.clone(), store.statuses()));
     let obtainer = Obtainer::new(config, Arc::new(SystemClock), channel, Acknowledges::Never);

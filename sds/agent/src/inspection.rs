@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// The answering side. Nothing secret is part of an answer.
-pub struct Inspection {
+pub(crate) struct Inspection {
     /// When the agent started.
     pub started_at: OffsetDateTime,
     /// What is held and how obtaining it goes.
@@ -135,7 +135,7 @@ fn stream(view: StreamView) -> StreamMessage {
 /// Why an agent could not be asked.
 #[derive(Debug, thiserror::Error)]
 #[error("no agent answers on {path}; is it running, and may you open its socket? ({cause})")]
-pub struct AskError {
+pub(crate) struct AskError {
     path: String,
     cause: String,
 }
@@ -144,7 +144,7 @@ pub struct AskError {
 ///
 /// # Errors
 /// [`AskError`] when nobody answers in time.
-pub async fn ask(socket: &Path) -> Result<InspectResponse, AskError> {
+pub(crate) async fn ask(socket: &Path) -> Result<InspectResponse, AskError> {
     let failed = |cause: String| AskError { path: socket.display().to_string(), cause };
     let asking = async {
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
@@ -161,7 +161,7 @@ pub async fn ask(socket: &Path) -> Result<InspectResponse, AskError> {
 
 /// The answer for programs: times as RFC 3339, absent where they are unknown.
 #[must_use]
-pub fn as_json(answer: &InspectResponse) -> Value {
+pub(crate) fn as_json(answer: &InspectResponse) -> Value {
     let identities = answer.identities.iter().map(|it| {
         json!({
             "spiffe_id": it.spiffe_id, "serial": it.serial, "issuer": it.issuer, "authority": it.authority,
@@ -194,7 +194,7 @@ pub fn as_json(answer: &InspectResponse) -> Value {
 
 /// The answer for people: one block per subject.
 #[must_use]
-pub fn as_tables(answer: &InspectResponse) -> String {
+pub(crate) fn as_tables(answer: &InspectResponse) -> String {
     let mut about = Table::new(["agent", ""]);
     let ready = if answer.ready { "ready" } else { "not ready" };
     about.row(["version", &answer.version]).row(["started", &shown(answer.started_at)]).row(["state", ready]);

@@ -1,24 +1,24 @@
 //! The Signet agent: obtains and renews a certificate from a mesh CA and serves it to local proxies over SDS.
 //!
-//! Start reading at [`app`], which puts the parts together, then [`identity::store`], the one owner of what is served, and
-//! the two that fill it: [`renewer`] with certificates, [`bundle`] with roots. [`ca`] is how the CA is asked, [`socket`]
-//! where proxies ask us.
+//! Start reading at `app`, which puts the parts together, then `identity::store`, the one owner of what is served, and the
+//! two that fill it: `renewer` with certificates, `bundle` with roots. `ca` is how the CA is asked, `socket` where proxies
+//! ask us. Open to others is what the program and fuzzing need, and nothing else.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests say what they mean with operators"))]
 
-pub mod app;
-pub mod bundle;
+mod app;
+mod bundle;
 pub mod ca;
 pub mod cli;
 pub mod config;
-pub mod files;
-pub mod health;
+mod files;
+mod health;
 pub mod identity;
-pub mod inspection;
-pub mod metrics;
-pub mod random;
-pub mod renewer;
-pub mod socket;
+mod inspection;
+mod metrics;
+mod random;
+mod renewer;
+mod socket;
 
 #[cfg(test)]
 mod tests;

@@ -40,7 +40,7 @@ const MAX_WATCHED_BYTES: u64 = 1 << 20;
 const LEAST_SHARE: u32 = 20;
 
 /// The task's parts.
-pub struct Renewer {
+pub(crate) struct Renewer {
     obtainer: Obtainer,
     clock: SharedClock,
     store: Arc<IdentityStore>,
@@ -54,7 +54,7 @@ pub struct Renewer {
 impl Renewer {
     /// As configured: what `obtainer` obtains goes to `store`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         obtainer: Obtainer,
         store: Arc<IdentityStore>,
@@ -76,7 +76,7 @@ impl Renewer {
     ///
     /// # Errors
     /// None.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}

@@ -9,5 +9,4 @@ mod received;
 mod session;
 mod task;
 
-pub use self::session::StreamError;
-pub use self::task::BundleStream;
+pub(crate) use self::task::BundleStream;

@@ -42,7 +42,7 @@ const MAX_TEXT: usize = 512;
 /// Why there is no bundle stream, or no longer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StreamError {
+pub(super) enum StreamError {
     /// There is no usable token; no call was made.
     #[error("no bundle stream was asked for")]
     Token(#[from] TokenError),

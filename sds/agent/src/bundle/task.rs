@@ -25,7 +25,7 @@ use crate::random::jitter;
 const UNSUPPORTED_PAUSE: Duration = Duration::from_secs(300);
 
 /// The task's parts.
-pub struct BundleStream {
+pub(crate) struct BundleStream {
     context: StreamContext,
     token_file: PathBuf,
     backoff: Backoff,
@@ -40,7 +40,7 @@ pub struct BundleStream {
 impl BundleStream {
     /// As configured: what the CA of `channel` sends goes to `store`, and is acknowledged as `ledger` says.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         channel: Arc<CaChannel>,
         store: Arc<IdentityStore>,
@@ -64,7 +64,7 @@ impl BundleStream {
     ///
     /// # Errors
     /// None.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}

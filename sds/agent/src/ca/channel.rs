@@ -25,7 +25,7 @@ use crate::identity::status::{RemovedRoots, Status};
 use crate::random;
 
 /// The header with the name of this process.
-pub const INSTANCE_HEADER: &str = "signet-instance";
+pub(crate) const INSTANCE_HEADER: &str = "signet-instance";
 
 /// The largest root file that is read, in bytes.
 const MAX_ROOT_BYTES: u64 = 1 << 20;
@@ -36,7 +36,7 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::fro
 /// Why the CA could not be asked, or did not answer well.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum CaError {
+pub(crate) enum CaError {
     /// The root file cannot be read.
     #[error("cannot read the roots of the CA (ca.root_file)")]
     Roots(#[source] FileError),
@@ -80,7 +80,7 @@ pub enum CaError {
 }
 
 /// Opens connections to the CA; each is new, with the root file as it is then.
-pub struct CaChannel {
+pub(crate) struct CaChannel {
     settings: Ca,
     statuses: watch::Receiver<Status>,
     instance: Option<String>,
@@ -118,22 +118,16 @@ impl Outdated {
 impl CaChannel {
     /// Reaches the CA of these settings; the trust bundle is taken from `statuses`. Nothing is opened or read yet.
     #[must_use]
-    pub fn new(settings: Ca, statuses: watch::Receiver<Status>) -> Self {
+    pub(crate) fn new(settings: Ca, statuses: watch::Receiver<Status>) -> Self {
         let (root_file_failed, outdated) = (AtomicBool::new(false), Mutex::default());
         Self { settings, statuses, instance: random::instance(), root_file_failed, outdated }
-    }
-
-    /// The deadline of one call, connecting included.
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.settings.timeout
     }
 
     /// Connects. The caller keeps the deadline, which covers its call too: see [`CaChannel::within`].
     ///
     /// # Errors
     /// [`CaError`]: every variant but the last two.
-    pub async fn connect(&self) -> Result<Channel, CaError> {
+    pub(crate) async fn connect(&self) -> Result<Channel, CaError> {
         let settings = &self.settings;
         let tls =
             ClientTlsConfig::new().ca_certificates(self.roots().await?).domain_name(settings.server_name.as_str());
@@ -151,7 +145,7 @@ impl CaChannel {
     ///
     /// # Errors
     /// [`CaError::Deadline`], and what the call says.
-    pub async fn within<T>(&self, call: impl Future<Output = Result<T, CaError>>) -> Result<T, CaError> {
+    pub(crate) async fn within<T>(&self, call: impl Future<Output = Result<T, CaError>>) -> Result<T, CaError> {
         let timeout = self.settings.timeout;
         let late = || Err(CaError::Deadline { address: self.address(), timeout });
         // Boxed: connecting and calling is a large future.
@@ -160,7 +154,7 @@ impl CaChannel {
 
     /// Notes what the root file holds now, since roots may have been removed from the bundle. What is written to it
     /// later is trusted again, whatever it is.
-    pub async fn look_at_root_file(&self) {
+    pub(crate) async fn look_at_root_file(&self) {
         // A file that cannot be read is the business of the next call.
         let _roots = self.root_file().await;
     }
@@ -169,7 +163,7 @@ impl CaChannel {
     ///
     /// # Errors
     /// [`CaError::Settings`] when one of them may not stand in a header.
-    pub fn request<T>(&self, message: T, token: &Secret) -> Result<Request<T>, CaError> {
+    pub(crate) fn request<T>(&self, message: T, token: &Secret) -> Result<Request<T>, CaError> {
         let mut request = Request::new(message);
         let headers = request.metadata_mut();
         headers.insert("authorization", bearer(token).ok_or_else(|| self.unusable("token".to_owned()))?);
@@ -183,7 +177,7 @@ impl CaChannel {
 
     /// What a status of the CA means.
     #[must_use]
-    pub fn refused(&self, status: &GrpcStatus) -> CaError {
+    pub(crate) fn refused(&self, status: &GrpcStatus) -> CaError {
         let message = status.message().chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect();
         CaError::Refused { address: self.address(), code: status.code(), message }
     }

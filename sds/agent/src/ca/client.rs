@@ -16,17 +16,17 @@ use crate::ca::reply::Reply;
 
 /// Says that the agent keeps a bundle stream and acknowledges what comes on it, so that the bundle in a reply does not
 /// count as received.
-pub const BUNDLE_HEADER: &str = "signet-bundle";
+pub(crate) const BUNDLE_HEADER: &str = "signet-bundle";
 
 /// The sequence of the bundle in the CA's reply.
-pub const SEQUENCE_HEADER: &str = "signet-bundle-sequence";
+pub(crate) const SEQUENCE_HEADER: &str = "signet-bundle-sequence";
 
 /// The largest reply that is read, in bytes.
 const MAX_REPLY_BYTES: usize = 1 << 20;
 
 /// Whether the agent keeps a bundle stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acknowledges {
+pub(crate) enum Acknowledges {
     /// Bundles are acknowledged on their own stream.
     OnStream,
     /// There is no stream: having got the reply is all there is.
@@ -34,7 +34,7 @@ pub enum Acknowledges {
 }
 
 /// Asks the CA for certificates.
-pub struct CaClient {
+pub(crate) struct CaClient {
     channel: Arc<CaChannel>,
     acknowledges: Acknowledges,
 }
@@ -42,7 +42,7 @@ pub struct CaClient {
 impl CaClient {
     /// Asks over `channel`.
     #[must_use]
-    pub fn new(channel: Arc<CaChannel>, acknowledges: Acknowledges) -> Self {
+    pub(crate) fn new(channel: Arc<CaChannel>, acknowledges: Acknowledges) -> Self {
         Self { channel, acknowledges }
     }
 
@@ -50,7 +50,12 @@ impl CaClient {
     ///
     /// # Errors
     /// [`CaError`]; never later than the configured timeout.
-    pub async fn create_certificate(&self, csr_pem: String, ttl: Duration, token: &Secret) -> Result<Reply, CaError> {
+    pub(crate) async fn create_certificate(
+        &self,
+        csr_pem: String,
+        ttl: Duration,
+        token: &Secret,
+    ) -> Result<Reply, CaError> {
         self.channel.within(self.call(csr_pem, ttl, token)).await
     }
 

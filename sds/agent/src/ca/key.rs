@@ -11,7 +11,7 @@ use signet_core::secret::Secret;
 /// Why no key or request could be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum KeyError {
+pub(crate) enum KeyError {
     /// The agent does not make this kind of key.
     #[error("the agent makes ECDSA keys only, not {0}; use ec-p256 or ec-p384")]
     Unsupported(KeyType),
@@ -22,7 +22,7 @@ pub enum KeyError {
 
 /// A key that exists nowhere else, and the request that proves its possession.
 #[derive(Debug)]
-pub struct FreshKey {
+pub(crate) struct FreshKey {
     /// The private key, PKCS#8 PEM.
     pub key_pem: Secret,
     /// The request, PKCS#10 PEM.
@@ -37,7 +37,7 @@ impl FreshKey {
     ///
     /// # Errors
     /// [`KeyError`].
-    pub fn generate(key_type: KeyType, identity: &SpiffeId) -> Result<Self, KeyError> {
+    pub(crate) fn generate(key_type: KeyType, identity: &SpiffeId) -> Result<Self, KeyError> {
         let algorithm = match key_type {
             KeyType::EcP256 => &PKCS_ECDSA_P256_SHA256,
             KeyType::EcP384 => &PKCS_ECDSA_P384_SHA384,

@@ -19,7 +19,7 @@ use crate::identity::issued::Issued;
 /// Why an attempt gave no certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ObtainError {
+pub(crate) enum ObtainError {
     /// There is no usable token; no call was made.
     #[error("no certificate was asked for")]
     Token(#[from] TokenError),
@@ -36,11 +36,11 @@ pub enum ObtainError {
 
 impl ObtainError {
     /// The labels of [`ObtainError::label`], and that of success.
-    pub const LABELS: [&str; 6] = ["ok", "token", "key", "unreachable", "refused", "bad_reply"];
+    pub(crate) const LABELS: [&str; 6] = ["ok", "token", "key", "unreachable", "refused", "bad_reply"];
 
     /// A short constant for metrics.
     #[must_use]
-    pub fn label(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Token(_) => "token",
             Self::Key(_) => "key",
@@ -52,13 +52,13 @@ impl ObtainError {
 
     /// Whether the CA is to blame, rather than something on this machine.
     #[must_use]
-    pub fn is_of_the_ca(&self) -> bool {
+    pub(crate) fn is_of_the_ca(&self) -> bool {
         matches!(self, Self::Ca(_) | Self::Reply(_))
     }
 }
 
 /// Obtains certificates for one identity.
-pub struct Obtainer {
+pub(crate) struct Obtainer {
     trust_domain: TrustDomain,
     identity: Option<SpiffeId>,
     token_file: PathBuf,
@@ -71,7 +71,12 @@ pub struct Obtainer {
 impl Obtainer {
     /// As configured, over `channel`.
     #[must_use]
-    pub fn new(config: &Config, clock: SharedClock, channel: Arc<CaChannel>, acknowledges: Acknowledges) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        clock: SharedClock,
+        channel: Arc<CaChannel>,
+        acknowledges: Acknowledges,
+    ) -> Self {
         Self {
             trust_domain: config.trust_domain.clone(),
             identity: config.identity.clone(),
@@ -87,7 +92,7 @@ impl Obtainer {
     ///
     /// # Errors
     /// [`ObtainError`].
-    pub async fn obtain(&self) -> Result<Issued, ObtainError> {
+    pub(crate) async fn obtain(&self) -> Result<Issued, ObtainError> {
         let token = token::read(&self.token_file).await?;
         let spiffe_id = match &self.identity {
             Some(identity) => identity.clone(),

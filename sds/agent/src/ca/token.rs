@@ -10,12 +10,12 @@ use signet_core::secret::Secret;
 use signet_runtime::files::{self, FileError};
 
 /// The largest token file that is read, in bytes.
-pub const MAX_TOKEN_BYTES: u64 = 16 * 1024;
+pub(crate) const MAX_TOKEN_BYTES: u64 = 16 * 1024;
 
 /// Why there is no usable token. No variant holds any part of the token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum TokenError {
+pub(crate) enum TokenError {
     /// The file is missing, unreadable or too large.
     #[error("cannot read the token")]
     Read(#[source] FileError),
@@ -40,7 +40,7 @@ pub enum TokenError {
 ///
 /// # Errors
 /// [`TokenError::Read`], [`TokenError::Empty`], [`TokenError::NotAToken`].
-pub async fn read(path: &Path) -> Result<Secret, TokenError> {
+pub(crate) async fn read(path: &Path) -> Result<Secret, TokenError> {
     let file = Secret::new(files::read_in_time(path, MAX_TOKEN_BYTES).await.map_err(TokenError::Read)?);
     let token = file.expose().trim_ascii();
     if token.is_empty() {
@@ -59,7 +59,7 @@ pub async fn read(path: &Path) -> Result<Secret, TokenError> {
 ///
 /// # Errors
 /// [`TokenError`]: its last three variants.
-pub fn subject(token: &Secret, trust_domain: &TrustDomain) -> Result<WorkloadId, TokenError> {
+pub(crate) fn subject(token: &Secret, trust_domain: &TrustDomain) -> Result<WorkloadId, TokenError> {
     #[derive(Deserialize)]
     struct Claims {
         sub: String,

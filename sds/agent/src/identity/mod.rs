@@ -2,6 +2,6 @@
 //! else, `issued` one certificate, and `renewal_hints` when the CA would like it renewed.
 
 pub mod issued;
-pub mod renewal_hints;
-pub mod status;
-pub mod store;
+pub(crate) mod renewal_hints;
+pub(crate) mod status;
+pub(crate) mod store;

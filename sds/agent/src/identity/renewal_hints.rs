@@ -17,7 +17,7 @@ const MAX_SERIALS: usize = 4096;
 const MAX_PROOF: usize = 256;
 
 /// How long at most a renewal that is overdue by its hint is put off, so that a CA that was away is not run over.
-pub const OVERDUE_SPREAD: Duration = Duration::from_secs(3);
+pub(crate) const OVERDUE_SPREAD: Duration = Duration::from_secs(3);
 
 /// The least time between two renewals by hint, and the most that it grows to.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
@@ -27,7 +27,7 @@ const JITTER_SHARE: f64 = 0.2;
 
 /// What the secret `signet/agent` holds. Fields that are not known are passed over: a newer CA may say more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub struct Instructions {
+pub(crate) struct Instructions {
     /// The sequence of the bundle that is current with them.
     pub sequence: u64,
     /// Who is to renew.
@@ -40,7 +40,7 @@ pub struct Instructions {
 
 /// Holders of certificates from these authorities, or of these certificates, renew within a window of time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub struct RenewalHint {
+pub(crate) struct RenewalHint {
     /// Hexadecimal key identifiers of issuing CAs.
     #[serde(default)]
     pub authorities: Vec<String>,
@@ -56,7 +56,7 @@ pub struct RenewalHint {
 /// Why instructions are not followed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum InstructionsError {
+pub(crate) enum InstructionsError {
     /// Not the JSON that belongs there.
     #[error("not the JSON that belongs there")]
     Unreadable(#[source] serde_json::Error),
@@ -72,7 +72,7 @@ impl Instructions {
     ///
     /// # Errors
     /// [`InstructionsError`].
-    pub fn parse(bytes: &[u8]) -> Result<Self, InstructionsError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, InstructionsError> {
         let instructions: Self = serde_json::from_slice(bytes).map_err(InstructionsError::Unreadable)?;
         let over = |hint: &RenewalHint| hint.authorities.len() > MAX_LIST || hint.serials.len() > MAX_SERIALS;
         let too_many = instructions.renew.iter().any(over);
@@ -87,7 +87,7 @@ impl Instructions {
 impl RenewalHint {
     /// Whether the certificate of this serial number, hexadecimal, is meant itself.
     #[must_use]
-    pub fn names_serial(&self, serial: &str) -> bool {
+    pub(crate) fn names_serial(&self, serial: &str) -> bool {
         let own = serial.trim_start_matches('0');
         let is_own = |named: &String| named.trim_start_matches('0').eq_ignore_ascii_case(own);
         !own.is_empty() && self.serials.iter().any(is_own)
@@ -103,7 +103,7 @@ impl RenewalHint {
     /// Certificates near their end come first: the place in the window grows with the share of life that was left when
     /// the window began. Never later than without a hint.
     #[must_use]
-    pub fn renew_at(&self, certificate: Candidate<'_>, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    pub(crate) fn renew_at(&self, certificate: Candidate<'_>, now: OffsetDateTime) -> Option<OffsetDateTime> {
         if !self.names_authority(certificate.authority) && !self.names_serial(certificate.serial) {
             return None;
         }
@@ -125,7 +125,7 @@ impl RenewalHint {
 
 /// What a hint needs to know of a certificate.
 #[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     /// Key identifier of the issuing CA, hexadecimal.
     pub authority: &'a str,
     /// Serial number, hexadecimal.
@@ -143,7 +143,7 @@ pub struct Candidate<'a> {
 /// How long the next renewal by hint is put off after certificates that a hint was about as soon as they came,
 /// so many in a row: a CA that goes on to sign with what it wants to be rid of is asked ever more seldom.
 #[must_use]
-pub fn pause(in_a_row: u32) -> Duration {
+pub(crate) fn pause(in_a_row: u32) -> Duration {
     PAUSES.0.saturating_mul(2_u32.saturating_pow(in_a_row.saturating_sub(1))).min(PAUSES.1)
 }
 

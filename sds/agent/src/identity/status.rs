@@ -12,7 +12,7 @@ use crate::identity::renewal_hints::RenewalHint;
 
 /// The state of one identity. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Status {
+pub(crate) struct Status {
     /// The last good certificate. It stays until it is replaced.
     pub held: Option<Arc<Issued>>,
     /// What peers are verified with: from the CA's replies and from the bundle stream, whichever is newer.
@@ -40,14 +40,14 @@ pub struct Status {
 impl Status {
     /// When the certificate that is held is to be renewed because of a hint, or because peers refuse it.
     #[must_use]
-    pub fn early_renewal(&self) -> Option<OffsetDateTime> {
+    pub(crate) fn early_renewal(&self) -> Option<OffsetDateTime> {
         self.hints.iter().filter_map(|known| known.renew_at).chain(self.cut_off).min()
     }
 }
 
 /// What peers are verified with, and how new it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldValidation {
+pub(crate) struct HeldValidation {
     /// Roots and revocation lists.
     pub validation: Validation,
     /// The CA's number for it, if it told one.
@@ -58,7 +58,7 @@ pub struct HeldValidation {
 
 /// Roots that were in a bundle once and are no more, the newest last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RemovedRoots {
+pub(crate) struct RemovedRoots {
     /// At most so many that one can look through them all.
     pub roots: Arc<[CertificateDer<'static>]>,
     /// How often roots were taken away.
@@ -67,7 +67,7 @@ pub struct RemovedRoots {
 
 /// A renewal hint that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownHint {
+pub(crate) struct KnownHint {
     /// The hint.
     pub hint: RenewalHint,
     /// When the certificate that is held is renewed because of it. `None` if the hint is not about it.
@@ -76,7 +76,7 @@ pub struct KnownHint {
 
 /// A failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedAttempt {
+pub(crate) struct FailedAttempt {
     /// Why, with everything that caused it; never a secret.
     pub text: String,
     /// When.
@@ -85,7 +85,7 @@ pub struct FailedAttempt {
 
 /// How the bundle stream is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BundleStreamStatus {
+pub(crate) struct BundleStreamStatus {
     /// What it is doing.
     pub link: Link,
     /// Since when; unknown until something happened.
@@ -102,7 +102,7 @@ pub struct BundleStreamStatus {
 
 /// What the bundle stream is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Link {
+pub(crate) enum Link {
     /// There has been no certificate yet, which comes first.
     #[default]
     NotStarted,
@@ -117,7 +117,7 @@ pub enum Link {
 impl Link {
     /// The name shown to people and programs.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NotStarted => "not started",
             Self::Up => "up",

@@ -29,7 +29,7 @@ const CUT_OFF_SPREAD: Duration = Duration::from_secs(10);
 
 /// What became of a bundle that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receipt {
+pub(crate) enum Receipt {
     /// It is served now.
     Applied,
     /// It is what was held already.
@@ -40,7 +40,7 @@ pub enum Receipt {
 }
 
 /// Holds the identity, and tells everybody.
-pub struct IdentityStore {
+pub(crate) struct IdentityStore {
     status: watch::Sender<Status>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     certificate_name: String,
@@ -51,7 +51,7 @@ pub struct IdentityStore {
 impl IdentityStore {
     /// Holds nothing yet.
     #[must_use]
-    pub fn new(config: &Config, clock: SharedClock) -> Self {
+    pub(crate) fn new(config: &Config, clock: SharedClock) -> Self {
         Self {
             status: watch::Sender::new(Status::default()),
             snapshots: watch::Sender::new(Arc::new(Snapshot::empty())),
@@ -63,19 +63,19 @@ impl IdentityStore {
 
     /// What is held, as it changes.
     #[must_use]
-    pub fn statuses(&self) -> watch::Receiver<Status> {
+    pub(crate) fn statuses(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
     }
 
     /// What proxies are served, as it changes.
     #[must_use]
-    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+    pub(crate) fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.subscribe()
     }
 
     /// A certificate was obtained. A hint that stands is about it too if the CA has signed with an authority it wants
     /// to be rid of, but is followed ever later.
-    pub fn obtained(&self, issued: Issued) {
+    pub(crate) fn obtained(&self, issued: Issued) {
         let now = self.clock.now();
         self.status.send_modify(|status| {
             let (held, streamed) = (status.validation.as_deref(), status.bundle_stream.worked);
@@ -111,7 +111,7 @@ impl IdentityStore {
     }
 
     /// An attempt to obtain a certificate failed; gives the number of failures in a row.
-    pub fn failed(&self, text: String, next: OffsetDateTime) -> u32 {
+    pub(crate) fn failed(&self, text: String, next: OffsetDateTime) -> u32 {
         let at = self.clock.now();
         let mut failures = 0;
         self.status.send_modify(|status| {
@@ -124,7 +124,7 @@ impl IdentityStore {
     }
 
     /// A bundle came on the bundle stream; `sequence` is the CA's number for it, if it told one.
-    pub fn received(&self, validation: Validation, sequence: Option<u64>) -> Receipt {
+    pub(crate) fn received(&self, validation: Validation, sequence: Option<u64>) -> Receipt {
         let mut receipt = Receipt::Unchanged;
         let now = self.clock.now();
         self.status.send_if_modified(|status| {
@@ -160,7 +160,7 @@ impl IdentityStore {
 
     /// The CA's number and renewal hints as they stand now. The time at which the certificate that is held is renewed because
     /// of one does not change while it stands, nor when more serial numbers join its own.
-    pub fn instructed(&self, instructions: &Instructions) {
+    pub(crate) fn instructed(&self, instructions: &Instructions) {
         let now = self.clock.now();
         self.status.send_if_modified(|status| {
             let held = status.held.as_deref();
@@ -193,7 +193,7 @@ impl IdentityStore {
     }
 
     /// The bundle stream is up, down or not there, for this reason.
-    pub fn bundle_stream(&self, link: Link, failure: Option<String>) {
+    pub(crate) fn bundle_stream(&self, link: Link, failure: Option<String>) {
         let at = self.clock.now();
         self.status.send_modify(|status| {
             let before = &status.bundle_stream;

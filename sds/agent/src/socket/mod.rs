@@ -1,4 +1,4 @@
 //! The agent's socket for proxies: `unix` makes it, `server` serves SDS and the inspection on it.
 
-pub mod server;
-pub mod unix;
+pub(crate) mod server;
+pub(crate) mod unix;

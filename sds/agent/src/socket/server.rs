@@ -30,7 +30,7 @@ const WINDOW: u32 = 64 * 1024;
 ///
 /// # Errors
 /// What the server says, though it has no known reason to end by itself.
-pub async fn serve(
+pub(crate) async fn serve(
     socket: Socket,
     sds: SdsService,
     inspection: Inspection,

@@ -19,7 +19,7 @@ const MAX_DATABASE_BYTES: u64 = 1 << 20;
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SocketError {
+pub(crate) enum SocketError {
     /// Something else lies at the path.
     #[error("{} exists and is not a socket; remove it or choose another path (sds.socket)", .0.display())]
     NotASocket(PathBuf),
@@ -52,7 +52,7 @@ pub enum SocketError {
 
 /// Who may connect.
 #[derive(Debug, Clone, Default)]
-pub struct Access {
+pub(crate) struct Access {
     /// Permission bits.
     pub mode: u32,
     /// Owner, a name or number; `None` leaves it.
@@ -63,7 +63,7 @@ pub struct Access {
 
 /// A socket that listens; its file goes away with it, unless it is somebody else's by then.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     listener: UnixListener,
     file: SocketFile,
 }
@@ -88,13 +88,13 @@ impl Socket {
     ///
     /// # Errors
     /// What the system says, mostly that there are too many open files.
-    pub async fn accept(&self) -> io::Result<UnixStream> {
+    pub(crate) async fn accept(&self) -> io::Result<UnixStream> {
         self.listener.accept().await.map(|(stream, _)| stream)
     }
 
     /// Where it is.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.file.path
     }
 }
@@ -103,7 +103,7 @@ impl Socket {
 ///
 /// # Errors
 /// [`SocketError`].
-pub async fn bind(path: &Path, access: &Access) -> Result<Socket, SocketError> {
+pub(crate) async fn bind(path: &Path, access: &Access) -> Result<Socket, SocketError> {
     let system = |doing, at: &Path| {
         let at = at.to_owned();
         move |source| SocketError::System { doing, path: at, source }
