@@ -14,6 +14,14 @@ pub enum Answer {
     Nack(String),
 }
 
+impl Answer {
+    /// NACK for this reason.
+    #[must_use]
+    pub fn nack(reason: &str) -> Self {
+        Self::Nack(printable(reason))
+    }
+}
+
 /// What a client said about one version of one secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledgement {
@@ -52,6 +60,7 @@ impl LastAnswers {
 }
 
 /// Text from outside, bounded and without anything that steers a terminal or breaks a log line.
-pub(crate) fn printable(text: &str) -> String {
+#[must_use]
+pub fn printable(text: &str) -> String {
     text.chars().take(MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -43,8 +43,7 @@ mod message;
 mod sent;
 mod sotw;
 
-pub(crate) use self::acknowledgement::printable;
-pub use self::acknowledgement::{Acknowledgement, Answer, LastAnswers};
+pub use self::acknowledgement::{Acknowledgement, Answer, LastAnswers, printable};
 pub use self::message::{
     Event, InvalidRequest, MAX_NAME_BYTES, MAX_NAMES, Outcome, REFETCH_PAUSE, Request, Response, WILDCARD, check,
 };

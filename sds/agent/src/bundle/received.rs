@@ -45,8 +45,8 @@ impl ReceivedResponses {
     }
 
     /// The answer to a response that cannot be used. The ones before it are still to be answered.
-    pub(super) fn unusable(&self, nonce: String, error: String) -> ResponseAnswer {
-        ResponseAnswer { nonce, version: self.last_good.clone(), answer: Answer::Nack(error) }
+    pub(super) fn unusable(&self, nonce: String, reason: &str) -> ResponseAnswer {
+        ResponseAnswer { nonce, version: self.last_good.clone(), answer: Answer::nack(reason) }
     }
 
     /// What to tell the CA, oldest first, now that this is what all say about the roots.
@@ -138,7 +138,7 @@ mod tests {
         let mut received = received(&[("1", false)]);
         assert_eq!(received.answers(&Aggregate::Pending(1)), [ack("1")]);
         received.usable("2".into(), "v2".into(), true);
-        assert_eq!(received.unusable("3".into(), "junk".into()), nack("3", "v1", "junk"));
+        assert_eq!(received.unusable("3".into(), "junk"), nack("3", "v1", "junk"));
         assert_eq!(received.answers(&APPLIED), [ack("2")]);
     }
 }

@@ -36,9 +36,6 @@ const MAX_REQUESTS: usize = 16;
 /// Where the CA is shown what it has asked to be shown.
 const PROOF_HEADER: &str = "signet-bundle-proof";
 
-/// The longest text that is passed on, in characters.
-const MAX_TEXT: usize = 512;
-
 /// Why there is no bundle stream, or no longer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -183,7 +180,7 @@ impl Session {
                 let error = error_chain(&error);
                 tracing::warn!(error, "what the CA sent on the bundle stream is refused; the old bundle stays");
                 context.store.bundle_stream(Link::Up, Some(format!("refused what the CA sent: {error}")));
-                return self.send(self.received.unusable(response.nonce.clone(), error));
+                return self.send(self.received.unusable(response.nonce.clone(), &error));
             }
         };
         let sequence = update.instructions.as_ref().map(|instructions| instructions.sequence);
@@ -223,7 +220,7 @@ impl Session {
         context.store.bundle_stream(Link::Up, self.older.as_ref().map(|older| older.text.clone()));
         if let Some(Older { text, .. }) = &self.older {
             // Also of a response without roots: an acknowledgement would speak for the roots before it.
-            return self.send(self.received.unusable(response.nonce.clone(), text.clone()));
+            return self.send(self.received.unusable(response.nonce.clone(), text));
         }
         let with_roots = usable.as_ref().is_some_and(|(nonce, _)| *nonce == response.nonce);
         if let Some((nonce, version)) = usable.filter(|_| !with_roots) {
@@ -255,11 +252,9 @@ impl Session {
     fn send(&self, ResponseAnswer { nonce, version, answer }: ResponseAnswer) -> Result<(), StreamError> {
         let error_detail = match answer {
             Answer::Ack => None,
-            Answer::Nack(error) => Some(rpc::Status {
-                code: Code::InvalidArgument.into(),
-                message: error.chars().take(MAX_TEXT).collect(),
-                ..rpc::Status::default()
-            }),
+            Answer::Nack(error) => {
+                Some(rpc::Status { code: Code::InvalidArgument.into(), message: error, ..rpc::Status::default() })
+            }
         };
         let request = DiscoveryRequest { response_nonce: nonce, version_info: version, error_detail, ..subscription() };
         self.requests.try_send(request).map_err(|_full_or_closed| StreamError::Unread)

@@ -15,6 +15,7 @@ use signet_core::certificate::pem;
 use signet_core::secret::Secret;
 use signet_runtime::files::{self, FileError};
 use signet_runtime::output::error_chain;
+use signet_sds::session::printable;
 use tokio::sync::watch;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -178,8 +179,7 @@ impl CaChannel {
     /// What a status of the CA means.
     #[must_use]
     pub(crate) fn refused(&self, status: &GrpcStatus) -> CaError {
-        let message = status.message().chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        CaError::Refused { address: self.address(), code: status.code(), message }
+        CaError::Refused { address: self.address(), code: status.code(), message: printable(status.message()) }
     }
 
     fn address(&self) -> String {
