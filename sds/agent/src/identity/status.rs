@@ -43,6 +43,13 @@ impl Status {
     pub(crate) fn early_renewal(&self) -> Option<OffsetDateTime> {
         self.hints.iter().filter_map(|known| known.renew_at).chain(self.cut_off).min()
     }
+
+    /// When the certificate that is held is to be renewed, early or not.
+    #[must_use]
+    pub(crate) fn renewal(&self) -> Option<OffsetDateTime> {
+        let normal = self.held.as_ref()?.renew_at;
+        Some(self.early_renewal().map_or(normal, |early| early.min(normal)))
+    }
 }
 
 /// What peers are verified with, and how new it is.

@@ -102,8 +102,8 @@ impl IdentityStore {
             status.hints =
                 hints.map(|(it, at)| KnownHint { hint: it.hint.clone(), renew_at: at.map(put_off) }).collect();
             status.cut_off = None;
-            status.next_attempt = Some(status.early_renewal().map_or(issued.renew_at, |at| at.min(issued.renew_at)));
             status.held = Some(Arc::new(issued));
+            status.next_attempt = status.renewal();
             status.renewals += 1;
             status.failures = 0;
             self.publish(status);
@@ -144,8 +144,8 @@ impl IdentityStore {
                 let ask_at =
                     cut_off.map(|held| moment::after(now, CUT_OFF_SPREAD.mul_f64(held.jitter.clamp(0.0, 1.0))));
                 status.cut_off = ask_at.map(|at| status.cut_off.map_or(at, |before| before.min(at)));
-                if let (Some(held), Some(at), 0) = (&status.held, status.early_renewal(), status.failures) {
-                    status.next_attempt = Some(at.min(held.renew_at));
+                if status.failures == 0 {
+                    status.next_attempt = status.renewal();
                 }
             } else if newest == new.sequence {
                 return false;
@@ -185,8 +185,8 @@ impl IdentityStore {
             let proof = proof.map(|proof| (told, Arc::from(proof))).or_else(|| stream.proof.clone());
             let changed = status.hints != known || stream.older != older || stream.proof != proof;
             (status.hints, stream.older, stream.proof) = (known, older, proof);
-            if let (true, Some(held), 0) = (changed, &status.held, status.failures) {
-                status.next_attempt = Some(status.early_renewal().map_or(held.renew_at, |at| at.min(held.renew_at)));
+            if changed && status.failures == 0 {
+                status.next_attempt = status.renewal();
             }
             changed
         });

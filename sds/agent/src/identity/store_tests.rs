@@ -305,6 +305,8 @@ fn whoever_holds_a_certificate_of_a_root_that_is_gone_asks_for_another_within_se
     world.stream(9, &[&a], &[]);
     world.stream(10, &[&b, &c], &[]);
     assert_eq!(renewal(&world), None, "the root is back");
+    let status = world.store.statuses().borrow().clone();
+    assert_eq!(status.next_attempt, Some(status.held.unwrap().renew_at));
 }
 
 #[test]
