@@ -52,6 +52,7 @@ mod tests {
     use crate::world_tests::World;
     use futures::FutureExt;
     use signet_core::rotation::{AuthorityId, Command};
+    use signet_sds::ledger::Ledger;
     use signet_sds::snapshot::SecretContent;
     use tokio_util::sync::CancellationToken;
 
@@ -70,7 +71,8 @@ mod tests {
         let feed = BundleFeed::new(world.state.clone(), Duration::from_secs(60), crate::storage_age::test_proofs());
         let (snapshots, stop) = (feed.snapshots(), CancellationToken::new());
         let catch_up = CatchUp { state: feed.served(), journal: Arc::clone(&world.store) as _ };
-        let mut feed = Box::pin(feed.run(stop));
+        let ledger = Ledger::new(1, Arc::new(world.clock.clone()), Arc::new(()));
+        let mut feed = Box::pin(feed.run(ledger, stop));
         assert!((&mut feed).now_or_never().is_none());
         catch_up.wait().await;
 

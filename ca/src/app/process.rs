@@ -15,9 +15,9 @@ use signet_runtime::readiness::Readiness;
 use signet_runtime::signal::{SignalError, Signals};
 use signet_runtime::supervisor::{Importance, Supervisor, TaskFailure};
 use signet_runtime::telemetry::{self, TelemetryError};
+use signet_sds::ledger::Ledger;
 use signet_sds::server::SdsServer;
 use signet_sds::service::SdsService;
-use signet_sds::streams::{NoObserver, Streams};
 use time::OffsetDateTime;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -196,28 +196,26 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let condition = readiness.condition("storage history");
     supervisor
         .spawn("storage history", critical, |stop| watched.watch(journal, doubted, followed, aged, condition, stop));
-    let (sequences, feed_served) = (feed.sequences(), feed.served());
+    let (queue, sequences, feed_served) = (acknowledgements.clone(), feed.sequences(), feed.served());
     let most = (config.limits.connections / 5 * 4).clamp(1, config.limits.bundle_streams);
     // Two at least: an agent that changes over has two.
     let per_identity = config.limits.bundle_streams_per_identity.unwrap_or((most / 4).max(2));
-    let listeners =
-        Listeners::new(acknowledgements.clone(), sequences, Arc::clone(&clock), Arc::clone(&ca_metrics), per_identity);
-    let bundle_streams = Streams::new(most, Arc::clone(&clock), Arc::new(NoObserver));
+    let listeners = Listeners::new(queue, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics), per_identity);
+    let ledger = Ledger::new(most, Arc::clone(&clock), Arc::new(()));
     let sds_stop = CancellationToken::new();
     let bundle_stream = BundleStream {
-        sds: SdsService::new(feed.snapshots(), bundle_streams, sds_stop.clone()),
+        sds: SdsService::new(feed.snapshots(), ledger.clone(), sds_stop.clone()),
         clusters,
         clients: Arc::clone(&clients),
         rates,
         refusals: refusals.clone(),
         clock: Arc::clone(&clock),
-        listeners: listeners.clone(),
+        listeners,
         storage_age: Arc::clone(&storage_age),
     };
-    let (holders, followed) = (Arc::clone(&plugins.store) as _, feed.snapshots());
+    let holders = Arc::clone(&plugins.store) as _;
     supervisor.spawn("acknowledgements", critical, |stop| acknowledgements.write(holders, bell, stop));
-    supervisor.spawn("bundle listeners", critical, |stop| listeners.follow(followed, stop));
-    supervisor.spawn("bundle feed", critical, |stop| feed.run(stop));
+    supervisor.spawn("bundle feed", critical, |stop| feed.run(ledger, stop));
     supervisor.spawn("bundle streams", critical, |stop| async move {
         stop.cancelled().await;
         sds_stop.cancel();

@@ -52,9 +52,9 @@ pub struct BundleStream {
     pub refusals: Refusals,
     /// The time.
     pub clock: SharedClock,
-    /// What streams say, and where it goes.
+    /// Who hears what is acknowledged on a stream.
     pub listeners: Listeners,
-    /// Where it goes what clients show of earlier streams.
+    /// Who is told what clients show of earlier streams.
     pub storage_age: Arc<StorageAge>,
 }
 
@@ -191,7 +191,7 @@ impl SecretDiscoveryService for BundleStream {
         let peer = remote_addr(&request).map_or_else(|| "-".to_owned(), |address| address.to_string());
         // The connection outlives the certificate that opened it, and a stream can outlive any token.
         let end = self.end(shown(&request), last);
-        let stream = self.sds.stream(request.into_inner(), &peer, self.listeners.enter(from)?)?;
+        let stream = self.sds.stream(request.into_inner(), &peer, Some(self.listeners.enter(from)?))?;
         Ok(stream.map(|responses| until(end, responses)))
     }
 
