@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
+use signet_core::authority::AuthorityId;
 use signet_core::holder::{Coverage, Holder, HolderQuery};
-use signet_core::rotation::{Activation, Authorities, AuthorityId, Command, Phase, Refused, Step, judge, next_step};
+use signet_core::rotation::{Activation, Authorities, Command, Phase, Refused, Step, judge, next_step};
 use signet_core::seams::store::{AuditStore, StoreError};
 use time::OffsetDateTime;
 use tokio::sync::Notify;

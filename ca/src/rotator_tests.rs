@@ -9,7 +9,8 @@ use signet_core::audit::{AuditEvent, EventKind, Outcome};
 use signet_core::certificate::{Facts, Serial};
 use signet_core::clock::Clock;
 use signet_core::holder::{Acknowledgement, Acknowledger};
-use signet_core::rotation::{Command, RevocationReason};
+use signet_core::revocation::RevocationReason;
+use signet_core::rotation::Command;
 use signet_core::seams::store::{AuthorityJournal, HolderStore};
 
 #[tokio::test]

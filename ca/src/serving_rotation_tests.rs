@@ -10,8 +10,8 @@ use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use signet_core::authority::KeyId;
 use signet_core::rotation::{Authorities, Command, SETTLE};
-use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::AuthorityJournal as _;
 
 fn journal(world: &World) -> Authorities {

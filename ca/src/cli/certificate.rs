@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 use signet_core::certificate::Serial;
-use signet_core::rotation::RevocationReason;
+use signet_core::revocation::RevocationReason;
 use signet_proto::admin::v1alpha1::RevokeCertificateRequest;
 use signet_runtime::output::{Output, OutputFormat};
 

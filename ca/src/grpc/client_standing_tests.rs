@@ -4,7 +4,7 @@
 use super::*;
 use crate::grpc::test_mesh::{TestRoot, authorities, nothing, publish_authorities};
 use crate::state::{StateReader, current};
-use signet_core::rotation::Revoked;
+use signet_core::revocation::Revoked;
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
@@ -91,7 +91,7 @@ fn a_certificate_of_an_authority_with_a_former_id_is_revoked_under_that_id() {
     let (writer, reader) = nothing();
     let leaf = former.leaf("spiffe://cluster.local/x", NOW, |_| {});
     let spki = Facts::read(&former.issuing).unwrap().spki_der;
-    let id: AuthorityId = serde_json::from_value(hex(&signet_core::certificate::key_identifier(&spki)).into()).unwrap();
+    let id: AuthorityId = serde_json::from_value(hex(&signet_core::digest::key_identifier(&spki)).into()).unwrap();
     for (entry, revoked) in [(leaf.revoked(0, id.clone()), true), (leaf.revoked(0, other.issuing_id()), false)] {
         let mut authorities = authorities(1, &[&other, &former], &[entry]);
         authorities.roots[1].issuing[0].id = id.clone();

@@ -12,15 +12,16 @@ use rcgen::{
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use signet_core::certificate::{CertificateChain, Facts, Serial, pem};
+use signet_core::authority::AuthorityId;
+use signet_core::authority::KeyId;
+use signet_core::certificate::{CertificateChain, Facts, Serial};
+use signet_core::document::Unknown;
 use signet_core::identity::TrustDomain;
+use signet_core::pem::pem;
 use signet_core::policy::{IssuerLimits, SigningRequest};
-use signet_core::rotation::{
-    Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RevocationList, RevocationReason, Revoked,
-    RootAuthority, Unknown,
-};
+use signet_core::revocation::{RevocationList, RevocationReason, Revoked};
+use signet_core::rotation::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
-use signet_core::seams::custody::KeyId;
 use signet_core::verify::{Signer, VerifiedPath};
 use time::OffsetDateTime;
 

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use signet_core::audit::Outcome;
-use signet_core::rotation::{AuthorityId, Command};
+use signet_core::authority::AuthorityId;
+use signet_core::rotation::Command;
 
 use super::*;
 use crate::operations::Operator;

@@ -1,11 +1,12 @@
 //! Where rotation stands and what was done, in words for operators.
 
+use signet_core::authority::AuthorityId;
 use signet_core::clock::rfc3339;
 use signet_core::holder::Holder;
 use signet_core::moment;
 use signet_core::rotation::{
-    Activation, Authorities, AuthorityId, AuthorityState, Observed, Phase, Refused, Retirement, RootAuthority, Rules,
-    SETTLE, Step, is_held, propagated_at,
+    Activation, Authorities, AuthorityState, Observed, Phase, Refused, Retirement, RootAuthority, Rules, SETTLE, Step,
+    is_held, propagated_at,
 };
 use time::OffsetDateTime;
 

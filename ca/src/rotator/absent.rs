@@ -53,7 +53,9 @@ mod tests {
     use super::*;
     use crate::world_tests::{World, application};
     use signet_core::audit::AuditEvent;
-    use signet_core::rotation::{AuthorityId, Command, RevocationReason};
+    use signet_core::authority::AuthorityId;
+    use signet_core::revocation::RevocationReason;
+    use signet_core::rotation::Command;
     use signet_core::seams::store::AuthorityJournal;
     use signet_runtime::readiness::Readiness;
     use tokio::task::JoinSet;

@@ -4,7 +4,8 @@
 
 use signet_core::audit::{EventKind, Outcome};
 use signet_core::certificate::Facts;
-use signet_core::rotation::{Command, RevocationReason};
+use signet_core::revocation::RevocationReason;
+use signet_core::rotation::Command;
 use signet_core::seams::store::AuthorityJournal;
 
 use super::*;

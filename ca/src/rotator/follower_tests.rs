@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use signet_core::audit::{EventKind, Outcome};
+use signet_core::authority::AuthorityId;
 use signet_core::clock::Clock;
-use signet_core::rotation::{AuthorityId, Command};
+use signet_core::rotation::Command;
 use signet_core::seams::store::AuthorityJournal;
 
 use super::test_own_ca::{Directory, OwnCa};

@@ -1,10 +1,10 @@
 //! What this replica's backend brings, and whether that is what counts: files may be wrong, late, or put back.
 
+use signet_core::authority::AuthorityId;
 use signet_core::certificate::Facts;
 use signet_core::moment;
-use signet_core::rotation::{
-    self, Authorities, AuthorityId, Fingerprint, LIST_MARGIN, RevocationList, RootAuthority, Standing,
-};
+use signet_core::revocation::RevocationList;
+use signet_core::rotation::{self, Authorities, Fingerprint, LIST_MARGIN, RootAuthority, Standing};
 use signet_core::seams::authority::{Offer, SignError};
 use time::OffsetDateTime;
 
@@ -139,8 +139,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
-    use signet_core::rotation::{Activation, AuthorityState, IssuingCa, Unknown};
-    use signet_core::seams::custody::KeyId;
+    use signet_core::authority::KeyId;
+    use signet_core::document::Unknown;
+    use signet_core::rotation::{Activation, AuthorityState, IssuingCa};
 
     const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
     const MADE: OffsetDateTime = time::macros::datetime!(2026-11-29 06:19:47 UTC);

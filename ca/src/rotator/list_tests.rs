@@ -3,9 +3,11 @@
 
 use std::sync::atomic::Ordering;
 
+use signet_core::authority::AuthorityId;
 use signet_core::certificate::{Facts, Serial};
 use signet_core::clock::Clock;
-use signet_core::rotation::{AuthorityId, Command, LIST_MARGIN, RevocationList, RevocationReason, lists_worry};
+use signet_core::revocation::{RevocationList, RevocationReason};
+use signet_core::rotation::{Command, LIST_MARGIN, lists_worry};
 use signet_core::seams::store::AuthorityJournal;
 
 use super::test_own_ca::{Directory, OwnCa};

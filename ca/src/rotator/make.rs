@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use signet_core::authority::AuthorityId;
+use signet_core::authority::KeyId;
 use signet_core::certificate::Facts;
+use signet_core::document::Unknown;
 use signet_core::key_type::KeyType;
 use signet_core::moment;
+use signet_core::revocation::{RevocationList, Revoked};
 use signet_core::rotation::{
-    Authorities, AuthorityId, IssuingCa, LIST_MARGIN, Lists, Made, Needs, RevocationList, Revoked, RootAuthority,
-    Rules, Schedule, Unknown, is_ours_to_renew, kept_list, lists_failed, lists_wanted,
+    Authorities, IssuingCa, LIST_MARGIN, Lists, Made, Needs, RootAuthority, Rules, Schedule, is_ours_to_renew,
+    kept_list, lists_failed, lists_wanted,
 };
 use signet_core::seams::authority::{ListContent, Offer, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
+use signet_core::seams::custody::{CustodyError, KeyCustody, SigningKey};
 use time::OffsetDateTime;
 
 use super::StepError;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use signet_core::authority::AuthorityId;
 use signet_core::bundle::TrustBundle;
 use signet_core::clock::rfc3339;
-use signet_core::rotation::{Authorities, AuthorityId, IssuingCa, RootAuthority};
+use signet_core::rotation::{Authorities, IssuingCa, RootAuthority};
 use signet_core::seams::authority::CertificateAuthority;
 use signet_core::seams::custody::CustodyError;
 use signet_core::verify::VerifiedPath;

@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
+use signet_core::authority::AuthorityId;
+use signet_core::authority::KeyId;
 use signet_core::clock::SharedClock;
 use signet_core::holder::Coverage;
 use signet_core::moment;
-use signet_core::rotation::{Authorities, AuthorityId, Observed, Revoked, Rules, Step, apply, conditions, needs};
+use signet_core::revocation::Revoked;
+use signet_core::rotation::{Authorities, Observed, Rules, Step, apply, conditions, needs};
 use signet_core::seams::authority::Offer;
-use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
 use time::OffsetDateTime;
 

@@ -7,12 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::CertificateDer;
+use signet_core::authority::AuthorityId;
+use signet_core::authority::KeyId;
 use signet_core::certificate::Facts;
-use signet_core::rotation::{
-    Activation, AuthorityId, AuthorityState, Fingerprint, IssuingCa, RevocationList, RootAuthority, Unknown,
-};
+use signet_core::document::Unknown;
+use signet_core::revocation::RevocationList;
+use signet_core::rotation::{Activation, AuthorityState, Fingerprint, IssuingCa, RootAuthority};
 use signet_core::seams::authority::{Offer, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{KeyCustody, KeyId, SigningKey};
+use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::secret::Secret;
 use time::OffsetDateTime;
 

@@ -1,7 +1,8 @@
 //! Steps in words, for records, logs and operators.
 
+use signet_core::authority::AuthorityId;
 use signet_core::clock::rfc3339;
-use signet_core::rotation::{Activation, Authorities, AuthorityId, Made, Needs, Step};
+use signet_core::rotation::{Activation, Authorities, Made, Needs, Step};
 use signet_core::seams::authority::Offer;
 
 /// What is about to be made, outside of the journal; `None` when that is nothing.

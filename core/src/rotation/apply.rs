@@ -4,8 +4,9 @@ use time::OffsetDateTime;
 
 use super::followed::{Fingerprint, Standing};
 use super::rules::Observed;
-use super::state::{Activation, Authorities, AuthorityId, IssuingCa, RootAuthority};
+use super::state::{Activation, Authorities, IssuingCa, RootAuthority};
 use super::step::{Step, usable_issuer};
+use crate::authority::AuthorityId;
 
 /// What must be made before a step can be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]

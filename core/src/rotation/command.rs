@@ -7,8 +7,9 @@ use super::compromise::{revoke, taint};
 use super::followed::Standing;
 use super::retire::is_held;
 use super::rules::{Observed, Rules, SETTLE};
-use super::state::{Activation, Authorities, AuthorityId, AuthorityState, RootAuthority};
+use super::state::{Activation, Authorities, AuthorityState, RootAuthority};
 use super::step::{Step, is_covered, is_ours, propagated_at, usable_issuer};
+use crate::authority::AuthorityId;
 use crate::clock::rfc3339;
 
 /// What an operator asks for.

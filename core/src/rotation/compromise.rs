@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 use super::command::{Refused, find, refuse};
 use super::lists::lists_possible;
 use super::rules::{Observed, SETTLE};
-use super::state::{Authorities, AuthorityId, AuthorityState};
+use super::state::{Authorities, AuthorityState};
 use super::step::Step;
+use crate::authority::AuthorityId;
 use crate::moment;
 
 pub(super) fn taint(

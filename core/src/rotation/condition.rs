@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 use super::rules::{Observed, Rules, SETTLE};
-use super::state::{Authorities, AuthorityId, AuthorityState, RootAuthority};
+use super::state::{Authorities, AuthorityState, RootAuthority};
 use super::step::{Step, propagation, usable_issuer};
+use crate::authority::AuthorityId;
 use crate::holder::Coverage;
 use crate::moment;
 

@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
+use super::state::{Authorities, AuthorityState, IssuingCa, RootAuthority};
 use crate::audit::{AuditEvent, EventKind};
+use crate::authority::AuthorityId;
 
 /// The part of the journal that a certificate is held against when it is recorded. Small, so that storage can look at
 /// it in the transaction of every batch. The default lets nothing out: without a journal nothing signs.

@@ -1,10 +1,10 @@
 //! What the fence lets out in each state of the authorities.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use super::super::Unknown;
 use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, prepared, take};
 use super::super::{Activation, Step};
 use super::*;
+use crate::document::Unknown;
 
 /// The sequences of a bundle, from 0 on, with which a certificate of this issuing CA may leave.
 fn oldest(authorities: &Authorities, issuing: &str) -> Option<u64> {
@@ -93,7 +93,7 @@ fn an_issuing_ca_signs_until_it_is_left_behind_on_purpose() {
 fn newer_revocation_lists_refuse_nobody() {
     let mut authorities = draining();
     let before = authorities.bundle_sequence;
-    let list = super::super::RevocationList {
+    let list = crate::revocation::RevocationList {
         issuer: id("r2"),
         der: vec![1].into(),
         next_update: 0,

@@ -8,9 +8,9 @@ use ring::digest::{Context, SHA256};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
-use super::revocation::RevocationList;
 use super::state::Authorities;
-use crate::certificate::hex;
+use crate::digest::hex;
+use crate::revocation::RevocationList;
 
 /// How many are remembered. One that was adopted longer ago counts as never seen: a replica that still has it makes it
 /// adopted once more, and an operator's word puts that right. By then its certificates have ended, as a rule, and files

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use super::super::test_authorities::{DAY, START, Seen, first, id, offer, offer_with, root, rules, take};
-use super::super::{Activation, Command, Refused, Step, Unknown, judge, next_step};
+use super::super::{Activation, Command, Refused, Step, judge, next_step};
 use super::*;
+use crate::document::Unknown;
 use crate::seams::authority::Offer;
 
 /// A set with this name, and lists with these contents.

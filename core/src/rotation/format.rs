@@ -1,16 +1,13 @@
 //! The format of the journal's document: what programs of other versions may expect of this one, and the other way
 //! round. Nothing that a newer program has written is dropped by an older one, and an older document is read as it is.
 
-use std::collections::BTreeMap;
-
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use super::followed::Fingerprint;
-use super::revocation::RevocationReason;
-use super::state::{Activation, Authorities, AuthorityId, AuthorityState};
+use super::state::{Activation, Authorities, AuthorityState};
+use crate::authority::AuthorityId;
 use crate::certificate::Facts;
+use crate::revocation::RevocationReason;
 
 /// The format that this program writes. Format 1 had no number, and ids that covered the key alone.
 const FORMAT: u32 = 2;
@@ -36,21 +33,6 @@ fn one() -> u32 {
 impl Default for Version {
     fn default() -> Self {
         Self { format: FORMAT, oldest_writer: OLDEST_WRITER }
-    }
-}
-
-/// Parts of a document that this program does not know. They are written again as they were read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Unknown(BTreeMap<String, Value>);
-
-/// A value that this program cannot read. A document with one is never written, so that it need not be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Anything;
-
-impl<'de> Deserialize<'de> for Anything {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Documents of other versions of this program: what was written before formats had numbers, and what is written later.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::super::test_authorities::{START, Seen, draining, issuing, root, rules};

@@ -7,12 +7,13 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::command::Refused;
-use super::revocation::RevocationList;
 use super::rules::{Observed, Rules};
-use super::state::{Authorities, AuthorityId};
+use super::state::Authorities;
 use super::step::{LAG, Plan, Step};
+use crate::authority::AuthorityId;
 use crate::clock::rfc3339;
 use crate::moment;
+use crate::revocation::RevocationList;
 use crate::seams::authority::Offer;
 
 /// How long after lists could not be made they are tried again, in seconds; and after that, since it is on record.

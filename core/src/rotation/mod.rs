@@ -12,9 +12,10 @@ mod fence;
 mod followed;
 mod format;
 mod lists;
+mod phase;
+mod renewal_hint;
 mod resume;
 mod retire;
-mod revocation;
 mod rules;
 mod serving;
 mod shared_key;
@@ -29,19 +30,19 @@ mod no_end_tests;
 mod test_authorities;
 
 pub use apply::{Made, Needs, apply, needs};
-pub use change::{Phase, RenewalOrder};
 pub use command::{Command, Refused, judge};
 pub use condition::{Condition, conditions};
 pub use fence::Fence;
 pub use followed::{Fingerprint, Standing};
-pub use format::{Anything, FormatError, FormerIds, Unknown, Version};
+pub use format::{FormatError, FormerIds, Version};
 pub use lists::{
     LIST_MARGIN, Lists, is_ours_to_renew, kept_list, lists_failed, lists_possible, lists_wanted, lists_worry,
 };
+pub use phase::Phase;
+pub use renewal_hint::{KeptOrder, RenewalOrder};
 pub use retire::is_held;
-pub use revocation::{KeptOrder, RevocationList, RevocationReason, Revocations, Revoked};
 pub use rules::{Backend, Observed, Retirement, Rules, SETTLE, Schedule};
-pub use state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, subject_key_id};
+pub use state::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority};
 pub use step::{LAG, Step, next_step, propagated_at, usable_issuer};
 
 /// Whether the certificate of an issuing CA is on the list of its root.
@@ -50,7 +51,7 @@ pub fn is_revoked(authorities: &Authorities, issuing: &IssuingCa) -> bool {
     revocation_of(authorities, issuing).is_some()
 }
 
-fn revocation_of<'a>(authorities: &'a Authorities, issuing: &IssuingCa) -> Option<&'a Revoked> {
+fn revocation_of<'a>(authorities: &'a Authorities, issuing: &IssuingCa) -> Option<&'a crate::revocation::Revoked> {
     if authorities.revocations.entries.is_empty() {
         return None;
     }

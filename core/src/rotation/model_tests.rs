@@ -14,6 +14,7 @@ use self::holders::{Fate, Holder, fate};
 use super::test_authorities::{DAY, START, Seen, id, offer, rules, take};
 use super::*;
 use crate::audit::EventKind;
+use crate::authority::AuthorityId;
 use crate::holder::{Count, Coverage, Raise};
 use crate::seams::authority::Offer;
 

@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 
 use super::command::{Refused, find, refuse};
 use super::rules::{Observed, Retirement, Rules, SETTLE};
-use super::state::{Authorities, AuthorityId, AuthorityState, RootAuthority};
+use super::state::{Authorities, AuthorityState, RootAuthority};
 use super::step::{Plan, Step};
+use crate::authority::AuthorityId;
 use crate::clock::rfc3339;
 use crate::moment;
 

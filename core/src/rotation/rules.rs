@@ -6,7 +6,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::followed::{Fingerprint, Standing};
-use super::state::{AuthorityId, RootAuthority};
+use super::state::RootAuthority;
+use crate::authority::AuthorityId;
 use crate::holder::Coverage;
 use crate::seams::authority::Offer;
 

@@ -12,6 +12,7 @@ use super::fence::signers;
 use super::rules::{Observed, Retirement, Rules};
 use super::state::{Authorities, AuthorityState, IssuingCa, RootAuthority};
 use super::step::{Plan, Step, is_ours};
+use crate::authority::AuthorityId;
 use crate::moment;
 use crate::renewal::half_life;
 
@@ -45,7 +46,7 @@ impl Authorities {
     }
 
     /// Notes that a root is about to be dropped, so that the serving certificate of every replica moves.
-    pub fn leave(&mut self, id: &super::AuthorityId, now: OffsetDateTime) {
+    pub fn leave(&mut self, id: &AuthorityId, now: OffsetDateTime) {
         for root in self.roots.iter_mut().filter(|root| root.id == *id && root.state == AuthorityState::Old) {
             root.leaving_since = Some(now);
         }

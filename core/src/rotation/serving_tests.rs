@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, offer, prepared, rules, take};
-use super::super::{Activation, AuthorityId, Fence, IssuingCa, next_step};
+use super::super::{Activation, Fence, IssuingCa, next_step};
 use super::*;
 use crate::audit::EventKind;
+use crate::authority::AuthorityId;
 
 /// The root that the serving certificate is under. What the rule names, the fence lets out.
 fn serves(authorities: &Authorities, now: OffsetDateTime) -> AuthorityId {

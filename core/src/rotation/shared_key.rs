@@ -3,7 +3,8 @@
 
 use time::OffsetDateTime;
 
-use super::state::{Authorities, AuthorityId, AuthorityState, RootAuthority};
+use super::state::{Authorities, AuthorityState, RootAuthority};
+use crate::authority::AuthorityId;
 use crate::certificate::Facts;
 
 impl RootAuthority {

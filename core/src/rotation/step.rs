@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 
 use super::followed::Standing;
 use super::rules::{Observed, Rules};
-use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
+use super::state::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority};
+use crate::authority::AuthorityId;
 use crate::moment;
 use crate::renewal::half_life;
 use crate::seams::authority::Offer;

@@ -4,10 +4,10 @@
 use super::super::test_authorities::{
     DAY, START, Seen, draining, first, id, issuing, offer, prepared, root, rules, take,
 };
-use super::super::{
-    Activation, AuthorityState, Command, Phase, Refused, RevocationReason, Revoked, SETTLE, Unknown, judge,
-};
+use super::super::{Activation, AuthorityState, Command, Phase, Refused, SETTLE, judge};
 use super::*;
+use crate::document::Unknown;
+use crate::revocation::{RevocationReason, Revoked};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -216,7 +216,7 @@ fn while_lists_are_in_use_a_new_issuing_ca_signs_only_after_its_list_has_arrived
 
 /// Gives a document the lists of these authorities, made at `now`.
 fn with_lists(authorities: &mut Authorities, names: &[&str], before: u64, now: OffsetDateTime) {
-    let list = |name: &&str| super::super::RevocationList {
+    let list = |name: &&str| crate::revocation::RevocationList {
         issuer: id(name),
         der: vec![1].into(),
         next_update: (now + rules().list_ttl).unix_timestamp(),

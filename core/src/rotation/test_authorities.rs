@@ -8,9 +8,11 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::*;
+use crate::authority::{AuthorityId, KeyId};
+use crate::document::Unknown;
 use crate::holder::{Count, Coverage};
+use crate::revocation::RevocationList;
 use crate::seams::authority::Offer;
-use crate::seams::custody::KeyId;
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 pub(super) const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);

@@ -7,9 +7,11 @@ use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use super::custody::SigningKey;
+use crate::authority::AuthorityId;
 use crate::certificate::CertificateChain;
 use crate::policy::{IssuerLimits, SigningRequest};
-use crate::rotation::{AuthorityId, Fingerprint, IssuingCa, RevocationList, Revoked, RootAuthority};
+use crate::revocation::{RevocationList, Revoked};
+use crate::rotation::{Fingerprint, IssuingCa, RootAuthority};
 use crate::verify::Signer;
 
 /// A signature was not made.

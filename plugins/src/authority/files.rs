@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rustls_pki_types::CertificateDer;
-use signet_core::certificate::{hex, key_identifier};
+use signet_core::authority::AuthorityId;
+use signet_core::authority::KeyId;
 use signet_core::clock::{SharedClock, rfc3339};
-use signet_core::rotation::{
-    Activation, AuthorityId, AuthorityState, IssuingCa, RevocationList, RootAuthority, Unknown,
-};
+use signet_core::digest::{hex, key_identifier};
+use signet_core::document::Unknown;
+use signet_core::revocation::RevocationList;
+use signet_core::rotation::{Activation, AuthorityState, IssuingCa, RootAuthority};
 use signet_core::seams::authority::{Offer, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{KeyCustody, KeyId, SigningKey};
+use signet_core::seams::custody::{KeyCustody, SigningKey};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 

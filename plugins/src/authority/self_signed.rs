@@ -7,12 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rcgen::BasicConstraints;
 use rustls_pki_types::CertificateDer;
+use signet_core::authority::AuthorityId;
+use signet_core::authority::KeyId;
 use signet_core::certificate::Facts;
+use signet_core::document::Unknown;
 use signet_core::identity::TrustDomain;
 use signet_core::key_type::KeyType;
-use signet_core::rotation::{Activation, AuthorityId, AuthorityState, RootAuthority, Unknown};
+use signet_core::rotation::{Activation, AuthorityState, RootAuthority};
 use signet_core::seams::authority::{Offer, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{KeyCustody, KeyId, SigningKey};
+use signet_core::seams::custody::{KeyCustody, SigningKey};
 use time::OffsetDateTime;
 
 use super::certificates::{CaProfile, ca_validity, custody_failed, failed, prepare, random, self_sign, sign};

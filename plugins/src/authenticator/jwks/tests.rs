@@ -12,8 +12,8 @@ use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
 use signet_core::caller::BoundObject;
+use signet_core::caller::Claimed;
 use signet_core::identity::WorkloadId;
-use signet_core::seams::authenticator::Claimed;
 use std::sync::LazyLock;
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use signet_core::authority::AuthorityId;
 use signet_core::certificate::{CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::profile::usage::KEY_CERT_SIGN;
-use signet_core::rotation::{AuthorityId, Fingerprint};
+use signet_core::rotation::Fingerprint;
 use signet_core::secret::Secret;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use signet_core::audit::{AuditEvent, EventKind};
-use signet_core::rotation::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority, Unknown};
-use signet_core::seams::custody::KeyId;
+use signet_core::authority::KeyId;
+use signet_core::document::Unknown;
+use signet_core::rotation::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority};
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion};
 use time::OffsetDateTime;
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_core::authority::KeyId;
 use signet_core::rotation::Authorities;
-use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AuthorityJournal, JournalVersion, SealedKeys};
 use time::OffsetDateTime;
 

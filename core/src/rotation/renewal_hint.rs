@@ -1,0 +1,130 @@
+//! Orders to renew: which certificates holders should replace before they would by themselves.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::state::{Authorities, AuthorityState, IssuingCa};
+use crate::authority::{AuthorityId, leaves_name};
+use crate::document::Unknown;
+use crate::revocation::Revoked;
+
+/// How many revoked certificates an order to renew names at most: agents read no more of them.
+const MAX_SERIALS: usize = 4096;
+
+/// An order to renew that outlives what it is about: agents that come late must hear of it too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptOrder {
+    /// Key identifiers of issuing CAs, hexadecimal as in the leaves below them.
+    pub authorities: Vec<String>,
+    /// Since when another one signs, seconds since 1970.
+    pub since: i64,
+    /// When the last certificate of theirs has ended, seconds since 1970.
+    pub until: i64,
+    /// Whether peers refuse those certificates already.
+    pub urgent: bool,
+    /// What this program does not know of it.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// An order to agents: certificates of these issuing CAs are to be renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewalOrder {
+    /// The key identifiers of the issuing CAs under one compromised root, hexadecimal as in the leaves below them.
+    pub authorities: Vec<String>,
+    /// Serial numbers of single certificates, hexadecimal as they are recorded.
+    pub serials: Vec<String>,
+    /// Since when another one signs, or since when the newest of the serials is revoked.
+    pub since: OffsetDateTime,
+    /// Whether peers refuse those certificates already, so that there is nothing to spread.
+    pub urgent: bool,
+}
+
+impl Authorities {
+    /// The orders that follow from the journal: a compromised root that has been replaced, issuing CAs whose certificates
+    /// proxies refuse because they are revoked, and what was ordered before for authorities that are gone.
+    #[must_use]
+    pub fn renewal_orders(&self) -> Vec<RenewalOrder> {
+        let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let tainted = self.roots.iter().filter(|root| root.state == AuthorityState::Tainted).map(|root| RenewalOrder {
+            authorities: root.issuing.iter().map(|issuing| leaves_name(&issuing.certificate)).collect(),
+            serials: Vec::new(),
+            since: root.since,
+            urgent: false,
+        });
+        let issuing = self.roots.iter().flat_map(|root| &root.issuing);
+        let revoked = issuing.filter_map(|issuing| {
+            let since = time(super::revocation_of(self, issuing)?.at);
+            Some(RenewalOrder {
+                authorities: vec![leaves_name(&issuing.certificate)],
+                serials: Vec::new(),
+                since,
+                urgent: true,
+            })
+        });
+        let kept = self.orders.iter().map(|order| RenewalOrder {
+            authorities: order.authorities.clone(),
+            serials: Vec::new(),
+            since: time(order.since),
+            urgent: order.urgent,
+        });
+        // The urgent ones first: of several orders for one certificate the first counts.
+        let mut all: Vec<RenewalOrder> = tainted.chain(revoked).chain(kept).collect();
+        all.retain(|order| !order.authorities.is_empty());
+        all.extend(self.renewal_of_revoked(time));
+        all.sort_by_key(|order| !order.urgent);
+        all
+    }
+
+    /// One order for everything that is revoked by serial number, the newest [`MAX_SERIALS`] of them.
+    fn renewal_of_revoked(&self, time: impl Fn(i64) -> OffsetDateTime) -> Option<RenewalOrder> {
+        let mut entries: Vec<&Revoked> = self.revocations.entries.iter().collect();
+        entries.sort_by(|one, other| (other.at, &one.serial).cmp(&(one.at, &other.serial)));
+        let since = time(entries.first()?.at);
+        let serials = entries.into_iter().take(MAX_SERIALS).map(|entry| entry.serial.clone()).collect();
+        Some(RenewalOrder { authorities: Vec::new(), serials, since, urgent: true })
+    }
+
+    /// Removes a compromised root, and keeps the order to renew what chains to it: nobody accepts that any more.
+    pub fn revoke_root(&mut self, id: &AuthorityId, now: OffsetDateTime) {
+        if let Some(root) = self.root(id).cloned() {
+            let until = root.issuing.iter().map(|issuing| issuing.not_after).max().unwrap_or(now);
+            self.order(
+                root.issuing.iter().map(|issuing| leaves_name(&issuing.certificate)).collect(),
+                now,
+                until,
+                true,
+            );
+        }
+        self.remove_root(id);
+    }
+
+    /// Orders that certificates of an issuing CA are renewed, which has been replaced already.
+    pub fn taint_issuing(&mut self, id: &AuthorityId, now: OffsetDateTime) {
+        let found = self.roots.iter().flat_map(|root| &root.issuing).find(|issuing| issuing.id == *id).cloned();
+        if let Some(issuing) = found {
+            self.order(vec![leaves_name(&issuing.certificate)], now, issuing.not_after, false);
+        }
+    }
+
+    /// Since when holders are told to leave this issuing CA although its root goes on; seconds since 1970.
+    #[must_use]
+    pub fn issuing_tainted_at(&self, issuing: &IssuingCa) -> Option<i64> {
+        let own = [leaves_name(&issuing.certificate)];
+        self.orders.iter().find(|order| order.authorities == own).map(|order| order.since)
+    }
+
+    fn order(&mut self, authorities: Vec<String>, now: OffsetDateTime, until: OffsetDateTime, urgent: bool) {
+        let now = now.unix_timestamp();
+        self.orders.retain(|order| order.until > now && order.authorities != authorities);
+        if !authorities.is_empty() {
+            self.orders.push(KeptOrder {
+                authorities,
+                since: now,
+                until: until.unix_timestamp(),
+                urgent,
+                unknown: Unknown::default(),
+            });
+        }
+    }
+}
