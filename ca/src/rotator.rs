@@ -12,13 +12,14 @@ pub(crate) mod words;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use signet_core::authority::IssuingCa;
 use signet_core::bundle::BundleError;
 use signet_core::certificate::CertificateError;
 use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
 use signet_core::moment;
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Activation, Authorities, FormatError, IssuingCa, Phase, Step, lists_worry, next_step};
+use signet_core::rotation::{Activation, Authorities, FormatError, Phase, Step, next_step};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
@@ -28,7 +29,6 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use following::Backend;
 pub use make::{Maker, SignList};
 pub use steps::{Entry, Look, Order, Steps};
 
@@ -224,7 +224,7 @@ impl Rotator {
             };
             if let Step::WaitUntil(due) = step {
                 self.measure(&look);
-                let brings = look.backend.brings.is_some() || look.offer.is_some();
+                let brings = look.source.offer.is_some() || look.offer.is_some();
                 let waits =
                     look.authorities.roots.iter().flat_map(|root| &root.issuing).any(|one| one.after_sequence > 0);
                 let busy = Phase::of(&look.authorities) != Phase::Settled || waits || brings || !look.clock_is_steady;
@@ -334,7 +334,7 @@ impl Rotator {
         if active.tainted_at.is_some() {
             worries.push(format!("the root {} is compromised and still signs; see `authority list`", active.id));
         }
-        worries.extend(lists_worry(authorities, now));
+        worries.extend(authorities.revocations.alert(&authorities.lists_of(now), now));
         if let Some(next) = authorities.prepared().filter(|root| now < root.not_before) {
             let (id, start) = (&next.id, rfc3339(next.not_before));
             worries.push(format!(

@@ -164,7 +164,7 @@ async fn without_the_key_of_the_old_issuing_ca_it_moves_at_activation_and_nothin
     running.under(&first).await;
     command(&world, Command::Activate { id: second.clone(), force: true }).await;
     let (version, mut authorities) = world.store.load().await.unwrap().unwrap();
-    authorities.roots[0].issuing[0].key = KeyId::parse("gone").unwrap();
+    authorities.roots[0].issuing[0].ca.key = KeyId::parse("gone").unwrap();
     world.store.inner.replace(version, &authorities).await.unwrap();
     let mut state = world.state.clone();
     world.rotator.turn().await.unwrap();

@@ -26,4 +26,5 @@ pub mod revocation;
 pub mod rotation;
 pub mod seams;
 pub mod secret;
+pub mod source;
 pub mod verify;

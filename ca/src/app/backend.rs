@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use signet_core::authority::IssuingCa;
 use signet_core::clock::{SharedClock, SystemClock};
-use signet_core::rotation::IssuingCa;
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::seams::proof::SequenceProofs;

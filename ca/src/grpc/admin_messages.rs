@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use signet_core::authority::{AuthorityId, subject_key_id};
+use signet_core::authority::{AuthorityId, IssuingCa, subject_key_id};
 use signet_core::holder::{Coverage, Holder, HolderKey};
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Authorities, AuthorityState, IssuingCa, RootAuthority, is_revoked};
+use signet_core::rotation::{Authorities, AuthorityState, RootAuthority, is_revoked};
 use signet_proto::admin::v1alpha1 as wire;
 use time::OffsetDateTime;
 

@@ -94,7 +94,7 @@ fn a_certificate_of_an_authority_with_a_former_id_is_revoked_under_that_id() {
     let id: AuthorityId = serde_json::from_value(hex(&signet_core::digest::key_identifier(&spki)).into()).unwrap();
     for (entry, revoked) in [(leaf.revoked(0, id.clone()), true), (leaf.revoked(0, other.issuing_id()), false)] {
         let mut authorities = authorities(1, &[&other, &former], &[entry]);
-        authorities.roots[1].issuing[0].id = id.clone();
+        authorities.roots[1].issuing[0].ca.id = id.clone();
         publish_authorities(&writer, authorities, &former);
         let roster = newest(&standing(), &reader);
         let sent: Vec<Facts> = leaf.chain.iter().map(|der| Facts::read(der).unwrap()).collect();

@@ -56,7 +56,7 @@ pub(super) fn done(step: &Step, look: &Look) -> String {
 /// What this replica has is adopted.
 fn adopted(look: &Look) -> String {
     let signs = look.authorities.active().map(|root| &root.id);
-    match &look.backend.brings {
+    match &look.source.offer {
         Some(offer) if signs == Some(&offer.signer) => {
             format!("the CA files of this replica are adopted; root {} goes on signing", offer.signer)
         }

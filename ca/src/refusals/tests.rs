@@ -6,8 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use signet_core::audit::{Attributed, AuditEvent, AuditQuery, Outcome};
-use signet_core::caller::Claimed;
-use signet_core::caller::Peer;
+use signet_core::caller::{Claimed, Peer};
 use signet_core::clock::ManualClock;
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::seams::authenticator::{AuthenticationError, Denial};

@@ -7,18 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
-use signet_core::authority::AuthorityId;
-use signet_core::authority::KeyId;
+use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::clock::SharedClock;
 use signet_core::holder::Coverage;
 use signet_core::moment;
 use signet_core::revocation::Revoked;
 use signet_core::rotation::{Authorities, Observed, Rules, Step, apply, conditions, needs};
-use signet_core::seams::authority::Offer;
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
+use signet_core::source::{Offer, ReplicaSource};
 use time::OffsetDateTime;
 
-use super::following::{self, Backend};
+use super::following;
 use super::make::Maker;
 use super::steady::SteadyClock;
 use super::{StepError, words};
@@ -63,8 +62,8 @@ pub struct Look {
     pub last_ends: BTreeMap<AuthorityId, OffsetDateTime>,
     /// The CA that somebody else runs, as it counts now.
     pub offer: Option<Offer>,
-    /// What this replica's own backend is like.
-    pub backend: Backend,
+    /// What this replica's own source is like.
+    pub source: ReplicaSource,
     /// Whether the clock can be relied on.
     pub clock_is_steady: bool,
 }
@@ -77,7 +76,7 @@ impl Look {
             coverage: &self.coverage,
             last_ends: &self.last_ends,
             offer: self.offer.as_ref(),
-            backend: self.backend.seen(),
+            source: &self.source,
             clock_is_steady: self.clock_is_steady,
         }
     }
@@ -115,11 +114,11 @@ impl Entry {
             Self::Unchanged => None,
             Self::Add(revoked) => {
                 let said = format!("certificate {} revoked: {}", revoked.serial, revoked.reason.as_str());
-                next.revoke(revoked);
+                next.revocations.add(revoked);
                 Some(said)
             }
             Self::Clear(serial) => {
-                next.clear_revocation(&serial);
+                next.revocations.clear(&serial);
                 Some(format!("certificate {serial} is not revoked any more"))
             }
         }
@@ -206,16 +205,16 @@ impl Steps {
         let (version, authorities) = self.journal.load().await?.unwrap_or_default();
         let brought = self.maker.upstream.offer().await;
         let now = self.clock.now();
-        let (offer, backend) = following::look(brought, &authorities, now)?;
-        if backend.is_late() && !self.late.load(Ordering::Relaxed) {
+        let (offer, source) = following::look(brought, &authorities, now)?;
+        if source.is_superseded() && !self.late.load(Ordering::Relaxed) {
             tracing::warn!("{}", following::SUPERSEDED);
         }
-        self.late.store(backend.is_late(), Ordering::Relaxed);
+        self.late.store(source.is_superseded(), Ordering::Relaxed);
         let (_, clock_is_steady) = self.is_steady(now);
         // After the journal. A holder that comes later is counted when the step is taken.
         let coverage = self.holders.coverage(now).await?;
         let last_ends = self.holders.last_ends().await?;
-        Ok(Look { now, version, authorities, coverage, last_ends, offer, backend, clock_is_steady })
+        Ok(Look { now, version, authorities, coverage, last_ends, offer, source, clock_is_steady })
     }
 
     /// Whether others had newer CA files, or another backend, when this replica last looked.
@@ -236,7 +235,7 @@ impl Steps {
         look.authorities.may_change()?;
         let offer = match step {
             // What the backend brings is to count from now on.
-            Step::CreateRoot | Step::AdoptRoots => look.backend.brings.as_ref(),
+            Step::CreateRoot | Step::AdoptRoots => look.source.offer.as_ref(),
             _ => look.offer.as_ref(),
         };
         let needs = needs(step, &look.authorities, &look.seen(), look.now);

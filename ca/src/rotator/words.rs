@@ -3,7 +3,7 @@
 use signet_core::authority::AuthorityId;
 use signet_core::clock::rfc3339;
 use signet_core::rotation::{Activation, Authorities, Made, Needs, Step};
-use signet_core::seams::authority::Offer;
+use signet_core::source::Offer;
 
 /// What is about to be made, outside of the journal; `None` when that is nothing.
 pub(crate) fn of_needs(needs: &Needs, authorities: &Authorities) -> Option<String> {

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
-use signet_core::authority::AuthorityId;
-use signet_core::authority::KeyId;
+use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Mark};
 use signet_core::key_type::KeyType;
 use signet_core::release::Recorded;

@@ -62,11 +62,3 @@ pub fn subject_key_id(certificate: &CertificateDer<'_>) -> String {
     let own = Facts::read(certificate).ok().and_then(|facts| facts.subject_key_id);
     own.map(|id| hex(&id)).unwrap_or_default()
 }
-
-/// The key identifier that leaves name this issuing CA by, hexadecimal. A CA without one signs no leaves, so that what
-/// stands for it then is in none.
-#[must_use]
-pub fn leaves_name(certificate: &CertificateDer<'_>) -> String {
-    let own = subject_key_id(certificate);
-    if own.is_empty() { hex(&key_identifier(certificate)) } else { own }
-}

@@ -1,16 +1,27 @@
-//! What is revoked, and the signed lists that say so.
+//! What is revoked, and the signed lists that say so: one list for every authority, or none at all. Verifiers that have a
+//! list for one CA of a chain demand one for each.
 
+mod alert;
 mod entry;
+mod issuers;
 mod list;
+mod need;
+mod refresh;
 
 pub use entry::{RevocationReason, Revoked};
-pub use list::RevocationList;
+pub use issuers::{ListIssuers, ListKey};
+pub use list::{GivenLists, RevocationList};
+pub use need::{LIST_MARGIN, ListNeed};
+pub use refresh::Refresh;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
+use crate::authority::AuthorityId;
 use crate::document::Unknown;
+use crate::moment;
 
-/// Revoked certificates and the signed lists of them.
+/// Revoked certificates and the signed lists of them, as the journal keeps them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocations {
     /// The number of the newest lists (RFC 5280 section 5.2.3); never reused.
@@ -30,5 +41,35 @@ pub struct Revocations {
 impl Revocations {
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The entry of the certificate with this serial number and this issuer: CAs of an operator's may share serial numbers.
+    #[must_use]
+    pub fn find(&self, serial: &str, issuer: &AuthorityId) -> Option<&Revoked> {
+        self.entries.iter().find(|entry| entry.serial == serial && entry.issuer == *issuer)
+    }
+
+    /// The list in use of this issuer.
+    #[must_use]
+    pub fn list_of(&self, issuer: &AuthorityId) -> Option<&RevocationList> {
+        self.lists.iter().find(|list| list.issuer == *issuer)
+    }
+
+    /// Adds an entry, unless there is one for that certificate; the lists themselves are signed afterwards.
+    pub fn add(&mut self, entry: Revoked) {
+        if self.find(&entry.serial, &entry.issuer).is_none() {
+            self.entries.push(entry);
+        }
+    }
+
+    /// Takes the certificate with this serial number off.
+    pub fn clear(&mut self, serial: &str) {
+        self.entries.retain(|entry| entry.serial != serial);
+    }
+
+    /// Drops entries of certificates that ended before `now`, which no verifier accepts anyway.
+    pub fn forget_ended(&mut self, now: OffsetDateTime) {
+        let limit = moment::before(now, refresh::KEEP_ENTRY).unix_timestamp();
+        self.entries.retain(|entry| entry.not_after > limit);
     }
 }

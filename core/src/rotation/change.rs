@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::state::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority};
-use crate::authority::AuthorityId;
+use super::state::{Activation, Authorities, AuthorityState, IssuingAuthority, RootAuthority};
+use crate::authority::{AuthorityId, IssuingCa, Root};
+use crate::document::Unknown;
 use crate::moment;
-use crate::revocation::{RevocationList, Revoked};
-use crate::seams::authority::Offer;
+use crate::revocation::RevocationList;
+use crate::source::Offer;
 
 /// Issuing CAs that ended this long ago are forgotten.
 const KEEP_ENDED: Duration = Duration::from_secs(24 * 3600);
@@ -28,14 +29,29 @@ impl Authorities {
     }
 
     /// Publishes a new root of our own.
-    pub fn add_root(&mut self, mut root: RootAuthority, activation: Activation, now: OffsetDateTime) {
+    pub fn add_root(&mut self, root: Root, activation: Activation, now: OffsetDateTime) {
         self.bundle_sequence = self.next_sequence();
-        root.generation = self.next_generation();
-        root.state = AuthorityState::Prepared;
-        (root.published, root.since, root.activation) = (self.bundle_sequence, now, activation);
-        self.last_generation = root.generation;
         self.paused = false;
-        self.roots.push(root);
+        self.push_root(root, AuthorityState::Prepared, activation, now);
+    }
+
+    /// Adds a root of a new generation, which the bundle with the sequence of this moment is the first to hold.
+    fn push_root(&mut self, ca: Root, state: AuthorityState, activation: Activation, now: OffsetDateTime) {
+        let generation = self.next_generation();
+        self.last_generation = generation;
+        self.roots.push(RootAuthority {
+            ca,
+            generation,
+            state,
+            since: now,
+            issuing: Vec::new(),
+            published: self.bundle_sequence,
+            activation,
+            tainted_at: None,
+            leaving_since: None,
+            pinned: false,
+            unknown: Unknown::default(),
+        });
     }
 
     /// Publishes the roots of a backend that brings its own, and notes which ones it wants; without a backend of that
@@ -58,59 +74,46 @@ impl Authorities {
                 (root.state, root.since, root.activation) = (AuthorityState::Prepared, now, Activation::WhenCovered);
             }
         }
-        let renewed = |root: &RootAuthority| {
-            let same = |one: &&RootAuthority| one.id == root.id && one.certificate != root.certificate;
-            offer.and_then(|offer| offer.roots.iter().find(same)).cloned()
-        };
         let mut changed = false;
         for root in &mut self.roots {
+            let renewed = offer.and_then(|offer| offer.roots.iter().find(|one| one.id == root.id));
             // The same name and key with another certificate: whoever knew the old one knows the authority, so nobody is
             // waited for.
-            if let Some(new) = renewed(root) {
-                (root.certificate, root.not_before, root.not_after) = (new.certificate, new.not_before, new.not_after);
+            if let Some(new) = renewed.filter(|new| new.certificate != root.certificate) {
+                root.ca = Root { key: root.ca.key.take(), ..new.clone() };
                 changed = true;
             }
         }
-        let news: Vec<&RootAuthority> =
+        let news: Vec<&Root> =
             offer.iter().flat_map(|offer| &offer.roots).filter(|root| self.root(&root.id).is_none()).collect();
         if news.is_empty() && !changed {
             return;
         }
         self.bundle_sequence = self.next_sequence();
         for root in news {
+            let stolen = self.is_stolen(root);
             let state = match signer == Some(&root.id) {
-                _ if self.is_stolen(root) => AuthorityState::Tainted,
+                _ if stolen => AuthorityState::Tainted,
                 true => AuthorityState::Prepared,
                 false => AuthorityState::Old,
             };
-            let generation = self.next_generation();
-            self.last_generation = generation;
-            self.roots.push(RootAuthority {
-                generation,
-                state,
-                // Somebody else's: even if the key is at hand, nothing new is certified with it here.
-                key: None,
-                issuing: Vec::new(),
-                published: self.bundle_sequence,
-                since: now,
-                activation: Activation::WhenCovered,
-                tainted_at: (state == AuthorityState::Tainted).then_some(now),
-                leaving_since: None,
-                pinned: true,
-                ..root.clone()
-            });
+            // Somebody else's: even if the key is at hand, nothing new is certified with it here.
+            self.push_root(Root { key: None, ..root.clone() }, state, Activation::WhenCovered, now);
+            if let Some(added) = self.roots.last_mut() {
+                (added.pinned, added.tainted_at) = (true, stolen.then_some(now));
+            }
         }
     }
 
     /// Adds an issuing CA under a root. While revocation lists are in use it waits until its own list has arrived.
     ///
     /// Those that ended long ago are forgotten, unless the clock that says so may be wrong.
-    pub fn add_issuing(&mut self, root: &AuthorityId, mut issuing: IssuingCa, now: OffsetDateTime, forget: bool) {
-        issuing.after_sequence = if self.revocations.lists.is_empty() { 0 } else { self.next_sequence() };
+    pub fn add_issuing(&mut self, root: &AuthorityId, issuing: IssuingCa, now: OffsetDateTime, forget: bool) {
+        let after_sequence = if self.revocations.lists.is_empty() { 0 } else { self.next_sequence() };
         if let Some(root) = self.roots.iter_mut().find(|one| one.id == *root) {
             root.issuing
                 .retain(|old| (!forget || moment::after(old.not_after, KEEP_ENDED) > now) && old.id != issuing.id);
-            root.issuing.push(issuing);
+            root.issuing.push(IssuingAuthority { after_sequence, ..issuing.into() });
         }
     }
 
@@ -167,21 +170,6 @@ impl Authorities {
         }
     }
 
-    /// Adds an entry to the revocation lists; the lists themselves are signed afterwards.
-    pub fn revoke(&mut self, entry: Revoked) {
-        let known = |one: &Revoked| one.serial == entry.serial && one.issuer == entry.issuer;
-        if !self.revocations.entries.iter().any(known) {
-            self.revocations.entries.push(entry);
-        }
-    }
-
-    /// Takes an entry off the revocation lists; `false` when there was none.
-    pub fn clear_revocation(&mut self, serial: &str) -> bool {
-        let before = self.revocations.entries.len();
-        self.revocations.entries.retain(|entry| entry.serial != serial);
-        self.revocations.entries.len() != before
-    }
-
     /// Replaces the revocation lists, as part of the change that made `self` out of a document with the bundle sequence
     /// `before`: one change raises the sequence once.
     pub fn set_lists(&mut self, lists: Vec<RevocationList>, before: u64) {
@@ -196,11 +184,5 @@ impl Authorities {
         }
         self.revocations.lists = lists;
         self.bundle_sequence = self.bundle_sequence.max(before.saturating_add(1));
-    }
-
-    /// Drops entries of certificates that ended before `now`, which no verifier accepts anyway.
-    pub fn forget_ended_entries(&mut self, now: OffsetDateTime) {
-        let limit = moment::before(now, super::lists::KEEP_ENTRY).unix_timestamp();
-        self.revocations.entries.retain(|entry| entry.not_after > limit);
     }
 }

@@ -4,13 +4,13 @@ use time::OffsetDateTime;
 
 use super::Phase;
 use super::compromise::{revoke, taint};
-use super::followed::Standing;
 use super::retire::is_held;
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityState, RootAuthority};
 use super::step::{Step, is_covered, is_ours, propagated_at, usable_issuer};
 use crate::authority::AuthorityId;
 use crate::clock::rfc3339;
+use crate::source::SourceStanding;
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,13 +205,13 @@ pub fn judge(
     command: &Command,
 ) -> Result<Option<Step>, Refused> {
     let active = authorities.active().ok_or(Refused::NoAuthority)?;
-    if seen.backend.standing == Standing::Superseded {
+    if seen.source.standing == SourceStanding::Superseded {
         match command {
             // Adopting says that these files are meant, and not late; the others only mark what the journal
             // holds, and whatever follows from that, others do.
             Command::Adopt | Command::Taint { force: false, .. } | Command::Revoke { .. } | Command::Resume { .. } => {}
             Command::Retire { .. } => {}
-            _ if seen.backend.fingerprint.is_none() => return Err(Refused::NoFiles),
+            _ if seen.source.fingerprint.is_none() => return Err(Refused::NoFiles),
             _ => return Err(Refused::Superseded),
         }
     }
@@ -248,10 +248,10 @@ fn prepare(authorities: &Authorities, seen: &Observed<'_>, activation: Activatio
 
 /// The only way to tell that earlier files are meant, and not late.
 fn adopt(seen: &Observed<'_>) -> Result<Option<Step>, Refused> {
-    match seen.backend.standing {
-        _ if seen.backend.fingerprint.is_none() => Err(Refused::NoFiles),
-        Standing::Newest => Ok(None),
-        Standing::New | Standing::Superseded => Ok(Some(Step::AdoptRoots)),
+    match seen.source.standing {
+        _ if seen.source.fingerprint.is_none() => Err(Refused::NoFiles),
+        SourceStanding::Newest => Ok(None),
+        SourceStanding::New | SourceStanding::Superseded => Ok(Some(Step::AdoptRoots)),
     }
 }
 

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::command::{Refused, find, refuse};
-use super::lists::lists_possible;
+use super::lists::{is_revoked, lists_possible};
 use super::rules::{Observed, SETTLE};
 use super::state::{Authorities, AuthorityState};
 use super::step::Step;
@@ -94,7 +94,7 @@ fn revoke_issuing(
     if !force && holders > 0 {
         return Err(Refused::Needed { id: id.clone(), holders });
     }
-    let done = root.issuing.iter().any(|issuing| issuing.id == *id && super::is_revoked(authorities, issuing));
+    let done = root.issuing.iter().any(|issuing| issuing.id == *id && is_revoked(authorities, issuing));
     Ok((!done).then(|| Step::RevokeIssuing(id.clone())))
 }
 

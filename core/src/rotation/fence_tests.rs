@@ -1,7 +1,7 @@
 //! What the fence lets out in each state of the authorities.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, prepared, take};
+use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing_ca, prepared, take};
 use super::super::{Activation, Step};
 use super::*;
 use crate::document::Unknown;
@@ -71,7 +71,7 @@ fn the_serving_certificate_may_stay_under_an_old_root_until_that_is_gone_or_comp
 #[test]
 fn an_issuing_ca_signs_until_it_is_left_behind_on_purpose() {
     let mut authorities = first();
-    authorities.add_issuing(&id("r1"), issuing("next", START, 30 * DAY), START, true);
+    authorities.add_issuing(&id("r1"), issuing_ca("next", START, 30 * DAY), START, true);
     assert_eq!(
         (oldest(&authorities, "r1-issuing"), oldest(&authorities, "next")),
         (Some(1), Some(1)),

@@ -3,11 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::followed::Fingerprint;
 use super::state::{Activation, Authorities, AuthorityState};
 use crate::authority::AuthorityId;
 use crate::certificate::Facts;
 use crate::revocation::RevocationReason;
+use crate::source::SourceFingerprint;
 
 /// The format that this program writes. Format 1 had no number, and ids that covered the key alone.
 const FORMAT: u32 = 2;
@@ -118,8 +118,8 @@ impl Authorities {
     fn upgrade(&mut self) {
         self.version = Version::default();
         let is_ours = !self.roots.is_empty() && self.roots.iter().all(|root| !root.pinned);
-        if self.followed.is_empty() && is_ours {
-            self.followed.push(Fingerprint::own());
+        if self.adopted.is_empty() && is_ours {
+            self.adopted.note(&SourceFingerprint::own());
         }
         // CAs between an operator's issuing CA and its root have no entry of their own: only lists name them.
         let mut between: Vec<(AuthorityId, AuthorityId)> = Vec::new();

@@ -49,9 +49,9 @@ proptest! {
             world.apply(event);
         }
         world.calm();
-        let settled = (world.adoptions, world.journal.followed.clone());
+        let settled = (world.adoptions, world.journal.adopted.clone());
         world.calm();
-        prop_assert_eq!((world.adoptions, &world.journal.followed), (settled.0, &settled.1), "a fight");
+        prop_assert_eq!((world.adoptions, &world.journal.adopted), (settled.0, &settled.1), "a fight");
         world.apply(&Event::Change { replica: 0, set: 4 });
         world.calm();
         prop_assert!(world.follows(0) && !world.follows(1));
@@ -63,7 +63,7 @@ proptest! {
         prop_assert_eq!(world.adoptions, settled.0 + 1);
         // An earlier set counts at an operator's word only, whatever the process has seen.
         let earlier = offer("f1", "f1-signer");
-        let known = world.journal.standing(&earlier.fingerprint) == Standing::Superseded;
+        let known = world.journal.adopted.standing(&earlier.fingerprint) == SourceStanding::Superseded;
         world.apply(&Event::Change { replica: 1, set: 1 });
         world.calm();
         prop_assert_eq!(world.follows(1), !known);

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::state::{Authorities, AuthorityState, IssuingCa};
-use crate::authority::{AuthorityId, leaves_name};
+use super::state::{Authorities, AuthorityState};
+use crate::authority::{AuthorityId, IssuingCa};
 use crate::document::Unknown;
 use crate::revocation::Revoked;
 
@@ -47,20 +47,15 @@ impl Authorities {
     pub fn renewal_orders(&self) -> Vec<RenewalOrder> {
         let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let tainted = self.roots.iter().filter(|root| root.state == AuthorityState::Tainted).map(|root| RenewalOrder {
-            authorities: root.issuing.iter().map(|issuing| leaves_name(&issuing.certificate)).collect(),
+            authorities: root.issuing.iter().map(|issuing| issuing.key_id()).collect(),
             serials: Vec::new(),
             since: root.since,
             urgent: false,
         });
         let issuing = self.roots.iter().flat_map(|root| &root.issuing);
         let revoked = issuing.filter_map(|issuing| {
-            let since = time(super::revocation_of(self, issuing)?.at);
-            Some(RenewalOrder {
-                authorities: vec![leaves_name(&issuing.certificate)],
-                serials: Vec::new(),
-                since,
-                urgent: true,
-            })
+            let since = time(self.revocation_of(issuing)?.at);
+            Some(RenewalOrder { authorities: vec![issuing.key_id()], serials: Vec::new(), since, urgent: true })
         });
         let kept = self.orders.iter().map(|order| RenewalOrder {
             authorities: order.authorities.clone(),
@@ -89,12 +84,7 @@ impl Authorities {
     pub fn revoke_root(&mut self, id: &AuthorityId, now: OffsetDateTime) {
         if let Some(root) = self.root(id).cloned() {
             let until = root.issuing.iter().map(|issuing| issuing.not_after).max().unwrap_or(now);
-            self.order(
-                root.issuing.iter().map(|issuing| leaves_name(&issuing.certificate)).collect(),
-                now,
-                until,
-                true,
-            );
+            self.order(root.issuing.iter().map(|issuing| issuing.key_id()).collect(), now, until, true);
         }
         self.remove_root(id);
     }
@@ -103,14 +93,14 @@ impl Authorities {
     pub fn taint_issuing(&mut self, id: &AuthorityId, now: OffsetDateTime) {
         let found = self.roots.iter().flat_map(|root| &root.issuing).find(|issuing| issuing.id == *id).cloned();
         if let Some(issuing) = found {
-            self.order(vec![leaves_name(&issuing.certificate)], now, issuing.not_after, false);
+            self.order(vec![issuing.key_id()], now, issuing.not_after, false);
         }
     }
 
     /// Since when holders are told to leave this issuing CA although its root goes on; seconds since 1970.
     #[must_use]
     pub fn issuing_tainted_at(&self, issuing: &IssuingCa) -> Option<i64> {
-        let own = [leaves_name(&issuing.certificate)];
+        let own = [issuing.key_id()];
         self.orders.iter().find(|order| order.authorities == own).map(|order| order.since)
     }
 

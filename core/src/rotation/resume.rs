@@ -34,7 +34,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use crate::rotation::test_authorities::{DAY, issuing, root};
-    use crate::rotation::{Fence, IssuingCa, RootAuthority};
+    use crate::rotation::{Fence, IssuingAuthority, RootAuthority};
 
     fn at(seconds: i64) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(seconds).unwrap()
@@ -60,7 +60,7 @@ mod tests {
     fn every_root_is_published_anew_so_that_nothing_signs_on_the_word_of_forgotten_numbers() {
         let mut authorities = Authorities { bundle_sequence: 5, without_compromised: 3, ..Authorities::default() };
         for (name, state) in [("a", AuthorityState::Active), ("b", AuthorityState::Prepared)] {
-            let signer = |after_sequence| IssuingCa { after_sequence, ..issuing(name, at(0), DAY) };
+            let signer = |after_sequence| IssuingAuthority { after_sequence, ..issuing(name, at(0), DAY) };
             let issuing = vec![signer(0), signer(4)];
             authorities.roots.push(RootAuthority { state, issuing, published: 5, ..root(name, at(0), DAY) });
         }

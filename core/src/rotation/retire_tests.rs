@@ -111,6 +111,7 @@ fn an_operator_retires_a_former_root_that_nothing_chains_to_and_nothing_else() {
         assert!(state(ask(&authorities, &seen, end, root)), "{name}");
     }
     // Whoever leaves all steps to others may say it too: it only marks what the journal holds.
-    let late = Seen { standing: super::super::Standing::Superseded, ..until(end) };
+    let mut late = until(end);
+    late.source.standing = crate::source::SourceStanding::Superseded;
     assert!(matches!(ask(&draining(), &late, end, "r1"), Ok(Some(Step::Leave(_)))));
 }

@@ -10,9 +10,9 @@ use time::OffsetDateTime;
 
 use super::fence::signers;
 use super::rules::{Observed, Retirement, Rules};
-use super::state::{Authorities, AuthorityState, IssuingCa, RootAuthority};
+use super::state::{Authorities, AuthorityState, IssuingAuthority, RootAuthority};
 use super::step::{Plan, Step, is_ours};
-use crate::authority::AuthorityId;
+use crate::authority::{AuthorityId, IssuingCa};
 use crate::moment;
 use crate::renewal::half_life;
 
@@ -40,7 +40,7 @@ impl Authorities {
     /// The issuing CAs that may sign the serving certificate at `now`, with their roots, the one that is to do so first:
     /// that of the root which has been in clients' hands for longest. The others are for when its key cannot be had.
     #[must_use]
-    pub fn serving_issuers(&self, now: OffsetDateTime) -> Vec<(&RootAuthority, &IssuingCa)> {
+    pub fn serving_issuers(&self, now: OffsetDateTime) -> Vec<(&RootAuthority, &IssuingAuthority)> {
         let of = |root| issuer(self, root, now).map(|issuing| (root, issuing));
         serving_roots(self).into_iter().filter_map(of).collect()
     }
@@ -60,11 +60,15 @@ fn serving_roots(authorities: &Authorities) -> Vec<&RootAuthority> {
     roots
 }
 
-fn issuer<'a>(authorities: &'a Authorities, root: &'a RootAuthority, now: OffsetDateTime) -> Option<&'a IssuingCa> {
+fn issuer<'a>(
+    authorities: &'a Authorities,
+    root: &'a RootAuthority,
+    now: OffsetDateTime,
+) -> Option<&'a IssuingAuthority> {
     if root.state == AuthorityState::Active {
         return authorities.active_issuer(now);
     }
-    let usable = |one: &&IssuingCa| one.not_before <= now && now < serves_until(one);
+    let usable = |one: &&IssuingAuthority| one.not_before <= now && now < serves_until(one);
     signers(authorities, root).into_iter().rev().find(usable)
 }
 

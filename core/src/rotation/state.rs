@@ -1,20 +1,20 @@
 //! The journalled record of all authorities of a trust domain. It holds certificates and names of keys, never keys.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use rustls_pki_types::CertificateDer;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::ops::Deref;
+
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::followed::Fingerprint;
 use super::format::Version;
+use super::lists::is_revoked;
 use super::renewal_hint::KeptOrder;
-use crate::authority::{AuthorityId, KeyId};
+use super::wire::{WireIssuing, WireRoot};
+use crate::authority::{AuthorityId, IssuingCa, Root};
 use crate::bundle::{BundleError, TrustBundle, Validation};
-use crate::certificate::Facts;
 use crate::document::{Anything, Unknown};
 use crate::identity::TrustDomain;
 use crate::revocation::Revocations;
+use crate::source::AdoptedSources;
 
 /// Where an authority is in its life (`Prepared -> Active -> Old`, with `Tainted` in an emergency).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,77 +47,65 @@ impl AuthorityState {
     }
 }
 
-/// An issuing CA under a root.
+/// An issuing CA as the journal keeps it. What it is reads through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IssuingCa {
-    /// Its name, for as long as it is in the journal: records of holders and certificates have it too.
-    pub id: AuthorityId,
-    /// Where custody finds the private key.
-    pub key: KeyId,
-    /// Its certificate.
-    #[serde(serialize_with = "der_out", deserialize_with = "der_in")]
-    pub certificate: CertificateDer<'static>,
-    /// Start of its validity.
-    #[serde(with = "time::serde::timestamp")]
-    pub not_before: OffsetDateTime,
-    /// End of its validity.
-    #[serde(with = "time::serde::timestamp")]
-    pub not_after: OffsetDateTime,
-    /// Certificates between this one and the root, nearest first; only an operator's own CA has any.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "ders")]
-    pub intermediates: Vec<CertificateDer<'static>>,
+#[serde(from = "WireIssuing", into = "WireIssuing")]
+pub struct IssuingAuthority {
+    /// What it is.
+    pub ca: IssuingCa,
     /// The bundle sequence that first carried its revocation list and that must be covered before it signs; 0 when
     /// there was nothing to wait for.
-    #[serde(default, skip_serializing_if = "is_zero")]
     pub after_sequence: u64,
     /// What this program does not know of it.
-    #[serde(flatten)]
     pub unknown: Unknown,
 }
 
-/// A root and the issuing CAs it has certified, newest last. The newest one signs.
+impl Deref for IssuingAuthority {
+    type Target = IssuingCa;
+    fn deref(&self) -> &IssuingCa {
+        &self.ca
+    }
+}
+
+impl From<IssuingCa> for IssuingAuthority {
+    fn from(ca: IssuingCa) -> Self {
+        Self { ca, after_sequence: 0, unknown: Unknown::default() }
+    }
+}
+
+/// A root as the journal keeps it, with the issuing CAs that it has certified. What it is reads through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WireRoot", into = "WireRoot")]
 pub struct RootAuthority {
-    /// Its name, for as long as it is in the journal.
-    pub id: AuthorityId,
+    /// What it is.
+    pub ca: Root,
     /// Counts up with every new root; never reused.
     pub generation: u64,
     /// Where it is in its life.
     pub state: AuthorityState,
-    /// Where custody finds the private key; absent when the root is somebody else's.
-    pub key: Option<KeyId>,
-    /// Its certificate.
-    #[serde(serialize_with = "der_out", deserialize_with = "der_in")]
-    pub certificate: CertificateDer<'static>,
-    /// Start of its validity.
-    #[serde(with = "time::serde::timestamp")]
-    pub not_before: OffsetDateTime,
-    /// End of its validity.
-    #[serde(with = "time::serde::timestamp")]
-    pub not_after: OffsetDateTime,
-    /// Its issuing CAs, oldest first.
-    pub issuing: Vec<IssuingCa>,
-    /// The first bundle sequence that held it: whoever has received that one, or a later one, knows this root.
-    #[serde(default)]
-    pub published: u64,
     /// When it entered its state.
-    #[serde(default = "epoch", with = "time::serde::timestamp")]
     pub since: OffsetDateTime,
+    /// Its issuing CAs, oldest first. The newest one signs.
+    pub issuing: Vec<IssuingAuthority>,
+    /// The first bundle sequence that held it: whoever has received that one, or a later one, knows this root.
+    pub published: u64,
     /// When it may be activated, while it is Prepared.
-    #[serde(default)]
     pub activation: Activation,
     /// When it was found to be compromised. One that still signs stays Active until another one can.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::timestamp::option")]
     pub tainted_at: Option<OffsetDateTime>,
     /// Since when it is about to be dropped although it is not compromised: no serving certificate is under it any more.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::timestamp::option")]
     pub leaving_since: Option<OffsetDateTime>,
     /// Whether the operator's files list it, so that it stays in the bundle.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,
     /// What this program does not know of it.
-    #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+impl Deref for RootAuthority {
+    type Target = Root;
+    fn deref(&self) -> &Root {
+        &self.ca
+    }
 }
 
 /// What a Prepared root waits for.
@@ -162,9 +150,9 @@ pub struct Authorities {
     /// What is revoked, and the lists that say so.
     #[serde(default, skip_serializing_if = "Revocations::is_empty")]
     pub revocations: Revocations,
-    /// What was ever adopted of an operator's files, or our own backend, newest last (see [`Fingerprint`]).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub followed: Vec<Fingerprint>,
+    /// What was ever adopted of an operator's files, or our own backend.
+    #[serde(default, rename = "followed", skip_serializing_if = "AdoptedSources::is_empty")]
+    pub adopted: AdoptedSources,
     /// What this program does not know.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -180,11 +168,11 @@ impl Authorities {
     /// The issuing CA that signs leaves at the time `now`: the newest one that is valid then. One that was made while
     /// the clock was ahead does not take over before its time; when none is valid, the newest one says so by its limits.
     #[must_use]
-    pub fn active_issuer(&self, now: OffsetDateTime) -> Option<&IssuingCa> {
+    pub fn active_issuer(&self, now: OffsetDateTime) -> Option<&IssuingAuthority> {
         let issuing = &self.active()?.issuing;
         // Unless revoked, or waiting for its revocation list to travel.
-        let may = |issuer: &&IssuingCa| issuer.after_sequence == 0 && !super::is_revoked(self, issuer);
-        let valid = |issuer: &&IssuingCa| issuer.not_before <= now && now < issuer.not_after;
+        let may = |issuer: &&IssuingAuthority| issuer.after_sequence == 0 && !is_revoked(self, issuer);
+        let valid = |issuer: &&IssuingAuthority| issuer.not_before <= now && now < issuer.not_after;
         let usable = || issuing.iter().rev().filter(may);
         usable().find(valid).or_else(|| usable().next())
     }
@@ -207,25 +195,6 @@ impl Authorities {
         self.roots.iter().find(|root| root.issuing.iter().any(|one| one.id == *issuing))
     }
 
-    /// The authorities whose lists make a complete set: those that may have signed something that is valid at `now`.
-    #[must_use]
-    pub fn list_issuers(&self, now: OffsetDateTime) -> Vec<AuthorityId> {
-        let (mut all, mut former) = (Vec::new(), None);
-        for root in &self.roots {
-            all.push(root.id.clone());
-            for issuing in root.issuing.iter().filter(|issuing| issuing.not_after > now && issuing.id != root.id) {
-                all.push(issuing.id.clone());
-                for facts in issuing.intermediates.iter().filter_map(|der| Facts::read(der).ok()) {
-                    let former = former.get_or_insert_with(|| self.former_ids());
-                    all.push(former.known(AuthorityId::of(&facts)));
-                }
-            }
-        }
-        all.sort();
-        all.dedup();
-        all
-    }
-
     /// What peers are verified with: the trust bundle and the revocation lists.
     ///
     /// # Errors
@@ -245,36 +214,7 @@ impl Authorities {
     }
 }
 
-fn der_out<S: Serializer>(der: &CertificateDer<'static>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&STANDARD.encode(der))
-}
-
-fn der_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CertificateDer<'static>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    STANDARD.decode(text).map(CertificateDer::from).map_err(serde::de::Error::custom)
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
-}
-
-fn epoch() -> OffsetDateTime {
-    OffsetDateTime::UNIX_EPOCH
-}
-
-mod ders {
-    use super::{CertificateDer, Deserialize, Deserializer, Engine, STANDARD, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(ders: &[CertificateDer<'static>], serializer: S) -> Result<S::Ok, S::Error> {
-        ders.iter().map(|der| STANDARD.encode(der)).collect::<Vec<_>>().serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<CertificateDer<'static>>, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        let decode = |text: String| STANDARD.decode(text).map(CertificateDer::from).map_err(serde::de::Error::custom);
-        texts.into_iter().map(decode).collect()
-    }
 }

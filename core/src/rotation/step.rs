@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::followed::Standing;
+use super::lists::is_revoked;
 use super::rules::{Observed, Rules};
-use super::state::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority};
-use crate::authority::AuthorityId;
+use super::state::{Activation, Authorities, AuthorityState, IssuingAuthority, RootAuthority};
+use crate::authority::{AuthorityId, IssuingCa, Root};
 use crate::moment;
 use crate::renewal::half_life;
-use crate::seams::authority::Offer;
+use crate::source::Offer;
+use crate::source::SourceStanding;
 
 /// One change of the authorities. Each is made by compare-and-set on the journal, so that of several replicas one makes
 /// it, and is complete in itself: after a crash the next step follows from the journal alone.
@@ -70,11 +71,11 @@ const ENDING: Duration = Duration::from_secs(300);
 pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>, rules: &Rules) -> Step {
     let Some(active) = authorities.active() else { return Step::WaitUntil(moment::after(now, IDLE)) };
     let mut plan = Plan { now, wake: moment::after(now, IDLE) };
-    match seen.backend.standing {
-        Standing::Newest => {}
+    match seen.source.standing {
+        SourceStanding::Newest => {}
         // Noted first, so that from then on whoever has something earlier steps back.
-        Standing::New => return Step::AdoptRoots,
-        Standing::Superseded => return plan.step_back(authorities),
+        SourceStanding::New => return Step::AdoptRoots,
+        SourceStanding::Superseded => return plan.step_back(authorities),
     }
     let step = None
         .or_else(|| follow(now, authorities, active, seen.offer))
@@ -99,11 +100,11 @@ fn follow(
     let stale_pin = authorities.roots.iter().any(|root| root.pinned && !wanted(root));
     // Also one that was renewed with the same key. One that is about to end is left alone: for a replica whose clock is
     // ahead it has ended, so that the two would put it in and take it out.
-    let known = |root: &RootAuthority| {
+    let known = |root: &Root| {
         let known = authorities.root(&root.id);
         known.is_some_and(|known| known.pinned && known.certificate == root.certificate)
     };
-    let missing = |root: &RootAuthority| !known(root) && root.not_after > moment::after(now, ENDING);
+    let missing = |root: &Root| !known(root) && root.not_after > moment::after(now, ENDING);
     let unknown = offer.is_some_and(|offer| offer.roots.iter().any(missing));
     if stale_pin || unknown {
         return Some(Step::AdoptRoots);
@@ -152,14 +153,14 @@ pub fn usable_issuer<'a>(
     root: &'a RootAuthority,
     seen: &Observed<'_>,
     now: OffsetDateTime,
-) -> Option<&'a IssuingCa> {
+) -> Option<&'a IssuingAuthority> {
     // While lists are in use a new one could not sign at once: one that is not so young does until it can.
     let until = |issuing: &IssuingCa| match authorities.revocations.lists.is_empty() {
         true => half_life(issuing.not_before, issuing.not_after),
         false => issuing.not_after,
     };
-    let usable = |issuing: &&IssuingCa| {
-        !super::is_revoked(authorities, issuing)
+    let usable = |issuing: &&IssuingAuthority| {
+        !is_revoked(authorities, issuing)
             && issuing.not_before <= now
             && now < until(issuing)
             && seen.coverage.acknowledging_behind(issuing.after_sequence) == 0
@@ -207,7 +208,7 @@ impl Plan {
         let can = self.now < active.not_after && self.is_due(active.not_before);
         if seen.offer.is_none() && is_ours(active, None) && can {
             // One made while the clock was ahead does not count before its time, a revoked one never.
-            let counts = |one: &&IssuingCa| one.not_before <= self.now && !super::is_revoked(authorities, one);
+            let counts = |one: &&IssuingAuthority| one.not_before <= self.now && !is_revoked(authorities, one);
             let newest = active.issuing.iter().rev().find(counts);
             let Some(newest) = newest else { return Some(Step::CertifyIssuing(active.id.clone())) };
             let due = half_life(newest.not_before, newest.not_after);
@@ -226,7 +227,7 @@ impl Plan {
             for issuing in root.issuing.iter().filter(|issuing| issuing.after_sequence > 0) {
                 let arrived = seen.coverage.acknowledging_behind(issuing.after_sequence) == 0;
                 // One made while the clock was ahead does not sign before its time.
-                let signs = |one: &&IssuingCa| one.after_sequence == 0 && one.not_before <= now;
+                let signs = |one: &&IssuingAuthority| one.after_sequence == 0 && one.not_before <= now;
                 let signing = root.issuing.iter().filter(signs).map(|one| {
                     let half = half_life(one.not_before, one.not_after);
                     half_life(half, one.not_after)

@@ -7,8 +7,7 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use crate::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
-use crate::authority::AuthorityId;
-use crate::authority::KeyId;
+use crate::authority::{AuthorityId, KeyId};
 use crate::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Mark};
 use crate::release::Recorded;
 use crate::rotation::{Authorities, Condition};

@@ -14,15 +14,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rustls_pki_types::CertificateDer;
-use signet_core::authority::AuthorityId;
-use signet_core::authority::KeyId;
+use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
 use signet_core::clock::{SharedClock, rfc3339};
 use signet_core::digest::{hex, key_identifier};
-use signet_core::document::Unknown;
 use signet_core::revocation::RevocationList;
-use signet_core::rotation::{Activation, AuthorityState, IssuingCa, RootAuthority};
-use signet_core::seams::authority::{Offer, SignError, UpstreamAuthority};
+use signet_core::seams::authority::{SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::source::Offer;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
@@ -129,7 +127,7 @@ impl FilesAuthority {
         let key_id = KeyId::parse(&format!("{}{key}", KeyId::IMPORTED))
             .ok_or_else(|| failed("naming the signer's key failed; this is a bug"))?;
         self.custody.import(&key_id, &verified.pkcs8).await.map_err(|error| custody_failed(&error))?;
-        let offer = offer(&verified, &key_id, now);
+        let offer = offer(&verified, &key_id);
         self.say(set, &verified, &offer);
         let ders = |members: &mut dyn Iterator<Item = &Member>| {
             let mut seen = HashSet::new();
@@ -196,26 +194,16 @@ impl FilesAuthority {
 }
 
 /// What the rotator gets to see.
-fn offer(verified: &Verified, key_id: &KeyId, now: OffsetDateTime) -> Offer {
+fn offer(verified: &Verified, key_id: &KeyId) -> Offer {
     let signer = AuthorityId::of(&verified.root.facts);
     let issuing = AuthorityId::of(&verified.signer.facts);
     let roots = verified.roots.iter().map(|root| {
         let id = AuthorityId::of(&root.facts);
-        RootAuthority {
-            generation: 0,
-            state: AuthorityState::Prepared,
+        Root {
             key: (id == issuing).then(|| key_id.clone()),
             certificate: root.der.clone(),
             not_before: root.facts.not_before,
             not_after: root.facts.not_after,
-            issuing: Vec::new(),
-            published: 0,
-            since: now,
-            activation: Activation::default(),
-            tainted_at: None,
-            leaving_since: None,
-            pinned: true,
-            unknown: Unknown::default(),
             id,
         }
     });
@@ -231,8 +219,6 @@ fn offer(verified: &Verified, key_id: &KeyId, now: OffsetDateTime) -> Offer {
             not_before: starts.unwrap_or(verified.signer.facts.not_before),
             not_after: ends.unwrap_or(verified.signer.facts.not_after),
             intermediates: verified.intermediates.iter().map(|one| one.der.clone()).collect(),
-            after_sequence: 0,
-            unknown: Unknown::default(),
         },
         revocation_lists: Vec::new(),
         fingerprint: verified.fingerprint.clone(),
@@ -241,7 +227,7 @@ fn offer(verified: &Verified, key_id: &KeyId, now: OffsetDateTime) -> Offer {
 
 #[async_trait]
 impl UpstreamAuthority for FilesAuthority {
-    async fn prepare_root(&self, _generation: u64, _now: OffsetDateTime) -> Result<RootAuthority, SignError> {
+    async fn prepare_root(&self, _generation: u64, _now: OffsetDateTime) -> Result<Root, SignError> {
         Err(self.operators())
     }
 
@@ -284,7 +270,7 @@ impl UpstreamAuthority for FilesAuthority {
 
     async fn certify(
         &self,
-        _root: &RootAuthority,
+        _root: &Root,
         _key: &dyn SigningKey,
         _ttl: Duration,
         _now: OffsetDateTime,

@@ -6,8 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
-use signet_core::authority::AuthorityId;
-use signet_core::authority::KeyId;
+use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Mark};
 use signet_core::release::Recorded;

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Number;
-use signet_core::caller::Claimed;
-use signet_core::caller::{AuthMethod, BoundObject, Caller};
+use signet_core::caller::{AuthMethod, BoundObject, Caller, Claimed};
 use signet_core::identity::WorkloadId;
 use signet_core::moment;
 use signet_core::seams::authenticator::{AuthenticationError, Denial};

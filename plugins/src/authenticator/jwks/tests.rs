@@ -11,8 +11,7 @@ use rcgen::{KeyPair, PublicKeyData, SignatureAlgorithm};
 use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
-use signet_core::caller::BoundObject;
-use signet_core::caller::Claimed;
+use signet_core::caller::{BoundObject, Claimed};
 use signet_core::identity::WorkloadId;
 use std::sync::LazyLock;
 

@@ -11,9 +11,10 @@ use signet_core::certificate::Facts;
 use signet_core::clock::ManualClock;
 use signet_core::identity::TrustDomain;
 use signet_core::key_type::KeyType;
-use signet_core::seams::authority::{CertificateAuthority, Offer, UpstreamAuthority};
+use signet_core::seams::authority::{CertificateAuthority, UpstreamAuthority};
 use signet_core::seams::custody::{CustodyError, KeyCustody, SigningKey};
 use signet_core::secret::Secret;
+use signet_core::source::Offer;
 use signet_core::verify::{Signer, VerifiedPath, check_issued};
 use tempfile::TempDir;
 

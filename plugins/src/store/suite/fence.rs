@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use signet_core::audit::{AuditEvent, EventKind};
-use signet_core::authority::KeyId;
+use signet_core::authority::{IssuingCa, KeyId, Root};
 use signet_core::document::Unknown;
-use signet_core::rotation::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority};
+use signet_core::rotation::{Activation, Authorities, AuthorityState, RootAuthority};
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion};
 use time::OffsetDateTime;
 
@@ -28,27 +28,30 @@ where
 /// A root in this state, published with bundle `published`, above these issuing CAs.
 fn root(name: u8, state: AuthorityState, published: u64, issuing: impl IntoIterator<Item = u8>) -> RootAuthority {
     let (certificate, start) = (vec![name].into(), OffsetDateTime::UNIX_EPOCH);
-    let issuing = issuing.into_iter().map(|byte| IssuingCa {
-        id: issuer(byte),
-        key: KeyId::parse("key").unwrap(),
-        certificate: vec![byte].into(),
-        not_before: start,
-        not_after: start,
-        intermediates: Vec::new(),
-        after_sequence: 0,
-        unknown: Unknown::default(),
+    let issuing = issuing.into_iter().map(|byte| {
+        let ca = IssuingCa {
+            id: issuer(byte),
+            key: KeyId::parse("key").unwrap(),
+            certificate: vec![byte].into(),
+            not_before: start,
+            not_after: start,
+            intermediates: Vec::new(),
+        };
+        ca.into()
     });
     RootAuthority {
-        id: serde_json::from_value(format!("f{name:01x}").repeat(20).into()).unwrap(),
+        ca: Root {
+            id: serde_json::from_value(format!("f{name:01x}").repeat(20).into()).unwrap(),
+            key: None,
+            certificate,
+            not_before: start,
+            not_after: start,
+        },
         generation: u64::from(name),
         state,
-        key: None,
-        certificate,
-        not_before: start,
-        not_after: start,
+        since: start,
         issuing: issuing.collect(),
         published,
-        since: start,
         activation: Activation::OnCommand,
         tainted_at: None,
         leaving_since: None,

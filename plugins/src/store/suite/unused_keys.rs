@@ -34,7 +34,7 @@ fn id(name: &str) -> KeyId {
 /// The journal with this key as that of its first root.
 fn naming(name: &str) -> Authorities {
     let mut authorities = admitting();
-    authorities.roots[0].key = Some(id(name));
+    authorities.roots[0].ca.key = Some(id(name));
     authorities
 }
 
