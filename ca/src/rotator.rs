@@ -343,7 +343,7 @@ impl Rotator {
         }
         let life = moment::until(active.not_before, active.not_after);
         if now > moment::before(active.not_after, life / 10) {
-            let waits = authorities.prepared().is_some_and(|root| root.activation != Activation::OnCommand);
+            let waits = authorities.prepared().is_some_and(|root| root.activation() != Some(Activation::OnCommand));
             let hint =
                 if waits { "its successor waits, see `holders list --behind`" } else { "use `authority rotate`" };
             worries.push(format!("the root ends at {}: {hint}", rfc3339(active.not_after)));

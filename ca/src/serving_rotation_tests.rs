@@ -154,7 +154,7 @@ async fn rolled_back_while_the_root_is_left_it_returns() {
     running.under(&second).await;
     command(&world, Command::Rollback).await;
     running.under(&first).await;
-    assert_eq!(journal(&world).root(&first).unwrap().leaving_since, None);
+    assert_eq!(journal(&world).root(&first).unwrap().leaving_since(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,23 @@ use serde_json::Value;
 #[serde(transparent)]
 pub struct Unknown(BTreeMap<String, Value>);
 
+impl Unknown {
+    /// The part of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// Keeps a part that is known and of no use.
+    pub(crate) fn insert(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    /// Takes a part out.
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name)
+    }
+}
+
 /// A value that this program cannot read. A document with one is never written, so that it need not be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Anything;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use signet_core::authority::{AuthorityId, IssuingCa, subject_key_id};
 use signet_core::holder::{Coverage, Holder, HolderKey};
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Authorities, AuthorityState, RootAuthority, is_revoked};
+use signet_core::rotation::{Activation, Authorities, AuthorityState, RootAuthority, is_revoked};
 use signet_proto::admin::v1alpha1 as wire;
 use time::OffsetDateTime;
 
@@ -82,7 +82,7 @@ pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: Offset
             tainted_at: root.tainted_at.map(seconds).unwrap_or_default(),
             pinned: root.pinned,
             key_id: subject_key_id(&root.certificate),
-            leaving_since: root.leaving_since.map(seconds).unwrap_or_default(),
+            leaving_since: root.leaving_since().map(seconds).unwrap_or_default(),
             held: used.held.contains(&root.id),
         });
         for (index, issuing) in root.issuing.iter().enumerate() {
@@ -125,8 +125,8 @@ fn issuing_state(
     let signer = root.issuing.iter().position(|one| Some(&one.id) == signs);
     match signer {
         Some(signer) if index == signer => AuthorityState::Active.as_str(),
-        Some(signer) if index < signer => AuthorityState::Old.as_str(),
-        _ => AuthorityState::Prepared.as_str(),
+        Some(signer) if index < signer => AuthorityState::OLD.as_str(),
+        _ => AuthorityState::Prepared(Activation::OnCommand).as_str(),
     }
 }
 

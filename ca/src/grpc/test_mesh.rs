@@ -19,7 +19,7 @@ use signet_core::identity::TrustDomain;
 use signet_core::pem::pem;
 use signet_core::policy::{IssuerLimits, SigningRequest};
 use signet_core::revocation::{RevocationList, RevocationReason, Revoked};
-use signet_core::rotation::{Activation, Authorities, AuthorityState, RootAuthority};
+use signet_core::rotation::{Authorities, AuthorityState, RootAuthority};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::verify::{Signer, VerifiedPath};
 use time::OffsetDateTime;
@@ -141,9 +141,7 @@ impl TestRoot {
             ],
             published: generation,
             since: OffsetDateTime::UNIX_EPOCH,
-            activation: Activation::WhenCovered,
             tainted_at: None,
-            leaving_since: None,
             pinned: false,
             unknown: Unknown::default(),
         }
@@ -226,7 +224,7 @@ impl CertificateAuthority for NoAuthority {
 
 /// The authorities that these roots make; the last one is active.
 pub(crate) fn authorities(sequence: u64, roots: &[&TestRoot], revoked: &[Revoked]) -> Authorities {
-    let state = |index| if index + 1 == roots.len() { AuthorityState::Active } else { AuthorityState::Old };
+    let state = |index| if index + 1 == roots.len() { AuthorityState::Active } else { AuthorityState::OLD };
     let mut authorities = Authorities { bundle_sequence: sequence, ..Authorities::default() };
     for (index, root) in roots.iter().enumerate() {
         authorities.roots.push(root.authority(u64::try_from(index).unwrap() + 1, state(index)));

@@ -89,7 +89,7 @@ pub(super) fn what_next(look: &Look, rules: &Rules) -> (String, Option<OffsetDat
 
 /// Roots that have signed, and leave the bundle in the end.
 fn former(authorities: &Authorities) -> impl Iterator<Item = &RootAuthority> {
-    authorities.roots.iter().filter(|root| root.state == AuthorityState::Old && !root.pinned)
+    authorities.roots.iter().filter(|root| root.is_old() && !root.pinned)
 }
 
 /// What coverage does not see.
@@ -132,11 +132,12 @@ fn progress(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
             0 => signs_at(look, root, rules),
             _ => expected,
         };
-        let at = match root.activation {
+        let activation = root.activation().unwrap_or_default();
+        let at = match activation {
             Activation::NotBefore(at) => OffsetDateTime::from_unix_timestamp(at).ok().filter(|at| *at > look.now),
             _ => None,
         };
-        return match (root.activation, at) {
+        return match (activation, at) {
             _ if phase == Phase::Emergency => (format!("root {} is activated when {missing}", root.id), expected),
             (Activation::OnCommand, _) => {
                 let how = format!("`authority activate {}`, or `authority rotate`", root.id);
@@ -172,10 +173,10 @@ fn drain(look: &Look, rules: &Rules, expected: Option<OffsetDateTime>) -> (Strin
         let text = format!("no certificate chains to root {id} any more: `authority retire {id}` lets it go");
         return (text, None);
     }
-    if former(authorities).all(|root| root.leaving_since.is_some()) {
+    if former(authorities).all(|root| root.leaving_since().is_some()) {
         return ("the old root leaves the trust bundle when every serving certificate has moved".to_owned(), expected);
     }
-    let staying = former(authorities).find(|root| root.leaving_since.is_none());
+    let staying = former(authorities).find(|root| root.leaving_since().is_none());
     match staying.filter(|_| rules.retirement == Retirement::Manual) {
         Some(root) => {
             let (id, end) = (&root.id, rfc3339(seen.drained_at(root)));

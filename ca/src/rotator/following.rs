@@ -117,7 +117,7 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
     use signet_core::authority::{IssuingCa, KeyId};
     use signet_core::document::Unknown;
-    use signet_core::rotation::{Activation, AuthorityState, RootAuthority};
+    use signet_core::rotation::{AuthorityState, RootAuthority};
 
     const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
     const MADE: OffsetDateTime = time::macros::datetime!(2026-11-29 06:19:47 UTC);
@@ -149,9 +149,7 @@ mod tests {
             since: START,
             issuing: vec![issuing.into()],
             published: 1,
-            activation: Activation::WhenCovered,
             tainted_at: None,
-            leaving_since: None,
             pinned: true,
             unknown: Unknown::default(),
         }

@@ -73,3 +73,6 @@ impl Revocations {
         self.entries.retain(|entry| entry.not_after > limit);
     }
 }
+
+#[cfg(test)]
+mod tests;

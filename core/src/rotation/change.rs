@@ -32,11 +32,11 @@ impl Authorities {
     pub fn add_root(&mut self, root: Root, activation: Activation, now: OffsetDateTime) {
         self.bundle_sequence = self.next_sequence();
         self.paused = false;
-        self.push_root(root, AuthorityState::Prepared, activation, now);
+        self.push_root(root, AuthorityState::Prepared(activation), now);
     }
 
     /// Adds a root of a new generation, which the bundle with the sequence of this moment is the first to hold.
-    fn push_root(&mut self, ca: Root, state: AuthorityState, activation: Activation, now: OffsetDateTime) {
+    fn push_root(&mut self, ca: Root, state: AuthorityState, now: OffsetDateTime) {
         let generation = self.next_generation();
         self.last_generation = generation;
         self.roots.push(RootAuthority {
@@ -46,9 +46,7 @@ impl Authorities {
             since: now,
             issuing: Vec::new(),
             published: self.bundle_sequence,
-            activation,
             tainted_at: None,
-            leaving_since: None,
             pinned: false,
             unknown: Unknown::default(),
         });
@@ -61,17 +59,19 @@ impl Authorities {
         let signer = offer.map(|offer| &offer.signer);
         for root in &mut self.roots {
             root.pinned = wanted(&root.id);
-            if root.pinned {
-                root.leaving_since = None;
+            if !root.pinned {
+                continue;
             }
-            // One that is in the bundle but is not to sign is, in the terms of rotation, one that has signed.
-            if root.pinned && root.state == AuthorityState::Prepared && signer != Some(&root.id) {
-                (root.state, root.since) = (AuthorityState::Old, now);
-            }
-            // And one that is to sign, and has never done so, is on its way.
-            let is_next = root.pinned && root.state == AuthorityState::Old && root.issuing.is_empty();
-            if is_next && signer == Some(&root.id) && root.tainted_at.is_none() {
-                (root.state, root.since, root.activation) = (AuthorityState::Prepared, now, Activation::WhenCovered);
+            let is_signer = signer == Some(&root.id);
+            match root.state {
+                // One that is in the bundle but is not to sign is, in the terms of rotation, one that has signed.
+                AuthorityState::Prepared(_) if !is_signer => root.enter(AuthorityState::OLD, now),
+                // And one that is to sign, and has never done so, is on its way.
+                AuthorityState::Old { .. } if is_signer && root.issuing.is_empty() && root.tainted_at.is_none() => {
+                    root.enter(AuthorityState::Prepared(Activation::WhenCovered), now);
+                }
+                AuthorityState::Old { .. } => root.state = AuthorityState::OLD,
+                _ => {}
             }
         }
         let mut changed = false;
@@ -94,11 +94,11 @@ impl Authorities {
             let stolen = self.is_stolen(root);
             let state = match signer == Some(&root.id) {
                 _ if stolen => AuthorityState::Tainted,
-                true => AuthorityState::Prepared,
-                false => AuthorityState::Old,
+                true => AuthorityState::Prepared(Activation::WhenCovered),
+                false => AuthorityState::OLD,
             };
             // Somebody else's: even if the key is at hand, nothing new is certified with it here.
-            self.push_root(Root { key: None, ..root.clone() }, state, Activation::WhenCovered, now);
+            self.push_root(Root { key: None, ..root.clone() }, state, now);
             if let Some(added) = self.roots.last_mut() {
                 (added.pinned, added.tainted_at) = (true, stolen.then_some(now));
             }
@@ -131,23 +131,21 @@ impl Authorities {
         }
         for root in &mut self.roots {
             if root.id == *id {
-                (root.state, root.since) = (AuthorityState::Active, now);
-                root.leaving_since = None;
+                root.enter(AuthorityState::Active, now);
                 for issuing in &mut root.issuing {
                     issuing.after_sequence = 0;
                 }
-            } else if root.state == AuthorityState::Active {
+            } else if root.is_active() {
                 let tainted = root.tainted_at.is_some();
-                root.state = if tainted { AuthorityState::Tainted } else { AuthorityState::Old };
-                root.since = now;
+                root.enter(if tainted { AuthorityState::Tainted } else { AuthorityState::OLD }, now);
             }
         }
     }
 
     /// Changes what a prepared root waits for.
     pub fn wait_for(&mut self, id: &AuthorityId, activation: Activation) {
-        for root in self.roots.iter_mut().filter(|root| root.id == *id) {
-            root.activation = activation;
+        for root in self.roots.iter_mut().filter(|root| root.id == *id && root.is_prepared()) {
+            root.state = AuthorityState::Prepared(activation);
         }
         self.paused = false;
     }
@@ -157,7 +155,7 @@ impl Authorities {
         let before = self.roots.len();
         let compromised = self.root(id).is_some_and(|root| root.tainted_at.is_some());
         self.last_generation = self.next_generation().saturating_sub(1);
-        self.roots.retain(|root| root.id != *id || root.state == AuthorityState::Active);
+        self.roots.retain(|root| root.id != *id || root.is_active());
         if self.roots.len() != before {
             self.bundle_sequence = self.next_sequence();
             if compromised {

@@ -263,11 +263,11 @@ fn rotate(
     seen: &Observed<'_>,
     rules: &Rules,
 ) -> Result<Option<Step>, Refused> {
-    let mut former = authorities.roots.iter().filter(|root| root.state == AuthorityState::Old && !root.pinned);
+    let mut former = authorities.roots.iter().filter(|root| root.is_old() && !root.pinned);
     let drains = Phase::of(authorities) == Phase::Drain && former.any(|root| !is_held(root, seen, rules, now));
     match authorities.prepared() {
         _ if seen.offer.is_some() => Err(Refused::Foreign),
-        Some(root) if root.activation == Activation::WhenCovered => Ok(None),
+        Some(root) if root.activation() == Some(Activation::WhenCovered) => Ok(None),
         Some(root) => Ok(Some(Step::Await(root.id.clone(), Activation::WhenCovered))),
         None if drains && !authorities.paused => Ok(None),
         None => prepare(authorities, seen, Activation::WhenCovered),
@@ -284,12 +284,14 @@ fn activate(
 ) -> Result<Option<Step>, Refused> {
     let root = find(authorities, id)?;
     match root.state {
-        AuthorityState::Prepared if root.tainted_at.is_none() => {}
-        AuthorityState::Prepared => return refuse(root, "a compromised root never signs"),
+        AuthorityState::Prepared(_) if root.tainted_at.is_none() => {}
+        AuthorityState::Prepared(_) => return refuse(root, "a compromised root never signs"),
         // So that whoever got no answer may ask again.
         AuthorityState::Active if root.tainted_at.is_none() => return Ok(None),
         AuthorityState::Active => return refuse(root, "it signs until its successor is known to all holders"),
-        AuthorityState::Old => return refuse(root, "to let the previous root sign again, use `authority rollback`"),
+        AuthorityState::Old { .. } => {
+            return refuse(root, "to let the previous root sign again, use `authority rollback`");
+        }
         AuthorityState::Tainted => return refuse(root, "a compromised root never signs again"),
         AuthorityState::Unknown => return refuse(root, "only a newer version of this program knows what that means"),
     }
@@ -328,7 +330,7 @@ fn rollback(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>)
     // root is in everybody's bundle, or it would not have signed; unless that was forced.
     let generation = authorities.active().map_or(0, |active| active.generation);
     let earlier = authorities.roots.iter().filter(|root| {
-        root.state == AuthorityState::Old
+        root.is_old()
             && root.generation < generation
             && root.tainted_at.is_none()
             && is_ours(root, None)

@@ -29,7 +29,7 @@ pub(super) fn taint(
         return Ok((!ordered).then(|| Step::TaintIssuing(id.clone())));
     }
     let root = find(authorities, id)?;
-    let signs = root.state == AuthorityState::Active;
+    let signs = root.is_active();
     if force && seen.offer.is_some() && (signs || root.tainted_at.is_none()) {
         return Err(Refused::Foreign);
     }
@@ -39,7 +39,7 @@ pub(super) fn taint(
     }
     Ok(Some(match root.state {
         // It has signed nothing, so there is nothing to move away from.
-        AuthorityState::Prepared if !root.pinned => Step::DropPrepared(id.clone(), false),
+        AuthorityState::Prepared(_) if !root.pinned => Step::DropPrepared(id.clone(), false),
         _ => Step::Taint(id.clone()),
     }))
 }

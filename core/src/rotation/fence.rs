@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::lists::is_revoked;
-use super::state::{Authorities, AuthorityState, IssuingAuthority, RootAuthority};
+use super::state::{Authorities, IssuingAuthority, RootAuthority};
 use crate::audit::{AuditEvent, EventKind};
 use crate::authority::AuthorityId;
 
@@ -60,7 +60,7 @@ impl Fence {
 pub(super) fn signers<'a>(authorities: &Authorities, root: &'a RootAuthority) -> Vec<&'a IssuingAuthority> {
     let may = |one: &&IssuingAuthority| one.after_sequence == 0 && !is_revoked(authorities, one);
     let usable: Vec<&IssuingAuthority> = root.issuing.iter().filter(may).collect();
-    let newest = usable.last().filter(|_| root.state == AuthorityState::Active).map(|one| &one.id);
+    let newest = usable.last().filter(|_| root.is_active()).map(|one| &one.id);
     let goes_on = |one: &&IssuingAuthority| Some(&one.id) == newest || authorities.issuing_tainted_at(one).is_none();
     usable.iter().copied().filter(goes_on).collect()
 }

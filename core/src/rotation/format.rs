@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{Activation, Authorities, AuthorityState};
+use super::state::Authorities;
+use super::wire::holds_unknown;
 use crate::authority::AuthorityId;
 use crate::certificate::Facts;
 use crate::revocation::RevocationReason;
@@ -105,8 +106,7 @@ impl Authorities {
         if oldest_writer > FORMAT {
             return Err(FormatError::Newer { format, oldest_writer });
         }
-        let is_unknown = |activation| matches!(activation, Activation::Unknown(_));
-        let states = self.roots.iter().any(|root| root.state == AuthorityState::Unknown || is_unknown(root.activation));
+        let states = self.roots.iter().any(holds_unknown);
         let reasons = self.revocations.entries.iter().any(|entry| entry.reason == RevocationReason::Unknown);
         if states || reasons { Err(FormatError::UnknownValues(format)) } else { Ok(()) }
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::super::test_authorities::{START, Seen, draining, issuing, root, rules};
-use super::super::{Fence, Step, next_step};
+use super::super::{AuthorityState, Fence, Step, next_step};
 use super::*;
 use crate::source::SourceStanding;
 

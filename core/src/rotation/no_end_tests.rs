@@ -16,7 +16,9 @@ const FIRST: OffsetDateTime = datetime!(0001-01-01 0:00 UTC);
 fn moved(mut authorities: Authorities, (not_before, not_after): (OffsetDateTime, OffsetDateTime)) -> Authorities {
     for root in &mut authorities.roots {
         (root.ca.not_before, root.ca.not_after, root.since) = (not_before, not_after, not_after);
-        root.leaving_since = root.leaving_since.map(|_| not_after);
+        if let AuthorityState::Old { leaving_since } = &mut root.state {
+            *leaving_since = leaving_since.map(|_| not_after);
+        }
         for issuing in &mut root.issuing {
             (issuing.ca.not_before, issuing.ca.not_after) = (not_before, not_after);
         }

@@ -27,15 +27,15 @@ impl Phase {
     #[must_use]
     pub fn of(authorities: &Authorities) -> Self {
         let Some(active) = authorities.active() else { return Self::None };
-        let has = |state| authorities.roots.iter().any(|root| root.state == state && !root.pinned);
+        let has = |is: fn(&RootAuthority) -> bool| authorities.roots.iter().any(|root| is(root) && !root.pinned);
         // Not listed by the files although there are some, or somebody else's although there are none: its successor may
         // have been known for long, or may not have been made yet, and is then not a prepared one.
         let is_left = !active.pinned && (active.key.is_none() || authorities.roots.iter().any(|root| root.pinned));
-        if active.tainted_at.is_some() || has(AuthorityState::Tainted) {
+        if active.tainted_at.is_some() || has(|root| root.state == AuthorityState::Tainted) {
             Self::Emergency
         } else if authorities.prepared().is_some() {
             Self::Propagate
-        } else if has(AuthorityState::Old) {
+        } else if has(RootAuthority::is_old) {
             Self::Drain
         } else if is_left {
             Self::Propagate
@@ -71,10 +71,10 @@ impl Authorities {
     /// certificates, and certificates of a former root end.
     #[must_use]
     pub fn expected_end(&self, seen: &Observed<'_>) -> Option<OffsetDateTime> {
-        let ends = |root: &RootAuthority| seen.drained_at(root).max(root.leaving_since.unwrap_or(root.since));
+        let ends = |root: &RootAuthority| seen.drained_at(root).max(root.leaving_since().unwrap_or(root.since));
         match Phase::of(self) {
             Phase::Drain => {
-                let old = self.roots.iter().filter(|root| root.state == AuthorityState::Old && !root.pinned);
+                let old = self.roots.iter().filter(|root| root.is_old() && !root.pinned);
                 old.map(ends).max().map(|end| moment::after(end, SETTLE))
             }
             Phase::Propagate => seen.last_ends.values().max().copied(),

@@ -45,7 +45,7 @@ fn a_drained_root_is_left_first_and_dropped_when_every_replica_has_moved() {
     pinned.roots[0].pinned = true;
     assert!(matches!(next(end + DAY, &pinned, &seen, automatic), Step::WaitUntil(_) | Step::AdoptRoots));
     let back = step(&step(&draining(), &Step::Leave(r1.clone())), &Step::Reinstate(r1.clone()));
-    assert_eq!(back.root(&r1).unwrap().leaving_since, None);
+    assert_eq!(back.root(&r1).unwrap().leaving_since(), None);
     // A compromised one has been left when another one began to sign.
     let tainted = step(&draining(), &Step::Taint(r1.clone()));
     assert_eq!(next(end + SETTLE - SECOND, &tainted, &seen, automatic), Step::WaitUntil(end + SETTLE));

@@ -30,7 +30,7 @@ impl RootAuthority {
         match self.state {
             // Also a compromised one, until another one can: no serving certificate would be worse.
             AuthorityState::Active => true,
-            AuthorityState::Old => self.tainted_at.is_none() && self.leaving_since.is_none(),
+            AuthorityState::Old { leaving_since } => self.tainted_at.is_none() && leaving_since.is_none(),
             _ => false,
         }
     }
@@ -47,8 +47,8 @@ impl Authorities {
 
     /// Notes that a root is about to be dropped, so that the serving certificate of every replica moves.
     pub fn leave(&mut self, id: &AuthorityId, now: OffsetDateTime) {
-        for root in self.roots.iter_mut().filter(|root| root.id == *id && root.state == AuthorityState::Old) {
-            root.leaving_since = Some(now);
+        for root in self.roots.iter_mut().filter(|root| root.id == *id && root.is_old()) {
+            root.state = AuthorityState::Old { leaving_since: Some(now) };
         }
     }
 }
@@ -65,7 +65,7 @@ fn issuer<'a>(
     root: &'a RootAuthority,
     now: OffsetDateTime,
 ) -> Option<&'a IssuingAuthority> {
-    if root.state == AuthorityState::Active {
+    if root.is_active() {
         return authorities.active_issuer(now);
     }
     let usable = |one: &&IssuingAuthority| one.not_before <= now && now < serves_until(one);
@@ -91,7 +91,7 @@ impl Plan {
             return None;
         }
         for root in serving_roots(authorities) {
-            if root.state == AuthorityState::Active {
+            if root.is_active() {
                 return None;
             }
             let signers = signers(authorities, root);

@@ -11,9 +11,9 @@ impl Authorities {
     pub fn taint(&mut self, id: &AuthorityId, now: OffsetDateTime) {
         let Some(stolen) = self.root(id).map(|root| root.ca.clone()) else { return };
         for root in self.roots.iter_mut().filter(|root| root.tainted_at.is_none() && root.shares_key(&stolen)) {
-            (root.tainted_at, root.leaving_since) = (Some(now), None);
-            if root.state == AuthorityState::Old {
-                (root.state, root.since) = (AuthorityState::Tainted, now);
+            root.tainted_at = Some(now);
+            if root.is_old() {
+                root.enter(AuthorityState::Tainted, now);
             }
         }
     }
@@ -31,7 +31,7 @@ mod tests {
 
     use super::*;
     use crate::rotation::test_authorities::{DAY, START, Seen, offer_with, root_ca, rules, take};
-    use crate::rotation::{Command, Phase, Refused, Step, judge, next_step};
+    use crate::rotation::{Activation, Command, Phase, Refused, Step, judge, next_step};
 
     fn named(name: &str, key: &KeyPair) -> Root {
         let mut params = CertificateParams::default();
@@ -61,7 +61,7 @@ mod tests {
         let taint = Command::Taint { id: two.id.clone(), force: false };
         let step = judge(START, &authorities, &seen.view(), &rules(), &taint).unwrap().unwrap();
         let tainted = take(&step, &authorities, &seen, START + DAY, "x");
-        let expected = [(AuthorityState::Active, true), (AuthorityState::Tainted, true), (AuthorityState::Old, false)];
+        let expected = [(AuthorityState::Active, true), (AuthorityState::Tainted, true), (AuthorityState::OLD, false)];
         assert_eq!((states(&tainted), Phase::of(&tainted)), (expected.to_vec(), Phase::Emergency));
     }
 
@@ -72,8 +72,10 @@ mod tests {
         let seen = files(&[&one]);
         let authorities = take(&Step::CreateRoot, &Authorities::default(), &seen, START, "x");
         let mut tainted = take(&Step::Taint(one.id.clone()), &authorities, &seen, START, "x");
-        for (signs, expected) in [(&two, (AuthorityState::Tainted, true)), (&sound, (AuthorityState::Prepared, false))]
-        {
+        for (signs, expected) in [
+            (&two, (AuthorityState::Tainted, true)),
+            (&sound, (AuthorityState::Prepared(Activation::WhenCovered), false)),
+        ] {
             let renamed = files(&[signs, &one]);
             tainted = take(&Step::AdoptRoots, &tainted, &renamed, START + DAY, "x");
             assert_eq!(states(&tainted).last(), Some(&expected));

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::format::Version;
 use super::lists::is_revoked;
 use super::renewal_hint::KeptOrder;
-use super::wire::{WireIssuing, WireRoot};
+use super::wire::{ACTIVATION, WireIssuing, WireRoot};
 use crate::authority::{AuthorityId, IssuingCa, Root};
 use crate::bundle::{BundleError, TrustBundle, Validation};
 use crate::document::{Anything, Unknown};
@@ -16,31 +16,36 @@ use crate::identity::TrustDomain;
 use crate::revocation::Revocations;
 use crate::source::AdoptedSources;
 
-/// Where an authority is in its life (`Prepared -> Active -> Old`, with `Tainted` in an emergency).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// Where an authority is in its life (`Prepared -> Active -> Old`, with `Tainted` in an emergency), with what only that part
+/// of its life has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthorityState {
-    /// In the bundle, signs nothing yet.
-    Prepared,
+    /// In the bundle, signs nothing yet, and waits for this.
+    Prepared(Activation),
     /// The one that signs.
     Active,
     /// In the bundle until nothing needs it.
-    Old,
+    Old {
+        /// Since when it is about to be dropped: no serving certificate is under it any more.
+        leaving_since: Option<OffsetDateTime>,
+    },
     /// Compromised: still in the bundle while workloads move away.
     Tainted,
     /// One that a newer program has invented: it stays in the bundle, and signs nothing here.
-    #[serde(other)]
     Unknown,
 }
 
 impl AuthorityState {
+    /// One that has just stopped to sign, or is in the bundle for others to use.
+    pub const OLD: Self = Self::Old { leaving_since: None };
+
     /// The name shown to people and programs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Prepared => "prepared",
+            Self::Prepared(_) => "prepared",
             Self::Active => "active",
-            Self::Old => "old",
+            Self::Old { .. } => "old",
             Self::Tainted => "tainted",
             Self::Unknown => "unknown",
         }
@@ -89,12 +94,9 @@ pub struct RootAuthority {
     pub issuing: Vec<IssuingAuthority>,
     /// The first bundle sequence that held it: whoever has received that one, or a later one, knows this root.
     pub published: u64,
-    /// When it may be activated, while it is Prepared.
-    pub activation: Activation,
-    /// When it was found to be compromised. One that still signs stays Active until another one can.
+    /// When it was found to be compromised, whatever state it is in: one that still signs stays Active until another one can,
+    /// and one that has not signed yet never will.
     pub tainted_at: Option<OffsetDateTime>,
-    /// Since when it is about to be dropped although it is not compromised: no serving certificate is under it any more.
-    pub leaving_since: Option<OffsetDateTime>,
     /// Whether the operator's files list it, so that it stays in the bundle.
     pub pinned: bool,
     /// What this program does not know of it.
@@ -105,6 +107,50 @@ impl Deref for RootAuthority {
     type Target = Root;
     fn deref(&self) -> &Root {
         &self.ca
+    }
+}
+
+impl RootAuthority {
+    /// Whether it signs nothing yet.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.activation().is_some()
+    }
+
+    /// Whether it is the one that signs.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.state == AuthorityState::Active
+    }
+
+    /// Whether it signs no more and is in the bundle until nothing needs it.
+    #[must_use]
+    pub fn is_old(&self) -> bool {
+        matches!(self.state, AuthorityState::Old { .. })
+    }
+
+    /// What it waits for while it signs nothing yet.
+    #[must_use]
+    pub fn activation(&self) -> Option<Activation> {
+        match self.state {
+            AuthorityState::Prepared(activation) => Some(activation),
+            _ => None,
+        }
+    }
+
+    /// Since when it is about to be dropped although it is not compromised.
+    #[must_use]
+    pub fn leaving_since(&self) -> Option<OffsetDateTime> {
+        match self.state {
+            AuthorityState::Old { leaving_since } => leaving_since,
+            _ => None,
+        }
+    }
+
+    /// Enters a state; nothing of the former one is left.
+    pub(super) fn enter(&mut self, state: AuthorityState, now: OffsetDateTime) {
+        (self.state, self.since) = (state, now);
+        self.unknown.remove(ACTIVATION);
     }
 }
 
@@ -162,7 +208,7 @@ impl Authorities {
     /// The root that signs: the one in state Active.
     #[must_use]
     pub fn active(&self) -> Option<&RootAuthority> {
-        self.roots.iter().find(|root| root.state == AuthorityState::Active)
+        self.roots.iter().find(|root| root.is_active())
     }
 
     /// The issuing CA that signs leaves at the time `now`: the newest one that is valid then. One that was made while
@@ -186,7 +232,7 @@ impl Authorities {
     /// The root that is to become active next.
     #[must_use]
     pub fn prepared(&self) -> Option<&RootAuthority> {
-        self.roots.iter().find(|root| root.state == AuthorityState::Prepared)
+        self.roots.iter().find(|root| root.is_prepared())
     }
 
     /// The root above the issuing CA of this id.

@@ -6,12 +6,11 @@ use time::OffsetDateTime;
 
 use super::lists::is_revoked;
 use super::rules::{Observed, Rules};
-use super::state::{Activation, Authorities, AuthorityState, IssuingAuthority, RootAuthority};
+use super::state::{Activation, Authorities, IssuingAuthority, RootAuthority};
 use crate::authority::{AuthorityId, IssuingCa, Root};
 use crate::moment;
 use crate::renewal::half_life;
-use crate::source::Offer;
-use crate::source::SourceStanding;
+use crate::source::{Offer, SourceStanding};
 
 /// One change of the authorities. Each is made by compare-and-set on the journal, so that of several replicas one makes
 /// it, and is complete in itself: after a crash the next step follows from the journal alone.
@@ -109,16 +108,13 @@ fn follow(
     if stale_pin || unknown {
         return Some(Step::AdoptRoots);
     }
-    let unwanted = authorities
-        .roots
-        .iter()
-        .find(|root| root.state == AuthorityState::Prepared && !root.pinned && !is_ours(root, offer));
+    let unwanted = authorities.roots.iter().find(|root| root.is_prepared() && !root.pinned && !is_ours(root, offer));
     if let Some(root) = unwanted {
         return Some(Step::DropPrepared(root.id.clone(), false));
     }
     let offer = offer?;
     // Listed before it was to sign: from now on it is on its way.
-    let waits = |root: &&RootAuthority| root.state == AuthorityState::Old && root.issuing.is_empty();
+    let waits = |root: &&RootAuthority| root.is_old() && root.issuing.is_empty();
     if authorities.root(&offer.signer).filter(waits).is_some_and(|root| root.tainted_at.is_none()) {
         return Some(Step::AdoptRoots);
     }
@@ -232,7 +228,7 @@ impl Plan {
                     let half = half_life(one.not_before, one.not_after);
                     half_life(half, one.not_after)
                 });
-                let late = root.state == AuthorityState::Active && signing.max().is_none_or(|at| self.is_due(at));
+                let late = root.is_active() && signing.max().is_none_or(|at| self.is_due(at));
                 if (arrived && seen.clock_is_steady) || late {
                     return Some(Step::UseIssuing(issuing.id.clone()));
                 }
@@ -254,7 +250,7 @@ impl Plan {
         }
         if active.tainted_at.is_some() {
             let fallback = authorities.roots.iter().rev().find(|root| {
-                root.state == AuthorityState::Old
+                root.is_old()
                     && root.tainted_at.is_none()
                     && is_ours(root, None)
                     && self.now < share_of_life(root, rules.activate_at)
@@ -291,13 +287,13 @@ impl Plan {
             None => authorities.prepared()?,
         };
         let urgent = is_urgent(active, self.now);
-        let may = match candidate.activation {
+        let may = match candidate.activation() {
             _ if urgent || seen.offer.is_some() => true,
-            Activation::OnCommand | Activation::Unknown(_) => false,
-            Activation::WhenCovered => true,
-            Activation::NotBefore(at) => {
+            Some(Activation::WhenCovered) => true,
+            Some(Activation::NotBefore(at)) => {
                 self.is_due(OffsetDateTime::from_unix_timestamp(at).unwrap_or(candidate.not_before))
             }
+            Some(Activation::OnCommand | Activation::Unknown(_)) | None => false,
         };
         if !may || !seen.clock_is_steady || !self.is_due(candidate.not_before) {
             return None;
@@ -330,7 +326,7 @@ pub(super) fn propagation(
     now: OffsetDateTime,
 ) -> Option<Duration> {
     let active = authorities.active()?;
-    let is_known = root.state == AuthorityState::Old && !root.issuing.is_empty();
+    let is_known = root.is_old() && !root.issuing.is_empty();
     let wait = if is_urgent(active, now) { LAG } else { rules.propagation.max(LAG) };
     (!is_known && now < active.not_after).then_some(wait)
 }

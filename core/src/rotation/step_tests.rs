@@ -171,7 +171,7 @@ fn an_issuing_ca_that_holders_are_to_leave_is_known_as_compromised_as_long_as_th
 fn after_a_rollback_no_root_is_replaced_by_itself_until_an_operator_says_so() {
     let mut authorities = take(&Step::Reinstate(id("r1")), &draining(), &Seen::nobody(), START, "x");
     assert_eq!(authorities.active().unwrap().id, id("r1"));
-    assert_eq!(authorities.root(&id("r2")).unwrap().state, AuthorityState::Old);
+    assert_eq!(authorities.root(&id("r2")).unwrap().state, AuthorityState::OLD);
     authorities.roots[0].issuing[0].ca.not_after = authorities.roots[0].not_after;
     let later = START + 75 * DAY;
     let after = take(&step(later, &authorities, &Seen::nobody()), &authorities, &Seen::nobody(), later, "x");
@@ -362,12 +362,12 @@ fn an_operators_own_ca_is_published_first_and_signs_once_covered() {
     let mut both = offer("o2", "s3");
     both.roots.push(root_ca("o4", START, 100 * DAY));
     let listed = take(&Step::AdoptRoots, &authorities, &with(both, &[(9, 3)]), now, "x");
-    assert_eq!(listed.root(&id("o4")).unwrap().state, AuthorityState::Old);
+    assert_eq!(listed.root(&id("o4")).unwrap().state, AuthorityState::OLD);
     let swapped = with(offer("o4", "s5"), &[(9, 3)]);
     let adopted = take(&step(now + DAY, &listed, &swapped), &listed, &swapped, now + DAY, "x");
     assert_eq!(
         (adopted.root(&id("o4")).unwrap().state, Phase::of(&adopted)),
-        (AuthorityState::Prepared, Phase::Propagate)
+        (AuthorityState::Prepared(Activation::WhenCovered), Phase::Propagate)
     );
     // Commands are for the files.
     for command in [Command::Prepare, Command::Rotate, Command::RenewIssuing, Command::Rollback] {

@@ -57,13 +57,11 @@ pub(super) fn root(name: &str, at: OffsetDateTime, ttl: Duration) -> RootAuthori
     RootAuthority {
         ca: root_ca(name, at, ttl),
         generation: 0,
-        state: AuthorityState::Prepared,
+        state: AuthorityState::Prepared(Activation::OnCommand),
         since: at,
         issuing: vec![],
         published: 0,
-        activation: Activation::OnCommand,
         tainted_at: None,
-        leaving_since: None,
         pinned: false,
         unknown: Unknown::default(),
     }

@@ -5,11 +5,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::state::{Activation, AuthorityState, IssuingAuthority, RootAuthority};
 use crate::authority::{AuthorityId, IssuingCa, KeyId, Root};
-use crate::document::Unknown;
+use crate::document::{Anything, Unknown};
 
 /// An issuing CA under a root.
 #[derive(Clone, Serialize, Deserialize)]
@@ -51,7 +52,7 @@ impl From<IssuingAuthority> for WireIssuing {
 pub(super) struct WireRoot {
     id: AuthorityId,
     generation: u64,
-    state: AuthorityState,
+    state: WireState,
     key: Option<KeyId>,
     #[serde(serialize_with = "der_out", deserialize_with = "der_in")]
     certificate: CertificateDer<'static>,
@@ -64,8 +65,8 @@ pub(super) struct WireRoot {
     published: u64,
     #[serde(default = "epoch", with = "time::serde::timestamp")]
     since: OffsetDateTime,
-    #[serde(default)]
-    activation: Activation,
+    #[serde(default = "on_command")]
+    activation: Value,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::timestamp::option")]
     tainted_at: Option<OffsetDateTime>,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::timestamp::option")]
@@ -76,32 +77,82 @@ pub(super) struct WireRoot {
     unknown: Unknown,
 }
 
+/// The state of a root, without what belongs to it.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WireState {
+    Prepared,
+    Active,
+    Old,
+    Tainted,
+    #[serde(other)]
+    Unknown,
+}
+
+/// What a Prepared root waits for. Programs leave it with the root in later states, where it means nothing: there it is kept
+/// with what this one does not know.
+pub(super) const ACTIVATION: &str = "activation";
+
+/// What stands for no activation at all.
+fn on_command() -> Value {
+    "on_command".into()
+}
+
+fn activation(value: &Value) -> Activation {
+    Activation::deserialize(value).unwrap_or(Activation::Unknown(Anything))
+}
+
+/// Whether a root is in a state, or waits or has waited for something, that only a newer program knows.
+pub(super) fn holds_unknown(root: &RootAuthority) -> bool {
+    let spent = || root.unknown.get(ACTIVATION).map(activation);
+    let waits = root.activation().or_else(spent);
+    root.state == AuthorityState::Unknown || matches!(waits, Some(Activation::Unknown(_)))
+}
+
 impl From<WireRoot> for RootAuthority {
     fn from(wire: WireRoot) -> Self {
-        let WireRoot { id, key, certificate, not_before, not_after, .. } = wire;
+        let WireRoot { id, key, certificate, not_before, not_after, mut unknown, .. } = wire;
+        let state = match wire.state {
+            WireState::Prepared => AuthorityState::Prepared(activation(&wire.activation)),
+            WireState::Active => AuthorityState::Active,
+            WireState::Old => AuthorityState::Old { leaving_since: wire.leaving_since },
+            WireState::Tainted => AuthorityState::Tainted,
+            WireState::Unknown => AuthorityState::Unknown,
+        };
+        if !matches!(state, AuthorityState::Prepared(_)) && wire.activation != on_command() {
+            unknown.insert(ACTIVATION, wire.activation);
+        }
         Self {
             ca: Root { id, key, certificate, not_before, not_after },
             generation: wire.generation,
-            state: wire.state,
+            state,
             since: wire.since,
             issuing: wire.issuing,
             published: wire.published,
-            activation: wire.activation,
             tainted_at: wire.tainted_at,
-            leaving_since: wire.leaving_since,
             pinned: wire.pinned,
-            unknown: wire.unknown,
+            unknown,
         }
     }
 }
 
 impl From<RootAuthority> for WireRoot {
-    fn from(root: RootAuthority) -> Self {
+    fn from(mut root: RootAuthority) -> Self {
+        let spent = root.unknown.remove(ACTIVATION);
+        let waits = root.activation().and_then(|activation| serde_json::to_value(activation).ok());
+        let leaving_since = root.leaving_since();
+        let state = match root.state {
+            AuthorityState::Prepared(_) => WireState::Prepared,
+            AuthorityState::Active => WireState::Active,
+            AuthorityState::Old { .. } => WireState::Old,
+            AuthorityState::Tainted => WireState::Tainted,
+            AuthorityState::Unknown => WireState::Unknown,
+        };
         let Root { id, key, certificate, not_before, not_after } = root.ca;
         Self {
             id,
             generation: root.generation,
-            state: root.state,
+            state,
             key,
             certificate,
             not_before,
@@ -109,9 +160,9 @@ impl From<RootAuthority> for WireRoot {
             issuing: root.issuing,
             published: root.published,
             since: root.since,
-            activation: root.activation,
+            activation: waits.or(spent).unwrap_or_else(on_command),
             tainted_at: root.tainted_at,
-            leaving_since: root.leaving_since,
+            leaving_since,
             pinned: root.pinned,
             unknown: root.unknown,
         }
@@ -151,3 +202,7 @@ mod ders {
         texts.into_iter().map(decode).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;
