@@ -121,7 +121,7 @@ impl BundleFeed {
 }
 
 fn snapshot(state: &SigningState, window: Duration, proofs: &dyn SequenceProofs) -> Snapshot {
-    let orders = state.authorities.renewal_orders().into_iter().map(|order| {
+    let orders = state.authorities.renewal_hints().into_iter().map(|order| {
         json!({
             "authorities": order.authorities,
             "serials": order.serials,

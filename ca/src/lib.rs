@@ -13,6 +13,7 @@ pub mod bundle_file;
 pub mod cli;
 pub mod clusters;
 pub mod config;
+mod describe;
 pub mod error;
 pub mod grpc;
 pub mod handover;

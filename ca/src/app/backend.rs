@@ -23,7 +23,7 @@ use crate::audit_log::AuditLog;
 use crate::config::{Backend as ConfiguredBackend, Config};
 use crate::health::CaFiles;
 use crate::metrics::CaMetrics;
-use crate::rotator::{Maker, Rotator, StepError, Steps};
+use crate::rotator::{Executor, Provisioner, Rotator, StepError};
 use crate::state::StateWriter;
 
 /// What is configured cannot be used.
@@ -118,8 +118,8 @@ impl Backend {
         Ok(Self { store, custody, upstream, proofs, files })
     }
 
-    pub(super) fn steps(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Steps> {
-        let maker = Maker {
+    pub(super) fn executor(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Executor> {
+        let provisioner = Provisioner {
             key_type: config.authority.key_type,
             schedule: config.authority.schedule,
             custody: Arc::clone(&self.custody),
@@ -127,18 +127,18 @@ impl Backend {
             sign_list: Arc::new(|key, certificate, content| Box::pin(sign_list(key, certificate, content))),
         };
         let (journal, holders) = (Arc::clone(&self.store) as _, Arc::clone(&self.store) as _);
-        Arc::new(Steps::new(config.authority.rules, maker, journal, holders, audit, clock))
+        Arc::new(Executor::new(config.authority.rules, provisioner, journal, holders, audit, clock))
     }
 
     pub(super) fn rotator(
         config: &Config,
-        steps: Arc<Steps>,
+        executor: Arc<Executor>,
         metrics: Arc<CaMetrics>,
         output: StateWriter,
-        bell: Arc<Notify>,
+        wake_up: Arc<Notify>,
     ) -> Rotator {
         let trust_domain = config.trust_domain.clone();
-        Rotator { trust_domain, steps, open_issuer: Arc::new(open_native), metrics, output, bell }
+        Rotator { trust_domain, executor, open_issuer: Arc::new(open_native), metrics, output, wake_up }
     }
 }
 

@@ -112,8 +112,8 @@ async fn init_on(
     let clock: SharedClock = Arc::new(SystemClock);
     let metrics = CaMetrics::new(&Metrics::new(), Arc::clone(&clock)).map_err(BackendError::from)?;
     let (audit, writer) = audit_log(Arc::clone(&backend.store) as _, Arc::new(metrics));
-    let steps = backend.steps(config, audit, clock);
-    let operations = Operations { steps, store: Arc::clone(&backend.store) as _, bell: Arc::default() };
+    let executor = backend.executor(config, audit, clock);
+    let operations = Operations { executor, store: Arc::clone(&backend.store) as _, wake_up: Arc::default() };
     let work = async {
         let attempt = async {
             operations.expect_no_authority().await?;

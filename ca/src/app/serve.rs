@@ -134,13 +134,16 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let (audit, writer) = audit_log(Arc::clone(&backend.store) as _, Arc::clone(&ca_metrics));
     supervisor.spawn("audit writer", critical, |stop| writer.run(stop));
     let (output, state) = tokio::sync::watch::channel(None);
-    let bell = Arc::new(Notify::new());
-    let steps = backend.steps(&config, audit.clone(), Arc::clone(&clock));
-    steps.starts_after(newest_record(&backend).await?);
-    let operations =
-        Operations { steps: Arc::clone(&steps), store: Arc::clone(&backend.store) as _, bell: Arc::clone(&bell) };
+    let wake_up = Arc::new(Notify::new());
+    let executor = backend.executor(&config, audit.clone(), Arc::clone(&clock));
+    executor.starts_after(newest_record(&backend).await?);
+    let operations = Operations {
+        executor: Arc::clone(&executor),
+        store: Arc::clone(&backend.store) as _,
+        wake_up: Arc::clone(&wake_up),
+    };
     let operations = Arc::new(operations);
-    let rotator = Backend::rotator(&config, steps, Arc::clone(&ca_metrics), output, Arc::clone(&bell));
+    let rotator = Backend::rotator(&config, executor, Arc::clone(&ca_metrics), output, Arc::clone(&wake_up));
     let signer = readiness.condition("signer");
     supervisor.spawn("rotator", critical, |stop| rotator.run(signer, stop));
     let (renewer, serving) = ServingRenewer::new(
@@ -174,7 +177,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let (refusals, refused) = refusals(Arc::clone(&clock));
     let record = audit.clone();
     supervisor.spawn("refusals", critical, |stop| refused.run(record, stop));
-    let (handed_over, marks) = handovers(Arc::clone(&backend.store) as _, Arc::clone(&clock), Arc::clone(&bell));
+    let (handed_over, marks) = handovers(Arc::clone(&backend.store) as _, Arc::clone(&clock), Arc::clone(&wake_up));
     supervisor.spawn("handovers", critical, |stop| marks.run(stop));
     let issuance = Arc::new(Issuance {
         policy: config.leaf_policy(),
@@ -187,7 +190,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&ca_metrics),
         random: SystemRandom::new(),
-        bell: Arc::clone(&bell),
+        wake_up: Arc::clone(&wake_up),
         timeout: config.limits.request_timeout,
     });
 
@@ -198,7 +201,8 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let feed = BundleFeed::new(state.clone(), config.authority.renewal_window, Arc::clone(&backend.proofs));
     let storage_age = Arc::new(StorageAge::new(Arc::clone(&backend.proofs)));
     let (journal, followed) = (Arc::clone(&backend.store) as _, state.clone());
-    let (watched, doubted, aged) = (Arc::clone(&storage_age), Arc::clone(&operations.steps), Arc::clone(&ca_metrics));
+    let (watched, doubted, aged) =
+        (Arc::clone(&storage_age), Arc::clone(&operations.executor), Arc::clone(&ca_metrics));
     let condition = readiness.condition("storage history");
     supervisor
         .spawn("storage history", critical, |stop| watched.watch(journal, doubted, followed, aged, condition, stop));
@@ -220,7 +224,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         storage_age: Arc::clone(&storage_age),
     };
     let (holders, followed) = (Arc::clone(&backend.store) as _, feed.snapshots());
-    supervisor.spawn("acknowledgements", critical, |stop| acknowledgements.write(holders, bell, stop));
+    supervisor.spawn("acknowledgements", critical, |stop| acknowledgements.write(holders, wake_up, stop));
     supervisor.spawn("bundle listeners", critical, |stop| listeners.follow(followed, stop));
     supervisor.spawn("bundle feed", critical, |stop| feed.run(stop));
     supervisor.spawn("bundle streams", critical, |stop| async move {

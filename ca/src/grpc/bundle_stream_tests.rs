@@ -47,9 +47,9 @@ fn way(world: &World) -> Way {
     let (clock, metrics) = (Arc::new(world.clock.clone()), Arc::clone(&world.metrics));
     let listeners = Listeners::new(words.clone(), feed.sequences(), clock, metrics, 100);
     let (snapshots, written) = (feed.snapshots(), Arc::new(Notify::new()));
-    let (store, bell, followed) = (Arc::clone(&world.store) as _, Arc::clone(&written), feed.snapshots());
+    let (store, wake_up, followed) = (Arc::clone(&world.store) as _, Arc::clone(&written), feed.snapshots());
     let following = listeners.clone();
-    tasks.spawn(async move { words.write(store, bell, CancellationToken::new()).await.unwrap() });
+    tasks.spawn(async move { words.write(store, wake_up, CancellationToken::new()).await.unwrap() });
     tasks.spawn(async move { following.follow(followed, CancellationToken::new()).await.unwrap() });
     tasks.spawn(async move { feed.run(CancellationToken::new()).await.unwrap() });
     Way { snapshots, listeners, written, _tasks: tasks }

@@ -135,9 +135,11 @@ async fn a_restart_at_any_moment_changes_nothing_of_whose_files_count() {
     running.rotator.turn().await.unwrap();
     for set in [&second, &first, &second] {
         directory.put(set);
-        let looks =
-            [running.rotator.steps.look().await, empty.another_on(directory.clone()).rotator.steps.look().await];
-        let [one, two] = looks.map(|look| look.unwrap().source.standing);
+        let looks = [
+            running.rotator.executor.observe().await,
+            empty.another_on(directory.clone()).rotator.executor.observe().await,
+        ];
+        let [one, two] = looks.map(|observation| observation.unwrap().source.standing);
         assert_eq!(one, two);
         running.rotator.turn().await.unwrap();
     }

@@ -7,7 +7,7 @@ use signet_core::authority::AuthorityId;
 use signet_core::certificate::{Facts, Serial};
 use signet_core::clock::Clock;
 use signet_core::revocation::{LIST_MARGIN, RevocationList, RevocationReason};
-use signet_core::rotation::Command;
+use signet_core::rotation::{Authorities, Command};
 use signet_core::seams::store::AuthorityJournal;
 
 use super::test_own_ca::{Directory, OwnCa};

@@ -20,7 +20,7 @@ impl Rotator {
     /// # Errors
     /// [`StepError`]; what was published before goes on.
     pub(super) async fn publish_journal(&self) -> Result<(), StepError> {
-        match self.steps.journal.load().await? {
+        match self.executor.journal.load().await? {
             Some((_, authorities)) => self.publish(authorities).await,
             None => Ok(()),
         }
@@ -31,7 +31,7 @@ impl Rotator {
     /// # Errors
     /// [`StepError`]; what was published before goes on.
     pub(super) async fn publish(&self, authorities: Authorities) -> Result<(), StepError> {
-        let now = self.steps.clock.now();
+        let now = self.executor.clock.now();
         let unchanged = |state: &Arc<SigningState>| {
             let issuer = authorities.active_issuer(now).map(|issuing| &issuing.id);
             let serving = authorities.serving_issuers(now);
@@ -88,7 +88,7 @@ impl Rotator {
         issuing: &IssuingCa,
         bundle: &TrustBundle,
     ) -> Result<(Arc<dyn CertificateAuthority>, VerifiedPath), StepError> {
-        let key = self.steps.maker.custody.open(&issuing.key).await?;
+        let key = self.executor.provisioner.custody.open(&issuing.key).await?;
         let authority = (self.open_issuer)(key, issuing)?;
         Ok((authority, verified_path(root, issuing, bundle)?))
     }

@@ -87,7 +87,7 @@ impl Command {
     }
 }
 
-/// Why a command is not followed.
+/// Why a command is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
@@ -102,7 +102,7 @@ pub enum Refused {
     /// The operator's own CA cannot be commanded.
     #[error("the CA files are the authority (authority.backend: files): put the new CA into that directory instead")]
     Foreign,
-    /// This replica does not have what the others follow.
+    /// This replica does not have the adopted source.
     #[error(
         "this replica's CA files, or its authority.backend, are not those that were adopted last: send the command to a replica that has the newest; or, if what this one has is to count from now on, `authority adopt` here says so"
     )]

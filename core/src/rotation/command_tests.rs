@@ -116,16 +116,16 @@ fn what_is_tainted_already_may_be_tainted_again_and_nothing_more_is_done() {
     assert_eq!(ask(&signs, &files, late, "r1", true), Err(Refused::Foreign));
     assert_eq!(ask(&first(), &files, late, "r1", true), Err(Refused::Foreign));
     assert_eq!(ask(&replaced, &files, late, "r1", true), Ok(None));
-    // An issuing CA: one order, whose window does not begin again, as long as there is somebody to follow it.
+    // An issuing CA: one hint, whose window does not begin again, as long as there is somebody to follow it.
     let step = Step::TaintIssuing(id("r1-issuing"));
     assert_eq!(ask(&draining(), &seen, late, "r1-issuing", false), Ok(Some(step.clone())));
-    let ordered = take(&step, &draining(), &seen, START, "x");
-    assert_eq!(ask(&ordered, &seen, late, "r1-issuing", false), Ok(None));
-    assert_eq!(ask(&ordered, &seen, START + 31 * DAY, "r1-issuing", false), Ok(Some(step)), "the order has ended");
+    let told = take(&step, &draining(), &seen, START, "x");
+    assert_eq!(ask(&told, &seen, late, "r1-issuing", false), Ok(None));
+    assert_eq!(ask(&told, &seen, START + 31 * DAY, "r1-issuing", false), Ok(Some(step)), "the hint has ended");
 }
 
 #[test]
-fn nothing_is_settled_while_the_root_that_signs_is_not_the_one_that_is_followed() {
+fn nothing_is_settled_while_the_root_that_signs_is_not_that_of_the_adopted_source() {
     let now = START + DAY;
     let files = |name: &str| Seen::holders(&[(9, 3)]).offered(offer(name, &format!("{name}-signer")));
     let (one, two) = (files("f1"), files("f2"));

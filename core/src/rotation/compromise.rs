@@ -19,14 +19,14 @@ pub(super) fn taint(
 ) -> Result<Option<Step>, Refused> {
     if authorities.root(id).is_none() && authorities.root_of(id).is_some() {
         signs_no_more(now, authorities, id)?;
-        // Ordered anew, the window would begin again, and whoever is about to renew would wait for longer.
+        // Told anew, the window would begin again, and whoever is about to renew would wait for longer.
         let mut anew = authorities.clone();
         anew.taint_issuing(id, now);
-        let lasts = |known: &super::KeptOrder| known.until > now.unix_timestamp();
-        let ordered = anew.orders.last().is_some_and(|order| {
-            authorities.orders.iter().any(|known| known.authorities == order.authorities && lasts(known))
+        let lasts = |known: &super::KeptHint| known.until > now.unix_timestamp();
+        let is_told = anew.hints.last().is_some_and(|hint| {
+            authorities.hints.iter().any(|known| known.authorities == hint.authorities && lasts(known))
         });
-        return Ok((!ordered).then(|| Step::TaintIssuing(id.clone())));
+        return Ok((!is_told).then(|| Step::TaintIssuing(id.clone())));
     }
     let root = find(authorities, id)?;
     let signs = root.is_active();

@@ -38,7 +38,7 @@ pub use fence::Fence;
 pub use format::{FormatError, FormerIds, Version};
 pub use lists::{is_revoked, lists_possible};
 pub use phase::Phase;
-pub use renewal_hint::{KeptOrder, RenewalOrder};
+pub use renewal_hint::{KeptHint, RenewalHint};
 pub use retire::is_held;
 pub use rules::{Observed, Retirement, Rules, SETTLE, Schedule};
 pub use state::{Activation, Authorities, AuthorityState, IssuingAuthority, RootAuthority};

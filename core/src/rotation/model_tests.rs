@@ -325,8 +325,8 @@ impl World {
         }
     }
 
-    /// Whether what is followed is what this replica has.
-    fn follows(&self, replica: usize) -> bool {
+    /// Whether the adopted source is what this replica has.
+    fn has_adopted(&self, replica: usize) -> bool {
         let files = self.processes[replica].files.as_ref();
         files.is_some_and(|files| self.journal.adopted.standing(&files.fingerprint) == SourceStanding::Newest)
     }

@@ -11,10 +11,10 @@ use crate::moment;
 pub enum Phase {
     /// There is no authority yet.
     None,
-    /// The root that is followed signs, and nothing else is in the bundle but what an operator put there.
+    /// The root of the adopted source signs, and nothing else is in the bundle but what an operator put there.
     Settled,
-    /// A root is on its way to sign: one that holders do not know yet, or the one that is followed since a change of
-    /// files or of the backend.
+    /// A root is on its way to sign: one that holders do not know yet, or that of the source that was adopted
+    /// last.
     Propagate,
     /// A former root stays until nothing chains to it.
     Drain,

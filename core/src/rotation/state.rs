@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::format::Version;
 use super::lists::is_revoked;
-use super::renewal_hint::KeptOrder;
+use super::renewal_hint::KeptHint;
 use super::wire::{ACTIVATION, WireIssuing, WireRoot};
 use crate::authority::{AuthorityId, IssuingCa, Root};
 use crate::bundle::{BundleError, TrustBundle, Validation};
@@ -52,7 +52,7 @@ impl AuthorityState {
     }
 }
 
-/// An issuing CA as the journal keeps it. What it is reads through.
+/// An issuing CA as the journal keeps it. What it is reads through: `issuing.id` is `issuing.ca.id`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "WireIssuing", into = "WireIssuing")]
 pub struct IssuingAuthority {
@@ -78,7 +78,8 @@ impl From<IssuingCa> for IssuingAuthority {
     }
 }
 
-/// A root as the journal keeps it, with the issuing CAs that it has certified. What it is reads through.
+/// A root as the journal keeps it, with the issuing CAs that it has certified. What it is reads through: `root.id` is
+/// `root.ca.id`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "WireRoot", into = "WireRoot")]
 pub struct RootAuthority {
@@ -190,9 +191,9 @@ pub struct Authorities {
     /// Whether the automatic rotation of roots waits for an operator, because one has rolled it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-    /// Renewals that were ordered for the sake of authorities that may be gone already.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub orders: Vec<KeptOrder>,
+    /// Renewal hints for the sake of authorities that may be gone already.
+    #[serde(default, rename = "orders", skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<KeptHint>,
     /// What is revoked, and the lists that say so.
     #[serde(default, skip_serializing_if = "Revocations::is_empty")]
     pub revocations: Revocations,

@@ -77,7 +77,7 @@ pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed
         SourceStanding::Superseded => return plan.step_back(authorities),
     }
     let step = None
-        .or_else(|| follow(now, authorities, active, seen.offer))
+        .or_else(|| adopt(now, authorities, active, seen.offer))
         .or_else(|| plan.renew_issuing(authorities, active, seen))
         .or_else(|| plan.refresh_lists(authorities, seen, rules))
         .or_else(|| plan.replace(authorities, active, seen, rules))
@@ -88,8 +88,8 @@ pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed
     step.unwrap_or(Step::WaitUntil(plan.wake))
 }
 
-/// A backend that is somebody else's is followed: its roots are published at once, its signer is used once covered.
-fn follow(
+/// What somebody else's source brings is taken over: its roots are published at once, its signer is used once covered.
+fn adopt(
     now: OffsetDateTime,
     authorities: &Authorities,
     active: &RootAuthority,

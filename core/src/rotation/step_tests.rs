@@ -114,18 +114,18 @@ fn a_compromised_root_is_replaced_by_a_known_one_at_once_or_by_a_new_one_once_co
     assert_eq!((step(START, &tainted, &seen), Phase::of(&tainted)), (Step::Activate(id("r1")), Phase::Emergency));
     let after = take(&Step::Activate(id("r1")), &tainted, &seen, START, "x");
     assert_eq!(after.root(&id("r2")).unwrap().state, AuthorityState::Tainted);
-    assert_eq!(after.renewal_orders()[0].authorities, [id("r2-issuing").to_string()]);
+    assert_eq!(after.renewal_hints()[0].authorities, [id("r2-issuing").to_string()]);
     // Who has not renewed when it is removed is told all the same, and at once.
     let gone = take(&Step::Revoke(id("r2")), &after, &seen, START, "x");
-    let order = &gone.renewal_orders()[0];
-    assert_eq!((&order.authorities[0], order.urgent), (&id("r2-issuing").to_string(), true));
+    let hint = &gone.renewal_hints()[0];
+    assert_eq!((&hint.authorities[0], hint.urgent), (&id("r2-issuing").to_string(), true));
     // Alone, a new one is prepared, and waits for nothing but coverage and replicas.
     let tainted = take(&Step::Taint(id("r1")), &first(), &seen, START, "x");
     assert_eq!(step(START, &tainted, &seen), Step::PrepareRoot(Activation::WhenCovered));
     let prepared = take(&Step::PrepareRoot(Activation::WhenCovered), &tainted, &seen, START, "r2");
     assert!(matches!(step(START + LAG, &prepared, &Seen::holders(&[(1, 1)])), Step::WaitUntil(_)));
     assert_eq!(step(START + LAG, &prepared, &seen), Step::Activate(id("r2")));
-    assert!(prepared.renewal_orders().is_empty(), "nobody renews into the compromised root");
+    assert!(prepared.renewal_hints().is_empty(), "nobody renews into the compromised root");
 }
 
 #[test]
@@ -140,15 +140,15 @@ fn holders_of_revoked_certificates_are_told_by_serial_number_the_newest_ones_fir
     };
     let mut authorities = first();
     authorities.revocations.entries = vec![entry("0a", 10), entry("0c", 30), entry("0b", 20)];
-    let orders = authorities.renewal_orders();
-    assert_eq!(orders.len(), 1);
-    assert_eq!(orders[0].serials, ["0c", "0b", "0a"]);
-    assert_eq!((orders[0].since.unix_timestamp(), orders[0].urgent), (30, true), "peers refuse them already");
+    let hints = authorities.renewal_hints();
+    assert_eq!(hints.len(), 1);
+    assert_eq!(hints[0].serials, ["0c", "0b", "0a"]);
+    assert_eq!((hints[0].since.unix_timestamp(), hints[0].urgent), (30, true), "peers refuse them already");
     authorities.revocations.entries = (0..5000_i64).map(|at| entry(&format!("{at:04x}"), at)).collect();
-    let serials = &authorities.renewal_orders()[0].serials;
+    let serials = &authorities.renewal_hints()[0].serials;
     assert_eq!((serials.len(), serials[0].as_str()), (4096, "1387"), "agents read no more");
     authorities.revocations.clear("1387");
-    assert_eq!(authorities.renewal_orders()[0].serials[0], "1386");
+    assert_eq!(authorities.renewal_hints()[0].serials[0], "1386");
     // With its root goes what was said against what is below it: nobody accepts that any more.
     let mut draining = draining();
     let of = |issuer: &str| Revoked { issuer: id(issuer), ..entry("0d", 40) };
@@ -158,7 +158,7 @@ fn holders_of_revoked_certificates_are_told_by_serial_number_the_newest_ones_fir
 }
 
 #[test]
-fn an_issuing_ca_that_holders_are_to_leave_is_known_as_compromised_as_long_as_the_order_stands() {
+fn an_issuing_ca_that_holders_are_to_leave_is_known_as_compromised_as_long_as_the_hint_stands() {
     let mut authorities = draining();
     let issuing = authorities.roots[1].issuing[0].clone();
     assert_eq!(authorities.issuing_tainted_at(&issuing), None);

@@ -76,7 +76,7 @@ pub trait UpstreamAuthority: Send + Sync {
     async fn prepare_root(&self, generation: u64, now: OffsetDateTime) -> Result<Root, SignError>;
 
     /// What the backend is and wants by itself: `None` when it makes roots and issuing CAs on demand. Such a backend is
-    /// followed, not commanded: its roots are published first, and it signs once they are covered.
+    /// adopted, not commanded: its roots are published first, and it signs once they are covered.
     ///
     /// # Errors
     /// [`SignError`]; what was offered before goes on.

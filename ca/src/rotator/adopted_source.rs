@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 ///
 /// # Errors
 /// [`SignError`]: there is nothing to go on with.
-pub(super) fn look(
+pub(super) fn observe(
     brought: Result<Option<Offer>, SignError>,
     authorities: &Authorities,
     now: OffsetDateTime,
@@ -52,11 +52,6 @@ pub(super) fn look(
     Ok((timely(counts), ReplicaSource { offer: own, fingerprint: Some(fingerprint), standing }))
 }
 
-/// What an operator should know and do about a replica that others have left behind.
-pub(super) const SUPERSEDED: &str = "newer CA files, or another authority.backend, than this replica has were adopted: \
-it issues with those and leaves all steps to others; wait for its files, or correct its configuration and restart it; \
-if what this one has is to count, send it `authority adopt`";
-
 /// The same with the ids that the journal has for its authorities since before ids covered names.
 fn as_known(mut offer: Offer, authorities: &Authorities) -> Offer {
     let former = authorities.former_ids();
@@ -79,7 +74,7 @@ fn held(authorities: &Authorities) -> Option<Offer> {
     chain.extend(roots.iter().filter(|root| root.key.is_none()).map(|root| root.id.clone()));
     let of_chain = |list: &&RevocationList| chain.contains(&list.issuer);
     let revocation_lists = authorities.revocations.lists.iter().filter(of_chain).cloned().collect();
-    // That of what is followed; but nobody asks for it.
+    // That of the adopted source; but nobody asks for it.
     let fingerprint = authorities.adopted.newest().cloned().unwrap_or_else(SourceFingerprint::own);
     Some(Offer { roots, signer: active.id.clone(), issuing, revocation_lists, fingerprint })
 }
@@ -198,7 +193,7 @@ mod tests {
         }
         offer.roots[0].id = root.clone();
         (offer.signer, offer.issuing.id) = (root, issuing);
-        let (counts, source) = look(Ok(Some(offer.clone())), &known, MADE).unwrap();
+        let (counts, source) = observe(Ok(Some(offer.clone())), &known, MADE).unwrap();
         assert_eq!((counts, source.standing), (held(&known), SourceStanding::Newest));
         // The same root with another name is another one.
         let renamed = AuthorityId::new(b"renamed", &Facts::read(&offer.roots[0].certificate).unwrap().spki_der);
@@ -225,8 +220,8 @@ mod tests {
         }
     }
 
-    /// The journal that follows nothing but a CA of this name, and what its files bring.
-    fn followed(name: &str) -> (Authorities, Offer) {
+    /// The journal that has adopted nothing but a CA of this name, and what its files bring.
+    fn adopted(name: &str) -> (Authorities, Offer) {
         let mut known = journal(root(name, &KeyPair::generate().unwrap(), 10));
         known.adopted = vec![SourceFingerprint::of_set(&known.roots[0].certificate, [], [])].into();
         let offer = held(&known).unwrap();
@@ -248,7 +243,7 @@ mod tests {
 
     #[test]
     fn lists_go_before_they_end_and_come_only_if_that_is_not_soon() {
-        let (mut known, mut offer) = followed("a");
+        let (mut known, mut offer) = adopted("a");
         let second = std::time::Duration::from_secs(1);
         let stays = |offer: &Offer, known: &Authorities, left| {
             let now = START - left;
@@ -263,9 +258,9 @@ mod tests {
 
     #[test]
     fn a_replica_that_was_left_behind_goes_on_with_the_journal() {
-        let ((mut known, theirs), (_, mine)) = (followed("theirs"), followed("mine"));
+        let ((mut known, theirs), (_, mine)) = (adopted("theirs"), adopted("mine"));
         known.adopted = vec![mine.fingerprint.clone(), theirs.fingerprint.clone()].into();
-        let (offer, source) = look(Ok(Some(mine.clone())), &known, START).unwrap();
+        let (offer, source) = observe(Ok(Some(mine.clone())), &known, START).unwrap();
         assert_eq!(offer.as_ref(), Some(&theirs));
         assert_eq!((&source.offer, &source.fingerprint), (&Some(mine.clone()), &Some(mine.fingerprint)));
         assert_eq!((source.standing, source.is_superseded()), (SourceStanding::Superseded, true));
@@ -282,12 +277,12 @@ mod tests {
         let ours = journal(RootAuthority { pinned: false, ..known.roots[0].clone() });
         for brought in [Ok(Some(breaks)), Err(SignError::Failed("incomplete".to_owned()))] {
             for (journal, standing) in [(&known, SourceStanding::Newest), (&ours, SourceStanding::Superseded)] {
-                let (offer, source) = look(brought.clone(), journal, START).unwrap();
+                let (offer, source) = observe(brought.clone(), journal, START).unwrap();
                 assert_eq!((offer, source.fingerprint.clone()), (held(journal), None));
                 assert_eq!((source.standing, source.is_superseded()), (standing, false));
             }
             // With nothing to go on with, only what clashes with nothing yet is of use.
-            assert_eq!(look(brought.clone(), &Authorities::default(), START).is_err(), brought.is_err());
+            assert_eq!(observe(brought.clone(), &Authorities::default(), START).is_err(), brought.is_err());
         }
     }
 }

@@ -1,87 +1,20 @@
-//! Where rotation stands and what was done, in words for operators.
+//! What happens next, and when it will be over.
 
 use signet_core::authority::AuthorityId;
 use signet_core::clock::rfc3339;
-use signet_core::holder::Holder;
 use signet_core::moment;
 use signet_core::rotation::{
-    Activation, Authorities, AuthorityState, Observed, Phase, Refused, Retirement, RootAuthority, Rules, SETTLE, Step,
-    is_held, propagated_at,
+    Activation, Authorities, AuthorityState, Observed, Phase, Refused, Retirement, RootAuthority, Rules, is_held,
+    propagated_at,
 };
 use time::OffsetDateTime;
 
-use crate::rotator::Look;
-
-/// A holder as refusals name it.
-pub(super) fn holder(holder: &Holder) -> String {
-    let place = holder.pod.as_ref().map_or_else(|| holder.key.instance.clone(), |pod| format!("pod {pod}"));
-    let refused = holder.refused.as_ref().map(|(_, text)| format!(", refused it: {text}")).unwrap_or_default();
-    format!("{} ({place}, has bundle {}{refused})", holder.key.spiffe_id, holder.sequence)
-}
-
-/// What a forced taint has done that was carried out in two goes.
-pub(super) const REPLACED: &str = "another root signs in place of the compromised one";
-
-/// What a command has done to what was seen.
-pub(super) fn done(step: &Step, look: &Look) -> String {
-    match step {
-        Step::PrepareRoot(_) => "the next root is prepared and published".to_owned(),
-        Step::Await(id, _) => format!("root {id} signs as soon as every holder knows it"),
-        Step::CertifyIssuing(_) => "a new issuing CA takes over".to_owned(),
-        Step::Activate(id) => format!("root {id} signs from now on"),
-        Step::DropPrepared(id, _) => format!("the prepared root {id} is dropped"),
-        Step::Reinstate(id) => format!("root {id} signs again; automatic rotation is paused"),
-        Step::Taint(id) => format!("root {id} is declared compromised; another one takes its place once it is covered"),
-        Step::TaintIssuing(id) => format!("agents renew the certificates of issuing CA {id}; then it can be revoked"),
-        Step::Leave(id) => format!(
-            "root {id} leaves the trust bundle in {} s, when every serving certificate has moved to another root",
-            SETTLE.as_secs()
-        ),
-        Step::Revoke(id) => {
-            let holders = look.authorities.root(id).map_or(0, |root| look.seen().holders_of(root));
-            format!("root {id} is in no bundle any more{}", cut_off(holders))
-        }
-        Step::RevokeIssuing(id) => {
-            let holders = look.coverage.by_authority.get(id).copied().unwrap_or_default();
-            format!("issuing CA {id} is on the revocation list of its root{}", cut_off(holders))
-        }
-        Step::AdoptRoots => adopted(look),
-        Step::Resume(shown) => format!(
-            "the trust bundle goes on above {shown}, the highest number that was shown, and above the clock; agents follow"
-        ),
-        _ => "done".to_owned(),
-    }
-}
-
-/// What this replica has is adopted.
-fn adopted(look: &Look) -> String {
-    let signs = look.authorities.active().map(|root| &root.id);
-    match &look.source.offer {
-        Some(offer) if signs == Some(&offer.signer) => {
-            format!("the CA files of this replica are adopted; root {} goes on signing", offer.signer)
-        }
-        Some(offer) => format!(
-            "the CA files of this replica are adopted; root {} signs as soon as every holder knows it",
-            offer.signer
-        ),
-        None => "the backend of this replica is adopted; a root of its own signs as soon as every holder knows it"
-            .to_owned(),
-    }
-}
-
-/// Who has to renew before anybody accepts it again.
-fn cut_off(holders: u64) -> String {
-    match holders {
-        0 => String::new(),
-        1 => "; 1 holder is refused until it has renewed, see `holders list --cut-off`".to_owned(),
-        _ => format!("; {holders} holders are refused until they have renewed, see `holders list --cut-off`"),
-    }
-}
+use crate::rotator::Observation;
 
 /// What happens next by itself, in words, and when at the latest.
-pub(super) fn what_next(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
-    let (mut text, expected) = progress(look, rules);
-    if former(&look.authorities).next().is_some() && !text.is_empty() {
+pub(crate) fn what_next(observation: &Observation, rules: &Rules) -> (String, Option<OffsetDateTime>) {
+    let (mut text, expected) = progress(observation, rules);
+    if former(&observation.authorities).next().is_some() && !text.is_empty() {
         text += STATIC_FILES;
     }
     (text, expected)
@@ -97,18 +30,18 @@ const STATIC_FILES: &str = "; by the time the old root is retired, static files 
                             ca.root_file of agents that start anew, mounted ConfigMaps) must hold the root that signs";
 
 /// Former roots that an operator is to let go.
-pub(super) fn held(look: &Look, rules: &Rules) -> Vec<AuthorityId> {
-    let is_held = |root: &&RootAuthority| is_held(root, &look.seen(), rules, look.now);
-    look.authorities.roots.iter().filter(is_held).map(|root| root.id.clone()).collect()
+pub(crate) fn held(observation: &Observation, rules: &Rules) -> Vec<AuthorityId> {
+    let is_held = |root: &&RootAuthority| is_held(root, &observation.seen(), rules, observation.now);
+    observation.authorities.roots.iter().filter(is_held).map(|root| root.id.clone()).collect()
 }
 
-fn progress(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
-    let (authorities, seen) = (&look.authorities, look.seen());
+fn progress(observation: &Observation, rules: &Rules) -> (String, Option<OffsetDateTime>) {
+    let (authorities, seen) = (&observation.authorities, observation.seen());
     if authorities.active().is_none() {
         return (Refused::NoAuthority.to_string(), None);
     }
     let expected = authorities.expected_end(&seen);
-    if !look.clock_is_steady {
+    if !observation.clock_is_steady {
         return (
             "the clock has jumped, or the storage came from a backup (the checks of `status` tell); nothing is activated or \
              removed by itself until that has been over for a while"
@@ -116,10 +49,10 @@ fn progress(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
             None,
         );
     }
-    let behind = |sequence| look.coverage.live().saturating_sub(look.coverage.covered(sequence));
+    let behind = |sequence| observation.coverage.live().saturating_sub(observation.coverage.covered(sequence));
     let waits_for = |root: &RootAuthority| match behind(root.published) {
         0 => {
-            let at = signs_at(look, root, rules).map(|at| format!(", at {}", rfc3339(at))).unwrap_or_default();
+            let at = signs_at(observation, root, rules).map(|at| format!(", at {}", rfc3339(at))).unwrap_or_default();
             format!("its propagation time is over{at}")
         }
         1 => "1 more holder has received it".to_owned(),
@@ -129,12 +62,14 @@ fn progress(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
     if let Some(root) = authorities.prepared().filter(|_| matches!(phase, Phase::Propagate | Phase::Emergency)) {
         let missing = waits_for(root);
         let expected = match behind(root.published) {
-            0 => signs_at(look, root, rules),
+            0 => signs_at(observation, root, rules),
             _ => expected,
         };
         let activation = root.activation().unwrap_or_default();
         let at = match activation {
-            Activation::NotBefore(at) => OffsetDateTime::from_unix_timestamp(at).ok().filter(|at| *at > look.now),
+            Activation::NotBefore(at) => {
+                OffsetDateTime::from_unix_timestamp(at).ok().filter(|at| *at > observation.now)
+            }
             _ => None,
         };
         return match (activation, at) {
@@ -156,20 +91,25 @@ fn progress(look: &Look, rules: &Rules) -> (String, Option<OffsetDateTime>) {
             "another root takes the place of the compromised one; with CA files, put new ones there".to_owned()
         }
         Phase::Emergency => emergency(authorities, &seen),
-        Phase::Propagate => return (left(look, rules), expected),
-        Phase::Drain => return drain(look, rules, expected),
+        Phase::Propagate => return (left(observation, rules), expected),
+        Phase::Drain => return drain(observation, rules, expected),
     };
     (text, expected)
 }
 
 /// When a root may sign that everybody has, if that is to come.
-fn signs_at(look: &Look, root: &RootAuthority, rules: &Rules) -> Option<OffsetDateTime> {
-    propagated_at(&look.authorities, root, &look.seen(), rules, look.now).filter(|at| *at > look.now)
+fn signs_at(observation: &Observation, root: &RootAuthority, rules: &Rules) -> Option<OffsetDateTime> {
+    propagated_at(&observation.authorities, root, &observation.seen(), rules, observation.now)
+        .filter(|at| *at > observation.now)
 }
 
-fn drain(look: &Look, rules: &Rules, expected: Option<OffsetDateTime>) -> (String, Option<OffsetDateTime>) {
-    let (authorities, seen) = (&look.authorities, look.seen());
-    if let [id, ..] = held(look, rules).as_slice() {
+fn drain(
+    observation: &Observation,
+    rules: &Rules,
+    expected: Option<OffsetDateTime>,
+) -> (String, Option<OffsetDateTime>) {
+    let (authorities, seen) = (&observation.authorities, observation.seen());
+    if let [id, ..] = held(observation, rules).as_slice() {
         let text = format!("no certificate chains to root {id} any more: `authority retire {id}` lets it go");
         return (text, None);
     }
@@ -189,18 +129,19 @@ fn drain(look: &Look, rules: &Rules, expected: Option<OffsetDateTime>) -> (Strin
     }
 }
 
-/// The root that signs is not the one that is followed, and none is prepared.
-fn left(look: &Look, rules: &Rules) -> String {
-    let authorities = &look.authorities;
+/// The root that signs is not that of the adopted source, and none is prepared.
+fn left(observation: &Observation, rules: &Rules) -> String {
+    let authorities = &observation.authorities;
     if authorities.paused {
         return PAUSED.to_owned();
     }
-    match look.offer.as_ref().and_then(|offer| authorities.root(&offer.signer)) {
+    match observation.offer.as_ref().and_then(|offer| authorities.root(&offer.signer)) {
         Some(root) if root.tainted_at.is_some() => {
             format!("root {} of the CA files is compromised and signs no more: put other files there", root.id)
         }
         Some(root) => {
-            let from = signs_at(look, root, rules).map(|at| format!(", from {} on", rfc3339(at))).unwrap_or_default();
+            let from =
+                signs_at(observation, root, rules).map(|at| format!(", from {} on", rfc3339(at))).unwrap_or_default();
             format!("root {} of the CA files signs as soon as every holder knows it{from}", root.id)
         }
         None if authorities.roots.iter().any(|root| root.pinned) => {

@@ -1,4 +1,4 @@
-//! Makes what a step needs: roots, issuing CAs and revocation lists, with keys that are in custody before anything
+//! Provides what a step needs: roots, issuing CAs and revocation lists, with keys that are in custody before anything
 //! names them.
 
 use std::pin::Pin;
@@ -30,8 +30,8 @@ pub type SignList = dyn for<'a> Fn(Arc<dyn SigningKey>, &'a CertificateDer<'stat
 type ListSigning<'a> =
     Pin<Box<dyn Future<Output = Result<CertificateRevocationListDer<'static>, SignError>> + Send + 'a>>;
 
-/// The makers of keys, certificates and lists.
-pub struct Maker {
+/// Provides keys, certificates and lists.
+pub struct Provisioner {
     /// Type of issuing keys.
     pub key_type: KeyType,
     /// Lifetimes.
@@ -44,7 +44,7 @@ pub struct Maker {
     pub sign_list: Arc<SignList>,
 }
 
-impl Maker {
+impl Provisioner {
     /// Makes what is needed. Keys of attempts that come to nothing stay in custody, where no journal names them.
     ///
     /// # Errors
