@@ -2,7 +2,6 @@
 
 use rustls_pki_types::CertificateDer;
 
-use super::CertificateError;
 use crate::pem::pem;
 
 /// A leaf and the certificates between it and its root, in issuing order; the root itself is never part of it.
@@ -17,16 +16,6 @@ impl CertificateChain {
     #[must_use]
     pub fn new(leaf: CertificateDer<'static>, intermediates: Vec<CertificateDer<'static>>) -> Self {
         Self { leaf, intermediates }
-    }
-
-    /// Takes a list whose first element is the leaf.
-    ///
-    /// # Errors
-    /// [`CertificateError::EmptyChain`] when the list is empty.
-    pub fn from_list(list: Vec<CertificateDer<'static>>) -> Result<Self, CertificateError> {
-        let mut list = list.into_iter();
-        let leaf = list.next().ok_or(CertificateError::EmptyChain)?;
-        Ok(Self { leaf, intermediates: list.collect() })
     }
 
     /// The leaf.

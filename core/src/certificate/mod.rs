@@ -18,7 +18,4 @@ pub enum CertificateError {
     /// An extension that Signet relies on does not parse.
     #[error("a certificate extension does not parse")]
     BadExtension,
-    /// A chain needs at least a leaf.
-    #[error("the certificate chain is empty")]
-    EmptyChain,
 }

@@ -76,10 +76,10 @@ impl Authorities {
         }
         let mut changed = false;
         for root in &mut self.roots {
-            let renewed = offer.and_then(|offer| offer.roots.iter().find(|one| one.id == root.id));
+            let is_renewed = |one: &&Root| one.id == root.id && one.certificate != root.certificate;
             // The same name and key with another certificate: whoever knew the old one knows the authority, so nobody is
             // waited for.
-            if let Some(new) = renewed.filter(|new| new.certificate != root.certificate) {
+            if let Some(new) = offer.and_then(|offer| offer.roots.iter().find(is_renewed)) {
                 root.ca = Root { key: root.ca.key.take(), ..new.clone() };
                 changed = true;
             }
