@@ -26,6 +26,12 @@ fn openssl(args: &[&str], input: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
+/// One DER element of `tag` with `parts` as its content, shorter than 128 bytes (X.690 section 8.1.3.4).
+fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    [&[tag, u8::try_from(content.len()).unwrap()][..], &content].concat()
+}
+
 fn read(pem: &[u8], spki: &[u8]) -> Result<Option<Vec<u8>>, PrivateKeyError> {
     let pkcs8 = pkcs8_from_pem(&Secret::new(pem.to_vec()), spki)?;
     Ok(LocalKey::from_pkcs8(pkcs8.expose()).map(|key| key.spki_der().to_vec()))
@@ -76,7 +82,7 @@ fn a_scalar_without_its_leading_zeroes_is_filled_up() {
         }
     };
     let pem = |scalar: &[u8]| {
-        let curve = tlv(0xa0, &[&oid(&P256)]);
+        let curve = tlv(0xa0, &[&tlv(6, &[P256.as_bytes()])]);
         let der = tlv(0x30, &[&tlv(2, &[&[1]]), &tlv(4, &[scalar]), &curve]);
         openssl(&["ec", "-inform", "DER", "-no_public"], &der); // OpenSSL reads both too
         let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &*der);
