@@ -6,7 +6,7 @@ use crate::authority::AuthorityId;
 
 /// Where the key is that signs the lists of an authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListKey {
+pub(crate) enum ListKey {
     /// Here, and the CA is our own: its lists are made and renewed here.
     Own,
     /// Here, but the CA is somebody else's: a list that is made here lacks what its owner has put on theirs.
@@ -25,7 +25,7 @@ pub struct ListIssuers {
 impl ListIssuers {
     /// Those whose lists make a complete set, and whose keys are held here; also of such as need no list any more.
     #[must_use]
-    pub fn new(required: Vec<AuthorityId>, keys: BTreeMap<AuthorityId, ListKey>) -> Self {
+    pub(crate) fn new(required: Vec<AuthorityId>, keys: BTreeMap<AuthorityId, ListKey>) -> Self {
         Self { required, keys }
     }
 
@@ -37,7 +37,7 @@ impl ListIssuers {
 
     /// Where the key of this authority is.
     #[must_use]
-    pub fn key(&self, id: &AuthorityId) -> ListKey {
+    pub(crate) fn key(&self, id: &AuthorityId) -> ListKey {
         self.keys.get(id).copied().unwrap_or(ListKey::Elsewhere)
     }
 

@@ -9,10 +9,10 @@ mod need;
 mod refresh;
 
 pub use entry::{RevocationReason, Revoked};
-pub use issuers::{ListIssuers, ListKey};
+pub use issuers::ListIssuers;
+pub(crate) use issuers::ListKey;
 pub use list::{GivenLists, RevocationList};
 pub use need::{LIST_MARGIN, ListNeed};
-pub use refresh::Refresh;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;

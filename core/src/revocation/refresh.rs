@@ -18,91 +18,54 @@ pub(super) const KEEP_ENTRY: Duration = Duration::from_secs(3600);
 /// How far ahead the clock of whoever made a list may be.
 const AHEAD: Duration = Duration::from_secs(2);
 
-/// When the lists are made anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refresh {
-    /// Now.
-    Now {
-        /// Whether entries of certificates that have ended are forgotten.
-        forget_ended: bool,
-    },
-    /// Not yet; at this time there may be a reason.
-    Later(Option<OffsetDateTime>),
-}
-
-/// Waits for the earliest of several times.
-struct Agenda {
-    now: OffsetDateTime,
-    next: Option<OffsetDateTime>,
-}
-
-impl Agenda {
-    /// Whether `at` has come; if not, it is a time to wait for.
-    fn is_due(&mut self, at: OffsetDateTime) -> bool {
-        if at > self.now {
-            self.next = Some(self.next.map_or(at, |next| next.min(at)));
-        }
-        at <= self.now
-    }
-}
-
 impl Revocations {
-    /// When the lists, each of which lives for `ttl`, are made anew: one for every authority, or none.
+    /// When the lists, each of which lives for `ttl`, are made anew: at `now`, or before it, when there is a reason already.
     ///
-    /// By a clock that may be wrong only what has ended is replaced, and nothing is forgotten.
+    /// By a clock that may be wrong only what has ended is replaced; entries do not count then, since none is forgotten.
     #[must_use]
-    pub fn refresh(
+    pub fn refresh_at(
         &self,
         issuers: &ListIssuers,
         given: GivenLists<'_>,
         ttl: Duration,
         now: OffsetDateTime,
         clock_is_steady: bool,
-    ) -> Refresh {
-        let (mut agenda, due) = (Agenda { now, next: None }, Refresh::Now { forget_ended: clock_is_steady });
+    ) -> Option<OffsetDateTime> {
         let time = |seconds: i64| OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(now);
-        let wanted = self.need(issuers, given, now) == ListNeed::Wanted;
-        if wanted == self.lists.is_empty() {
+        let is_wanted = self.need(issuers, given, now) == ListNeed::Wanted;
+        if is_wanted == self.lists.is_empty() {
             // That they could not be made is no reason to try again at once, unless by a clock that was ahead.
             let since = now.unix_timestamp().saturating_sub(self.failed_at);
-            let failed = self.lists.is_empty() && (-RETRY_LATER..RETRY).contains(&since);
-            if !failed {
-                return due;
-            }
-            let _not_yet = agenda.is_due(time(self.failed_at.saturating_add(RETRY)));
+            let has_failed = self.lists.is_empty() && (-RETRY_LATER..RETRY).contains(&since);
+            return Some(if has_failed { time(self.failed_at.saturating_add(RETRY)) } else { now });
         }
         if self.lists.is_empty() {
-            return Refresh::Later(agenda.next);
+            return None;
         }
         let is_missing = |id: &AuthorityId| self.list_of(id).is_none();
         let is_new = |list: &RevocationList| self.list_of(&list.issuer).is_none_or(|known| known.der != list.der);
         if given.all().iter().any(is_new) || issuers.required().iter().any(is_missing) {
-            return due;
+            return Some(now);
         }
-        for list in self.lists.iter().filter(|list| given.list_of(&list.issuer).is_none()) {
+        let not_given = self.lists.iter().filter(|list| given.list_of(&list.issuer).is_none());
+        let lists = not_given.map(|list| {
             let end = time(list.next_update);
-            if !issuers.renews(&list.issuer) {
-                // Nobody here could make it as its owner did: it stays for as long as it is good.
-                if agenda.is_due(moment::before(end, LIST_MARGIN)) {
-                    return due;
-                }
-                continue;
-            }
             // What was made while the clock was ahead is replaced once it is back, since nobody accepts a list from the
             // future.
-            let at = if clock_is_steady { moment::before(end, ttl / 2) } else { end };
-            let is_of_the_future =
-                moment::before(end, ttl) > moment::after(now, AHEAD) || list.begins().is_some_and(|at| at > now);
-            if agenda.is_due(at) || is_of_the_future {
-                return due;
+            let is_of_the_future = || {
+                let is_made_ahead = moment::before(end, ttl) > moment::after(now, AHEAD);
+                is_made_ahead || list.begins().is_some_and(|at| at > now)
+            };
+            match issuers.renews(&list.issuer) {
+                // Nobody here could make it as its owner did: it stays for as long as it is good.
+                false => moment::before(end, LIST_MARGIN),
+                true if is_of_the_future() => now,
+                true if clock_is_steady => moment::before(end, ttl / 2),
+                true => end,
             }
-        }
-        for entry in &self.entries {
-            if agenda.is_due(moment::after(time(entry.not_after), KEEP_ENTRY)) && clock_is_steady {
-                return Refresh::Now { forget_ended: true };
-            }
-        }
-        Refresh::Later(agenda.next)
+        });
+        let entries = self.entries.iter().filter(|_| clock_is_steady);
+        lists.chain(entries.map(|entry| moment::after(time(entry.not_after), KEEP_ENTRY))).min()
     }
 
     /// When the first of the lists ends; `None` when there are none.

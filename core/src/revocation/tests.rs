@@ -108,27 +108,27 @@ fn what_an_owner_made_goes_on_for_as_long_as_it_is_good_and_our_own_is_made_anew
 
 #[test]
 fn lists_are_made_anew_when_one_is_due_missing_or_replaced_and_not_before() {
-    let due = Refresh::Now { forget_ended: true };
+    let due = Some(NOW);
     let (ours, end) = (|end| with(vec![list("own", end)], vec![entry(end)]), NOW + HOUR * 13);
     let another = [RevocationList { der: vec![9].into(), ..list("own", end) }];
     let same = [list("own", end)];
     let far = NOW + TTL * 9;
     for (what, revocations, required, given, expected) in [
-        ("none", with(vec![], vec![]), &["own"][..], GivenLists::Unknown, Refresh::Later(None)),
+        ("none", with(vec![], vec![]), &["own"][..], GivenLists::Unknown, None),
         ("wanted", with(vec![], vec![entry(far)]), &["own"], GivenLists::Unknown, due),
         ("needless", with(vec![list("own", end)], vec![]), &["own"], GivenLists::Unknown, due),
-        ("in its first half", ours(end), &["own"], GivenLists::Unknown, Refresh::Later(Some(end - TTL / 2))),
+        ("in its first half", ours(end), &["own"], GivenLists::Unknown, Some(end - TTL / 2)),
         ("at half of its life", ours(NOW + TTL / 2), &["own"], GivenLists::Unknown, due),
         ("from the future", ours(NOW + TTL + MINUTE), &["own"], GivenLists::Unknown, due),
         ("one is missing", ours(end), &["own", "foreign"], GivenLists::Unknown, due),
         ("another one is given", ours(end), &["own"], GivenLists::Lists(&another), due),
-        ("the same one is given", ours(end), &["own"], GivenLists::Lists(&same), Refresh::Later(Some(end + HOUR))),
+        ("the same one is given", ours(end), &["own"], GivenLists::Lists(&same), Some(end + HOUR)),
         (
             "somebody else's",
             with(vec![list("foreign", NOW + HOUR)], vec![entry(far)]),
             &["foreign"],
             GivenLists::Unknown,
-            Refresh::Later(Some(NOW + HOUR - LIST_MARGIN)),
+            Some(NOW + HOUR - LIST_MARGIN),
         ),
         (
             "somebody else's that ends",
@@ -145,20 +145,25 @@ fn lists_are_made_anew_when_one_is_due_missing_or_replaced_and_not_before() {
             due,
         ),
     ] {
-        assert_eq!(revocations.refresh(&issuers(required), given, TTL, NOW, true), expected, "{what}");
+        let at = revocations.refresh_at(&issuers(required), given, TTL, NOW, true);
+        assert_eq!(at.map(|at| at.max(NOW)), expected, "{what}");
     }
 }
 
 #[test]
-fn by_a_clock_that_may_be_wrong_only_what_has_ended_is_replaced_and_nothing_is_forgotten() {
+fn by_a_clock_that_may_be_wrong_only_what_has_ended_is_replaced_and_entries_do_not_count() {
     let ours = |end, entry_end| with(vec![list("own", end)], vec![entry(entry_end)]);
     let (end, far) = (NOW + HOUR, NOW + TTL * 9);
     for (what, revocations, expected) in [
-        ("due", ours(end, far), Refresh::Later(Some(end))),
-        ("ended", ours(NOW, far), Refresh::Now { forget_ended: false }),
-        ("an entry has ended", ours(end, NOW - HOUR * 2), Refresh::Later(Some(end))),
+        ("due", ours(end, far), Some(end)),
+        ("ended", ours(NOW, far), Some(NOW)),
+        ("an entry has ended", ours(end, NOW - HOUR * 2), Some(end)),
     ] {
-        assert_eq!(revocations.refresh(&issuers(&["own"]), GivenLists::Unknown, TTL, NOW, false), expected, "{what}");
+        assert_eq!(
+            revocations.refresh_at(&issuers(&["own"]), GivenLists::Unknown, TTL, NOW, false),
+            expected,
+            "{what}"
+        );
     }
 }
 
@@ -170,12 +175,12 @@ fn lists_that_could_not_be_made_are_tried_again_after_a_minute_and_then_after_an
     for pause in [MINUTE, HOUR, HOUR] {
         let before = revocations.clone();
         revocations.note_failure(&before, now);
-        let refresh = |at| revocations.refresh(&issuers, GivenLists::Unknown, TTL, at, true);
-        assert_eq!(refresh(now + SECOND), Refresh::Later(Some(now + pause)));
-        assert_eq!(refresh(now + pause - SECOND), Refresh::Later(Some(now + pause)));
-        assert_eq!(refresh(now + pause), Refresh::Now { forget_ended: true });
+        let refresh = |at| revocations.refresh_at(&issuers, GivenLists::Unknown, TTL, at, true).unwrap().max(at);
+        assert_eq!(refresh(now + SECOND), now + pause);
+        assert_eq!(refresh(now + pause - SECOND), now + pause);
+        assert_eq!(refresh(now + pause), now + pause);
         // By a clock that was ahead when it failed.
-        assert_eq!(refresh(now - HOUR * 2), Refresh::Now { forget_ended: true });
+        assert_eq!(refresh(now - HOUR * 2), now - HOUR * 2);
         now += pause;
     }
 }

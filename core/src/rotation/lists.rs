@@ -12,7 +12,7 @@ use super::step::{Plan, Step};
 use crate::authority::{AuthorityId, IssuingCa};
 use crate::certificate::Facts;
 use crate::moment;
-use crate::revocation::{GivenLists, ListIssuers, ListKey, Refresh, Revoked};
+use crate::revocation::{GivenLists, ListIssuers, ListKey, Revoked};
 use crate::source::Offer;
 
 /// How long before their end a replica looks after the lists that is to leave them to others: there seem to be none.
@@ -99,13 +99,8 @@ impl Plan {
     ) -> Option<Step> {
         let given = seen.offer.map_or(GivenLists::Unknown, Offer::given_lists);
         let (issuers, steady) = (authorities.lists_of(self.now), seen.clock_is_steady);
-        match authorities.revocations.refresh(&issuers, given, rules.list_ttl, self.now, steady) {
-            Refresh::Now { forget_ended } => Some(Step::RefreshLists(forget_ended)),
-            Refresh::Later(at) => {
-                let _not_yet = at.is_some_and(|at| self.is_due(at));
-                None
-            }
-        }
+        let at = authorities.revocations.refresh_at(&issuers, given, rules.list_ttl, self.now, steady)?;
+        self.is_due(at).then_some(Step::RefreshLists(steady))
     }
 
     /// Lists that have ended make proxies refuse everything. That must not happen because all replicas wait for others.
