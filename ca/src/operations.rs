@@ -132,10 +132,10 @@ impl Operations {
             limit: NAMED,
         };
         let laggards = self.executor.holders.holders(&behind).await?;
-        let (next, expected_at) = describe::what_next(&observation, &self.executor.rules);
+        let (next, expected_at) = describe::what_next(&observation.scene(), &self.executor.rules);
         let phase = Phase::of(&observation.authorities);
         let threshold_percent = self.executor.rules.coverage;
-        let held = describe::held(&observation, &self.executor.rules);
+        let held = describe::held(&observation.scene(), &self.executor.rules);
         let Observation { authorities, coverage, last_ends, .. } = observation;
         Ok(View {
             authorities,
@@ -187,7 +187,7 @@ impl Operations {
                 self.record(operator, &command, reason, Outcome::Done, text).await?;
                 return Ok((text.to_owned(), self.view().await?));
             };
-            let text = describe::done(&step, &observation);
+            let text = describe::done(&step, &observation.scene());
             let entry = match &step {
                 Step::RevokeIssuing(id) => revoked_issuing(&observation, id)?,
                 _ => RevocationChange::Unchanged,

@@ -9,12 +9,12 @@ use signet_core::rotation::{
 };
 use time::OffsetDateTime;
 
-use crate::rotator::Observation;
+use super::Scene;
 
 /// What happens next by itself, in words, and when at the latest.
-pub(crate) fn what_next(observation: &Observation, rules: &Rules) -> (String, Option<OffsetDateTime>) {
-    let (mut text, expected) = progress(observation, rules);
-    if former(&observation.authorities).next().is_some() && !text.is_empty() {
+pub(crate) fn what_next(scene: &Scene<'_>, rules: &Rules) -> (String, Option<OffsetDateTime>) {
+    let (mut text, expected) = progress(scene, rules);
+    if former(scene.authorities).next().is_some() && !text.is_empty() {
         text += STATIC_FILES;
     }
     (text, expected)
@@ -30,18 +30,18 @@ const STATIC_FILES: &str = "; by the time the old root is retired, static files 
                             ca.root_file of agents that start anew, mounted ConfigMaps) must hold the root that signs";
 
 /// Former roots that an operator is to let go.
-pub(crate) fn held(observation: &Observation, rules: &Rules) -> Vec<AuthorityId> {
-    let is_held = |root: &&RootAuthority| is_held(root, &observation.seen(), rules, observation.now);
-    observation.authorities.roots.iter().filter(is_held).map(|root| root.id.clone()).collect()
+pub(crate) fn held(scene: &Scene<'_>, rules: &Rules) -> Vec<AuthorityId> {
+    let is_held = |root: &&RootAuthority| is_held(root, &scene.seen, rules, scene.now);
+    scene.authorities.roots.iter().filter(is_held).map(|root| root.id.clone()).collect()
 }
 
-fn progress(observation: &Observation, rules: &Rules) -> (String, Option<OffsetDateTime>) {
-    let (authorities, seen) = (&observation.authorities, observation.seen());
+fn progress(scene: &Scene<'_>, rules: &Rules) -> (String, Option<OffsetDateTime>) {
+    let (authorities, seen) = (scene.authorities, &scene.seen);
     if authorities.active().is_none() {
         return (Refused::NoAuthority.to_string(), None);
     }
-    let expected = authorities.expected_end(&seen);
-    if !observation.clock_is_steady {
+    let expected = authorities.expected_end(seen);
+    if !scene.seen.clock_is_steady {
         return (
             "the clock has jumped, or the storage came from a backup (the checks of `status` tell); nothing is activated or \
              removed by itself until that has been over for a while"
@@ -49,10 +49,10 @@ fn progress(observation: &Observation, rules: &Rules) -> (String, Option<OffsetD
             None,
         );
     }
-    let behind = |sequence| observation.coverage.live().saturating_sub(observation.coverage.covered(sequence));
+    let behind = |sequence| scene.seen.coverage.live().saturating_sub(scene.seen.coverage.covered(sequence));
     let waits_for = |root: &RootAuthority| match behind(root.published) {
         0 => {
-            let at = signs_at(observation, root, rules).map(|at| format!(", at {}", rfc3339(at))).unwrap_or_default();
+            let at = signs_at(scene, root, rules).map(|at| format!(", at {}", rfc3339(at))).unwrap_or_default();
             format!("its propagation time is over{at}")
         }
         1 => "1 more holder has received it".to_owned(),
@@ -62,14 +62,12 @@ fn progress(observation: &Observation, rules: &Rules) -> (String, Option<OffsetD
     if let Some(root) = authorities.prepared().filter(|_| matches!(phase, Phase::Propagate | Phase::Emergency)) {
         let missing = waits_for(root);
         let expected = match behind(root.published) {
-            0 => signs_at(observation, root, rules),
+            0 => signs_at(scene, root, rules),
             _ => expected,
         };
         let activation = root.activation().unwrap_or_default();
         let at = match activation {
-            Activation::NotBefore(at) => {
-                OffsetDateTime::from_unix_timestamp(at).ok().filter(|at| *at > observation.now)
-            }
+            Activation::NotBefore(at) => OffsetDateTime::from_unix_timestamp(at).ok().filter(|at| *at > scene.now),
             _ => None,
         };
         return match (activation, at) {
@@ -90,26 +88,21 @@ fn progress(observation: &Observation, rules: &Rules) -> (String, Option<OffsetD
         Phase::Emergency if authorities.active().is_some_and(|root| root.tainted_at.is_some()) => {
             "another root takes the place of the compromised one; with CA files, put new ones there".to_owned()
         }
-        Phase::Emergency => emergency(authorities, &seen),
-        Phase::Propagate => return (left(observation, rules), expected),
-        Phase::Drain => return drain(observation, rules, expected),
+        Phase::Emergency => emergency(authorities, seen),
+        Phase::Propagate => return (left(scene, rules), expected),
+        Phase::Drain => return drain(scene, rules, expected),
     };
     (text, expected)
 }
 
 /// When a root may sign that everybody has, if that is to come.
-fn signs_at(observation: &Observation, root: &RootAuthority, rules: &Rules) -> Option<OffsetDateTime> {
-    propagated_at(&observation.authorities, root, &observation.seen(), rules, observation.now)
-        .filter(|at| *at > observation.now)
+fn signs_at(scene: &Scene<'_>, root: &RootAuthority, rules: &Rules) -> Option<OffsetDateTime> {
+    propagated_at(scene.authorities, root, &scene.seen, rules, scene.now).filter(|at| *at > scene.now)
 }
 
-fn drain(
-    observation: &Observation,
-    rules: &Rules,
-    expected: Option<OffsetDateTime>,
-) -> (String, Option<OffsetDateTime>) {
-    let (authorities, seen) = (&observation.authorities, observation.seen());
-    if let [id, ..] = held(observation, rules).as_slice() {
+fn drain(scene: &Scene<'_>, rules: &Rules, expected: Option<OffsetDateTime>) -> (String, Option<OffsetDateTime>) {
+    let (authorities, seen) = (scene.authorities, &scene.seen);
+    if let [id, ..] = held(scene, rules).as_slice() {
         let text = format!("no certificate chains to root {id} any more: `authority retire {id}` lets it go");
         return (text, None);
     }
@@ -130,18 +123,17 @@ fn drain(
 }
 
 /// The root that signs is not that of the adopted source, and none is prepared.
-fn left(observation: &Observation, rules: &Rules) -> String {
-    let authorities = &observation.authorities;
+fn left(scene: &Scene<'_>, rules: &Rules) -> String {
+    let authorities = scene.authorities;
     if authorities.paused {
         return PAUSED.to_owned();
     }
-    match observation.offer.as_ref().and_then(|offer| authorities.root(&offer.signer)) {
+    match scene.seen.offer.and_then(|offer| authorities.root(&offer.signer)) {
         Some(root) if root.tainted_at.is_some() => {
             format!("root {} of the CA files is compromised and signs no more: put other files there", root.id)
         }
         Some(root) => {
-            let from =
-                signs_at(observation, root, rules).map(|at| format!(", from {} on", rfc3339(at))).unwrap_or_default();
+            let from = signs_at(scene, root, rules).map(|at| format!(", from {} on", rfc3339(at))).unwrap_or_default();
             format!("root {} of the CA files signs as soon as every holder knows it{from}", root.id)
         }
         None if authorities.roots.iter().any(|root| root.pinned) => {

@@ -5,7 +5,7 @@ use signet_core::clock::rfc3339;
 use signet_core::rotation::{Activation, Authorities, Made, Needs, SETTLE, Step};
 use signet_core::source::Offer;
 
-use crate::rotator::Observation;
+use super::Scene;
 
 /// What is about to be made, outside of the journal; `None` when that is nothing.
 pub(crate) fn needs(needs: &Needs, authorities: &Authorities) -> Option<String> {
@@ -72,7 +72,7 @@ fn time(seconds: i64) -> String {
 pub(crate) const REPLACED: &str = "another root signs in place of the compromised one";
 
 /// What a command has done to what was seen.
-pub(crate) fn done(step: &Step, observation: &Observation) -> String {
+pub(crate) fn done(step: &Step, scene: &Scene<'_>) -> String {
     match step {
         Step::PrepareRoot(_) => "the next root is prepared and published".to_owned(),
         Step::Await(id, _) => format!("root {id} signs as soon as every holder knows it"),
@@ -87,14 +87,14 @@ pub(crate) fn done(step: &Step, observation: &Observation) -> String {
             SETTLE.as_secs()
         ),
         Step::Revoke(id) => {
-            let holders = observation.authorities.root(id).map_or(0, |root| observation.seen().holders_of(root));
+            let holders = scene.authorities.root(id).map_or(0, |root| scene.seen.holders_of(root));
             format!("root {id} is in no bundle any more{}", cut_off(holders))
         }
         Step::RevokeIssuing(id) => {
-            let holders = observation.coverage.by_authority.get(id).copied().unwrap_or_default();
+            let holders = scene.seen.coverage.by_authority.get(id).copied().unwrap_or_default();
             format!("issuing CA {id} is on the revocation list of its root{}", cut_off(holders))
         }
-        Step::AdoptRoots => adopted(observation),
+        Step::AdoptRoots => adopted(scene),
         Step::Resume(shown) => format!(
             "the trust bundle goes on above {shown}, the highest number that was shown, and above the clock; agents follow"
         ),
@@ -103,9 +103,9 @@ pub(crate) fn done(step: &Step, observation: &Observation) -> String {
 }
 
 /// What this replica has is adopted.
-fn adopted(observation: &Observation) -> String {
-    let signs = observation.authorities.active().map(|root| &root.id);
-    match &observation.source.offer {
+fn adopted(scene: &Scene<'_>) -> String {
+    let signs = scene.authorities.active().map(|root| &root.id);
+    match &scene.seen.source.offer {
         Some(offer) if signs == Some(&offer.signer) => {
             format!("the CA files of this replica are adopted; root {} goes on signing", offer.signer)
         }

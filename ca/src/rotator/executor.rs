@@ -22,7 +22,7 @@ use super::adopted_source;
 use super::clock_jumps::ClockJumpDetector;
 use super::provisioner::Provisioner;
 use crate::audit_log::AuditLog;
-use crate::describe;
+use crate::describe::{self, Scene};
 
 /// Everything that steps are made with.
 pub struct Executor {
@@ -80,6 +80,13 @@ impl Observation {
             source: &self.source,
             clock_is_steady: self.clock_is_steady,
         }
+    }
+}
+
+impl Observation {
+    /// The same as sentences about it want it.
+    pub(crate) fn scene(&self) -> Scene<'_> {
+        Scene { authorities: &self.authorities, seen: self.seen(), now: self.now }
     }
 }
 
