@@ -127,7 +127,7 @@ impl BundleFeed {
 }
 
 fn snapshot(state: &SigningState, window: Duration, proofs: &dyn SequenceProofs) -> Snapshot {
-    let hints = state.authorities.renewal_orders().into_iter().map(|hint| {
+    let hints = state.authorities.renewal_hints().into_iter().map(|hint| {
         json!({
             "authorities": hint.authorities,
             "serials": hint.serials,

@@ -51,7 +51,8 @@ mod tests {
     use crate::operations::Operator;
     use crate::world_tests::World;
     use futures::FutureExt;
-    use signet_core::rotation::{AuthorityId, Command};
+    use signet_core::authority::AuthorityId;
+    use signet_core::rotation::Command;
     use signet_sds::ledger::Ledger;
     use signet_sds::snapshot::SecretContent;
     use tokio_util::sync::CancellationToken;

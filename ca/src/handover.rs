@@ -41,16 +41,16 @@ pub struct HandoverWriter {
     left_out: Arc<AtomicU64>,
     store: Arc<dyn HolderStore>,
     clock: SharedClock,
-    bell: Arc<Notify>,
+    wake_up: Arc<Notify>,
 }
 
-/// Marks in front of `store`. `bell` is rung after each change: a step may have become due.
+/// Marks in front of `store`. `wake_up` is notified after each change: a step may have become due.
 #[must_use]
-pub fn handovers(store: Arc<dyn HolderStore>, clock: SharedClock, bell: Arc<Notify>) -> (Handovers, HandoverWriter) {
+pub fn handovers(store: Arc<dyn HolderStore>, clock: SharedClock, wake_up: Arc<Notify>) -> (Handovers, HandoverWriter) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let left_out = Arc::new(AtomicU64::new(0));
     let handovers = Handovers { queue: sender, left_out: Arc::clone(&left_out) };
-    (handovers, HandoverWriter { queue: receiver, left_out, store, clock, bell })
+    (handovers, HandoverWriter { queue: receiver, left_out, store, clock, wake_up })
 }
 
 impl Handovers {
@@ -130,7 +130,7 @@ impl HandoverWriter {
             match self.store.mark(batch, self.clock.now()).await {
                 Ok(changed) => {
                     if changed {
-                        self.bell.notify_one();
+                        self.wake_up.notify_one();
                     }
                     break;
                 }

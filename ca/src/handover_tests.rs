@@ -75,9 +75,9 @@ fn a_ticket_says_one_thing_and_that_nothing_was_handed_over_when_it_is_dropped()
 
 #[tokio::test(start_paused = true)]
 async fn what_is_said_is_written_for_many_at_once_until_the_last_ticket_is_gone() {
-    let (store, bell) = (Arc::new(Kept::default()), Arc::new(Notify::new()));
+    let (store, wake_up) = (Arc::new(Kept::default()), Arc::new(Notify::new()));
     let clock = Arc::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
-    let (handovers, writer) = handovers(Arc::clone(&store) as _, clock, Arc::clone(&bell));
+    let (handovers, writer) = handovers(Arc::clone(&store) as _, clock, Arc::clone(&wake_up));
     let stop = CancellationToken::new();
     let mut task = tokio::task::JoinSet::new();
     task.spawn(writer.run(stop.clone()));
@@ -87,7 +87,7 @@ async fn what_is_said_is_written_for_many_at_once_until_the_last_ticket_is_gone(
         ticket(serial).whole();
         tokio::time::sleep(GATHER / 4).await;
     }
-    bell.notified().await;
+    wake_up.notified().await;
     assert_eq!(store.marked.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [3]);
     // What goes on during a stop is written too, and nobody looks again for what changes nothing.
     stop.cancel();
@@ -96,7 +96,7 @@ async fn what_is_said_is_written_for_many_at_once_until_the_last_ticket_is_gone(
     drop(handovers);
     tokio::time::sleep(GATHER * 2).await;
     assert_eq!(store.marked.lock().unwrap().len(), 2);
-    assert!(futures::FutureExt::now_or_never(bell.notified()).is_none());
+    assert!(futures::FutureExt::now_or_never(wake_up.notified()).is_none());
     last.whole();
     task.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(store.marked.lock().unwrap()[2][0].reply.serial, "4");
@@ -104,9 +104,9 @@ async fn what_is_said_is_written_for_many_at_once_until_the_last_ticket_is_gone(
 
 #[tokio::test(start_paused = true)]
 async fn a_storage_that_stays_away_neither_holds_up_the_end_nor_fills_memory() {
-    let (store, bell) = (Arc::new(Kept::default()), Arc::new(Notify::new()));
+    let (store, wake_up) = (Arc::new(Kept::default()), Arc::new(Notify::new()));
     let clock = Arc::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
-    let (handovers, writer) = handovers(Arc::clone(&store) as _, clock, bell);
+    let (handovers, writer) = handovers(Arc::clone(&store) as _, clock, wake_up);
     store.failures.store(usize::MAX, Ordering::SeqCst);
     for number in 0..QUEUE + 5 {
         handovers.ticket(&record(&number.to_string())).unwrap().whole();

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use signet_core::authority::AuthorityId;
 use signet_core::holder::{Acknowledgement, Coverage, Handover, Holder, HolderQuery, Mark};
-use signet_core::rotation::AuthorityId;
 use signet_core::seams::store::{HolderStore, StoreError};
 use time::OffsetDateTime;
 

@@ -104,7 +104,7 @@ pub struct Issuance {
     /// Randomness for serial numbers.
     pub random: SystemRandom,
     /// Rung when the journal has refused what was signed, so that it is read again at once.
-    pub bell: Arc<Notify>,
+    pub wake_up: Arc<Notify>,
     /// How long one request may take: neither of Istio's clients sets a deadline of its own.
     pub timeout: Duration,
 }

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod client_identity;
 pub mod clusters;
 pub mod config;
+mod describe;
 pub mod error;
 pub mod grpc;
 pub mod handover;

@@ -4,15 +4,16 @@
 mod done;
 mod init;
 mod next;
+mod progress;
 mod revocation;
-mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
+use signet_core::authority::AuthorityId;
 use signet_core::holder::{Coverage, Holder, HolderQuery};
-use signet_core::rotation::{Activation, Authorities, AuthorityId, Command, Phase, Refused, Step, judge, next_step};
+use signet_core::rotation::{Activation, Authorities, Command, Phase, Refused, Step, judge, next_step};
 use signet_core::seams::store::{AuditStore, StoreError};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -22,7 +23,8 @@ pub use next::{Awaited, Next};
 pub use revocation::RevokedCertificate;
 use revocation::revoked_issuing;
 
-use crate::rotator::{Entry, Look, Order, StepError, Steps};
+use crate::describe;
+use crate::rotator::{Executor, Observation, Order, RevocationChange, StepError};
 
 /// How many holders that lag are named.
 const NAMED: u32 = 20;
@@ -109,12 +111,12 @@ pub struct View {
 
 /// Carries out commands.
 pub struct Operations {
-    /// How steps are made.
-    pub steps: Arc<Steps>,
+    /// Carries steps out.
+    pub executor: Arc<Executor>,
     /// The record.
     pub store: Arc<dyn AuditStore>,
-    /// Rung after each change, so that it is published at once.
-    pub bell: Arc<Notify>,
+    /// Notified after each change, so that it is published at once.
+    pub wake_up: Arc<Notify>,
 }
 
 impl Operations {
@@ -123,26 +125,26 @@ impl Operations {
     /// # Errors
     /// [`OperationError`].
     pub async fn view(&self) -> Result<View, OperationError> {
-        let look = self.steps.look().await?;
-        self.view_of(look).await
+        let observation = self.executor.observe().await?;
+        self.view_of(observation).await
     }
 
-    async fn view_of(&self, look: Look) -> Result<View, OperationError> {
-        let awaited_sequence = look.authorities.awaited_sequence();
+    async fn view_of(&self, observation: Observation) -> Result<View, OperationError> {
+        let awaited_sequence = observation.authorities.awaited_sequence();
         let behind = HolderQuery {
-            now: look.now,
+            now: observation.now,
             behind: Some(awaited_sequence),
             authorities: Vec::new(),
             after: None,
             limit: NAMED,
         };
-        let laggards = self.steps.holders.holders(&behind).await?;
-        let (next, expected_at) = words::what_next(&look, &self.steps.rules);
-        let phase = Phase::of(&look.authorities);
-        let threshold_percent = self.steps.rules.coverage;
-        let held = words::held(&look, &self.steps.rules);
-        let has_former = words::has_former(&look.authorities);
-        let Look { authorities, coverage, last_ends, .. } = look;
+        let laggards = self.executor.holders.holders(&behind).await?;
+        let (next, expected_at) = progress::what_next(&observation, &self.executor.rules);
+        let phase = Phase::of(&observation.authorities);
+        let threshold_percent = self.executor.rules.coverage;
+        let held = progress::held(&observation, &self.executor.rules);
+        let has_former = progress::has_former(&observation.authorities);
+        let Observation { authorities, coverage, last_ends, .. } = observation;
         Ok(View {
             authorities,
             coverage,
@@ -173,13 +175,14 @@ impl Operations {
             return Err(OperationError::Invalid("force leaves holders behind: give the reason for the record".into()));
         }
         for _ in 0..RACES {
-            let look = self.steps.look().await?;
-            let judged = judge(look.now, &look.authorities, &look.seen(), &self.steps.rules, &command);
+            let observation = self.executor.observe().await?;
+            let judged =
+                judge(observation.now, &observation.authorities, &observation.seen(), &self.executor.rules, &command);
             let step = match judged {
                 Ok(step) => step,
                 Err(refused) => {
                     self.record(operator, &command, reason, Outcome::Refused, &refused.to_string()).await?;
-                    return Err(self.with_laggards(refused, &look).await);
+                    return Err(self.with_laggards(refused, &observation).await);
                 }
             };
             let at_once = matches!(command, Command::Taint { force: true, .. });
@@ -187,15 +190,15 @@ impl Operations {
                 let done = if at_once { Done::Replaced } else { Done::Nothing };
                 if at_once {
                     self.replace_at_once(operator).await?;
-                    self.bell.notify_one();
+                    self.wake_up.notify_one();
                 }
                 self.record(operator, &command, reason, Outcome::Done, &done.to_string()).await?;
                 return Ok((done, self.view().await?));
             };
-            let done = words::done(&step, &look);
+            let done = progress::done(&step, &observation);
             let entry = match &step {
-                Step::RevokeIssuing(id) => revoked_issuing(&look, id)?,
-                _ => Entry::Unchanged,
+                Step::RevokeIssuing(id) => revoked_issuing(&observation, id)?,
+                _ => RevocationChange::Unchanged,
             };
             let order = Order {
                 forced: command.is_forced(),
@@ -203,40 +206,41 @@ impl Operations {
                 events: vec![self.event(operator, &command, reason, Outcome::Done, &done.to_string())],
                 ..ordered_by(operator)
             };
-            if self.steps.take(&look, &step, order).await?.is_none() {
+            if self.executor.take(&observation, &step, order).await?.is_none() {
                 continue;
             }
-            self.bell.notify_one();
+            self.wake_up.notify_one();
             if at_once && matches!(step, Step::Taint(_)) {
                 self.replace_at_once(operator).await?;
-                self.bell.notify_one();
+                self.wake_up.notify_one();
             }
             if step == Step::AdoptRoots {
-                self.begin_to_follow(operator).await;
-                self.bell.notify_one();
+                self.begin_with_adopted(operator).await;
+                self.wake_up.notify_one();
             }
             return Ok((done, self.view().await?));
         }
         Err(OperationError::Conflict)
     }
 
-    /// Takes the first steps after it was said what is followed, so that the answer shows what is on its way and no more
+    /// Takes the first steps after a source was adopted, so that the answer shows what is on its way and no more
     /// what others had prepared. Whatever is not done here, the next turn does.
-    async fn begin_to_follow(&self, operator: &Operator) {
+    async fn begin_with_adopted(&self, operator: &Operator) {
         for _ in 0..RACES {
             let taken = async {
-                let look = self.steps.look().await?;
-                let step = next_step(look.now, &look.authorities, &look.seen(), &self.steps.rules);
+                let observation = self.executor.observe().await?;
+                let step =
+                    next_step(observation.now, &observation.authorities, &observation.seen(), &self.executor.rules);
                 if !matches!(step, Step::DropPrepared(..) | Step::PrepareRoot(_) | Step::RefreshLists(_)) {
                     return Ok(false);
                 }
-                self.steps.take(&look, &step, ordered_by(operator)).await.map(|_| true)
+                self.executor.take(&observation, &step, ordered_by(operator)).await.map(|_| true)
             };
             match taken.await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
-                    tracing::debug!(%error, "what is followed now is left to the next turn");
+                    tracing::debug!(%error, "what the adopted source asks for is left to the next turn");
                     return;
                 }
             }
@@ -246,20 +250,21 @@ impl Operations {
     /// Lets another root sign although holders may not know it: the operator has said so.
     async fn replace_at_once(&self, operator: &Operator) -> Result<(), OperationError> {
         for _ in 0..RACES {
-            let look = self.steps.look().await?;
-            let replaced = look.authorities.active().is_some_and(|root| root.tainted_at.is_none());
+            let observation = self.executor.observe().await?;
+            let replaced = observation.authorities.active().is_some_and(|root| root.tainted_at.is_none());
             if replaced {
                 return Ok(());
             }
-            let fallback = next_step(look.now, &look.authorities, &look.seen(), &self.steps.rules);
-            let step = match (look.authorities.prepared(), fallback) {
+            let fallback =
+                next_step(observation.now, &observation.authorities, &observation.seen(), &self.executor.rules);
+            let step = match (observation.authorities.prepared(), fallback) {
                 (_, step @ Step::Activate(_)) => step,
                 (Some(root), _) => Step::Activate(root.id.clone()),
-                (None, _) if look.offer.is_some() => return Err(Refused::Foreign.into()),
+                (None, _) if observation.offer.is_some() => return Err(Refused::Foreign.into()),
                 (None, _) => Step::PrepareRoot(Activation::WhenCovered),
             };
             // The operator has said so: no holder is waited for.
-            self.steps.take(&look, &step, Order { forced: true, ..ordered_by(operator) }).await?;
+            self.executor.take(&observation, &step, Order { forced: true, ..ordered_by(operator) }).await?;
         }
         Err(OperationError::Conflict)
     }
@@ -269,31 +274,31 @@ impl Operations {
     /// # Errors
     /// [`OperationError`].
     pub async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, OperationError> {
-        Ok(self.steps.holders.holders(query).await?)
+        Ok(self.executor.holders.holders(query).await?)
     }
 
     /// The time, for queries.
     #[must_use]
     pub fn now(&self) -> OffsetDateTime {
-        self.steps.clock.now()
+        self.executor.clock.now()
     }
 
-    async fn with_laggards(&self, refused: Refused, look: &Look) -> OperationError {
+    async fn with_laggards(&self, refused: Refused, observation: &Observation) -> OperationError {
         let query = match &refused {
             Refused::NotCovered { sequence, .. } => (Some(*sequence), Vec::new()),
             Refused::Needed { id, .. } | Refused::StillChained { id, .. } => {
-                let root = look.authorities.root(id).map(|root| &root.issuing);
+                let root = observation.authorities.root(id).map(|root| &root.issuing);
                 let ids = root.map(|issuing| issuing.iter().map(|one| one.id.clone()).collect());
                 (None, ids.unwrap_or_else(|| vec![id.clone()]))
             }
             _ => return refused.into(),
         };
         let (behind, authorities) = query;
-        let query = HolderQuery { now: look.now, behind, authorities, after: None, limit: NAMED };
-        let named = self.steps.holders.holders(&query).await.unwrap_or_default();
+        let query = HolderQuery { now: observation.now, behind, authorities, after: None, limit: NAMED };
+        let named = self.executor.holders.holders(&query).await.unwrap_or_default();
         let mut text = refused.to_string();
         for holder in &named {
-            text += &format!("\n  {}", words::holder(holder));
+            text += &format!("\n  {}", describe::holder(holder));
         }
         if named.len() >= NAMED as usize {
             text += "\n  and possibly more: see `holders list`";
@@ -310,7 +315,7 @@ impl Operations {
         text: &str,
     ) -> Result<(), OperationError> {
         let event = self.event(operator, command, reason, outcome, text);
-        self.steps.audit.record(event).await.map_err(StepError::from)?;
+        self.executor.audit.record(event).await.map_err(StepError::from)?;
         Ok(())
     }
 

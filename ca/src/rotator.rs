@@ -2,23 +2,21 @@
 //! replicas may run it on one journal.
 
 mod absent;
-mod following;
-mod make;
+mod adopted_source;
+mod clock_jumps;
+mod executor;
+mod provisioner;
 mod publish;
-mod steady;
-mod steps;
-pub(crate) mod words;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use signet_core::authority::IssuingCa;
 use signet_core::bundle::BundleError;
 use signet_core::certificate::CertificateError;
-use signet_core::clock::rfc3339;
 use signet_core::identity::TrustDomain;
 use signet_core::moment;
-use signet_core::renewal::half_life;
-use signet_core::rotation::{Activation, Authorities, FormatError, IssuingCa, Phase, Step, lists_worry, next_step};
+use signet_core::rotation::{FormatError, Phase, Step, next_step};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
@@ -28,10 +26,10 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use following::Backend;
-pub use make::{Maker, SignList};
-pub use steps::{Entry, Look, Order, Steps};
+pub use executor::{Executor, Observation, Order, RevocationChange};
+pub use provisioner::{Provisioner, SignList};
 
+use crate::describe;
 use crate::error::RecordError;
 use crate::metrics::CaMetrics;
 use crate::state::StateWriter;
@@ -41,10 +39,10 @@ use crate::state::StateWriter;
 const POLL: Duration = Duration::from_millis(500);
 
 /// How often everything is looked at while something is in progress: holders acknowledge at any replica.
-const LOOK: Duration = Duration::from_secs(1);
+const OBSERVE: Duration = Duration::from_secs(1);
 
 /// Looking may take this share of the time at most, however many holders there are.
-const LOOK_SHARE: u32 = 20;
+const OBSERVE_SHARE: u32 = 20;
 
 /// How soon everything is looked at again while all steps are left to newer programs.
 const LEFT_TO_OTHERS: Duration = Duration::from_secs(60);
@@ -61,9 +59,6 @@ const KEEP_HOLDERS: Duration = Duration::from_secs(3600);
 const FORGET_BATCH: u32 = 1000;
 const FORGET_BATCHES: usize = 50;
 const FORGET: Duration = Duration::from_secs(60);
-
-/// What is told when nothing in the journal can sign and nobody has failed to change that.
-const UNUSABLE: &str = "no issuing CA in this storage can sign now; see `authority list`";
 
 /// How long no authority has named a key that is removed. A step takes seconds from its key to the journal; one that took
 /// longer is not taken.
@@ -113,16 +108,16 @@ pub type OpenIssuer =
 pub struct Rotator {
     /// The trust domain of all authorities.
     pub trust_domain: TrustDomain,
-    /// How steps are made.
-    pub steps: Arc<Steps>,
+    /// Carries steps out.
+    pub executor: Arc<Executor>,
     /// Makes signers.
     pub open_issuer: Arc<OpenIssuer>,
     /// Measurements.
     pub metrics: Arc<CaMetrics>,
     /// Where the state appears.
     pub output: StateWriter,
-    /// Rung when something has happened that may make a step due: an operator's command, an acknowledgement.
-    pub bell: Arc<Notify>,
+    /// Notified when something has happened that may make a step due: an operator's command, an acknowledgement.
+    pub wake_up: Arc<Notify>,
 }
 
 /// What a turn found out about the next one.
@@ -132,8 +127,8 @@ struct Next {
     /// Nothing is due before this time of day.
     due: OffsetDateTime,
     /// When to look at everything again, whatever the time of day.
-    look_at: Option<Instant>,
-    /// Not before this, however often the bell rings: ten thousand acknowledgements are one reason to look.
+    observe_at: Option<Instant>,
+    /// Not before this, however often it is woken up: ten thousand acknowledgements are one reason to look.
     earliest: Instant,
 }
 
@@ -147,13 +142,13 @@ impl Rotator {
         let mut forget_at = Instant::now();
         let mut absent = absent::Absent::default();
         loop {
-            if !self.steps.watch_clock() {
+            if !self.executor.watch_clock() {
                 next = None;
             }
-            let rung = stop.run_until_cancelled(self.wait(next)).await;
-            let Some(look) = rung else { return Ok(()) };
+            let woken = stop.run_until_cancelled(self.wait(next)).await;
+            let Some(is_worth_it) = woken else { return Ok(()) };
             let (mut trouble, mut without) = (None, None);
-            if look {
+            if is_worth_it {
                 match stop.run_until_cancelled(self.turn_at()).await {
                     None => return Ok(()),
                     Some(Ok(found)) => {
@@ -185,18 +180,18 @@ impl Rotator {
     /// Waits until a turn may be worth it; `false` when only the poll came and found nothing new.
     async fn wait(&self, next: Option<Next>) -> bool {
         let Some(next) = next else { return true };
-        let look = next.look_at.map_or(POLL, |at| at.saturating_duration_since(Instant::now()));
+        let pause = next.observe_at.map_or(POLL, |at| at.saturating_duration_since(Instant::now()));
         tokio::select! {
-            () = self.bell.notified() => {
+            () = self.wake_up.notified() => {
                 tokio::time::sleep_until(next.earliest.into()).await;
                 true
             }
-            () = self.steps.clock.sleep_until(next.due) => true,
-            () = self.steps.journal.heard() => self.steps.journal.version().await != Ok(next.version),
+            () = self.executor.clock.sleep_until(next.due) => true,
+            () = self.executor.journal.heard() => self.executor.journal.version().await != Ok(next.version),
             // The monotonic clock too: a wall clock that is set back must not make this sleep for as long.
-            () = tokio::time::sleep(look.min(POLL)) => {
-                let looked = next.look_at.is_some_and(|at| at <= Instant::now());
-                looked || self.steps.journal.version().await != Ok(next.version)
+            () = tokio::time::sleep(pause.min(POLL)) => {
+                let looked = next.observe_at.is_some_and(|at| at <= Instant::now());
+                looked || self.executor.journal.version().await != Ok(next.version)
             }
         }
     }
@@ -210,60 +205,74 @@ impl Rotator {
     }
 
     async fn turn_at(&self) -> Result<Next, StepError> {
-        if self.output.borrow().is_none() && self.steps.journal.load().await?.is_none() {
-            return Ok(Next::without_authority(self.steps.clock.now()));
+        if self.output.borrow().is_none() && self.executor.journal.load().await?.is_none() {
+            return Ok(Next::without_authority(self.executor.clock.now()));
         }
         for _ in 0..STEPS_PER_TURN {
             let started = Instant::now();
-            let look = self.steps.look().await?;
+            let observation = self.executor.observe().await?;
             let took = started.elapsed();
-            let step = match look.authorities.may_change() {
-                Ok(()) => next_step(look.now, &look.authorities, &look.seen(), &self.steps.rules),
+            let step = match observation.authorities.may_change() {
+                Ok(()) => {
+                    next_step(observation.now, &observation.authorities, &observation.seen(), &self.executor.rules)
+                }
                 // Newer replicas take the steps; readiness says so.
-                Err(_) => Step::WaitUntil(moment::after(look.now, LEFT_TO_OTHERS)),
+                Err(_) => Step::WaitUntil(moment::after(observation.now, LEFT_TO_OTHERS)),
             };
             if let Step::WaitUntil(due) = step {
-                self.measure(&look);
-                let brings = look.backend.brings.is_some() || look.offer.is_some();
-                let waits =
-                    look.authorities.roots.iter().flat_map(|root| &root.issuing).any(|one| one.after_sequence > 0);
-                let busy = Phase::of(&look.authorities) != Phase::Settled || waits || brings || !look.clock_is_steady;
-                let look_at = busy.then(|| Instant::now() + LOOK.max(took * LOOK_SHARE));
-                let version = look.version;
-                self.publish(look.authorities).await?;
-                let earliest = Instant::now() + (took * LOOK_SHARE).min(LOOK);
-                return Ok(Next { version, due, look_at, earliest });
+                self.measure(&observation);
+                let is_offered = observation.source.offer.is_some() || observation.offer.is_some();
+                let waits = observation
+                    .authorities
+                    .roots
+                    .iter()
+                    .flat_map(|root| &root.issuing)
+                    .any(|one| one.after_sequence > 0);
+                let busy = Phase::of(&observation.authorities) != Phase::Settled
+                    || waits
+                    || is_offered
+                    || !observation.clock_is_steady;
+                let observe_at = busy.then(|| Instant::now() + OBSERVE.max(took * OBSERVE_SHARE));
+                let version = observation.version;
+                self.publish(observation.authorities).await?;
+                let earliest = Instant::now() + (took * OBSERVE_SHARE).min(OBSERVE);
+                return Ok(Next { version, due, observe_at, earliest });
             }
             // Whoever else signs must be known before the first use of it; a lost race is looked at again.
-            self.steps.take(&look, &step, Order::default()).await?;
+            self.executor.take(&observation, &step, Order::default()).await?;
         }
         // What has been reached works, and the next turn goes on from there.
         self.publish_journal().await?;
         Err(StepError::Endless)
     }
 
-    fn measure(&self, look: &Look) {
-        let awaited = look.authorities.awaited_sequence();
-        self.metrics.rotation.set(&look.authorities, look.coverage.live(), look.coverage.covered(awaited));
-        self.metrics.rotation.late.set(i64::from(self.steps.is_late()));
+    fn measure(&self, observation: &Observation) {
+        let awaited = observation.authorities.awaited_sequence();
+        self.metrics.rotation.set(
+            &observation.authorities,
+            observation.coverage.live(),
+            observation.coverage.covered(awaited),
+        );
+        self.metrics.rotation.late.set(i64::from(self.executor.is_superseded()));
     }
 
     async fn forget(&self) {
-        let look = self.steps.look().await;
+        let observation = self.executor.observe().await;
         // By a clock that is wrong, holders that live may look long gone, and coverage would be complete without them.
-        let Some(look) = look.ok().filter(|look| look.clock_is_steady) else { return };
+        let Some(observation) = observation.ok().filter(|observation| observation.clock_is_steady) else { return };
         // A newer program may name keys where this one does not look.
-        let ours = look.authorities.may_change().is_ok();
+        let ours = observation.authorities.may_change().is_ok();
         let forgotten = match ours {
-            true => self.steps.maker.custody.forget_unused(look.now, UNUSED_KEYS).await,
+            true => self.executor.provisioner.custody.forget_unused(observation.now, UNUSED_KEYS).await,
             false => Ok(Vec::new()),
         };
         match forgotten {
-            Ok(removed) => self.steps.removed(&removed, look.now).await,
+            Ok(removed) => self.executor.removed(&removed, observation.now).await,
             Err(error) => tracing::debug!(%error, "keys that nobody needs could not be removed"),
         }
         for _ in 0..FORGET_BATCHES {
-            match self.steps.holders.forget_ended(moment::before(look.now, KEEP_HOLDERS), FORGET_BATCH).await {
+            match self.executor.holders.forget_ended(moment::before(observation.now, KEEP_HOLDERS), FORGET_BATCH).await
+            {
                 Ok(forgotten) if forgotten >= u64::from(FORGET_BATCH) => {}
                 Ok(_) => return,
                 Err(error) => {
@@ -275,80 +284,22 @@ impl Rotator {
     }
 
     pub(crate) fn report(&self, condition: &Condition, trouble: Option<String>) {
-        let now = self.steps.clock.now();
+        let now = self.executor.clock.now();
         let Some(state) = self.output.borrow().clone() else {
-            return condition.failing(trouble.unwrap_or_else(|| UNUSABLE.to_owned()));
+            return condition.failing(trouble.unwrap_or_else(|| describe::UNUSABLE.to_owned()));
         };
         let limits = state.authority.limits();
-        let replace = "or replace the root: `authority rotate`, then `authority activate ID --force --reason ...`";
-        if let Some(root) = state.authorities.active() {
-            if now < root.not_before {
-                let (id, start) = (&root.id, rfc3339(root.not_before));
-                return condition.failing(format!(
-                    "the root {id} starts only at {start} by this clock, and nothing under it is accepted before: if the \
-                     clock is wrong now, correct it; if it was ahead when the root was made, wait, {replace}"
-                ));
-            }
-            if root.not_after <= now {
-                let (id, end) = (&root.id, rfc3339(root.not_after));
-                return condition
-                    .failing(format!("the root {id} ended at {end}: correct the clock if it is wrong, {replace}"));
-            }
+        if let Some(text) = describe::outage(&state.authorities, limits, now) {
+            return condition.failing(text);
         }
-        if limits.not_after <= now {
-            return condition.failing(format!("the issuing CA ended at {}", rfc3339(limits.not_after)));
-        }
-        if now < limits.not_before {
-            let start = rfc3339(limits.not_before);
-            return condition.failing(format!("the clock is before the issuing CA's start {start}; was it set back?"));
-        }
-        let text = format!("issuing CA {} until {}", limits.authority, rfc3339(limits.not_after));
-        let mut all = vec![text];
+        let mut all = vec![describe::in_use(limits)];
         all.extend(trouble);
-        all.extend(self.worries(&state.authorities, now));
+        all.extend(describe::alerts(&state.authorities, self.executor.is_superseded(), now));
         match all.as_slice() {
             [text] => condition.ready(text.clone()),
             // What is there still signs, but its renewal does not work: the time to act is now.
             _ => condition.degraded(all.join("; ")),
         }
-    }
-
-    /// What an operator should look at although certificates are issued.
-    fn worries(&self, authorities: &Authorities, now: OffsetDateTime) -> Vec<String> {
-        let mut worries: Vec<String> = authorities.may_change().err().iter().map(ToString::to_string).collect();
-        let Some(active) = authorities.active() else { return worries };
-        if self.steps.is_late() {
-            worries.push(following::SUPERSEDED.to_owned());
-            // Whoever is to renew it may be gone.
-            let ending = authorities.active_issuer(now).filter(|issuing| {
-                let half = half_life(issuing.not_before, issuing.not_after);
-                now > half_life(half, issuing.not_after)
-            });
-            worries.extend(ending.map(|issuing| {
-                format!(
-                    "nobody has renewed the issuing CA, which ends at {}: no certificates after that",
-                    rfc3339(issuing.not_after)
-                )
-            }));
-        }
-        if active.tainted_at.is_some() {
-            worries.push(format!("the root {} is compromised and still signs; see `authority list`", active.id));
-        }
-        worries.extend(lists_worry(authorities, now));
-        if let Some(next) = authorities.prepared().filter(|root| now < root.not_before) {
-            let (id, start) = (&next.id, rfc3339(next.not_before));
-            worries.push(format!(
-                "the prepared root {id} starts only at {start} by this clock: wait, or `authority rollback` and rotate again"
-            ));
-        }
-        let life = moment::until(active.not_before, active.not_after);
-        if now > moment::before(active.not_after, life / 10) {
-            let waits = authorities.prepared().is_some_and(|root| root.activation != Activation::OnCommand);
-            let hint =
-                if waits { "its successor waits, see `holders list --behind`" } else { "use `authority rotate`" };
-            worries.push(format!("the root ends at {}: {hint}", rfc3339(active.not_after)));
-        }
-        worries
     }
 }
 

@@ -7,9 +7,10 @@ use crate::state;
 use crate::world_tests::{DAY, NOW, World, application};
 use signet_core::audit::{AuditEvent, EventKind, Outcome};
 use signet_core::certificate::{Facts, Serial};
-use signet_core::clock::Clock;
+use signet_core::clock::{Clock, rfc3339};
 use signet_core::holder::{Acknowledgement, Acknowledger};
-use signet_core::rotation::{Command, RevocationReason};
+use signet_core::revocation::RevocationReason;
+use signet_core::rotation::Command;
 use signet_core::seams::store::{AuthorityJournal, HolderStore};
 
 #[tokio::test]
@@ -17,8 +18,8 @@ async fn the_first_authority_is_a_root_and_an_issuing_ca_and_is_on_record() {
     let world = World::new().await;
     let state = state::current(&world.state).unwrap();
     assert_eq!((state.bundle().sequence(), state.bundle().roots().len()), (1, 1));
-    let steps = world.events().await.into_iter().filter(|stored| stored.event.kind == EventKind::Authority).count();
-    assert_eq!(steps, 2, "intended, and done");
+    let executor = world.events().await.into_iter().filter(|stored| stored.event.kind == EventKind::Authority).count();
+    assert_eq!(executor, 2, "intended, and done");
     // Nothing is due: a second turn changes nothing.
     world.rotator.turn().await.unwrap();
     assert_eq!(state::current(&world.state).unwrap().authorities, state.authorities);
@@ -127,8 +128,8 @@ async fn a_rotation_that_dies_at_any_write_is_finished_by_the_next_process() {
             assert_ne!(after.active().unwrap().id, before);
             next.receive(&application()).await.unwrap();
             // Every change of the journal is on record, wherever the process died.
-            let steps = |event: &AuditEvent| (event.kind, event.outcome) == (EventKind::Authority, Outcome::Done);
-            let done = next.events().await.into_iter().filter(|one| steps(&one.event)).count();
+            let executor = |event: &AuditEvent| (event.kind, event.outcome) == (EventKind::Authority, Outcome::Done);
+            let done = next.events().await.into_iter().filter(|one| executor(&one.event)).count();
             let version = next.store.version().await.unwrap();
             assert_eq!(done as u64, version.0, "died at write {writes}");
             assert!(done >= 4, "first root, prepare, activate, retire");
@@ -169,7 +170,7 @@ async fn nothing_is_activated_before_every_holder_has_the_bundle_and_the_laggard
     assert_eq!((view.phase, view.laggards[0].refused.clone()), (Phase::Propagate, Some((2, "bad bundle".to_owned()))));
     world.store.acknowledge(&[word(None)]).await.unwrap();
     // It had been behind, so what it says is given time, and everybody is told how much.
-    let until = world.clock.now() + world.rotator.steps.rules.propagation;
+    let until = world.clock.now() + world.rotator.executor.rules.propagation;
     assert_eq!(world.rotator.turn().await.unwrap(), until);
     let view = world.operations.view().await.unwrap();
     assert_eq!((view.phase, view.expected_at), (Phase::Propagate, Some(until)));
@@ -215,7 +216,7 @@ async fn a_compromised_root_goes_with_a_replacement_that_everybody_knows() {
     world.rotator.turn().await.unwrap();
     let now = state::current(&world.state).unwrap();
     assert_eq!((now.bundle().roots().len(), &now.authorities.active().unwrap().id), (2, &first));
-    assert!(now.authorities.renewal_orders().is_empty());
+    assert!(now.authorities.renewal_hints().is_empty());
     // Its holder renews, hears of the new root, and the old one stops to sign.
     world.receive(&application()).await.unwrap();
     world.clock.advance(Duration::from_secs(3));
@@ -226,7 +227,7 @@ async fn a_compromised_root_goes_with_a_replacement_that_everybody_knows() {
     world.rotator.turn().await.unwrap();
     let now = state::current(&world.state).unwrap();
     assert_ne!(now.authorities.active().unwrap().id, first);
-    assert_eq!(now.authorities.renewal_orders().len(), 1);
+    assert_eq!(now.authorities.renewal_hints().len(), 1);
     let Err(OperationError::Refused(text)) = world.operations.command(&operator(), revoke(), "").await else {
         panic!("revoked while in use")
     };

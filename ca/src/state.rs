@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use signet_core::authority::AuthorityId;
 use signet_core::bundle::{TrustBundle, Validation};
-use signet_core::rotation::{Authorities, AuthorityId};
+use signet_core::rotation::Authorities;
 use signet_core::seams::authority::CertificateAuthority;
 use signet_core::verify::VerifiedPath;
 use tokio::sync::watch;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::CaMetrics;
-use crate::rotator::Steps;
+use crate::rotator::Executor;
 use crate::state::{StateReader, current};
 
 /// How long until storage is asked again that did not answer, and how often it is said anew that what is on record may not
@@ -58,7 +58,7 @@ impl StorageAge {
     pub async fn watch(
         self: Arc<Self>,
         journal: Arc<dyn AuthorityJournal>,
-        steps: Arc<Steps>,
+        executor: Arc<Executor>,
         mut state: StateReader,
         metrics: Arc<CaMetrics>,
         condition: Condition,
@@ -82,7 +82,7 @@ impl StorageAge {
                     Err(error) => tracing::debug!(%error, "what an agent has shown cannot be compared with storage"),
                 }
                 if self.shown().is_some() {
-                    steps.doubt();
+                    executor.doubt();
                 }
                 again = Some(AGAIN);
             } else {

@@ -18,13 +18,13 @@ struct Watched {
 impl Watched {
     fn new(world: &World) -> Self {
         let (age, readiness) = (test_age(), Readiness::new());
-        let (journal, steps) = (Arc::clone(&world.store) as _, Arc::clone(&world.operations.steps));
+        let (journal, executor) = (Arc::clone(&world.store) as _, Arc::clone(&world.operations.executor));
         let (state, metrics) = (world.state.clone(), Arc::clone(&world.metrics));
         let condition = readiness.condition("storage history");
         let mut tasks = tokio::task::JoinSet::new();
         let watched = Arc::clone(&age);
         tasks.spawn(async move {
-            watched.watch(journal, steps, state, metrics, condition, CancellationToken::new()).await.unwrap();
+            watched.watch(journal, executor, state, metrics, condition, CancellationToken::new()).await.unwrap();
         });
         Self { age, readiness, _tasks: tasks }
     }
@@ -58,7 +58,7 @@ async fn only_a_proof_of_a_higher_sequence_than_storage_has_makes_a_backup_and_g
     let both = [format!("trust bundle 40 of this CA, the storage only {at}"), "signet-ca authority resume".to_owned()];
     assert!(both.iter().all(|part| text.contains(part.as_str())), "{text}");
     assert_eq!((watched.age.shown(), world.metrics.rotation.restored.get()), (Some(40), 1));
-    assert!(!world.operations.steps.look().await.unwrap().clock_is_steady, "nothing is removed by itself");
+    assert!(!world.operations.executor.observe().await.unwrap().clock_is_steady, "nothing is removed by itself");
 
     let operator = Operator { name: "uid 0".to_owned(), peer: None };
     let resume = async || {

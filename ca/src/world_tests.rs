@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use ring::rand::SystemRandom;
 use signet_core::audit::{AuditEvent, AuditQuery, Outcome, StoredEvent};
+use signet_core::authority::IssuingCa;
 use signet_core::caller::{AuthMethod, Caller, Peer};
 use signet_core::clock::{Clock, ManualClock, SharedClock};
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
 use signet_core::policy::{CsrNames, LeafPolicy};
-use signet_core::rotation::{IssuingCa, Retirement, Rules, Schedule};
+use signet_core::rotation::{Retirement, Rules, Schedule};
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
@@ -38,7 +39,7 @@ use crate::limits::request_rates::RequestRates;
 use crate::metrics::CaMetrics;
 use crate::operations::{Operations, Operator};
 use crate::refusals::refusals;
-use crate::rotator::{Maker, Rotator, Steps};
+use crate::rotator::{Executor, Provisioner, Rotator};
 use crate::state::StateReader;
 
 pub(crate) use flaky_store_tests::FlakyStore;
@@ -158,7 +159,7 @@ impl World {
         let own = SelfSignedRoot::new(trust_domain.clone(), Arc::clone(&custody), KeyType::EcP256, schedule.root_ttl);
         let lists_fail = Arc::new(AtomicBool::new(false));
         let fails = Arc::clone(&lists_fail);
-        let maker = Maker {
+        let provisioner = Provisioner {
             key_type: KeyType::EcP256,
             schedule,
             custody,
@@ -176,19 +177,19 @@ impl World {
             let seconds = (moved.now() - NOW).whole_seconds() - jumped.load(Ordering::SeqCst);
             Duration::from_secs(u64::try_from(seconds + 1_000_000_000).unwrap())
         };
-        let steps = Steps::new(rules(), maker, journal, holders, audit.clone(), Arc::clone(&shared));
-        let steps = Arc::new(steps.with_monotonic(monotonic));
+        let executor = Executor::new(rules(), provisioner, journal, holders, audit.clone(), Arc::clone(&shared));
+        let executor = Arc::new(executor.with_monotonic(monotonic));
         let rotator = Rotator {
             trust_domain: trust_domain.clone(),
-            steps: Arc::clone(&steps),
+            executor: Arc::clone(&executor),
             open_issuer: Arc::new(open_native),
             metrics: Arc::clone(&metrics),
             output,
-            bell: Arc::default(),
+            wake_up: Arc::default(),
         };
-        let operations = Operations { steps, store: Arc::clone(&store) as _, bell: Arc::default() };
-        let bell = Arc::clone(&rotator.bell);
-        let (handed_over, marks) = handovers(Arc::clone(&store) as _, Arc::clone(&shared), bell);
+        let operations = Operations { executor, store: Arc::clone(&store) as _, wake_up: Arc::default() };
+        let wake_up = Arc::clone(&rotator.wake_up);
+        let (handed_over, marks) = handovers(Arc::clone(&store) as _, Arc::clone(&shared), wake_up);
         let (limits, one_token) = (Limits::default(), OneToken(trust_domain.clone()));
         let policy = LeafPolicy {
             trust_domain: trust_domain.clone(),
@@ -207,7 +208,7 @@ impl World {
             clock: shared,
             metrics: Arc::clone(&metrics),
             random: SystemRandom::new(),
-            bell: Arc::clone(&rotator.bell),
+            wake_up: Arc::clone(&rotator.wake_up),
             timeout: limits.request_timeout,
         });
         let marks = tokio::sync::Mutex::new(marks);

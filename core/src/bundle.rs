@@ -2,8 +2,9 @@
 
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
-use crate::certificate::{CertificateError, Facts, pem};
+use crate::certificate::{CertificateError, Facts};
 use crate::identity::TrustDomain;
+use crate::pem::pem;
 
 /// Why a set of certificates is not a trust bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
-use crate::rotation::AuthorityId;
+use crate::authority::AuthorityId;
 
 /// Names a holder.
 ///

@@ -5,20 +5,26 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests say what they mean with operators"))]
 
 pub mod audit;
+pub mod authority;
 pub mod bundle;
 pub mod caller;
 pub mod certificate;
 pub mod clock;
 pub mod csr;
+pub mod digest;
+pub mod document;
 pub mod holder;
 pub mod identity;
 pub mod key_type;
 pub mod moment;
+pub mod pem;
 pub mod policy;
 pub mod profile;
 pub mod release;
 pub mod renewal;
+pub mod revocation;
 pub mod rotation;
 pub mod seams;
 pub mod secret;
+pub mod source;
 pub mod verify;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::authority::AuthorityId;
 use crate::caller::Caller;
 use crate::certificate::Serial;
 use crate::csr::{CertificateRequest, ProvenKey};
 use crate::identity::{SpiffeId, TrustDomain, WorkloadId};
 use crate::moment;
 use crate::profile::backdate;
-use crate::rotation::AuthorityId;
 
 /// What to do with names that a CSR asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

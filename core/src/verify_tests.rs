@@ -10,11 +10,11 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
+use crate::authority::AuthorityId;
 use crate::certificate::Serial;
 use crate::csr::CertificateRequest;
 use crate::identity::{TrustDomain, WorkloadId};
 use crate::policy::{CsrNames, IssuerLimits, LeafPolicy, decide};
-use crate::rotation::AuthorityId;
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 const DAY: Duration = Duration::from_secs(86_400);

@@ -9,7 +9,7 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 use rustls_pki_types::CertificateRevocationListDer;
 use signet_core::bundle::Validation;
-use signet_core::certificate::pem_block;
+use signet_core::pem::pem_block;
 
 use crate::snapshot::SecretContent;
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::snapshot::tests::{bundle, certificate, revoking, root};
     use rustls_pki_types::pem::PemObject;
-    use signet_core::certificate::pem;
+    use signet_core::pem::pem;
 
     fn bytes(source: Option<DataSource>) -> Vec<u8> {
         match source.unwrap().specifier.unwrap() {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{self, PemObject as _};
 use signet_core::audit::Outcome;
-use signet_core::certificate::{Facts, hex, sha256, subject};
+use signet_core::certificate::{Facts, subject};
 use signet_core::clock::{SharedClock, SystemClock};
+use signet_core::digest::{hex, sha256};
 use signet_core::rotation::Authorities;
 use signet_core::seams::authority::UpstreamAuthority as _;
 use signet_core::seams::store::StoreError;
@@ -111,8 +112,8 @@ async fn init_on(
     let clock: SharedClock = Arc::new(SystemClock);
     let metrics = AuditMetrics::new(&Metrics::new()).map_err(AppError::from)?;
     let (audit, writer) = audit_log(Arc::clone(&plugins.store) as _, metrics);
-    let steps = plugins.steps(config, audit, clock);
-    let operations = Operations { steps, store: Arc::clone(&plugins.store) as _, bell: Arc::default() };
+    let executor = plugins.executor(config, audit, clock);
+    let operations = Operations { executor, store: Arc::clone(&plugins.store) as _, wake_up: Arc::default() };
     let work = async {
         let attempt = async {
             operations.expect_no_authority().await?;

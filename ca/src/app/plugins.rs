@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use signet_core::authority::IssuingCa;
 use signet_core::clock::{SharedClock, SystemClock};
-use signet_core::rotation::IssuingCa;
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::seams::proof::SequenceProofs;
@@ -20,7 +20,7 @@ use crate::audit_log::AuditLog;
 use crate::config::{Backend, Config};
 use crate::health::CaFiles;
 use crate::metrics::CaMetrics;
-use crate::rotator::{Maker, Rotator, Steps};
+use crate::rotator::{Executor, Provisioner, Rotator};
 use crate::state::StateWriter;
 
 /// The plugins that the configuration names, opened.
@@ -55,8 +55,8 @@ impl Plugins {
         Ok(Self { store, custody, upstream, proofs, files })
     }
 
-    pub(super) fn steps(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Steps> {
-        let maker = Maker {
+    pub(super) fn executor(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Executor> {
+        let provisioner = Provisioner {
             key_type: config.authority.key_type,
             schedule: config.authority.schedule,
             custody: Arc::clone(&self.custody),
@@ -64,18 +64,18 @@ impl Plugins {
             sign_list: Arc::new(|key, certificate, content| Box::pin(sign_list(key, certificate, content))),
         };
         let (journal, holders) = (Arc::clone(&self.store) as _, Arc::clone(&self.store) as _);
-        Arc::new(Steps::new(config.authority.rules, maker, journal, holders, audit, clock))
+        Arc::new(Executor::new(config.authority.rules, provisioner, journal, holders, audit, clock))
     }
 
     pub(super) fn rotator(
         config: &Config,
-        steps: Arc<Steps>,
+        executor: Arc<Executor>,
         metrics: Arc<CaMetrics>,
         output: StateWriter,
-        bell: Arc<Notify>,
+        wake_up: Arc<Notify>,
     ) -> Rotator {
         let trust_domain = config.trust_domain.clone();
-        Rotator { trust_domain, steps, open_issuer: Arc::new(open_native), metrics, output, bell }
+        Rotator { trust_domain, executor, open_issuer: Arc::new(open_native), metrics, output, wake_up }
     }
 }
 

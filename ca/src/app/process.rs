@@ -127,13 +127,13 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let (audit, writer) = audit_log(Arc::clone(&plugins.store) as _, ca_metrics.audit.clone());
     supervisor.spawn("audit writer", critical, |stop| writer.run(stop));
     let (output, state) = tokio::sync::watch::channel(None);
-    let bell = Arc::new(Notify::new());
-    let steps = plugins.steps(&config, audit.clone(), Arc::clone(&clock));
-    steps.starts_after(newest_record(&plugins).await?);
+    let wake_up = Arc::new(Notify::new());
+    let executor = plugins.executor(&config, audit.clone(), Arc::clone(&clock));
+    executor.starts_after(newest_record(&plugins).await?);
     let operations =
-        Operations { steps: Arc::clone(&steps), store: Arc::clone(&plugins.store) as _, bell: Arc::clone(&bell) };
+        Operations { executor: Arc::clone(&executor), store: Arc::clone(&plugins.store) as _, wake_up: Arc::clone(&wake_up) };
     let operations = Arc::new(operations);
-    let rotator = Plugins::rotator(&config, steps, Arc::clone(&ca_metrics), output, Arc::clone(&bell));
+    let rotator = Plugins::rotator(&config, executor, Arc::clone(&ca_metrics), output, Arc::clone(&wake_up));
     let signer = readiness.condition("signer");
     supervisor.spawn("rotator", critical, |stop| rotator.run(signer, stop));
     let (renewer, serving) = ServingRenewer::new(
@@ -168,7 +168,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let record = audit.clone();
     supervisor.spawn("refusals", critical, |stop| refusal_writer.run(record, stop));
     let (handovers, handover_writer) =
-        handovers(Arc::clone(&plugins.store) as _, Arc::clone(&clock), Arc::clone(&bell));
+        handovers(Arc::clone(&plugins.store) as _, Arc::clone(&clock), Arc::clone(&wake_up));
     supervisor.spawn("handovers", critical, |stop| handover_writer.run(stop));
     let issuance = Arc::new(Issuance {
         policy: config.leaf_policy(),
@@ -181,7 +181,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&ca_metrics),
         random: SystemRandom::new(),
-        bell: Arc::clone(&bell),
+        wake_up: Arc::clone(&wake_up),
         timeout: config.limits.request_timeout,
     });
 
@@ -192,7 +192,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let feed = BundleFeed::new(state.clone(), config.authority.renewal_window, Arc::clone(&plugins.proofs));
     let storage_age = Arc::new(StorageAge::new(Arc::clone(&plugins.proofs)));
     let (journal, followed) = (Arc::clone(&plugins.store) as _, state.clone());
-    let (watched, doubted, aged) = (Arc::clone(&storage_age), Arc::clone(&operations.steps), Arc::clone(&ca_metrics));
+    let (watched, doubted, aged) = (Arc::clone(&storage_age), Arc::clone(&operations.executor), Arc::clone(&ca_metrics));
     let condition = readiness.condition("storage history");
     supervisor
         .spawn("storage history", critical, |stop| watched.watch(journal, doubted, followed, aged, condition, stop));
@@ -214,7 +214,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         storage_age: Arc::clone(&storage_age),
     };
     let holders = Arc::clone(&plugins.store) as _;
-    supervisor.spawn("acknowledgements", critical, |stop| acknowledgements.write(holders, bell, stop));
+    supervisor.spawn("acknowledgements", critical, |stop| acknowledgements.write(holders, wake_up, stop));
     supervisor.spawn("bundle feed", critical, |stop| feed.run(ledger, stop));
     supervisor.spawn("bundle streams", critical, |stop| async move {
         stop.cancelled().await;

@@ -4,11 +4,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use signet_core::certificate::pem;
 use signet_core::clock::{Clock, SharedClock, SystemClock};
 use signet_core::holder::{Holder, HolderQuery};
 use signet_core::identity::SpiffeId;
-use signet_core::rotation::{Command, Phase, RevocationReason};
+use signet_core::pem::pem;
+use signet_core::revocation::RevocationReason;
+use signet_core::rotation::{Command, Phase};
 use signet_plugins::store::memory::MemoryStore;
 use signet_runtime::metrics::Metrics;
 use signet_runtime::readiness::Readiness;

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use signet_core::bundle::TrustBundle;
-use signet_core::certificate::pem;
+use signet_core::pem::pem;
 use signet_core::rotation::Refused;
 use signet_runtime::output::{Output, OutputFormat, Table};
 

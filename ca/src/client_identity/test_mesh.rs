@@ -12,15 +12,15 @@ use rcgen::{
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use signet_core::certificate::{CertificateChain, Facts, Serial, pem};
+use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
+use signet_core::certificate::{CertificateChain, Facts, Serial};
+use signet_core::document::Unknown;
 use signet_core::identity::TrustDomain;
+use signet_core::pem::pem;
 use signet_core::policy::{IssuerLimits, SigningRequest};
-use signet_core::rotation::{
-    Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RevocationList, RevocationReason, Revoked,
-    RootAuthority, Unknown,
-};
+use signet_core::revocation::{RevocationList, RevocationReason, Revoked};
+use signet_core::rotation::{Authorities, AuthorityState, RootAuthority};
 use signet_core::seams::authority::{CertificateAuthority, SignError};
-use signet_core::seams::custody::KeyId;
 use signet_core::verify::{Signer, VerifiedPath};
 use time::OffsetDateTime;
 
@@ -119,28 +119,29 @@ impl TestRoot {
     fn authority(&self, generation: u64, state: AuthorityState) -> RootAuthority {
         let (root, issuing) = (Facts::read(&self.certificate).unwrap(), Facts::read(&self.issuing).unwrap());
         RootAuthority {
-            id: self.id(),
+            ca: Root {
+                id: self.id(),
+                key: Some(KeyId::parse("root").unwrap()),
+                certificate: self.certificate.clone(),
+                not_before: root.not_before,
+                not_after: root.not_after,
+            },
             generation,
             state,
-            key: Some(KeyId::parse("root").unwrap()),
-            certificate: self.certificate.clone(),
-            not_before: root.not_before,
-            not_after: root.not_after,
-            issuing: vec![IssuingCa {
-                id: self.issuing_id(),
-                key: KeyId::parse("issuing").unwrap(),
-                certificate: self.issuing.clone(),
-                not_before: issuing.not_before,
-                not_after: issuing.not_after,
-                intermediates: Vec::new(),
-                after_sequence: 0,
-                unknown: Unknown::default(),
-            }],
+            issuing: vec![
+                IssuingCa {
+                    id: self.issuing_id(),
+                    key: KeyId::parse("issuing").unwrap(),
+                    certificate: self.issuing.clone(),
+                    not_before: issuing.not_before,
+                    not_after: issuing.not_after,
+                    intermediates: Vec::new(),
+                }
+                .into(),
+            ],
             published: generation,
             since: OffsetDateTime::UNIX_EPOCH,
-            activation: Activation::WhenCovered,
             tainted_at: None,
-            leaving_since: None,
             pinned: false,
             unknown: Unknown::default(),
         }
@@ -223,7 +224,7 @@ impl CertificateAuthority for NoAuthority {
 
 /// The authorities that these roots make; the last one is active.
 pub(crate) fn authorities(sequence: u64, roots: &[&TestRoot], revoked: &[Revoked]) -> Authorities {
-    let state = |index| if index + 1 == roots.len() { AuthorityState::Active } else { AuthorityState::Old };
+    let state = |index| if index + 1 == roots.len() { AuthorityState::Active } else { AuthorityState::OLD };
     let mut authorities = Authorities { bundle_sequence: sequence, ..Authorities::default() };
     for (index, root) in roots.iter().enumerate() {
         authorities.roots.push(root.authority(u64::try_from(index).unwrap() + 1, state(index)));

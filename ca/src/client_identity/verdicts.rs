@@ -12,9 +12,12 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use signet_core::certificate::{Facts, hex};
+use signet_core::authority::AuthorityId;
+use signet_core::certificate::Facts;
+use signet_core::digest::hex;
 use signet_core::identity::SpiffeId;
-use signet_core::rotation::{AuthorityId, RevocationList, RootAuthority};
+use signet_core::revocation::RevocationList;
+use signet_core::rotation::RootAuthority;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 

@@ -4,7 +4,7 @@
 use super::*;
 use crate::client_identity::test_mesh::{TestRoot, authorities, nothing, publish_authorities};
 use crate::state::{StateReader, current};
-use signet_core::rotation::Revoked;
+use signet_core::revocation::Revoked;
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
@@ -91,10 +91,10 @@ fn a_certificate_of_an_authority_with_a_former_id_is_revoked_under_that_id() {
     let (writer, reader) = nothing();
     let leaf = former.leaf("spiffe://cluster.local/x", NOW, |_| {});
     let spki = Facts::read(&former.issuing).unwrap().spki_der;
-    let id: AuthorityId = serde_json::from_value(hex(&signet_core::certificate::key_identifier(&spki)).into()).unwrap();
+    let id: AuthorityId = serde_json::from_value(hex(&signet_core::digest::key_identifier(&spki)).into()).unwrap();
     for (entry, revoked) in [(leaf.revoked(0, id.clone()), true), (leaf.revoked(0, other.issuing_id()), false)] {
         let mut authorities = authorities(1, &[&other, &former], &[entry]);
-        authorities.roots[1].issuing[0].id = id.clone();
+        authorities.roots[1].issuing[0].ca.id = id.clone();
         publish_authorities(&writer, authorities, &former);
         let roster = newest(&nothing_known(), &reader);
         let sent: Vec<Facts> = leaf.chain.iter().map(|der| Facts::read(der).unwrap()).collect();

@@ -12,10 +12,12 @@ pub(crate) mod values;
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_core::authority::AuthorityId;
 use signet_core::certificate::Serial;
 use signet_core::clock::SharedClock;
 use signet_core::holder::{HolderQuery, MAX_HOLDERS};
-use signet_core::rotation::{AuthorityId, Command, RevocationReason};
+use signet_core::revocation::RevocationReason;
+use signet_core::rotation::Command;
 use signet_proto::admin::v1alpha1 as wire;
 use signet_proto::admin::v1alpha1::admin_server::{Admin, AdminServer};
 use signet_runtime::output::error_chain;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use prost_types::value::Kind;
 use ring::rand::SecureRandom;
 use signet_core::caller::Peer;
-use signet_core::certificate::pem;
+use signet_core::pem::pem;
 use signet_proto::codec::Received;
 use signet_proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
 use tonic::metadata::{MetadataMap, MetadataValue};

@@ -23,7 +23,7 @@ impl Issuance {
         let mut reader = self.state.clone();
         if !is_newer(&reader.borrow()) {
             tracing::debug!(authority.id = %used.authority.limits().authority, "the journal has changed; signing again");
-            self.bell.notify_one();
+            self.wake_up.notify_one();
         }
         let newer = tokio::time::timeout(RELOAD, reader.wait_for(is_newer)).await;
         let newer = newer.ok().and_then(Result::ok).and_then(|state| state.clone());

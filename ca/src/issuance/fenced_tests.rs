@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use signet_core::audit::Outcome;
-use signet_core::rotation::{AuthorityId, Command};
+use signet_core::authority::AuthorityId;
+use signet_core::rotation::Command;
 
 use super::*;
 use crate::operations::Operator;
@@ -11,7 +12,7 @@ use crate::world_tests::{World, application};
 /// Lets another root sign, through another replica; gives its id.
 async fn replace_root(other: &World) -> AuthorityId {
     let operator = Operator { name: "uid 0".to_owned(), peer: None };
-    let old = other.rotator.steps.look().await.unwrap().authorities.active().unwrap().id.clone();
+    let old = other.rotator.executor.observe().await.unwrap().authorities.active().unwrap().id.clone();
     let command = async |command| other.operations.command(&operator, command, "test").await.unwrap().1.authorities;
     let id = command(Command::Prepare).await.prepared().unwrap().id.clone();
     command(Command::Activate { id: id.clone(), force: true }).await;
@@ -32,13 +33,13 @@ async fn what_was_signed_with_authorities_of_before_is_signed_again_within_the_r
     let world = World::new().await;
     let new = replace_root(&world.another()).await;
     let reload = async {
-        world.rotator.bell.notified().await;
+        world.rotator.wake_up.notified().await;
         world.rotator.turn().await.unwrap();
     };
     let application = application();
     let (issued, ()) = tokio::join!(world.issuance.issue(&application), reload);
     let issued = issued.unwrap();
-    let authorities = world.rotator.steps.look().await.unwrap().authorities;
+    let authorities = world.rotator.executor.observe().await.unwrap().authorities;
     assert_eq!(issued.state.bundle().sequence(), authorities.bundle_sequence);
     let [authority] = recorded(&world).await.try_into().unwrap();
     let root = authorities.roots.iter().find(|root| root.issuing.iter().any(|one| one.id.as_str() == authority));

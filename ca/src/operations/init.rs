@@ -14,7 +14,7 @@ impl Operations {
     /// # Errors
     /// [`OperationError::Refused`] when there is one, with its name.
     pub async fn expect_no_authority(&self) -> Result<(), OperationError> {
-        let authorities = self.steps.journal.load().await?;
+        let authorities = self.executor.journal.load().await?;
         authorities.map_or(Ok(()), |(_, authorities)| none_in(&authorities))
     }
 
@@ -29,11 +29,11 @@ impl Operations {
             text += &format!(", replacing {}", replacing.join(", "));
         }
         for _ in 0..RACES {
-            let look = self.steps.look().await?;
-            none_in(&look.authorities)?;
+            let observation = self.executor.observe().await?;
+            none_in(&observation.authorities)?;
             let order = Order { events: vec![self.init_event(operator, Outcome::Done, &text)], ..ordered_by(operator) };
-            if let Some(made) = self.steps.take(&look, &Step::CreateRoot, order).await? {
-                self.bell.notify_one();
+            if let Some(made) = self.executor.take(&observation, &Step::CreateRoot, order).await? {
+                self.wake_up.notify_one();
                 return Ok(made);
             }
         }
@@ -45,7 +45,7 @@ impl Operations {
     /// # Errors
     /// [`OperationError`] of the record.
     pub async fn init_not_done(&self, operator: &Operator, outcome: Outcome, why: &str) -> Result<(), OperationError> {
-        self.steps.audit.record(self.init_event(operator, outcome, why)).await.map_err(StepError::from)?;
+        self.executor.audit.record(self.init_event(operator, outcome, why)).await.map_err(StepError::from)?;
         Ok(())
     }
 

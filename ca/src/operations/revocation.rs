@@ -1,12 +1,15 @@
 //! Revoking certificates: entries for the lists of the authorities that issued them.
 
 use signet_core::audit::{Attributed, AuditQuery, Certified, Outcome, QueryError, UnreadEvent, Unreadable};
+use signet_core::authority::AuthorityId;
 use signet_core::certificate::{Facts, Serial};
-use signet_core::rotation::{Authorities, AuthorityId, RevocationReason, Revoked, Step, Unknown, lists_possible};
+use signet_core::document::Unknown;
+use signet_core::revocation::{RevocationReason, Revoked};
+use signet_core::rotation::{Authorities, Step, lists_possible};
 use time::OffsetDateTime;
 
 use super::{OperationError, Operations, Operator, RACES, attributed, ordered_by};
-use crate::rotator::{Entry, Look, Order, StepError};
+use crate::rotator::{Observation, Order, RevocationChange, StepError};
 
 /// The command as records name it.
 const REVOKE: &str = "certificate revoke";
@@ -45,24 +48,24 @@ impl Operations {
         let (spiffe_id, what) = self.issued(serial).await?;
         let ends = OffsetDateTime::from_unix_timestamp(what.not_after).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         for _ in 0..RACES {
-            let look = self.steps.look().await?;
-            let known = look.authorities.revocations.entries.iter().any(|entry| entry.serial == what.serial);
+            let observation = self.executor.observe().await?;
+            let known = observation.authorities.revocations.entries.iter().any(|entry| entry.serial == what.serial);
             if known != clear {
-                let revoked = look.authorities.revocations.entries.len();
+                let revoked = observation.authorities.revocations.entries.len();
                 return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked });
             }
             let entry = if clear {
-                Entry::Clear(what.serial.clone())
+                RevocationChange::Clear(what.serial.clone())
             } else {
-                Entry::Add(self.entry(&look, &what, ends, reason)?)
+                RevocationChange::Add(self.entry(&observation, &what, ends, reason)?)
             };
             let text = if clear { "taken off the revocation list" } else { reason.as_str() };
             let who = Attributed { spiffe_id: Some(spiffe_id.clone()), ..attributed(operator) };
             let text = format!("{serial}: {text}");
             let events = vec![self.admin_event(operator, REVOKE, &text, Outcome::Done, who)];
             let order = Order { entry, events, ..ordered_by(operator) };
-            if let Some(next) = self.steps.take(&look, &Step::WaitUntil(look.now), order).await? {
-                self.bell.notify_one();
+            if let Some(next) = self.executor.take(&observation, &Step::WaitUntil(observation.now), order).await? {
+                self.wake_up.notify_one();
                 let revoked = next.revocations.entries.len();
                 return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked });
             }
@@ -77,18 +80,19 @@ impl Operations {
         serial: Serial,
     ) -> Result<Option<RevokedCertificate>, OperationError> {
         for _ in 0..RACES {
-            let look = self.steps.look().await?;
+            let observation = self.executor.observe().await?;
             let text = serial.to_string();
-            let entries = &look.authorities.revocations.entries;
-            let entry =
-                entries.iter().find(|entry| entry.serial == text && look.authorities.root(&entry.issuer).is_some());
+            let entries = &observation.authorities.revocations.entries;
+            let entry = entries
+                .iter()
+                .find(|entry| entry.serial == text && observation.authorities.root(&entry.issuer).is_some());
             let Some(entry) = entry else { return Ok(None) };
             let not_after = OffsetDateTime::from_unix_timestamp(entry.not_after).unwrap_or(OffsetDateTime::UNIX_EPOCH);
             let said = format!("{serial}: taken off the revocation list of root {}", entry.issuer);
             let events = vec![self.admin_event(operator, REVOKE, &said, Outcome::Done, attributed(operator))];
-            let order = Order { entry: Entry::Clear(text), events, ..ordered_by(operator) };
-            if let Some(next) = self.steps.take(&look, &Step::WaitUntil(look.now), order).await? {
-                self.bell.notify_one();
+            let order = Order { entry: RevocationChange::Clear(text), events, ..ordered_by(operator) };
+            if let Some(next) = self.executor.take(&observation, &Step::WaitUntil(observation.now), order).await? {
+                self.wake_up.notify_one();
                 let revoked = next.revocations.entries.len();
                 return Ok(Some(RevokedCertificate { serial, spiffe_id: String::new(), not_after, revoked }));
             }
@@ -98,24 +102,24 @@ impl Operations {
 
     fn entry(
         &self,
-        look: &Look,
+        observation: &Observation,
         what: &Certified,
         ends: OffsetDateTime,
         reason: RevocationReason,
     ) -> Result<Revoked, OperationError> {
-        if ends <= look.now {
+        if ends <= observation.now {
             return Err(OperationError::Refused(format!("certificate {} has ended already", what.serial)));
         }
-        let issuer = look.authorities.roots.iter().flat_map(|root| &root.issuing);
+        let issuer = observation.authorities.roots.iter().flat_map(|root| &root.issuing);
         let issuer = issuer.map(|issuing| &issuing.id).find(|id| id.as_str() == what.authority).cloned();
         let gone = || OperationError::Refused(format!("its authority {} is in the bundle no more", what.authority));
-        lists_possible(&look.authorities, &look.seen())?;
-        room(&look.authorities)?;
+        lists_possible(&observation.authorities, &observation.seen())?;
+        room(&observation.authorities)?;
         Ok(Revoked {
             serial: what.serial.clone(),
             issuer: issuer.ok_or_else(gone)?,
             reason,
-            at: look.now.unix_timestamp(),
+            at: observation.now.unix_timestamp(),
             not_after: what.not_after,
             unknown: Unknown::default(),
         })
@@ -154,17 +158,17 @@ fn room(authorities: &Authorities) -> Result<(), OperationError> {
 }
 
 /// The entry that revokes an issuing CA.
-pub(super) fn revoked_issuing(look: &Look, id: &AuthorityId) -> Result<Entry, OperationError> {
+pub(super) fn revoked_issuing(observation: &Observation, id: &AuthorityId) -> Result<RevocationChange, OperationError> {
     let unknown = || OperationError::Unknown(format!("there is no issuing CA {id}"));
-    let root = look.authorities.root_of(id).ok_or_else(unknown)?;
+    let root = observation.authorities.root_of(id).ok_or_else(unknown)?;
     let issuing = root.issuing.iter().find(|issuing| issuing.id == *id).ok_or_else(unknown)?;
-    room(&look.authorities)?;
+    room(&observation.authorities)?;
     let facts = Facts::read(&issuing.certificate).map_err(StepError::from)?;
-    Ok(Entry::Add(Revoked {
+    Ok(RevocationChange::Add(Revoked {
         serial: facts.serial_text(),
         issuer: root.id.clone(),
         reason: RevocationReason::CaCompromise,
-        at: look.now.unix_timestamp(),
+        at: observation.now.unix_timestamp(),
         not_after: issuing.not_after.unix_timestamp(),
         unknown: Unknown::default(),
     }))

@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use signet_core::audit::{Attributed, AuditEvent, AuditQuery, Outcome};
-use signet_core::caller::Peer;
+use signet_core::caller::{Claimed, Peer};
 use signet_core::clock::ManualClock;
 use signet_core::identity::{TrustDomain, WorkloadId};
-use signet_core::seams::authenticator::{AuthenticationError, Claimed, Denial};
+use signet_core::seams::authenticator::{AuthenticationError, Denial};
 use signet_core::seams::store::AuditStore;
 use signet_runtime::metrics::Metrics;
 use tokio::task::JoinSet;

@@ -7,7 +7,7 @@ use signet_core::rotation::Refused;
 use signet_core::seams::store::JournalVersion;
 use time::OffsetDateTime;
 
-use super::{LOOK, Next};
+use super::{Next, OBSERVE};
 
 /// How often it is told at most.
 const TELL: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ impl Next {
     /// Without an authority there is nothing to do but to look whether somebody has made one.
     pub(super) fn without_authority(now: OffsetDateTime) -> Self {
         let (version, earliest) = (JournalVersion::default(), Instant::now());
-        Self { version, due: moment::after(now, LOOK), look_at: Some(earliest + LOOK), earliest }
+        Self { version, due: moment::after(now, OBSERVE), observe_at: Some(earliest + OBSERVE), earliest }
     }
 }
 
@@ -53,7 +53,9 @@ mod tests {
     use super::*;
     use crate::world_tests::{World, application};
     use signet_core::audit::AuditEvent;
-    use signet_core::rotation::{AuthorityId, Command, RevocationReason};
+    use signet_core::authority::AuthorityId;
+    use signet_core::revocation::RevocationReason;
+    use signet_core::rotation::Command;
     use signet_core::seams::store::AuthorityJournal;
     use signet_runtime::readiness::Readiness;
     use tokio::task::JoinSet;

@@ -4,7 +4,8 @@
 
 use signet_core::audit::{EventKind, Outcome};
 use signet_core::certificate::Facts;
-use signet_core::rotation::{Command, RevocationReason};
+use signet_core::revocation::RevocationReason;
+use signet_core::rotation::{Authorities, Command};
 use signet_core::seams::store::AuthorityJournal;
 
 use super::*;
@@ -26,7 +27,7 @@ async fn keys_that_nobody_needs_are_removed_on_record_but_never_while_the_clock_
         let events = world.events().await.into_iter().filter_map(|stored| stored.event.detail);
         events.filter(|text| text.contains("unused-900")).count()
     };
-    world.operations.steps.doubt();
+    world.operations.executor.doubt();
     world.rotator.forget().await;
     assert_eq!(removed().await, 0);
     world.clock.set(crate::world_tests::NOW + Duration::from_secs(3600));
@@ -74,19 +75,19 @@ async fn a_step_is_not_taken_when_a_holder_has_come_since_it_was_decided() {
     let prepared = command(&world, Command::Rotate).await.prepared().unwrap().id.clone();
     world.rotator.turn().await.unwrap();
     world.clock.advance(Duration::from_secs(60));
-    let steps = &world.rotator.steps;
-    let look = steps.look().await.unwrap();
-    let step = next_step(look.now, &look.authorities, &look.seen(), &steps.rules);
+    let executor = &world.rotator.executor;
+    let observation = executor.observe().await.unwrap();
+    let step = next_step(observation.now, &observation.authorities, &observation.seen(), &executor.rules);
     assert_eq!(step, Step::Activate(prepared.clone()));
     // It has a bundle of its own, nobody knows which.
     let mut agent = application();
     agent.acknowledges = true;
     world.receive(&agent).await.unwrap();
-    assert_eq!(steps.take(&look, &step, Order::default()).await.unwrap(), None);
-    assert_eq!(world.store.version().await.unwrap(), look.version);
+    assert_eq!(executor.take(&observation, &step, Order::default()).await.unwrap(), None);
+    assert_eq!(world.store.version().await.unwrap(), observation.version);
     // Whoever is in a hurry says so.
     let forced = Order { forced: true, ..Order::default() };
-    assert_eq!(steps.take(&look, &step, forced).await.unwrap().unwrap().active().unwrap().id, prepared);
+    assert_eq!(executor.take(&observation, &step, forced).await.unwrap().unwrap().active().unwrap().id, prepared);
 }
 
 /// During an upgrade, a replica may meet what a newer one has written.

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use signet_core::audit::{EventKind, Outcome};
+use signet_core::authority::AuthorityId;
 use signet_core::clock::Clock;
-use signet_core::rotation::{AuthorityId, Command};
+use signet_core::rotation::Command;
 use signet_core::seams::store::AuthorityJournal;
 
 use super::test_own_ca::{Directory, OwnCa};
@@ -134,14 +135,16 @@ async fn a_restart_at_any_moment_changes_nothing_of_whose_files_count() {
     running.rotator.turn().await.unwrap();
     for set in [&second, &first, &second] {
         directory.put(set);
-        let looks =
-            [running.rotator.steps.look().await, empty.another_on(directory.clone()).rotator.steps.look().await];
-        let [one, two] = looks.map(|look| look.unwrap().seen().backend.standing);
+        let looks = [
+            running.rotator.executor.observe().await,
+            empty.another_on(directory.clone()).rotator.executor.observe().await,
+        ];
+        let [one, two] = looks.map(|observation| observation.unwrap().source.standing);
         assert_eq!(one, two);
         running.rotator.turn().await.unwrap();
     }
-    let followed = empty.store.load().await.unwrap().unwrap().1.followed;
-    assert_eq!(followed, [first.fingerprint, second.fingerprint]);
+    let adopted = empty.store.load().await.unwrap().unwrap().1.adopted;
+    assert_eq!(adopted, vec![first.fingerprint, second.fingerprint].into());
 }
 
 /// One key, two names: to whoever verifies, that is another root, so it goes the way of one.
@@ -283,7 +286,7 @@ async fn files_that_are_damaged_for_a_while_are_neither_something_new_nor_someth
     let end = empty.clock.now() + 30 * DAY;
     let good = signer.set(&empty, &root, vec![signer.list(1, end), root.list(2, end)]).await;
     let set = signer.set(&empty, &root, vec![]).await;
-    let bad = signet_core::seams::authority::Offer { fingerprint: set.fingerprint.with_unusable_lists(), ..set };
+    let bad = signet_core::source::Offer { fingerprint: set.fingerprint.with_unusable_lists(), ..set };
     let directory = Directory::with(&good);
     let (mut one, other) = (empty.another_on(directory.clone()), empty.another_on(Directory::with(&good)));
     one.make_authority().await;

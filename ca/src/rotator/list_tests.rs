@@ -3,9 +3,11 @@
 
 use std::sync::atomic::Ordering;
 
+use signet_core::authority::AuthorityId;
 use signet_core::certificate::{Facts, Serial};
 use signet_core::clock::Clock;
-use signet_core::rotation::{AuthorityId, Command, LIST_MARGIN, RevocationList, RevocationReason, lists_worry};
+use signet_core::revocation::{LIST_MARGIN, RevocationList, RevocationReason};
+use signet_core::rotation::{Authorities, Command};
 use signet_core::seams::store::AuthorityJournal;
 
 use super::test_own_ca::{Directory, OwnCa};
@@ -66,7 +68,8 @@ async fn lists_of_cas_that_leaves_still_chain_through_stay_as_their_owner_made_t
         world.rotator.turn().await.unwrap();
     }
     assert_eq!(world.store.version().await.unwrap(), before);
-    let told = lists_worry(&now, world.clock.now()).unwrap();
+    let at = world.clock.now();
+    let told = now.revocations.alert(&now.lists_of(at), at).unwrap();
     assert!(told.contains(middle.id().as_str()), "{told}");
     // Once nothing can chain through it any more, the others are enough.
     world.clock.set(NOW + 301 * DAY);

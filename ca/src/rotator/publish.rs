@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use signet_core::authority::{AuthorityId, IssuingCa, Root};
 use signet_core::bundle::TrustBundle;
 use signet_core::clock::rfc3339;
-use signet_core::rotation::{Authorities, AuthorityId, IssuingCa, RootAuthority};
+use signet_core::rotation::Authorities;
 use signet_core::seams::authority::CertificateAuthority;
 use signet_core::seams::custody::CustodyError;
 use signet_core::verify::VerifiedPath;
@@ -19,7 +20,7 @@ impl Rotator {
     /// # Errors
     /// [`StepError`]; what was published before goes on.
     pub(super) async fn publish_journal(&self) -> Result<(), StepError> {
-        match self.steps.journal.load().await? {
+        match self.executor.journal.load().await? {
             Some((_, authorities)) => self.publish(authorities).await,
             None => Ok(()),
         }
@@ -30,7 +31,7 @@ impl Rotator {
     /// # Errors
     /// [`StepError`]; what was published before goes on.
     pub(super) async fn publish(&self, authorities: Authorities) -> Result<(), StepError> {
-        let now = self.steps.clock.now();
+        let now = self.executor.clock.now();
         let unchanged = |state: &Arc<SigningState>| {
             let issuer = authorities.active_issuer(now).map(|issuing| &issuing.id);
             let serving = authorities.serving_issuers(now);
@@ -43,6 +44,7 @@ impl Rotator {
         }
         let validation = authorities.validation(&self.trust_domain)?;
         let (Some(root), Some(issuing)) = (authorities.active(), authorities.active_issuer(now)) else { return Ok(()) };
+        let (root, issuing) = (&root.ca, &issuing.ca);
         let (authority, path) = self.open(root, issuing, &validation.bundle).await?;
         let serving = self.serving(&authorities, &validation.bundle, (root, issuing, &authority, &path), now).await?;
         self.metrics.expiry.authorities(root.not_after.unix_timestamp(), issuing.not_after.unix_timestamp());
@@ -57,7 +59,7 @@ impl Rotator {
         &self,
         authorities: &Authorities,
         bundle: &TrustBundle,
-        signs: (&RootAuthority, &IssuingCa, &Arc<dyn CertificateAuthority>, &VerifiedPath),
+        signs: (&Root, &IssuingCa, &Arc<dyn CertificateAuthority>, &VerifiedPath),
         now: OffsetDateTime,
     ) -> Result<ServingIssuer, StepError> {
         let (root, issuing, authority, path) = signs;
@@ -82,22 +84,22 @@ impl Rotator {
 
     async fn open(
         &self,
-        root: &RootAuthority,
+        root: &Root,
         issuing: &IssuingCa,
         bundle: &TrustBundle,
     ) -> Result<(Arc<dyn CertificateAuthority>, VerifiedPath), StepError> {
-        let key = self.steps.maker.custody.open(&issuing.key).await?;
+        let key = self.executor.provisioner.custody.open(&issuing.key).await?;
         let authority = (self.open_issuer)(key, issuing)?;
         Ok((authority, verified_path(root, issuing, bundle)?))
     }
 }
 
-fn named(root: &RootAuthority, issuing: &IssuingCa) -> (AuthorityId, AuthorityId) {
+fn named(root: &Root, issuing: &IssuingCa) -> (AuthorityId, AuthorityId) {
     (root.id.clone(), issuing.id.clone())
 }
 
 /// The verified way from leaves to the root. An operator's root that signs leaves itself has nothing in between.
-fn verified_path(root: &RootAuthority, issuing: &IssuingCa, bundle: &TrustBundle) -> Result<VerifiedPath, StepError> {
+fn verified_path(root: &Root, issuing: &IssuingCa, bundle: &TrustBundle) -> Result<VerifiedPath, StepError> {
     let mut between = Vec::new();
     if issuing.id != root.id {
         between.push(issuing.certificate.clone());

@@ -1,7 +1,8 @@
 //! The serving certificate where roots are an operator's: it stays under the earlier one although no file has it any more.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use signet_core::rotation::{AuthorityId, Command, SETTLE};
+use signet_core::authority::AuthorityId;
+use signet_core::rotation::{Command, SETTLE};
 
 use super::test_own_ca::{Directory, OwnCa};
 use crate::operations::Operator;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::CertificateDer;
+use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
 use signet_core::certificate::Facts;
-use signet_core::rotation::{
-    Activation, AuthorityId, AuthorityState, Fingerprint, IssuingCa, RevocationList, RootAuthority, Unknown,
-};
-use signet_core::seams::authority::{Offer, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{KeyCustody, KeyId, SigningKey};
+use signet_core::document::Unknown;
+use signet_core::revocation::RevocationList;
+use signet_core::seams::authority::{SignError, UpstreamAuthority};
+use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::secret::Secret;
+use signet_core::source::{Offer, SourceFingerprint};
 use time::OffsetDateTime;
 
 use crate::world_tests::{DAY, NOW, World};
@@ -67,7 +68,7 @@ impl OwnCa {
         let key = KeyId::parse(&format!("files-{}", self.id())).unwrap();
         world.store.import(&key, &Secret::new(self.key.serialize_der())).await.unwrap();
         let between: Vec<_> = self.chain.iter().skip(1).cloned().collect();
-        let fingerprint = Fingerprint::of_set(&self.der, &between, [&root.der]).with_lists(&lists);
+        let fingerprint = SourceFingerprint::of_set(&self.der, &between, [&root.der]).with_lists(&lists);
         let facts = Facts::read(&self.der).unwrap();
         let issuing = IssuingCa {
             id: self.id(),
@@ -76,31 +77,12 @@ impl OwnCa {
             not_before: facts.not_before,
             not_after: facts.not_after,
             intermediates: between,
-            after_sequence: 0,
-            unknown: Unknown::default(),
         };
         Offer { roots: vec![root.authority()], signer: root.id(), issuing, revocation_lists: lists, fingerprint }
     }
 
-    fn authority(&self) -> RootAuthority {
-        let facts = Facts::read(&self.der).unwrap();
-        RootAuthority {
-            id: self.id(),
-            generation: 0,
-            state: AuthorityState::Prepared,
-            key: None,
-            certificate: self.der.clone(),
-            not_before: facts.not_before,
-            not_after: facts.not_after,
-            issuing: Vec::new(),
-            published: 0,
-            since: NOW,
-            activation: Activation::default(),
-            tainted_at: None,
-            leaving_since: None,
-            pinned: true,
-            unknown: Unknown::default(),
-        }
+    fn authority(&self) -> Root {
+        Root::new(self.der.clone(), None).unwrap()
     }
 }
 
@@ -134,7 +116,7 @@ impl Directory {
 
 #[async_trait]
 impl UpstreamAuthority for Directory {
-    async fn prepare_root(&self, _generation: u64, _now: OffsetDateTime) -> Result<RootAuthority, SignError> {
+    async fn prepare_root(&self, _generation: u64, _now: OffsetDateTime) -> Result<Root, SignError> {
         Err(SignError::Failed("files make no roots".to_owned()))
     }
 
@@ -144,7 +126,7 @@ impl UpstreamAuthority for Directory {
 
     async fn certify(
         &self,
-        _root: &RootAuthority,
+        _root: &Root,
         _key: &dyn SigningKey,
         _ttl: Duration,
         _now: OffsetDateTime,

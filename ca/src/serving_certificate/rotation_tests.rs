@@ -10,8 +10,8 @@ use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use signet_core::authority::KeyId;
 use signet_core::rotation::{Authorities, Command, SETTLE};
-use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::AuthorityJournal as _;
 
 fn journal(world: &World) -> Authorities {
@@ -154,7 +154,7 @@ async fn rolled_back_while_the_root_is_left_it_returns() {
     running.under(&second).await;
     command(&world, Command::Rollback).await;
     running.under(&first).await;
-    assert_eq!(journal(&world).root(&first).unwrap().leaving_since, None);
+    assert_eq!(journal(&world).root(&first).unwrap().leaving_since(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +164,7 @@ async fn without_the_key_of_the_old_issuing_ca_it_moves_at_activation_and_nothin
     running.under(&first).await;
     command(&world, Command::Activate { id: second.clone(), force: true }).await;
     let (version, mut authorities) = world.store.load().await.unwrap().unwrap();
-    authorities.roots[0].issuing[0].key = KeyId::parse("gone").unwrap();
+    authorities.roots[0].issuing[0].ca.key = KeyId::parse("gone").unwrap();
     world.store.inner.replace(version, &authorities).await.unwrap();
     let mut state = world.state.clone();
     world.rotator.turn().await.unwrap();

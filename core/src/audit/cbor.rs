@@ -51,7 +51,7 @@ impl fmt::Display for Value<'_> {
             Self::Unsigned(number) => write!(f, "{number}"),
             // -1 - n, which has the bits of n inverted.
             Self::Negative(number) => write!(f, "{}", !i128::from(*number)),
-            Self::Bytes(bytes) => write!(f, "h'{}'", crate::certificate::hex(bytes)),
+            Self::Bytes(bytes) => write!(f, "h'{}'", crate::digest::hex(bytes)),
             // JSON's escapes are those of the notation.
             Self::Text(text) => write!(f, "{}", serde_json::Value::from(*text)),
             Self::Array(values) => {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::cbor::{self, CborError, Fields, Value};
 use super::event::{AuditEvent, Certified, EventKind, Outcome, Repeated};
 use super::who::Attributed;
-use crate::certificate::hex;
+use crate::digest::hex;
 
 /// The format of events that are written. Another number means that what is known of the fields does not hold.
 const FORMAT: u64 = 1;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 
 use super::who::Attributed;
-use crate::certificate::{Serial, hex, key_hash};
+use crate::certificate::Serial;
+use crate::digest::{hex, key_hash};
 use crate::holder::HolderKey;
 use crate::policy::{SigningRequest, Subject};
 

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::caller::Caller;
-use crate::seams::authenticator::Claimed;
+use crate::caller::{Caller, Claimed};
 
 /// Whom an event is about, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,10 +2,11 @@
 
 use time::OffsetDateTime;
 
-use super::followed::{Fingerprint, Standing};
 use super::rules::Observed;
-use super::state::{Activation, Authorities, AuthorityId, IssuingCa, RootAuthority};
+use super::state::{Activation, Authorities};
 use super::step::{Step, usable_issuer};
+use crate::authority::{AuthorityId, IssuingCa, Root};
+use crate::source::{SourceFingerprint, SourceStanding};
 
 /// What must be made before a step can be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Needs {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Made {
     /// A root that is in no bundle yet.
-    pub root: Option<RootAuthority>,
+    pub root: Option<Root>,
     /// An issuing CA that has signed nothing yet.
     pub issuing: Option<IssuingCa>,
 }
@@ -65,7 +66,7 @@ pub fn apply(
                 next.add_root(root, *activation, now);
             }
         }
-        Step::AdoptRoots => follow(&mut next, seen, now),
+        Step::AdoptRoots => adopt(&mut next, seen, now),
         Step::CertifyIssuing(root) => {
             let offered = offer.filter(|offer| offer.signer == *root).map(|offer| offer.issuing.clone());
             if let Some(issuing) = made.issuing.or(offered) {
@@ -96,33 +97,33 @@ pub fn apply(
         Step::RevokeIssuing(_) | Step::WaitUntil(_) => {}
         Step::RefreshLists(forget) => {
             if *forget {
-                next.forget_ended_entries(now);
+                next.revocations.forget_ended(now);
             }
         }
     }
     next
 }
 
-/// Everything of this replica's backend counts from now on, in the one change that notes it.
-fn follow(next: &mut Authorities, seen: &Observed<'_>, now: OffsetDateTime) {
-    if let Some(fingerprint) = seen.backend.fingerprint {
+/// Everything of this replica's source counts from now on, in the one change that notes it.
+fn adopt(next: &mut Authorities, seen: &Observed<'_>, now: OffsetDateTime) {
+    if let Some(fingerprint) = &seen.source.fingerprint {
         // What an operator had taken back was something else.
-        next.paused &= next.standing(fingerprint) == Standing::Newest;
-        next.note_followed(fingerprint);
+        next.paused &= next.adopted.standing(fingerprint) == SourceStanding::Newest;
+        next.adopted.note(fingerprint);
     }
-    next.adopt(seen.backend.brings, now);
+    next.adopt(seen.source.offer.as_ref(), now);
 }
 
 fn create(next: &mut Authorities, made: Made, seen: &Observed<'_>, now: OffsetDateTime) {
     let id = match (seen.offer, made.root) {
         (Some(offer), _) => {
-            follow(next, seen, now);
+            adopt(next, seen, now);
             offer.signer.clone()
         }
         (None, Some(root)) => {
             let id = root.id.clone();
             next.add_root(root, Activation::WhenCovered, now);
-            next.note_followed(&Fingerprint::own());
+            next.adopted.note(&SourceFingerprint::own());
             id
         }
         (None, None) => return,

@@ -4,12 +4,13 @@ use time::OffsetDateTime;
 
 use super::Phase;
 use super::compromise::{revoke, taint};
-use super::followed::Standing;
 use super::retire::is_held;
 use super::rules::{Observed, Rules, SETTLE};
-use super::state::{Activation, Authorities, AuthorityId, AuthorityState, RootAuthority};
+use super::state::{Activation, Authorities, AuthorityState, RootAuthority};
 use super::step::{Step, is_covered, is_ours, propagated_at, usable_issuer};
+use crate::authority::AuthorityId;
 use crate::clock::rfc3339;
+use crate::source::SourceStanding;
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl Command {
     }
 }
 
-/// Why a command is not followed.
+/// Why a command is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
@@ -101,7 +102,7 @@ pub enum Refused {
     /// The operator's own CA cannot be commanded.
     #[error("the CA files are the authority (authority.backend: files): put the new CA into that directory instead")]
     Foreign,
-    /// This replica does not have what the others follow.
+    /// This replica does not have the adopted source.
     #[error(
         "this replica's CA files, or its authority.backend, are not those that were adopted last: send the command to a replica that has the newest; or, if what this one has is to count from now on, `authority adopt` here says so"
     )]
@@ -204,13 +205,13 @@ pub fn judge(
     command: &Command,
 ) -> Result<Option<Step>, Refused> {
     let active = authorities.active().ok_or(Refused::NoAuthority)?;
-    if seen.backend.standing == Standing::Superseded {
+    if seen.source.standing == SourceStanding::Superseded {
         match command {
             // Adopting says that these files are meant, and not late; the others only mark what the journal
             // holds, and whatever follows from that, others do.
             Command::Adopt | Command::Taint { force: false, .. } | Command::Revoke { .. } | Command::Resume { .. } => {}
             Command::Retire { .. } => {}
-            _ if seen.backend.fingerprint.is_none() => return Err(Refused::NoFiles),
+            _ if seen.source.fingerprint.is_none() => return Err(Refused::NoFiles),
             _ => return Err(Refused::Superseded),
         }
     }
@@ -247,10 +248,10 @@ fn prepare(authorities: &Authorities, seen: &Observed<'_>, activation: Activatio
 
 /// The only way to tell that earlier files are meant, and not late.
 fn adopt(seen: &Observed<'_>) -> Result<Option<Step>, Refused> {
-    match seen.backend.standing {
-        _ if seen.backend.fingerprint.is_none() => Err(Refused::NoFiles),
-        Standing::Newest => Ok(None),
-        Standing::New | Standing::Superseded => Ok(Some(Step::AdoptRoots)),
+    match seen.source.standing {
+        _ if seen.source.fingerprint.is_none() => Err(Refused::NoFiles),
+        SourceStanding::Newest => Ok(None),
+        SourceStanding::New | SourceStanding::Superseded => Ok(Some(Step::AdoptRoots)),
     }
 }
 
@@ -262,11 +263,11 @@ fn rotate(
     seen: &Observed<'_>,
     rules: &Rules,
 ) -> Result<Option<Step>, Refused> {
-    let mut former = authorities.roots.iter().filter(|root| root.state == AuthorityState::Old && !root.pinned);
+    let mut former = authorities.roots.iter().filter(|root| root.is_old() && !root.pinned);
     let drains = Phase::of(authorities) == Phase::Drain && former.any(|root| !is_held(root, seen, rules, now));
     match authorities.prepared() {
         _ if seen.offer.is_some() => Err(Refused::Foreign),
-        Some(root) if root.activation == Activation::WhenCovered => Ok(None),
+        Some(root) if root.activation() == Some(Activation::WhenCovered) => Ok(None),
         Some(root) => Ok(Some(Step::Await(root.id.clone(), Activation::WhenCovered))),
         None if drains && !authorities.paused => Ok(None),
         None => prepare(authorities, seen, Activation::WhenCovered),
@@ -283,12 +284,14 @@ fn activate(
 ) -> Result<Option<Step>, Refused> {
     let root = find(authorities, id)?;
     match root.state {
-        AuthorityState::Prepared if root.tainted_at.is_none() => {}
-        AuthorityState::Prepared => return refuse(root, "a compromised root never signs"),
+        AuthorityState::Prepared(_) if root.tainted_at.is_none() => {}
+        AuthorityState::Prepared(_) => return refuse(root, "a compromised root never signs"),
         // So that whoever got no answer may ask again.
         AuthorityState::Active if root.tainted_at.is_none() => return Ok(None),
         AuthorityState::Active => return refuse(root, "it signs until its successor is known to all holders"),
-        AuthorityState::Old => return refuse(root, "to let the previous root sign again, use `authority rollback`"),
+        AuthorityState::Old { .. } => {
+            return refuse(root, "to let the previous root sign again, use `authority rollback`");
+        }
         AuthorityState::Tainted => return refuse(root, "a compromised root never signs again"),
         AuthorityState::Unknown => return refuse(root, "only a newer version of this program knows what that means"),
     }
@@ -327,7 +330,7 @@ fn rollback(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>)
     // root is in everybody's bundle, or it would not have signed; unless that was forced.
     let generation = authorities.active().map_or(0, |active| active.generation);
     let earlier = authorities.roots.iter().filter(|root| {
-        root.state == AuthorityState::Old
+        root.is_old()
             && root.generation < generation
             && root.tainted_at.is_none()
             && is_ours(root, None)

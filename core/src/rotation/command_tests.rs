@@ -1,10 +1,9 @@
 //! Tests of what operators may do, by the state that their commands meet.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use super::super::Fingerprint;
-use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, offer, prepared, rules, take};
+use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing_ca, offer, prepared, rules, take};
 use super::*;
-use crate::seams::authority::Offer;
+use crate::source::{Offer, SourceFingerprint};
 
 #[test]
 fn a_repeated_rollback_never_returns_to_what_was_taken_back() {
@@ -108,30 +107,30 @@ fn what_is_tainted_already_may_be_tainted_again_and_nothing_more_is_done() {
     let offer = Offer {
         roots: Vec::new(),
         signer: id("r2"),
-        issuing: issuing("files", START, DAY),
+        issuing: issuing_ca("files", START, DAY),
         revocation_lists: Vec::new(),
-        fingerprint: Fingerprint::own(),
+        fingerprint: SourceFingerprint::own(),
     };
-    let files = Seen { offer: Some(offer), ..Seen::nobody() };
+    let files = Seen::nobody().offered(offer);
     assert_eq!(ask(&signs, &files, late, "r1", false), Ok(None));
     assert_eq!(ask(&signs, &files, late, "r1", true), Err(Refused::Foreign));
     assert_eq!(ask(&first(), &files, late, "r1", true), Err(Refused::Foreign));
     assert_eq!(ask(&replaced, &files, late, "r1", true), Ok(None));
-    // An issuing CA: one order, whose window does not begin again, as long as there is somebody to follow it.
+    // An issuing CA: one hint, whose window does not begin again, as long as there is somebody to follow it.
     let step = Step::TaintIssuing(id("r1-issuing"));
     assert_eq!(ask(&draining(), &seen, late, "r1-issuing", false), Ok(Some(step.clone())));
-    let ordered = take(&step, &draining(), &seen, START, "x");
-    assert_eq!(ask(&ordered, &seen, late, "r1-issuing", false), Ok(None));
-    assert_eq!(ask(&ordered, &seen, START + 31 * DAY, "r1-issuing", false), Ok(Some(step)), "the order has ended");
+    let told = take(&step, &draining(), &seen, START, "x");
+    assert_eq!(ask(&told, &seen, late, "r1-issuing", false), Ok(None));
+    assert_eq!(ask(&told, &seen, START + 31 * DAY, "r1-issuing", false), Ok(Some(step)), "the hint has ended");
 }
 
 #[test]
-fn nothing_is_settled_while_the_root_that_signs_is_not_the_one_that_is_followed() {
+fn nothing_is_settled_while_the_root_that_signs_is_not_that_of_the_adopted_source() {
     let now = START + DAY;
-    let files = |name: &str| Seen { offer: Some(offer(name, &format!("{name}-signer"))), ..Seen::holders(&[(9, 3)]) };
+    let files = |name: &str| Seen::holders(&[(9, 3)]).offered(offer(name, &format!("{name}-signer")));
     let (one, two) = (files("f1"), files("f2"));
     let adopted = |seen: &Seen, authorities: &Authorities| {
-        let seen = Seen { brings: Some(seen.offer.clone()), ..Seen::nobody() };
+        let seen = Seen { source: seen.source.clone(), ..Seen::nobody() };
         take(&Step::AdoptRoots, authorities, &seen, now, "x")
     };
     let waiting = adopted(&one, &first());

@@ -3,10 +3,11 @@
 use time::OffsetDateTime;
 
 use super::command::{Refused, find, refuse};
-use super::lists::lists_possible;
+use super::lists::{is_revoked, lists_possible};
 use super::rules::{Observed, SETTLE};
-use super::state::{Authorities, AuthorityId, AuthorityState};
+use super::state::{Authorities, AuthorityState};
 use super::step::Step;
+use crate::authority::AuthorityId;
 use crate::moment;
 
 pub(super) fn taint(
@@ -18,17 +19,17 @@ pub(super) fn taint(
 ) -> Result<Option<Step>, Refused> {
     if authorities.root(id).is_none() && authorities.root_of(id).is_some() {
         signs_no_more(now, authorities, id)?;
-        // Ordered anew, the window would begin again, and whoever is about to renew would wait for longer.
+        // Told anew, the window would begin again, and whoever is about to renew would wait for longer.
         let mut anew = authorities.clone();
         anew.taint_issuing(id, now);
-        let lasts = |known: &super::KeptOrder| known.until > now.unix_timestamp();
-        let ordered = anew.orders.last().is_some_and(|order| {
-            authorities.orders.iter().any(|known| known.authorities == order.authorities && lasts(known))
+        let lasts = |known: &super::KeptHint| known.until > now.unix_timestamp();
+        let is_told = anew.hints.last().is_some_and(|hint| {
+            authorities.hints.iter().any(|known| known.authorities == hint.authorities && lasts(known))
         });
-        return Ok((!ordered).then(|| Step::TaintIssuing(id.clone())));
+        return Ok((!is_told).then(|| Step::TaintIssuing(id.clone())));
     }
     let root = find(authorities, id)?;
-    let signs = root.state == AuthorityState::Active;
+    let signs = root.is_active();
     if force && seen.offer.is_some() && (signs || root.tainted_at.is_none()) {
         return Err(Refused::Foreign);
     }
@@ -38,7 +39,7 @@ pub(super) fn taint(
     }
     Ok(Some(match root.state {
         // It has signed nothing, so there is nothing to move away from.
-        AuthorityState::Prepared if !root.pinned => Step::DropPrepared(id.clone(), false),
+        AuthorityState::Prepared(_) if !root.pinned => Step::DropPrepared(id.clone(), false),
         _ => Step::Taint(id.clone()),
     }))
 }
@@ -93,7 +94,7 @@ fn revoke_issuing(
     if !force && holders > 0 {
         return Err(Refused::Needed { id: id.clone(), holders });
     }
-    let done = root.issuing.iter().any(|issuing| issuing.id == *id && super::is_revoked(authorities, issuing));
+    let done = root.issuing.iter().any(|issuing| issuing.id == *id && is_revoked(authorities, issuing));
     Ok((!done).then(|| Step::RevokeIssuing(id.clone())))
 }
 

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 use super::rules::{Observed, Rules, SETTLE};
-use super::state::{Authorities, AuthorityId, AuthorityState, RootAuthority};
+use super::state::{Authorities, AuthorityState, RootAuthority};
 use super::step::{Step, propagation, usable_issuer};
+use crate::authority::AuthorityId;
 use crate::holder::Coverage;
 use crate::moment;
 
@@ -61,8 +62,8 @@ impl Authorities {
     #[must_use]
     pub fn awaited(&self) -> Option<(u64, u64)> {
         let waits = |root: &&RootAuthority| match root.state {
-            AuthorityState::Prepared | AuthorityState::Unknown => true,
-            AuthorityState::Old => root.issuing.is_empty(),
+            AuthorityState::Prepared(_) | AuthorityState::Unknown => true,
+            AuthorityState::Old { .. } => root.issuing.is_empty(),
             AuthorityState::Active | AuthorityState::Tainted => false,
         };
         let published = || self.roots.iter().filter(waits).map(|root| root.published);
@@ -113,7 +114,7 @@ fn activation(
     now: OffsetDateTime,
 ) -> Vec<Condition> {
     // One of ours that has signed before takes the place of a compromised one only if everybody knows it.
-    let is_fallback = root.state == AuthorityState::Old && seen.offer.is_none();
+    let is_fallback = root.is_old() && seen.offer.is_none();
     let mut all = vec![covered(root, if is_fallback { 100 } else { rules.coverage })];
     if let Some(wait) = propagation(authorities, root, rules, now) {
         all.push(Condition::CaughtUp { sequence: root.published, by: moment::before(now, wait) });

@@ -3,8 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
+use super::lists::is_revoked;
+use super::state::{Authorities, IssuingAuthority, RootAuthority};
 use crate::audit::{AuditEvent, EventKind};
+use crate::authority::AuthorityId;
 
 /// The part of the journal that a certificate is held against when it is recorded. Small, so that storage can look at
 /// it in the transaction of every batch. The default lets nothing out: without a journal nothing signs.
@@ -55,11 +57,11 @@ impl Fence {
 
 /// The issuing CAs of a root that may sign something, newest last: not revoked, with their revocation list published, and
 /// not left behind on purpose; under the root that signs the newest of them always, since that is the one that does.
-pub(super) fn signers<'a>(authorities: &Authorities, root: &'a RootAuthority) -> Vec<&'a IssuingCa> {
-    let may = |one: &&IssuingCa| one.after_sequence == 0 && !super::is_revoked(authorities, one);
-    let usable: Vec<&IssuingCa> = root.issuing.iter().filter(may).collect();
-    let newest = usable.last().filter(|_| root.state == AuthorityState::Active).map(|one| &one.id);
-    let goes_on = |one: &&IssuingCa| Some(&one.id) == newest || authorities.issuing_tainted_at(one).is_none();
+pub(super) fn signers<'a>(authorities: &Authorities, root: &'a RootAuthority) -> Vec<&'a IssuingAuthority> {
+    let may = |one: &&IssuingAuthority| one.after_sequence == 0 && !is_revoked(authorities, one);
+    let usable: Vec<&IssuingAuthority> = root.issuing.iter().filter(may).collect();
+    let newest = usable.last().filter(|_| root.is_active()).map(|one| &one.id);
+    let goes_on = |one: &&IssuingAuthority| Some(&one.id) == newest || authorities.issuing_tainted_at(one).is_none();
     usable.iter().copied().filter(goes_on).collect()
 }
 

@@ -1,10 +1,10 @@
 //! What the fence lets out in each state of the authorities.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use super::super::Unknown;
-use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, prepared, take};
+use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing_ca, prepared, take};
 use super::super::{Activation, Step};
 use super::*;
+use crate::document::Unknown;
 
 /// The sequences of a bundle, from 0 on, with which a certificate of this issuing CA may leave.
 fn oldest(authorities: &Authorities, issuing: &str) -> Option<u64> {
@@ -71,7 +71,7 @@ fn the_serving_certificate_may_stay_under_an_old_root_until_that_is_gone_or_comp
 #[test]
 fn an_issuing_ca_signs_until_it_is_left_behind_on_purpose() {
     let mut authorities = first();
-    authorities.add_issuing(&id("r1"), issuing("next", START, 30 * DAY), START, true);
+    authorities.add_issuing(&id("r1"), issuing_ca("next", START, 30 * DAY), START, true);
     assert_eq!(
         (oldest(&authorities, "r1-issuing"), oldest(&authorities, "next")),
         (Some(1), Some(1)),
@@ -93,7 +93,7 @@ fn an_issuing_ca_signs_until_it_is_left_behind_on_purpose() {
 fn newer_revocation_lists_refuse_nobody() {
     let mut authorities = draining();
     let before = authorities.bundle_sequence;
-    let list = super::super::RevocationList {
+    let list = crate::revocation::RevocationList {
         issuer: id("r2"),
         der: vec![1].into(),
         next_update: 0,

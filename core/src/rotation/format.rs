@@ -1,16 +1,14 @@
 //! The format of the journal's document: what programs of other versions may expect of this one, and the other way
 //! round. Nothing that a newer program has written is dropped by an older one, and an older document is read as it is.
 
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
 
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
-
-use super::followed::Fingerprint;
-use super::revocation::RevocationReason;
-use super::state::{Activation, Authorities, AuthorityId, AuthorityState};
+use super::state::Authorities;
+use super::wire::holds_unknown;
+use crate::authority::AuthorityId;
 use crate::certificate::Facts;
+use crate::revocation::RevocationReason;
+use crate::source::SourceFingerprint;
 
 /// The format that this program writes. Format 1 had no number, and ids that covered the key alone.
 const FORMAT: u32 = 2;
@@ -36,21 +34,6 @@ fn one() -> u32 {
 impl Default for Version {
     fn default() -> Self {
         Self { format: FORMAT, oldest_writer: OLDEST_WRITER }
-    }
-}
-
-/// Parts of a document that this program does not know. They are written again as they were read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Unknown(BTreeMap<String, Value>);
-
-/// A value that this program cannot read. A document with one is never written, so that it need not be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Anything;
-
-impl<'de> Deserialize<'de> for Anything {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self)
     }
 }
 
@@ -123,8 +106,7 @@ impl Authorities {
         if oldest_writer > FORMAT {
             return Err(FormatError::Newer { format, oldest_writer });
         }
-        let is_unknown = |activation| matches!(activation, Activation::Unknown(_));
-        let states = self.roots.iter().any(|root| root.state == AuthorityState::Unknown || is_unknown(root.activation));
+        let states = self.roots.iter().any(holds_unknown);
         let reasons = self.revocations.entries.iter().any(|entry| entry.reason == RevocationReason::Unknown);
         if states || reasons { Err(FormatError::UnknownValues(format)) } else { Ok(()) }
     }
@@ -136,8 +118,8 @@ impl Authorities {
     fn upgrade(&mut self) {
         self.version = Version::default();
         let is_ours = !self.roots.is_empty() && self.roots.iter().all(|root| !root.pinned);
-        if self.followed.is_empty() && is_ours {
-            self.followed.push(Fingerprint::own());
+        if self.adopted.is_empty() && is_ours {
+            self.adopted.note(&SourceFingerprint::own());
         }
         // CAs between an operator's issuing CA and its root have no entry of their own: only lists name them.
         let mut between: Vec<(AuthorityId, AuthorityId)> = Vec::new();

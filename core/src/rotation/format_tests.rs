@@ -1,12 +1,13 @@
 //! Documents of other versions of this program: what was written before formats had numbers, and what is written later.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::super::test_authorities::{START, Seen, draining, issuing, root, rules};
-use super::super::{Fence, Standing, Step, next_step};
+use super::super::{AuthorityState, Fence, Step, next_step};
 use super::*;
+use crate::source::SourceStanding;
 
 /// A native root that drains, and an operator's CA with one certificate in between, with revocation lists: written by the
 /// last program that knew no formats.
@@ -54,8 +55,9 @@ fn a_document_of_format_1_is_read_with_the_ids_that_records_name_its_authorities
         })
         .cloned()
         .collect();
-    let files = Fingerprint::of_set(&root.issuing[0].certificate, &root.issuing[0].intermediates, [&root.certificate]);
-    assert_eq!((lists.len(), read.standing(&files.with_lists(&lists))), (3, Standing::Newest));
+    let files =
+        SourceFingerprint::of_set(&root.issuing[0].certificate, &root.issuing[0].intermediates, [&root.certificate]);
+    assert_eq!((lists.len(), read.adopted.standing(&files.with_lists(&lists))), (3, SourceStanding::Newest));
     // Read once more after it was written, it is the same.
     let text = read.encode().unwrap();
     assert_eq!(Authorities::decode(&text).unwrap(), read);
@@ -79,8 +81,8 @@ fn an_authority_of_before_is_found_by_name_and_key_and_by_nothing_less() {
 
 #[test]
 fn a_document_from_before_anything_was_noted_as_adopted_has_our_own_roots_or_waits_for_the_first_to_look() {
-    let files = Fingerprint::of_set(&vec![1].into(), [], []);
-    for (pinned, own) in [(false, Standing::Newest), (true, Standing::New)] {
+    let files = SourceFingerprint::of_set(&vec![1].into(), [], []);
+    for (pinned, own) in [(false, SourceStanding::Newest), (true, SourceStanding::New)] {
         let text = edited(|document| {
             document
                 .as_object_mut()
@@ -89,9 +91,12 @@ fn a_document_from_before_anything_was_noted_as_adopted_has_our_own_roots_or_wai
             document["roots"][0]["pinned"] = pinned.into();
         });
         let mut read = Authorities::decode(&text).unwrap();
-        assert_eq!((read.standing(&Fingerprint::own()), read.standing(&files)), (own, Standing::New));
-        read.note_followed(&files);
-        assert_eq!(read.standing(&Fingerprint::own()) == Standing::Superseded, !pinned);
+        assert_eq!(
+            (read.adopted.standing(&SourceFingerprint::own()), read.adopted.standing(&files)),
+            (own, SourceStanding::New)
+        );
+        read.adopted.note(&files);
+        assert_eq!(read.adopted.standing(&SourceFingerprint::own()) == SourceStanding::Superseded, !pinned);
     }
 }
 

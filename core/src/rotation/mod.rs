@@ -9,53 +9,37 @@ mod command;
 mod compromise;
 mod condition;
 mod fence;
-mod followed;
 mod format;
 mod lists;
+mod phase;
+mod renewal_hint;
 mod resume;
 mod retire;
-mod revocation;
 mod rules;
 mod serving;
 mod shared_key;
 mod state;
 mod step;
+mod wire;
 
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod no_end_tests;
 #[cfg(test)]
+mod source_tests;
+#[cfg(test)]
 mod test_authorities;
 
 pub use apply::{Made, Needs, apply, needs};
-pub use change::{Phase, RenewalOrder};
 pub use command::{Command, Refused, judge};
 pub use condition::{Condition, conditions};
 pub use fence::Fence;
-pub use followed::{Fingerprint, Standing};
-pub use format::{Anything, FormatError, FormerIds, Unknown, Version};
-pub use lists::{
-    LIST_MARGIN, Lists, is_ours_to_renew, kept_list, lists_failed, lists_possible, lists_wanted, lists_worry,
-};
+pub use format::{FormatError, FormerIds, Version};
+pub use lists::{is_revoked, lists_possible};
+pub use phase::Phase;
+pub use renewal_hint::{KeptHint, RenewalHint};
 pub use retire::is_held;
-pub use revocation::{KeptOrder, RevocationList, RevocationReason, Revocations, Revoked};
-pub use rules::{Backend, Observed, Retirement, Rules, SETTLE, Schedule};
-pub use state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, subject_key_id};
+pub use rules::{Observed, Retirement, Rules, SETTLE, Schedule};
+pub use state::{Activation, Authorities, AuthorityState, IssuingAuthority, RootAuthority};
 pub use step::{LAG, Step, next_step, propagated_at, usable_issuer};
-
-/// Whether the certificate of an issuing CA is on the list of its root.
-#[must_use]
-pub fn is_revoked(authorities: &Authorities, issuing: &IssuingCa) -> bool {
-    revocation_of(authorities, issuing).is_some()
-}
-
-fn revocation_of<'a>(authorities: &'a Authorities, issuing: &IssuingCa) -> Option<&'a Revoked> {
-    if authorities.revocations.entries.is_empty() {
-        return None;
-    }
-    let serial = crate::certificate::Facts::read(&issuing.certificate).ok()?.serial_text();
-    // CAs of an operator's may share serial numbers.
-    let root = &authorities.root_of(&issuing.id)?.id;
-    authorities.revocations.entries.iter().find(|entry| entry.serial == serial && entry.issuer == *root)
-}

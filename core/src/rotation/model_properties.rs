@@ -49,12 +49,12 @@ proptest! {
             world.apply(event);
         }
         world.calm();
-        let settled = (world.adoptions, world.journal.followed.clone());
+        let settled = (world.adoptions, world.journal.adopted.clone());
         world.calm();
-        prop_assert_eq!((world.adoptions, &world.journal.followed), (settled.0, &settled.1), "a fight");
+        prop_assert_eq!((world.adoptions, &world.journal.adopted), (settled.0, &settled.1), "a fight");
         world.apply(&Event::Change { replica: 0, set: 4 });
         world.calm();
-        prop_assert!(world.follows(0) && !world.follows(1));
+        prop_assert!(world.has_adopted(0) && !world.has_adopted(1));
         let newest = world.processes[0].files.clone().unwrap();
         prop_assert_eq!(&world.journal.active().unwrap().id, &newest.signer);
         prop_assert_eq!(Phase::of(&world.journal), Phase::Settled);
@@ -63,23 +63,23 @@ proptest! {
         prop_assert_eq!(world.adoptions, settled.0 + 1);
         // An earlier set counts at an operator's word only, whatever the process has seen.
         let earlier = offer("f1", "f1-signer");
-        let known = world.journal.standing(&earlier.fingerprint) == Standing::Superseded;
+        let known = world.journal.adopted.standing(&earlier.fingerprint) == SourceStanding::Superseded;
         world.apply(&Event::Change { replica: 1, set: 1 });
         world.calm();
-        prop_assert_eq!(world.follows(1), !known);
+        prop_assert_eq!(world.has_adopted(1), !known);
         world.command(1, &Command::Adopt);
-        prop_assert!(world.follows(1));
+        prop_assert!(world.has_adopted(1));
         world.processes[0].files = Some(earlier);
         world.calm();
         world.apply(&Event::Change { replica: 0, set: 4 });
         world.calm();
-        prop_assert!(world.follows(0) && !world.follows(1));
+        prop_assert!(world.has_adopted(0) && !world.has_adopted(1));
         world.apply(&Event::Change { replica: 0, set: 1 });
         world.calm();
-        prop_assert!(!world.follows(0) && !world.follows(1));
+        prop_assert!(!world.has_adopted(0) && !world.has_adopted(1));
         world.command(0, &Command::Adopt);
         world.calm();
-        prop_assert!(world.follows(0) && world.follows(1));
+        prop_assert!(world.has_adopted(0) && world.has_adopted(1));
         prop_assert_eq!(&world.journal.active().unwrap().id, &id("f1"));
     }
 }

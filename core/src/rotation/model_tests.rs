@@ -14,8 +14,9 @@ use self::holders::{Fate, Holder, fate};
 use super::test_authorities::{DAY, START, Seen, id, offer, rules, take};
 use super::*;
 use crate::audit::EventKind;
+use crate::authority::AuthorityId;
 use crate::holder::{Count, Coverage, Raise};
-use crate::seams::authority::Offer;
+use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -167,11 +168,15 @@ impl World {
     fn seen_by(&self, replica: usize, authorities: &Authorities) -> Seen {
         let seen = self.seen();
         let process = &self.processes[replica];
-        let own = Fingerprint::own();
+        let own = SourceFingerprint::own();
         let mine = process.files.as_ref().map_or(&own, |files| &files.fingerprint);
-        let standing = authorities.standing(mine);
-        let offer = if standing == Standing::Superseded { held(authorities) } else { process.files.clone() };
-        Seen { offer, brings: Some(process.files.clone()), standing, ..seen }
+        let standing = authorities.adopted.standing(mine);
+        let offer = if standing == SourceStanding::Superseded { held(authorities) } else { process.files.clone() };
+        Seen {
+            offer,
+            source: ReplicaSource { offer: process.files.clone(), fingerprint: Some(mine.clone()), standing },
+            ..seen
+        }
     }
 
     /// Takes a step, on what was seen.
@@ -320,10 +325,10 @@ impl World {
         }
     }
 
-    /// Whether what is followed is what this replica has.
-    fn follows(&self, replica: usize) -> bool {
+    /// Whether the adopted source is what this replica has.
+    fn has_adopted(&self, replica: usize) -> bool {
         let files = self.processes[replica].files.as_ref();
-        files.is_some_and(|files| self.journal.standing(&files.fingerprint) == Standing::Newest)
+        files.is_some_and(|files| self.journal.adopted.standing(&files.fingerprint) == SourceStanding::Newest)
     }
 
     fn check(&self) {
@@ -346,9 +351,9 @@ impl World {
 /// What the journal holds of files, as a CA goes on with it.
 fn held(authorities: &Authorities) -> Option<Offer> {
     let active = authorities.active().filter(|root| root.pinned)?;
-    let roots = authorities.roots.iter().filter(|root| root.pinned).cloned().collect();
-    let (signer, issuing) = (active.id.clone(), active.issuing.last()?.clone());
-    Some(Offer { roots, signer, issuing, revocation_lists: vec![], fingerprint: Fingerprint::own() })
+    let roots = authorities.roots.iter().filter(|root| root.pinned).map(|root| root.ca.clone()).collect();
+    let (signer, issuing) = (active.id.clone(), active.issuing.last()?.ca.clone());
+    Some(Offer { roots, signer, issuing, revocation_lists: vec![], fingerprint: SourceFingerprint::own() })
 }
 
 #[path = "model_holders.rs"]

@@ -3,6 +3,8 @@
 
 use super::test_authorities::{DAY, START, Seen, draining, first, id, prepared, rules, take};
 use super::*;
+use crate::document::Unknown;
+use crate::revocation::{RevocationList, RevocationReason, Revoked};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
@@ -13,10 +15,12 @@ const FIRST: OffsetDateTime = datetime!(0001-01-01 0:00 UTC);
 /// The same authorities with all their times moved to this end.
 fn moved(mut authorities: Authorities, (not_before, not_after): (OffsetDateTime, OffsetDateTime)) -> Authorities {
     for root in &mut authorities.roots {
-        (root.not_before, root.not_after, root.since) = (not_before, not_after, not_after);
-        root.leaving_since = root.leaving_since.map(|_| not_after);
+        (root.ca.not_before, root.ca.not_after, root.since) = (not_before, not_after, not_after);
+        if let AuthorityState::Old { leaving_since } = &mut root.state {
+            *leaving_since = leaving_since.map(|_| not_after);
+        }
         for issuing in &mut root.issuing {
-            (issuing.not_before, issuing.not_after) = (not_before, not_after);
+            (issuing.ca.not_before, issuing.ca.not_after) = (not_before, not_after);
         }
     }
     authorities
@@ -77,13 +81,13 @@ fn every_decision_is_made_at_both_ends_of_the_calendar() {
                         for command in commands() {
                             let _judged = judge(now, &authorities, &seen.view(), &rules(), &command);
                         }
-                        let _worry = lists_worry(&authorities, now);
-                        let _failed = lists_failed(&authorities, now);
+                        let _alert = authorities.revocations.alert(&authorities.lists_of(now), now);
                         let _end = authorities.expected_end(&seen.view());
                         let _serving = authorities.serving_issuers(now);
                         let mut changed = authorities.clone();
-                        changed.forget_ended_entries(now);
-                        changed.add_issuing(&id("r1"), test_authorities::issuing("other", START, DAY), now, true);
+                        changed.revocations.forget_ended(now);
+                        changed.revocations.note_failure(&authorities.revocations, now);
+                        changed.add_issuing(&id("r1"), test_authorities::issuing_ca("other", START, DAY), now, true);
                     }
                 }
             }
@@ -94,7 +98,7 @@ fn every_decision_is_made_at_both_ends_of_the_calendar() {
 #[test]
 fn a_root_without_an_end_is_rotated_like_any_other_when_an_operator_says_so() {
     let (mut authorities, mut seen) = (first(), Seen::nobody());
-    authorities.roots[0].not_after = NEVER;
+    authorities.roots[0].ca.not_after = NEVER;
     assert!(matches!(next_step(START, &authorities, &seen.view(), &rules()), Step::WaitUntil(at) if at > START));
     let prepare = judge(START, &authorities, &seen.view(), &rules(), &Command::Rotate).unwrap().unwrap();
     let authorities = take(&prepare, &authorities, &seen, START, "r2");

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::state::{Authorities, AuthorityState};
+use super::state::Authorities;
 
 impl Authorities {
     /// Raises the bundle sequence above `shown`, the highest that anybody is known to have received, and above the clock in
@@ -19,7 +19,7 @@ impl Authorities {
         }
         for root in &mut self.roots {
             root.published = sequence;
-            if root.state == AuthorityState::Prepared {
+            if root.is_prepared() {
                 root.since = now;
             }
             for issuing in root.issuing.iter_mut().filter(|issuing| issuing.after_sequence != 0) {
@@ -34,7 +34,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use crate::rotation::test_authorities::{DAY, issuing, root};
-    use crate::rotation::{Fence, IssuingCa, RootAuthority};
+    use crate::rotation::{Activation, AuthorityState, Fence, IssuingAuthority, RootAuthority};
 
     fn at(seconds: i64) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(seconds).unwrap()
@@ -59,8 +59,8 @@ mod tests {
     #[test]
     fn every_root_is_published_anew_so_that_nothing_signs_on_the_word_of_forgotten_numbers() {
         let mut authorities = Authorities { bundle_sequence: 5, without_compromised: 3, ..Authorities::default() };
-        for (name, state) in [("a", AuthorityState::Active), ("b", AuthorityState::Prepared)] {
-            let signer = |after_sequence| IssuingCa { after_sequence, ..issuing(name, at(0), DAY) };
+        for (name, state) in [("a", AuthorityState::Active), ("b", AuthorityState::Prepared(Activation::OnCommand))] {
+            let signer = |after_sequence| IssuingAuthority { after_sequence, ..issuing(name, at(0), DAY) };
             let issuing = vec![signer(0), signer(4)];
             authorities.roots.push(RootAuthority { state, issuing, published: 5, ..root(name, at(0), DAY) });
         }

@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 
 use super::command::{Refused, find, refuse};
 use super::rules::{Observed, Retirement, Rules, SETTLE};
-use super::state::{Authorities, AuthorityId, AuthorityState, RootAuthority};
+use super::state::{Authorities, AuthorityState, RootAuthority};
 use super::step::{Plan, Step};
+use crate::authority::AuthorityId;
 use crate::clock::rfc3339;
 use crate::moment;
 
@@ -19,13 +20,13 @@ impl Plan {
         }
         for root in authorities.roots.iter().filter(|root| !root.pinned) {
             let drained = seen.drained_at(root);
-            let (at, step) = match (root.state, root.leaving_since) {
-                (AuthorityState::Old, None) if rules.retirement == Retirement::Manual => continue,
-                (AuthorityState::Old, None) => (drained, Step::Leave(root.id.clone())),
-                (AuthorityState::Old | AuthorityState::Tainted, left) => {
-                    let gone = left.map_or(drained, |left| left.max(drained));
-                    (moment::after(gone, SETTLE), Step::Retire(root.id.clone()))
+            let (at, step) = match root.state {
+                AuthorityState::Old { leaving_since: None } if rules.retirement == Retirement::Manual => continue,
+                AuthorityState::Old { leaving_since: None } => (drained, Step::Leave(root.id.clone())),
+                AuthorityState::Old { leaving_since: Some(left) } => {
+                    (moment::after(left.max(drained), SETTLE), Step::Retire(root.id.clone()))
                 }
+                AuthorityState::Tainted => (moment::after(drained, SETTLE), Step::Retire(root.id.clone())),
                 _ => continue,
             };
             if self.is_due(at) {
@@ -39,7 +40,7 @@ impl Plan {
 /// Whether nothing keeps a former root in the bundle but that an operator holds the last step.
 #[must_use]
 pub fn is_held(root: &RootAuthority, seen: &Observed<'_>, rules: &Rules, now: OffsetDateTime) -> bool {
-    let waits = root.state == AuthorityState::Old && !root.pinned && root.leaving_since.is_none();
+    let waits = root.state == AuthorityState::OLD && !root.pinned;
     waits && rules.retirement == Retirement::Manual && seen.drained_at(root) <= now
 }
 
@@ -52,15 +53,15 @@ pub(super) fn retire(
 ) -> Result<Option<Step>, Refused> {
     let root = find(authorities, id)?;
     match root.state {
-        AuthorityState::Old if root.pinned => return refuse(root, "the CA files list it; take it out of them first"),
-        AuthorityState::Old => {}
-        AuthorityState::Prepared => return refuse(root, "it has signed nothing; `authority rollback` drops it"),
+        AuthorityState::Old { .. } if root.pinned => {
+            return refuse(root, "the CA files list it; take it out of them first");
+        }
+        // So that whoever got no answer may ask again.
+        AuthorityState::Old { leaving_since: Some(_) } => return Ok(None),
+        AuthorityState::Old { leaving_since: None } => {}
+        AuthorityState::Prepared(_) => return refuse(root, "it has signed nothing; `authority rollback` drops it"),
         AuthorityState::Tainted => return refuse(root, "it is compromised; `authority revoke` drops it"),
         _ => return refuse(root, "only a former root is retired; `authority rotate` makes it one"),
-    }
-    // So that whoever got no answer may ask again.
-    if root.leaving_since.is_some() {
-        return Ok(None);
     }
     let until = seen.drained_at(root);
     if now < until {

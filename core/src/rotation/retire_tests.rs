@@ -45,7 +45,7 @@ fn a_drained_root_is_left_first_and_dropped_when_every_replica_has_moved() {
     pinned.roots[0].pinned = true;
     assert!(matches!(next(end + DAY, &pinned, &seen, automatic), Step::WaitUntil(_) | Step::AdoptRoots));
     let back = step(&step(&draining(), &Step::Leave(r1.clone())), &Step::Reinstate(r1.clone()));
-    assert_eq!(back.root(&r1).unwrap().leaving_since, None);
+    assert_eq!(back.root(&r1).unwrap().leaving_since(), None);
     // A compromised one has been left when another one began to sign.
     let tainted = step(&draining(), &Step::Taint(r1.clone()));
     assert_eq!(next(end + SETTLE - SECOND, &tainted, &seen, automatic), Step::WaitUntil(end + SETTLE));
@@ -111,6 +111,7 @@ fn an_operator_retires_a_former_root_that_nothing_chains_to_and_nothing_else() {
         assert!(state(ask(&authorities, &seen, end, root)), "{name}");
     }
     // Whoever leaves all steps to others may say it too: it only marks what the journal holds.
-    let late = Seen { standing: super::super::Standing::Superseded, ..until(end) };
+    let mut late = until(end);
+    late.source.standing = crate::source::SourceStanding::Superseded;
     assert!(matches!(ask(&draining(), &late, end, "r1"), Ok(Some(Step::Leave(_)))));
 }

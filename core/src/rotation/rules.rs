@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::followed::{Fingerprint, Standing};
-use super::state::{AuthorityId, RootAuthority};
+use super::state::RootAuthority;
+use crate::authority::AuthorityId;
 use crate::holder::Coverage;
-use crate::seams::authority::Offer;
+use crate::source::{Offer, ReplicaSource};
 
 /// The configured lifetimes of authorities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,25 +73,14 @@ pub struct Observed<'a> {
     pub coverage: &'a Coverage,
     /// When the last certificate of each issuing CA ends.
     pub last_ends: &'a BTreeMap<AuthorityId, OffsetDateTime>,
-    /// The CA that somebody else runs, as it counts now: what this replica's backend brings or, when others have
+    /// The CA that somebody else runs, as it counts now: what this replica's source brings or, when others have
     /// something newer, what the journal holds of that.
     pub offer: Option<&'a Offer>,
-    /// The backend of this replica.
-    pub backend: Backend<'a>,
+    /// The source that this replica is configured with.
+    pub source: &'a ReplicaSource,
     /// False for a while after the wall clock has jumped: what a clock that is wrong makes look ended or expired may be
     /// alive, so nothing is activated or removed then.
     pub clock_is_steady: bool,
-}
-
-/// The backend that one replica is configured with.
-#[derive(Debug, Clone, Copy)]
-pub struct Backend<'a> {
-    /// The CA that it brings, if it does; not to be used while it is superseded, unless an operator wants that.
-    pub brings: Option<&'a Offer>,
-    /// What stands for that; `None` while nothing usable comes from it.
-    pub fingerprint: Option<&'a Fingerprint>,
-    /// Whether it is what was adopted last.
-    pub standing: Standing,
 }
 
 impl Observed<'_> {

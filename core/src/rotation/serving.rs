@@ -10,8 +10,9 @@ use time::OffsetDateTime;
 
 use super::fence::signers;
 use super::rules::{Observed, Retirement, Rules};
-use super::state::{Authorities, AuthorityState, IssuingCa, RootAuthority};
+use super::state::{Authorities, AuthorityState, IssuingAuthority, RootAuthority};
 use super::step::{Plan, Step, is_ours};
+use crate::authority::{AuthorityId, IssuingCa};
 use crate::moment;
 use crate::renewal::half_life;
 
@@ -29,7 +30,7 @@ impl RootAuthority {
         match self.state {
             // Also a compromised one, until another one can: no serving certificate would be worse.
             AuthorityState::Active => true,
-            AuthorityState::Old => self.tainted_at.is_none() && self.leaving_since.is_none(),
+            AuthorityState::Old { leaving_since } => self.tainted_at.is_none() && leaving_since.is_none(),
             _ => false,
         }
     }
@@ -39,15 +40,15 @@ impl Authorities {
     /// The issuing CAs that may sign the serving certificate at `now`, with their roots, the one that is to do so first:
     /// that of the root which has been in clients' hands for longest. The others are for when its key cannot be had.
     #[must_use]
-    pub fn serving_issuers(&self, now: OffsetDateTime) -> Vec<(&RootAuthority, &IssuingCa)> {
+    pub fn serving_issuers(&self, now: OffsetDateTime) -> Vec<(&RootAuthority, &IssuingAuthority)> {
         let of = |root| issuer(self, root, now).map(|issuing| (root, issuing));
         serving_roots(self).into_iter().filter_map(of).collect()
     }
 
     /// Notes that a root is about to be dropped, so that the serving certificate of every replica moves.
-    pub fn leave(&mut self, id: &super::AuthorityId, now: OffsetDateTime) {
-        for root in self.roots.iter_mut().filter(|root| root.id == *id && root.state == AuthorityState::Old) {
-            root.leaving_since = Some(now);
+    pub fn leave(&mut self, id: &AuthorityId, now: OffsetDateTime) {
+        for root in self.roots.iter_mut().filter(|root| root.id == *id && root.is_old()) {
+            root.state = AuthorityState::Old { leaving_since: Some(now) };
         }
     }
 }
@@ -59,11 +60,15 @@ fn serving_roots(authorities: &Authorities) -> Vec<&RootAuthority> {
     roots
 }
 
-fn issuer<'a>(authorities: &'a Authorities, root: &'a RootAuthority, now: OffsetDateTime) -> Option<&'a IssuingCa> {
-    if root.state == AuthorityState::Active {
+fn issuer<'a>(
+    authorities: &'a Authorities,
+    root: &'a RootAuthority,
+    now: OffsetDateTime,
+) -> Option<&'a IssuingAuthority> {
+    if root.is_active() {
         return authorities.active_issuer(now);
     }
-    let usable = |one: &&IssuingCa| one.not_before <= now && now < serves_until(one);
+    let usable = |one: &&IssuingAuthority| one.not_before <= now && now < serves_until(one);
     signers(authorities, root).into_iter().rev().find(usable)
 }
 
@@ -86,7 +91,7 @@ impl Plan {
             return None;
         }
         for root in serving_roots(authorities) {
-            if root.state == AuthorityState::Active {
+            if root.is_active() {
                 return None;
             }
             let signers = signers(authorities, root);

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing, offer, prepared, rules, take};
-use super::super::{Activation, AuthorityId, Fence, IssuingCa, next_step};
+use super::super::{Activation, Fence, next_step};
 use super::*;
 use crate::audit::EventKind;
+use crate::authority::AuthorityId;
 
 /// The root that the serving certificate is under. What the rule names, the fence lets out.
 fn serves(authorities: &Authorities, now: OffsetDateTime) -> AuthorityId {
@@ -95,7 +96,7 @@ fn only_an_issuing_ca_that_can_still_be_had_serves_and_another_root_takes_over_i
     let end = START + 30 * DAY;
     let ends = |at: OffsetDateTime| {
         let mut authorities = draining();
-        authorities.roots[0].issuing[0].not_after = at;
+        authorities.roots[0].issuing[0].ca.not_after = at;
         authorities
     };
     let mut revoked = draining();
@@ -104,7 +105,7 @@ fn only_an_issuing_ca_that_can_still_be_had_serves_and_another_root_takes_over_i
     let mut without = draining();
     without.roots[0].issuing.clear();
     let mut future = draining();
-    future.roots[0].issuing[0].not_before = START + DAY;
+    future.roots[0].issuing[0].ca.not_before = START + DAY;
     for (name, authorities, now, expected) in [
         ("good", ends(end), end - MARGIN - Duration::from_secs(1), "r1"),
         ("about to end", ends(end), end - MARGIN, "r2"),
@@ -128,7 +129,7 @@ fn under_a_former_root_of_ours_that_stays_the_issuing_ca_is_renewed_in_the_last_
     let authorities = {
         let mut authorities = draining();
         // The one of the root that signs is not due.
-        authorities.roots[1].issuing[0].not_after = START + 99 * DAY;
+        authorities.roots[1].issuing[0].ca.not_after = START + 99 * DAY;
         authorities
     };
     let mut seen = Seen::nobody();
@@ -164,19 +165,19 @@ fn no_issuing_ca_is_made_for_serving_where_none_is_wanted_or_possible() {
     manual(&step(&draining(), &Step::Leave(id("r1"))), &seen);
     manual(&step(&draining(), &Step::Taint(id("r1"))), &seen);
     manual(&draining(), &Seen { steady: false, ..Seen::nobody() });
-    manual(&draining(), &Seen { offer: Some(offer("o", "s")), ..Seen::nobody() });
+    manual(&draining(), &Seen::nobody().offered(offer("o", "s")));
     let changed = |change: &dyn Fn(&mut RootAuthority)| {
         let mut authorities = draining();
         change(&mut authorities.roots[0]);
         authorities
     };
-    let one = |root: &mut RootAuthority, new: IssuingCa| root.issuing.push(new);
-    manual(&changed(&|root| root.key = None), &seen);
-    manual(&changed(&|root| root.not_after = now), &seen);
-    manual(&changed(&|root| root.issuing[0].not_after = root.not_after), &seen);
+    let one = |root: &mut RootAuthority, new: IssuingAuthority| root.issuing.push(new);
+    manual(&changed(&|root| root.ca.key = None), &seen);
+    manual(&changed(&|root| root.ca.not_after = now), &seen);
+    manual(&changed(&|root| root.issuing[0].ca.not_after = root.not_after), &seen);
     manual(&changed(&|root| root.issuing.clear()), &seen);
     let travelling = |root: &mut RootAuthority| {
-        one(root, IssuingCa { after_sequence: 9, ..issuing("next", START, 60 * DAY) });
+        one(root, IssuingAuthority { after_sequence: 9, ..issuing("next", START, 60 * DAY) });
     };
     manual(&changed(&travelling), &Seen::holders(&[(1, 1)]));
     // An older root that serves is enough.

@@ -3,32 +3,23 @@
 
 use time::OffsetDateTime;
 
-use super::state::{Authorities, AuthorityId, AuthorityState, RootAuthority};
-use crate::certificate::Facts;
-
-impl RootAuthority {
-    /// Whether both have one key, whatever their names are.
-    #[must_use]
-    pub fn shares_key(&self, other: &Self) -> bool {
-        let key = |root: &Self| Facts::read(&root.certificate).map(|facts| facts.spki_der);
-        self.id == other.id || key(self).is_ok_and(|own| key(other).as_ref() == Ok(&own))
-    }
-}
+use super::state::{Authorities, AuthorityState};
+use crate::authority::{AuthorityId, Root};
 
 impl Authorities {
     /// Notes that a root is compromised, and with it every other one that has its key.
     pub fn taint(&mut self, id: &AuthorityId, now: OffsetDateTime) {
-        let Some(stolen) = self.root(id).cloned() else { return };
+        let Some(stolen) = self.root(id).map(|root| root.ca.clone()) else { return };
         for root in self.roots.iter_mut().filter(|root| root.tainted_at.is_none() && root.shares_key(&stolen)) {
-            (root.tainted_at, root.leaving_since) = (Some(now), None);
-            if root.state == AuthorityState::Old {
-                (root.state, root.since) = (AuthorityState::Tainted, now);
+            root.tainted_at = Some(now);
+            if root.is_old() {
+                root.enter(AuthorityState::Tainted, now);
             }
         }
     }
 
     /// Whether this root, which may be new, has the key of a compromised one.
-    pub(super) fn is_stolen(&self, root: &RootAuthority) -> bool {
+    pub(super) fn is_stolen(&self, root: &Root) -> bool {
         self.roots.iter().any(|known| known.tainted_at.is_some() && known.shares_key(root))
     }
 }
@@ -39,21 +30,21 @@ mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair};
 
     use super::*;
-    use crate::rotation::test_authorities::{DAY, START, Seen, offer_with, root, rules, take};
-    use crate::rotation::{Command, Phase, Refused, Step, judge, next_step};
+    use crate::rotation::test_authorities::{DAY, START, Seen, offer_with, root_ca, rules, take};
+    use crate::rotation::{Activation, Command, Phase, Refused, Step, judge, next_step};
 
-    fn named(name: &str, key: &KeyPair) -> RootAuthority {
+    fn named(name: &str, key: &KeyPair) -> Root {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.self_signed(key).unwrap().der().clone();
-        let id = AuthorityId::of(&Facts::read(&certificate).unwrap());
-        RootAuthority { id, certificate, key: None, pinned: true, ..root(name, START, 100 * DAY) }
+        let id = Root::new(certificate.clone(), None).unwrap().id;
+        Root { id, certificate, key: None, ..root_ca(name, START, 100 * DAY) }
     }
 
     /// What the files bring that hold these roots, the first of which signs.
-    fn files(roots: &[&RootAuthority]) -> Seen {
+    fn files(roots: &[&Root]) -> Seen {
         let offer = offer_with(roots.iter().map(|root| (*root).clone()).collect(), "signer", vec![]);
-        Seen { offer: Some(offer), ..Seen::nobody() }
+        Seen::nobody().offered(offer)
     }
 
     fn states(authorities: &Authorities) -> Vec<(AuthorityState, bool)> {
@@ -70,7 +61,7 @@ mod tests {
         let taint = Command::Taint { id: two.id.clone(), force: false };
         let step = judge(START, &authorities, &seen.view(), &rules(), &taint).unwrap().unwrap();
         let tainted = take(&step, &authorities, &seen, START + DAY, "x");
-        let expected = [(AuthorityState::Active, true), (AuthorityState::Tainted, true), (AuthorityState::Old, false)];
+        let expected = [(AuthorityState::Active, true), (AuthorityState::Tainted, true), (AuthorityState::OLD, false)];
         assert_eq!((states(&tainted), Phase::of(&tainted)), (expected.to_vec(), Phase::Emergency));
     }
 
@@ -81,8 +72,10 @@ mod tests {
         let seen = files(&[&one]);
         let authorities = take(&Step::CreateRoot, &Authorities::default(), &seen, START, "x");
         let mut tainted = take(&Step::Taint(one.id.clone()), &authorities, &seen, START, "x");
-        for (signs, expected) in [(&two, (AuthorityState::Tainted, true)), (&sound, (AuthorityState::Prepared, false))]
-        {
+        for (signs, expected) in [
+            (&two, (AuthorityState::Tainted, true)),
+            (&sound, (AuthorityState::Prepared(Activation::WhenCovered), false)),
+        ] {
             let renamed = files(&[signs, &one]);
             tainted = take(&Step::AdoptRoots, &tainted, &renamed, START + DAY, "x");
             assert_eq!(states(&tainted).last(), Some(&expected));

@@ -1,170 +1,158 @@
 //! The journalled record of all authorities of a trust domain. It holds certificates and names of keys, never keys.
 
-use std::fmt;
+use std::ops::Deref;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use rustls_pki_types::CertificateDer;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::followed::Fingerprint;
-use super::format::{Unknown, Version};
-use super::revocation::{KeptOrder, Revocations};
+use super::format::Version;
+use super::lists::is_revoked;
+use super::renewal_hint::KeptHint;
+use super::wire::{ACTIVATION, WireIssuing, WireRoot};
+use crate::authority::{AuthorityId, IssuingCa, Root};
 use crate::bundle::{BundleError, TrustBundle, Validation};
-use crate::certificate::{Facts, hex, key_identifier};
+use crate::document::{Anything, Unknown};
 use crate::identity::TrustDomain;
-use crate::seams::custody::KeyId;
+use crate::revocation::Revocations;
+use crate::source::AdoptedSources;
 
-/// Names an authority. A CA is its name together with its key (RFC 5280 section 6.1.1 (d) for trust anchors, section 6.3.3
-/// for issuers of revocation lists): one key under two names makes two of them, and a certificate that was renewed with
-/// both makes none.
-///
-/// It says nothing about key identifiers, which certificates carry as their issuer chose them.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct AuthorityId(String);
-
-impl AuthorityId {
-    /// The id of the authority with this subject name and this public key (SubjectPublicKeyInfo), both in DER.
-    #[must_use]
-    pub fn new(subject_der: &[u8], spki_der: &[u8]) -> Self {
-        // DER says how long it is, so that no other name and key make the same bytes.
-        Self(hex(&key_identifier(&[subject_der, spki_der].concat())))
-    }
-
-    /// The id of the authority that has a certificate with these facts.
-    #[must_use]
-    pub fn of(facts: &Facts) -> Self {
-        Self::new(&facts.subject_der, &facts.spki_der)
-    }
-
-    /// The id that it had while ids covered the key alone (format 1 of the journal).
-    pub(super) fn of_key(facts: &Facts) -> Self {
-        Self(hex(&key_identifier(&facts.spki_der)))
-    }
-
-    /// The hexadecimal text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for AuthorityId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for AuthorityId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Where an authority is in its life (`Prepared -> Active -> Old`, with `Tainted` in an emergency).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// Where an authority is in its life (`Prepared -> Active -> Old`, with `Tainted` in an emergency), with what only that part
+/// of its life has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthorityState {
-    /// In the bundle, signs nothing yet.
-    Prepared,
+    /// In the bundle, signs nothing yet, and waits for this.
+    Prepared(Activation),
     /// The one that signs.
     Active,
     /// In the bundle until nothing needs it.
-    Old,
+    Old {
+        /// Since when it is about to be dropped: no serving certificate is under it any more.
+        leaving_since: Option<OffsetDateTime>,
+    },
     /// Compromised: still in the bundle while workloads move away.
     Tainted,
     /// One that a newer program has invented: it stays in the bundle, and signs nothing here.
-    #[serde(other)]
     Unknown,
 }
 
 impl AuthorityState {
+    /// One that has just stopped to sign, or is in the bundle for others to use.
+    pub const OLD: Self = Self::Old { leaving_since: None };
+
     /// The name shown to people and programs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Prepared => "prepared",
+            Self::Prepared(_) => "prepared",
             Self::Active => "active",
-            Self::Old => "old",
+            Self::Old { .. } => "old",
             Self::Tainted => "tainted",
             Self::Unknown => "unknown",
         }
     }
 }
 
-/// An issuing CA under a root.
+/// An issuing CA as the journal keeps it. What it is reads through: `issuing.id` is `issuing.ca.id`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IssuingCa {
-    /// Its name, for as long as it is in the journal: records of holders and certificates have it too.
-    pub id: AuthorityId,
-    /// Where custody finds the private key.
-    pub key: KeyId,
-    /// Its certificate.
-    #[serde(serialize_with = "der_out", deserialize_with = "der_in")]
-    pub certificate: CertificateDer<'static>,
-    /// Start of its validity.
-    #[serde(with = "time::serde::timestamp")]
-    pub not_before: OffsetDateTime,
-    /// End of its validity.
-    #[serde(with = "time::serde::timestamp")]
-    pub not_after: OffsetDateTime,
-    /// Certificates between this one and the root, nearest first; only an operator's own CA has any.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "ders")]
-    pub intermediates: Vec<CertificateDer<'static>>,
+#[serde(from = "WireIssuing", into = "WireIssuing")]
+pub struct IssuingAuthority {
+    /// What it is.
+    pub ca: IssuingCa,
     /// The bundle sequence that first carried its revocation list and that must be covered before it signs; 0 when
     /// there was nothing to wait for.
-    #[serde(default, skip_serializing_if = "is_zero")]
     pub after_sequence: u64,
     /// What this program does not know of it.
-    #[serde(flatten)]
     pub unknown: Unknown,
 }
 
-/// A root and the issuing CAs it has certified, newest last. The newest one signs.
+impl Deref for IssuingAuthority {
+    type Target = IssuingCa;
+    fn deref(&self) -> &IssuingCa {
+        &self.ca
+    }
+}
+
+impl From<IssuingCa> for IssuingAuthority {
+    fn from(ca: IssuingCa) -> Self {
+        Self { ca, after_sequence: 0, unknown: Unknown::default() }
+    }
+}
+
+/// A root as the journal keeps it, with the issuing CAs that it has certified. What it is reads through: `root.id` is
+/// `root.ca.id`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WireRoot", into = "WireRoot")]
 pub struct RootAuthority {
-    /// Its name, for as long as it is in the journal.
-    pub id: AuthorityId,
+    /// What it is.
+    pub ca: Root,
     /// Counts up with every new root; never reused.
     pub generation: u64,
     /// Where it is in its life.
     pub state: AuthorityState,
-    /// Where custody finds the private key; absent when the root is somebody else's.
-    pub key: Option<KeyId>,
-    /// Its certificate.
-    #[serde(serialize_with = "der_out", deserialize_with = "der_in")]
-    pub certificate: CertificateDer<'static>,
-    /// Start of its validity.
-    #[serde(with = "time::serde::timestamp")]
-    pub not_before: OffsetDateTime,
-    /// End of its validity.
-    #[serde(with = "time::serde::timestamp")]
-    pub not_after: OffsetDateTime,
-    /// Its issuing CAs, oldest first.
-    pub issuing: Vec<IssuingCa>,
-    /// The first bundle sequence that held it: whoever has received that one, or a later one, knows this root.
-    #[serde(default)]
-    pub published: u64,
     /// When it entered its state.
-    #[serde(default = "epoch", with = "time::serde::timestamp")]
     pub since: OffsetDateTime,
-    /// When it may be activated, while it is Prepared.
-    #[serde(default)]
-    pub activation: Activation,
-    /// When it was found to be compromised. One that still signs stays Active until another one can.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::timestamp::option")]
+    /// Its issuing CAs, oldest first. The newest one signs.
+    pub issuing: Vec<IssuingAuthority>,
+    /// The first bundle sequence that held it: whoever has received that one, or a later one, knows this root.
+    pub published: u64,
+    /// When it was found to be compromised, whatever state it is in: one that still signs stays Active until another one can,
+    /// and one that has not signed yet never will.
     pub tainted_at: Option<OffsetDateTime>,
-    /// Since when it is about to be dropped although it is not compromised: no serving certificate is under it any more.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::timestamp::option")]
-    pub leaving_since: Option<OffsetDateTime>,
     /// Whether the operator's files list it, so that it stays in the bundle.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,
     /// What this program does not know of it.
-    #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+impl Deref for RootAuthority {
+    type Target = Root;
+    fn deref(&self) -> &Root {
+        &self.ca
+    }
+}
+
+impl RootAuthority {
+    /// Whether it signs nothing yet.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.activation().is_some()
+    }
+
+    /// Whether it is the one that signs.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.state == AuthorityState::Active
+    }
+
+    /// Whether it signs no more and is in the bundle until nothing needs it.
+    #[must_use]
+    pub fn is_old(&self) -> bool {
+        matches!(self.state, AuthorityState::Old { .. })
+    }
+
+    /// What it waits for while it signs nothing yet.
+    #[must_use]
+    pub fn activation(&self) -> Option<Activation> {
+        match self.state {
+            AuthorityState::Prepared(activation) => Some(activation),
+            _ => None,
+        }
+    }
+
+    /// Since when it is about to be dropped although it is not compromised.
+    #[must_use]
+    pub fn leaving_since(&self) -> Option<OffsetDateTime> {
+        match self.state {
+            AuthorityState::Old { leaving_since } => leaving_since,
+            _ => None,
+        }
+    }
+
+    /// Enters a state; nothing of the former one is left.
+    pub(super) fn enter(&mut self, state: AuthorityState, now: OffsetDateTime) {
+        (self.state, self.since) = (state, now);
+        self.unknown.remove(ACTIVATION);
+    }
 }
 
 /// What a Prepared root waits for.
@@ -180,7 +168,7 @@ pub enum Activation {
     NotBefore(i64),
     /// Something that a newer program has invented.
     #[serde(untagged)]
-    Unknown(super::format::Anything),
+    Unknown(Anything),
 }
 
 /// All authorities of one trust domain: the document that the journal keeps under compare-and-set.
@@ -203,15 +191,15 @@ pub struct Authorities {
     /// Whether the automatic rotation of roots waits for an operator, because one has rolled it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-    /// Renewals that were ordered for the sake of authorities that may be gone already.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub orders: Vec<KeptOrder>,
+    /// Renewal hints for the sake of authorities that may be gone already.
+    #[serde(default, rename = "orders", skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<KeptHint>,
     /// What is revoked, and the lists that say so.
     #[serde(default, skip_serializing_if = "Revocations::is_empty")]
     pub revocations: Revocations,
-    /// What was ever adopted of an operator's files, or our own backend, newest last (see [`Fingerprint`]).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub followed: Vec<Fingerprint>,
+    /// What was ever adopted of an operator's files, or our own backend.
+    #[serde(default, rename = "followed", skip_serializing_if = "AdoptedSources::is_empty")]
+    pub adopted: AdoptedSources,
     /// What this program does not know.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -221,17 +209,17 @@ impl Authorities {
     /// The root that signs: the one in state Active.
     #[must_use]
     pub fn active(&self) -> Option<&RootAuthority> {
-        self.roots.iter().find(|root| root.state == AuthorityState::Active)
+        self.roots.iter().find(|root| root.is_active())
     }
 
     /// The issuing CA that signs leaves at the time `now`: the newest one that is valid then. One that was made while
     /// the clock was ahead does not take over before its time; when none is valid, the newest one says so by its limits.
     #[must_use]
-    pub fn active_issuer(&self, now: OffsetDateTime) -> Option<&IssuingCa> {
+    pub fn active_issuer(&self, now: OffsetDateTime) -> Option<&IssuingAuthority> {
         let issuing = &self.active()?.issuing;
         // Unless revoked, or waiting for its revocation list to travel.
-        let may = |issuer: &&IssuingCa| issuer.after_sequence == 0 && !super::is_revoked(self, issuer);
-        let valid = |issuer: &&IssuingCa| issuer.not_before <= now && now < issuer.not_after;
+        let may = |issuer: &&IssuingAuthority| issuer.after_sequence == 0 && !is_revoked(self, issuer);
+        let valid = |issuer: &&IssuingAuthority| issuer.not_before <= now && now < issuer.not_after;
         let usable = || issuing.iter().rev().filter(may);
         usable().find(valid).or_else(|| usable().next())
     }
@@ -245,32 +233,13 @@ impl Authorities {
     /// The root that is to become active next.
     #[must_use]
     pub fn prepared(&self) -> Option<&RootAuthority> {
-        self.roots.iter().find(|root| root.state == AuthorityState::Prepared)
+        self.roots.iter().find(|root| root.is_prepared())
     }
 
     /// The root above the issuing CA of this id.
     #[must_use]
     pub fn root_of(&self, issuing: &AuthorityId) -> Option<&RootAuthority> {
         self.roots.iter().find(|root| root.issuing.iter().any(|one| one.id == *issuing))
-    }
-
-    /// The authorities whose lists make a complete set: those that may have signed something that is valid at `now`.
-    #[must_use]
-    pub fn list_issuers(&self, now: OffsetDateTime) -> Vec<AuthorityId> {
-        let (mut all, mut former) = (Vec::new(), None);
-        for root in &self.roots {
-            all.push(root.id.clone());
-            for issuing in root.issuing.iter().filter(|issuing| issuing.not_after > now && issuing.id != root.id) {
-                all.push(issuing.id.clone());
-                for facts in issuing.intermediates.iter().filter_map(|der| Facts::read(der).ok()) {
-                    let former = former.get_or_insert_with(|| self.former_ids());
-                    all.push(former.known(AuthorityId::of(&facts)));
-                }
-            }
-        }
-        all.sort();
-        all.dedup();
-        all
     }
 
     /// What peers are verified with: the trust bundle and the revocation lists.
@@ -292,44 +261,7 @@ impl Authorities {
     }
 }
 
-/// The key identifier of a CA certificate, hexadecimal, by which the certificates below name their issuer (RFC 5280
-/// section 4.2.1.2); empty without one.
-#[must_use]
-pub fn subject_key_id(certificate: &CertificateDer<'_>) -> String {
-    let own = Facts::read(certificate).ok().and_then(|facts| facts.subject_key_id);
-    own.map(|id| hex(&id)).unwrap_or_default()
-}
-
-fn der_out<S: Serializer>(der: &CertificateDer<'static>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&STANDARD.encode(der))
-}
-
-fn der_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CertificateDer<'static>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    STANDARD.decode(text).map(CertificateDer::from).map_err(serde::de::Error::custom)
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
-}
-
-fn epoch() -> OffsetDateTime {
-    OffsetDateTime::UNIX_EPOCH
-}
-
-mod ders {
-    use super::{CertificateDer, Deserialize, Deserializer, Engine, STANDARD, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(ders: &[CertificateDer<'static>], serializer: S) -> Result<S::Ok, S::Error> {
-        ders.iter().map(|der| STANDARD.encode(der)).collect::<Vec<_>>().serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<CertificateDer<'static>>, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        let decode = |text: String| STANDARD.decode(text).map(CertificateDer::from).map_err(serde::de::Error::custom);
-        texts.into_iter().map(decode).collect()
-    }
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::followed::Standing;
+use super::lists::is_revoked;
 use super::rules::{Observed, Rules};
-use super::state::{Activation, Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority};
+use super::state::{Activation, Authorities, IssuingAuthority, RootAuthority};
+use crate::authority::{AuthorityId, IssuingCa, Root};
 use crate::moment;
 use crate::renewal::half_life;
-use crate::seams::authority::Offer;
+use crate::source::{Offer, SourceStanding};
 
 /// One change of the authorities. Each is made by compare-and-set on the journal, so that of several replicas one makes
 /// it, and is complete in itself: after a crash the next step follows from the journal alone.
@@ -69,14 +70,14 @@ const ENDING: Duration = Duration::from_secs(300);
 pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>, rules: &Rules) -> Step {
     let Some(active) = authorities.active() else { return Step::WaitUntil(moment::after(now, IDLE)) };
     let mut plan = Plan { now, wake: moment::after(now, IDLE) };
-    match seen.backend.standing {
-        Standing::Newest => {}
+    match seen.source.standing {
+        SourceStanding::Newest => {}
         // Noted first, so that from then on whoever has something earlier steps back.
-        Standing::New => return Step::AdoptRoots,
-        Standing::Superseded => return plan.step_back(authorities),
+        SourceStanding::New => return Step::AdoptRoots,
+        SourceStanding::Superseded => return plan.step_back(authorities),
     }
     let step = None
-        .or_else(|| follow(now, authorities, active, seen.offer))
+        .or_else(|| adopt(now, authorities, active, seen.offer))
         .or_else(|| plan.renew_issuing(authorities, active, seen))
         .or_else(|| plan.refresh_lists(authorities, seen, rules))
         .or_else(|| plan.replace(authorities, active, seen, rules))
@@ -87,8 +88,8 @@ pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed
     step.unwrap_or(Step::WaitUntil(plan.wake))
 }
 
-/// A backend that is somebody else's is followed: its roots are published at once, its signer is used once covered.
-fn follow(
+/// What somebody else's source brings is taken over: its roots are published at once, its signer is used once covered.
+fn adopt(
     now: OffsetDateTime,
     authorities: &Authorities,
     active: &RootAuthority,
@@ -98,25 +99,22 @@ fn follow(
     let stale_pin = authorities.roots.iter().any(|root| root.pinned && !wanted(root));
     // Also one that was renewed with the same key. One that is about to end is left alone: for a replica whose clock is
     // ahead it has ended, so that the two would put it in and take it out.
-    let known = |root: &RootAuthority| {
+    let known = |root: &Root| {
         let known = authorities.root(&root.id);
         known.is_some_and(|known| known.pinned && known.certificate == root.certificate)
     };
-    let missing = |root: &RootAuthority| !known(root) && root.not_after > moment::after(now, ENDING);
+    let missing = |root: &Root| !known(root) && root.not_after > moment::after(now, ENDING);
     let unknown = offer.is_some_and(|offer| offer.roots.iter().any(missing));
     if stale_pin || unknown {
         return Some(Step::AdoptRoots);
     }
-    let unwanted = authorities
-        .roots
-        .iter()
-        .find(|root| root.state == AuthorityState::Prepared && !root.pinned && !is_ours(root, offer));
+    let unwanted = authorities.roots.iter().find(|root| root.is_prepared() && !root.pinned && !is_ours(root, offer));
     if let Some(root) = unwanted {
         return Some(Step::DropPrepared(root.id.clone(), false));
     }
     let offer = offer?;
     // Listed before it was to sign: from now on it is on its way.
-    let waits = |root: &&RootAuthority| root.state == AuthorityState::Old && root.issuing.is_empty();
+    let waits = |root: &&RootAuthority| root.is_old() && root.issuing.is_empty();
     if authorities.root(&offer.signer).filter(waits).is_some_and(|root| root.tainted_at.is_none()) {
         return Some(Step::AdoptRoots);
     }
@@ -151,14 +149,14 @@ pub fn usable_issuer<'a>(
     root: &'a RootAuthority,
     seen: &Observed<'_>,
     now: OffsetDateTime,
-) -> Option<&'a IssuingCa> {
+) -> Option<&'a IssuingAuthority> {
     // While lists are in use a new one could not sign at once: one that is not so young does until it can.
     let until = |issuing: &IssuingCa| match authorities.revocations.lists.is_empty() {
         true => half_life(issuing.not_before, issuing.not_after),
         false => issuing.not_after,
     };
-    let usable = |issuing: &&IssuingCa| {
-        !super::is_revoked(authorities, issuing)
+    let usable = |issuing: &&IssuingAuthority| {
+        !is_revoked(authorities, issuing)
             && issuing.not_before <= now
             && now < until(issuing)
             && seen.coverage.acknowledging_behind(issuing.after_sequence) == 0
@@ -206,7 +204,7 @@ impl Plan {
         let can = self.now < active.not_after && self.is_due(active.not_before);
         if seen.offer.is_none() && is_ours(active, None) && can {
             // One made while the clock was ahead does not count before its time, a revoked one never.
-            let counts = |one: &&IssuingCa| one.not_before <= self.now && !super::is_revoked(authorities, one);
+            let counts = |one: &&IssuingAuthority| one.not_before <= self.now && !is_revoked(authorities, one);
             let newest = active.issuing.iter().rev().find(counts);
             let Some(newest) = newest else { return Some(Step::CertifyIssuing(active.id.clone())) };
             let due = half_life(newest.not_before, newest.not_after);
@@ -225,12 +223,12 @@ impl Plan {
             for issuing in root.issuing.iter().filter(|issuing| issuing.after_sequence > 0) {
                 let arrived = seen.coverage.acknowledging_behind(issuing.after_sequence) == 0;
                 // One made while the clock was ahead does not sign before its time.
-                let signs = |one: &&IssuingCa| one.after_sequence == 0 && one.not_before <= now;
+                let signs = |one: &&IssuingAuthority| one.after_sequence == 0 && one.not_before <= now;
                 let signing = root.issuing.iter().filter(signs).map(|one| {
                     let half = half_life(one.not_before, one.not_after);
                     half_life(half, one.not_after)
                 });
-                let late = root.state == AuthorityState::Active && signing.max().is_none_or(|at| self.is_due(at));
+                let late = root.is_active() && signing.max().is_none_or(|at| self.is_due(at));
                 if (arrived && seen.clock_is_steady) || late {
                     return Some(Step::UseIssuing(issuing.id.clone()));
                 }
@@ -252,7 +250,7 @@ impl Plan {
         }
         if active.tainted_at.is_some() {
             let fallback = authorities.roots.iter().rev().find(|root| {
-                root.state == AuthorityState::Old
+                root.is_old()
                     && root.tainted_at.is_none()
                     && is_ours(root, None)
                     && self.now < share_of_life(root, rules.activate_at)
@@ -289,13 +287,13 @@ impl Plan {
             None => authorities.prepared()?,
         };
         let urgent = is_urgent(active, self.now);
-        let may = match candidate.activation {
+        let may = match candidate.activation() {
             _ if urgent || seen.offer.is_some() => true,
-            Activation::OnCommand | Activation::Unknown(_) => false,
-            Activation::WhenCovered => true,
-            Activation::NotBefore(at) => {
+            Some(Activation::WhenCovered) => true,
+            Some(Activation::NotBefore(at)) => {
                 self.is_due(OffsetDateTime::from_unix_timestamp(at).unwrap_or(candidate.not_before))
             }
+            Some(Activation::OnCommand | Activation::Unknown(_)) | None => false,
         };
         if !may || !seen.clock_is_steady || !self.is_due(candidate.not_before) {
             return None;
@@ -328,7 +326,7 @@ pub(super) fn propagation(
     now: OffsetDateTime,
 ) -> Option<Duration> {
     let active = authorities.active()?;
-    let is_known = root.state == AuthorityState::Old && !root.issuing.is_empty();
+    let is_known = root.is_old() && !root.issuing.is_empty();
     let wait = if is_urgent(active, now) { LAG } else { rules.propagation.max(LAG) };
     (!is_known && now < active.not_after).then_some(wait)
 }

@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use super::super::test_authorities::{
-    DAY, START, Seen, draining, first, id, issuing, offer, prepared, root, rules, take,
+    DAY, START, Seen, draining, first, id, issuing, offer, prepared, root_ca, rules, take,
 };
-use super::super::{
-    Activation, AuthorityState, Command, Phase, Refused, RevocationReason, Revoked, SETTLE, Unknown, judge,
-};
+use super::super::{Activation, AuthorityState, Command, Phase, Refused, SETTLE, judge};
 use super::*;
+use crate::document::Unknown;
+use crate::revocation::{RevocationReason, Revoked};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -30,7 +30,7 @@ fn an_issuing_ca_is_renewed_at_half_life_and_not_before_without_a_change_of_the_
 #[test]
 fn an_issuing_ca_that_ends_with_its_root_is_not_renewed_in_a_loop() {
     let mut authorities = first();
-    authorities.roots[0].issuing[0].not_after = authorities.roots[0].not_after;
+    authorities.roots[0].issuing[0].ca.not_after = authorities.roots[0].not_after;
     authorities.paused = true;
     assert!(
         matches!(step(START + 99 * DAY, &authorities, &Seen::nobody()), Step::WaitUntil(at) if at > START + 99 * DAY)
@@ -40,8 +40,8 @@ fn an_issuing_ca_that_ends_with_its_root_is_not_renewed_in_a_loop() {
 #[test]
 fn the_root_is_prepared_and_activated_at_its_shares_of_life_unless_that_is_turned_off() {
     let mut authorities = first();
-    authorities.roots[0].issuing[0].not_before = START + 69 * DAY;
-    authorities.roots[0].issuing[0].not_after = START + 99 * DAY;
+    authorities.roots[0].issuing[0].ca.not_before = START + 69 * DAY;
+    authorities.roots[0].issuing[0].ca.not_after = START + 99 * DAY;
     let seen = Seen::holders(&[(1, 3)]);
     assert_eq!(step(START + 70 * DAY - SECOND, &authorities, &seen), Step::WaitUntil(START + 70 * DAY));
     let at = (START + 80 * DAY).unix_timestamp();
@@ -114,18 +114,18 @@ fn a_compromised_root_is_replaced_by_a_known_one_at_once_or_by_a_new_one_once_co
     assert_eq!((step(START, &tainted, &seen), Phase::of(&tainted)), (Step::Activate(id("r1")), Phase::Emergency));
     let after = take(&Step::Activate(id("r1")), &tainted, &seen, START, "x");
     assert_eq!(after.root(&id("r2")).unwrap().state, AuthorityState::Tainted);
-    assert_eq!(after.renewal_orders()[0].authorities, [id("r2-issuing").to_string()]);
+    assert_eq!(after.renewal_hints()[0].authorities, [id("r2-issuing").to_string()]);
     // Who has not renewed when it is removed is told all the same, and at once.
     let gone = take(&Step::Revoke(id("r2")), &after, &seen, START, "x");
-    let order = &gone.renewal_orders()[0];
-    assert_eq!((&order.authorities[0], order.urgent), (&id("r2-issuing").to_string(), true));
+    let hint = &gone.renewal_hints()[0];
+    assert_eq!((&hint.authorities[0], hint.urgent), (&id("r2-issuing").to_string(), true));
     // Alone, a new one is prepared, and waits for nothing but coverage and replicas.
     let tainted = take(&Step::Taint(id("r1")), &first(), &seen, START, "x");
     assert_eq!(step(START, &tainted, &seen), Step::PrepareRoot(Activation::WhenCovered));
     let prepared = take(&Step::PrepareRoot(Activation::WhenCovered), &tainted, &seen, START, "r2");
     assert!(matches!(step(START + LAG, &prepared, &Seen::holders(&[(1, 1)])), Step::WaitUntil(_)));
     assert_eq!(step(START + LAG, &prepared, &seen), Step::Activate(id("r2")));
-    assert!(prepared.renewal_orders().is_empty(), "nobody renews into the compromised root");
+    assert!(prepared.renewal_hints().is_empty(), "nobody renews into the compromised root");
 }
 
 #[test]
@@ -140,15 +140,15 @@ fn holders_of_revoked_certificates_are_told_by_serial_number_the_newest_ones_fir
     };
     let mut authorities = first();
     authorities.revocations.entries = vec![entry("0a", 10), entry("0c", 30), entry("0b", 20)];
-    let orders = authorities.renewal_orders();
-    assert_eq!(orders.len(), 1);
-    assert_eq!(orders[0].serials, ["0c", "0b", "0a"]);
-    assert_eq!((orders[0].since.unix_timestamp(), orders[0].urgent), (30, true), "peers refuse them already");
+    let hints = authorities.renewal_hints();
+    assert_eq!(hints.len(), 1);
+    assert_eq!(hints[0].serials, ["0c", "0b", "0a"]);
+    assert_eq!((hints[0].since.unix_timestamp(), hints[0].urgent), (30, true), "peers refuse them already");
     authorities.revocations.entries = (0..5000_i64).map(|at| entry(&format!("{at:04x}"), at)).collect();
-    let serials = &authorities.renewal_orders()[0].serials;
+    let serials = &authorities.renewal_hints()[0].serials;
     assert_eq!((serials.len(), serials[0].as_str()), (4096, "1387"), "agents read no more");
-    authorities.clear_revocation("1387");
-    assert_eq!(authorities.renewal_orders()[0].serials[0], "1386");
+    authorities.revocations.clear("1387");
+    assert_eq!(authorities.renewal_hints()[0].serials[0], "1386");
     // With its root goes what was said against what is below it: nobody accepts that any more.
     let mut draining = draining();
     let of = |issuer: &str| Revoked { issuer: id(issuer), ..entry("0d", 40) };
@@ -158,7 +158,7 @@ fn holders_of_revoked_certificates_are_told_by_serial_number_the_newest_ones_fir
 }
 
 #[test]
-fn an_issuing_ca_that_holders_are_to_leave_is_known_as_compromised_as_long_as_the_order_stands() {
+fn an_issuing_ca_that_holders_are_to_leave_is_known_as_compromised_as_long_as_the_hint_stands() {
     let mut authorities = draining();
     let issuing = authorities.roots[1].issuing[0].clone();
     assert_eq!(authorities.issuing_tainted_at(&issuing), None);
@@ -171,8 +171,8 @@ fn an_issuing_ca_that_holders_are_to_leave_is_known_as_compromised_as_long_as_th
 fn after_a_rollback_no_root_is_replaced_by_itself_until_an_operator_says_so() {
     let mut authorities = take(&Step::Reinstate(id("r1")), &draining(), &Seen::nobody(), START, "x");
     assert_eq!(authorities.active().unwrap().id, id("r1"));
-    assert_eq!(authorities.root(&id("r2")).unwrap().state, AuthorityState::Old);
-    authorities.roots[0].issuing[0].not_after = authorities.roots[0].not_after;
+    assert_eq!(authorities.root(&id("r2")).unwrap().state, AuthorityState::OLD);
+    authorities.roots[0].issuing[0].ca.not_after = authorities.roots[0].not_after;
     let later = START + 75 * DAY;
     let after = take(&step(later, &authorities, &Seen::nobody()), &authorities, &Seen::nobody(), later, "x");
     assert!(matches!(step(later, &after, &Seen::nobody()), Step::WaitUntil(_)));
@@ -216,7 +216,7 @@ fn while_lists_are_in_use_a_new_issuing_ca_signs_only_after_its_list_has_arrived
 
 /// Gives a document the lists of these authorities, made at `now`.
 fn with_lists(authorities: &mut Authorities, names: &[&str], before: u64, now: OffsetDateTime) {
-    let list = |name: &&str| super::super::RevocationList {
+    let list = |name: &&str| crate::revocation::RevocationList {
         issuer: id(name),
         der: vec![1].into(),
         next_update: (now + rules().list_ttl).unix_timestamp(),
@@ -297,7 +297,7 @@ fn a_new_issuing_ca_signs_at_once_when_the_only_other_one_is_from_the_future_wha
 #[test]
 fn under_a_root_from_the_future_nothing_is_made_and_its_successor_needs_no_more_than_coverage() {
     let mut authorities = first();
-    (authorities.roots[0].not_before, authorities.roots[0].issuing) = (START + 2 * DAY, Vec::new());
+    (authorities.roots[0].ca.not_before, authorities.roots[0].issuing) = (START + 2 * DAY, Vec::new());
     let seen = Seen::nobody();
     authorities.paused = true;
     assert!(matches!(step(START, &authorities, &seen), Step::WaitUntil(_)));
@@ -305,14 +305,14 @@ fn under_a_root_from_the_future_nothing_is_made_and_its_successor_needs_no_more_
     let mut next = take(&prepare, &authorities, &seen, START, "r2");
     assert_eq!(step(START + LAG, &next, &seen), Step::Activate(id("r2")));
     // One that is from the future itself has to wait.
-    next.roots[1].not_before = START + DAY;
+    next.roots[1].ca.not_before = START + DAY;
     assert!(matches!(step(START + LAG, &next, &seen), Step::WaitUntil(_)));
     assert_eq!(step(START + DAY, &next, &seen), Step::Activate(id("r2")));
 }
 
 #[test]
 fn an_operators_own_ca_is_published_first_and_signs_once_covered() {
-    let with = |offer: Offer, counts: &[(u64, u64)]| Seen { offer: Some(offer), ..Seen::holders(counts) };
+    let with = |offer: Offer, counts: &[(u64, u64)]| Seen::holders(counts).offered(offer);
     // From nothing.
     let seen = with(offer("o1", "s1"), &[]);
     let authorities = take(&Step::CreateRoot, &Authorities::default(), &seen, START, "x");
@@ -360,14 +360,14 @@ fn an_operators_own_ca_is_published_first_and_signs_once_covered() {
     assert!(matches!(judge(now, &tainted, &known.view(), &rules(), &force), Err(Refused::State { .. })));
     // One that was listed long before it is to sign still takes its time.
     let mut both = offer("o2", "s3");
-    both.roots.push(root("o4", START, 100 * DAY));
+    both.roots.push(root_ca("o4", START, 100 * DAY));
     let listed = take(&Step::AdoptRoots, &authorities, &with(both, &[(9, 3)]), now, "x");
-    assert_eq!(listed.root(&id("o4")).unwrap().state, AuthorityState::Old);
+    assert_eq!(listed.root(&id("o4")).unwrap().state, AuthorityState::OLD);
     let swapped = with(offer("o4", "s5"), &[(9, 3)]);
     let adopted = take(&step(now + DAY, &listed, &swapped), &listed, &swapped, now + DAY, "x");
     assert_eq!(
         (adopted.root(&id("o4")).unwrap().state, Phase::of(&adopted)),
-        (AuthorityState::Prepared, Phase::Propagate)
+        (AuthorityState::Prepared(Activation::WhenCovered), Phase::Propagate)
     );
     // Commands are for the files.
     for command in [Command::Prepare, Command::Rotate, Command::RenewIssuing, Command::Rollback] {
@@ -383,7 +383,7 @@ fn an_operators_own_ca_is_published_first_and_signs_once_covered() {
 #[test]
 fn the_record_survives_its_own_encoding_and_that_of_earlier_versions() {
     let mut record = prepared(Activation::NotBefore(5));
-    record.roots[0].issuing[0].intermediates = vec![vec![9].into()];
+    record.roots[0].issuing[0].ca.intermediates = vec![vec![9].into()];
     let text = serde_json::to_string(&record).unwrap();
     assert_eq!(serde_json::from_str::<Authorities>(&text).unwrap(), record);
     let old = r#"{"bundle_sequence":1,"roots":[{"id":"aa","generation":1,"state":"active","key":"k","certificate":"AQ==",

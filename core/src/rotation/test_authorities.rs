@@ -2,15 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use super::*;
+use crate::authority::{AuthorityId, IssuingCa, KeyId, Root};
+use crate::document::Unknown;
 use crate::holder::{Count, Coverage};
-use crate::seams::authority::Offer;
-use crate::seams::custody::KeyId;
+use crate::revocation::RevocationList;
+use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 pub(super) const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
@@ -27,7 +28,7 @@ pub(super) fn rules() -> Rules {
     }
 }
 
-pub(super) fn issuing(name: &str, at: OffsetDateTime, ttl: Duration) -> IssuingCa {
+pub(super) fn issuing_ca(name: &str, at: OffsetDateTime, ttl: Duration) -> IssuingCa {
     IssuingCa {
         id: AuthorityId::new(b"", name.as_bytes()),
         key: KeyId::parse("key").unwrap(),
@@ -35,42 +36,46 @@ pub(super) fn issuing(name: &str, at: OffsetDateTime, ttl: Duration) -> IssuingC
         not_before: at,
         not_after: at + ttl,
         intermediates: vec![],
-        after_sequence: 0,
-        unknown: Unknown::default(),
+    }
+}
+
+pub(super) fn issuing(name: &str, at: OffsetDateTime, ttl: Duration) -> IssuingAuthority {
+    issuing_ca(name, at, ttl).into()
+}
+
+pub(super) fn root_ca(name: &str, at: OffsetDateTime, ttl: Duration) -> Root {
+    Root {
+        id: AuthorityId::new(b"", name.as_bytes()),
+        key: KeyId::parse("root"),
+        certificate: name.as_bytes().to_vec().into(),
+        not_before: at,
+        not_after: at + ttl,
     }
 }
 
 pub(super) fn root(name: &str, at: OffsetDateTime, ttl: Duration) -> RootAuthority {
     RootAuthority {
-        id: AuthorityId::new(b"", name.as_bytes()),
+        ca: root_ca(name, at, ttl),
         generation: 0,
-        state: AuthorityState::Prepared,
-        key: KeyId::parse("root"),
-        certificate: name.as_bytes().to_vec().into(),
-        not_before: at,
-        not_after: at + ttl,
+        state: AuthorityState::Prepared(Activation::OnCommand),
+        since: at,
         issuing: vec![],
         published: 0,
-        since: at,
-        activation: Activation::OnCommand,
         tainted_at: None,
-        leaving_since: None,
         pinned: false,
         unknown: Unknown::default(),
     }
 }
 
-static OWN: LazyLock<Fingerprint> = LazyLock::new(Fingerprint::own);
-
 /// A CA of somebody else's: a root, and a signer below it.
 pub(super) fn offer(root_name: &str, signer: &str) -> Offer {
-    offer_with(vec![root(root_name, START, 100 * DAY)], signer, vec![])
+    offer_with(vec![root_ca(root_name, START, 100 * DAY)], signer, vec![])
 }
 
 /// The same with these roots, of which the first one is the signer's, and with these lists.
-pub(super) fn offer_with(roots: Vec<RootAuthority>, signer: &str, lists: Vec<RevocationList>) -> Offer {
-    let issuing = issuing(signer, START, 50 * DAY);
-    let fingerprint = Fingerprint::of_set(&issuing.certificate, [], roots.iter().map(|root| &root.certificate));
+pub(super) fn offer_with(roots: Vec<Root>, signer: &str, lists: Vec<RevocationList>) -> Offer {
+    let issuing = issuing_ca(signer, START, 50 * DAY);
+    let fingerprint = SourceFingerprint::of_set(&issuing.certificate, [], roots.iter().map(|root| &root.certificate));
     let fingerprint = fingerprint.with_lists(&lists);
     Offer { signer: roots[0].id.clone(), roots, issuing, revocation_lists: lists, fingerprint }
 }
@@ -79,27 +84,20 @@ pub(super) fn id(name: &str) -> AuthorityId {
     AuthorityId::new(b"", name.as_bytes())
 }
 
-/// The records and the backend of a test.
+/// The records and the source of a test.
 pub(super) struct Seen {
     pub(super) coverage: Coverage,
     pub(super) ends: BTreeMap<AuthorityId, OffsetDateTime>,
     pub(super) offer: Option<Offer>,
     pub(super) steady: bool,
-    /// What the replica has itself, where that is not what counts.
-    pub(super) brings: Option<Option<Offer>>,
-    pub(super) standing: Standing,
+    /// What the replica has itself.
+    pub(super) source: ReplicaSource,
 }
 
 impl Seen {
     pub(super) fn nobody() -> Self {
-        Self {
-            coverage: Coverage::default(),
-            ends: BTreeMap::new(),
-            offer: None,
-            steady: true,
-            brings: None,
-            standing: Standing::Newest,
-        }
+        let source = ReplicaSource { fingerprint: Some(SourceFingerprint::own()), ..ReplicaSource::default() };
+        Self { coverage: Coverage::default(), ends: BTreeMap::new(), offer: None, steady: true, source }
     }
 
     /// So many holders with these newest sequences; all of them acknowledge.
@@ -110,16 +108,22 @@ impl Seen {
         Self { coverage, ..Self::nobody() }
     }
 
-    fn brings(&self) -> Option<&Offer> {
-        self.brings.as_ref().unwrap_or(&self.offer).as_ref()
+    /// As a replica sees it whose source is the adopted one and brings this, which counts.
+    pub(super) fn offered(self, offer: Offer) -> Self {
+        let source = ReplicaSource {
+            fingerprint: Some(offer.fingerprint.clone()),
+            offer: Some(offer.clone()),
+            standing: SourceStanding::Newest,
+        };
+        Self { offer: Some(offer), source, ..self }
     }
 
     /// As a replica sees it that has `offer`, and that stands as the journal says.
     pub(super) fn has(self, offer: Option<Offer>, authorities: &Authorities) -> Self {
-        let print = offer.as_ref().map_or(&*OWN, |offer| &offer.fingerprint);
-        let standing = authorities.standing(print);
-        let counts = if standing == Standing::Superseded { None } else { offer.clone() };
-        Self { offer: counts, brings: Some(offer), standing, ..self }
+        let print = offer.as_ref().map_or_else(SourceFingerprint::own, |offer| offer.fingerprint.clone());
+        let standing = authorities.adopted.standing(&print);
+        let counts = if standing == SourceStanding::Superseded { None } else { offer.clone() };
+        Self { offer: counts, source: ReplicaSource { offer, fingerprint: Some(print), standing }, ..self }
     }
 
     pub(super) fn view(&self) -> Observed<'_> {
@@ -127,11 +131,7 @@ impl Seen {
             coverage: &self.coverage,
             last_ends: &self.ends,
             offer: self.offer.as_ref(),
-            backend: Backend {
-                brings: self.brings(),
-                fingerprint: Some(self.brings().map_or(&OWN, |offer| &offer.fingerprint)),
-                standing: self.standing,
-            },
+            source: &self.source,
             clock_is_steady: self.steady,
         }
     }
@@ -148,14 +148,14 @@ pub(super) fn take(
     let mut made = Made::default();
     let need = needs(step, authorities, &seen.view(), now);
     if matches!(need, Needs::Root | Needs::RootAndIssuing) {
-        made.root = Some(root(name, now, 100 * DAY));
+        made.root = Some(root_ca(name, now, 100 * DAY));
     }
     if matches!(need, Needs::Issuing(_) | Needs::RootAndIssuing) {
         let under = match &need {
             Needs::Issuing(id) => authorities.root(id).unwrap().not_after,
             _ => now + 100 * DAY,
         };
-        let mut one = issuing(&format!("{name}-issuing"), now, 30 * DAY);
+        let mut one = issuing_ca(&format!("{name}-issuing"), now, 30 * DAY);
         one.not_after = one.not_after.min(under);
         made.issuing = Some(one);
     }

@@ -3,8 +3,7 @@
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-use crate::caller::Caller;
-use crate::identity::WorkloadId;
+use crate::caller::{Caller, Claimed};
 use crate::secret::Secret;
 
 /// Why a token proves nobody. Opaque on the wire; exact in logs, metrics and records.
@@ -56,27 +55,6 @@ impl Denial {
             Self::ClusterUnknown => "cluster_unknown",
         }
     }
-}
-
-/// What a token says that was signed by its cluster and proves nobody all the same: it has ended, say, or is for
-/// somebody else. For records only, never for decisions. Each value is bounded and of the shape that Kubernetes gives
-/// it; what is not, or contradicts itself, is left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claimed {
-    /// The configured id of the cluster whose key signed.
-    pub cluster: String,
-    /// The identity that the token would prove.
-    pub identity: Option<WorkloadId>,
-    /// UID of the service account.
-    pub service_account_uid: Option<String>,
-    /// Name of the pod.
-    pub pod: Option<String>,
-    /// UID of the pod.
-    pub pod_uid: Option<String>,
-    /// Name of the node.
-    pub node: Option<String>,
-    /// UID of the node.
-    pub node_uid: Option<String>,
 }
 
 /// An authentication that did not succeed.

@@ -7,9 +7,11 @@ use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use super::custody::SigningKey;
+use crate::authority::Root;
 use crate::certificate::CertificateChain;
 use crate::policy::{IssuerLimits, SigningRequest};
-use crate::rotation::{AuthorityId, Fingerprint, IssuingCa, RevocationList, Revoked, RootAuthority};
+use crate::revocation::Revoked;
+use crate::source::Offer;
 use crate::verify::Signer;
 
 /// A signature was not made.
@@ -48,21 +50,6 @@ pub trait CertificateAuthority: Send + Sync {
     async fn sign(&self, request: &SigningRequest) -> Result<CertificateChain, SignError>;
 }
 
-/// A CA that somebody else runs, as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// Every root that peers must know, in state Prepared, with no issuing CA, `pinned`; `generation` is not set.
-    pub roots: Vec<RootAuthority>,
-    /// The root that `issuing` chains to; one of `roots`.
-    pub signer: AuthorityId,
-    /// The CA that signs leaves. Its key is in custody already, and stays there when the backend moves on.
-    pub issuing: IssuingCa,
-    /// Revocation lists that the operator made, one for each CA of the chain, or none.
-    pub revocation_lists: Vec<RevocationList>,
-    /// Stands for all of this among replicas. It must not change unless the operator changes something.
-    pub fingerprint: Fingerprint,
-}
-
 /// What a revocation list says.
 #[derive(Debug, Clone, Copy)]
 pub struct ListContent<'a> {
@@ -82,14 +69,14 @@ pub struct ListContent<'a> {
 #[async_trait]
 pub trait UpstreamAuthority: Send + Sync {
     /// Makes the root of a new generation, with a new key that is kept durably before this returns, or learns the
-    /// root from the backend. The result is in state Prepared and has no issuing CA yet.
+    /// root from the backend.
     ///
     /// # Errors
     /// [`SignError`].
-    async fn prepare_root(&self, generation: u64, now: OffsetDateTime) -> Result<RootAuthority, SignError>;
+    async fn prepare_root(&self, generation: u64, now: OffsetDateTime) -> Result<Root, SignError>;
 
     /// What the backend is and wants by itself: `None` when it makes roots and issuing CAs on demand. Such a backend is
-    /// followed, not commanded: its roots are published first, and it signs once they are covered.
+    /// adopted, not commanded: its roots are published first, and it signs once they are covered.
     ///
     /// # Errors
     /// [`SignError`]; what was offered before goes on.
@@ -102,7 +89,7 @@ pub trait UpstreamAuthority: Send + Sync {
     /// [`SignError`].
     async fn certify(
         &self,
-        root: &RootAuthority,
+        root: &Root,
         key: &dyn SigningKey,
         ttl: Duration,
         now: OffsetDateTime,

@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-use super::custody::KeyId;
 use crate::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use crate::authority::{AuthorityId, KeyId};
 use crate::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Mark};
 use crate::release::Recorded;
-use crate::rotation::{Authorities, AuthorityId, Condition};
+use crate::rotation::{Authorities, Condition};
 
 /// Storage did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,8 +9,9 @@ use rcgen::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
-use signet_core::certificate::{CertificateError, Facts, Serial, hex, key_identifier};
+use signet_core::certificate::{CertificateError, Facts, Serial};
 use signet_core::csr::KeyFamily;
+use signet_core::digest::{hex, key_identifier};
 use signet_core::identity::TrustDomain;
 use signet_core::moment;
 use signet_core::policy::{SigningRequest, Subject};

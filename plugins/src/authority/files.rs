@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rustls_pki_types::CertificateDer;
-use signet_core::certificate::{hex, key_identifier};
+use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
 use signet_core::clock::{SharedClock, rfc3339};
-use signet_core::rotation::{
-    Activation, AuthorityId, AuthorityState, IssuingCa, RevocationList, RootAuthority, Unknown,
-};
-use signet_core::seams::authority::{Offer, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{KeyCustody, KeyId, SigningKey};
+use signet_core::digest::{hex, key_identifier};
+use signet_core::revocation::RevocationList;
+use signet_core::seams::authority::{SignError, UpstreamAuthority};
+use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::source::Offer;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
@@ -45,12 +45,12 @@ pub struct FilesAuthority {
     clock: SharedClock,
     /// One reader at a time, even when the file system hangs.
     reading: Arc<Semaphore>,
-    state: Mutex<State>,
+    state: Mutex<FilesState>,
 }
 
 #[derive(Default)]
-struct State {
-    known: Option<Known>,
+struct FilesState {
+    known: Option<CheckedSet>,
     crl_problem: Option<String>,
     /// Whether it was said that others can read the key.
     key_open_said: bool,
@@ -60,7 +60,7 @@ struct State {
 
 /// What the files said when they were last checked.
 #[derive(Clone)]
-struct Known {
+struct CheckedSet {
     digest: [u8; 32],
     /// Without lists.
     offer: Offer,
@@ -68,11 +68,11 @@ struct Known {
     required: Vec<CertificateDer<'static>>,
     /// CAs that may have one.
     others: Vec<CertificateDer<'static>>,
-    lists: Lists,
+    lists: ListsFound,
 }
 
 #[derive(Clone)]
-enum Lists {
+enum ListsFound {
     Unread,
     /// In force until the first of them ends.
     Good(Vec<RevocationList>, OffsetDateTime),
@@ -94,7 +94,7 @@ impl FilesAuthority {
         self.with_state(|state| state.crl_problem.clone())
     }
 
-    fn with_state<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
+    fn with_state<T>(&self, read: impl FnOnce(&mut FilesState) -> T) -> T {
         read(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -120,14 +120,14 @@ impl FilesAuthority {
     }
 
     /// Checks a set that is new and keeps its key.
-    async fn learn(&self, set: &FileSet, now: OffsetDateTime) -> Result<Known, SignError> {
+    async fn learn(&self, set: &FileSet, now: OffsetDateTime) -> Result<CheckedSet, SignError> {
         let verified = verify::verify(set, now)?;
         // By the key alone: it is one key, whatever names there are for it.
         let key = hex(&key_identifier(&verified.signer.facts.spki_der));
         let key_id = KeyId::parse(&format!("{}{key}", KeyId::IMPORTED))
             .ok_or_else(|| failed("naming the signer's key failed; this is a bug"))?;
         self.custody.import(&key_id, &verified.pkcs8).await.map_err(|error| custody_failed(&error))?;
-        let offer = offer(&verified, &key_id, now);
+        let offer = offer(&verified, &key_id);
         self.say(set, &verified, &offer);
         let ders = |members: &mut dyn Iterator<Item = &Member>| {
             let mut seen = HashSet::new();
@@ -135,7 +135,7 @@ impl FilesAuthority {
         };
         let required = ders(&mut verified.path().chain(&verified.roots));
         let others = ders(&mut verified.others.iter());
-        Ok(Known { digest: set.digest, offer, required, others, lists: Lists::Unread })
+        Ok(CheckedSet { digest: set.digest, offer, required, others, lists: ListsFound::Unread })
     }
 
     fn say(&self, set: &FileSet, verified: &Verified, offer: &Offer) {
@@ -156,7 +156,7 @@ impl FilesAuthority {
     }
 
     /// The lists in force, and what is wrong with those that are there.
-    fn lists(&self, known: &Known, set: &FileSet, now: OffsetDateTime) -> Lists {
+    fn lists(&self, known: &CheckedSet, set: &FileSet, now: OffsetDateTime) -> ListsFound {
         let result = match &set.lists {
             ListsFile::Absent => Ok(Vec::new()),
             ListsFile::Unusable(why) => Err(why.clone()),
@@ -165,24 +165,24 @@ impl FilesAuthority {
             }
         };
         match result {
-            Err(why) => Lists::Bad(why),
+            Err(why) => ListsFound::Bad(why),
             Ok(lists) => {
                 let ends = lists.iter().filter_map(|list| OffsetDateTime::from_unix_timestamp(list.next_update).ok());
                 let until = ends.min().unwrap_or(time::PrimitiveDateTime::MAX.assume_utc());
-                Lists::Good(lists, until)
+                ListsFound::Good(lists, until)
             }
         }
     }
 
     /// Remembers the lists' state and says when they become unusable, once for each content and cause.
-    fn report_lists(&self, known: &Known, lists: &Lists) {
-        let Lists::Bad(why) = lists else {
+    fn report_lists(&self, known: &CheckedSet, lists: &ListsFound) {
+        let ListsFound::Bad(why) = lists else {
             if self.with_state(|state| state.crl_problem.take()).is_some() {
                 tracing::info!(directory = %self.directory.display(), file = LISTS, "the revocation lists can be used again");
             }
             return;
         };
-        let said = matches!(&known.lists, Lists::Bad(before) if before == why);
+        let said = matches!(&known.lists, ListsFound::Bad(before) if before == why);
         self.with_state(|state| state.crl_problem = Some(format!("{LISTS}: {why}")));
         if !said {
             tracing::warn!(
@@ -194,26 +194,16 @@ impl FilesAuthority {
 }
 
 /// What the rotator gets to see.
-fn offer(verified: &Verified, key_id: &KeyId, now: OffsetDateTime) -> Offer {
+fn offer(verified: &Verified, key_id: &KeyId) -> Offer {
     let signer = AuthorityId::of(&verified.root.facts);
     let issuing = AuthorityId::of(&verified.signer.facts);
     let roots = verified.roots.iter().map(|root| {
         let id = AuthorityId::of(&root.facts);
-        RootAuthority {
-            generation: 0,
-            state: AuthorityState::Prepared,
+        Root {
             key: (id == issuing).then(|| key_id.clone()),
             certificate: root.der.clone(),
             not_before: root.facts.not_before,
             not_after: root.facts.not_after,
-            issuing: Vec::new(),
-            published: 0,
-            since: now,
-            activation: Activation::default(),
-            tainted_at: None,
-            leaving_since: None,
-            pinned: true,
-            unknown: Unknown::default(),
             id,
         }
     });
@@ -229,8 +219,6 @@ fn offer(verified: &Verified, key_id: &KeyId, now: OffsetDateTime) -> Offer {
             not_before: starts.unwrap_or(verified.signer.facts.not_before),
             not_after: ends.unwrap_or(verified.signer.facts.not_after),
             intermediates: verified.intermediates.iter().map(|one| one.der.clone()).collect(),
-            after_sequence: 0,
-            unknown: Unknown::default(),
         },
         revocation_lists: Vec::new(),
         fingerprint: verified.fingerprint.clone(),
@@ -239,7 +227,7 @@ fn offer(verified: &Verified, key_id: &KeyId, now: OffsetDateTime) -> Offer {
 
 #[async_trait]
 impl UpstreamAuthority for FilesAuthority {
-    async fn prepare_root(&self, _generation: u64, _now: OffsetDateTime) -> Result<RootAuthority, SignError> {
+    async fn prepare_root(&self, _generation: u64, _now: OffsetDateTime) -> Result<Root, SignError> {
         Err(self.operators())
     }
 
@@ -254,13 +242,13 @@ impl UpstreamAuthority for FilesAuthority {
     async fn offer(&self) -> Result<Option<Offer>, SignError> {
         let set = self.read().await?;
         let now = self.clock.now();
-        let unchanged = |known: &Known| known.digest == set.digest;
+        let unchanged = |known: &CheckedSet| known.digest == set.digest;
         let known = self.with_state(|state| state.known.clone().filter(unchanged));
         let mut known = match known {
             Some(known) => known,
             None => self.learn(&set, now).await?,
         };
-        if !matches!(&known.lists, Lists::Good(_, until) if now < *until) {
+        if !matches!(&known.lists, ListsFound::Good(_, until) if now < *until) {
             let lists = self.lists(&known, &set, now);
             self.report_lists(&known, &lists);
             known.lists = lists;
@@ -270,11 +258,11 @@ impl UpstreamAuthority for FilesAuthority {
         offer.roots.retain(|root| root.not_after > now || root.id == offer.signer);
         let set = offer.fingerprint;
         offer.fingerprint = match &known.lists {
-            Lists::Good(lists, _) => {
+            ListsFound::Good(lists, _) => {
                 offer.revocation_lists.clone_from(lists);
                 set.with_lists(lists)
             }
-            Lists::Bad(_) | Lists::Unread => set.with_unusable_lists(),
+            ListsFound::Bad(_) | ListsFound::Unread => set.with_unusable_lists(),
         };
         self.with_state(|state| state.known = Some(known));
         Ok(Some(offer))
@@ -282,7 +270,7 @@ impl UpstreamAuthority for FilesAuthority {
 
     async fn certify(
         &self,
-        _root: &RootAuthority,
+        _root: &Root,
         _key: &dyn SigningKey,
         _ttl: Duration,
         _now: OffsetDateTime,

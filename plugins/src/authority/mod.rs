@@ -12,7 +12,7 @@ pub use certificates::AuthorityError;
 pub use files::FilesAuthority;
 pub use native::NativeAuthority;
 pub use revocation::{ListError, read_lists, sign_list};
-pub use self_signed::{RootCertificate, SelfSignedRoot};
+pub use self_signed::SelfSignedRoot;
 
 #[cfg(test)]
 mod profile_tests;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rustls_pki_types::CertificateDer;
+use signet_core::authority::IssuingCa;
 use signet_core::certificate::CertificateChain;
 use signet_core::policy::{IssuerLimits, SigningRequest};
-use signet_core::rotation::IssuingCa;
 use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::SigningKey;
 use signet_core::verify::Signer;

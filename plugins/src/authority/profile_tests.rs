@@ -10,15 +10,17 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rcgen::{CustomExtension, KeyUsagePurpose, SanType};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
 use signet_core::bundle::TrustBundle;
-use signet_core::certificate::{Facts, Serial, hex, key_identifier, pem};
+use signet_core::certificate::{Facts, Serial};
 use signet_core::csr::{CertificateRequest, ProvenKey};
+use signet_core::digest::{hex, key_identifier};
 use signet_core::identity::{SpiffeId, TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
+use signet_core::pem::pem;
 use signet_core::policy::{CsrNames, LeafPolicy, SigningRequest, decide, decide_serving};
-use signet_core::rotation::{AuthorityId, IssuingCa, RootAuthority, Unknown};
 use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{KeyId, SigningKey};
+use signet_core::seams::custody::SigningKey;
 use signet_core::verify::{Signer, VerifiedPath, check_issued};
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -40,7 +42,7 @@ fn policy() -> LeafPolicy {
 }
 
 struct Hierarchy {
-    root: RootAuthority,
+    root: Root,
     issuing: CertificateDer<'static>,
     authority: NativeAuthority,
 }
@@ -65,8 +67,6 @@ fn issuing_ca(certificate: &CertificateDer<'static>) -> IssuingCa {
         not_before: validity.0,
         not_after: validity.1,
         intermediates: Vec::new(),
-        after_sequence: 0,
-        unknown: Unknown::default(),
     }
 }
 

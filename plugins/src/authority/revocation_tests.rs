@@ -6,8 +6,8 @@ use std::process::Command;
 use rcgen::{BasicConstraints, CertificateParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, DnType};
 use rcgen::{IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::PrivatePkcs8KeyDer;
-use signet_core::certificate::pem;
 use signet_core::key_type::KeyType;
+use signet_core::pem::pem;
 use tempfile::TempDir;
 
 use super::*;

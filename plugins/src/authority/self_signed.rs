@@ -7,51 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rcgen::BasicConstraints;
 use rustls_pki_types::CertificateDer;
-use signet_core::certificate::Facts;
+use signet_core::authority::{KeyId, Root};
 use signet_core::identity::TrustDomain;
 use signet_core::key_type::KeyType;
-use signet_core::rotation::{Activation, AuthorityId, AuthorityState, RootAuthority, Unknown};
-use signet_core::seams::authority::{Offer, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{KeyCustody, KeyId, SigningKey};
+use signet_core::seams::authority::{SignError, UpstreamAuthority};
+use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::source::Offer;
 use time::OffsetDateTime;
 
 use super::certificates::{CaProfile, ca_validity, custody_failed, failed, prepare, random, self_sign, sign};
-
-/// A new root certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RootCertificate {
-    /// The certificate.
-    pub certificate: CertificateDer<'static>,
-    /// Start of validity.
-    pub not_before: OffsetDateTime,
-    /// End of validity.
-    pub not_after: OffsetDateTime,
-}
-
-impl RootCertificate {
-    /// Makes the certificate of a new root: signed with `key` itself, valid from a little before `now` until `ttl`
-    /// after it. The path length stays open, so that issuing CAs elsewhere may hang below it.
-    ///
-    /// # Errors
-    /// [`SignError::Failed`] when the key does not sign or the end lies beyond the year 9999.
-    pub async fn make(
-        trust_domain: &TrustDomain,
-        key: &dyn SigningKey,
-        ttl: Duration,
-        now: OffsetDateTime,
-    ) -> Result<Self, SignError> {
-        let (not_before, not_after) = ca_validity(now, ttl, None)?;
-        let profile = CaProfile {
-            trust_domain,
-            kind: "root",
-            spki_der: key.spki_der(),
-            path: BasicConstraints::Unconstrained,
-            not_before,
-            not_after,
-        };
-        Ok(Self { certificate: self_sign(&profile.params()?, key).await?, not_before, not_after })
-    }
-}
 
 /// Makes roots with keys in custody and certifies issuing CAs with them.
 pub struct SelfSignedRoot {
@@ -67,36 +31,38 @@ impl SelfSignedRoot {
     pub fn new(trust_domain: TrustDomain, custody: Arc<dyn KeyCustody>, key_type: KeyType, root_ttl: Duration) -> Self {
         Self { trust_domain, custody, key_type, root_ttl }
     }
+
+    /// The certificate of a new root: signed with `key` itself, valid from a little before `now` for as long as roots are.
+    /// The path length stays open, so that issuing CAs elsewhere may hang below it.
+    async fn root_certificate(
+        &self,
+        key: &dyn SigningKey,
+        now: OffsetDateTime,
+    ) -> Result<CertificateDer<'static>, SignError> {
+        let (not_before, not_after) = ca_validity(now, self.root_ttl, None)?;
+        let profile = CaProfile {
+            trust_domain: &self.trust_domain,
+            kind: "root",
+            spki_der: key.spki_der(),
+            path: BasicConstraints::Unconstrained,
+            not_before,
+            not_after,
+        };
+        self_sign(&profile.params()?, key).await
+    }
 }
 
 #[async_trait]
 impl UpstreamAuthority for SelfSignedRoot {
-    async fn prepare_root(&self, generation: u64, now: OffsetDateTime) -> Result<RootAuthority, SignError> {
+    async fn prepare_root(&self, generation: u64, now: OffsetDateTime) -> Result<Root, SignError> {
         // The generation alone would not do as a name: after a crash between this and the journal's entry, or when two
         // replicas try the same generation, the name would be taken for ever. A key that no journal names is harmless.
         let suffix = u64::from_be_bytes(random()?);
         let id = KeyId::parse(&format!("root-{generation}-{suffix:016x}"))
             .ok_or_else(|| failed("naming the root's key failed; this is a bug"))?;
         let key = self.custody.create(&id, self.key_type).await.map_err(|error| custody_failed(&error))?;
-        let made = RootCertificate::make(&self.trust_domain, &*key, self.root_ttl, now).await?;
-        let facts = Facts::read(&made.certificate).map_err(|error| SignError::Failed(error.to_string()))?;
-        Ok(RootAuthority {
-            id: AuthorityId::of(&facts),
-            generation,
-            state: AuthorityState::Prepared,
-            key: Some(id),
-            certificate: made.certificate,
-            not_before: made.not_before,
-            not_after: made.not_after,
-            issuing: Vec::new(),
-            published: 0,
-            since: now,
-            activation: Activation::default(),
-            tainted_at: None,
-            leaving_since: None,
-            pinned: false,
-            unknown: Unknown::default(),
-        })
+        let certificate = self.root_certificate(&*key, now).await?;
+        Root::new(certificate, Some(id)).map_err(|error| SignError::Failed(error.to_string()))
     }
 
     async fn offer(&self) -> Result<Option<Offer>, SignError> {
@@ -105,7 +71,7 @@ impl UpstreamAuthority for SelfSignedRoot {
 
     async fn certify(
         &self,
-        root: &RootAuthority,
+        root: &Root,
         key: &dyn SigningKey,
         ttl: Duration,
         now: OffsetDateTime,
@@ -150,6 +116,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::custody::{LocalKey, MemoryCustody};
+    use signet_core::authority::AuthorityId;
+    use signet_core::certificate::Facts;
 
     const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00:00.75 UTC);
     const SECOND: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
@@ -175,8 +143,7 @@ mod tests {
         assert_eq!(root.id, AuthorityId::of(&facts));
         assert_eq!((root.not_before, root.not_after), (SECOND - 2 * MINUTE, SECOND + 10 * DAY));
         assert_eq!((facts.not_before, facts.not_after), (root.not_before, root.not_after));
-        assert_eq!((root.generation, root.state, root.issuing.len()), (7, AuthorityState::Prepared, 0));
-        assert_eq!((root.published, root.since, root.pinned, root.tainted_at), (0, NOW, false, None));
+        assert!(root.key.as_ref().unwrap().as_str().starts_with("root-7-"));
         assert_eq!(upstream.offer().await, Ok(None), "it is commanded, not followed");
 
         let again = upstream.prepare_root(7, NOW).await.unwrap();
@@ -216,7 +183,7 @@ mod tests {
         }
         let other = upstream.prepare_root(2, NOW).await.unwrap();
         for key_id in [None, other.key, KeyId::parse("root-9")] {
-            let root = RootAuthority { key: key_id, ..root.clone() };
+            let root = Root { key: key_id, ..root.clone() };
             let refused = upstream.certify(&root, &key().await, DAY, NOW).await;
             assert!(matches!(refused, Err(SignError::Failed(_))));
         }

@@ -10,12 +10,13 @@ use rcgen::{
     KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use signet_core::certificate::{CertificateChain, Serial, pem};
+use signet_core::authority::AuthorityId;
+use signet_core::certificate::{CertificateChain, Serial};
 use signet_core::csr::CertificateRequest;
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
+use signet_core::pem::pem;
 use signet_core::policy::{CsrNames, LeafPolicy, SigningRequest, decide};
-use signet_core::rotation::AuthorityId;
 use signet_core::seams::authority::CertificateAuthority;
 use tempfile::TempDir;
 use time::OffsetDateTime;

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use signet_core::seams::custody::{CustodyError, KeyId};
+use signet_core::authority::KeyId;
+use signet_core::seams::custody::CustodyError;
 use signet_core::seams::store::{SealedKeys, StoreError};
 
 use super::SealedCustody;

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use signet_core::authority::KeyId;
 use signet_core::key_type::KeyType;
-use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId};
+use signet_core::seams::custody::{CustodyError, KeyCustody};
 use signet_core::seams::store::SealedKeys;
 
 use super::keyring::{Keyring, SealingKeySource, TestSource};

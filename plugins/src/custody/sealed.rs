@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use signet_core::authority::KeyId;
 use signet_core::key_type::KeyType;
-use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
+use signet_core::seams::custody::{CustodyError, KeyCustody, SigningKey};
 use signet_core::seams::store::{SealedKeys, StoreError};
 use signet_core::secret::Secret;
 use time::OffsetDateTime;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{hkdf, hmac};
-use signet_core::seams::custody::KeyId;
+use signet_core::authority::KeyId;
 use signet_core::secret::Secret;
 use zeroize::Zeroizing;
 

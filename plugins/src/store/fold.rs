@@ -58,7 +58,7 @@ impl CertificateRow {
             sequence,
             "a record of a certificate cannot be read; its holder counts as one that has no bundle"
         );
-        let serial = signet_core::certificate::hex(self.serial.as_deref().unwrap_or_default());
+        let serial = signet_core::digest::hex(self.serial.as_deref().unwrap_or_default());
         let seconds = self.at_micros.div_euclid(1_000_000);
         let what = Certified {
             serial: serial.clone(),

@@ -6,8 +6,8 @@ use std::collections::btree_map::Entry;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use signet_core::audit::{AuditEvent, Certified};
+use signet_core::authority::AuthorityId;
 use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderKey, HolderQuery, Raise};
-use signet_core::rotation::AuthorityId;
 use signet_core::seams::store::StoreError;
 use time::{Duration, OffsetDateTime};
 

@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Mark};
 use signet_core::release::Recorded;
-use signet_core::rotation::{Authorities, AuthorityId, Fence};
-use signet_core::seams::custody::KeyId;
+use signet_core::rotation::{Authorities, Fence};
 use signet_core::seams::store::{
     AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, SealedKeys, StoreError,
 };

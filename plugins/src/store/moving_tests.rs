@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use signet_core::audit::{AuditEvent, Outcome};
+use signet_core::authority::KeyId;
 use signet_core::holder::HolderQuery;
-use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, JournalVersion, SealedKeys, StoreError};
 use signet_test_servers::Postgres;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};

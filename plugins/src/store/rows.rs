@@ -63,7 +63,7 @@ impl NewRow {
 
 /// A short hash of a SPIFFE ID. Two identities may share one: whoever searches by it compares the identity afterwards.
 pub(super) fn identity_hash(spiffe_id: &str) -> u32 {
-    let [a, b, c, d, ..] = signet_core::certificate::key_hash(spiffe_id.as_bytes());
+    let [a, b, c, d, ..] = signet_core::digest::sha256(spiffe_id.as_bytes());
     u32::from_be_bytes([a, b, c, d])
 }
 

@@ -14,8 +14,8 @@ pub(super) mod unused_keys;
 use std::sync::Arc;
 
 use signet_core::audit::{Attributed, AuditEvent, AuditQuery, Certified, EventKind, MAX_PAGE, Outcome, StoredEvent};
+use signet_core::authority::KeyId;
 use signet_core::certificate::Serial;
-use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, SealedKeys};
 use time::{Duration, OffsetDateTime};
 

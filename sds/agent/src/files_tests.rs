@@ -77,7 +77,7 @@ fn a_reader_of_one_generation_never_sees_two() {
                 // A very slow reader may find its generation gone, but never another one in its place.
                 let (Ok(chain), Ok(key)) = (read(CHAIN_FILE), read(KEY_FILE)) else { continue };
                 let generation: u32 = key.parse().unwrap();
-                assert_eq!(chain, signet_core::certificate::pem(&generation.to_be_bytes()));
+                assert_eq!(chain, signet_core::pem::pem(&generation.to_be_bytes()));
                 reads += 1;
             }
             reads

@@ -36,7 +36,7 @@ fn read(folder: &Path) -> std::io::Result<Vec<(PathBuf, Vec<u8>)>> {
 /// When it cannot be written.
 pub fn write(folder: &Path, target: &str, input: &[u8]) -> std::io::Result<PathBuf> {
     std::fs::create_dir_all(folder)?;
-    let hash = signet_core::certificate::hex(&signet_core::certificate::key_hash(input));
+    let hash = signet_core::digest::hex(&signet_core::digest::sha256(input));
     let path = folder.join(format!("{target}-{}", hash.get(..16).unwrap_or_default()));
     std::fs::write(&path, input)?;
     Ok(path)

@@ -2,8 +2,8 @@
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use signet_core::authority::AuthorityId;
 use signet_core::certificate::Facts;
-use signet_core::rotation::AuthorityId;
 
 use crate::failure::{Failure, Outcome};
 

@@ -47,8 +47,7 @@ async fn issued_and_refused_requests_are_on_record_with_who_what_and_why() -> Ou
     }
     assert_eq!(event["what"]["not_before"], leaf.not_before.unix_timestamp());
     assert_eq!(event["what"]["not_after"], leaf.not_after.unix_timestamp());
-    let hash: String =
-        signet_core::certificate::key_hash(&leaf.spki_der).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = signet_core::digest::key_hash(&leaf.spki_der).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(event["what"]["key_hash"], hash);
     ensure(event["request_id"].as_str().is_some_and(|id| id.len() >= 16), || format!("no request id in {event}"))?;
     ensure(ca.process.log().contains(event["request_id"].as_str().unwrap()) || event["outcome"] == "issued", || {

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost_types::Timestamp;
+use signet_core::authority::{AuthorityId, IssuingCa, subject_key_id};
 use signet_core::holder::{Coverage, Holder, HolderKey};
 use signet_core::renewal::half_life;
-use signet_core::rotation::{
-    Authorities, AuthorityId, AuthorityState, IssuingCa, RootAuthority, is_revoked, subject_key_id,
-};
+use signet_core::rotation::{Activation, Authorities, AuthorityState, RootAuthority, is_revoked};
 use signet_proto::admin::v1alpha1 as wire;
 use time::OffsetDateTime;
 
@@ -86,7 +85,7 @@ pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: Offset
             tainted_at: root.tainted_at.map(time),
             pinned: root.pinned,
             key_id: subject_key_id(&root.certificate),
-            leaving_since: root.leaving_since.map(time),
+            leaving_since: root.leaving_since().map(time),
             held: used.held.contains(&root.id),
         });
         for (index, issuing) in root.issuing.iter().enumerate() {

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use signet_core::certificate::Serial;
 use signet_core::holder::{Holder, HolderQuery};
-use signet_core::rotation::{Command, RevocationReason};
+use signet_core::revocation::RevocationReason;
+use signet_core::rotation::Command;
 
 use crate::operations::{Done, OperationError, Operations, Operator, RevokedCertificate, View};
 

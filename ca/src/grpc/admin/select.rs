@@ -1,8 +1,9 @@
 //! Which authorities the operators mean: by the beginning of an id or of the key identifier that is in certificates, by
 //! who holds certificates of them, or by what has become of them.
 
+use signet_core::authority::{AuthorityId, subject_key_id};
 use signet_core::holder::Coverage;
-use signet_core::rotation::{Authorities, AuthorityId, is_revoked, subject_key_id};
+use signet_core::rotation::{Authorities, is_revoked};
 use tonic::Status;
 
 /// The one authority, root or issuing CA, whose id, or whose key identifier, begins like this.
@@ -87,7 +88,8 @@ mod tests {
     use super::*;
     use crate::client_identity::test_mesh::{TestRoot, authorities};
     use signet_core::certificate::Facts;
-    use signet_core::rotation::{RevocationReason, Revoked, Unknown};
+    use signet_core::document::Unknown;
+    use signet_core::revocation::{RevocationReason, Revoked};
     use tonic::Code;
 
     #[test]

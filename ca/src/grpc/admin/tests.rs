@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use signet_core::clock::ManualClock;
-use signet_core::rotation::Revoked;
+use signet_core::revocation::Revoked;
 use signet_core::seams::store::AuthorityJournal;
 use signet_proto::admin::v1alpha1::RevocationReason as Reason;
 use signet_runtime::metrics::Metrics;

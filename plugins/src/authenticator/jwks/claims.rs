@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Number;
-use signet_core::caller::{AuthMethod, BoundObject, Caller};
+use signet_core::caller::{AuthMethod, BoundObject, Caller, Claimed};
 use signet_core::identity::WorkloadId;
 use signet_core::moment;
-use signet_core::seams::authenticator::{AuthenticationError, Claimed, Denial};
+use signet_core::seams::authenticator::{AuthenticationError, Denial};
 use time::OffsetDateTime;
 
 use super::{JwksConfig, shorten};

@@ -11,9 +11,8 @@ use rcgen::{KeyPair, PublicKeyData, SignatureAlgorithm};
 use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
-use signet_core::caller::BoundObject;
+use signet_core::caller::{BoundObject, Claimed};
 use signet_core::identity::WorkloadId;
-use signet_core::seams::authenticator::Claimed;
 use std::sync::LazyLock;
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);

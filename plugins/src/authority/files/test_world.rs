@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use signet_core::authority::KeyId;
 use signet_core::bundle::TrustBundle;
 use signet_core::certificate::Facts;
 use signet_core::clock::ManualClock;
 use signet_core::identity::TrustDomain;
 use signet_core::key_type::KeyType;
-use signet_core::seams::authority::{CertificateAuthority, Offer, UpstreamAuthority};
-use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
+use signet_core::seams::authority::{CertificateAuthority, UpstreamAuthority};
+use signet_core::seams::custody::{CustodyError, KeyCustody, SigningKey};
 use signet_core::secret::Secret;
+use signet_core::source::Offer;
 use signet_core::verify::{Signer, VerifiedPath, check_issued};
 use tempfile::TempDir;
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use signet_core::authority::AuthorityId;
 use signet_core::certificate::{CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::profile::usage::KEY_CERT_SIGN;
-use signet_core::rotation::{AuthorityId, Fingerprint};
 use signet_core::secret::Secret;
+use signet_core::source::SourceFingerprint;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -100,7 +101,7 @@ pub(super) struct Verified {
     /// Subjects of roots that are left out because they have ended.
     pub(super) ended: Vec<String>,
     /// Stands for the certificates in the files, whichever of them are in use at the time.
-    pub(super) fingerprint: Fingerprint,
+    pub(super) fingerprint: SourceFingerprint,
 }
 
 impl Verified {
@@ -162,10 +163,10 @@ pub(super) fn verify(set: &FileSet, now: OffsetDateTime) -> Result<Verified, Fil
 
 /// The same for either form of the files, and for as long as nobody changes them: a root that ends changes the offer,
 /// but must not make an old set look like a new one.
-fn fingerprint(signer: &Member, others: &[Member], roots: &[Member]) -> Fingerprint {
+fn fingerprint(signer: &Member, others: &[Member], roots: &[Member]) -> SourceFingerprint {
     let stray = |one: &&Member| one.der != signer.der && roots.iter().all(|root| root.der != one.der);
     let between = others.iter().filter(stray).map(|one| &one.der);
-    Fingerprint::of_set(&signer.der, between, roots.iter().map(|root| &root.der))
+    SourceFingerprint::of_set(&signer.der, between, roots.iter().map(|root| &root.der))
 }
 
 fn search_failed(set: &FileSet, signer: &Member, error: SearchError) -> FilesError {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use signet_core::audit::AuditEvent;
+use signet_core::authority::AuthorityId;
 use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Mark};
-use signet_core::rotation::AuthorityId;
 use signet_core::seams::store::{HolderStore, StoreError};
 use sqlx::postgres::PgConnection;
 use sqlx::{Postgres, QueryBuilder};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use signet_core::audit::AuditEvent;
-use signet_core::certificate::{hex, key_hash};
+use signet_core::digest::{hex, key_hash};
 use signet_core::holder::{Acknowledgement, HolderKey, Mark};
 use sqlx::postgres::PgConnection;
 

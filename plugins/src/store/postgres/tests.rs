@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use signet_core::audit::{AuditEvent, AuditQuery, EventKind, Outcome};
-use signet_core::certificate::key_hash;
+use signet_core::digest::key_hash;
 use signet_core::rotation::Authorities;
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, StoreError};
 use signet_test_servers::{Postgres, Stop};

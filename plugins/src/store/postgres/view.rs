@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use signet_core::authority::AuthorityId;
 use signet_core::holder::{Coverage, Holder, HolderKey, HolderQuery};
-use signet_core::rotation::AuthorityId;
 use signet_core::seams::store::StoreError;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use signet_core::seams::custody::KeyId;
+use signet_core::authority::KeyId;
 use signet_core::seams::store::{AuditStore, AuthorityJournal, JournalVersion, SealedKeys, StoreError};
 use sqlx::ConnectOptions;
 

@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 
 use async_trait::async_trait;
 use signet_core::audit::AuditEvent;
+use signet_core::authority::AuthorityId;
 use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS, Mark};
-use signet_core::rotation::{AuthorityId, Condition};
+use signet_core::rotation::Condition;
 use signet_core::seams::store::{HolderStore, StoreError};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{QueryBuilder, Sqlite};

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use signet_core::seams::custody::KeyId;
+use signet_core::authority::KeyId;
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, JournalVersion, SealedKeys, StoreError};
 use sqlx::{ConnectOptions, Connection, Executor};
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use signet_core::authority::KeyId;
 use signet_core::moment;
-use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{SealedKeys, StoreError};
 use sqlx::sqlite::SqliteConnection;
 use time::OffsetDateTime;

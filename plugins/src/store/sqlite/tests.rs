@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use signet_core::audit::{AuditEvent, AuditQuery, EventKind, Outcome, UnknownFields, Unreadable, leaf_hash};
+use signet_core::authority::KeyId;
 use signet_core::rotation::Authorities;
-use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, SealedKeys, StoreError};
 use sqlx::{ConnectOptions, Connection, Executor};
 use time::OffsetDateTime;

@@ -201,18 +201,18 @@ async fn a_log_of_json_is_brought_along_row_by_row_whatever_is_wrong_with_some()
 /// A certificate as workloads of a mesh get them: 1,000 pods of 100 identities.
 pub(super) fn typical(n: u64) -> AuditEvent {
     let digits = |name: &str| {
-        let hash = signet_core::certificate::key_hash(format!("{name} {n}").as_bytes());
-        signet_core::certificate::hex(&hash)
+        let hash = signet_core::digest::sha256(format!("{name} {n}").as_bytes());
+        signet_core::digest::hex(&hash)
     };
     let uid = |name: &str, n: u64| {
-        let hash = signet_core::certificate::key_hash(format!("{name} {n}").as_bytes());
-        let text = signet_core::certificate::hex(&hash);
+        let hash = signet_core::digest::sha256(format!("{name} {n}").as_bytes());
+        let text = signet_core::digest::hex(&hash);
         [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..32]].join("-")
     };
     let (pod, account) = (n % 1000, n % 100);
     let (namespace, name) = (format!("namespace-{}", account % 10), format!("account-{account}"));
     let seconds = START / 1_000_000 + n as i64 / 50;
-    let random = signet_core::certificate::key_hash(format!("serial {n}").as_bytes());
+    let random = signet_core::digest::sha256(format!("serial {n}").as_bytes());
     let serial = Serial::new(OffsetDateTime::from_unix_timestamp(seconds).unwrap(), random[..16].try_into().unwrap());
     let mut event = issued("a", 0, seconds * 1_000_000 + (n % 50) as i64 * 20_000);
     event.request_id = digits("request")[..32].to_owned();

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use signet_core::audit::{AuditEvent, EventKind};
-use signet_core::rotation::{Activation, Authorities, AuthorityState, IssuingCa, RootAuthority, Unknown};
-use signet_core::seams::custody::KeyId;
+use signet_core::authority::{IssuingCa, KeyId, Root};
+use signet_core::document::Unknown;
+use signet_core::rotation::{Activation, Authorities, AuthorityState, RootAuthority};
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion};
 use time::OffsetDateTime;
 
@@ -27,30 +28,31 @@ where
 /// A root in this state, published with bundle `published`, above these issuing CAs.
 fn root(name: u8, state: AuthorityState, published: u64, issuing: impl IntoIterator<Item = u8>) -> RootAuthority {
     let (certificate, start) = (vec![name].into(), OffsetDateTime::UNIX_EPOCH);
-    let issuing = issuing.into_iter().map(|byte| IssuingCa {
-        id: issuer(byte),
-        key: KeyId::parse("key").unwrap(),
-        certificate: vec![byte].into(),
-        not_before: start,
-        not_after: start,
-        intermediates: Vec::new(),
-        after_sequence: 0,
-        unknown: Unknown::default(),
+    let issuing = issuing.into_iter().map(|byte| {
+        let ca = IssuingCa {
+            id: issuer(byte),
+            key: KeyId::parse("key").unwrap(),
+            certificate: vec![byte].into(),
+            not_before: start,
+            not_after: start,
+            intermediates: Vec::new(),
+        };
+        ca.into()
     });
     RootAuthority {
-        id: serde_json::from_value(format!("f{name:01x}").repeat(20).into()).unwrap(),
+        ca: Root {
+            id: serde_json::from_value(format!("f{name:01x}").repeat(20).into()).unwrap(),
+            key: None,
+            certificate,
+            not_before: start,
+            not_after: start,
+        },
         generation: u64::from(name),
         state,
-        key: None,
-        certificate,
-        not_before: start,
-        not_after: start,
+        since: start,
         issuing: issuing.collect(),
         published,
-        since: start,
-        activation: Activation::OnCommand,
         tainted_at: None,
-        leaving_since: None,
         pinned: false,
         unknown: Unknown::default(),
     }
@@ -85,7 +87,7 @@ async fn without_a_journal_no_certificate_leaves_and_everything_else_is_recorded
 async fn a_certificate_of_an_issuing_ca_that_may_not_sign_fails_alone(
     store: &(impl AuditStore + AuthorityJournal + HolderStore),
 ) {
-    let roots = vec![root(1, AuthorityState::Old, 1, [1]), root(2, AuthorityState::Active, 1, [2])];
+    let roots = vec![root(1, AuthorityState::OLD, 1, [1]), root(2, AuthorityState::Active, 1, [2])];
     store.replace(JournalVersion(0), &journal(1, roots)).await.unwrap();
     let of = |authority, serial: u64| by(held("a", &format!("p{serial:03}"), serial, 1, 10), authority);
     for first in [10, 20] {
@@ -108,7 +110,8 @@ async fn a_certificate_of_an_issuing_ca_that_may_not_sign_fails_alone(
 }
 
 async fn a_bundle_that_is_too_old_goes_out_no_more(store: &(impl AuditStore + AuthorityJournal)) {
-    let roots = vec![root(1, AuthorityState::Active, 1, [1]), root(2, AuthorityState::Prepared, 4, [])];
+    let roots =
+        vec![root(1, AuthorityState::Active, 1, [1]), root(2, AuthorityState::Prepared(Activation::OnCommand), 4, [])];
     store.replace(JournalVersion(0), &journal(6, roots)).await.unwrap();
     let with = |sequence, serial| by(held("a", "p", serial, sequence, 10), 1);
     for serial in [10, 20] {
@@ -122,9 +125,8 @@ async fn a_bundle_that_is_too_old_goes_out_no_more(store: &(impl AuditStore + Au
 async fn a_serving_certificate_may_be_of_an_old_root(store: &(impl AuditStore + AuthorityJournal + HolderStore)) {
     let tainted =
         RootAuthority { tainted_at: Some(OffsetDateTime::UNIX_EPOCH), ..root(3, AuthorityState::Tainted, 1, [3]) };
-    let leaving =
-        RootAuthority { leaving_since: Some(OffsetDateTime::UNIX_EPOCH), ..root(4, AuthorityState::Old, 1, [4]) };
-    let roots = vec![root(1, AuthorityState::Old, 1, [1]), root(2, AuthorityState::Active, 2, [2]), tainted, leaving];
+    let leaving = root(4, AuthorityState::Old { leaving_since: Some(OffsetDateTime::UNIX_EPOCH) }, 1, [4]);
+    let roots = vec![root(1, AuthorityState::OLD, 1, [1]), root(2, AuthorityState::Active, 2, [2]), tainted, leaving];
     store.replace(JournalVersion(0), &journal(3, roots)).await.unwrap();
     let of = |authority, serial| AuditEvent {
         kind: EventKind::ServingCertificate,
@@ -150,9 +152,9 @@ where
         let roots = vec![root(1, first, 1, [1]), root(2, second, 2, [2])];
         journal(2, roots)
     };
-    let (active, old) = (AuthorityState::Active, AuthorityState::Old);
+    let (active, old) = (AuthorityState::Active, AuthorityState::OLD);
     let of = |authority, serial: u64| by(held("a", &format!("p{serial}"), serial, 2, 10), authority);
-    other.replace(JournalVersion(0), &state(active, AuthorityState::Prepared)).await.unwrap();
+    other.replace(JournalVersion(0), &state(active, AuthorityState::Prepared(Activation::OnCommand))).await.unwrap();
     for serial in 0..3 {
         assert!(append(&*late, vec![of(1, serial)]).await[0].is_ok());
     }

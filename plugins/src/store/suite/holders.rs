@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use signet_core::audit::{AuditEvent, EventKind, Outcome};
+use signet_core::authority::AuthorityId;
 use signet_core::holder::{
     Acknowledgement, Acknowledger, Count, Coverage, Handover, Holder, HolderKey, HolderQuery, MAX_HOLDERS, Mark, Reply,
 };
-use signet_core::rotation::AuthorityId;
 use signet_core::seams::store::{AppendError, AuditStore, HolderStore};
 use time::{Duration, OffsetDateTime};
 use tokio::task::JoinSet;

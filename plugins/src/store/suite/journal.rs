@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use signet_core::authority::KeyId;
 use signet_core::rotation::Authorities;
-use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AuthorityJournal, JournalVersion, SealedKeys};
 use tokio::task::JoinSet;
 

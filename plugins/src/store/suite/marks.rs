@@ -6,7 +6,7 @@ use std::sync::Arc;
 use signet_core::audit::AuditEvent;
 use signet_core::holder::Handover::{self, Nothing, Whole};
 use signet_core::holder::{Acknowledgement, Acknowledger, Raise};
-use signet_core::rotation::{AuthorityState, Condition};
+use signet_core::rotation::{Activation, AuthorityState, Condition};
 use signet_core::seams::store::{AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
 use time::OffsetDateTime;
 
@@ -254,7 +254,7 @@ where
 {
     let [store, other] = &handles;
     let (_, mut waiting) = store.load().await.unwrap().unwrap();
-    waiting.roots[0].state = AuthorityState::Prepared;
+    waiting.roots[0].state = AuthorityState::Prepared(Activation::OnCommand);
     waiting.roots[0].published = 7;
     let behind = held("a", "p", 1, 5, 10);
     let renewed = held("a", "p", 2, 7, 10);

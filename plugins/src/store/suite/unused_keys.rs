@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_core::authority::KeyId;
 use signet_core::rotation::Authorities;
-use signet_core::seams::custody::KeyId;
 use signet_core::seams::store::{AuthorityJournal, JournalVersion, SealedKeys};
 use time::OffsetDateTime;
 
@@ -34,7 +34,7 @@ fn id(name: &str) -> KeyId {
 /// The journal with this key as that of its first root.
 fn naming(name: &str) -> Authorities {
     let mut authorities = admitting();
-    authorities.roots[0].key = Some(id(name));
+    authorities.roots[0].ca.key = Some(id(name));
     authorities
 }
 

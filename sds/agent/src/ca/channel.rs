@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use signet_core::certificate::pem;
+use signet_core::pem::pem;
 use signet_core::secret::Secret;
 use signet_runtime::files::{self, FileError};
 use signet_runtime::output::error_chain;

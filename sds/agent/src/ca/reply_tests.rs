@@ -166,7 +166,7 @@ fn a_chain_that_does_not_lead_to_a_root_it_came_with_is_refused() {
     let namesake = world.root.intermediate("issuing").pem();
     let mut forged = CertificateDer::from_pem_slice(leaf.as_bytes()).unwrap().as_ref().to_vec();
     *forged.last_mut().unwrap() ^= 1;
-    let forged = signet_core::certificate::pem(&forged);
+    let forged = signet_core::pem::pem(&forged);
     for elements in [
         vec![leaf.clone(), issuing.clone(), namesake_root],
         vec![leaf.clone(), root.clone()],

@@ -10,8 +10,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
-use signet_core::certificate::pem;
 use signet_core::clock::{Clock, ManualClock};
+use signet_core::pem::pem;
 use signet_proto::istio::istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer};
 use signet_proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
 use time::OffsetDateTime;

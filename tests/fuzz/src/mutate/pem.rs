@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use signet_core::certificate::pem_block;
+use signet_core::pem::pem_block;
 
 use super::{Material, der, replaced};
 use crate::random::Random;

@@ -8,9 +8,9 @@ use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
     VerificationAlgorithm,
 };
-use signet_core::certificate::pem_block;
 use signet_core::csr::{CertificateRequest, KeyFamily, ProvenKey};
 use signet_core::identity::SpiffeId;
+use signet_core::pem::pem_block;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
 

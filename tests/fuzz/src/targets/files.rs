@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use signet_core::certificate::Facts;
 use signet_core::clock::ManualClock;
-use signet_core::seams::authority::{Offer, UpstreamAuthority as _};
+use signet_core::seams::authority::UpstreamAuthority as _;
 use signet_core::seams::custody::KeyCustody;
+use signet_core::source::Offer;
 use signet_plugins::authority::FilesAuthority;
 use signet_plugins::custody::MemoryCustody;
 use x509_parser::prelude::{FromDer as _, X509Certificate};

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use signet_core::certificate::pem_block;
+use signet_core::pem::pem_block;
 use signet_plugins::authority::read_lists;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;

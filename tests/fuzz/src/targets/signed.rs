@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
-use signet_core::certificate::pem_block;
+use signet_core::pem::pem_block;
 
 use crate::mutate::der::header;
 use crate::world;

@@ -1,6 +1,6 @@
 //! The operator's own CA as files: complete sets are used, others are refused, changes are picked up.
 
-use signet_core::rotation::AuthorityId;
+use signet_core::authority::AuthorityId;
 use signet_proto::admin::v1alpha1::Rotation;
 use signet_tests::client::admin::{active_issuers, active_root, root_ids};
 use signet_tests::client::ask::Ask;

@@ -1,41 +1,15 @@
 //! What this replica's backend brings, and whether that is what counts: files may be wrong, late, or put back.
 
+use signet_core::authority::{AuthorityId, Root};
 use signet_core::certificate::Facts;
 use signet_core::moment;
-use signet_core::rotation::{
-    self, Authorities, AuthorityId, Fingerprint, LIST_MARGIN, RevocationList, RootAuthority, Standing,
-};
-use signet_core::seams::authority::{Offer, SignError};
+use signet_core::revocation::{LIST_MARGIN, RevocationList};
+use signet_core::rotation::Authorities;
+use signet_core::seams::authority::SignError;
+use signet_core::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
 use time::OffsetDateTime;
 
-/// What the backend of this replica brings, whether or not it counts.
-#[derive(Debug, Clone)]
-pub struct Backend {
-    /// The CA, if it brings one.
-    pub brings: Option<Offer>,
-    fingerprint: Option<Fingerprint>,
-    standing: Standing,
-}
-
-impl Backend {
-    /// The same as the rules of rotation want it.
-    #[must_use]
-    pub fn seen(&self) -> rotation::Backend<'_> {
-        rotation::Backend {
-            brings: self.brings.as_ref(),
-            fingerprint: self.fingerprint.as_ref(),
-            standing: self.standing,
-        }
-    }
-
-    /// Whether something was adopted after what it brings.
-    #[must_use]
-    pub fn is_late(&self) -> bool {
-        self.fingerprint.is_some() && self.standing == Standing::Superseded
-    }
-}
-
-/// The CA that counts now, when it is somebody else's, and what the backend is like. It follows from the journal and from
+/// The CA that counts now, when it is somebody else's, and what the source is like. It follows from the journal and from
 /// what the backend brings now: what it brought before, and what this process has seen, make no difference.
 ///
 /// A set of files that is wrong now, or would break what is in use, is neither new nor late: what the journal holds goes
@@ -43,11 +17,11 @@ impl Backend {
 ///
 /// # Errors
 /// [`SignError`]: there is nothing to go on with.
-pub(super) fn look(
+pub(super) fn observe(
     brought: Result<Option<Offer>, SignError>,
     authorities: &Authorities,
     now: OffsetDateTime,
-) -> Result<(Option<Offer>, Backend), SignError> {
+) -> Result<(Option<Offer>, ReplicaSource), SignError> {
     let brought = brought.map(|offer| offer.map(|offer| as_known(offer, authorities)));
     let brought = brought.and_then(|offer| match offer.as_ref().and_then(|offer| clash(offer, authorities)) {
         Some(text) => Err(SignError::Unusable(text)),
@@ -61,25 +35,22 @@ pub(super) fn look(
             tracing::debug!(%error, "the CA files are not used");
             // While a root signs that no files have brought, that leaves all steps to others.
             let held = held(authorities);
-            let standing = if held.is_some() { Standing::Newest } else { Standing::Superseded };
-            return Ok((timely(held.clone()), Backend { brings: held, fingerprint: None, standing }));
+            let standing = if held.is_some() { SourceStanding::Newest } else { SourceStanding::Superseded };
+            return Ok((timely(held.clone()), ReplicaSource { offer: held, fingerprint: None, standing }));
         }
     };
-    let fingerprint = brought.as_ref().map_or_else(Fingerprint::own, |offer| offer.fingerprint.clone());
-    let standing = authorities.standing(&fingerprint);
-    let brings = timely(brought);
-    let mut counts = if standing == Standing::Superseded { held(authorities) } else { brings.clone() };
-    if let Some(offer) = counts.as_mut().filter(|_| standing == Standing::Newest && fingerprint.has_unusable_lists()) {
+    let fingerprint = brought.as_ref().map_or_else(SourceFingerprint::own, |offer| offer.fingerprint.clone());
+    let standing = authorities.adopted.standing(&fingerprint);
+    let own = timely(brought);
+    let mut counts = if standing == SourceStanding::Superseded { held(authorities) } else { own.clone() };
+    if let Some(offer) =
+        counts.as_mut().filter(|_| standing == SourceStanding::Newest && fingerprint.has_unusable_lists())
+    {
         // Those of the very same CA.
         offer.revocation_lists = held(authorities).map(|held| held.revocation_lists).unwrap_or_default();
     }
-    Ok((timely(counts), Backend { brings, fingerprint: Some(fingerprint), standing }))
+    Ok((timely(counts), ReplicaSource { offer: own, fingerprint: Some(fingerprint), standing }))
 }
-
-/// What an operator should know and do about a replica that others have left behind.
-pub(super) const SUPERSEDED: &str = "newer CA files, or another authority.backend, than this replica has were adopted: \
-it issues with those and leaves all steps to others; wait for its files, or correct its configuration and restart it; \
-if what this one has is to count, send it `authority adopt`";
 
 /// The same with the ids that the journal has for its authorities since before ids covered names.
 fn as_known(mut offer: Offer, authorities: &Authorities) -> Offer {
@@ -94,8 +65,8 @@ fn as_known(mut offer: Offer, authorities: &Authorities) -> Offer {
 /// What the journal holds of a backend that brings its own CA.
 fn held(authorities: &Authorities) -> Option<Offer> {
     let active = authorities.active().filter(|root| root.pinned)?;
-    let roots: Vec<RootAuthority> = authorities.roots.iter().filter(|root| root.pinned).cloned().collect();
-    let issuing = active.issuing.last()?.clone();
+    let roots: Vec<Root> = authorities.roots.iter().filter(|root| root.pinned).map(|root| root.ca.clone()).collect();
+    let issuing = active.issuing.last()?.ca.clone();
     let between = issuing.intermediates.iter().filter_map(|der| Facts::read(der).ok());
     let former = authorities.former_ids();
     let mut chain: Vec<AuthorityId> = between.map(|facts| former.known(AuthorityId::of(&facts))).collect();
@@ -103,8 +74,8 @@ fn held(authorities: &Authorities) -> Option<Offer> {
     chain.extend(roots.iter().filter(|root| root.key.is_none()).map(|root| root.id.clone()));
     let of_chain = |list: &&RevocationList| chain.contains(&list.issuer);
     let revocation_lists = authorities.revocations.lists.iter().filter(of_chain).cloned().collect();
-    // That of what is followed; but nobody asks for it.
-    let fingerprint = authorities.followed.last().cloned().unwrap_or_else(Fingerprint::own);
+    // That of the adopted source; but nobody asks for it.
+    let fingerprint = authorities.adopted.newest().cloned().unwrap_or_else(SourceFingerprint::own);
     Some(Offer { roots, signer: active.id.clone(), issuing, revocation_lists, fingerprint })
 }
 
@@ -122,8 +93,8 @@ fn without_ending_lists(mut offer: Offer, authorities: &Authorities, now: Offset
 /// Why an offer does not go with what is in use. A root with the name and key of a known one is that one, renewed; but
 /// with another key identifier, verifiers that compare identifiers find no way to it from what is signed already.
 fn clash(offer: &Offer, authorities: &Authorities) -> Option<String> {
-    let key_id = |root: &RootAuthority| Facts::read(&root.certificate).ok()?.subject_key_id;
-    let clashes = |root: &&RootAuthority| {
+    let key_id = |root: &Root| Facts::read(&root.certificate).ok()?.subject_key_id;
+    let clashes = |root: &&Root| {
         let known = authorities.root(&root.id);
         known.is_some_and(|known| known.certificate != root.certificate && key_id(known) != key_id(root))
     };
@@ -139,8 +110,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
-    use signet_core::rotation::{Activation, AuthorityState, IssuingCa, Unknown};
-    use signet_core::seams::custody::KeyId;
+    use signet_core::authority::{IssuingCa, KeyId};
+    use signet_core::document::Unknown;
+    use signet_core::rotation::{AuthorityState, RootAuthority};
 
     const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
     const MADE: OffsetDateTime = time::macros::datetime!(2026-11-29 06:19:47 UTC);
@@ -163,23 +135,16 @@ mod tests {
             not_before: START,
             not_after: START,
             intermediates: Vec::new(),
-            after_sequence: 0,
-            unknown: Unknown::default(),
         };
+        let id = AuthorityId::of(&Facts::read(&certificate).unwrap());
         RootAuthority {
-            id: AuthorityId::of(&Facts::read(&certificate).unwrap()),
+            ca: Root { id, key: None, certificate, not_before: START, not_after: START },
             generation: 1,
             state: AuthorityState::Active,
-            key: None,
-            certificate,
-            not_before: START,
-            not_after: START,
-            issuing: vec![issuing],
-            published: 1,
             since: START,
-            activation: Activation::WhenCovered,
+            issuing: vec![issuing.into()],
+            published: 1,
             tainted_at: None,
-            leaving_since: None,
             pinned: true,
             unknown: Unknown::default(),
         }
@@ -228,8 +193,8 @@ mod tests {
         }
         offer.roots[0].id = root.clone();
         (offer.signer, offer.issuing.id) = (root, issuing);
-        let (counts, backend) = look(Ok(Some(offer.clone())), &known, MADE).unwrap();
-        assert_eq!((counts, backend.standing), (held(&known), Standing::Newest));
+        let (counts, source) = observe(Ok(Some(offer.clone())), &known, MADE).unwrap();
+        assert_eq!((counts, source.standing), (held(&known), SourceStanding::Newest));
         // The same root with another name is another one.
         let renamed = AuthorityId::new(b"renamed", &Facts::read(&offer.roots[0].certificate).unwrap().spki_der);
         offer.roots[0].id = renamed.clone();
@@ -240,7 +205,7 @@ mod tests {
     fn without_files_the_journal_says_what_they_were_and_nothing_is_made_up() {
         let known = journal(root("a", &KeyPair::generate().unwrap(), 10));
         let offer = held(&known).unwrap();
-        assert_eq!((&offer.signer, &offer.issuing), (&known.roots[0].id, &known.roots[0].issuing[0]));
+        assert_eq!((&offer.signer, &offer.issuing), (&known.roots[0].id, &known.roots[0].issuing[0].ca));
         assert_eq!(held(&Authorities::default()), None);
         let ours = journal(RootAuthority { pinned: false, ..root("a", &KeyPair::generate().unwrap(), 10) });
         assert_eq!(held(&ours), None, "a root of our own is nothing that files brought");
@@ -255,10 +220,10 @@ mod tests {
         }
     }
 
-    /// The journal that follows nothing but a CA of this name, and what its files bring.
-    fn followed(name: &str) -> (Authorities, Offer) {
+    /// The journal that has adopted nothing but a CA of this name, and what its files bring.
+    fn adopted(name: &str) -> (Authorities, Offer) {
         let mut known = journal(root(name, &KeyPair::generate().unwrap(), 10));
-        known.followed = vec![Fingerprint::of_set(&known.roots[0].certificate, [], [])];
+        known.adopted = vec![SourceFingerprint::of_set(&known.roots[0].certificate, [], [])].into();
         let offer = held(&known).unwrap();
         (known, offer)
     }
@@ -267,8 +232,8 @@ mod tests {
     fn what_the_journal_holds_has_the_lists_of_its_own_chain_and_no_others() {
         let mut root = root("a", &KeyPair::generate().unwrap(), 10);
         let middle = self::root("middle", &KeyPair::generate().unwrap(), 10);
-        root.issuing[0].intermediates = vec![middle.certificate.clone()];
-        let chain = [root.issuing[0].id.clone(), middle.id, root.id.clone()];
+        root.issuing[0].ca.intermediates = vec![middle.certificate.clone()];
+        let chain = [root.issuing[0].id.clone(), middle.ca.id, root.id.clone()];
         let mut known = journal(root);
         let stranger = AuthorityId::new(b"", b"left long ago");
         known.revocations.lists = chain.iter().chain([&stranger]).map(|id| list(id, START)).collect();
@@ -278,7 +243,7 @@ mod tests {
 
     #[test]
     fn lists_go_before_they_end_and_come_only_if_that_is_not_soon() {
-        let (mut known, mut offer) = followed("a");
+        let (mut known, mut offer) = adopted("a");
         let second = std::time::Duration::from_secs(1);
         let stays = |offer: &Offer, known: &Authorities, left| {
             let now = START - left;
@@ -293,13 +258,12 @@ mod tests {
 
     #[test]
     fn a_replica_that_was_left_behind_goes_on_with_the_journal() {
-        let ((mut known, theirs), (_, mine)) = (followed("theirs"), followed("mine"));
-        known.followed.insert(0, mine.fingerprint.clone());
-        let (offer, backend) = look(Ok(Some(mine.clone())), &known, START).unwrap();
+        let ((mut known, theirs), (_, mine)) = (adopted("theirs"), adopted("mine"));
+        known.adopted = vec![mine.fingerprint.clone(), theirs.fingerprint.clone()].into();
+        let (offer, source) = observe(Ok(Some(mine.clone())), &known, START).unwrap();
         assert_eq!(offer.as_ref(), Some(&theirs));
-        let seen = backend.seen();
-        assert_eq!((seen.brings, seen.fingerprint), (Some(&mine), Some(&mine.fingerprint)));
-        assert_eq!((seen.standing, backend.is_late()), (Standing::Superseded, true));
+        assert_eq!((&source.offer, &source.fingerprint), (&Some(mine.clone()), &Some(mine.fingerprint)));
+        assert_eq!((source.standing, source.is_superseded()), (SourceStanding::Superseded, true));
     }
 
     #[test]
@@ -312,13 +276,13 @@ mod tests {
         let breaks = held(&journal(root_with("a", &key, 10, other))).unwrap();
         let ours = journal(RootAuthority { pinned: false, ..known.roots[0].clone() });
         for brought in [Ok(Some(breaks)), Err(SignError::Failed("incomplete".to_owned()))] {
-            for (journal, standing) in [(&known, Standing::Newest), (&ours, Standing::Superseded)] {
-                let (offer, backend) = look(brought.clone(), journal, START).unwrap();
-                assert_eq!((offer, backend.seen().fingerprint), (held(journal), None));
-                assert_eq!((backend.standing, backend.is_late()), (standing, false));
+            for (journal, standing) in [(&known, SourceStanding::Newest), (&ours, SourceStanding::Superseded)] {
+                let (offer, source) = observe(brought.clone(), journal, START).unwrap();
+                assert_eq!((offer, source.fingerprint.clone()), (held(journal), None));
+                assert_eq!((source.standing, source.is_superseded()), (standing, false));
             }
             // With nothing to go on with, only what clashes with nothing yet is of use.
-            assert_eq!(look(brought.clone(), &Authorities::default(), START).is_err(), brought.is_err());
+            assert_eq!(observe(brought.clone(), &Authorities::default(), START).is_err(), brought.is_err());
         }
     }
 }

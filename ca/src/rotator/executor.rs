@@ -1,4 +1,4 @@
-//! One step from look to record: load what is, decide, make what is needed, and change the journal by compare-and-set.
+//! One step from observation to record: load what is, decide, make what is needed, and change the journal by compare-and-set.
 //! The rotator and the operators' commands both go this way, on any replica.
 
 use std::collections::BTreeMap;
@@ -7,27 +7,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
+use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::clock::SharedClock;
 use signet_core::holder::Coverage;
 use signet_core::moment;
-use signet_core::rotation::{Authorities, AuthorityId, Observed, Revoked, Rules, Step, apply, conditions, needs};
-use signet_core::seams::authority::Offer;
-use signet_core::seams::custody::KeyId;
+use signet_core::revocation::Revoked;
+use signet_core::rotation::{Authorities, Observed, Rules, Step, apply, conditions, needs};
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
+use signet_core::source::{Offer, ReplicaSource};
 use time::OffsetDateTime;
 
-use super::following::{self, Backend};
-use super::make::Maker;
-use super::steady::SteadyClock;
-use super::{StepError, words};
+use super::StepError;
+use super::adopted_source;
+use super::clock_jumps::ClockJumpDetector;
+use super::provisioner::Provisioner;
 use crate::audit_log::AuditLog;
+use crate::describe;
 
 /// Everything that steps are made with.
-pub struct Steps {
+pub struct Executor {
     /// When roots change.
     pub rules: Rules,
     /// Makes keys, certificates and lists.
-    pub maker: Maker,
+    pub provisioner: Provisioner,
     /// What exists.
     pub journal: Arc<dyn AuthorityJournal>,
     /// Who holds certificates and knows which bundle.
@@ -36,11 +38,11 @@ pub struct Steps {
     pub audit: AuditLog,
     /// The time.
     pub clock: SharedClock,
-    steady: Mutex<SteadyClock>,
+    clock_jumps: Mutex<ClockJumpDetector>,
     /// Time that is not set by anybody, since any fixed moment.
     monotonic: Box<dyn Fn() -> Duration + Send + Sync>,
-    /// Whether the last look found that something was adopted after what this replica has; for readiness.
-    late: AtomicBool,
+    /// Whether the last observation found that something was adopted after what this replica has; for readiness.
+    superseded: AtomicBool,
 }
 
 /// After how long without a record a start is doubtful.
@@ -48,7 +50,7 @@ const AWAY: Duration = Duration::from_secs(3600);
 
 /// What was seen at one moment.
 #[derive(Debug, Clone)]
-pub struct Look {
+pub struct Observation {
     /// When.
     pub now: OffsetDateTime,
     /// The version of the journal.
@@ -61,13 +63,13 @@ pub struct Look {
     pub last_ends: BTreeMap<AuthorityId, OffsetDateTime>,
     /// The CA that somebody else runs, as it counts now.
     pub offer: Option<Offer>,
-    /// What this replica's own backend is like.
-    pub backend: Backend,
+    /// What this replica's own source is like.
+    pub source: ReplicaSource,
     /// Whether the clock can be relied on.
     pub clock_is_steady: bool,
 }
 
-impl Look {
+impl Observation {
     /// The same as the rules of rotation want it.
     #[must_use]
     pub fn seen(&self) -> Observed<'_> {
@@ -75,10 +77,13 @@ impl Look {
             coverage: &self.coverage,
             last_ends: &self.last_ends,
             offer: self.offer.as_ref(),
-            backend: self.backend.seen(),
+            source: &self.source,
             clock_is_steady: self.clock_is_steady,
         }
     }
+}
+
+impl Observation {
 }
 
 /// On whose behalf a step is taken, and what goes with it. The default is nobody's: what the rules say by themselves.
@@ -89,14 +94,14 @@ pub struct Order {
     /// Whether it is taken whatever holders have or need.
     pub forced: bool,
     /// A change of the revocation entries.
-    pub entry: Entry,
+    pub entry: RevocationChange,
     /// What is put on record together with the step.
     pub events: Vec<AuditEvent>,
 }
 
 /// A change of the revocation entries that goes with a step.
 #[derive(Debug, Clone, Default)]
-pub enum Entry {
+pub enum RevocationChange {
     /// None.
     #[default]
     Unchanged,
@@ -106,38 +111,38 @@ pub enum Entry {
     Clear(String),
 }
 
-impl Entry {
+impl RevocationChange {
     /// Makes the change, and says so.
     fn enter(self, next: &mut Authorities) -> Option<String> {
         match self {
             Self::Unchanged => None,
             Self::Add(revoked) => {
                 let said = format!("certificate {} revoked: {}", revoked.serial, revoked.reason.as_str());
-                next.revoke(revoked);
+                next.revocations.add(revoked);
                 Some(said)
             }
             Self::Clear(serial) => {
-                next.clear_revocation(&serial);
+                next.revocations.clear(&serial);
                 Some(format!("certificate {serial} is not revoked any more"))
             }
         }
     }
 }
 
-impl Steps {
-    /// Steps on these parts.
+impl Executor {
+    /// An executor on these parts.
     #[must_use]
     pub fn new(
         rules: Rules,
-        maker: Maker,
+        provisioner: Provisioner,
         journal: Arc<dyn AuthorityJournal>,
         holders: Arc<dyn HolderStore>,
         audit: AuditLog,
         clock: SharedClock,
     ) -> Self {
-        let (steady, late, started) = (Mutex::default(), AtomicBool::default(), Instant::now());
+        let (clock_jumps, superseded, started) = (Mutex::default(), AtomicBool::default(), Instant::now());
         let monotonic = Box::new(move || started.elapsed());
-        Self { rules, maker, journal, holders, audit, clock, steady, monotonic, late }
+        Self { rules, provisioner, journal, holders, audit, clock, clock_jumps, monotonic, superseded }
     }
 
     /// The same with another source of time that nobody sets, for tests that move the wall clock on purpose.
@@ -155,7 +160,7 @@ impl Steps {
             tracing::info!(
                 "this start is long after the newest record, or before it; no root is activated or removed for some minutes"
             );
-            self.steady().doubt((self.monotonic)());
+            self.clock_jumps().doubt((self.monotonic)());
         }
     }
 
@@ -174,7 +179,7 @@ impl Steps {
 
     /// Tells that what is on record may not be all: nothing is activated or removed by itself for some minutes from now.
     pub fn doubt(&self) {
-        self.steady().doubt((self.monotonic)());
+        self.clock_jumps().doubt((self.monotonic)());
     }
 
     /// Notes how the clocks run; `false` when the wall clock has jumped since the last time.
@@ -184,42 +189,42 @@ impl Steps {
 
     /// Whether the wall clock, which says `now`, has not jumped just now, and whether it can be relied on.
     fn is_steady(&self, now: OffsetDateTime) -> (bool, bool) {
-        let mut steady = self.steady();
-        let jumped = steady.look(now, (self.monotonic)());
+        let mut detector = self.clock_jumps();
+        let jumped = detector.check(now, (self.monotonic)());
         if let Some(seconds) = jumped {
             tracing::warn!(seconds, "the wall clock has jumped; no root is activated or removed for some minutes");
         }
-        (jumped.is_none(), steady.is_steady((self.monotonic)()))
+        (jumped.is_none(), detector.is_steady((self.monotonic)()))
     }
 
-    fn steady(&self) -> std::sync::MutexGuard<'_, SteadyClock> {
-        self.steady.lock().unwrap_or_else(PoisonError::into_inner)
+    fn clock_jumps(&self) -> std::sync::MutexGuard<'_, ClockJumpDetector> {
+        self.clock_jumps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Loads everything that decisions depend on.
     ///
     /// # Errors
     /// [`StepError`].
-    pub async fn look(&self) -> Result<Look, StepError> {
+    pub async fn observe(&self) -> Result<Observation, StepError> {
         let (version, authorities) = self.journal.load().await?.unwrap_or_default();
-        let brought = self.maker.upstream.offer().await;
+        let brought = self.provisioner.upstream.offer().await;
         let now = self.clock.now();
-        let (offer, backend) = following::look(brought, &authorities, now)?;
-        if backend.is_late() && !self.late.load(Ordering::Relaxed) {
-            tracing::warn!("{}", following::SUPERSEDED);
+        let (offer, source) = adopted_source::observe(brought, &authorities, now)?;
+        if source.is_superseded() && !self.superseded.load(Ordering::Relaxed) {
+            tracing::warn!("{}", describe::SUPERSEDED);
         }
-        self.late.store(backend.is_late(), Ordering::Relaxed);
+        self.superseded.store(source.is_superseded(), Ordering::Relaxed);
         let (_, clock_is_steady) = self.is_steady(now);
         // After the journal. A holder that comes later is counted when the step is taken.
         let coverage = self.holders.coverage(now).await?;
         let last_ends = self.holders.last_ends().await?;
-        Ok(Look { now, version, authorities, coverage, last_ends, offer, backend, clock_is_steady })
+        Ok(Observation { now, version, authorities, coverage, last_ends, offer, source, clock_is_steady })
     }
 
     /// Whether others had newer CA files, or another backend, when this replica last looked.
     #[must_use]
-    pub fn is_late(&self) -> bool {
-        self.late.load(Ordering::Relaxed)
+    pub fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Relaxed)
     }
 
     /// Takes a step as `order` says. The new document, or `None` when somebody else has changed the journal meanwhile, or
@@ -230,25 +235,32 @@ impl Steps {
     ///
     /// # Errors
     /// [`StepError`]; whatever was made is not used, and the same step can be taken again.
-    pub async fn take(&self, look: &Look, step: &Step, order: Order) -> Result<Option<Authorities>, StepError> {
-        look.authorities.may_change()?;
+    pub async fn take(
+        &self,
+        observation: &Observation,
+        step: &Step,
+        order: Order,
+    ) -> Result<Option<Authorities>, StepError> {
+        observation.authorities.may_change()?;
         let offer = match step {
             // What the backend brings is to count from now on.
-            Step::CreateRoot | Step::AdoptRoots => look.backend.brings.as_ref(),
-            _ => look.offer.as_ref(),
+            Step::CreateRoot | Step::AdoptRoots => observation.source.offer.as_ref(),
+            _ => observation.offer.as_ref(),
         };
-        let needs = needs(step, &look.authorities, &look.seen(), look.now);
-        if let Some(text) = words::of_needs(&needs, &look.authorities) {
-            self.audit.record(event(Outcome::Intended, text, look.now, &order.who)).await?;
+        let needs = needs(step, &observation.authorities, &observation.seen(), observation.now);
+        if let Some(text) = describe::needs(&needs, &observation.authorities) {
+            self.audit.record(event(Outcome::Intended, text, observation.now, &order.who)).await?;
         }
-        let made = self.maker.make(&needs, &look.authorities, look.now).await?;
-        let said = words::of_step(step, &look.authorities, &made, offer);
-        let mut next = apply(step, &look.authorities, made, &look.seen(), look.now);
+        let made = self.provisioner.make(&needs, &observation.authorities, observation.now).await?;
+        let said = describe::step(step, &observation.authorities, &made, offer);
+        let mut next = apply(step, &observation.authorities, made, &observation.seen(), observation.now);
         let said = order.entry.enter(&mut next).unwrap_or(said);
         let refresh = matches!(step, Step::RefreshLists(_));
-        self.maker.bring_lists_up_to_date(&mut next, &look.authorities, offer, &self.rules, refresh, look.now).await?;
+        self.provisioner
+            .bring_lists_up_to_date(&mut next, &observation.authorities, offer, &self.rules, refresh, observation.now)
+            .await?;
         let mut events = order.events;
-        if next == look.authorities {
+        if next == observation.authorities {
             for event in events {
                 self.audit.record(event).await?;
             }
@@ -256,11 +268,16 @@ impl Steps {
         }
         let conditions = match order.forced {
             true => Vec::new(),
-            false => conditions(step, &look.authorities, &look.seen(), &self.rules, look.now),
+            false => conditions(step, &observation.authorities, &observation.seen(), &self.rules, observation.now),
         };
-        events.push(event(Outcome::Done, said.clone(), look.now, &order.who));
-        let change =
-            Change { expected: look.version, next: &next, conditions: &conditions, now: self.clock.now(), events };
+        events.push(event(Outcome::Done, said.clone(), observation.now, &order.who));
+        let change = Change {
+            expected: observation.version,
+            next: &next,
+            conditions: &conditions,
+            now: self.clock.now(),
+            events,
+        };
         match self.journal.change(change).await? {
             Changed::Made(_) => {
                 tracing::info!(step = said.as_str(), bundle.sequence = next.bundle_sequence, "authorities changed");

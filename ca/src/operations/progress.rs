@@ -1,25 +1,18 @@
-//! Where rotation stands, what was done, and who lags, as operators are told.
+//! What a command has done, what happens next, and when that will be over.
 
-use signet_core::holder::Holder;
+use signet_core::authority::AuthorityId;
 use signet_core::moment;
 use signet_core::rotation::{
-    Activation, Authorities, AuthorityId, AuthorityState, Observed, Phase, Retirement, RootAuthority, Rules, SETTLE,
+    Activation, Authorities, AuthorityState, Observed, Phase, Retirement, RootAuthority, Rules, SETTLE,
     Step, is_held, propagated_at,
 };
 use time::OffsetDateTime;
 
 use super::{Awaited, Done, Next};
-use crate::rotator::Look;
-
-/// A holder as refusals name it.
-pub(super) fn holder(holder: &Holder) -> String {
-    let place = holder.pod.as_ref().map_or_else(|| holder.key.instance.clone(), |pod| format!("pod {pod}"));
-    let refused = holder.refused.as_ref().map(|(_, text)| format!(", refused it: {text}")).unwrap_or_default();
-    format!("{} ({place}, has bundle {}{refused})", holder.key.spiffe_id, holder.sequence)
-}
+use crate::rotator::Observation;
 
 /// What a command has done to what was seen.
-pub(super) fn done(step: &Step, look: &Look) -> Done {
+pub(super) fn done(step: &Step, observation: &Observation) -> Done {
     match step {
         Step::PrepareRoot(_) => Done::Prepared,
         Step::Await(id, _) => Done::Awaited(id.clone()),
@@ -31,14 +24,14 @@ pub(super) fn done(step: &Step, look: &Look) -> Done {
         Step::TaintIssuing(id) => Done::IssuingTainted(id.clone()),
         Step::Leave(id) => Done::Leaving(id.clone(), SETTLE.as_secs()),
         Step::Revoke(id) => {
-            let holders = look.authorities.root(id).map_or(0, |root| look.seen().holders_of(root));
+            let holders = observation.authorities.root(id).map_or(0, |root| observation.seen().holders_of(root));
             Done::Revoked(id.clone(), holders)
         }
         Step::RevokeIssuing(id) => {
-            let holders = look.coverage.by_authority.get(id).copied().unwrap_or_default();
+            let holders = observation.coverage.by_authority.get(id).copied().unwrap_or_default();
             Done::IssuingRevoked(id.clone(), holders)
         }
-        Step::AdoptRoots => adopted(look),
+        Step::AdoptRoots => adopted(observation),
         Step::Resume(shown) => Done::Resumed(*shown),
         Step::CreateRoot | Step::UseIssuing(_) | Step::Retire(_) | Step::RefreshLists(_) | Step::WaitUntil(_) => {
             Done::Other
@@ -47,9 +40,9 @@ pub(super) fn done(step: &Step, look: &Look) -> Done {
 }
 
 /// What this replica has is adopted.
-fn adopted(look: &Look) -> Done {
-    let signs = look.authorities.active().map(|root| &root.id);
-    match &look.backend.brings {
+fn adopted(observation: &Observation) -> Done {
+    let signs = observation.authorities.active().map(|root| &root.id);
+    match &observation.source.offer {
         Some(offer) if signs == Some(&offer.signer) => Done::FilesAdopted(offer.signer.clone()),
         Some(offer) => Done::FilesAwaited(offer.signer.clone()),
         None => Done::BackendAdopted,
@@ -64,41 +57,42 @@ pub(super) fn has_former(authorities: &Authorities) -> bool {
 
 /// Roots that have signed, and leave the bundle in the end.
 fn former(authorities: &Authorities) -> impl Iterator<Item = &RootAuthority> {
-    authorities.roots.iter().filter(|root| root.state == AuthorityState::Old && !root.pinned)
+    authorities.roots.iter().filter(|root| root.is_old() && !root.pinned)
 }
 
 /// Former roots that an operator is to let go.
-pub(super) fn held(look: &Look, rules: &Rules) -> Vec<AuthorityId> {
-    let is_held = |root: &&RootAuthority| is_held(root, &look.seen(), rules, look.now);
-    look.authorities.roots.iter().filter(is_held).map(|root| root.id.clone()).collect()
+pub(super) fn held(observation: &Observation, rules: &Rules) -> Vec<AuthorityId> {
+    let is_held = |root: &&RootAuthority| is_held(root, &observation.seen(), rules, observation.now);
+    observation.authorities.roots.iter().filter(is_held).map(|root| root.id.clone()).collect()
 }
 
 /// What happens next, and when at the latest.
-pub(super) fn what_next(look: &Look, rules: &Rules) -> (Next, Option<OffsetDateTime>) {
-    let (authorities, seen) = (&look.authorities, look.seen());
+pub(super) fn what_next(observation: &Observation, rules: &Rules) -> (Next, Option<OffsetDateTime>) {
+    let (authorities, seen) = (&observation.authorities, observation.seen());
     if authorities.active().is_none() {
         return (Next::Init, None);
     }
     let expected = authorities.expected_end(&seen);
-    if !look.clock_is_steady {
+    if !observation.clock_is_steady {
         return (Next::TrustClock, None);
     }
     let phase = Phase::of(authorities);
     if let Some(root) = authorities.prepared().filter(|_| matches!(phase, Phase::Propagate | Phase::Emergency)) {
-        let behind = look.coverage.live().saturating_sub(look.coverage.covered(root.published));
+        let behind = observation.coverage.live().saturating_sub(observation.coverage.covered(root.published));
         let (awaited, expected) = match behind {
             0 => {
-                let at = signs_at(look, root, rules);
+                let at = signs_at(observation, root, rules);
                 (Awaited::Propagation(at), at)
             }
             holders => (Awaited::Holders(holders), expected),
         };
-        let at = match root.activation {
-            Activation::NotBefore(at) => OffsetDateTime::from_unix_timestamp(at).ok().filter(|at| *at > look.now),
+        let activation = root.activation().unwrap_or_default();
+        let at = match activation {
+            Activation::NotBefore(at) => OffsetDateTime::from_unix_timestamp(at).ok().filter(|at| *at > observation.now),
             _ => None,
         };
         let id = root.id.clone();
-        return match (root.activation, at) {
+        return match (activation, at) {
             _ if phase == Phase::Emergency => (Next::Activate(id, awaited), expected),
             (Activation::OnCommand, _) => (Next::ActivateByCommand(id, awaited), None),
             (_, Some(at)) => (Next::ActivateNotBefore(id, at), Some(at)),
@@ -111,22 +105,22 @@ pub(super) fn what_next(look: &Look, rules: &Rules) -> (Next, Option<OffsetDateT
             (Next::ReplaceCompromised, expected)
         }
         Phase::Emergency => (emergency(authorities, &seen), expected),
-        Phase::Propagate => (left(look, rules), expected),
-        Phase::Drain => drain(look, rules, expected),
+        Phase::Propagate => (left(observation, rules), expected),
+        Phase::Drain => drain(observation, rules, expected),
     }
 }
 
 /// When a root may sign that everybody has, if that is to come.
-fn signs_at(look: &Look, root: &RootAuthority, rules: &Rules) -> Option<OffsetDateTime> {
-    propagated_at(&look.authorities, root, &look.seen(), rules, look.now).filter(|at| *at > look.now)
+fn signs_at(observation: &Observation, root: &RootAuthority, rules: &Rules) -> Option<OffsetDateTime> {
+    propagated_at(&observation.authorities, root, &observation.seen(), rules, observation.now).filter(|at| *at > observation.now)
 }
 
-fn drain(look: &Look, rules: &Rules, expected: Option<OffsetDateTime>) -> (Next, Option<OffsetDateTime>) {
-    let (authorities, seen) = (&look.authorities, look.seen());
-    if let Some(id) = held(look, rules).into_iter().next() {
+fn drain(observation: &Observation, rules: &Rules, expected: Option<OffsetDateTime>) -> (Next, Option<OffsetDateTime>) {
+    let (authorities, seen) = (&observation.authorities, observation.seen());
+    if let Some(id) = held(observation, rules).into_iter().next() {
         return (Next::RetireByCommand(id, None), None);
     }
-    let staying = former(authorities).find(|root| root.leaving_since.is_none());
+    let staying = former(authorities).find(|root| root.leaving_since().is_none());
     match staying {
         None => (Next::Leave, expected),
         Some(root) if rules.retirement == Retirement::Manual => {
@@ -137,14 +131,14 @@ fn drain(look: &Look, rules: &Rules, expected: Option<OffsetDateTime>) -> (Next,
 }
 
 /// The root that signs is not the one that is followed, and none is prepared.
-fn left(look: &Look, rules: &Rules) -> Next {
-    let authorities = &look.authorities;
+fn left(observation: &Observation, rules: &Rules) -> Next {
+    let authorities = &observation.authorities;
     if authorities.paused {
         return Next::RotateByCommand;
     }
-    match look.offer.as_ref().and_then(|offer| authorities.root(&offer.signer)) {
+    match observation.offer.as_ref().and_then(|offer| authorities.root(&offer.signer)) {
         Some(root) if root.tainted_at.is_some() => Next::ReplaceFilesByHand(root.id.clone()),
-        Some(root) => Next::SignWithFiles(root.id.clone(), signs_at(look, root, rules)),
+        Some(root) => Next::SignWithFiles(root.id.clone(), signs_at(observation, root, rules)),
         None if authorities.roots.iter().any(|root| root.pinned) => Next::SignWithListed,
         None => Next::SignWithBackend,
     }

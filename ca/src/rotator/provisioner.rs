@@ -1,4 +1,4 @@
-//! Makes what a step needs: roots, issuing CAs and revocation lists, with keys that are in custody before anything
+//! Provides what a step needs: roots, issuing CAs and revocation lists, with keys that are in custody before anything
 //! names them.
 
 use std::pin::Pin;
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
-use signet_core::certificate::Facts;
+use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
+use signet_core::document::Unknown;
 use signet_core::key_type::KeyType;
 use signet_core::moment;
-use signet_core::rotation::{
-    Authorities, AuthorityId, IssuingCa, LIST_MARGIN, Lists, Made, Needs, RevocationList, Revoked, RootAuthority,
-    Rules, Schedule, Unknown, is_ours_to_renew, kept_list, lists_failed, lists_wanted,
-};
-use signet_core::seams::authority::{ListContent, Offer, SignError, UpstreamAuthority};
-use signet_core::seams::custody::{CustodyError, KeyCustody, KeyId, SigningKey};
+use signet_core::revocation::{GivenLists, LIST_MARGIN, ListIssuers, ListNeed, RevocationList, Revoked};
+use signet_core::rotation::{Authorities, Made, Needs, Rules, Schedule};
+use signet_core::seams::authority::{ListContent, SignError, UpstreamAuthority};
+use signet_core::seams::custody::{CustodyError, KeyCustody, SigningKey};
+use signet_core::source::Offer;
 use time::OffsetDateTime;
 
 use super::StepError;
@@ -29,8 +29,8 @@ pub type SignList = dyn for<'a> Fn(Arc<dyn SigningKey>, &'a CertificateDer<'stat
 type ListSigning<'a> =
     Pin<Box<dyn Future<Output = Result<CertificateRevocationListDer<'static>, SignError>> + Send + 'a>>;
 
-/// The makers of keys, certificates and lists.
-pub struct Maker {
+/// Provides keys, certificates and lists.
+pub struct Provisioner {
     /// Type of issuing keys.
     pub key_type: KeyType,
     /// Lifetimes.
@@ -43,7 +43,7 @@ pub struct Maker {
     pub sign_list: Arc<SignList>,
 }
 
-impl Maker {
+impl Provisioner {
     /// Makes what is needed. Keys of attempts that come to nothing stay in custody, where no journal names them.
     ///
     /// # Errors
@@ -67,24 +67,14 @@ impl Maker {
         Ok(made)
     }
 
-    async fn certify(&self, root: &RootAuthority, now: OffsetDateTime) -> Result<IssuingCa, StepError> {
+    async fn certify(&self, root: &Root, now: OffsetDateTime) -> Result<IssuingCa, StepError> {
         let mut random = [0; 8];
         SystemRandom::new().fill(&mut random).map_err(|_| StepError::Random)?;
         let name = format!("issuing-{:.8}-{:016x}", root.id.as_str(), u64::from_be_bytes(random));
         let key_id = KeyId::parse(&name).ok_or(StepError::Random)?;
         let key = self.custody.create(&key_id, self.key_type).await?;
         let certificate = self.upstream.certify(root, key.as_ref(), self.schedule.issuing_ttl, now).await?;
-        let facts = Facts::read(&certificate)?;
-        Ok(IssuingCa {
-            id: AuthorityId::of(&facts),
-            key: key_id,
-            certificate,
-            not_before: facts.not_before,
-            not_after: facts.not_after,
-            intermediates: Vec::new(),
-            after_sequence: 0,
-            unknown: Unknown::default(),
-        })
+        Ok(IssuingCa::new(certificate, key_id)?)
     }
 
     /// Brings the revocation lists of `next` in line with its authorities and entries, as part of the change from
@@ -102,14 +92,15 @@ impl Maker {
         refresh: bool,
         now: OffsetDateTime,
     ) -> Result<(), StepError> {
-        match lists_wanted(next, offer, now) {
-            Lists::Wanted => {}
-            Lists::Needless => {
+        let (issuers, given) = (next.lists_of(now), offer.map_or(GivenLists::Unknown, Offer::given_lists));
+        match next.revocations.need(&issuers, given, now) {
+            ListNeed::Wanted => {}
+            ListNeed::Needless => {
                 next.revocations.failed_at = 0;
                 next.set_lists(Vec::new(), before.bundle_sequence);
                 return Ok(());
             }
-            Lists::Impossible(issuer) => {
+            ListNeed::Impossible(issuer) => {
                 if !next.revocations.lists.is_empty() || next.revocations.failed_at == 0 {
                     tracing::warn!(authority.id = %issuer, "no revocation lists are served: one for each authority is needed, and this one's can neither be made here nor is it given");
                     next.revocations.failed_at = now.unix_timestamp();
@@ -118,13 +109,12 @@ impl Maker {
                 return Ok(());
             }
         }
-        let listed: Vec<AuthorityId> = next.revocations.lists.iter().map(|list| list.issuer.clone()).collect();
-        let complete = next.list_issuers(now).iter().all(|id| listed.contains(id));
+        let complete = issuers.required().iter().all(|id| next.revocations.list_of(id).is_some());
         if complete && !refresh && next.revocations.entries == before.revocations.entries {
             return Ok(());
         }
         next.revocations.number = next.revocations.number.saturating_add(1);
-        match self.lists(next, offer, rules, now).await {
+        match self.lists(next, given, &issuers, rules, now).await {
             Ok(lists) => {
                 next.revocations.failed_at = 0;
                 next.set_lists(lists, before.bundle_sequence);
@@ -135,7 +125,7 @@ impl Maker {
             // One authority without a list must stop neither the others nor any step: better no lists than a hole.
             Err(error) => {
                 tracing::warn!(%error, "no revocation lists are served: one for each authority is needed");
-                next.revocations.failed_at = lists_failed(before, now);
+                next.revocations.note_failure(&before.revocations, now);
                 next.set_lists(Vec::new(), before.bundle_sequence);
                 Ok(())
             }
@@ -146,32 +136,33 @@ impl Maker {
     async fn lists(
         &self,
         next: &Authorities,
-        offer: Option<&Offer>,
+        given: GivenLists<'_>,
+        issuers: &ListIssuers,
         rules: &Rules,
         now: OffsetDateTime,
     ) -> Result<Vec<RevocationList>, StepError> {
-        let mut lists: Vec<RevocationList> = offer.iter().flat_map(|offer| &offer.revocation_lists).cloned().collect();
-        for id in next.list_issuers(now) {
-            if lists.iter().any(|list| list.issuer == id) {
+        let mut lists: Vec<RevocationList> = given.all().to_vec();
+        for id in issuers.required() {
+            if given.list_of(id).is_some() {
                 continue;
             }
-            let root = next.root(&id).and_then(|root| Some((root.key.as_ref()?, &root.certificate)));
-            let issuing = next.roots.iter().flat_map(|root| &root.issuing).find(|one| one.id == id);
+            let root = next.root(id).and_then(|root| Some((root.key.as_ref()?, &root.certificate)));
+            let issuing = next.roots.iter().flat_map(|root| &root.issuing).find(|one| one.id == *id);
             // A CA of the operator's that leaves still chain to, though the files say nothing good of it any more: what
             // its owner has revoked stays revoked, even where the key is at hand.
-            if let Some(list) = kept_list(next, offer, &id, now) {
+            if let Some(list) = next.revocations.kept(id, issuers, given, now) {
                 lists.push(list.clone());
                 continue;
             }
-            let is_ours = is_ours_to_renew(next, &id);
+            let is_ours = issuers.renews(id);
             match root.or(issuing.map(|one| (&one.key, &one.certificate))) {
                 Some((key, certificate)) => {
-                    if !is_ours && next.revocations.lists.iter().any(|list| list.issuer == id) {
+                    if !is_ours && next.revocations.list_of(id).is_some() {
                         tracing::warn!(authority.id = %id, "the revocation list of this CA of yours has come to its end, and one that is made here takes its place, so that those of others stay in use; what only you have revoked under it is accepted again");
                     }
                     // What is not ours is given up some time before its end.
                     let ttl = if is_ours { rules.list_ttl } else { rules.list_ttl.max(4 * LIST_MARGIN) };
-                    lists.push(self.list(next, &id, key, certificate, ttl, now).await?);
+                    lists.push(self.list(next, id, key, certificate, ttl, now).await?);
                 }
                 None => {
                     let text = format!("there is no revocation list of authority {id}, whose key is not held here");

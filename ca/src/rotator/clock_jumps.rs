@@ -15,14 +15,14 @@ const CALM: Duration = Duration::from_secs(300);
 
 /// Compares the wall clock with a monotonic one. Times of the latter are durations since any fixed moment.
 #[derive(Debug, Default)]
-pub(super) struct SteadyClock {
+pub(super) struct ClockJumpDetector {
     last: Option<(OffsetDateTime, Duration)>,
     jumped_at: Option<Duration>,
 }
 
-impl SteadyClock {
+impl ClockJumpDetector {
     /// Looks at both clocks; returns by how many seconds the wall clock has jumped since the look before, if it has.
-    pub(super) fn look(&mut self, wall: OffsetDateTime, monotonic: Duration) -> Option<f64> {
+    pub(super) fn check(&mut self, wall: OffsetDateTime, monotonic: Duration) -> Option<f64> {
         let last = self.last.replace((wall, monotonic));
         let (then, since) = last?;
         let drift = moment::difference(then, wall).as_seconds_f64() - monotonic.saturating_sub(since).as_secs_f64();
@@ -54,15 +54,15 @@ mod tests {
     #[test]
     fn a_jump_in_either_direction_is_noticed_and_forgotten_after_a_while() {
         for jump in [3600, -3600, 11, -11] {
-            let mut clock = SteadyClock::default();
+            let mut clock = ClockJumpDetector::default();
             let second = Duration::from_secs(1);
-            assert_eq!(clock.look(START, second), None);
-            assert_eq!(clock.look(START + second, 2 * second), None);
+            assert_eq!(clock.check(START, second), None);
+            assert_eq!(clock.check(START + second, 2 * second), None);
             assert!(clock.is_steady(2 * second));
-            let drift = clock.look(START + 2 * second + time::Duration::seconds(jump), 3 * second);
+            let drift = clock.check(START + 2 * second + time::Duration::seconds(jump), 3 * second);
             assert_eq!(drift, Some(jump as f64));
             assert!(!clock.is_steady(3 * second));
-            assert_eq!(clock.look(START + 3 * second + time::Duration::seconds(jump), 4 * second), None);
+            assert_eq!(clock.check(START + 3 * second + time::Duration::seconds(jump), 4 * second), None);
             assert!(!clock.is_steady(3 * second + CALM - second));
             assert!(clock.is_steady(3 * second + CALM));
         }
@@ -70,10 +70,10 @@ mod tests {
 
     #[test]
     fn small_corrections_and_long_pauses_between_looks_are_no_jumps() {
-        let mut clock = SteadyClock::default();
-        assert_eq!(clock.look(START, Duration::ZERO), None);
-        assert_eq!(clock.look(START + Duration::from_secs(9), Duration::ZERO), None);
-        assert_eq!(clock.look(START + Duration::from_secs(9009), Duration::from_secs(9000)), None);
+        let mut clock = ClockJumpDetector::default();
+        assert_eq!(clock.check(START, Duration::ZERO), None);
+        assert_eq!(clock.check(START + Duration::from_secs(9), Duration::ZERO), None);
+        assert_eq!(clock.check(START + Duration::from_secs(9009), Duration::from_secs(9000)), None);
         assert!(clock.is_steady(Duration::ZERO));
     }
 }

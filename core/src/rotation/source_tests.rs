@@ -1,117 +1,19 @@
 //! Tests of whose files count: by what the journal says, and by what a replica has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use super::super::test_authorities::{DAY, START, Seen, first, id, offer, offer_with, root, rules, take};
-use super::super::{Activation, Command, Refused, Step, Unknown, judge, next_step};
-use super::*;
-use crate::seams::authority::Offer;
-
-/// A set with this name, and lists with these contents.
-fn set(name: &str, lists: &[u8]) -> Fingerprint {
-    let der = CertificateDer::from(name.as_bytes().to_vec());
-    Fingerprint::of_set(&der, [], []).with_lists(&of(lists))
-}
-
-fn of(contents: &[u8]) -> Vec<RevocationList> {
-    let list = |content: &u8| RevocationList {
-        issuer: id("x"),
-        der: vec![*content].into(),
-        next_update: 0,
-        unknown: Unknown::default(),
-    };
-    contents.iter().map(list).collect()
-}
-
-fn bad(name: &str) -> Fingerprint {
-    set(name, &[]).with_unusable_lists()
-}
-
-/// A journal in which these were followed.
-fn journal(followed: &[Fingerprint]) -> Authorities {
-    Authorities { followed: followed.to_vec(), ..first() }
-}
-
-#[test]
-fn a_fingerprint_follows_from_the_content_and_from_nothing_else() {
-    let der = |content: &str| CertificateDer::from(content.as_bytes().to_vec());
-    let (a, b, c, d) = (der("a"), der("b"), der("c"), der("d"));
-    let one = Fingerprint::of_set(&a, [&b, &c], [&c, &d]);
-    assert_eq!(one, Fingerprint::of_set(&a, [&c, &b], [&d, &c, &d]), "in any order, and twice or not");
-    let others = [
-        Fingerprint::of_set(&b, [&b, &c], [&c, &d]),
-        Fingerprint::of_set(&a, [&b], [&c, &d]),
-        Fingerprint::of_set(&a, [&b, &c], [&d]),
-        Fingerprint::of_set(&a, [&c, &d], [&b, &c]),
-        one.clone().with_lists(&of(&[1])),
-        Fingerprint::own(),
-    ];
-    for other in others {
-        assert_ne!(one, other);
-    }
-    assert_eq!(one.clone().with_lists(&of(&[1, 2])), one.clone().with_lists(&of(&[2, 1])));
-    assert_eq!(one.clone().with_lists(&[]), one, "no lists are no file");
-    for fingerprint in [Fingerprint::own(), one.clone(), one.clone().with_unusable_lists(), one.with_lists(&of(&[1]))] {
-        let text = serde_json::to_string(&fingerprint).unwrap();
-        assert_eq!(serde_json::from_str::<Fingerprint>(&text).unwrap(), fingerprint);
-    }
-}
-
-#[test]
-fn a_replica_stands_as_the_journal_says() {
-    let known = journal(&[Fingerprint::own(), set("a", &[1]), set("b", &[]), set("b", &[2])]);
-    for (mine, expected) in [
-        (set("b", &[2]), Standing::Newest),
-        (set("b", &[]), Standing::Superseded),
-        (set("a", &[1]), Standing::Superseded),
-        (Fingerprint::own(), Standing::Superseded),
-        (set("c", &[]), Standing::New),
-        (set("a", &[]), Standing::New),
-        (set("b", &[3]), Standing::New),
-        // Lists that cannot be used say nothing.
-        (bad("b"), Standing::Newest),
-        (bad("a"), Standing::Superseded),
-        (bad("c"), Standing::New),
-    ] {
-        assert_eq!(known.standing(&mine), expected, "{mine:?}");
-    }
-}
-
-#[test]
-fn what_is_followed_again_moves_to_the_end_and_only_the_oldest_is_forgotten() {
-    let mut known = journal(&[Fingerprint::own(), set("a", &[]), set("b", &[])]);
-    known.note_followed(&set("a", &[]));
-    assert_eq!(known.followed, [Fingerprint::own(), set("b", &[]), set("a", &[])]);
-    // Lists that are new each day do not push out what backends there were.
-    for day in 0..150 {
-        known.note_followed(&set("a", &[day]));
-    }
-    assert_eq!(known.followed.len(), MAX_FOLLOWED);
-    assert_eq!(known.followed[..2], [Fingerprint::own(), set("b", &[])]);
-    assert_eq!(known.followed.last(), Some(&set("a", &[149])));
-    for name in 0..200 {
-        known.note_followed(&set(&format!("s{name}"), &[]));
-    }
-    // Nor does anything push out what replicas without files of their own have.
-    assert_eq!((known.followed.len(), &known.followed[0]), (MAX_FOLLOWED, &Fingerprint::own()));
-    assert_eq!(known.standing(&set("s73", &[])), Standing::Superseded);
-    assert_eq!(known.standing(&set("s72", &[])), Standing::New, "forgotten");
-    // With lists that cannot be used, those stand that were there before.
-    known.note_followed(&set("z", &[7]));
-    known.note_followed(&set("s199", &[]));
-    known.note_followed(&bad("z"));
-    assert_eq!(known.followed.last(), Some(&set("z", &[7])));
-    known.note_followed(&bad("y"));
-    assert_eq!(known.followed.last(), Some(&bad("y")));
-    for lists in [&[][..], &[1]] {
-        assert_eq!(known.standing(&set("y", lists)), Standing::New, "what its lists say was not known");
-    }
-}
+use super::Authorities;
+use super::test_authorities::{DAY, START, Seen, first, id, offer, offer_with, root_ca, rules, take};
+use super::{Activation, Command, Refused, Step, judge, next_step};
+use crate::document::Unknown;
+use crate::revocation::RevocationList;
+use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
 
 #[test]
 fn what_cannot_be_used_is_neither_adopted_nor_a_reason_to_step_back() {
     let seen = Seen::nobody();
+    let unusable = ReplicaSource::default();
     let mut view = seen.view();
-    view.backend.fingerprint = None;
+    view.source = &unusable;
     let refused = judge(START, &first(), &view, &rules(), &Command::Adopt);
     assert_eq!(refused, Err(Refused::NoFiles));
 }
@@ -125,7 +27,7 @@ fn replicas_with_different_files_end_with_the_newest_and_only_adopt_on_the_late_
     let (old, new) = (Some(offer("o1", "s1")), Some(offer("o2", "s2")));
     let start = Authorities::default();
     let mut authorities = take(&Step::CreateRoot, &start, &has(&old, &start), START, "x");
-    assert_eq!(authorities.followed, [old.as_ref().unwrap().fingerprint.clone()]);
+    assert_eq!(authorities.adopted, vec![old.as_ref().unwrap().fingerprint.clone()].into());
     let step = |authorities: &Authorities, mine: &Option<Offer>| {
         let seen = has(mine, authorities);
         (next_step(START, authorities, &seen.view(), &rules()), seen)
@@ -166,13 +68,15 @@ fn replicas_with_different_files_end_with_the_newest_and_only_adopt_on_the_late_
 
 #[test]
 fn a_change_that_touches_no_root_is_noted_before_it_is_used() {
-    let renewed = Some(offer("o1", "s2"));
+    let (first, renewed) = (Some(offer("o1", "s1")), Some(offer("o1", "s2")));
     let start = Authorities::default();
-    let authorities = take(&Step::CreateRoot, &start, &has(&Some(offer("o1", "s1")), &start), START, "x");
+    let authorities = take(&Step::CreateRoot, &start, &has(&first, &start), START, "x");
     let seen = has(&renewed, &authorities);
     let due = next_step(START, &authorities, &seen.view(), &rules());
     let noted = take(&due, &authorities, &seen, START, "x");
-    assert_eq!((due, noted.bundle_sequence, noted.followed.len()), (Step::AdoptRoots, 1, 2));
+    assert_eq!((due, noted.bundle_sequence), (Step::AdoptRoots, 1));
+    let adopted: Vec<_> = [first, renewed.clone()].into_iter().flatten().map(|one| one.fingerprint).collect();
+    assert_eq!(noted.adopted, adopted.into());
     let seen = has(&renewed, &noted);
     assert_eq!(next_step(START, &noted, &seen.view(), &rules()), Step::CertifyIssuing(id("o1")));
 }
@@ -181,7 +85,7 @@ fn a_change_that_touches_no_root_is_noted_before_it_is_used() {
 fn a_backend_that_is_switched_back_waits_for_adopt_which_also_ends_a_pause() {
     let (native, files) = (None, Some(offer("o1", "s1")));
     let mut authorities = first();
-    assert_eq!(authorities.followed, [Fingerprint::own()]);
+    assert_eq!(authorities.adopted, vec![SourceFingerprint::own()].into());
     authorities = take(&Step::AdoptRoots, &authorities, &has(&files, &authorities), START, "x");
     authorities.paused = true;
     let seen = has(&native, &authorities);
@@ -191,7 +95,7 @@ fn a_backend_that_is_switched_back_waits_for_adopt_which_also_ends_a_pause() {
     let back = take(&step, &authorities, &seen, START, "x");
     assert!(!back.paused && back.roots.iter().all(|root| !root.pinned));
     let seen = has(&native, &back);
-    assert_eq!(seen.standing, Standing::Newest);
+    assert_eq!(seen.source.standing, SourceStanding::Newest);
     // The root of the files has never signed: it goes, and our own goes on.
     assert_eq!(next_step(START, &back, &seen.view(), &rules()), Step::DropPrepared(id("o1"), false));
     // Had it signed, another one of our own would follow.
@@ -203,8 +107,8 @@ fn a_backend_that_is_switched_back_waits_for_adopt_which_also_ends_a_pause() {
 
 #[test]
 fn a_root_about_to_end_is_not_put_back_by_a_replica_whose_clock_is_behind() {
-    let ending = root("short", START, DAY);
-    let with = Some(offer_with(vec![root("o1", START, 100 * DAY), ending], "s1", vec![]));
+    let ending = root_ca("short", START, DAY);
+    let with = Some(offer_with(vec![root_ca("o1", START, 100 * DAY), ending], "s1", vec![]));
     let mut without = with.clone();
     without.as_mut().unwrap().roots.pop();
     let start = Authorities::default();
@@ -221,9 +125,10 @@ fn a_root_about_to_end_is_not_put_back_by_a_replica_whose_clock_is_behind() {
 
 #[test]
 fn lists_are_not_left_to_end_although_this_replica_leaves_everything_to_others() {
+    let list = RevocationList { issuer: id("x"), der: vec![1].into(), next_update: 0, unknown: Unknown::default() };
     let mut authorities = first();
-    authorities.note_followed(&set("a", &[]));
-    authorities.revocations.lists = of(&[1]);
+    authorities.adopted.note(&offer("o1", "s1").fingerprint);
+    authorities.revocations.lists = vec![list];
     let end = START + DAY;
     authorities.revocations.lists[0].next_update = end.unix_timestamp();
     let step = |at| next_step(at, &authorities, &has(&None, &authorities).view(), &rules());

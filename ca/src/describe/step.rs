@@ -1,11 +1,12 @@
-//! Steps in words, for records, logs and operators.
+//! Steps: what they are about to make, and what they do.
 
+use signet_core::authority::AuthorityId;
 use signet_core::clock::rfc3339;
-use signet_core::rotation::{Activation, Authorities, AuthorityId, Made, Needs, Step};
-use signet_core::seams::authority::Offer;
+use signet_core::rotation::{Activation, Authorities, Made, Needs, Step};
+use signet_core::source::Offer;
 
 /// What is about to be made, outside of the journal; `None` when that is nothing.
-pub(crate) fn of_needs(needs: &Needs, authorities: &Authorities) -> Option<String> {
+pub(crate) fn needs(needs: &Needs, authorities: &Authorities) -> Option<String> {
     let generation = authorities.next_generation();
     match needs {
         Needs::Nothing => None,
@@ -18,7 +19,7 @@ pub(crate) fn of_needs(needs: &Needs, authorities: &Authorities) -> Option<Strin
 }
 
 /// What a step does.
-pub(crate) fn of_step(step: &Step, authorities: &Authorities, made: &Made, offer: Option<&Offer>) -> String {
+pub(crate) fn step(step: &Step, authorities: &Authorities, made: &Made, offer: Option<&Offer>) -> String {
     let root = made.root.as_ref().map(|root| &root.id).or(offer.map(|offer| &offer.signer));
     let issuing = made.issuing.as_ref().or(offer.map(|offer| &offer.issuing)).map(|issuing| &issuing.id);
     let name = |id: Option<&AuthorityId>| id.map_or_else(|| "-".to_owned(), ToString::to_string);

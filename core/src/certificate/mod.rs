@@ -1,0 +1,21 @@
+//! Certificates as Signet reads them back: what a DER certificate says, and chains that cannot be empty.
+
+mod chain;
+mod facts;
+mod serial;
+
+pub use chain::CertificateChain;
+pub use facts::{Facts, subject};
+pub use serial::Serial;
+
+/// A DER certificate could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// The bytes are not exactly one X.509 certificate (RFC 5280 section 4.1).
+    #[error("not exactly one X.509 certificate")]
+    NotX509,
+    /// An extension that Signet relies on does not parse.
+    #[error("a certificate extension does not parse")]
+    BadExtension,
+}

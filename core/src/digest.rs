@@ -1,0 +1,46 @@
+//! Digests, which name keys and certificates, and bytes as hexadecimal digits.
+
+/// Bytes as lower-case hexadecimal digits, as records and names of authorities show them.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for digit in bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        text.extend(char::from_digit(u32::from(digit), 16));
+    }
+    text
+}
+
+/// SHA-256 over a SubjectPublicKeyInfo, as records name keys.
+#[must_use]
+pub fn key_hash(spki_der: &[u8]) -> [u8; 32] {
+    sha256(spki_der)
+}
+
+/// SHA-256 over anything, such as a whole certificate: what is commonly called its fingerprint.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest.as_ref());
+    hash
+}
+
+/// The key identifier of a key in certificates that Signet makes: the first 20 bytes of SHA-256 over its
+/// SubjectPublicKeyInfo (RFC 7093 section 2, method 4).
+#[must_use]
+pub fn key_identifier(spki_der: &[u8]) -> [u8; 20] {
+    let hash = key_hash(spki_der);
+    let mut identifier = [0; 20];
+    identifier.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    identifier
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_two_lower_case_digits() {
+        assert_eq!((hex(&[]), hex(&[0, 0x0a, 0xf0, 0xff])), (String::new(), "000af0ff".to_owned()));
+    }
+}

@@ -1,0 +1,72 @@
+//! Signed revocation lists.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::CertificateRevocationListDer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::OffsetDateTime;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use crate::authority::AuthorityId;
+use crate::document::Unknown;
+
+/// A signed revocation list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationList {
+    /// Who signed it.
+    pub issuer: AuthorityId,
+    /// The list, DER in base64.
+    #[serde(serialize_with = "crl_out", deserialize_with = "crl_in")]
+    pub der: CertificateRevocationListDer<'static>,
+    /// When a newer one should have been made, seconds since 1970.
+    pub next_update: i64,
+    /// What this program does not know of it.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl RevocationList {
+    /// When it begins to be valid, if it can be read.
+    pub(super) fn begins(&self) -> Option<OffsetDateTime> {
+        let (_, parsed) = CertificateRevocationList::from_der(&self.der).ok()?;
+        Some(parsed.last_update().to_datetime())
+    }
+}
+
+/// What is given by whoever runs the CA, when that is somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenLists<'a> {
+    /// There is nobody else, or it is not known what they say: the lists in use go on.
+    Unknown,
+    /// There are no lists, which says that nothing is revoked.
+    NothingRevoked,
+    /// These lists.
+    Lists(&'a [RevocationList]),
+}
+
+impl<'a> GivenLists<'a> {
+    /// The lists, if any are given.
+    #[must_use]
+    pub fn all(self) -> &'a [RevocationList] {
+        match self {
+            Self::Lists(lists) => lists,
+            Self::Unknown | Self::NothingRevoked => &[],
+        }
+    }
+
+    /// The list of this issuer.
+    #[must_use]
+    pub fn list_of(self, issuer: &AuthorityId) -> Option<&'a RevocationList> {
+        self.all().iter().find(|list| list.issuer == *issuer)
+    }
+}
+
+fn crl_out<S: Serializer>(der: &CertificateRevocationListDer<'static>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&STANDARD.encode(der))
+}
+
+fn crl_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CertificateRevocationListDer<'static>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    STANDARD.decode(text).map(CertificateRevocationListDer::from).map_err(serde::de::Error::custom)
+}
