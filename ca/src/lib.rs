@@ -5,12 +5,13 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests say what they mean with operators"))]
 
 pub mod acknowledgements;
-pub mod admission;
 pub mod app;
 pub mod audit_log;
 pub mod bundle_feed;
 pub mod bundle_file;
+pub mod catch_up;
 pub mod cli;
+pub mod client_identity;
 pub mod clusters;
 pub mod config;
 mod describe;
@@ -19,12 +20,12 @@ pub mod grpc;
 pub mod handover;
 pub mod health;
 pub mod issuance;
+pub mod limits;
 pub mod metrics;
 pub mod operations;
 pub mod refusals;
 pub mod rotator;
-pub mod served;
-pub mod serving;
+pub mod serving_certificate;
 pub mod source;
 pub mod state;
 pub mod storage_age;

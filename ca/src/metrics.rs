@@ -10,8 +10,9 @@ use signet_core::rotation::{Authorities, Phase};
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
+use crate::audit_log::AuditMetrics;
 use crate::error::IssueError;
-use crate::grpc::access::Cause;
+use crate::refusals::DenialCause;
 use crate::turned_away::TurnedAway;
 
 /// Measurements of one CA process. Labels are closed sets and never hold a name from outside.
@@ -24,12 +25,8 @@ pub struct CaMetrics {
     pub decision: Histogram,
     /// Signing, in seconds.
     pub sign: Histogram,
-    /// Committing a batch of records, in seconds.
-    pub commit: Histogram,
-    /// Records per commit.
-    pub audit_batch: Histogram,
-    /// Commits that failed.
-    pub audit_failures: IntCounter,
+    /// Commits of records.
+    pub audit: AuditMetrics,
     /// 1 from when the files of storage were changed under this process, until a restart.
     pub storage_lost: IntGauge,
     /// Leaves cut short at the issuer's end.
@@ -145,7 +142,6 @@ impl CaMetrics {
     /// # Errors
     /// [`MetricError`] when a name is taken, which is a bug.
     pub fn new(metrics: &Metrics, clock: SharedClock) -> Result<Self, MetricError> {
-        let batches = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
         let certificates = metrics.counters(
             "signet_ca_certificates_total",
             "Certificate requests by outcome and reason.",
@@ -161,7 +157,7 @@ impl CaMetrics {
             "Bundle streams of callers who did not prove who they are, by reason.",
             &["reason"],
         )?;
-        for cause in Cause::ALL {
+        for cause in DenialCause::ALL {
             admin_denied.with_label_values(&[cause.as_str()]).reset();
         }
         let citadel_root = metrics.gauge(
@@ -184,9 +180,7 @@ impl CaMetrics {
             token: metrics.seconds("signet_ca_token_verification_duration_seconds", "Verification of tokens.")?,
             decision: metrics.seconds("signet_ca_decision_duration_seconds", "CSR check and policy decision.")?,
             sign: metrics.seconds("signet_ca_sign_duration_seconds", "Signing of certificates.")?,
-            commit: metrics.seconds("signet_ca_audit_commit_duration_seconds", "Durable commits of records.")?,
-            audit_batch: metrics.histogram("signet_ca_audit_batch_records", "Records per commit.", &batches)?,
-            audit_failures: metrics.counter("signet_ca_audit_failures_total", "Commits of records that failed.")?,
+            audit: AuditMetrics::new(metrics)?,
             storage_lost: metrics.gauge(
                 "signet_ca_storage_lost",
                 "1 from when the files of storage were changed under the running CA, until it is restarted.",
@@ -229,7 +223,7 @@ impl CaMetrics {
     }
 
     /// Counts a call of the operators' service that was denied.
-    pub fn admin_denied(&self, cause: Cause) {
+    pub fn admin_denied(&self, cause: DenialCause) {
         self.admin_denied.with_label_values(&[cause.as_str()]).inc();
     }
 
@@ -261,7 +255,7 @@ impl CaMetrics {
             }
             IssueError::NotReady => citadel.sign.with_label_values(&["CA_NOT_READY"]).inc(),
             IssueError::Sign(_) | IssueError::Mismatch(_) => citadel.sign.with_label_values(&["CERT_GEN_ERROR"]).inc(),
-            IssueError::OverLimit(over) => self.turned_away.note(over.limit()),
+            IssueError::OverLimit(limit) => self.turned_away.note(*limit),
             IssueError::Malformed(_) => {}
             _ => citadel.sign.with_label_values(&["UNKNOWN"]).inc(),
         }

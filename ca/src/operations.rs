@@ -1,7 +1,10 @@
 //! What operators ask for: each command is judged by the rules, taken as a step like any other, and on record with its
 //! operator. Commands act on the journal, hence on all replicas.
 
+mod done;
 mod init;
+mod next;
+mod progress;
 mod revocation;
 
 use std::collections::BTreeMap;
@@ -15,6 +18,8 @@ use signet_core::seams::store::{AuditStore, StoreError};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
+pub use done::Done;
+pub use next::{Awaited, Next};
 pub use revocation::RevokedCertificate;
 use revocation::revoked_issuing;
 
@@ -41,10 +46,10 @@ pub enum OperationError {
     #[error("{0}")]
     Invalid(String),
     /// Storage failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// The step failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Step(#[from] StepError),
     /// Others changed the authorities all the time.
     #[error("the authorities were changed by somebody else at the same time; look, and try again")]
@@ -94,8 +99,10 @@ pub struct View {
     pub threshold_percent: u8,
     /// Where a rotation stands.
     pub phase: Phase,
-    /// What happens next, in words; empty when nothing is in progress.
-    pub next: String,
+    /// What happens next.
+    pub next: Next,
+    /// Whether a former root leaves the trust bundle in the end.
+    pub has_former: bool,
     /// When that is over at the latest, if time alone brings it about.
     pub expected_at: Option<OffsetDateTime>,
     /// The bundle sequence that holders are waited for.
@@ -132,10 +139,11 @@ impl Operations {
             limit: NAMED,
         };
         let laggards = self.executor.holders.holders(&behind).await?;
-        let (next, expected_at) = describe::what_next(&observation.scene(), &self.executor.rules);
+        let (next, expected_at) = progress::what_next(&observation, &self.executor.rules);
         let phase = Phase::of(&observation.authorities);
         let threshold_percent = self.executor.rules.coverage;
-        let held = describe::held(&observation.scene(), &self.executor.rules);
+        let held = progress::held(&observation, &self.executor.rules);
+        let has_former = progress::has_former(&observation.authorities);
         let Observation { authorities, coverage, last_ends, .. } = observation;
         Ok(View {
             authorities,
@@ -146,12 +154,13 @@ impl Operations {
             threshold_percent,
             phase,
             next,
+            has_former,
             expected_at,
             awaited_sequence,
         })
     }
 
-    /// Carries out `command` for `reason`. What was done, in words, and where rotation stands then. Doing what is done
+    /// Carries out `command` for `reason`. What was done, and where rotation stands then. Doing what is done
     /// already is fine.
     ///
     /// # Errors
@@ -161,7 +170,7 @@ impl Operations {
         operator: &Operator,
         command: Command,
         reason: &str,
-    ) -> Result<(String, View), OperationError> {
+    ) -> Result<(Done, View), OperationError> {
         if command.is_forced() && reason.trim().is_empty() {
             return Err(OperationError::Invalid("force leaves holders behind: give the reason for the record".into()));
         }
@@ -178,16 +187,15 @@ impl Operations {
             };
             let at_once = matches!(command, Command::Taint { force: true, .. });
             let Some(step) = step else {
-                let text =
-                    if at_once { describe::REPLACED } else { "nothing to do: that is so, or under way, already" };
+                let done = if at_once { Done::Replaced } else { Done::Nothing };
                 if at_once {
                     self.replace_at_once(operator).await?;
                     self.wake_up.notify_one();
                 }
-                self.record(operator, &command, reason, Outcome::Done, text).await?;
-                return Ok((text.to_owned(), self.view().await?));
+                self.record(operator, &command, reason, Outcome::Done, &done.to_string()).await?;
+                return Ok((done, self.view().await?));
             };
-            let text = describe::done(&step, &observation.scene());
+            let done = progress::done(&step, &observation);
             let entry = match &step {
                 Step::RevokeIssuing(id) => revoked_issuing(&observation, id)?,
                 _ => RevocationChange::Unchanged,
@@ -195,7 +203,7 @@ impl Operations {
             let order = Order {
                 forced: command.is_forced(),
                 entry,
-                events: vec![self.event(operator, &command, reason, Outcome::Done, &text)],
+                events: vec![self.event(operator, &command, reason, Outcome::Done, &done.to_string())],
                 ..ordered_by(operator)
             };
             if self.executor.take(&observation, &step, order).await?.is_none() {
@@ -210,7 +218,7 @@ impl Operations {
                 self.begin_with_adopted(operator).await;
                 self.wake_up.notify_one();
             }
-            return Ok((text, self.view().await?));
+            return Ok((done, self.view().await?));
         }
         Err(OperationError::Conflict)
     }

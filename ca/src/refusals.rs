@@ -3,7 +3,8 @@
 //!
 //! The refusal itself waits for nothing: it is noted in memory of a fixed size, and one task writes.
 
-mod refusal;
+mod denied;
+mod refused_call;
 mod table;
 
 use std::convert::Infallible;
@@ -17,12 +18,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::refusal::{Class, Refusal};
+pub use self::denied::{DenialCause, Denied, DeniedCaller};
+pub use self::refused_call::{Class, RefusedCall};
 
-use self::table::{Table, Told};
+use self::table::{Report, Table};
 use crate::audit_log::AuditLog;
 
-/// How often what one kind of refusal adds up to is told; a crash loses at most what came in this time.
+/// How often what one kind of refusal adds up to is reported; a crash loses at most what came in this time.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// The same while the process stops, since the end of its drain cuts off whatever waits.
@@ -50,7 +52,7 @@ pub struct Refusals {
     _open: Arc<DropGuard>,
 }
 
-/// The side that tells of them, run as one task.
+/// The side that reports them, run as one task.
 pub struct RefusalWriter {
     shared: Arc<Shared>,
     /// Nobody is left to note any.
@@ -68,7 +70,7 @@ pub fn refusals(clock: SharedClock) -> (Refusals, RefusalWriter) {
 
 impl Refusals {
     /// Notes a refusal, to be recorded and logged. Takes no time.
-    pub fn note(&self, refusal: Refusal) {
+    pub fn note(&self, refusal: RefusedCall) {
         let now = self.shared.clock.now();
         if self.shared.table().add(refusal, now) {
             self.shared.arrived.notify_one();
@@ -77,11 +79,11 @@ impl Refusals {
 }
 
 impl RefusalWriter {
-    /// Tells of refusals until nobody is left to note any: requests may be refused until the last edge has ended. After
-    /// `stop` it tells more often.
+    /// Reports refusals until nobody is left to note any: requests may be refused until the last edge has ended. After
+    /// `stop` it does so more often.
     ///
     /// # Errors
-    /// None: what storage does not take is told with the next record of its kind.
+    /// None: what storage does not take is reported with the next record of its kind.
     pub async fn run(self, audit: AuditLog, stop: CancellationToken) -> Result<(), Infallible> {
         loop {
             let (closed, stopping) = (self.closed.is_cancelled(), stop.is_cancelled());
@@ -90,15 +92,15 @@ impl RefusalWriter {
                 (false, true) => QUIET_AT_END,
                 (false, false) => QUIET,
             };
-            let (due, next) = self.shared.table().due(Instant::now(), quiet);
+            let (pending, next) = self.shared.table().take_pending(Instant::now(), quiet);
             // Side by side, so that they share a commit. Storage that hangs holds up nothing but this.
-            let telling = join_all(due.into_iter().map(|told| self.tell(&audit, told)));
+            let reporting = join_all(pending.into_iter().map(|report| self.report(&audit, report)));
             let too_late = async {
                 self.closed.cancelled().await;
                 tokio::time::sleep(LAST).await;
             };
             tokio::select! {
-                _ = telling => {}
+                _ = reporting => {}
                 () = too_late => return Ok(()),
             }
             if closed {
@@ -119,18 +121,18 @@ impl RefusalWriter {
         }
     }
 
-    async fn tell(&self, audit: &AuditLog, told: Told) {
-        let event = told.summary.event(told.first, told.of_others(), self.shared.clock.now());
-        log(&told, event.detail.as_deref());
+    async fn report(&self, audit: &AuditLog, report: Report) {
+        let event = report.summary.event(report.first, report.of_others(), self.shared.clock.now());
+        log(&report, event.detail.as_deref());
         if let Err(error) = audit.record(event).await {
-            tracing::debug!(%error, "a refusal could not be recorded; it is told later");
-            self.shared.table().put_back(told);
+            tracing::debug!(%error, "a refusal could not be recorded; it is reported later");
+            self.shared.table().put_back(report);
         }
     }
 }
 
-fn log(told: &Told, detail: Option<&str>) {
-    let Told { summary, first, .. } = told;
+fn log(report: &Report, detail: Option<&str>) {
+    let Report { summary, first, .. } = report;
     let newest = &summary.newest;
     let (outcome, reason, call) = (newest.outcome.as_str(), newest.reason, newest.call);
     let (spiffe_id, peer) = (newest.who.spiffe_id.as_deref(), newest.who.peer.as_deref());

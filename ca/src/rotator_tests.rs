@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
-use crate::operations::{OperationError, Operator};
+use crate::operations::{Awaited, Next, OperationError, Operator};
 use crate::state;
 use crate::world_tests::{DAY, NOW, World, application};
 use signet_core::audit::{AuditEvent, EventKind, Outcome};
@@ -35,7 +35,7 @@ async fn the_issuing_ca_is_renewed_at_half_life_without_touching_the_bundle_or_c
     assert_eq!(after.bundle(), before.bundle());
     assert_ne!(after.authority.limits().authority, before.authority.limits().authority);
     let issued = world.receive(&application()).await.unwrap();
-    assert_eq!(&issued.bundle, before.bundle());
+    assert_eq!(issued.state.bundle(), before.bundle());
     let leaf = Facts::read(issued.chain.leaf()).unwrap();
     assert_eq!(leaf.not_after, NOW + 16 * DAY);
     let issuing = after.authorities.active_issuer(world.clock.now()).unwrap();
@@ -174,7 +174,7 @@ async fn nothing_is_activated_before_every_holder_has_the_bundle_and_the_laggard
     assert_eq!(world.rotator.turn().await.unwrap(), until);
     let view = world.operations.view().await.unwrap();
     assert_eq!((view.phase, view.expected_at), (Phase::Propagate, Some(until)));
-    assert!(view.next.contains(&rfc3339(until)), "{}", view.next);
+    assert_eq!(view.next, Next::Activate(prepared.clone(), Awaited::Propagation(Some(until))));
     let early = Command::Activate { id: prepared.clone(), force: false };
     let refused = world.operations.command(&operator(), early, "").await;
     assert!(matches!(refused, Err(OperationError::Refused(text)) if text.contains(&rfc3339(until))));

@@ -1,5 +1,6 @@
 //! What signs now: one immutable snapshot serves a whole request, so that a leaf never meets another issuer's chain.
 
+use std::fmt;
 use std::sync::Arc;
 
 use signet_core::authority::AuthorityId;
@@ -36,6 +37,16 @@ pub struct SigningState {
     pub authorities: Authorities,
 }
 
+impl fmt::Debug for SigningState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (authority, sequence) = (&self.authority.limits().authority, self.bundle().sequence());
+        f.debug_struct("SigningState")
+            .field("authority", authority)
+            .field("sequence", &sequence)
+            .finish_non_exhaustive()
+    }
+}
+
 impl SigningState {
     /// The trust bundle that goes with every leaf.
     #[must_use]
@@ -54,10 +65,4 @@ pub type StateWriter = watch::Sender<Option<Arc<SigningState>>>;
 #[must_use]
 pub fn current(reader: &StateReader) -> Option<Arc<SigningState>> {
     reader.borrow().clone()
-}
-
-/// The names of counters and tables for authorities need their ids in a short form: the first 8 hexadecimal digits.
-#[must_use]
-pub fn short(id: &str) -> &str {
-    id.get(..8).unwrap_or(id)
 }

@@ -29,13 +29,13 @@ use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Admission;
 use crate::audit_log::audit_log;
 use crate::clusters::Clusters;
 use crate::config::Limits;
 use crate::error::IssueError;
 use crate::handover::{HandoverWriter, handovers};
 use crate::issuance::{Application, Issuance, Issued};
+use crate::limits::request_rates::RequestRates;
 use crate::metrics::CaMetrics;
 use crate::operations::{Operations, Operator};
 use crate::refusals::refusals;
@@ -147,7 +147,7 @@ impl World {
         let shared: SharedClock = Arc::new(clock.clone());
         let trust_domain = TrustDomain::parse(trust_domain).unwrap();
         let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&shared)).unwrap());
-        let (audit, writer) = audit_log(Arc::clone(&store) as _, Arc::clone(&metrics));
+        let (audit, writer) = audit_log(Arc::clone(&store) as _, metrics.audit.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { writer.run(CancellationToken::new()).await.unwrap() });
         let (refusals, refused) = refusals(Arc::clone(&shared));
@@ -204,7 +204,7 @@ impl World {
             audit: audit.clone(),
             handovers: handed_over,
             refusals,
-            admission: Arc::new(Admission::new(&limits)),
+            rates: Arc::new(RequestRates::new(&limits)),
             clock: shared,
             metrics: Arc::clone(&metrics),
             random: SystemRandom::new(),

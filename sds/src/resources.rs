@@ -50,15 +50,14 @@ pub fn packed(name: &str, content: &SecretContent) -> Any {
     Any { type_url: SECRET_TYPE_URL.to_owned(), value: secret(name, content).encode_to_vec() }
 }
 
-/// The same with a mark: roots in other bytes than without it or with another one, for clients that tell by bytes
+/// The same with a comment: roots in other bytes than without it or with another one, for clients that tell by bytes
 /// whether there is anything to look at. PEM may have text around it (RFC 7468 section 2), which nobody reads.
-#[must_use]
-pub fn packed_with_mark(name: &str, content: &SecretContent, mark: &str) -> Any {
+pub(crate) fn packed_with_comment(name: &str, content: &SecretContent, comment: &str) -> Any {
     let mut secret = secret(name, content);
     if let Some(secret::Type::ValidationContext(context)) = &mut secret.r#type
         && let Some(Specifier::InlineBytes(pem)) = context.trusted_ca.as_mut().and_then(|it| it.specifier.as_mut())
     {
-        pem.splice(0..0, format!("# {mark}\n").into_bytes());
+        pem.splice(0..0, format!("# {comment}\n").into_bytes());
     }
     Any { type_url: SECRET_TYPE_URL.to_owned(), value: secret.encode_to_vec() }
 }
@@ -123,20 +122,21 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_changes_the_bytes_of_roots_and_nothing_that_is_read() {
+    fn a_comment_changes_the_bytes_of_roots_and_nothing_that_is_read() {
         let (a, b) = (root("a"), root("b"));
         let content = bundle(1, &[a.clone(), b.clone()]);
         let plain = packed("ROOTCA", &content);
-        let marked = ["1", "2"].map(|mark| packed_with_mark("ROOTCA", &content, mark));
-        assert!(marked[0] != plain && marked[0] != marked[1] && marked[0] == packed_with_mark("ROOTCA", &content, "1"));
-        let secret = Secret::decode(marked[0].value.as_slice()).unwrap();
+        let commented = ["1", "2"].map(|comment| packed_with_comment("ROOTCA", &content, comment));
+        let [one, two] = &commented;
+        assert!(*one != plain && one != two && *one == packed_with_comment("ROOTCA", &content, "1"));
+        let secret = Secret::decode(one.value.as_slice()).unwrap();
         let Some(secret::Type::ValidationContext(context)) = secret.r#type else { panic!("not a validation context") };
         let text = bytes(context.trusted_ca);
         assert!(text.starts_with(b"# 1\n-----BEGIN"));
         let roots: Vec<_> = rustls_pki_types::CertificateDer::pem_slice_iter(&text).map(Result::unwrap).collect();
         assert!(roots.len() == 2 && roots.contains(&a) && roots.contains(&b));
         let certificate = certificate("leaf", "KEY");
-        assert_eq!(packed_with_mark("default", &certificate, "1"), packed("default", &certificate));
+        assert_eq!(packed_with_comment("default", &certificate, "1"), packed("default", &certificate));
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -18,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{TcpConnectInfo, UdsConnectInfo};
 use tonic::{Request, Status, Streaming};
 
-use crate::resources::{SECRET_TYPE_URL, packed, packed_with_mark};
+use crate::ledger::{AcknowledgementListener, Ledger, OpenStream};
+use crate::resources::{SECRET_TYPE_URL, packed, packed_with_comment};
 use crate::server::SdsServer;
-use crate::session::{self, Refusal, Response, Sotw};
+use crate::session::{self, InvalidRequest, Response, Sotw};
 use crate::snapshot::{Snapshot, Version};
-use crate::streams::{Entry, NoListener, StreamListener, Streams};
 
 /// What a stream is answered with. Dropping it ends the stream.
 pub type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
@@ -32,16 +31,15 @@ type DeltaResponses = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, S
 /// [`SdsService::stream`].
 pub struct SdsService {
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    streams: Streams,
+    ledger: Ledger,
     stop: CancellationToken,
-    opened: AtomicU64,
 }
 
 impl SdsService {
-    /// Serves what `snapshots` holds, until `stop` is cancelled: streams then end, so that a server can drain.
+    /// Serves what `snapshots` holds and keeps `ledger`, until `stop` is cancelled: streams then end, so that a server can drain.
     #[must_use]
-    pub fn new(snapshots: watch::Receiver<Arc<Snapshot>>, streams: Streams, stop: CancellationToken) -> Self {
-        Self { snapshots, streams, stop, opened: AtomicU64::new(0) }
+    pub fn new(snapshots: watch::Receiver<Arc<Snapshot>>, ledger: Ledger, stop: CancellationToken) -> Self {
+        Self { snapshots, ledger, stop }
     }
 
     /// The tonic service, to be added to a server.
@@ -51,7 +49,7 @@ impl SdsService {
     }
 
     /// Runs one stream for a service of its own that has found out who asks. `peer` is shown to operators; `listener`
-    /// is told what becomes of each secret, by the versions in the snapshot.
+    /// is told what is said about each secret, by the versions in the snapshot.
     ///
     /// That service is to be served by an [`SdsServer`] too, which limits its messages.
     ///
@@ -61,22 +59,22 @@ impl SdsService {
         &self,
         requests: Streaming<DiscoveryRequest>,
         peer: &str,
-        listener: Arc<dyn StreamListener>,
+        listener: Option<Arc<dyn AcknowledgementListener>>,
     ) -> Result<tonic::Response<Responses>, Status> {
-        let id = self.opened.fetch_add(1, Ordering::Relaxed);
-        let entry = self.streams.enter(id, peer, listener).ok_or_else(|| {
-            Status::resource_exhausted(format!("{} streams are open already, which is the limit", self.streams.max()))
+        let open = self.ledger.enter(peer, listener).ok_or_else(|| {
+            let most = self.ledger.max_streams();
+            Status::resource_exhausted(format!("{most} streams are open already, which is the limit"))
         })?;
-        let mark = format!("stream {id:x}, {}", entry.opened_at().unix_timestamp_nanos());
+        let id = open.id();
+        let comment = format!("stream {id:x}, {}", open.opened_at().unix_timestamp_nanos());
         let driver = Driver {
             requests,
             snapshots: self.snapshots.clone(),
             session: Sotw::new(format!("{id:x}")),
-            entry,
+            open,
             stop: self.stop.clone(),
             started: Instant::now(),
-            node_known: false,
-            mark,
+            comment,
         };
         let responses = futures::stream::unfold(Some(driver), |driver| async move { driver?.next().await });
         Ok(tonic::Response::new(Box::pin(responses)))
@@ -87,7 +85,7 @@ impl SdsService {
     /// # Errors
     /// `INVALID_ARGUMENT` for an absurd request, `UNAVAILABLE` when nothing asked for is known.
     pub fn fetch(&self, message: &DiscoveryRequest) -> Result<DiscoveryResponse, Status> {
-        session::check(&view(message)).map_err(refused)?;
+        session::check(&view(message)).map_err(invalid)?;
         let snapshot = Arc::clone(&self.snapshots.borrow());
         let mut names: Vec<_> = snapshot.iter().map(|(name, _)| Arc::clone(name)).collect();
         if !message.resource_names.is_empty() && !message.resource_names.iter().any(|name| name == session::WILDCARD) {
@@ -117,7 +115,7 @@ impl SecretDiscoveryService for SdsService {
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<tonic::Response<Responses>, Status> {
         let peer = peer(&request);
-        self.stream(request.into_inner(), &peer, Arc::new(NoListener))
+        self.stream(request.into_inner(), &peer, None)
     }
 
     async fn delta_secrets(
@@ -135,17 +133,16 @@ impl SecretDiscoveryService for SdsService {
     }
 }
 
-/// One stream. Dropped with the response stream, hence with the connection; its place in the registry goes with it.
+/// One stream. Dropped with the response stream, hence with the connection; its place in the ledger goes with it.
 struct Driver {
     requests: Streaming<DiscoveryRequest>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     session: Sotw,
-    entry: Entry,
+    open: OpenStream,
     stop: CancellationToken,
     started: Instant,
-    node_known: bool,
     /// Different for every stream, also of processes before and after this one.
-    mark: String,
+    comment: String,
 }
 
 type Step = Option<(Result<DiscoveryResponse, Status>, Option<Driver>)>;
@@ -186,13 +183,13 @@ impl Driver {
                     let snapshot = self.newest();
                     match self.take(&request, &snapshot) {
                         Ok(response) => (response, snapshot),
-                        Err(refusal) => return Some((Err(refused(refusal)), None)),
+                        Err(error) => return Some((Err(invalid(error)), None)),
                     }
                 }
             };
             if let Some(response) = response {
-                self.entry.pushed(&response);
-                return Some((Ok(message_of(&response, &snapshot, &self.mark)), Some(self)));
+                self.open.pushed(&response);
+                return Some((Ok(message_of(&response, &snapshot, &self.comment)), Some(self)));
             }
         }
     }
@@ -201,13 +198,10 @@ impl Driver {
         Arc::clone(&self.snapshots.borrow_and_update())
     }
 
-    fn take(&mut self, request: &DiscoveryRequest, snapshot: &Snapshot) -> Result<Option<Response>, Refusal> {
-        if let (false, Some(node)) = (self.node_known, &request.node) {
-            self.node_known = true;
-            self.entry.node(&node.id);
-        }
+    fn take(&mut self, request: &DiscoveryRequest, snapshot: &Snapshot) -> Result<Option<Response>, InvalidRequest> {
         let outcome = self.session.on_request(&view(request), snapshot, self.started.elapsed())?;
-        self.entry.requested(&outcome.event, &request.version_info, &mut self.session);
+        let node = request.node.as_ref().map(|node| node.id.as_str());
+        self.open.requested(&outcome.event, &request.version_info, node, &mut self.session);
         Ok(outcome.response)
     }
 }
@@ -222,10 +216,11 @@ fn view(message: &DiscoveryRequest) -> session::Request<'_> {
     }
 }
 
-fn message_of(response: &Response, snapshot: &Snapshot, mark: &str) -> DiscoveryResponse {
+fn message_of(response: &Response, snapshot: &Snapshot, comment: &str) -> DiscoveryResponse {
     let resource = |name| {
         let content = response.content(name, snapshot)?;
-        Some(if response.is_new_to_client { packed_with_mark(name, content, mark) } else { packed(name, content) })
+        let is_new = response.is_new_to_client;
+        Some(if is_new { packed_with_comment(name, content, comment) } else { packed(name, content) })
     };
     DiscoveryResponse {
         version_info: response.version.to_string(),
@@ -236,11 +231,11 @@ fn message_of(response: &Response, snapshot: &Snapshot, mark: &str) -> Discovery
     }
 }
 
-/// The one map from refusals to the wire.
-fn refused(refusal: Refusal) -> Status {
-    match refusal {
-        Refusal::WrongType | Refusal::TooManyNames(_) | Refusal::NameTooLong(_) => {
-            Status::invalid_argument(refusal.to_string())
+/// The one map from errors to the wire.
+fn invalid(request: InvalidRequest) -> Status {
+    match request {
+        InvalidRequest::WrongType | InvalidRequest::TooManyNames(_) | InvalidRequest::NameTooLong(_) => {
+            Status::invalid_argument(request.to_string())
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The service over a real Unix socket, with tonic's client in Envoy's place.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
@@ -18,8 +18,9 @@ use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::{Channel, Endpoint, Server};
 
 use super::*;
+use crate::ledger::{Aggregate, Observer};
+use crate::session::{Acknowledgement, Answer};
 use crate::snapshot::tests::{bundle, certificate, root};
-use crate::streams::{Observer, Settled};
 use std::sync::Mutex;
 
 type Client = SecretDiscoveryServiceClient<Channel>;
@@ -54,15 +55,21 @@ impl Observer for Counts {
 #[derive(Default)]
 struct Told(Mutex<Vec<String>>);
 
-impl StreamListener for Told {
-    fn applied(&self, name: &str, version: Version) {
-        self.0.lock().unwrap().push(format!("{name} applied {version}"));
+/// Of one stream.
+struct Ear(Arc<Told>);
+
+impl AcknowledgementListener for Ear {
+    fn heard(&self, Acknowledgement { name, version, answer }: &Acknowledgement) {
+        self.0.0.lock().unwrap().push(match answer {
+            Answer::Ack => format!("{name} applied {version}"),
+            Answer::Nack(text) => format!("{name} refused {version} {text}"),
+        });
     }
-    fn refused(&self, name: &str, version: Version, text: &str) {
-        self.0.lock().unwrap().push(format!("{name} refused {version} {text}"));
-    }
-    fn closed(&self) {
-        self.0.lock().unwrap().push("closed".to_owned());
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().push("closed".to_owned());
     }
 }
 
@@ -82,7 +89,7 @@ impl SecretDiscoveryService for Listening {
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<tonic::Response<Responses>, Status> {
         let peer = peer(&request);
-        self.sds.stream(request.into_inner(), &peer, Arc::clone(&self.told) as Arc<dyn StreamListener>)
+        self.sds.stream(request.into_inner(), &peer, Some(Arc::new(Ear(Arc::clone(&self.told)))))
     }
 
     async fn delta_secrets(
@@ -103,7 +110,7 @@ impl SecretDiscoveryService for Listening {
 struct World {
     told: Arc<Told>,
     snapshots: watch::Sender<Arc<Snapshot>>,
-    streams: Streams,
+    ledger: Ledger,
     counts: Arc<Counts>,
     stop: CancellationToken,
     directory: tempfile::TempDir,
@@ -114,11 +121,11 @@ impl World {
     fn start(max: usize) -> Self {
         let counts = Arc::new(Counts::default());
         let clock = Arc::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
-        let streams = Streams::new(max, clock, Arc::clone(&counts) as Arc<dyn Observer>);
+        let ledger = Ledger::new(max, clock, Arc::clone(&counts) as Arc<dyn Observer>);
         let snapshots = watch::Sender::new(Arc::new(Snapshot::empty()));
         let stop = CancellationToken::new();
         let told = Arc::new(Told::default());
-        let sds = SdsService::new(snapshots.subscribe(), streams.clone(), stop.clone());
+        let sds = SdsService::new(snapshots.subscribe(), ledger.clone(), stop.clone());
         let service = SdsServer::new(Listening { sds, told: Arc::clone(&told) });
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("s")).unwrap();
@@ -128,7 +135,7 @@ impl World {
             let router = Server::builder().add_service(service);
             router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped).await.unwrap();
         });
-        Self { told, snapshots, streams, counts, stop, directory, server }
+        Self { told, snapshots, ledger, counts, stop, directory, server }
     }
 
     async fn client(&self) -> Client {
@@ -203,12 +210,12 @@ mod listening;
 mod unreadable;
 
 #[tokio::test]
-async fn a_request_before_there_is_material_is_answered_when_it_arrives_and_the_registry_tells_the_story() {
+async fn a_request_before_there_is_material_is_answered_when_it_arrives_and_the_ledger_tells_the_story() {
     let world = World::start(10);
     let mut client = world.client().await;
     let node = Some(Node { id: "sidecar~1".into(), ..Node::default() });
     let mut talk = Conversation::open(&mut client, DiscoveryRequest { node, ..ask(&["default"]) }).await.unwrap();
-    until(|| world.streams.views().first().is_some_and(|view| !view.names.is_empty())).await;
+    until(|| world.ledger.views().first().is_some_and(|view| !view.names.is_empty())).await;
     world.publish(&[("default", "1"), ("other", "1")]);
     let first = talk.next().await;
     assert_eq!((names(&first), first.type_url.as_str()), (vec!["default".to_owned()], SECRET_TYPE_URL));
@@ -218,7 +225,7 @@ async fn a_request_before_there_is_material_is_answered_when_it_arrives_and_the_
     let second = talk.next().await;
     talk.answer(&["default"], &second, Some("bad\nkey")).await;
     until(|| world.counts.nacked.load(Ordering::SeqCst) == 1).await;
-    let views = world.streams.views();
+    let views = world.ledger.views();
     let view = views.first().unwrap();
     assert!(view.peer.contains(&format!("pid={}", std::process::id())), "{}", view.peer);
     assert_eq!((view.node_id.as_str(), view.acked_version.as_str()), ("sidecar~1", first.version_info.as_str()));
@@ -226,7 +233,7 @@ async fn a_request_before_there_is_material_is_answered_when_it_arrives_and_the_
     assert_eq!(view.last_nack, Some(("bad key".to_owned(), OffsetDateTime::UNIX_EPOCH)));
     drop((talk, client));
     until(|| world.counts.open.load(Ordering::SeqCst) == 0).await;
-    assert_eq!(world.streams.views(), []);
+    assert_eq!(world.ledger.views(), []);
 }
 
 #[tokio::test]
@@ -260,7 +267,7 @@ async fn a_client_that_never_reads_delays_nobody_and_gets_only_the_newest_when_i
     let mut client = world.client().await;
     let mut quick = Conversation::open(&mut client, ask(&["default"])).await.unwrap();
     quick.next().await;
-    let pushes = |index: usize| world.streams.views()[index].pushes;
+    let pushes = |index: usize| world.ledger.views()[index].pushes;
     until(|| pushes(0) >= 1).await;
     for round in 0..200 {
         world.publish(&[("default", &format!("{round}{big}"))]);
@@ -306,7 +313,7 @@ async fn more_streams_than_allowed_are_refused_until_one_ends() {
     let refused = Conversation::open(&mut client, ask(&["default"])).await.err().unwrap();
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     drop(one);
-    until(|| world.streams.views().is_empty()).await;
+    until(|| world.ledger.views().is_empty()).await;
     Conversation::open(&mut client, ask(&["default"])).await.unwrap().next().await;
 }
 

@@ -62,6 +62,21 @@ pub fn envoy() -> Outcome<PathBuf> {
     })
 }
 
+/// A Python that has the packages of `make venv`.
+///
+/// # Errors
+/// [`Failure::ToolMissing`].
+pub fn python() -> Outcome<PathBuf> {
+    let python = target_dir().join("venv/bin/python");
+    match Command::new(&python).args(["-c", "import jsonschema"]).output() {
+        Ok(output) if output.status.success() => Ok(python),
+        _ => Err(Failure::ToolMissing {
+            tool: format!("jsonschema for {}", python.display()),
+            install: "make venv".to_owned(),
+        }),
+    }
+}
+
 /// A program of the system, found by asking it for its version.
 ///
 /// # Errors

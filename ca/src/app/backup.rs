@@ -7,7 +7,7 @@ use signet_core::rotation::Refused;
 use signet_plugins::store::sqlite::Copied;
 use signet_runtime::files::{Draft, FileError};
 
-use super::backend::BackendError;
+use super::error::AppError;
 use super::storage;
 use crate::config::Config;
 
@@ -27,11 +27,11 @@ pub struct Backup {
 /// how many bytes are written, and about how many there will be.
 ///
 /// # Errors
-/// [`BackendError`]; nothing is left of the file then, nor when this is dropped.
-pub async fn backup(config: &Config, file: &Path, progress: impl Fn(u64, u64)) -> Result<Backup, BackendError> {
-    let failed = |error| BackendError::Backup { path: file.to_owned(), source: Box::new(error) };
+/// [`AppError`]; nothing is left of the file then, nor when this is dropped.
+pub async fn backup(config: &Config, file: &Path, progress: impl Fn(u64, u64)) -> Result<Backup, AppError> {
+    let failed = |error| AppError::Backup { path: file.to_owned(), source: Box::new(error) };
     let location = storage::location(&config.storage);
-    let Some(database) = location.file() else { return Err(BackendError::ServersBackup(config.storage.to_string())) };
+    let Some(database) = location.file() else { return Err(AppError::ServersBackup(config.storage.to_string())) };
     not_beside_another(file)?;
     let draft = Draft::begin(file).map_err(failed)?;
     let all = length(database);
@@ -40,14 +40,14 @@ pub async fn backup(config: &Config, file: &Path, progress: impl Fn(u64, u64)) -
     let held = loop {
         tokio::select! {
             held = &mut copying => {
-                break held.map_err(|error| BackendError::NoBackup { path: file.to_owned(), cause: error.to_string() })?;
+                break held.map_err(|error| AppError::NoBackup { path: file.to_owned(), cause: error.to_string() })?;
             }
             () = tokio::time::sleep(TELL) => progress(length(&temporary), all),
         }
     };
     // A copy that restores to nothing would be taken for a backup.
     if held.journal == 0 {
-        return Err(BackendError::NoBackup { path: file.to_owned(), cause: Refused::NoAuthority.to_string() });
+        return Err(AppError::NoBackup { path: file.to_owned(), cause: Refused::NoAuthority.to_string() });
     }
     let bytes = length(&temporary);
     // To the disk, which takes a while.
@@ -58,17 +58,17 @@ pub async fn backup(config: &Config, file: &Path, progress: impl Fn(u64, u64)) -
 }
 
 /// SQLite would take files of these names for parts of a database: neither may the copy have one, nor may one lie beside it.
-fn not_beside_another(file: &Path) -> Result<(), BackendError> {
+fn not_beside_another(file: &Path) -> Result<(), AppError> {
     const SUFFIXES: [&str; 3] = ["-wal", "-shm", "-journal"];
     let name = file.to_string_lossy();
     if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
         let cause = "SQLite would take a file of this name for a part of another database; choose another name";
-        return Err(BackendError::NoBackup { path: file.to_owned(), cause: cause.to_owned() });
+        return Err(AppError::NoBackup { path: file.to_owned(), cause: cause.to_owned() });
     }
     let beside = SUFFIXES.iter().map(|suffix| PathBuf::from(format!("{name}{suffix}")));
     let Some(beside) = beside.into_iter().find(|path| path.symlink_metadata().is_ok()) else { return Ok(()) };
     let cause = format!("{} is there, which SQLite would take for a part of the copy; move it away", beside.display());
-    Err(BackendError::NoBackup { path: file.to_owned(), cause })
+    Err(AppError::NoBackup { path: file.to_owned(), cause })
 }
 
 fn length(path: &Path) -> u64 {

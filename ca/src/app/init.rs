@@ -12,7 +12,7 @@ use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::digest::{hex, sha256};
 use signet_core::rotation::Authorities;
 use signet_core::seams::authority::UpstreamAuthority as _;
-use signet_core::seams::store::{AuthorityJournal, StoreError};
+use signet_core::seams::store::StoreError;
 use signet_plugins::authority::FilesAuthority;
 use signet_plugins::custody::MemoryCustody;
 use signet_runtime::files::{self, FileError};
@@ -20,11 +20,11 @@ use signet_runtime::metrics::Metrics;
 use signet_runtime::output::error_chain;
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{Backend, BackendError};
+use super::error::AppError;
+use super::plugins::Plugins;
 use super::storage;
-use crate::audit_log::audit_log;
-use crate::config::{Backend as ConfiguredBackend, Config};
-use crate::metrics::CaMetrics;
+use crate::audit_log::{AuditMetrics, audit_log};
+use crate::config::{Backend, Config};
 use crate::operations::{OperationError, Operations, Operator};
 
 /// The largest file of roots.
@@ -36,9 +36,9 @@ const BUNDLE_FILE: u64 = 4 << 20;
 pub enum InitError {
     /// Storage or keys cannot be opened.
     #[error(transparent)]
-    Backend(#[from] BackendError),
+    App(#[from] AppError),
     /// There is an authority, or it could not be made.
-    #[error("{0}")]
+    #[error(transparent)]
     Operation(#[from] OperationError),
     /// It cannot be known whose roots `bundle_file` names.
     #[error(
@@ -78,7 +78,7 @@ impl InitError {
             Self::Unreadable { .. } | Self::Foreign { .. } | Self::Operation(OperationError::Refused(_)) => {
                 Outcome::Refused
             }
-            Self::Backend(_) | Self::Operation(_) => Outcome::Failed,
+            Self::App(_) | Self::Operation(_) => Outcome::Failed,
         }
     }
 }
@@ -97,23 +97,23 @@ pub async fn init(
     if storage::location(&config.storage).is_missing(storage::DEADLINE).await {
         replaced(config, replacing).await?;
     }
-    let backend = Backend::open(config).await?;
-    let made = init_on(&backend, config, operator, replacing).await;
-    backend.store.close().await;
+    let plugins = Plugins::open(config).await?;
+    let made = init_on(&plugins, config, operator, replacing).await;
+    plugins.store.close().await;
     made
 }
 
 async fn init_on(
-    backend: &Backend,
+    plugins: &Plugins,
     config: &Config,
     operator: &Operator,
     replacing: &BTreeSet<String>,
 ) -> Result<Authorities, InitError> {
     let clock: SharedClock = Arc::new(SystemClock);
-    let metrics = CaMetrics::new(&Metrics::new(), Arc::clone(&clock)).map_err(BackendError::from)?;
-    let (audit, writer) = audit_log(Arc::clone(&backend.store) as _, Arc::new(metrics));
-    let executor = backend.executor(config, audit, clock);
-    let operations = Operations { executor, store: Arc::clone(&backend.store) as _, wake_up: Arc::default() };
+    let metrics = AuditMetrics::new(&Metrics::new()).map_err(AppError::from)?;
+    let (audit, writer) = audit_log(Arc::clone(&plugins.store) as _, metrics);
+    let executor = plugins.executor(config, audit, clock);
+    let operations = Operations { executor, store: Arc::clone(&plugins.store) as _, wake_up: Arc::default() };
     let work = async {
         let attempt = async {
             operations.expect_no_authority().await?;
@@ -141,12 +141,7 @@ pub async fn has_authority(config: &Config) -> Result<bool, StoreError> {
     if location.is_missing(storage::DEADLINE).await {
         return Ok(false);
     }
-    holds_authority(&*location.open_read_only(storage::DEADLINE).await?).await
-}
-
-/// Whether there is an authority in this storage.
-pub(super) async fn holds_authority(store: &dyn AuthorityJournal) -> Result<bool, StoreError> {
-    Ok(store.load().await?.is_some_and(|(_, authorities)| authorities.active().is_some()))
+    storage::holds_authority(&*location.open_read_only(storage::DEADLINE).await?).await
 }
 
 /// What a PEM block begins with (RFC 7468 section 2).
@@ -195,10 +190,10 @@ async fn replaced(config: &Config, replacing: &BTreeSet<String>) -> Result<Vec<S
     let Some(path) = &config.bundle_file else { return Ok(Vec::new()) };
     let published = published(path).await?;
     let own = match &config.authority.backend {
-        ConfiguredBackend::Native => Vec::new(),
-        ConfiguredBackend::Files(directory) => {
+        Backend::Native => Vec::new(),
+        Backend::Files(directory) => {
             let files = FilesAuthority::new(directory.clone(), Arc::new(MemoryCustody::new()), Arc::new(SystemClock));
-            let offer = files.offer().await.map_err(|error| BackendError::Authority(error.into()))?;
+            let offer = files.offer().await.map_err(|error| AppError::Authority(error.into()))?;
             offer.map(|offer| offer.roots).unwrap_or_default()
         }
     };

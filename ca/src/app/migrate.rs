@@ -3,7 +3,7 @@
 use signet_core::audit::Outcome;
 use signet_plugins::store::{Ended, Location, Moved, move_storage};
 
-use super::backend::BackendError;
+use super::error::AppError;
 use super::record::command_event;
 use super::storage;
 use crate::config::{Config, Storage};
@@ -12,9 +12,9 @@ use crate::config::{Config, Storage};
 /// `progress` is told how many rows are done, of how many. It may be dropped at any time and begun again.
 ///
 /// # Errors
-/// [`BackendError::Migrate`].
-pub async fn migrate(config: &Config, to: &Storage, progress: impl Fn(u64, u64)) -> Result<Ended, BackendError> {
-    let refused = |text: &str| Err(BackendError::Migrate(text.to_owned()));
+/// [`AppError::Migrate`].
+pub async fn migrate(config: &Config, to: &Storage, progress: impl Fn(u64, u64)) -> Result<Ended, AppError> {
+    let refused = |text: &str| Err(AppError::Migrate(text.to_owned()));
     let from = storage::location(&config.storage);
     let Some(file) = from.file() else {
         return refused("the storage of this configuration is a database of a server already");
@@ -31,5 +31,5 @@ pub async fn migrate(config: &Config, to: &Storage, progress: impl Fn(u64, u64))
         let text = if *damaged > 0 { format!("{text}; {damaged} of the events were damaged before") } else { text };
         command_event("migrate", Outcome::Done, &text)
     };
-    move_storage(file, &access, event, progress).await.map_err(|error| BackendError::Migrate(error.to_string()))
+    move_storage(file, &access, event, progress).await.map_err(|error| AppError::Migrate(error.to_string()))
 }

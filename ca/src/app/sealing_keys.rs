@@ -18,8 +18,7 @@ use signet_runtime::files::{self, FileError};
 use signet_runtime::output::error_chain;
 use zeroize::Zeroizing;
 
-use super::backend::BackendError;
-use super::init::holds_authority;
+use super::error::AppError;
 use super::record::command_event;
 use super::storage;
 use crate::config::Config;
@@ -41,17 +40,17 @@ impl SealingKeySource for KeyFile {
 }
 
 /// The keys of the file, which is read again when others are needed.
-pub(super) async fn keyring(path: &Path) -> Result<Keyring, BackendError> {
+pub(super) async fn keyring(path: &Path) -> Result<Keyring, AppError> {
     let (known, _) = keys(path).await?;
     Ok(Keyring::new(KeyFile(path.to_owned()), known))
 }
 
-async fn keys(path: &Path) -> Result<(SealingKeys, Zeroizing<Vec<u8>>), BackendError> {
+async fn keys(path: &Path) -> Result<(SealingKeys, Zeroizing<Vec<u8>>), AppError> {
     let content = files::in_time(path, |path| files::read_private(path, KEY_FILE)).await;
-    let content = content.map_err(BackendError::KeyFile)?;
+    let content = content.map_err(AppError::KeyFile)?;
     match SealingKeys::from_file_bytes(&content) {
         Ok(keys) => Ok((keys, content)),
-        Err(error) => Err(BackendError::EncryptionKey { path: path.to_owned(), cause: error.to_string() }),
+        Err(error) => Err(AppError::EncryptionKey { path: path.to_owned(), cause: error.to_string() }),
     }
 }
 
@@ -110,15 +109,15 @@ pub(super) async fn missing_keys(config: &Config) -> Vec<String> {
 /// left alone when there is no storage, or while somebody else does this.
 ///
 /// # Errors
-/// [`BackendError`].
-pub async fn rekey(config: &Config, new: Option<&Path>) -> Result<Rekeyed, BackendError> {
+/// [`AppError`].
+pub async fn rekey(config: &Config, new: Option<&Path>) -> Result<Rekeyed, AppError> {
     let file = &config.encryption_key_file;
     // Whatever refuses this comes before the key file is touched: a storage that is not there must not be made here, and
     // one that nobody has begun is not the one that was meant.
     let location = storage::location(&config.storage);
     let found = location.open_read_only(storage::DEADLINE).await?;
-    if !holds_authority(&*found).await? {
-        return Err(BackendError::Rekey(Refused::NoAuthority.to_string()));
+    if !storage::holds_authority(&*found).await? {
+        return Err(AppError::Rekey(Refused::NoAuthority.to_string()));
     }
     drop(found);
     let store = location.open(storage::DEADLINE).await?;
@@ -127,13 +126,13 @@ pub async fn rekey(config: &Config, new: Option<&Path>) -> Result<Rekeyed, Backe
     rekeyed
 }
 
-async fn rekey_in(store: &Arc<dyn Store>, file: &Path, new: Option<&Path>) -> Result<Rekeyed, BackendError> {
+async fn rekey_in(store: &Arc<dyn Store>, file: &Path, new: Option<&Path>) -> Result<Rekeyed, AppError> {
     let _alone = match new {
         Some(new) => Some(take_new(file, new).await?),
         None => None,
     };
     let custody = SealedCustody::new(Arc::clone(store) as Arc<dyn SealedKeys>, Arc::new(keyring(file).await?));
-    let rekeyed = custody.rekey().await.map_err(|error| BackendError::Rekey(error.to_string()));
+    let rekeyed = custody.rekey().await.map_err(|error| AppError::Rekey(error.to_string()));
     let recorded = match &rekeyed {
         Ok(done) if done.resealed == 0 => Ok(()),
         Ok(done) => record(&**store, Outcome::Done, format!("{} keys sealed with {}", done.resealed, done.key)).await,
@@ -143,25 +142,25 @@ async fn rekey_in(store: &Arc<dyn Store>, file: &Path, new: Option<&Path>) -> Re
     recorded.map(|()| rekeyed)
 }
 
-async fn record(store: &dyn AuditStore, outcome: Outcome, text: String) -> Result<(), BackendError> {
+async fn record(store: &dyn AuditStore, outcome: Outcome, text: String) -> Result<(), AppError> {
     store.append(vec![command_event("rekey", outcome, &text)]).await?;
     Ok(())
 }
 
 /// Puts the key of `new` in front of those of `file`, unless it is there. Until the result is dropped nobody else does so:
 /// of two that had read the same file, the later one would write away the key that the other one seals with.
-async fn take_new(file: &Path, new: &Path) -> Result<File, BackendError> {
+async fn take_new(file: &Path, new: &Path) -> Result<File, AppError> {
     let named = |error| match error {
-        BackendError::KeyFile(error) => BackendError::Rekey(error_chain(&error)),
-        BackendError::EncryptionKey { path, cause } => BackendError::Rekey(format!("{}: {cause}", path.display())),
+        AppError::KeyFile(error) => AppError::Rekey(error_chain(&error)),
+        AppError::EncryptionKey { path, cause } => AppError::Rekey(format!("{}: {cause}", path.display())),
         other => other,
     };
     let (added, line) = keys(new).await.map_err(named)?;
     if added.all().count() > 1 {
         let text = format!("{} holds several keys, and one is wanted", new.display());
-        return Err(BackendError::Rekey(text));
+        return Err(AppError::Rekey(text));
     }
-    let alone = lock(file).map_err(BackendError::Rekey)?;
+    let alone = lock(file).map_err(AppError::Rekey)?;
     let (known, content) = keys(file).await?;
     if added.newest().id() != known.newest().id() {
         put_in_front(file, &line, &content, added.newest())?;
@@ -184,9 +183,9 @@ fn lock(file: &Path) -> Result<File, String> {
 }
 
 /// Every key of before stays, so that whoever needs one finds it.
-fn put_in_front(file: &Path, line: &[u8], content: &[u8], new: &KeyEncryptionKey) -> Result<(), BackendError> {
+fn put_in_front(file: &Path, line: &[u8], content: &[u8], new: &KeyEncryptionKey) -> Result<(), AppError> {
     let refused = |why: String| {
-        BackendError::Rekey(format!(
+        AppError::Rekey(format!(
             "{why}; put the new key as first line in front of those of {} by another way (in the Secret that it comes \
              from), keep the others, and run this again",
             file.display()
@@ -216,7 +215,7 @@ fn put_in_front(file: &Path, line: &[u8], content: &[u8], new: &KeyEncryptionKey
     }
     if SealingKeys::from_file_bytes(&all).is_err() || all.len() as u64 > KEY_FILE {
         let text = format!("{} would hold too many keys: remove those that no backup needs any more", file.display());
-        return Err(BackendError::Rekey(text));
+        return Err(AppError::Rekey(text));
     }
     let written: Result<(), FileError> = files::write_atomic(&real, &all, metadata.permissions().mode() & 0o7777);
     written.map_err(|error| refused(error_chain(&error)))

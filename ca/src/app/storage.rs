@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use signet_core::seams::store::{AuthorityJournal, StoreError};
 use signet_plugins::store::Location;
 use signet_plugins::store::postgres::{PostgresAccess, Protection, Server};
 
@@ -37,6 +38,11 @@ fn access(postgres: &Postgres) -> PostgresAccess {
         client_files: reach.client_files.clone(),
         protection: if postgres.is_encrypted() { Protection::Verified } else { Protection::Plain },
     }
+}
+
+/// Whether there is an authority in this storage.
+pub(super) async fn holds_authority(store: &dyn AuthorityJournal) -> Result<bool, StoreError> {
+    Ok(store.load().await?.is_some_and(|(_, authorities)| authorities.active().is_some()))
 }
 
 /// What an operator should know of a storage that is in order.

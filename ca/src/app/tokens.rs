@@ -91,14 +91,14 @@ impl Keys {
             loop {
                 tokio::time::sleep(JWKS_POLL).await;
                 let result = reload(&self.file, &self.authenticator).await;
-                self.tell(result);
+                self.report(result);
             }
         };
         let _stopped = stop.run_until_cancelled(reloading).await;
         Ok(())
     }
 
-    fn tell(&mut self, result: Result<Refreshed, TokensError>) {
+    fn report(&mut self, result: Result<Refreshed, TokensError>) {
         match result {
             Ok(refreshed) => {
                 if let Refreshed::Replaced { keys, ignored } = refreshed {

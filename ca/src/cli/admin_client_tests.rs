@@ -21,16 +21,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::*;
-use crate::grpc::access::Access;
-use crate::grpc::admin::AdminService;
-use crate::grpc::client_identity::ClientVerifier;
-use crate::grpc::intake::Rules;
-use crate::grpc::operate::Operate;
-use crate::grpc::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
+use crate::catch_up::CatchUp;
+use crate::client_identity::ClientVerifier;
+use crate::client_identity::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
+use crate::grpc::admin::operate::Operate;
+use crate::grpc::admin::{Access, AdminService};
+use crate::limits::intake::CallLimits;
 use crate::metrics::CaMetrics;
-use crate::operations::{OperationError, Operator, RevokedCertificate, View};
+use crate::operations::{Done, Next, OperationError, Operator, RevokedCertificate, View};
 use crate::refusals::refusals;
-use crate::served::Served;
 use crate::state::StateWriter;
 use crate::transport::acceptor::Acceptor;
 use crate::transport::connections::{Connections, Room};
@@ -71,11 +70,12 @@ impl Operate for Still {
             laggards: Vec::new(),
             held: Vec::new(),
             threshold_percent: 100,
-            next: String::new(),
+            next: Next::Nothing,
+            has_former: false,
             expected_at: None,
         })
     }
-    async fn command(&self, operator: &Operator, _: Command, _: &str) -> Result<(String, View), OperationError> {
+    async fn command(&self, operator: &Operator, _: Command, _: &str) -> Result<(Done, View), OperationError> {
         Err(OperationError::Refused(format!("not for {} at {:?}", operator.name, operator.peer.is_some())))
     }
     async fn revoke_certificate(
@@ -126,12 +126,12 @@ impl Ca {
         let service = AdminService {
             trust_domain: "cluster.local".into(),
             storage: "sqlite:///s.db".into(),
-            started_at: 0,
+            started_at: now,
             state: reader.clone(),
             serving: tokio::sync::watch::channel(None).1,
             readiness: Readiness::new(),
             metrics: Arc::clone(&metrics),
-            served: Served { state: reader.clone(), journal: Arc::<MemoryStore>::default() },
+            catch_up: CatchUp { state: reader.clone(), journal: Arc::<MemoryStore>::default() },
             operations: Arc::new(Still(reader)),
             storage_age: crate::storage_age::test_age(),
             clock: Arc::clone(&clock),
@@ -139,7 +139,7 @@ impl Ca {
         let admins = vec![SpiffeId::parse(ADMIN).unwrap()];
         let (refusals, _) = refusals(Arc::clone(&clock));
         let service =
-            service.guarded(Rules::default(), Access { own_uid: 0, admins, clients, clock, refusals, metrics });
+            service.guarded(CallLimits::default(), Access { own_uid: 0, admins, clients, clock, refusals, metrics });
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             acceptor.run(CancellationToken::new()).await.unwrap();
@@ -183,7 +183,7 @@ async fn an_administrator_reaches_the_ca_over_tls_and_others_learn_why_not() {
     let name = Some("signet-ca");
     let admin = ca.args(&ca.leaf(ADMIN), &ca.root, name);
     let rotation = ask(&admin).await.unwrap();
-    assert_eq!((rotation.phase.as_str(), rotation.authorities.len()), ("settled", 2));
+    assert_eq!((rotation.phase(), rotation.authorities.len()), (signet_proto::admin::v1alpha1::Phase::Settled, 2));
     let mut client = admin.connect().await.unwrap();
     let refused = within(CHANGE, client.service.prepare_authority(tonic::Request::new(Default::default()))).await;
     assert_eq!(refused.unwrap_err().message(), format!("not for {ADMIN} at true"));

@@ -2,14 +2,16 @@
 
 use clap::{Args, Subcommand};
 use signet_proto::admin::v1alpha1::{
-    AdoptAuthorityRequest, Authority, ChangeAuthorityRequest, PrepareAuthorityRequest, ResumeAuthorityRequest,
-    RetireAuthorityRequest, RollbackAuthorityRequest, RotateAuthorityRequest, Rotation,
+    AdoptAuthorityRequest, Authority, AuthorityKind, ChangeAuthorityRequest, PrepareAuthorityRequest,
+    ResumeAuthorityRequest, RetireAuthorityRequest, RollbackAuthorityRequest, RotateAuthorityRequest, Rotation,
 };
 use signet_runtime::output::{Output, OutputFormat};
 
 use super::admin_client::{AdminArgs, CHANGE, Client, failure, within};
+use super::describe;
+use super::goal::Goal;
 use super::rotation_view::{rotation_json, rotation_text};
-use super::wait::{Goal, WaitArgs, follow};
+use super::wait::{WaitArgs, follow};
 use super::{Failure, OutputArg, printable};
 
 /// The CA has accepted a change whose end cannot be told.
@@ -117,7 +119,7 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             let request = AdoptAuthorityRequest { reason: plain.reason() };
             let answer = within(CHANGE, client.service.adopt_authority(request)).await;
             let rotation = answer.map_err(|status| failure(&status))?;
-            plain.show_or_follow(rotation, wait, Some(&Goal::Followed), &mut client).await
+            plain.show_or_follow(rotation, wait, Some(&Goal::Adopted), &mut client).await
         }
         AuthorityCommand::Prepare(args) => {
             let mut client = args.admin.connect().await?;
@@ -145,14 +147,17 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
         }
         AuthorityCommand::Activate(WatchedArgs { wait, named }) => {
             let mut client = named.plain.admin.connect().await?;
-            let goal = named.awaited(wait, &mut client, &["root"]).await?.map(Goal::Signs);
+            let goal = named.awaited(wait, &mut client, &[AuthorityKind::Root]).await?.map(Goal::Signs);
             let answer = within(CHANGE, client.service.activate_authority(named.request())).await;
             let rotation = answer.map_err(|status| failure(&status))?;
             named.plain.show_or_follow(rotation, wait, goal.as_ref(), &mut client).await
         }
         AuthorityCommand::Taint(WatchedArgs { wait, named }) => {
             let mut client = named.plain.admin.connect().await?;
-            let goal = named.awaited(wait, &mut client, &["root", "issuing"]).await?.map(Goal::Unused);
+            let goal = named
+                .awaited(wait, &mut client, &[AuthorityKind::Root, AuthorityKind::Issuing])
+                .await?
+                .map(Goal::Unused);
             let answer = within(CHANGE, client.service.taint_authority(named.request())).await;
             let rotation = answer.map_err(|status| failure(&status))?;
             named.plain.show_or_follow(rotation, wait, goal.as_ref(), &mut client).await
@@ -204,8 +209,8 @@ impl PlainArgs {
             // Success would say that it is over.
             return Err(Failure::Failed(NOTHING_TO_WAIT_FOR.to_owned()));
         };
-        if format == OutputFormat::Table && !rotation.done.is_empty() {
-            Output::stdout(format).line(&printable(&rotation.done)).map_err(Failure::failed)?;
+        if let (OutputFormat::Table, Some(done)) = (format, &rotation.done) {
+            Output::stdout(format).line(&printable(&describe::done(done, describe::whole))).map_err(Failure::failed)?;
         }
         follow(&self.admin, client, goal, rotation, wait, format).await
     }
@@ -216,9 +221,8 @@ fn show(rotation: &Rotation, format: OutputFormat) -> Result<(), Failure> {
     let shown = match format {
         OutputFormat::Json => out.json(&rotation_json(rotation)),
         OutputFormat::Table => {
-            let done =
-                if rotation.done.is_empty() { String::new() } else { format!("{}\n\n", printable(&rotation.done)) };
-            out.raw(&format!("{done}{}", rotation_text(rotation)))
+            let done = rotation.done.as_ref().map(|done| printable(&describe::done(done, describe::whole)) + "\n\n");
+            out.raw(&format!("{}{}", done.unwrap_or_default(), rotation_text(rotation)))
         }
     };
     shown.map_err(Failure::failed)
@@ -231,7 +235,12 @@ impl NamedArgs {
 
     /// The whole id of the authority to wait for, which is of one of these kinds; asked for before the change:
     /// afterwards, the CA may have dropped it.
-    async fn awaited(&self, wait: &WaitArgs, client: &mut Client, kinds: &[&str]) -> Result<Option<String>, Failure> {
+    async fn awaited(
+        &self,
+        wait: &WaitArgs,
+        client: &mut Client,
+        kinds: &[AuthorityKind],
+    ) -> Result<Option<String>, Failure> {
         if !wait.wait {
             return Ok(None);
         }
@@ -242,11 +251,11 @@ impl NamedArgs {
 
 /// The one authority of these kinds whose id, or key identifier, begins like this. When there is none, or several, the CA refuses the change
 /// and says why.
-fn authority_id(rotation: &Rotation, beginning: &str, kinds: &[&str]) -> Option<String> {
+fn authority_id(rotation: &Rotation, beginning: &str, kinds: &[AuthorityKind]) -> Option<String> {
     let beginning = beginning.to_ascii_lowercase();
     let fits = |one: &&Authority| {
         let named = one.id.starts_with(&beginning) || one.key_id.starts_with(&beginning);
-        named && kinds.contains(&one.kind.as_str())
+        named && kinds.contains(&one.kind())
     };
     let mut found: Vec<&str> = rotation.authorities.iter().filter(fits).map(|one| one.id.as_str()).collect();
     // An operator's root that signs leaves itself is listed as both, and an issuing CA below each root that certified it.
@@ -260,17 +269,19 @@ fn authority_id(rotation: &Rotation, beginning: &str, kinds: &[&str]) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use AuthorityKind::{Issuing, Root};
 
     #[test]
     fn what_is_waited_for_is_one_authority_of_a_kind_that_fits() {
-        let one = |id: &str, kind: &str| Authority { id: id.into(), kind: kind.into(), ..Authority::default() };
-        let both = [one("ef1", "root"), one("ef1", "issuing")];
+        let one =
+            |id: &str, kind: AuthorityKind| Authority { id: id.into(), kind: kind.into(), ..Authority::default() };
+        let both = [one("ef1", Root), one("ef1", Issuing)];
         // An issuing CA that two roots have certified.
-        let twice = [one("99", "issuing"), one("9a", "root"), one("99", "issuing")];
-        let mut authorities = vec![one("ab1", "issuing"), one("ab2", "root"), one("cd1", "root"), one("cd2", "root")];
+        let twice = [one("99", Issuing), one("9a", Root), one("99", Issuing)];
+        let mut authorities = vec![one("ab1", Issuing), one("ab2", Root), one("cd1", Root), one("cd2", Root)];
         authorities.extend(both.into_iter().chain(twice));
         let rotation = Rotation { authorities, ..Rotation::default() };
-        let (root, any) = (&["root"][..], &["root", "issuing"][..]);
+        let (root, any) = (&[Root][..], &[Root, Issuing][..]);
         for (beginning, kinds, expected) in [
             ("AB", root, Some("ab2")),
             ("ab1", root, None),

@@ -8,7 +8,7 @@ use serde_json::json;
 use signet_runtime::output::{Output, OutputFormat};
 use signet_runtime::signal::Signals;
 
-use super::how_far::HowFar;
+use super::copy_progress::CopyProgress;
 use super::{ConfigFile, Failure, OutputArg};
 use crate::app;
 
@@ -28,15 +28,15 @@ pub(super) struct BackupArgs {
 pub(super) async fn run(args: &BackupArgs) -> Result<(), Failure> {
     let config = args.config.load()?.config;
     let signals = Signals::install(END).map_err(Failure::failed)?;
-    let (progress, format) = (HowFar::new(), args.output.output);
+    let (progress, format) = (CopyProgress::new(), args.output.output);
     let made = tokio::select! {
-        made = app::backup(&config, &args.file, |done, all| progress.tell(&format!("copied {} MB of about {} MB", done >> 20, all >> 20))) => made,
+        made = app::backup(&config, &args.file, |done, all| progress.show(&format!("copied {} MB of about {} MB", done >> 20, all >> 20))) => made,
         // What was written so far goes with the draft.
-        () = signals.stop() => Err(app::BackendError::Interrupted),
+        () = signals.stop() => Err(app::AppError::Interrupted),
     };
     progress.end();
     let app::Backup { held, bytes } = made.map_err(|error| match error {
-        app::BackendError::ServersBackup(_) => Failure::Usage(error.to_string()),
+        app::AppError::ServersBackup(_) => Failure::Usage(error.to_string()),
         other => Failure::failed(other),
     })?;
     let mut out = Output::stdout(format);

@@ -1,14 +1,14 @@
 //! `signet-ca certificate revoke`: puts one certificate on the revocation list, or takes it off.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use signet_core::certificate::Serial;
-use signet_core::revocation::RevocationReason;
-use signet_proto::admin::v1alpha1::RevokeCertificateRequest;
+use signet_proto::admin::v1alpha1::{RevocationReason, RevokeCertificateRequest};
 use signet_runtime::output::{Output, OutputFormat};
 
 use super::admin_client::{AdminArgs, CHANGE, failure, within};
-use super::{Failure, OutputArg, printable, time_text};
+use super::{Failure, OutputArg, describe, printable};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CertificateCommand {
@@ -22,8 +22,8 @@ pub(super) struct RevokeArgs {
     #[arg(long, value_name = "HEX", value_parser = serial)]
     serial: Serial,
     /// Why
-    #[arg(long, required_unless_present = "clear", value_parser = reasons())]
-    reason: Option<String>,
+    #[arg(long, required_unless_present = "clear", value_parser = reason())]
+    reason: Option<RevocationReason>,
     /// Take it off the list instead
     #[arg(long)]
     clear: bool,
@@ -38,9 +38,18 @@ fn serial(text: &str) -> Result<Serial, &'static str> {
 }
 
 /// Those that fit a leaf.
-fn reasons() -> clap::builder::PossibleValuesParser {
-    let fitting = RevocationReason::ALL.into_iter().filter(|reason| *reason != RevocationReason::CaCompromise);
-    clap::builder::PossibleValuesParser::new(fitting.map(RevocationReason::as_str))
+const REASONS: [(&str, RevocationReason); 5] = [
+    ("unspecified", RevocationReason::Unspecified),
+    ("key_compromise", RevocationReason::KeyCompromise),
+    ("affiliation_changed", RevocationReason::AffiliationChanged),
+    ("superseded", RevocationReason::Superseded),
+    ("cessation_of_operation", RevocationReason::CessationOfOperation),
+];
+
+fn reason() -> impl TypedValueParser<Value = RevocationReason> {
+    let find = |name: String| REASONS.into_iter().find(|(known, _)| *known == name);
+    PossibleValuesParser::new(REASONS.map(|(name, _)| name))
+        .try_map(move |name| find(name).map(|(_, reason)| reason).ok_or("not one of the possible values"))
 }
 
 pub(super) async fn run(command: &CertificateCommand) -> Result<(), Failure> {
@@ -48,7 +57,7 @@ pub(super) async fn run(command: &CertificateCommand) -> Result<(), Failure> {
     let mut client = args.admin.connect().await?;
     let request = RevokeCertificateRequest {
         serial: args.serial.to_string(),
-        reason: args.reason.clone().unwrap_or_default(),
+        reason: args.reason.map(Into::into),
         clear: args.clear,
     };
     let answer = within(CHANGE, client.service.revoke_certificate(request)).await;
@@ -56,14 +65,14 @@ pub(super) async fn run(command: &CertificateCommand) -> Result<(), Failure> {
     let mut out = Output::stdout(args.output.output);
     let shown = match args.output.output {
         OutputFormat::Json => out.json(&json!({
-            "serial": revoked.serial, "spiffe_id": revoked.spiffe_id, "not_after": time_text(revoked.not_after),
+            "serial": revoked.serial, "spiffe_id": revoked.spiffe_id, "not_after": revoked.not_after.as_ref().map(describe::time),
             "revoked": !args.clear, "revoked_certificates": revoked.revoked,
         })),
         OutputFormat::Table => out.line(&format!(
             "{} of {}, which ends at {}, is {} the revocation list; certificates on such lists now: {}",
             printable(&revoked.serial),
             printable(&revoked.spiffe_id),
-            time_text(revoked.not_after),
+            describe::time_or_dash(revoked.not_after.as_ref()),
             if args.clear { "off" } else { "on" },
             revoked.revoked,
         )),

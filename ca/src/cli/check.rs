@@ -14,6 +14,9 @@ pub(super) struct CheckArgs {
     /// Print the reference of all fields as Markdown instead
     #[arg(long)]
     reference: bool,
+    /// Print the shape of the file as JSON Schema instead, for editors
+    #[arg(long, conflicts_with = "reference")]
+    schema: bool,
 }
 
 pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
@@ -21,6 +24,10 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
     if args.reference {
         let reference = config::reference().map_err(Failure::failed)?;
         return out.raw(&reference.to_markdown()).map_err(Failure::failed);
+    }
+    if args.schema {
+        let reference = config::reference().map_err(Failure::failed)?;
+        return out.json(&reference.to_json_schema("The configuration of signet-ca")).map_err(Failure::failed);
     }
     let loaded = args.file.load()?;
     let file = args.file.config.display();

@@ -148,10 +148,10 @@ async fn init(args: &InitArgs) -> Result<(), Failure> {
     let made = super::init::init(&loaded.config, &BTreeSet::new()).await?;
     let bundle = made.bundle(&trust_domain).map_err(Failure::failed)?;
     write(&dir.join("root-cert.pem"), bundle.pem(), 0o644)?;
-    tell(&dir, &workloads)
+    print_next_steps(&dir, &workloads)
 }
 
-fn tell(dir: &Path, workloads: &[Workload]) -> Result<(), Failure> {
+fn print_next_steps(dir: &Path, workloads: &[Workload]) -> Result<(), Failure> {
     let shown = dir.display();
     let mut text = format!(
         "made a throw-away state in {shown}\n\n  signet-ca.yaml           configuration of the CA\n  root-cert.pem            the roots that agents trust, kept up to date by the CA\n  cluster-signing-key.pem  signs tokens; its public half is in jwks.json\n  key-encryption.key       encrypts the private keys in the storage\n"

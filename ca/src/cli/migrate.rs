@@ -9,7 +9,7 @@ use signet_runtime::config;
 use signet_runtime::output::{Output, OutputFormat, error_chain};
 use signet_runtime::signal::Signals;
 
-use super::how_far::HowFar;
+use super::copy_progress::CopyProgress;
 use super::{ConfigFile, Failure, OutputArg};
 use crate::app::{self, Ended};
 use crate::config::{Storage, read_storage};
@@ -80,15 +80,15 @@ pub(super) async fn run(args: &MigrateArgs) -> Result<(), Failure> {
         return Err(Failure::Usage(text));
     }
     let signals = Signals::install(END).map_err(Failure::failed)?;
-    let how_far = HowFar::new();
-    let told = |done: u64, all: u64| how_far.tell(&format!("copied and compared {done} of {all} rows"));
+    let copy_progress = CopyProgress::new();
+    let told = |done: u64, all: u64| copy_progress.show(&format!("copied and compared {done} of {all} rows"));
     let moved = tokio::select! {
         moved = app::migrate(&config, &target, told) => moved,
         () = signals.stop() => {
-            Err(app::BackendError::Migrate("interrupted; the same command begins again, or completes what is left".to_owned()))
+            Err(app::AppError::Migrate("interrupted; the same command begins again, or completes what is left".to_owned()))
         }
     };
-    how_far.end();
+    copy_progress.end();
     let moved = moved.map_err(Failure::failed)?;
     let mut out = Output::stdout(args.output.output);
     let shown = match args.output.output {

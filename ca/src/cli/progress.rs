@@ -5,8 +5,9 @@ use signet_core::clock::rfc3339;
 use signet_proto::admin::v1alpha1::{Coverage, Rotation};
 use time::OffsetDateTime;
 
-use super::rotation_view::{NAMED, behind, count, coverage_text, holder_line, phase_text, shortened};
-use super::{printable, time_text};
+use super::describe::{self, short};
+use super::printable;
+use super::rotation_view::{NAMED, behind, count};
 
 /// Columns that the names of the lines take.
 const NAMES: usize = 10;
@@ -47,11 +48,11 @@ pub(super) fn picture(moment: &Moment<'_>, size: Size) -> Vec<String> {
     // One column stays free: some terminals wrap when the last one is written.
     let width = size.columns.saturating_sub(1).max(1);
     let mut line = |name: &str, text: &str| lines.push(format!("{name:<NAMES$}{text}"));
-    let phase = format!("{}: {}", rotation.phase, phase_text(&rotation.phase));
+    let phase = describe::phase_with_meaning(rotation.phase);
     for (index, row) in wrapped(&phase, width.saturating_sub(NAMES)).iter().enumerate() {
         line(if index == 0 { "phase" } else { "" }, row);
     }
-    let covered = coverage_text(coverage);
+    let covered = describe::coverage(coverage);
     let renewed = moment
         .renewed
         .map(|(renewed, all)| (renewed, all, format!("{renewed} of {all} holders have renewed under the new root")));
@@ -64,7 +65,7 @@ pub(super) fn picture(moment: &Moment<'_>, size: Size) -> Vec<String> {
     }
     let mut name = "lagging";
     for holder in coverage.laggards.iter().take(NAMED) {
-        line(std::mem::take(&mut name), &holder_line(holder));
+        line(std::mem::take(&mut name), &describe::holder(holder));
     }
     let unnamed = behind(coverage).saturating_sub(count(coverage.laggards.len().min(NAMED)));
     if unnamed > 0 {
@@ -73,17 +74,15 @@ pub(super) fn picture(moment: &Moment<'_>, size: Size) -> Vec<String> {
     if rotation.paused {
         line("paused", "roots are not replaced by themselves until an operator says so");
     }
-    for (name, text) in [("next", &rotation.next), ("trouble", &trouble)] {
-        let rows = wrapped(&shortened(text, &rotation.authorities), width.saturating_sub(NAMES));
+    let next = rotation.next.as_ref().map(|next| describe::next(next, short)).unwrap_or_default();
+    for (name, text) in [("next", &next), ("trouble", &trouble)] {
+        let rows = wrapped(text, width.saturating_sub(NAMES));
         for (index, row) in rows.iter().enumerate() {
             line(if index == 0 { name } else { "" }, row);
         }
     }
-    if rotation.expected_at > 0 {
-        line(
-            "expected",
-            &format!("by {}, {}", time_text(rotation.expected_at), left(rotation.expected_at, moment.now)),
-        );
+    if let Some(at) = &rotation.expected_at {
+        line("expected", &format!("by {}, {}", describe::time(at), left(at.seconds, moment.now)));
     }
     lines.push("Ctrl-C ends this view; the CA goes on by itself.".to_owned());
     lines.truncate(size.rows.saturating_sub(SPARE_ROWS).max(1));
@@ -167,12 +166,12 @@ impl Screen {
 /// What must differ for a new line or object: numbers in percent, so that a large mesh does not fill a log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Change {
-    phase: String,
+    phase: i32,
     sequence: u64,
     covered: usize,
     behind: u64,
     renewed: Option<usize>,
-    states: Vec<(String, String)>,
+    states: Vec<(String, i32)>,
     paused: bool,
     trouble: bool,
 }
@@ -181,9 +180,9 @@ impl Change {
     pub(super) fn of(moment: &Moment<'_>) -> Self {
         let rotation = moment.rotation;
         let coverage = rotation.coverage.clone().unwrap_or_default();
-        let states = rotation.authorities.iter().map(|one| (one.id.clone(), one.state.clone()));
+        let states = rotation.authorities.iter().map(|one| (one.id.clone(), one.state));
         Self {
-            phase: rotation.phase.clone(),
+            phase: rotation.phase,
             sequence: coverage.sequence,
             covered: percent(coverage.covered, coverage.holders),
             behind: behind(&coverage).min(count(NAMED) + 1),
@@ -199,7 +198,8 @@ impl Change {
 pub(super) fn line(moment: &Moment<'_>) -> String {
     let rotation = moment.rotation;
     let coverage = rotation.coverage.clone().unwrap_or_default();
-    let mut text = format!("{}  {}: {}", rfc3339(moment.now), rotation.phase, coverage_text(&coverage));
+    let mut text =
+        format!("{}  {}: {}", rfc3339(moment.now), describe::phase(rotation.phase), describe::coverage(&coverage));
     if let Some((renewed, all)) = moment.renewed {
         text += &format!("; {renewed} of {all} renewed under the new root");
     }
@@ -212,11 +212,11 @@ pub(super) fn line(moment: &Moment<'_>) -> String {
     if rotation.paused {
         text += "; paused";
     }
-    if !rotation.next.is_empty() {
-        text += &format!("; next: {}", shortened(&rotation.next, &rotation.authorities));
+    if let Some(next) = &rotation.next {
+        text += &format!("; next: {}", describe::next(next, short));
     }
-    if rotation.expected_at > 0 {
-        text += &format!("; expected by {}", time_text(rotation.expected_at));
+    if let Some(at) = &rotation.expected_at {
+        text += &format!("; expected by {}", describe::time(at));
     }
     if let Some(trouble) = moment.trouble {
         text += &format!("; trouble: {trouble}");

@@ -1,11 +1,11 @@
 //! How rotation looks in tables and JSON; `status`, `authority` and `holders` share it.
 
+use prost_types::Timestamp;
 use serde_json::{Value, json};
-use signet_proto::admin::v1alpha1::{Authority, Coverage, Holder, Rotation};
+use signet_proto::admin::v1alpha1::{Authority, AuthorityKind, AuthorityState, Coverage, Holder, Rotation};
 use signet_runtime::output::Table;
 
-use super::{printable, time_text};
-use crate::state::short;
+use super::describe::{self, short};
 
 /// Laggards that are named before the rest is counted.
 pub(super) const NAMED: usize = 5;
@@ -13,7 +13,7 @@ pub(super) const NAMED: usize = 5;
 /// Everything, times in RFC 3339 or null.
 pub(super) fn rotation_json(rotation: &Rotation) -> Value {
     json!({
-        "phase": rotation.phase,
+        "phase": describe::phase(rotation.phase),
         "bundle_sequence": rotation.bundle_sequence,
         "authorities": rotation.authorities.iter().map(authority_json).collect::<Vec<_>>(),
         "coverage": rotation.coverage.as_ref().map(|coverage| json!({
@@ -24,29 +24,30 @@ pub(super) fn rotation_json(rotation: &Rotation) -> Value {
             "laggards": coverage.laggards.iter().map(holder_json).collect::<Vec<_>>(),
         })),
         "paused": rotation.paused,
-        "next": some(&rotation.next),
-        "expected_at": moment(rotation.expected_at),
+        "next": rotation.next.as_ref().map(|next| describe::next(next, describe::whole)),
+        "expected_at": moment(rotation.expected_at.as_ref()),
         "revoked_certificates": rotation.revoked_certificates,
-        "done": some(&rotation.done),
+        "done": rotation.done.as_ref().map(|done| describe::done(done, describe::whole)),
     })
 }
 
 /// One authority.
 pub(super) fn authority_json(authority: &Authority) -> Value {
-    let root = authority.kind == "root";
+    let root = authority.kind() == AuthorityKind::Root;
     json!({
-        "id": authority.id, "key_id": some(&authority.key_id), "kind": authority.kind, "state": authority.state,
-        "not_before": moment(authority.not_before), "not_after": moment(authority.not_after),
-        "renews_at": moment(authority.renews_at),
+        "id": authority.id, "key_id": some(&authority.key_id), "kind": describe::kind(authority.kind),
+        "state": describe::state(authority.state),
+        "not_before": moment(authority.not_before.as_ref()), "not_after": moment(authority.not_after.as_ref()),
+        "renews_at": moment(authority.renews_at.as_ref()),
         "generation": root.then_some(authority.generation),
         "root": some(&authority.root),
-        "since": moment(authority.since),
+        "since": moment(authority.since.as_ref()),
         "published": root.then_some(authority.published),
         "holders": authority.holders,
-        "needed_until": moment(authority.needed_until),
-        "tainted_at": moment(authority.tainted_at),
+        "needed_until": moment(authority.needed_until.as_ref()),
+        "tainted_at": moment(authority.tainted_at.as_ref()),
         "pinned": root.then_some(authority.pinned),
-        "leaving_since": moment(authority.leaving_since),
+        "leaving_since": moment(authority.leaving_since.as_ref()),
         "held": root.then_some(authority.held),
     })
 }
@@ -56,9 +57,9 @@ pub(super) fn holder_json(holder: &Holder) -> Value {
     json!({
         "spiffe_id": holder.spiffe_id, "instance": holder.instance,
         "pod": some(&holder.pod), "node": some(&holder.node), "cluster": some(&holder.cluster),
-        "serial": holder.serial, "authority": holder.authority, "not_after": moment(holder.not_after),
-        "bundle_sequence": holder.bundle_sequence, "learns_by": holder.learns_by, "seen_at": moment(holder.seen_at),
-        "refused": some(&holder.refused),
+        "serial": holder.serial, "authority": holder.authority, "not_after": moment(holder.not_after.as_ref()),
+        "bundle_sequence": holder.bundle_sequence, "learns_by": describe::learns_by(holder.learns_by), "seen_at": moment(holder.seen_at.as_ref()),
+        "refused": holder.refused.as_ref().map(describe::refused),
     })
 }
 
@@ -82,43 +83,23 @@ pub(super) fn rotation_text(rotation: &Rotation) -> String {
 
 /// Phase, coverage and what comes next, as rows of two.
 pub(super) fn rotation_rows(rotation: &Rotation) -> Vec<(&'static str, String)> {
-    let mut rows = vec![("phase", format!("{}: {}", rotation.phase, phase_text(&rotation.phase)))];
+    let mut rows = vec![("phase", describe::phase_with_meaning(rotation.phase))];
     if let Some(coverage) = &rotation.coverage {
-        rows.push(("coverage", coverage_text(coverage)));
+        rows.push(("coverage", describe::coverage(coverage)));
     }
     if rotation.paused {
         rows.push(("paused", "roots are not replaced by themselves until an operator rotates or prepares".to_owned()));
     }
-    if !rotation.next.is_empty() {
-        rows.push(("next", shortened(&rotation.next, &rotation.authorities)));
+    if let Some(next) = &rotation.next {
+        rows.push(("next", describe::next(next, short)));
     }
-    if rotation.expected_at > 0 {
-        rows.push(("expected by", time_text(rotation.expected_at)));
+    if let Some(at) = &rotation.expected_at {
+        rows.push(("expected by", describe::time(at)));
     }
     if rotation.revoked_certificates > 0 {
         rows.push(("revoked certificates", rotation.revoked_certificates.to_string()));
     }
     rows
-}
-
-/// What a phase means.
-pub(super) fn phase_text(phase: &str) -> &'static str {
-    match phase {
-        "settled" => "one root signs, nothing is under way",
-        "propagate" => "the next root is on its way to all holders and signs nothing yet",
-        "drain" => "the new root signs; the former one stays until nothing chains to it",
-        "emergency" => "a compromised root is being replaced",
-        _ => "there is no authority in this storage",
-    }
-}
-
-/// The numbers of coverage in words.
-pub(super) fn coverage_text(coverage: &Coverage) -> String {
-    let Coverage { sequence, holders, covered, threshold_percent, .. } = coverage;
-    match holders {
-        0 => format!("no holders; bundle {sequence} is the one that counts"),
-        _ => format!("{covered} of {holders} holders have bundle {sequence} ({threshold_percent} % needed)"),
-    }
 }
 
 /// Holders that lag.
@@ -129,30 +110,6 @@ pub(super) fn behind(coverage: &Coverage) -> u64 {
 /// A length as the wire counts.
 pub(super) fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
-}
-
-/// A holder in one line of text; what it lacks comes first, where a narrow terminal does not cut it off.
-pub(super) fn holder_line(holder: &Holder) -> String {
-    let place = match (holder.pod.as_str(), holder.node.as_str()) {
-        ("", "") => format!("instance {}", holder.instance),
-        (pod, "") => format!("pod {pod}"),
-        ("", node) => format!("on {node}"),
-        (pod, node) => format!("pod {pod} on {node}"),
-    };
-    let id = &holder.spiffe_id;
-    printable(&match (holder.refused.as_str(), holder.bundle_sequence) {
-        ("", 0) => format!("no bundle  {id}  {place}"),
-        ("", sequence) => format!("bundle {sequence}  {id}  {place}"),
-        (refused, _) => format!("REFUSED  {id}  {place}  {refused}"),
-    })
-}
-
-/// The server's words with its long ids cut to what tables show.
-pub(super) fn shortened(text: &str, authorities: &[Authority]) -> String {
-    authorities.iter().fold(text.to_owned(), |text, one| match one.id.as_str() {
-        "" => text,
-        id => text.replace(id, short(id)),
-    })
 }
 
 /// Roots and issuing CAs.
@@ -169,16 +126,16 @@ pub(super) fn authorities_table(authorities: &[Authority]) -> Table {
         "renews at",
     ]);
     for authority in authorities {
-        let root = authority.kind == "root";
+        let root = authority.kind() == AuthorityKind::Root;
         let number = |value: u64| if root { value.to_string() } else { "-".to_owned() };
-        let mut state = authority.state.clone();
-        if authority.tainted_at > 0 && state != "tainted" {
+        let mut state = describe::state(authority.state);
+        if authority.tainted_at.is_some() && authority.state() != AuthorityState::Tainted {
             state += ", tainted";
         }
         if authority.pinned {
             state += ", pinned";
         }
-        if authority.leaving_since > 0 {
+        if authority.leaving_since.is_some() {
             state += ", leaving";
         }
         if authority.held {
@@ -186,14 +143,14 @@ pub(super) fn authorities_table(authorities: &[Authority]) -> Table {
         }
         table.row([
             short(&authority.id),
-            &authority.kind,
+            &describe::kind(authority.kind),
             &state,
             &number(authority.generation),
             &number(authority.published),
             &authority.holders.to_string(),
-            &or_dash(authority.needed_until),
-            &time_text(authority.not_after),
-            &or_dash(authority.renews_at),
+            &describe::time_or_dash(authority.needed_until.as_ref()),
+            &describe::time_or_dash(authority.not_after.as_ref()),
+            &describe::time_or_dash(authority.renews_at.as_ref()),
         ]);
     }
     table
@@ -208,6 +165,7 @@ pub(super) fn holders_table(holders: &[Holder]) -> Table {
         Table::new(["holder", "instance", "pod", "node", "authority", "bundle", "learns by", "not after", "refused"]);
     let text = |value: &str| if value.is_empty() { "-".to_owned() } else { value.to_owned() };
     for holder in holders {
+        let refused = holder.refused.as_ref().map(describe::refused).unwrap_or_default();
         table.row([
             &holder.spiffe_id,
             &holder.instance,
@@ -215,20 +173,16 @@ pub(super) fn holders_table(holders: &[Holder]) -> Table {
             &text(&holder.node),
             short(&holder.authority),
             &holder.bundle_sequence.to_string(),
-            &holder.learns_by,
-            &time_text(holder.not_after),
-            &text(&holder.refused.chars().take(REFUSAL).collect::<String>()),
+            &describe::learns_by(holder.learns_by),
+            &describe::time_or_dash(holder.not_after.as_ref()),
+            &text(&refused.chars().take(REFUSAL).collect::<String>()),
         ]);
     }
     table
 }
 
-fn or_dash(seconds: i64) -> String {
-    if seconds > 0 { time_text(seconds) } else { "-".to_owned() }
-}
-
-fn moment(seconds: i64) -> Option<String> {
-    (seconds > 0).then(|| time_text(seconds))
+fn moment(at: Option<&Timestamp>) -> Option<String> {
+    at.map(describe::time)
 }
 
 fn some(text: &str) -> Option<&str> {

@@ -6,9 +6,9 @@ use signet_proto::admin::v1alpha1::{Rotation, StatusRequest, StatusResponse};
 use signet_runtime::output::{Output, OutputFormat, Table};
 
 use super::admin_client::{ANSWER, AdminArgs, explanation, failure, within};
+use super::describe::{self, short};
 use super::rotation_view::{authorities_table, authority_json, rotation_json, rotation_rows};
-use super::{Failure, OutputArg, time_text};
-use crate::state::short;
+use super::{Failure, OutputArg};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -38,22 +38,23 @@ fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Val
         "version": status.version,
         "trust_domain": status.trust_domain,
         "storage": status.storage,
-        "started_at": time_text(status.started_at),
+        "started_at": status.started_at.as_ref().map(describe::time),
         "ready": status.ready,
         "checks": status.checks.iter().map(|check| json!({
-            "name": check.name, "state": check.state, "detail": check.detail,
+            "name": check.name, "state": describe::check_state(check.state), "detail": check.detail,
         })).collect::<Vec<_>>(),
         "authorities": authorities.iter().map(authority_json).collect::<Vec<_>>(),
         "bundle": status.bundle.as_ref().map(|bundle| json!({ "sequence": bundle.sequence, "roots": bundle.roots })),
         "serving": status.serving.as_ref().map(|serving| json!({
             "serial": serving.serial, "names": serving.names, "root": serving.root,
-            "not_after": time_text(serving.not_after), "renews_at": time_text(serving.renews_at),
+            "not_after": serving.not_after.as_ref().map(describe::time),
+            "renews_at": serving.renews_at.as_ref().map(describe::time),
         })),
         "counters": status.counters.map(|counters| json!({
             "issued": counters.issued, "refused": counters.refused, "failed": counters.failed,
         })),
         "turned_away": status.turned_away.iter().map(|met| json!({
-            "limit": met.limit, "total": met.total, "lately": met.lately,
+            "limit": describe::limit(met.limit), "total": met.total, "lately": met.lately,
         })).collect::<Vec<_>>(),
         "rotation": rotation.ok().map(rotation_json),
         "rotation_unknown": rotation.err(),
@@ -65,14 +66,14 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Str
     head.row(["trust domain", status.trust_domain.as_str()]);
     head.row(["version", status.version.as_str()]);
     head.row(["storage", if status.storage.is_empty() { "-" } else { status.storage.as_str() }]);
-    head.row(["running since", &time_text(status.started_at)]);
+    head.row(["running since", &describe::time_or_dash(status.started_at.as_ref())]);
     head.row(["ready", if status.ready { "yes" } else { "NO" }]);
     if let Some(bundle) = &status.bundle {
         head.row(["trust bundle", &format!("sequence {}, {} root(s)", bundle.sequence, bundle.roots)]);
     }
     if let Some(serving) = &status.serving {
         let names = serving.names.join(", ");
-        let (root, until) = (short(&serving.root), time_text(serving.not_after));
+        let (root, until) = (short(&serving.root), describe::time_or_dash(serving.not_after.as_ref()));
         head.row(["serving certificate", &format!("{names}; under root {root}; until {until}")]);
     }
     if let Some(counters) = &status.counters {
@@ -80,7 +81,7 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Str
         head.row(["since start", &text]);
     }
     let lately = status.turned_away.iter().filter(|met| met.lately > 0);
-    let lately: Vec<String> = lately.map(|met| format!("{} {}", met.limit, met.lately)).collect();
+    let lately: Vec<String> = lately.map(|met| format!("{} {}", describe::limit(met.limit), met.lately)).collect();
     if !lately.is_empty() {
         // The CA is ready all the same: those who are turned away are told to come again.
         head.row(["TURNED AWAY lately", &format!("{} (docs/hardening.md tells what each means)", lately.join(", "))]);
@@ -97,7 +98,7 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Str
     }
     let mut checks = Table::new(["check", "state", "detail"]);
     for check in &status.checks {
-        checks.row([&check.name, &check.state, &check.detail]);
+        checks.row([&check.name, &describe::check_state(check.state), &check.detail]);
     }
     // Storage knows who needs which authority; memory does not.
     let authorities = rotation.map_or(&status.authorities, |rotation| &rotation.authorities);

@@ -11,7 +11,7 @@ use signet_core::policy::CsrNames;
 use signet_runtime::config::{Problems, Reference, Section, Variant, kind};
 use signet_runtime::telemetry::{self, LogFormat};
 
-use super::read_authority::{check_lifetimes, read_authority};
+use super::read_authority::{DAY, check_lifetimes, read_authority};
 use super::storage::read_storage;
 use super::{Cluster, Config, Limits, Log, Rate, Serving, Svid, Tokens, Unauthenticated};
 
@@ -22,8 +22,6 @@ use super::{Cluster, Config, Limits, Log, Rate, Serving, Svid, Tokens, Unauthent
 pub fn reference() -> Result<Reference, Problems> {
     Reference::of(read)
 }
-
-pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads the configuration; every wrong field is noted in the section.
 #[must_use]

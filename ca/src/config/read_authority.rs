@@ -6,8 +6,9 @@ use signet_core::key_type::KeyType;
 use signet_core::rotation::{Retirement, Rules, Schedule};
 use signet_runtime::config::{Section, Variant, kind};
 
-use super::read::DAY;
 use super::{Authority, Backend, Svid};
+
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) fn read_authority(s: &mut Section<'_>) -> Option<Authority> {
     let backend = s.one_of(

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use super::read::*;
+use super::read_authority::DAY;
 use super::*;
 use signet_core::key_type::KeyType;
 use signet_runtime::config::{ConfigError, parse};

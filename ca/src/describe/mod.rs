@@ -1,27 +1,13 @@
-//! Rotation in sentences for people: in records, in logs, in readiness and in answers to operators. Nobody else makes any.
+//! Rotation in sentences for people: in records, in logs and in readiness. What operators are answered is data, which the
+//! command line describes.
 
 mod alerts;
-mod progress;
 mod step;
 
 use signet_core::holder::Holder;
-use signet_core::rotation::{Authorities, Observed};
-use time::OffsetDateTime;
 
 pub(crate) use alerts::{SUPERSEDED, UNUSABLE, alerts, in_use, outage};
-pub(crate) use progress::{held, what_next};
-pub(crate) use step::{REPLACED, done, needs, step};
-
-/// What is described: the journal and the world at one moment.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Scene<'a> {
-    /// The journal.
-    pub(crate) authorities: &'a Authorities,
-    /// What is seen of the world.
-    pub(crate) seen: Observed<'a>,
-    /// When.
-    pub(crate) now: OffsetDateTime,
-}
+pub(crate) use step::{needs, step};
 
 /// A holder as refusals name it.
 pub(crate) fn holder(holder: &Holder) -> String {

@@ -1,11 +1,9 @@
-//! Steps: what they are about to make, what they do, and what a command has done.
+//! Steps: what they are about to make, and what they do.
 
 use signet_core::authority::AuthorityId;
 use signet_core::clock::rfc3339;
-use signet_core::rotation::{Activation, Authorities, Made, Needs, SETTLE, Step};
+use signet_core::rotation::{Activation, Authorities, Made, Needs, Step};
 use signet_core::source::Offer;
-
-use super::Scene;
 
 /// What is about to be made, outside of the journal; `None` when that is nothing.
 pub(crate) fn needs(needs: &Needs, authorities: &Authorities) -> Option<String> {
@@ -66,63 +64,4 @@ fn roots(count: usize) -> String {
 
 fn time(seconds: i64) -> String {
     time::OffsetDateTime::from_unix_timestamp(seconds).map_or_else(|_| seconds.to_string(), rfc3339)
-}
-
-/// What a forced taint has done that was carried out in two goes.
-pub(crate) const REPLACED: &str = "another root signs in place of the compromised one";
-
-/// What a command has done to what was seen.
-pub(crate) fn done(step: &Step, scene: &Scene<'_>) -> String {
-    match step {
-        Step::PrepareRoot(_) => "the next root is prepared and published".to_owned(),
-        Step::Await(id, _) => format!("root {id} signs as soon as every holder knows it"),
-        Step::CertifyIssuing(_) => "a new issuing CA takes over".to_owned(),
-        Step::Activate(id) => format!("root {id} signs from now on"),
-        Step::DropPrepared(id, _) => format!("the prepared root {id} is dropped"),
-        Step::Reinstate(id) => format!("root {id} signs again; automatic rotation is paused"),
-        Step::Taint(id) => format!("root {id} is declared compromised; another one takes its place once it is covered"),
-        Step::TaintIssuing(id) => format!("agents renew the certificates of issuing CA {id}; then it can be revoked"),
-        Step::Leave(id) => format!(
-            "root {id} leaves the trust bundle in {} s, when every serving certificate has moved to another root",
-            SETTLE.as_secs()
-        ),
-        Step::Revoke(id) => {
-            let holders = scene.authorities.root(id).map_or(0, |root| scene.seen.holders_of(root));
-            format!("root {id} is in no bundle any more{}", cut_off(holders))
-        }
-        Step::RevokeIssuing(id) => {
-            let holders = scene.seen.coverage.by_authority.get(id).copied().unwrap_or_default();
-            format!("issuing CA {id} is on the revocation list of its root{}", cut_off(holders))
-        }
-        Step::AdoptRoots => adopted(scene),
-        Step::Resume(shown) => format!(
-            "the trust bundle goes on above {shown}, the highest number that was shown, and above the clock; agents follow"
-        ),
-        _ => "done".to_owned(),
-    }
-}
-
-/// What this replica has is adopted.
-fn adopted(scene: &Scene<'_>) -> String {
-    let signs = scene.authorities.active().map(|root| &root.id);
-    match &scene.seen.source.offer {
-        Some(offer) if signs == Some(&offer.signer) => {
-            format!("the CA files of this replica are adopted; root {} goes on signing", offer.signer)
-        }
-        Some(offer) => format!(
-            "the CA files of this replica are adopted; root {} signs as soon as every holder knows it",
-            offer.signer
-        ),
-        None => "the backend of this replica is adopted; a root of its own signs as soon as every holder knows it"
-            .to_owned(),
-    }
-}
-
-/// Who has to renew before anybody accepts it again.
-fn cut_off(holders: u64) -> String {
-    match holders {
-        0 => String::new(),
-        1 => "; 1 holder is refused until it has renewed, see `holders list --cut-off`".to_owned(),
-        _ => format!("; {holders} holders are refused until they have renewed, see `holders list --cut-off`"),
-    }
 }

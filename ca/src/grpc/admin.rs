@@ -1,5 +1,14 @@
 //! The operators' service, the same on the Unix socket and over TLS: from wire to [`Operate`] and back.
 
+mod access;
+mod messages;
+pub mod operate;
+mod progress;
+mod select;
+#[cfg(test)]
+mod test_stage;
+pub(crate) mod values;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,17 +22,20 @@ use signet_proto::admin::v1alpha1 as wire;
 use signet_proto::admin::v1alpha1::admin_server::{Admin, AdminServer};
 use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Readiness;
+use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
-use super::access::{Access, Guarded, admitted};
-use super::intake::{Intake, Rules};
-use super::operate::Operate;
-use super::{admin_messages as messages, admin_select as select};
+use access::admitted;
+use operate::Operate;
+
+pub use access::{Access, Guarded};
+
+use crate::catch_up::CatchUp;
+use crate::limits::intake::{CallLimits, Intake};
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, View};
 use crate::rotator::StepError;
-use crate::served::Served;
-use crate::serving::ServingReader;
+use crate::serving_certificate::ServingReader;
 use crate::state::{self, StateReader};
 use crate::storage_age::StorageAge;
 
@@ -45,8 +57,8 @@ pub struct AdminService {
     pub trust_domain: String,
     /// Where the storage is, as a URL without secrets.
     pub storage: String,
-    /// When the process started, in seconds since 1970.
-    pub started_at: i64,
+    /// When the process started.
+    pub started_at: OffsetDateTime,
     /// What signs now.
     pub state: StateReader,
     /// The serving certificate.
@@ -58,7 +70,7 @@ pub struct AdminService {
     /// What changes things.
     pub operations: Arc<dyn Operate>,
     /// What changes are waited for with.
-    pub served: Served,
+    pub catch_up: CatchUp,
     /// What agents have shown that storage does not have.
     pub storage_age: Arc<StorageAge>,
     /// The time.
@@ -88,9 +100,9 @@ pub(super) const CALLS: [&str; 13] = [
 impl AdminService {
     /// Puts the guard before the service. There is no other way in: the service answers nobody whom no guard has seen.
     #[must_use]
-    pub fn guarded(self, rules: Rules, access: Access) -> GuardedAdmin {
+    pub fn guarded(self, limits: CallLimits, access: Access) -> GuardedAdmin {
         let server = AdminServer::new(self).max_decoding_message_size(MESSAGE);
-        Guarded::new(Intake::new(server, rules), access, &CALLS)
+        Guarded::new(Intake::new(server, limits), access, &CALLS)
     }
 
     async fn view(&self) -> Result<View, Status> {
@@ -110,8 +122,8 @@ impl AdminService {
             return Err(Status::invalid_argument(format!("the reason is longer than {REASON} bytes")));
         }
         let (done, view) = within(self.operations.command(operator, command, reason.trim())).await?;
-        self.served.catch_up().await;
-        Ok(Response::new(messages::rotation(&view, done, self.clock.now())))
+        self.catch_up.wait().await;
+        Ok(Response::new(messages::rotation(&view, Some(&done), self.clock.now())))
     }
 
     /// A change of one authority of this kind, found by its id or the beginning of it.
@@ -164,20 +176,15 @@ impl Admin for AdminService {
     async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusResponse>, Status> {
         let _operator = admitted(request)?;
         let readiness = self.readiness.snapshot();
-        let checks = readiness.checks.into_iter().map(|check| wire::Check {
-            name: check.name,
-            state: check.state.to_string(),
-            detail: check.detail,
-        });
         let state = state::current(&self.state);
         let (issued, refused, failed) = self.metrics.totals();
         let rows = |authorities| messages::authorities(authorities, &messages::Use::default(), self.clock.now());
         Ok(Response::new(wire::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             trust_domain: self.trust_domain.clone(),
-            started_at: self.started_at,
+            started_at: Some(values::time(self.started_at)),
             ready: readiness.ready,
-            checks: checks.collect(),
+            checks: readiness.checks.into_iter().map(values::check).collect(),
             authorities: state.as_ref().map(|state| rows(&state.authorities)).unwrap_or_default(),
             bundle: state.as_ref().map(|state| wire::Bundle {
                 sequence: state.bundle().sequence(),
@@ -185,8 +192,8 @@ impl Admin for AdminService {
             }),
             serving: self.serving.borrow().as_ref().map(|serving| wire::ServingCertificate {
                 serial: serving.serial.to_string(),
-                not_after: messages::seconds(serving.not_after),
-                renews_at: messages::seconds(serving.renews_at()),
+                not_after: Some(values::time(serving.not_after)),
+                renews_at: Some(values::time(serving.renews_at())),
                 names: serving.names.clone(),
                 root: serving.root().to_string(),
             }),
@@ -202,7 +209,7 @@ impl Admin for AdminService {
     ) -> Result<Response<wire::Rotation>, Status> {
         let _operator = admitted(request)?;
         let view = self.view().await?;
-        Ok(Response::new(messages::rotation(&view, String::new(), self.clock.now())))
+        Ok(Response::new(messages::rotation(&view, None, self.clock.now())))
     }
 
     async fn prepare_authority(
@@ -288,21 +295,19 @@ impl Admin for AdminService {
         let wrong = |text: String| Status::invalid_argument(text);
         let serial = Serial::parse(&message.serial)
             .ok_or_else(|| wrong(format!("{:?} is not a serial number of 32 hexadecimal digits", message.serial)))?;
-        let reason = match (message.clear, message.reason.as_str()) {
-            (true, _) => Some(RevocationReason::Unspecified),
-            // Authorities are revoked by another call.
-            (false, reason) => {
-                RevocationReason::parse(reason).filter(|reason| *reason != RevocationReason::CaCompromise)
-            }
+        let reason = match (message.clear, message.reason) {
+            (true, _) => RevocationReason::Unspecified,
+            (false, None) => return Err(wrong("a certificate is revoked for a reason; give one".to_owned())),
+            (false, Some(number)) => values::reason(number)
+                .ok_or_else(|| wrong(format!("{number} is not a reason to revoke a workload's certificate for")))?,
         };
-        let reason = reason.ok_or_else(|| wrong(format!("{:?} is not a reason to revoke for", message.reason)))?;
         let work = self.operations.revoke_certificate(&operator, serial, reason, message.clear);
         let revoked = within(work).await?;
-        self.served.catch_up().await;
+        self.catch_up.wait().await;
         Ok(Response::new(wire::RevokeCertificateResponse {
             serial: revoked.serial.to_string(),
             spiffe_id: revoked.spiffe_id,
-            not_after: messages::seconds(revoked.not_after),
+            not_after: Some(values::time(revoked.not_after)),
             revoked: messages::count(revoked.revoked),
         }))
     }
@@ -357,5 +362,4 @@ impl Admin for AdminService {
 }
 
 #[cfg(test)]
-#[path = "admin_tests.rs"]
 mod tests;

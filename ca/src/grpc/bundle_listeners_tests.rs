@@ -1,4 +1,4 @@
-//! How many streams whom belongs to may be open.
+//! How many streams of whom may be open.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
@@ -11,7 +11,7 @@ use std::time::Duration;
 fn listeners(per_identity: usize) -> Listeners {
     let clock: SharedClock = Arc::new(SystemClock);
     let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&clock)).unwrap());
-    let (_writer, state) = watch::channel(None);
+    let (_writer, state) = tokio::sync::watch::channel(None);
     let feed = BundleFeed::new(state, Duration::from_secs(60), crate::storage_age::test_proofs());
     Listeners::new(Acknowledgements::default(), feed.sequences(), clock, metrics, per_identity)
 }
@@ -43,7 +43,7 @@ fn an_identity_has_its_limit_over_tokens_instances_and_certificates_and_others_h
     assert!(listeners.enter(pod("a", 99)).is_err());
     drop((held, others));
     let open = listeners.open.lock().unwrap();
-    assert!(open.streams.is_empty() && open.holders.is_empty() && open.identities.is_empty());
+    assert!(open.holders.is_empty() && open.identities.is_empty());
     assert_eq!(listeners.metrics.rotation.streams.get(), 0);
 }
 

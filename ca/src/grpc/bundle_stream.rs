@@ -19,14 +19,15 @@ use time::OffsetDateTime;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::bundle_listeners::Listeners;
-use super::client_identity::{ClientIdentity, ClientVerifier};
 use super::headers;
-use super::status::{AUTHENTICATION, UNCHECKED, retry_later};
-use crate::admission::Admission;
+use super::status::{AUTHENTICATION, UNCHECKED};
+use crate::client_identity::{ClientIdentity, ClientVerifier};
 use crate::clusters::Clusters;
-use crate::refusals::{Class, Refusal, Refusals};
+use crate::limits::request_rates::RequestRates;
+use crate::refusals::{Class, Refusals, RefusedCall};
 use crate::storage_age::StorageAge;
 use crate::transport::connection::{client_identity, place, remote_addr, shown};
+use crate::turned_away::retry_later;
 
 /// What a stream ends with when its token has.
 const TOKEN_ENDED: &str = "the token that opened this stream has ended; open a new one with a newer token";
@@ -46,14 +47,14 @@ pub struct BundleStream {
     /// Judges certificates again as time passes.
     pub clients: Arc<ClientVerifier>,
     /// Limits.
-    pub admission: Arc<Admission>,
+    pub rates: Arc<RequestRates>,
     /// Who was refused.
     pub refusals: Refusals,
     /// The time.
     pub clock: SharedClock,
-    /// What streams say, and where it goes.
+    /// Who hears what is acknowledged on a stream.
     pub listeners: Listeners,
-    /// Where it goes what clients show of earlier streams.
+    /// Who is told what clients show of earlier streams.
     pub storage_age: Arc<StorageAge>,
 }
 
@@ -68,9 +69,9 @@ impl BundleStream {
     async fn authenticate<T>(&self, request: &Request<T>) -> Result<Opener, Status> {
         let (peer, place) = (remote_addr(request), place(request));
         if let Some(place) = place.as_ref().filter(|place| !place.is_proved()) {
-            self.admission.enter(place.source()).map_err(|over| {
-                place.note(over.limit());
-                retry_later(over.limit())
+            self.rates.count_source(place.source()).map_err(|limit| {
+                place.note(limit);
+                retry_later(limit)
             })?;
         }
         if let Some(identity) = client_identity(request) {
@@ -166,11 +167,11 @@ impl BundleStream {
         let shown = who.spiffe_id.is_some();
         let who = Attributed { peer: Some(peer.to_string()), ..who };
         let call = (EventKind::BundleStream, "StreamSecrets");
-        let mut refusal = Refusal::of_request(call, (outcome, reason), denied, peer, who);
+        let mut refusal = RefusedCall::of_request(call, (outcome, reason), denied, peer, who);
         if shown {
             refusal.class = Class::Signed;
         }
-        self.refusals.note(Refusal { detail, ..refusal });
+        self.refusals.note(RefusedCall { detail, ..refusal });
     }
 }
 
@@ -190,7 +191,7 @@ impl SecretDiscoveryService for BundleStream {
         let peer = remote_addr(&request).map_or_else(|| "-".to_owned(), |address| address.to_string());
         // The connection outlives the certificate that opened it, and a stream can outlive any token.
         let end = self.end(shown(&request), last);
-        let stream = self.sds.stream(request.into_inner(), &peer, self.listeners.enter(from)?)?;
+        let stream = self.sds.stream(request.into_inner(), &peer, Some(self.listeners.enter(from)?))?;
         Ok(stream.map(|responses| until(end, responses)))
     }
 

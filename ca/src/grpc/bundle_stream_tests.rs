@@ -1,12 +1,12 @@
 //! What counts as acknowledged, and how long a stream lasts.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use super::*;
 use crate::acknowledgements::Acknowledgements;
 use crate::bundle_feed::BundleFeed;
+use crate::client_identity::ClientIdentity;
+use crate::client_identity::test_mesh::{self, Shown, TestRoot, publish};
 use crate::config::Limits;
-use crate::grpc::client_identity::ClientIdentity;
-use crate::grpc::test_mesh::{self, Shown, TestRoot, publish};
 use crate::metrics::CaMetrics;
 use crate::operations::Operator;
 use crate::refusals::refusals;
@@ -24,35 +24,64 @@ use signet_core::seams::authenticator::TokenAuthenticator;
 use signet_core::seams::store::HolderStore;
 use signet_core::secret::Secret;
 use signet_runtime::metrics::Metrics;
+use signet_sds::ledger::Ledger;
 use signet_sds::snapshot::{DEFAULT_BUNDLE_NAME, Snapshot, Versioned};
-use signet_sds::streams::{NoObserver, StreamListener, Streams};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::server::TcpConnectInfo;
 
-/// A feed and its listeners on a world, with the writer of acknowledgements.
+/// A feed and its streams on a world, with the writer of acknowledgements.
 struct Way {
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    listeners: Listeners,
+    service: Option<BundleStream>,
     written: Arc<Notify>,
     _tasks: tokio::task::JoinSet<()>,
 }
 
+impl Way {
+    async fn is_written(&self) {
+        tokio::time::timeout(Duration::from_secs(60), self.written.notified())
+            .await
+            .expect("an acknowledgement is kept");
+    }
+}
+
 fn way(world: &World) -> Way {
     let mut tasks = tokio::task::JoinSet::new();
-    let words = Acknowledgements::default();
+    let queue = Acknowledgements::default();
     let feed = BundleFeed::new(world.state.clone(), Duration::from_secs(60), test_proofs());
-    let (clock, metrics) = (Arc::new(world.clock.clone()), Arc::clone(&world.metrics));
-    let listeners = Listeners::new(words.clone(), feed.sequences(), clock, metrics, 100);
+    let (clock, metrics): (SharedClock, _) = (Arc::new(world.clock.clone()), Arc::clone(&world.metrics));
+    let listeners = Listeners::new(queue.clone(), feed.sequences(), Arc::clone(&clock), metrics, 100);
     let (snapshots, written) = (feed.snapshots(), Arc::new(Notify::new()));
-    let (store, wake_up, followed) = (Arc::clone(&world.store) as _, Arc::clone(&written), feed.snapshots());
-    let following = listeners.clone();
-    tasks.spawn(async move { words.write(store, wake_up, CancellationToken::new()).await.unwrap() });
-    tasks.spawn(async move { following.follow(followed, CancellationToken::new()).await.unwrap() });
-    tasks.spawn(async move { feed.run(CancellationToken::new()).await.unwrap() });
-    Way { snapshots, listeners, written, _tasks: tasks }
+    let (store, wake_up) = (Arc::clone(&world.store) as _, Arc::clone(&written));
+    let ledger = Ledger::new(10, Arc::clone(&clock), Arc::new(()));
+    let service = service(None, &snapshots, &ledger, world.state.clone(), &listeners, clock);
+    tasks.spawn(async move { queue.write(store, wake_up, CancellationToken::new()).await.unwrap() });
+    tasks.spawn(async move { feed.run(ledger, CancellationToken::new()).await.unwrap() });
+    Way { snapshots, service: Some(service), written, _tasks: tasks }
+}
+
+/// A service whose tokens hold until `until`.
+fn service(
+    until: Option<OffsetDateTime>,
+    snapshots: &watch::Receiver<Arc<Snapshot>>,
+    ledger: &Ledger,
+    state: StateReader,
+    listeners: &Listeners,
+    clock: SharedClock,
+) -> BundleStream {
+    BundleStream {
+        sds: SdsService::new(snapshots.clone(), ledger.clone(), CancellationToken::new()),
+        clusters: Arc::new(Clusters::new(vec![("Kubernetes".into(), Vec::new(), Arc::new(Until(until)))])),
+        clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), state)),
+        rates: Arc::new(rates()),
+        refusals: refusals(Arc::clone(&clock)).0,
+        clock,
+        listeners: listeners.clone(),
+        storage_age: test_age(),
+    }
 }
 
 #[tokio::test]
@@ -60,14 +89,17 @@ async fn an_acknowledged_content_counts_for_every_later_sequence_that_has_the_sa
     let world = World::new().await;
     let mut way = way(&world);
     let mut agent = application();
-    (agent.acknowledges, agent.instance) = (true, Some("0123456789abcdef0123456789abcdef".into()));
+    (agent.acknowledges, agent.instance) = (true, Some(INSTANCE.into()));
     world.issuance.issue(&agent).await.unwrap();
-    let key = world.events().await.into_iter().find_map(|stored| stored.event.holder()).unwrap();
     let version = |snapshot: &Snapshot| snapshot.secret(DEFAULT_BUNDLE_NAME).map(Versioned::version);
     let first = version(&way.snapshots.wait_for(|now| version(now).is_some()).await.unwrap().clone()).unwrap();
-    let listener = way.listeners.enter(Acknowledger::Holder(key.clone())).unwrap();
-    listener.applied(DEFAULT_BUNDLE_NAME, first);
-    way.written.notified().await;
+    let (requests, mut responses, sent) = opened(way.service.take().unwrap(), Proof::Token).await;
+    // A stream goes on only while it is read.
+    let mut reading = tokio::task::JoinSet::new();
+    reading.spawn(async move { while responses.message().await.unwrap().is_some() {} });
+    let acknowledged = DiscoveryRequest { response_nonce: sent.nonce, version_info: sent.version_info, ..ask() };
+    requests.send(acknowledged).await.unwrap();
+    way.is_written().await;
     assert_eq!(world.store.coverage(NOW).await.unwrap().covered(1), 1);
     // Published, never received by this holder, and taken back.
     let operator = Operator { name: "uid 0".into(), peer: None };
@@ -77,15 +109,19 @@ async fn an_acknowledged_content_counts_for_every_later_sequence_that_has_the_sa
         drop(way.snapshots.wait_for(|now| (version(now) == Some(first)) == same).await.unwrap());
     }
     assert_eq!(state::current(&world.state).unwrap().bundle().sequence(), 3);
-    way.written.notified().await;
+    way.is_written().await;
     assert_eq!(world.store.coverage(NOW).await.unwrap().covered(3), 1);
     assert_eq!(world.metrics.rotation.streams.get(), 1);
-    drop(listener);
+    drop(requests);
+    reading.join_next().await.unwrap().unwrap();
     assert_eq!(world.metrics.rotation.streams.get(), 0);
 }
 
-fn admission() -> Admission {
-    Admission::new(&Limits::default())
+/// What a client calls itself.
+const INSTANCE: &str = "0123456789abcdef0123456789abcdef";
+
+fn rates() -> RequestRates {
+    RequestRates::new(&Limits::default())
 }
 
 /// How a client proves who it is.
@@ -96,20 +132,27 @@ enum Proof<'a> {
 
 type Requests = tokio::sync::mpsc::Sender<DiscoveryRequest>;
 
-/// An open stream, up to its first response.
-async fn opened(service: BundleStream, proof: Proof<'_>) -> (Requests, Streaming<DiscoveryResponse>) {
-    let (requests, queue) = tokio::sync::mpsc::channel(4);
-    let first = DiscoveryRequest {
+fn ask() -> DiscoveryRequest {
+    DiscoveryRequest {
         resource_names: vec![DEFAULT_BUNDLE_NAME.to_owned()],
         type_url: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret".to_owned(),
         ..DiscoveryRequest::default()
-    };
-    requests.send(first).await.unwrap();
+    }
+}
+
+/// An open stream, with its first response.
+async fn opened(
+    service: BundleStream,
+    proof: Proof<'_>,
+) -> (Requests, Streaming<DiscoveryResponse>, DiscoveryResponse) {
+    let (requests, queue) = tokio::sync::mpsc::channel(4);
+    requests.send(ask()).await.unwrap();
     let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(queue));
     let identity = match proof {
         Proof::Certificate(shown) => Some(Arc::new(ClientIdentity::of_verified(&shown.chain).unwrap())),
         Proof::Token => {
             request.metadata_mut().insert("authorization", "Bearer any".parse().unwrap());
+            request.metadata_mut().insert(headers::INSTANCE_HEADER, INSTANCE.parse().unwrap());
             None
         }
     };
@@ -117,8 +160,8 @@ async fn opened(service: BundleStream, proof: Proof<'_>) -> (Requests, Streaming
     request.extensions_mut().insert(ConnectionInfo { tcp, identity, place: None, replies: None });
     let mut client = SecretDiscoveryServiceClient::new(SecretDiscoveryServiceServer::new(service));
     let mut responses = client.stream_secrets(request).await.unwrap().into_inner();
-    assert!(responses.message().await.unwrap().is_some());
-    (requests, responses)
+    let first = responses.message().await.unwrap().unwrap();
+    (requests, responses, first)
 }
 
 /// Any token proves the same workload until a time.
@@ -147,6 +190,7 @@ struct Edge {
     clock: ManualClock,
     metrics: Arc<CaMetrics>,
     listeners: Listeners,
+    ledger: Ledger,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     _tasks: tokio::task::JoinSet<()>,
 }
@@ -160,29 +204,20 @@ impl Edge {
         let shared: SharedClock = Arc::new(clock.clone());
         let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&shared)).unwrap());
         let feed = BundleFeed::new(reader.clone(), Duration::from_secs(60), test_proofs());
-        let words = Acknowledgements::default();
-        let listeners = Listeners::new(words, feed.sequences(), shared, Arc::clone(&metrics), 100);
+        let queue = Acknowledgements::default();
+        let ledger = Ledger::new(10, Arc::clone(&shared), Arc::new(()));
+        let listeners = Listeners::new(queue, feed.sequences(), shared, Arc::clone(&metrics), 100);
         let snapshots = feed.snapshots();
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(async move { feed.run(CancellationToken::new()).await.unwrap() });
-        Self { root, state, reader, clock, metrics, listeners, snapshots, _tasks: tasks }
+        let fed = ledger.clone();
+        tasks.spawn(async move { feed.run(fed, CancellationToken::new()).await.unwrap() });
+        Self { root, state, reader, clock, metrics, listeners, ledger, snapshots, _tasks: tasks }
     }
 
     /// A service for one stream; tokens hold until `until`.
     fn service(&self, until: Option<OffsetDateTime>) -> BundleStream {
-        let clock: SharedClock = Arc::new(self.clock.clone());
-        let streams = Streams::new(10, Arc::clone(&clock), Arc::new(NoObserver));
-        let tokens = Arc::new(Until(until));
-        BundleStream {
-            sds: SdsService::new(self.snapshots.clone(), streams, CancellationToken::new()),
-            clusters: Arc::new(Clusters::new(vec![("Kubernetes".into(), Vec::new(), tokens)])),
-            clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), self.reader.clone())),
-            admission: Arc::new(admission()),
-            refusals: refusals(Arc::clone(&clock)).0,
-            clock,
-            listeners: self.listeners.clone(),
-            storage_age: test_age(),
-        }
+        let clock = Arc::new(self.clock.clone());
+        service(until, &self.snapshots, &self.ledger, self.reader.clone(), &self.listeners, clock)
     }
 }
 
@@ -205,9 +240,9 @@ async fn a_stream_ends_with_what_opened_it_and_says_so() {
     assert_eq!(leaf.facts().not_after, ends);
     let by_certificate = opened(edge.service(None), Proof::Certificate(&leaf)).await;
     let by_token = opened(edge.service(Some(ends)), Proof::Token).await;
-    let (_requests, mut endless) = opened(edge.service(None), Proof::Token).await;
+    let (_requests, mut endless, _) = opened(edge.service(None), Proof::Token).await;
     assert_eq!(edge.metrics.rotation.streams.get(), 3);
-    for ((_requests, mut responses), told) in [(by_certificate, "certificate"), (by_token, "token")] {
+    for ((_requests, mut responses, _), told) in [(by_certificate, "certificate"), (by_token, "token")] {
         edge.clock.set(ends - Duration::from_secs(1));
         assert!(is_silent(&mut responses).await, "{told}");
         edge.clock.set(ends);
@@ -224,8 +259,8 @@ async fn a_stream_ends_at_once_when_its_certificate_is_revoked_or_its_root_is_go
     let (edge, other) = (Edge::new(), TestRoot::new("b"));
     let good = edge.root.leaf("spiffe://cluster.local/good", NOW, |_| {});
     let bad = edge.root.leaf("spiffe://cluster.local/revoked", NOW, |_| {});
-    let (_good, mut stays) = opened(edge.service(None), Proof::Certificate(&good)).await;
-    let (_bad, mut revoked) = opened(edge.service(None), Proof::Certificate(&bad)).await;
+    let (_good, mut stays, _) = opened(edge.service(None), Proof::Certificate(&good)).await;
+    let (_bad, mut revoked, _) = opened(edge.service(None), Proof::Certificate(&bad)).await;
     let entry = bad.revoked(0, edge.root.issuing_id());
     // An entry in the journal that changes nothing of what is sent, so that no response is due.
     publish(&edge.state, 1, &[&edge.root], std::slice::from_ref(&entry));

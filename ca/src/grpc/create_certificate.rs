@@ -61,7 +61,7 @@ impl CertificateService {
                     response.extensions_mut().insert(Arc::new(ticket));
                 }
                 response.metadata_mut().insert("x-request-id", id);
-                response.metadata_mut().insert(headers::SEQUENCE_HEADER, issued.bundle.sequence().into());
+                response.metadata_mut().insert(headers::SEQUENCE_HEADER, issued.state.bundle().sequence().into());
                 Ok(response)
             }
             Err(error) => {
@@ -135,7 +135,7 @@ pub fn application(
 /// last element as the roots and the first certificate of every other one as the chain.
 fn encode(issued: &Issued) -> IstioCertificateResponse {
     let mut cert_chain: Vec<String> = issued.chain.iter().map(|der| pem(der)).collect();
-    cert_chain.push(issued.bundle.pem().to_owned());
+    cert_chain.push(issued.state.bundle().pem().to_owned());
     IstioCertificateResponse { cert_chain }
 }
 

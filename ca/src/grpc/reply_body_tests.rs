@@ -15,11 +15,11 @@ use tonic_prost::prost::Message;
 
 use super::super::certificate_server::CertificateServer;
 use super::super::create_certificate::CertificateService;
-use super::super::http2;
 use super::*;
 use crate::source::Source;
 use crate::transport::connection::Connection;
 use crate::transport::connections::{Connections, Room};
+use crate::transport::http2;
 use crate::world_tests::{World, csr};
 
 const DATA: u8 = 0;

@@ -3,19 +3,14 @@
 //! Istio's agents retry RESOURCE_EXHAUSTED, UNAVAILABLE and INTERNAL at once and nothing else, so what may go away by
 //! itself gets one of these. Failed authentication is opaque: a caller that proves nothing learns nothing.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
-
 use signet_core::policy::Refusal;
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_core::seams::authority::SignError;
 use signet_core::seams::store::AppendError;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::error::IssueError;
-use crate::error::RecordError;
-use crate::turned_away::Limit;
+use crate::error::{IssueError, RecordError};
+use crate::turned_away::retry_later;
 
 /// The whole message for any failed authentication, as istiod words it.
 pub(super) const AUTHENTICATION: &str = "request authenticate failure";
@@ -29,29 +24,11 @@ const IMPERSONATION: &str = "request impersonation authentication failure";
 /// Characters of a message at most: some repeat what a caller sent, and headers have a limit.
 const MESSAGE: usize = 1000;
 
-/// When those who were turned away may come again at the earliest, and over how long they are spread: who is told the same
-/// time comes back at the same time.
-const AGAIN: Duration = Duration::from_secs(1);
-const SPREAD_MILLIS: u32 = 2000;
-
-/// What a caller is told who was turned away for want of room, with the time after which to try again (`RetryInfo` of
-/// google.rpc). It must cost little: under load it is the commonest answer.
-#[must_use]
-pub fn retry_later(limit: Limit) -> Status {
-    static TURN: AtomicU32 = AtomicU32::new(0);
-    // Steps by the golden ratio spread evenly, however many there are, and need no randomness.
-    let turn = TURN.fetch_add(0x9e37_79b9, Ordering::Relaxed);
-    let spread = (u64::from(turn) * u64::from(SPREAD_MILLIS)) >> 32;
-    let details = ErrorDetails::with_retry_info(Some(AGAIN + Duration::from_millis(spread)));
-    let code = if limit == Limit::MessageTime { Code::Unavailable } else { Code::ResourceExhausted };
-    Status::with_error_details(code, limit.in_words(), details)
-}
-
 /// What the caller is told.
 #[must_use]
 pub fn of(error: &IssueError) -> Status {
     let (code, message) = match error {
-        IssueError::OverLimit(over) => return retry_later(over.limit()),
+        IssueError::OverLimit(limit) => return retry_later(*limit),
         IssueError::Authentication(AuthenticationError::Denied { .. }) => {
             (Code::Unauthenticated, AUTHENTICATION.to_owned())
         }
@@ -102,7 +79,7 @@ mod tests {
             IssueError::NotReady,
             IssueError::TimedOut,
             IssueError::AuthorityChanged,
-            IssueError::OverLimit(crate::admission::OverLimit::Peer),
+            IssueError::OverLimit(crate::turned_away::Limit::SourceRate),
             IssueError::Record(RecordError::Queue),
             IssueError::Authentication(AuthenticationError::Unavailable("away".to_owned())),
         ];

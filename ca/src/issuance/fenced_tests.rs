@@ -40,7 +40,7 @@ async fn what_was_signed_with_authorities_of_before_is_signed_again_within_the_r
     let (issued, ()) = tokio::join!(world.issuance.issue(&application), reload);
     let issued = issued.unwrap();
     let authorities = world.rotator.executor.observe().await.unwrap().authorities;
-    assert_eq!(issued.bundle.sequence(), authorities.bundle_sequence);
+    assert_eq!(issued.state.bundle().sequence(), authorities.bundle_sequence);
     let [authority] = recorded(&world).await.try_into().unwrap();
     let root = authorities.roots.iter().find(|root| root.issuing.iter().any(|one| one.id.as_str() == authority));
     assert_eq!(root.unwrap().id, new);

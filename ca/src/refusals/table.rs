@@ -1,4 +1,4 @@
-//! What is remembered of refusals until it is told: a fixed number of rows, without I/O and without a clock.
+//! What is remembered of refusals until it is reported: a fixed number of rows, without I/O and without a clock.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use signet_core::audit::{EventKind, Outcome};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::refusal::{Class, Refusal, Summary};
+use super::refused_call::{Class, RefusedCall, Summary};
 
 /// Rows of a class that belong to one subject each. Who comes when all are taken is counted with all others, in one more
 /// row for each reason: reasons are a closed set.
@@ -27,14 +27,14 @@ pub(super) struct Key {
     subject: Option<String>,
 }
 
-/// What waits to be told with one key.
+/// What waits to be reported with one key.
 #[derive(Default)]
 struct Row {
     /// The first of its kind, until it is on record.
     first: Option<Summary>,
     /// Those after it that are on no record yet.
     more: Option<Summary>,
-    told_at: Option<Instant>,
+    reported_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -44,16 +44,16 @@ struct Rows {
     own: usize,
 }
 
-/// What is to be told now.
+/// What is to be put on record and logged now.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
+pub(super) struct Report {
     pub(super) class: Class,
     pub(super) key: Key,
     pub(super) summary: Summary,
     pub(super) first: bool,
 }
 
-impl Told {
+impl Report {
     /// Whether it is about callers that had no row of their own.
     pub(super) fn of_others(&self) -> bool {
         self.key.subject.is_none()
@@ -67,8 +67,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Counts a refusal; `true` when it is the first of its kind, to be told at once.
-    pub(super) fn add(&mut self, refusal: Refusal, at: OffsetDateTime) -> bool {
+    /// Counts a refusal; `true` when it is the first of its kind, to be reported at once.
+    pub(super) fn add(&mut self, refusal: RefusedCall, at: OffsetDateTime) -> bool {
         let Rows { rows, own } = self.classes.entry(refusal.class).or_default();
         let mut key = Key {
             kind: refusal.kind,
@@ -93,51 +93,51 @@ impl Table {
         true
     }
 
-    /// Takes what is to be told at `now`, each key not more often than every `quiet`; with no `quiet`, all there is.
+    /// Takes what is to be reported at `now`, each key not more often than every `quiet`; with no `quiet`, all there is.
     /// And when to come again.
-    pub(super) fn due(&mut self, now: Instant, quiet: Duration) -> (Vec<Told>, Option<Instant>) {
-        let (mut told, mut next) = (Vec::new(), None::<Instant>);
+    pub(super) fn take_pending(&mut self, now: Instant, quiet: Duration) -> (Vec<Report>, Option<Instant>) {
+        let (mut reports, mut next) = (Vec::new(), None::<Instant>);
         for (class, Rows { rows, own }) in &mut self.classes {
             rows.retain(|key, row| {
-                let due = row.told_at.map_or(now, |at| at + quiet);
-                if due > now {
-                    next = next.into_iter().chain([due]).min();
+                let at = row.reported_at.map_or(now, |last| last + quiet);
+                if at > now {
+                    next = next.into_iter().chain([at]).min();
                     return true;
                 }
-                let told_before = row.told_at.is_some();
-                let mut tell = |summary: Option<Summary>, first| {
-                    let told_now = |summary| Told { class: *class, key: key.clone(), summary, first };
-                    told.extend(summary.map(told_now));
+                let reported_before = row.reported_at.is_some();
+                let mut report = |summary: Option<Summary>, first| {
+                    let one = |summary| Report { class: *class, key: key.clone(), summary, first };
+                    reports.extend(summary.map(one));
                 };
                 if row.first.is_none() && row.more.is_none() {
                     *own -= usize::from(key.subject.is_some());
                     return false;
                 }
-                tell(row.first.take(), true);
+                report(row.first.take(), true);
                 // What followed the first waits its time, unless there is none.
-                if told_before || quiet.is_zero() {
-                    tell(row.more.take(), false);
+                if reported_before || quiet.is_zero() {
+                    report(row.more.take(), false);
                 }
-                row.told_at = Some(now);
+                row.reported_at = Some(now);
                 next = next.into_iter().chain([now + quiet]).min();
                 true
             });
         }
-        (told, next)
+        (reports, next)
     }
 
-    /// Takes back what storage did not take, to be told with the next record.
-    pub(super) fn put_back(&mut self, told: Told) {
-        let Rows { rows, own } = self.classes.entry(told.class).or_default();
-        let is_own = usize::from(told.key.subject.is_some());
-        let row = rows.entry(told.key).or_insert_with(|| {
+    /// Takes back what storage did not take, to be reported with the next record.
+    pub(super) fn put_back(&mut self, report: Report) {
+        let Rows { rows, own } = self.classes.entry(report.class).or_default();
+        let is_own = usize::from(report.key.subject.is_some());
+        let row = rows.entry(report.key).or_insert_with(|| {
             *own += is_own;
             Row::default()
         });
-        if told.first {
-            row.first = Some(told.summary);
+        if report.first {
+            row.first = Some(report.summary);
         } else {
-            let mut all = told.summary;
+            let mut all = report.summary;
             if let Some(more) = row.more.take() {
                 all.add(more);
             }

@@ -16,8 +16,7 @@ use tokio::task::JoinSet;
 
 use super::table::OWN_ROWS;
 use super::*;
-use crate::audit_log::audit_log;
-use crate::metrics::CaMetrics;
+use crate::audit_log::{AuditMetrics, audit_log};
 use crate::world_tests::{FlakyStore, NOW};
 
 const MOMENT: Duration = Duration::from_millis(1);
@@ -39,7 +38,7 @@ impl Record {
     fn new() -> Self {
         let clock = ManualClock::at(NOW);
         let shared: SharedClock = Arc::new(clock.clone());
-        let metrics = Arc::new(CaMetrics::new(&Metrics::new(), Arc::clone(&shared)).unwrap());
+        let metrics = AuditMetrics::new(&Metrics::new()).unwrap();
         let store = Arc::new(FlakyStore::default());
         let (audit, writer) = audit_log(Arc::clone(&store) as _, metrics);
         let (refusals, refused) = refusals(shared);
@@ -81,16 +80,16 @@ fn peer(number: u32, port: u16) -> Peer {
 }
 
 /// A refusal of somebody at 10.x.y.z who proved nothing.
-fn stranger(number: u32, port: u16, reason: Denial) -> Refusal {
+fn stranger(number: u32, port: u16, reason: Denial) -> RefusedCall {
     let error = AuthenticationError::denied(reason, "why");
     let who = Attributed { peer: Some(peer(number, port).to_string()), ..Attributed::default() };
     let refusal =
-        Refusal::of_request(CERTIFICATE, (Outcome::Refused, error.label()), Some(&error), peer(number, port), who);
-    Refusal { detail: error.to_string(), request_id: format!("r{port}"), ..refusal }
+        RefusedCall::of_request(CERTIFICATE, (Outcome::Refused, error.label()), Some(&error), peer(number, port), who);
+    RefusedCall { detail: error.to_string(), request_id: format!("r{port}"), ..refusal }
 }
 
 /// A refusal of a token that has ended, of a pod of a service account.
-fn expired(account: &str, pod: &str, port: u16) -> Refusal {
+fn expired(account: &str, pod: &str, port: u16) -> RefusedCall {
     let text = |text: &str| Some(text.to_owned());
     let claimed = Claimed {
         cluster: "Kubernetes".into(),
@@ -102,22 +101,22 @@ fn expired(account: &str, pod: &str, port: u16) -> Refusal {
         node_uid: text("node-uid"),
     };
     let error = AuthenticationError::denied(Denial::TokenExpired, "long ago").claiming(claimed);
-    let refusal = Refusal::of_request(
+    let refusal = RefusedCall::of_request(
         CERTIFICATE,
         (Outcome::Refused, error.label()),
         Some(&error),
         peer(1, port),
         Attributed::default(),
     );
-    Refusal { detail: error.to_string(), ..refusal }
+    RefusedCall { detail: error.to_string(), ..refusal }
 }
 
 /// A refusal of an authenticated caller.
-fn caller(account: &str, outcome: Outcome, reason: &'static str) -> Refusal {
+fn caller(account: &str, outcome: Outcome, reason: &'static str) -> RefusedCall {
     let spiffe_id = Some(format!("spiffe://cluster.local/ns/shop/sa/{account}"));
     let auth_method = Some("jwks".to_owned());
     let who = Attributed { spiffe_id, auth_method, ..Attributed::default() };
-    Refusal::of_request(CERTIFICATE, (outcome, reason), None, peer(1, 1), who)
+    RefusedCall::of_request(CERTIFICATE, (outcome, reason), None, peer(1, 1), who)
 }
 
 fn total<'a>(events: impl IntoIterator<Item = &'a AuditEvent>) -> u64 {
@@ -152,13 +151,13 @@ async fn the_first_of_a_kind_is_on_record_as_it_was_and_the_rest_once_a_minute_w
     assert_eq!(record.after(QUIET / 2).await.len(), 3);
     let later = record.after(QUIET).await;
     assert_eq!(later.len(), 4);
-    let told = &later[3];
-    assert_eq!((told.count(), told.since()), (999, NOW));
+    let reported = &later[3];
+    assert_eq!((reported.count(), reported.since()), (999, NOW));
     // The clock of this test goes in steps of a second.
-    assert!(told.at() >= NOW + QUIET - Duration::from_secs(1), "{}", told.at());
+    assert!(reported.at() >= NOW + QUIET - Duration::from_secs(1), "{}", reported.at());
     // The ports differ, the address does not; the newest request can be found in a log of more detail.
-    assert_eq!((told.who.peer.as_deref(), told.request_id.as_str()), (Some("10.0.0.1"), "r1099"));
-    assert_eq!(record.after(QUIET * 3).await.len(), 4, "what is told is not told again");
+    assert_eq!((reported.who.peer.as_deref(), reported.request_id.as_str()), (Some("10.0.0.1"), "r1099"));
+    assert_eq!(record.after(QUIET * 3).await.len(), 4, "what is reported is not reported again");
     assert_eq!(record.shared.table().len(), 0, "nor remembered");
     // Somebody who comes again later is a first one again.
     record.refusals.note(stranger(1, 7, Denial::KeyUnknown));
@@ -175,10 +174,10 @@ async fn a_flood_that_lasts_is_told_every_minute_and_adds_up() {
         }
         record.after(Duration::from_secs(1)).await;
     }
-    let told = record.after(QUIET).await;
-    assert!((5..=7).contains(&told.len()), "{}", told.len());
-    assert_eq!(total(&told), 3000);
-    let since: Vec<_> = told.iter().map(AuditEvent::since).collect();
+    let reported = record.after(QUIET).await;
+    assert!((5..=7).contains(&reported.len()), "{}", reported.len());
+    assert_eq!(total(&reported), 3000);
+    let since: Vec<_> = reported.iter().map(AuditEvent::since).collect();
     assert!(since.is_sorted() && since.windows(2).all(|pair| pair[0] < pair[1] || pair[0] == NOW), "{since:?}");
 }
 
@@ -190,7 +189,7 @@ async fn a_flood_from_everywhere_is_bounded_and_hides_nobody_of_another_class() 
         record.refusals.note(stranger(number, 1, reason));
     }
     assert_eq!(record.shared.table().len(), OWN_ROWS + 2);
-    let denied = |class, subject: &str| Refusal {
+    let denied = |class, subject: &str| RefusedCall {
         class,
         subject: subject.into(),
         kind: EventKind::Admin,
@@ -204,9 +203,9 @@ async fn a_flood_from_everywhere_is_bounded_and_hides_nobody_of_another_class() 
             record.refusals.note(denied(class, "uid 7"));
         }
     }
-    let told = record.after(MOMENT).await;
-    assert_eq!(told.len(), OWN_ROWS + 2 + 5);
-    assert!(told.iter().all(|event| event.repeated.is_none()), "each is the first of its kind");
+    let reported = record.after(MOMENT).await;
+    assert_eq!(reported.len(), OWN_ROWS + 2 + 5);
+    assert!(reported.iter().all(|event| event.repeated.is_none()), "each is the first of its kind");
     let all = record.after(QUIET * 2).await;
     assert_eq!(total(&all), 10_010);
     let is_of_others =
@@ -227,13 +226,13 @@ async fn what_a_signature_vouches_for_is_told_per_identity_and_only_what_is_true
         record.refusals.note(expired("cart", "cart-0", port));
         record.refusals.note(expired("web", if port % 2 == 0 { "web-0" } else { "web-1" }, port));
     }
-    let told = record.after(QUIET * 2).await;
-    assert_eq!((told.len(), total(&told)), (4, 20));
+    let reported = record.after(QUIET * 2).await;
+    assert_eq!((reported.len(), total(&reported)), (4, 20));
     let of = |account: &str, first: bool| {
         let fits = |event: &&AuditEvent| {
             event.who.service_account.as_deref() == Some(account) && event.repeated.is_none() == first
         };
-        told.iter().find(fits).unwrap().who.clone()
+        reported.iter().find(fits).unwrap().who.clone()
     };
     for first in [true, false] {
         let cart = of("cart", first);
@@ -255,10 +254,10 @@ async fn callers_are_told_apart_by_identity_reason_and_outcome() {
         record.refusals.note(caller("cart", Outcome::Failed, "timed_out"));
         record.refusals.note(caller("web", Outcome::Failed, "timed_out"));
     }
-    let told = record.after(QUIET * 2).await;
+    let reported = record.after(QUIET * 2).await;
     let kinds: BTreeSet<_> =
-        told.iter().map(|event| (event.who.spiffe_id.clone(), event.outcome.as_str(), event.count())).collect();
-    assert_eq!((told.len(), kinds.len(), total(&told)), (6, 6, 15), "{kinds:?}");
+        reported.iter().map(|event| (event.who.spiffe_id.clone(), event.outcome.as_str(), event.count())).collect();
+    assert_eq!((reported.len(), kinds.len(), total(&reported)), (6, 6, 15), "{kinds:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,9 +272,10 @@ async fn what_storage_does_not_take_is_told_with_the_next_record() {
     for port in 10..15 {
         record.refusals.note(stranger(1, port, Denial::KeyUnknown));
     }
-    let told = record.after(QUIET * 2).await;
-    let counts: Vec<_> = told.iter().map(|event| (event.repeated.is_none(), event.count(), event.since())).collect();
-    assert_eq!(counts, [(true, 1, NOW), (false, 14, NOW)], "{told:#?}");
+    let reported = record.after(QUIET * 2).await;
+    let counts: Vec<_> =
+        reported.iter().map(|event| (event.repeated.is_none(), event.count(), event.since())).collect();
+    assert_eq!(counts, [(true, 1, NOW), (false, 14, NOW)], "{reported:#?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,7 +285,7 @@ async fn a_clean_stop_writes_the_rest_and_goes_on_until_the_last_edge_has_ended(
         record.refusals.note(stranger(1, port, Denial::KeyUnknown));
     }
     assert_eq!(total(&record.after(MOMENT).await), 1);
-    // A drain that may end at any moment is told of within a second.
+    // A drain that may end at any moment is reported of within a second.
     record.stop.cancel();
     assert_eq!(total(&record.after(QUIET_AT_END * 2).await), 10);
     for port in 0..10 {
@@ -316,7 +316,7 @@ async fn storage_that_hangs_holds_up_neither_a_refusal_nor_the_end() {
 fn a_source_of_ipv6_is_its_network() {
     let at = |text: &str| Peer(Some(SocketAddr::from((text.parse::<IpAddr>().unwrap(), 1))));
     let of = |text: &str| {
-        Refusal::of_request(CERTIFICATE, (Outcome::Refused, "x"), None, at(text), Attributed::default()).subject
+        RefusedCall::of_request(CERTIFICATE, (Outcome::Refused, "x"), None, at(text), Attributed::default()).subject
     };
     assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
     assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));

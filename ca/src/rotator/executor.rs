@@ -22,7 +22,7 @@ use super::adopted_source;
 use super::clock_jumps::ClockJumpDetector;
 use super::provisioner::Provisioner;
 use crate::audit_log::AuditLog;
-use crate::describe::{self, Scene};
+use crate::describe;
 
 /// Everything that steps are made with.
 pub struct Executor {
@@ -84,10 +84,6 @@ impl Observation {
 }
 
 impl Observation {
-    /// The same as sentences about it want it.
-    pub(crate) fn scene(&self) -> Scene<'_> {
-        Scene { authorities: &self.authorities, seen: self.seen(), now: self.now }
-    }
 }
 
 /// On whose behalf a step is taken, and what goes with it. The default is nobody's: what the rules say by themselves.

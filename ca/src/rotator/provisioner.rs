@@ -19,7 +19,6 @@ use signet_core::source::Offer;
 use time::OffsetDateTime;
 
 use super::StepError;
-use crate::state::short;
 
 /// Signs a revocation list with the key and certificate of its issuer. Given by the program, which knows how.
 pub type SignList = dyn for<'a> Fn(Arc<dyn SigningKey>, &'a CertificateDer<'static>, &'a ListContent<'a>) -> ListSigning<'a>
@@ -71,7 +70,7 @@ impl Provisioner {
     async fn certify(&self, root: &Root, now: OffsetDateTime) -> Result<IssuingCa, StepError> {
         let mut random = [0; 8];
         SystemRandom::new().fill(&mut random).map_err(|_| StepError::Random)?;
-        let name = format!("issuing-{}-{:016x}", short(root.id.as_str()), u64::from_be_bytes(random));
+        let name = format!("issuing-{:.8}-{:016x}", root.id.as_str(), u64::from_be_bytes(random));
         let key_id = KeyId::parse(&name).ok_or(StepError::Random)?;
         let key = self.custody.create(&key_id, self.key_type).await?;
         let certificate = self.upstream.certify(root, key.as_ref(), self.schedule.issuing_ttl, now).await?;

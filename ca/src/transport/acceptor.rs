@@ -18,7 +18,7 @@ use tonic::transport::server::Connected as _;
 use super::connection::Connection;
 use super::connections::{Connections, NotLetIn, Place};
 use super::proxy_protocol;
-use crate::grpc::client_identity::{ClientIdentity, ClientRefused};
+use crate::client_identity::{ClientIdentity, ClientRefused};
 use crate::metrics::CaMetrics;
 use crate::source::Source;
 use crate::turned_away::Limit;
@@ -29,8 +29,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The pause after a failed accept, which is mostly a lack of file descriptors and would otherwise spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections of load balancers that have not said yet where they come from. They say so at once.
-const UNSAID: usize = 256;
+/// Connections of load balancers whose PROXY header has not arrived. They send it at once.
+const AWAITED_HEADERS: usize = 256;
 
 /// Accepts connections and hands over those whose handshake succeeded, until `stop`.
 pub struct Acceptor {
@@ -54,20 +54,20 @@ impl Acceptor {
     /// # Errors
     /// None: a failed accept or handshake costs nobody else anything.
     pub async fn run(self, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
-        let (mut unsaid, mut handshakes) = (JoinSet::new(), JoinSet::new());
+        let (mut headers, mut handshakes) = (JoinSet::new(), JoinSet::new());
         loop {
             let (stream, from) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 Some(_) = handshakes.join_next() => continue,
-                Some(said) = unsaid.join_next() => match said {
-                    Ok(Some(said)) => said,
+                Some(read) = headers.join_next() => match read {
+                    Ok(Some(accepted)) => accepted,
                     _ => continue,
                 },
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, from)) if self.is_proxy(from) => {
-                        if unsaid.len() < UNSAID {
-                            unsaid.spawn(self.said(stream, from));
+                        if headers.len() < AWAITED_HEADERS {
+                            headers.spawn(self.read_proxy_header(stream, from));
                         }
                         continue;
                     }
@@ -81,8 +81,8 @@ impl Acceptor {
             };
             let Some(place) = stop.run_until_cancelled(self.enter(from)).await else { return Ok(()) };
             if let Some(place) = place {
-                let shaking = Shaking { stream, from, place, metrics: Arc::clone(&self.metrics) };
-                handshakes.spawn(shaking.shake(TlsAcceptor::from(Arc::clone(&self.config)), self.ready.clone()));
+                let handshake = Handshake { stream, from, place, metrics: Arc::clone(&self.metrics) };
+                handshakes.spawn(handshake.run(TlsAcceptor::from(Arc::clone(&self.config)), self.ready.clone()));
             }
         }
     }
@@ -93,7 +93,7 @@ impl Acceptor {
     }
 
     /// The same connection with the address that its load balancer tells.
-    fn said(
+    fn read_proxy_header(
         &self,
         mut stream: TcpStream,
         proxy: SocketAddr,
@@ -101,7 +101,7 @@ impl Acceptor {
         let turned_away = Arc::clone(self.connections.turned_away());
         async move {
             match tokio::time::timeout(HANDSHAKE, proxy_protocol::read(&mut stream)).await {
-                Ok(Ok(said)) => Some((stream, said.unwrap_or(proxy))),
+                Ok(Ok(client)) => Some((stream, client.unwrap_or(proxy))),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, %proxy, "a connection of a load balancer was closed");
                     None
@@ -127,15 +127,15 @@ impl Acceptor {
 }
 
 /// A connection before its handshake is done.
-pub(crate) struct Shaking {
+pub(crate) struct Handshake {
     pub(crate) stream: TcpStream,
     pub(crate) from: SocketAddr,
     pub(crate) place: Arc<Place>,
     pub(crate) metrics: Arc<CaMetrics>,
 }
 
-impl Shaking {
-    pub(crate) async fn shake(
+impl Handshake {
+    pub(crate) async fn run(
         self,
         acceptor: TlsAcceptor,
         ready: mpsc::Sender<io::Result<Connection<TlsStream<TcpStream>>>>,

@@ -18,7 +18,7 @@ use super::connections::Place;
 use super::frames::Frames;
 use super::outgoing::Outgoing;
 use super::replies::Replies;
-use crate::grpc::client_identity::ClientIdentity;
+use crate::client_identity::ClientIdentity;
 use crate::turned_away::Limit;
 
 /// How long the client's first bytes, a frame, or the headers of a request may take from the first byte to the last.

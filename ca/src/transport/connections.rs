@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use super::table::Room;
-use super::table::{Entry, MOST_SOURCES, Owner, Signal, Table};
+use super::table::{ConnectionEntry, MOST_SOURCES, Owner, Signal, Table};
 use crate::source::Source;
 use crate::turned_away::{Limit, TurnedAway};
 
@@ -92,7 +92,7 @@ impl Connections {
         let id = table.next;
         table.next += 1;
         let signal = Arc::<Signal>::default();
-        table.join(id, Entry { owner: owner.clone(), calls: 0, memory: 0, signal: Arc::clone(&signal) });
+        table.join(id, ConnectionEntry { owner: owner.clone(), calls: 0, memory: 0, signal: Arc::clone(&signal) });
         table.make_room(&owner, &self.turned_away);
         drop(table);
         self.open.inc();
@@ -172,7 +172,7 @@ impl Place {
             bucket.give(rate);
         }
         let owner = Owner::Identity(Arc::from(identity));
-        table.join(self.id, Entry { owner: owner.clone(), ..entry });
+        table.join(self.id, ConnectionEntry { owner: owner.clone(), ..entry });
         table.make_room(&owner, &self.connections.turned_away);
     }
 
@@ -184,7 +184,7 @@ impl Place {
         let mut table = self.connections.lock();
         let Some(entry) = table.part(self.id) else { return };
         let owner = Owner::Source(self.source);
-        table.join(self.id, Entry { owner: owner.clone(), ..entry });
+        table.join(self.id, ConnectionEntry { owner: owner.clone(), ..entry });
         table.make_room(&owner, &self.connections.turned_away);
         drop(table);
         // It has a deadline again.

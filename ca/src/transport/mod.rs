@@ -5,9 +5,11 @@
 //! do so as long as there is room, and the one that has waited longest gives way first.
 
 pub mod acceptor;
+pub mod admin_socket;
 pub mod connection;
 pub mod connections;
 pub mod frames;
+pub mod http2;
 pub mod outgoing;
 pub mod proxy_protocol;
 pub mod replies;

@@ -9,7 +9,7 @@ use crate::handover::Ticket;
 /// Bytes of a reply that tell it from all others: what comes before its first certificate's serial number is 60 bytes.
 pub const START: usize = 128;
 
-/// Replies that may wait. There are no more calls on a connection at the same time (see [`http2`](crate::grpc::http2));
+/// Replies that may wait. There are no more calls on a connection at the same time (see [`http2`](crate::transport::http2));
 /// those whose calls were given up may wait for longer, and make room.
 const MOST: usize = 64;
 

@@ -1,4 +1,4 @@
-//! The books of the table of connections: whose each is, what each owner holds, and who has to give way.
+//! The table of connections: who owns each, what each owner holds, and who has to give way.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -95,7 +95,7 @@ pub(super) struct Held {
 }
 
 /// One connection.
-pub(super) struct Entry {
+pub(super) struct ConnectionEntry {
     pub(super) owner: Owner,
     pub(super) calls: usize,
     pub(super) memory: usize,
@@ -118,7 +118,7 @@ impl Signal {
 
 pub(super) struct Table {
     pub(super) room: Room,
-    pub(super) entries: HashMap<u64, Entry>,
+    pub(super) entries: HashMap<u64, ConnectionEntry>,
     pub(super) owners: HashMap<Owner, Held>,
     pub(super) handshakes: HashMap<Source, Bucket>,
     /// Sources by how many unproved connections they hold, and owners by how much memory: the greediest gives way.
@@ -168,7 +168,7 @@ impl Table {
         }
     }
 
-    pub(super) fn join(&mut self, id: u64, entry: Entry) {
+    pub(super) fn join(&mut self, id: u64, entry: ConnectionEntry) {
         let (owner, calls, memory) = (entry.owner.clone(), entry.calls, entry.memory);
         self.change(&owner, |held| {
             held.connections.insert(id);
@@ -178,7 +178,7 @@ impl Table {
         self.entries.insert(id, entry);
     }
 
-    pub(super) fn part(&mut self, id: u64) -> Option<Entry> {
+    pub(super) fn part(&mut self, id: u64) -> Option<ConnectionEntry> {
         let entry = self.entries.remove(&id)?;
         self.change(&entry.owner, |held| {
             held.connections.remove(&id);

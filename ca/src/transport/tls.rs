@@ -10,8 +10,8 @@ use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
 use signet_core::clock::SharedClock;
 
-use crate::grpc::client_identity::{ClientVerifier, unix};
-use crate::serving::ServingReader;
+use crate::client_identity::{ClientVerifier, unix};
+use crate::serving_certificate::ServingReader;
 
 /// Picks the newest serving certificate for every handshake; open connections keep theirs.
 #[derive(Debug)]

@@ -18,11 +18,11 @@ use tonic::Request;
 use tonic::transport::server::Connected;
 
 use super::*;
-use crate::grpc::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
+use crate::client_identity::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
 use crate::metrics::CaMetrics;
 use crate::source::Source;
 use crate::state::StateWriter;
-use crate::transport::acceptor::Shaking;
+use crate::transport::acceptor::Handshake;
 use crate::transport::connection::{ConnectionInfo, client_identity, remote_addr};
 use crate::transport::connections::{Connections, Room};
 
@@ -75,7 +75,7 @@ impl Edge {
     }
 
     /// One handshake: how the client fared, and what the server makes of it.
-    async fn shake(&self, config: &Arc<ClientConfig>) -> (Option<HandshakeKind>, Option<(SocketAddr, ConnectionInfo)>) {
+    async fn run(&self, config: &Arc<ClientConfig>) -> (Option<HandshakeKind>, Option<(SocketAddr, ConnectionInfo)>) {
         let (ready, mut connections) = mpsc::channel(1);
         let address = self.listener.local_addr().unwrap();
         let client = async {
@@ -91,8 +91,8 @@ impl Edge {
         let server = async {
             let (stream, from) = self.listener.accept().await.unwrap();
             let place = self.connections.enter(Source::from(from.ip())).ok().unwrap();
-            let shaking = Shaking { stream, from, place, metrics: Arc::clone(&self.metrics) };
-            shaking.shake(self.acceptor.clone(), ready).await;
+            let handshake = Handshake { stream, from, place, metrics: Arc::clone(&self.metrics) };
+            handshake.run(self.acceptor.clone(), ready).await;
             let connection = connections.recv().await?.unwrap();
             Some(connection.connect_info())
         };
@@ -107,7 +107,7 @@ const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rust
 async fn a_client_needs_no_certificate_and_its_address_is_known() {
     let edge = Edge::new().await;
     for version in VERSIONS {
-        let (_, accepted) = edge.shake(&edge.client(None, version)).await;
+        let (_, accepted) = edge.run(&edge.client(None, version)).await;
         let (local, info) = accepted.unwrap();
         assert_eq!((info.tcp.remote_addr(), info.identity.clone()), (Some(local), None));
         let mut request = Request::new(());
@@ -122,7 +122,7 @@ async fn a_verified_certificate_becomes_the_identity_of_each_request() {
     let edge = Edge::new().await;
     let shown = edge.root.leaf(WEB, NOW, |_| {});
     for version in VERSIONS {
-        let (_, accepted) = edge.shake(&edge.client(Some(&shown), version)).await;
+        let (_, accepted) = edge.run(&edge.client(Some(&shown), version)).await;
         let mut request = Request::new(());
         request.extensions_mut().insert(accepted.unwrap().1);
         let identity = client_identity(&request).unwrap();
@@ -139,7 +139,7 @@ async fn a_certificate_that_is_refused_ends_the_handshake() {
     for version in VERSIONS {
         for shown in [&stranger, &expired, &ca] {
             let failures = edge.metrics.handshake_failures.get();
-            assert!(edge.shake(&edge.client(Some(shown), version)).await.1.is_none());
+            assert!(edge.run(&edge.client(Some(shown), version)).await.1.is_none());
             assert_eq!(edge.metrics.handshake_failures.get(), failures + 1);
         }
     }
@@ -154,10 +154,10 @@ async fn no_session_is_resumed_so_that_none_outlives_its_certificate() {
         // One configuration keeps what it needs to resume.
         let client = edge.client(Some(&shown), version);
         for _ in 0..2 {
-            let (kind, accepted) = edge.shake(&client).await;
+            let (kind, accepted) = edge.run(&client).await;
             assert_eq!((kind, accepted.is_some()), (Some(HandshakeKind::Full), true));
         }
         publish(&edge.state, 2, &[&edge.root], &[shown.revoked(0, edge.root.issuing_id())]);
-        assert!(edge.shake(&client).await.1.is_none());
+        assert!(edge.run(&client).await.1.is_none());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::units;
 
@@ -17,13 +17,22 @@ type Read<T> = Box<dyn Fn(&Value) -> Result<T, Vec<Fault>>>;
 /// A kind of value. Made by the functions of this module, refined with [`Kind::check`].
 pub struct Kind<T> {
     name: String,
+    /// What an editor may know of it beforehand, as JSON Schema; the reader knows more.
+    schema: Value,
     read: Read<T>,
 }
 
 impl<T: 'static> Kind<T> {
     /// A kind called `name` in the reference, read from the raw value; an error says what is wrong with it.
     pub fn new(name: impl Into<String>, read: impl Fn(&Value) -> Result<T, String> + 'static) -> Self {
-        Self { name: name.into(), read: Box::new(move |value| read(value).map_err(|text| vec![(String::new(), text)])) }
+        let read: Read<T> = Box::new(move |value| read(value).map_err(|text| vec![(String::new(), text)]));
+        Self { name: name.into(), schema: json!({ "type": "string", "minLength": 1 }), read }
+    }
+
+    /// The same kind, with a JSON Schema of its own; without one it is text.
+    #[must_use]
+    pub fn with_schema(self, schema: Value) -> Self {
+        Self { schema, ..self }
     }
 
     /// The same kind with a further rule; the error of `check` becomes the problem's text.
@@ -32,6 +41,7 @@ impl<T: 'static> Kind<T> {
         let read = self.read;
         Self {
             name: self.name,
+            schema: self.schema,
             read: Box::new(move |value| {
                 let typed = read(value)?;
                 match check(&typed) {
@@ -46,6 +56,11 @@ impl<T: 'static> Kind<T> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The schema of the value.
+    pub(super) fn schema(&self) -> Value {
+        self.schema.clone()
     }
 
     pub(super) fn read(&self, value: &Value) -> Result<T, Vec<Fault>> {
@@ -73,27 +88,32 @@ pub fn boolean() -> Kind<bool> {
     Kind::new("true or false", |value| {
         value.as_bool().ok_or_else(|| format!("{} is not a boolean; write true or false", shown(value)))
     })
+    .with_schema(json!({ "type": "boolean" }))
 }
 
 /// A whole number within `range`.
 pub fn integer<T>(range: RangeInclusive<T>) -> Kind<T>
 where
-    T: TryFrom<u64> + PartialOrd + Display + 'static,
+    T: TryFrom<u64> + PartialOrd + Display + Copy + Into<serde_json::Number> + 'static,
 {
+    let schema = json!({ "type": "integer", "minimum": (*range.start()).into(), "maximum": (*range.end()).into() });
     Kind::new(format!("number {} to {}", range.start(), range.end()), move |value| {
         let number = value.as_u64().and_then(|number| T::try_from(number).ok()).filter(|number| range.contains(number));
         number
             .ok_or_else(|| format!("{} is not a whole number from {} to {}", shown(value), range.start(), range.end()))
     })
+    .with_schema(schema)
 }
 
 /// A number, whole or with a fraction, within `range`.
 #[must_use]
 pub fn number(range: RangeInclusive<f64>) -> Kind<f64> {
+    let schema = json!({ "type": "number", "minimum": range.start(), "maximum": range.end() });
     Kind::new(format!("number {} to {}", range.start(), range.end()), move |value| {
         let number = value.as_f64().filter(|number| range.contains(number));
         number.ok_or_else(|| format!("{} is not a number from {} to {}", shown(value), range.start(), range.end()))
     })
+    .with_schema(schema)
 }
 
 /// A duration above zero, such as `24h` or `1h30m`.
@@ -115,6 +135,7 @@ pub fn duration_or_zero() -> Kind<Duration> {
             format!("{} is not a duration{why}; write a number with a unit, like 24h", shown(value))
         })
     })
+    .with_schema(json!({ "type": "string", "pattern": units::DURATION_PATTERN }))
 }
 
 /// A duration within `range`.
@@ -138,6 +159,7 @@ pub fn size() -> Kind<u64> {
             .and_then(|text| units::parse_size(text).ok())
             .ok_or_else(|| format!("{} is not a size; write a number with a unit, like 64KiB", shown(value)))
     })
+    .with_schema(json!({ "type": "string", "pattern": units::SIZE_PATTERN }))
 }
 
 /// An IP address with a port.
@@ -166,6 +188,7 @@ pub fn unix_address() -> Kind<PathBuf> {
         }
         Ok(PathBuf::from(path))
     })
+    .with_schema(json!({ "type": "string", "pattern": "^unix:///" }))
 }
 
 /// A path, absolute or relative to the directory the program was started in.
@@ -183,11 +206,13 @@ pub fn absolute_path() -> Kind<PathBuf> {
 /// One of the given words.
 pub fn choice<T: Clone + 'static>(choices: &[(&str, T)]) -> Kind<T> {
     let choices: Vec<(String, T)> = choices.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    let names = choices.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    let words: Vec<&str> = choices.iter().map(|(name, _)| name.as_str()).collect();
+    let (names, schema) = (words.join(", "), json!({ "enum": words }));
     Kind::new(format!("one of {names}"), move |value| {
         let chosen = choices.iter().find(|(name, _)| Some(name.as_str()) == value.as_str());
         chosen.map(|(_, typed)| typed.clone()).ok_or_else(|| format!("{} is not one of {names}", shown(value)))
     })
+    .with_schema(schema)
 }
 
 /// A list of values of one kind; a wrong element is reported with its index.
@@ -195,6 +220,7 @@ pub fn choice<T: Clone + 'static>(choices: &[(&str, T)]) -> Kind<T> {
 pub fn list_of<T: 'static>(kind: Kind<T>) -> Kind<Vec<T>> {
     Kind {
         name: format!("list of {}", kind.name),
+        schema: json!({ "type": "array", "items": kind.schema }),
         read: Box::new(move |value| {
             let Value::Array(items) = value else {
                 return Err(vec![(String::new(), format!("{} is not a list; write it as [a, b]", shown(value)))]);

@@ -23,6 +23,7 @@
 pub mod kind;
 mod problems;
 mod reference;
+mod schema;
 mod section;
 pub mod units;
 mod yaml;
@@ -34,7 +35,7 @@ use thiserror::Error;
 
 pub use self::{
     problems::{Problem, Problems},
-    reference::{FieldDoc, Reference},
+    reference::{Choice, FieldDoc, Presence, Reference},
     section::{Section, Variant},
 };
 use crate::files::{self, FileError};

@@ -10,22 +10,51 @@ use super::{
 };
 
 /// What the reference says about one field.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FieldDoc {
     /// The dotted path; `[]` stands for the elements of a list, as in `clusters[].id`.
     pub path: String,
     /// What to write, such as `duration`.
     pub kind: String,
-    /// The default as written in the file, `required`, or empty.
-    pub default: String,
-    /// Where the field applies, such as `kind: jwks`; `None` means always.
-    pub condition: Option<String>,
+    /// What to write, as JSON Schema.
+    pub schema: Value,
+    /// Whether it has to be there.
+    pub presence: Presence,
+    /// The choices under which the field applies; none means always.
+    pub conditions: Vec<Choice>,
     /// What it means.
     pub text: String,
 }
 
-/// Every field of a configuration, in reading order.
+/// Whether a field has to be there.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Presence {
+    /// It has to.
+    Required,
+    /// It may be left out.
+    Optional,
+    /// It may be left out, which is as if this were written.
+    Default(Value),
+}
+
+/// One word of a field that chooses between shapes of its section, such as `kind: jwks`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The path of the field that chooses.
+    pub path: String,
+    /// What is written there.
+    pub word: String,
+}
+
+impl Choice {
+    fn as_written(&self) -> String {
+        let name = self.path.rsplit('.').next().unwrap_or(&self.path);
+        format!("{name}: {}", self.word)
+    }
+}
+
+/// Every field of a configuration, in reading order.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Reference {
     fields: Vec<FieldDoc>,
 }
@@ -37,26 +66,11 @@ impl Reference {
     /// [`Problems`] when a default is not acceptable to its own field, which is a bug of the reading function.
     pub fn of<T>(read: impl FnOnce(&mut Section<'_>) -> Option<T>) -> Result<Self, Problems> {
         let mut sink = Sink { problems: Vec::new(), docs: Some(Vec::new()) };
-        section::run("", &Map::new(), &mut sink, None, read);
+        section::run("", &Map::new(), &mut sink, Vec::new(), read);
         if !sink.problems.is_empty() {
             return Err(Problems::new("defaults", &BTreeMap::new(), sink.problems));
         }
-        let mut fields: Vec<FieldDoc> = Vec::new();
-        for doc in sink.docs.unwrap_or_default() {
-            let same = fields.iter_mut().find(|known| known.path == doc.path && known.text == doc.text);
-            match same {
-                // Two variants share the field.
-                Some(known) => {
-                    known.condition = match (known.condition.take(), doc.condition) {
-                        (Some(one), Some(two)) if one != two => Some(format!("{one} or {two}")),
-                        (Some(one), Some(_)) => Some(one),
-                        _ => None,
-                    };
-                }
-                None => fields.push(doc),
-            }
-        }
-        Ok(Self { fields })
+        Ok(Self { fields: sink.docs.unwrap_or_default() })
     }
 
     /// The fields, in reading order.
@@ -69,13 +83,28 @@ impl Reference {
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let mut table = String::from("| key | value | default | meaning |\n|---|---|---|---|\n");
-        for field in &self.fields {
-            let default = match field.default.as_str() {
-                "" => String::new(),
-                "required" => "required".to_owned(),
-                written => format!("`{}`", cell(written)),
+        for (index, field) in self.fields.iter().enumerate() {
+            let same = |other: &&FieldDoc| other.path == field.path && other.text == field.text;
+            if self.fields.iter().take(index).any(|other| same(&other)) {
+                continue;
+            }
+            let default = match &field.presence {
+                Presence::Optional => String::new(),
+                Presence::Required => "required".to_owned(),
+                Presence::Default(value) => format!("`{}`", cell(&as_written(value))),
             };
-            let condition = field.condition.as_ref().map(|when| format!("With `{}`: ", cell(when))).unwrap_or_default();
+            // Several variants may share the field.
+            let mut whens: Vec<String> = Vec::new();
+            for field in self.fields.iter().skip(index).filter(same) {
+                let when = field.conditions.iter().map(Choice::as_written).collect::<Vec<_>>().join(", ");
+                if !whens.contains(&when) {
+                    whens.push(when);
+                }
+            }
+            let condition = match whens.iter().any(String::is_empty) {
+                true => String::new(),
+                false => format!("With `{}`: ", cell(&whens.join(" or "))),
+            };
             let text = cell(&field.text);
             table.push_str(&format!("| `{}` | {} | {default} | {condition}{text} |\n", field.path, cell(&field.kind)));
         }

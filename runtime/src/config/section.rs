@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     Problem,
     kind::{Kind, shown},
-    reference::{self, FieldDoc},
+    reference::{Choice, FieldDoc, Presence},
 };
 
 type ReadVariant<'v, T> = Box<dyn Fn(&mut Section<'_>) -> Option<T> + 'v>;
@@ -45,8 +45,25 @@ pub struct Section<'a> {
     /// Keys that were asked for; with a text where the key belongs to an alternative that was not chosen.
     known: BTreeMap<String, Option<String>>,
     effective: Map<String, Value>,
-    /// The condition under which the fields apply, for the reference.
-    condition: Option<String>,
+    /// The choices under which the fields apply, for the reference.
+    conditions: Vec<Choice>,
+}
+
+/// What is said of a field apart from its meaning.
+struct About {
+    kind: String,
+    schema: Value,
+    presence: Presence,
+}
+
+impl About {
+    fn of<T: 'static>(kind: &Kind<T>, presence: Presence) -> Self {
+        Self { kind: kind.name().to_owned(), schema: kind.schema(), presence }
+    }
+
+    fn shape(kind: &str, schema: Value) -> Self {
+        Self { kind: kind.to_owned(), schema, presence: Presence::Optional }
+    }
 }
 
 /// Reads the top level; gives the typed value, the effective values and the problems.
@@ -55,7 +72,7 @@ pub(super) fn read_root<T>(
     read: impl FnOnce(&mut Section<'_>) -> Option<T>,
 ) -> (Option<T>, Map<String, Value>, Vec<Problem>) {
     let mut sink = Sink { problems: Vec::new(), docs: None };
-    let (typed, effective) = run("", values, &mut sink, None, read);
+    let (typed, effective) = run("", values, &mut sink, Vec::new(), read);
     (typed, effective, sink.problems)
 }
 
@@ -64,11 +81,11 @@ pub(super) fn run<T>(
     path: &str,
     values: &Map<String, Value>,
     sink: &mut Sink,
-    condition: Option<String>,
+    conditions: Vec<Choice>,
     read: impl FnOnce(&mut Section<'_>) -> Option<T>,
 ) -> (Option<T>, Map<String, Value>) {
     let mut section =
-        Section { path: path.to_owned(), values, sink, known: BTreeMap::new(), effective: Map::new(), condition };
+        Section { path: path.to_owned(), values, sink, known: BTreeMap::new(), effective: Map::new(), conditions };
     let typed = read(&mut section);
     section.report_unknown_keys();
     (typed, section.effective)
@@ -77,7 +94,7 @@ pub(super) fn run<T>(
 impl Section<'_> {
     /// A field that must be given.
     pub fn required<T: 'static>(&mut self, name: &str, kind: Kind<T>, text: &str) -> Option<T> {
-        self.describe(name, kind.name(), Some("required"), text);
+        self.describe(name, &About::of(&kind, Presence::Required), text);
         match self.take(name) {
             Some(value) => self.typed(name, &kind, value),
             None => {
@@ -89,7 +106,7 @@ impl Section<'_> {
 
     /// A field that may be left out: the outer `None` says that it is wrong, the inner one that it is not there.
     pub fn optional<T: 'static>(&mut self, name: &str, kind: Kind<T>, text: &str) -> Option<Option<T>> {
-        self.describe(name, kind.name(), None, text);
+        self.describe(name, &About::of(&kind, Presence::Optional), text);
         match self.take(name) {
             Some(value) => self.typed(name, &kind, value).map(Some),
             None => Some(None),
@@ -105,7 +122,7 @@ impl Section<'_> {
         text: &str,
     ) -> Option<T> {
         let default = default.into();
-        self.describe(name, kind.name(), Some(&reference::as_written(&default)), text);
+        self.describe(name, &About::of(&kind, Presence::Default(default.clone())), text);
         let value = self.take(name).unwrap_or(default);
         self.typed(name, &kind, value)
     }
@@ -117,7 +134,7 @@ impl Section<'_> {
         text: &str,
         read: impl FnOnce(&mut Section<'_>) -> Option<T>,
     ) -> Option<T> {
-        self.describe(name, "section", None, text);
+        self.describe(name, &About::shape("section", json!({ "type": "object" })), text);
         let values = match self.take(name) {
             Some(value) => self.as_section(name, value)?,
             None => Map::new(),
@@ -132,7 +149,7 @@ impl Section<'_> {
         text: &str,
         read: impl FnOnce(&mut Section<'_>) -> Option<T>,
     ) -> Option<Option<T>> {
-        self.describe(name, "optional section", None, text);
+        self.describe(name, &About::shape("optional section", json!({ "type": "object" })), text);
         match self.take(name) {
             Some(value) => {
                 let values = self.as_section(name, value)?;
@@ -154,7 +171,7 @@ impl Section<'_> {
         text: &str,
         mut read: impl FnMut(&mut Section<'_>) -> Option<T>,
     ) -> Option<Vec<T>> {
-        self.describe(name, "list of sections", None, text);
+        self.describe(name, &About::shape("list of sections", json!({ "type": "array" })), text);
         let items = match self.take(name) {
             Some(Value::Array(items)) => items,
             Some(other) => {
@@ -191,11 +208,13 @@ impl Section<'_> {
         variants: &[Variant<'_, T>],
         text: &str,
     ) -> Option<T> {
-        let names = variants.iter().map(|variant| variant.name).collect::<Vec<_>>().join(", ");
+        let words: Vec<&str> = variants.iter().map(|variant| variant.name).collect();
+        let names = words.join(", ");
         let meanings = variants.iter().map(|variant| format!("`{}`: {}", variant.name, variant.text));
         let explained = format!("{text}. {}", meanings.collect::<Vec<_>>().join("; "));
-        let shown_default = default.map_or_else(|| "required".to_owned(), |word| reference::as_written(&word.into()));
-        self.describe(name, &format!("one of {names}"), Some(&shown_default), &explained);
+        let presence = default.map_or(Presence::Required, |word| Presence::Default(word.into()));
+        let about = About { presence, ..About::shape(&format!("one of {names}"), json!({ "enum": words })) };
+        self.describe(name, &about, &explained);
         if self.sink.docs.is_some() {
             for variant in variants {
                 self.alternative(name, variant);
@@ -293,19 +312,16 @@ impl Section<'_> {
         read: impl FnOnce(&mut Section<'_>) -> Option<T>,
     ) -> Option<T> {
         let path = self.path_of(name);
-        let (typed, effective) = run(&path, values, self.sink, self.condition.clone(), read);
+        let (typed, effective) = run(&path, values, self.sink, self.conditions.clone(), read);
         self.effective.insert(name.to_owned(), Value::Object(effective));
         typed
     }
 
     /// Describes the fields of one variant.
     fn alternative<T>(&mut self, name: &str, variant: &Variant<'_, T>) {
-        let own = format!("{name}: {}", variant.name);
-        let condition = match &self.condition {
-            Some(outer) => format!("{outer}, {own}"),
-            None => own,
-        };
-        run(&self.path, self.values, self.sink, Some(condition), |section| (variant.read)(section));
+        let mut conditions = self.conditions.clone();
+        conditions.push(Choice { path: self.path_of(name), word: variant.name.to_owned() });
+        run(&self.path, self.values, self.sink, conditions, |section| (variant.read)(section));
     }
 
     /// With the shape unknown, nothing can be said about the other keys; the one problem noted is enough.
@@ -315,15 +331,16 @@ impl Section<'_> {
         }
     }
 
-    fn describe(&mut self, name: &str, kind: &str, default: Option<&str>, text: &str) {
+    fn describe(&mut self, name: &str, about: &About, text: &str) {
         let path = self.path_of(name);
-        let condition = self.condition.clone();
+        let conditions = self.conditions.clone();
         if let Some(docs) = &mut self.sink.docs {
             docs.push(FieldDoc {
                 path,
-                kind: kind.to_owned(),
-                default: default.unwrap_or_default().to_owned(),
-                condition,
+                kind: about.kind.clone(),
+                schema: about.schema.clone(),
+                presence: about.presence.clone(),
+                conditions,
                 text: text.to_owned(),
             });
         }
@@ -359,7 +376,7 @@ impl Section<'_> {
 /// The keys a variant would read, found by letting it describe itself.
 fn keys_of<T>(variant: &Variant<'_, T>) -> Vec<String> {
     let mut sink = Sink { problems: Vec::new(), docs: Some(Vec::new()) };
-    run("", &Map::new(), &mut sink, None, |section| (variant.read)(section));
+    run("", &Map::new(), &mut sink, Vec::new(), |section| (variant.read)(section));
     let docs = sink.docs.unwrap_or_default();
     docs.into_iter().map(|doc| doc.path).filter(|path| !path.contains('.')).collect()
 }

@@ -255,6 +255,22 @@ fn the_reference_lists_every_field_even_of_lists_and_variants() {
 }
 
 #[test]
+fn the_schema_says_what_a_key_may_hold_and_which_keys_go_with_a_choice() {
+    let schema = Reference::of(read_server).unwrap().to_json_schema("a server");
+    let at = |pointer: &str| schema.pointer(pointer).cloned().unwrap_or_default();
+    assert_eq!(at("/title"), "a server");
+    assert_eq!((at("/additionalProperties"), at("/properties/tls/additionalProperties")), (json!(false), json!(false)));
+    assert_eq!(at("/properties/svid/properties/default_ttl/default"), "24h");
+    assert_eq!(at("/properties/tls/required"), json!(["file"]));
+    let clusters = "/properties/clusters/items/properties/tokens";
+    assert_eq!(at(&format!("{clusters}/required")), json!(["kind"]));
+    assert_eq!(at(&format!("{clusters}/properties/kind/enum")), json!(["jwks", "token-review"]));
+    let rules = at(&format!("{clusters}/allOf"));
+    let jwks = rules.as_array().unwrap().iter().find(|rule| rule["if"]["properties"]["kind"]["const"] == "jwks");
+    assert!(jwks.unwrap()["then"]["required"].as_array().unwrap().contains(&json!("issuer")), "{rules:#}");
+}
+
+#[test]
 fn the_reference_refuses_a_default_its_own_field_would_refuse() {
     let problems = Reference::of(|s| s.defaulted("ttl", "24", kind::duration(), "")).unwrap_err();
     assert_eq!(problems.found()[0].path, "ttl");

@@ -11,34 +11,34 @@ use signet_runtime::liveness::{Liveness, beat_event_loop};
 use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::ops::{self, BindError, Ops};
 use signet_runtime::output::error_chain;
-use signet_runtime::readiness::Readiness;
+use signet_runtime::readiness::{Condition, Readiness};
 use signet_runtime::signal::{SignalError, Signals};
 use signet_runtime::supervisor::{Importance, Spawner, Supervisor, TaskFailure};
+use signet_sds::ledger::{Ledger, LocalClient, Observer};
 use signet_sds::service::SdsService;
-use signet_sds::snapshot::{Snapshot, Version};
-use signet_sds::streams::{Observer, Streams};
+use signet_sds::snapshot::Snapshot;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::bundle::{BundleStream, Recipients};
-use crate::ca_channel::CaChannel;
-use crate::ca_client::Acknowledges;
+use crate::bundle::BundleStream;
+use crate::ca::channel::CaChannel;
+use crate::ca::client::Acknowledges;
+use crate::ca::obtain::{ObtainError, Obtainer};
 use crate::config::{Config, Sds};
 use crate::files::{WriteError, write_set};
 use crate::health::{watch_bundle_stream, watch_certificate};
-use crate::holdings::Holdings;
+use crate::identity::status::Status;
+use crate::identity::store::IdentityStore;
 use crate::inspection::Inspection;
 use crate::metrics::{BundleMetrics, RenewalMetrics, SdsMetrics};
-use crate::obtain::{ObtainError, Obtainer};
 use crate::renewer::Renewer;
-use crate::server;
-use crate::socket::{self, Access, Socket, SocketError};
-use crate::status::Status;
+use crate::socket::server;
+use crate::socket::unix::{self, Access, Socket, SocketError};
 
 /// Why the agent could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum AppError {
+pub(crate) enum AppError {
     /// A metric's name is taken.
     #[error("cannot set up the metrics")]
     Metrics(#[from] MetricError),
@@ -69,17 +69,17 @@ pub enum AppError {
 }
 
 /// The agent's parts before any task runs, so that a test can look at them.
-pub struct Agent {
+pub(crate) struct Agent {
     /// What operators see.
     pub ops: Ops,
-    /// What the renewer says.
+    /// What is held and how obtaining it goes.
     pub statuses: watch::Receiver<Status>,
     /// What proxies are served.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// The open streams.
-    pub streams: Streams,
+    /// Who is served, and what everybody says about it.
+    pub ledger: Ledger,
     config: Config,
-    holdings: Arc<Holdings>,
+    store: Arc<IdentityStore>,
     channel: Arc<CaChannel>,
     renewal_metrics: RenewalMetrics,
     bundle_metrics: BundleMetrics,
@@ -91,22 +91,22 @@ impl Agent {
     ///
     /// # Errors
     /// [`AppError::Metrics`].
-    pub fn new(config: &Config, clock: SharedClock) -> Result<Self, AppError> {
+    pub(crate) fn new(config: &Config, clock: SharedClock) -> Result<Self, AppError> {
         let metrics = Metrics::for_process("agent", env!("CARGO_PKG_VERSION"), revision())?;
         let renewal_metrics = RenewalMetrics::register(&metrics)?;
         let observer: Arc<dyn Observer> = Arc::new(SdsMetrics::register(&metrics)?);
         let bundle_metrics = BundleMetrics::register(&metrics)?;
-        let holdings = Arc::new(Holdings::new(config, Arc::clone(&clock)));
+        let store = Arc::new(IdentityStore::new(config, Arc::clone(&clock)));
         let ops = Ops { metrics, readiness: Readiness::new(), liveness: Liveness::new() };
         Ok(Self {
             ops,
-            statuses: holdings.statuses(),
-            snapshots: holdings.snapshots(),
-            streams: Streams::new(config.sds.max_streams, Arc::clone(&clock), observer)
+            statuses: store.statuses(),
+            snapshots: store.snapshots(),
+            ledger: Ledger::new(config.sds.max_streams, Arc::clone(&clock), observer)
                 .with_grace(config.sds.proxy_grace),
-            channel: Arc::new(CaChannel::new(config.ca.clone(), holdings.statuses())),
+            channel: Arc::new(CaChannel::new(config.ca.clone(), store.statuses())),
             config: config.clone(),
-            holdings,
+            store,
             renewal_metrics,
             bundle_metrics,
             clock,
@@ -117,85 +117,67 @@ impl Agent {
     ///
     /// # Errors
     /// [`SocketError`].
-    pub async fn open(&self) -> Result<Socket, SocketError> {
+    pub(crate) async fn open(&self) -> Result<Socket, SocketError> {
         let Sds { socket, mode, user, group, .. } = &self.config.sds;
         let access = Access { mode: *mode, user: user.clone(), group: group.clone() };
-        socket::bind(socket, &access).await
+        unix::bind(socket, &access).await
     }
 
     /// Starts renewing and listening for new bundles, with everything that looks after it.
-    fn start_renewing(self, recipients: Recipients, spawner: &Spawner) -> ServingParts {
+    fn start_renewing(&self, spawner: &Spawner) {
         // Registered before any task runs, so that none is forgotten by a slow start.
         let certificate = self.ops.readiness.condition("certificate");
         let stream = self.ops.readiness.condition("bundle_stream");
         let (clock, statuses, metrics) = (Arc::clone(&self.clock), self.statuses.clone(), self.renewal_metrics.clone());
-        let (config, holdings, channel) = (&self.config, Arc::clone(&self.holdings), Arc::clone(&self.channel));
+        let (config, store, channel) = (&self.config, Arc::clone(&self.store), Arc::clone(&self.channel));
         let obtainer = Obtainer::new(config, Arc::clone(&clock), Arc::clone(&channel), Acknowledges::OnStream);
-        let renewer = Renewer::new(config, obtainer, Arc::clone(&holdings), Arc::clone(&clock), self.renewal_metrics);
-        let bundles = BundleStream::new(config, channel, holdings, recipients, self.bundle_metrics.clone());
+        let renewer = Renewer::new(config, obtainer, Arc::clone(&store), Arc::clone(&clock), metrics.clone());
+        let bundles = BundleStream::new(config, channel, store, self.ledger.clone(), self.bundle_metrics.clone());
         let heartbeat = self.ops.liveness.event_loop();
         spawner.spawn("heartbeat", Importance::Critical, |stop| beat_event_loop(heartbeat, stop));
         spawner.spawn("health", Importance::Critical, |stop| {
             watch_certificate(statuses, clock, certificate, metrics, stop)
         });
-        let (statuses, metrics) = (self.statuses.clone(), self.bundle_metrics);
+        let (statuses, metrics) = (self.statuses.clone(), self.bundle_metrics.clone());
         spawner
             .spawn("bundle_health", Importance::Critical, |stop| watch_bundle_stream(statuses, stream, metrics, stop));
         spawner.spawn("renewer", Importance::Critical, |stop| renewer.run(stop));
         spawner.spawn("bundle_stream", Importance::Critical, |stop| bundles.run(stop));
-        ServingParts {
-            ops: self.ops,
-            statuses: self.statuses,
-            snapshots: self.snapshots,
-            streams: self.streams,
-            clock: self.clock,
-        }
     }
 
     /// Starts everything that [`keep_files`] runs.
-    pub fn start_writing(self, directory: &Path, spawner: &Spawner) {
-        let (statuses, directory, written) = (self.statuses.clone(), directory.to_owned(), watch::Sender::new(None));
-        let recipients = Recipients::Files(written.subscribe());
+    pub(crate) fn start_writing(self, directory: &Path, spawner: &Spawner) {
+        let (statuses, directory) = (self.statuses.clone(), directory.to_owned());
+        let files = self.ledger.enter_local("files", self.config.sds.bundle_name.as_str());
         spawner.spawn("files", Importance::Critical, |stop| async move {
             tokio::select! {
                 () = stop.cancelled() => Ok(()),
-                done = write_changes(statuses, &directory, &written) => done,
+                done = write_changes(statuses, &directory, &files) => done,
             }
         });
-        drop(self.start_renewing(recipients, spawner));
+        self.start_renewing(spawner);
     }
 
     /// Starts everything that [`run`] runs, except for the ops port.
-    pub fn start(self, socket: Socket, spawner: &Spawner) {
+    pub(crate) fn start(self, socket: Socket, spawner: &Spawner) {
         let serving = self.ops.readiness.condition("socket");
-        let recipients = Recipients::proxies(self.streams.clone(), self.config.sds.bundle_name.clone());
-        let parts = self.start_renewing(recipients, spawner);
-        spawner.spawn("sds", Importance::Critical, |stop| parts.serve(socket, serving, stop));
+        self.start_renewing(spawner);
+        spawner.spawn("sds", Importance::Critical, |stop| self.serve(socket, serving, stop));
     }
-}
 
-struct ServingParts {
-    ops: Ops,
-    statuses: watch::Receiver<Status>,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    streams: Streams,
-    clock: SharedClock,
-}
-
-impl ServingParts {
     async fn serve(
         self,
         socket: Socket,
-        serving: signet_runtime::readiness::Condition,
+        serving: Condition,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
-        let max = self.streams.max();
-        let sds = SdsService::new(self.snapshots.clone(), self.streams.clone(), stop.clone());
+        let max = self.ledger.max_streams();
+        let sds = SdsService::new(self.snapshots.clone(), self.ledger.clone(), stop.clone());
         let inspection = Inspection {
             started_at: self.clock.now(),
             statuses: self.statuses,
             snapshots: self.snapshots,
-            streams: self.streams,
+            ledger: self.ledger,
             readiness: self.ops.readiness,
         };
         server::serve(socket, sds, inspection, max, serving, stop).await
@@ -206,7 +188,7 @@ impl ServingParts {
 ///
 /// # Errors
 /// [`AppError`].
-pub async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
+pub(crate) async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %effective, "signet-agent starts");
     // Each proxy's connection is an open file, and there may be as many as `sds.max_streams` says.
     tracing::debug!(files = signet_runtime::open_files::raise(), "files that may be open");
@@ -226,7 +208,7 @@ pub async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
 ///
 /// # Errors
 /// [`AppError`].
-pub async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError> {
+pub(crate) async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError> {
     let signals = Signals::install(config.drain)?;
     let agent = Agent::new(&config, Arc::new(SystemClock))?;
     let supervisor = Supervisor::new();
@@ -238,9 +220,9 @@ pub async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError
 ///
 /// # Errors
 /// [`AppError`].
-pub async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> Result<(), AppError> {
-    let holdings = Holdings::new(config, Arc::new(SystemClock));
-    let channel = Arc::new(CaChannel::new(config.ca.clone(), holdings.statuses()));
+pub(crate) async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> Result<(), AppError> {
+    let store = IdentityStore::new(config, Arc::new(SystemClock));
+    let channel = Arc::new(CaChannel::new(config.ca.clone(), store.statuses()));
     let obtainer = Obtainer::new(config, Arc::new(SystemClock), channel, Acknowledges::Never);
     let mut last = None;
     let trying = async {
@@ -266,11 +248,11 @@ pub async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> 
     }
 }
 
-/// Writes what is held whenever it changes, and tells which bundle is on disk.
+/// Writes what is held whenever it changes, and acknowledges the bundle that is on disk.
 async fn write_changes(
     mut statuses: watch::Receiver<Status>,
     directory: &Path,
-    written: &watch::Sender<Option<Version>>,
+    files: &LocalClient,
 ) -> Result<(), WriteError> {
     let mut last = None;
     loop {
@@ -281,7 +263,7 @@ async fn write_changes(
             let (written_now, bundle) = (Arc::clone(&held), validation.validation.bundle.clone());
             in_time(directory, move |directory| write_set(directory, &written_now, &bundle)).await?;
             last = Some((status.renewals, validation.version));
-            written.send_replace(Some(validation.version));
+            files.acknowledge(validation.version);
             tracing::info!(
                 directory = %directory.display(),
                 serial = held.serial,

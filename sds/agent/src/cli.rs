@@ -52,6 +52,9 @@ struct CheckArgs {
     /// Print the reference of all fields as Markdown instead.
     #[arg(long)]
     reference: bool,
+    /// Print the shape of the file as JSON Schema instead, for editors.
+    #[arg(long, conflicts_with = "reference")]
+    schema: bool,
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +131,12 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                 let reference = reference().map_err(Failure::failed)?;
                 return out.raw(&reference.to_markdown()).map_err(Failure::failed);
             }
+            if args.schema {
+                let reference = reference().map_err(Failure::failed)?;
+                return out
+                    .json(&reference.to_json_schema("The configuration of signet-agent"))
+                    .map_err(Failure::failed);
+            }
             load_config(&args.config.config)?;
             out.line(&format!("{} is in order", args.config.config.display())).map_err(Failure::failed)
         }
@@ -200,7 +209,7 @@ mod tests {
     }
 
     fn check(config: PathBuf) -> Command {
-        Command::Check(CheckArgs { config: ConfigArgs { config }, reference: false })
+        Command::Check(CheckArgs { config: ConfigArgs { config }, reference: false, schema: false })
     }
 
     #[test]

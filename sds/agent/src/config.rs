@@ -281,6 +281,7 @@ fn name_or_number() -> Kind<String> {
         Value::Number(number) if number.as_u64().is_some_and(|id| u32::try_from(id).is_ok()) => Ok(number.to_string()),
         other => Err(format!("{other} is neither the name nor the number of a user or group")),
     })
+    .with_schema(serde_json::json!({ "type": ["string", "integer"] }))
 }
 
 #[cfg(test)]

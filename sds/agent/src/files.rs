@@ -16,14 +16,14 @@ use std::path::{Path, PathBuf};
 use signet_core::bundle::TrustBundle;
 use signet_runtime::files::{FileError, write_atomic};
 
-use crate::reply::Issued;
+use crate::identity::issued::Issued;
 
 /// Leaf and intermediates.
-pub const CHAIN_FILE: &str = "cert-chain.pem";
+pub(crate) const CHAIN_FILE: &str = "cert-chain.pem";
 /// The private key, readable by its owner only.
-pub const KEY_FILE: &str = "key.pem";
+pub(crate) const KEY_FILE: &str = "key.pem";
 /// The trust bundle.
-pub const ROOT_FILE: &str = "root-cert.pem";
+pub(crate) const ROOT_FILE: &str = "root-cert.pem";
 
 const FILES: [&str; 3] = [CHAIN_FILE, KEY_FILE, ROOT_FILE];
 const CURRENT: &str = "..data";
@@ -33,7 +33,7 @@ const GENERATION: &str = "..generation-";
 /// Why the set was not written; the one before it is still in place.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum WriteError {
+pub(crate) enum WriteError {
     /// A file could not be written.
     #[error("cannot write the certificate files")]
     File(#[from] FileError),
@@ -54,7 +54,7 @@ pub enum WriteError {
 ///
 /// # Errors
 /// [`WriteError`].
-pub fn write_set(directory: &Path, issued: &Issued, bundle: &TrustBundle) -> Result<(), WriteError> {
+pub(crate) fn write_set(directory: &Path, issued: &Issued, bundle: &TrustBundle) -> Result<(), WriteError> {
     let system = |doing, path: &Path| {
         let path = path.to_owned();
         move |source| WriteError::System { doing, path, source }

@@ -13,7 +13,7 @@ use signet_core::secret::Secret;
 use time::OffsetDateTime;
 
 use super::*;
-use crate::test_ca::Authority;
+use crate::tests::test_ca::Authority;
 
 /// A set whose chain and key both tell the generation.
 fn set(generation: u32, root: &Authority) -> Issued {

@@ -10,9 +10,9 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::ca::reply::SKEW;
+use crate::identity::status::{BundleStreamStatus, Link, Status};
 use crate::metrics::{BundleMetrics, RenewalMetrics};
-use crate::reply::SKEW;
-use crate::status::{BundleStreamStatus, Link, Status};
 
 /// How often the wall clock is looked at again, whatever it said.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(15);
@@ -24,7 +24,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_secs(15);
 ///
 /// # Errors
 /// None; ends when `stop` is cancelled.
-pub async fn watch_certificate(
+pub(crate) async fn watch_certificate(
     mut statuses: watch::Receiver<Status>,
     clock: SharedClock,
     condition: Condition,
@@ -67,7 +67,7 @@ pub async fn watch_certificate(
 
 /// The state of the identity and a sentence about it.
 #[must_use]
-pub fn judge(status: &Status, now: OffsetDateTime) -> (State, String) {
+pub(crate) fn judge(status: &Status, now: OffsetDateTime) -> (State, String) {
     let failure = match &status.last_failure {
         Some(failure) if status.failures > 0 => Some(failure.text.as_str()),
         _ => None,
@@ -96,7 +96,7 @@ pub fn judge(status: &Status, now: OffsetDateTime) -> (State, String) {
 ///
 /// # Errors
 /// None; ends when `stop` is cancelled.
-pub async fn watch_bundle_stream(
+pub(crate) async fn watch_bundle_stream(
     mut statuses: watch::Receiver<Status>,
     condition: Condition,
     metrics: BundleMetrics,
@@ -120,7 +120,7 @@ pub async fn watch_bundle_stream(
 
 /// The state of the bundle stream and a sentence about it. A CA that never had one is in order.
 #[must_use]
-pub fn judge_bundle_stream(stream: &BundleStreamStatus) -> (State, String) {
+pub(crate) fn judge_bundle_stream(stream: &BundleStreamStatus) -> (State, String) {
     let since = stream.since.map(rfc3339).unwrap_or_default();
     let why = stream.last_failure.as_ref().map_or("", |failure| failure.text.as_str());
     if let (Link::Up, Some(told)) = (stream.link, stream.older) {
@@ -145,14 +145,14 @@ pub fn judge_bundle_stream(stream: &BundleStreamStatus) -> (State, String) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::status::Failure;
+    use crate::identity::status::FailedAttempt;
 
     #[test]
     fn without_a_certificate_the_agent_fails_and_says_why() {
         let now = OffsetDateTime::UNIX_EPOCH;
         let (state, detail) = judge(&Status::default(), now);
         assert_eq!((state, detail.as_str()), (State::Failing, "no certificate yet: the CA has not answered yet"));
-        let failure = Failure { text: "no route".into(), at: now };
+        let failure = FailedAttempt { text: "no route".into(), at: now };
         let status = Status { failures: 1, last_failure: Some(failure), ..Status::default() };
         assert_eq!(judge(&status, now), (State::Failing, "no certificate yet: no route".into()));
     }

@@ -13,15 +13,15 @@ use signet_proto::agent::v1alpha1::{
 };
 use signet_runtime::output::{Table, error_chain};
 use signet_runtime::readiness::Readiness;
+use signet_sds::ledger::{Ledger, StreamView};
 use signet_sds::session::WILDCARD;
 use signet_sds::snapshot::Snapshot;
-use signet_sds::streams::{StreamView, Streams};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status as GrpcStatus};
 
-use crate::status::{BundleStreamStatus, Status};
+use crate::identity::status::{BundleStreamStatus, Status};
 
 /// How long an agent on the same machine may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -30,15 +30,15 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// The answering side. Nothing secret is part of an answer.
-pub struct Inspection {
+pub(crate) struct Inspection {
     /// When the agent started.
     pub started_at: OffsetDateTime,
-    /// The renewer's word.
+    /// What is held and how obtaining it goes.
     pub statuses: watch::Receiver<Status>,
     /// What is served.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// To whom.
-    pub streams: Streams,
+    pub ledger: Ledger,
     /// Whether all is well.
     pub readiness: Readiness,
 }
@@ -62,7 +62,7 @@ impl AgentInspection for Inspection {
             started_at: self.started_at.unix_timestamp(),
             ready: readiness.ready,
             identities: vec![identity(&status)],
-            streams: self.streams.views().into_iter().map(stream).collect(),
+            streams: self.ledger.views().into_iter().map(stream).collect(),
             secrets: secrets.collect(),
             checks: readiness.checks.into_iter().map(check).collect(),
         }))
@@ -75,7 +75,7 @@ fn seconds(at: Option<OffsetDateTime>) -> i64 {
 
 fn identity(status: &Status) -> Identity {
     let (held, validation) = (status.held.as_deref(), status.validation.as_deref());
-    let text = |field: fn(&crate::reply::Issued) -> String| held.map(field).unwrap_or_default();
+    let text = |field: fn(&crate::identity::issued::Issued) -> String| held.map(field).unwrap_or_default();
     let (last_error, last_error_at) =
         status.last_failure.clone().map(|failure| (failure.text, Some(failure.at))).unwrap_or_default();
     Identity {
@@ -135,7 +135,7 @@ fn stream(view: StreamView) -> StreamMessage {
 /// Why an agent could not be asked.
 #[derive(Debug, thiserror::Error)]
 #[error("no agent answers on {path}; is it running, and may you open its socket? ({cause})")]
-pub struct AskError {
+pub(crate) struct AskError {
     path: String,
     cause: String,
 }
@@ -144,7 +144,7 @@ pub struct AskError {
 ///
 /// # Errors
 /// [`AskError`] when nobody answers in time.
-pub async fn ask(socket: &Path) -> Result<InspectResponse, AskError> {
+pub(crate) async fn ask(socket: &Path) -> Result<InspectResponse, AskError> {
     let failed = |cause: String| AskError { path: socket.display().to_string(), cause };
     let asking = async {
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
@@ -161,7 +161,7 @@ pub async fn ask(socket: &Path) -> Result<InspectResponse, AskError> {
 
 /// The answer for programs: times as RFC 3339, absent where they are unknown.
 #[must_use]
-pub fn as_json(answer: &InspectResponse) -> Value {
+pub(crate) fn as_json(answer: &InspectResponse) -> Value {
     let identities = answer.identities.iter().map(|it| {
         json!({
             "spiffe_id": it.spiffe_id, "serial": it.serial, "issuer": it.issuer, "authority": it.authority,
@@ -194,7 +194,7 @@ pub fn as_json(answer: &InspectResponse) -> Value {
 
 /// The answer for people: one block per subject.
 #[must_use]
-pub fn as_tables(answer: &InspectResponse) -> String {
+pub(crate) fn as_tables(answer: &InspectResponse) -> String {
     let mut about = Table::new(["agent", ""]);
     let ready = if answer.ready { "ready" } else { "not ready" };
     about.row(["version", &answer.version]).row(["started", &shown(answer.started_at)]).row(["state", ready]);

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use signet_runtime::metrics::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, MetricError, Metrics};
-use signet_sds::streams::Observer;
+use signet_sds::ledger::Observer;
 use time::OffsetDateTime;
 
-use crate::obtain::ObtainError;
+use crate::ca::obtain::ObtainError;
 use signet_core::moment;
 
 /// Metrics of the certificate and its renewal.
 #[derive(Debug, Clone)]
-pub struct RenewalMetrics {
+pub(crate) struct RenewalMetrics {
     expiry: Gauge,
     valid: IntGauge,
     next: Gauge,
@@ -25,7 +25,7 @@ impl RenewalMetrics {
     ///
     /// # Errors
     /// [`MetricError`] when a name is taken, which is a bug.
-    pub fn register(metrics: &Metrics) -> Result<Self, MetricError> {
+    pub(crate) fn register(metrics: &Metrics) -> Result<Self, MetricError> {
         let expiry = metrics.float_gauge(
             "signet_agent_certificate_expiry_timestamp_seconds",
             "When the certificate that is served ends, in seconds since 1970; 0 while there is none.",
@@ -56,7 +56,7 @@ impl RenewalMetrics {
     }
 
     /// Notes an attempt.
-    pub fn attempted<T>(&self, result: &Result<T, ObtainError>, took: Duration) {
+    pub(crate) fn attempted<T>(&self, result: &Result<T, ObtainError>, took: Duration) {
         let label = result.as_ref().err().map_or("ok", ObtainError::label);
         self.renewals.with_label_values(&[label]).inc();
         self.duration.observe(took.as_secs_f64());
@@ -68,20 +68,20 @@ impl RenewalMetrics {
     }
 
     /// Shows the certificate's end and whether it is valid.
-    pub fn certificate(&self, not_after: Option<OffsetDateTime>, valid: bool) {
+    pub(crate) fn certificate(&self, not_after: Option<OffsetDateTime>, valid: bool) {
         self.expiry.set(seconds(not_after));
         self.valid.set(i64::from(valid));
     }
 
     /// Shows the next attempt.
-    pub fn next_attempt(&self, at: Option<OffsetDateTime>) {
+    pub(crate) fn next_attempt(&self, at: Option<OffsetDateTime>) {
         self.next.set(seconds(at));
     }
 }
 
 /// Metrics of the trust bundle and the stream that brings it.
 #[derive(Debug, Clone)]
-pub struct BundleMetrics {
+pub(crate) struct BundleMetrics {
     sequence: IntGauge,
     up: IntGauge,
     refused: IntCounter,
@@ -92,7 +92,7 @@ impl BundleMetrics {
     ///
     /// # Errors
     /// [`MetricError`] when a name is taken, which is a bug.
-    pub fn register(metrics: &Metrics) -> Result<Self, MetricError> {
+    pub(crate) fn register(metrics: &Metrics) -> Result<Self, MetricError> {
         Ok(Self {
             sequence: metrics.gauge(
                 "signet_agent_bundle_sequence",
@@ -110,13 +110,13 @@ impl BundleMetrics {
     }
 
     /// Shows what is held and whether more can come.
-    pub fn bundle(&self, sequence: Option<u64>, up: bool) {
+    pub(crate) fn bundle(&self, sequence: Option<u64>, up: bool) {
         self.sequence.set(sequence.and_then(|sequence| i64::try_from(sequence).ok()).unwrap_or_default());
         self.up.set(i64::from(up));
     }
 
     /// Notes that the CA was told of a refusal.
-    pub fn refused(&self) {
+    pub(crate) fn refused(&self) {
         self.refused.inc();
     }
 }
@@ -127,7 +127,7 @@ fn seconds(at: Option<OffsetDateTime>) -> f64 {
 
 /// Metrics of the SDS streams.
 #[derive(Debug, Clone)]
-pub struct SdsMetrics {
+pub(crate) struct SdsMetrics {
     streams: IntGauge,
     pushes: IntCounter,
     acks: IntCounter,
@@ -139,7 +139,7 @@ impl SdsMetrics {
     ///
     /// # Errors
     /// [`MetricError`] when a name is taken, which is a bug.
-    pub fn register(metrics: &Metrics) -> Result<Self, MetricError> {
+    pub(crate) fn register(metrics: &Metrics) -> Result<Self, MetricError> {
         Ok(Self {
             streams: metrics.gauge("signet_agent_sds_streams", "SDS streams that are open.")?,
             pushes: metrics.counter("signet_agent_sds_pushes_total", "SDS responses sent.")?,

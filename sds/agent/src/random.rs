@@ -4,7 +4,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 /// A random number from 0 to 1, so that agents which failed together do not come back together.
 #[must_use]
-pub fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     let mut bytes = [0; 4];
     match SystemRandom::new().fill(&mut bytes) {
         Ok(()) => f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX),
@@ -15,7 +15,7 @@ pub fn jitter() -> f64 {
 /// A name for this process, 32 hexadecimal digits: tells it from others of the same identity. `None` if the system
 /// has no randomness, in which case there will be no key either.
 #[must_use]
-pub fn instance() -> Option<String> {
+pub(crate) fn instance() -> Option<String> {
     let mut bytes = [0; 16];
     SystemRandom::new().fill(&mut bytes).ok()?;
     Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

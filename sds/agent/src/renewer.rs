@@ -17,15 +17,16 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::ca::obtain::{ObtainError, Obtainer};
+use crate::ca::reply::SKEW;
+use crate::ca::token::MAX_TOKEN_BYTES;
 use crate::config::Config;
-use crate::holdings::Holdings;
+use crate::identity::issued::Issued;
+use crate::identity::renewal_hints;
+use crate::identity::status::Status;
+use crate::identity::store::IdentityStore;
 use crate::metrics::RenewalMetrics;
-use crate::obtain::{ObtainError, Obtainer};
-use crate::orders;
 use crate::random::jitter;
-use crate::reply::{Issued, SKEW};
-use crate::status::Status;
-use crate::token::MAX_TOKEN_BYTES;
 
 /// How often the token and the root file are looked at while attempts fail; also bounds the rate of attempts when a
 /// file changes all the time.
@@ -39,34 +40,34 @@ const MAX_WATCHED_BYTES: u64 = 1 << 20;
 const LEAST_SHARE: u32 = 20;
 
 /// The task's parts.
-pub struct Renewer {
+pub(crate) struct Renewer {
     obtainer: Obtainer,
     clock: SharedClock,
-    holdings: Arc<Holdings>,
+    store: Arc<IdentityStore>,
     metrics: RenewalMetrics,
     retry: (Duration, Duration),
     inputs: Inputs,
-    /// The earliest time of the next renewal by order.
-    next_ordered: Instant,
+    /// The earliest time of the next renewal by hint.
+    next_hinted: Instant,
 }
 
 impl Renewer {
-    /// As configured: what `obtainer` obtains goes to `holdings`.
+    /// As configured: what `obtainer` obtains goes to `store`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         obtainer: Obtainer,
-        holdings: Arc<Holdings>,
+        store: Arc<IdentityStore>,
         clock: SharedClock,
         metrics: RenewalMetrics,
     ) -> Self {
         Self {
             obtainer,
             clock,
-            holdings,
+            store,
             metrics,
             retry: (config.renewal.retry_initial, config.renewal.retry_max),
-            next_ordered: Instant::now(),
+            next_hinted: Instant::now(),
             inputs: Inputs::new([config.token_file.clone(), config.ca.root_file.clone()]),
         }
     }
@@ -75,7 +76,7 @@ impl Renewer {
     ///
     /// # Errors
     /// None.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
@@ -128,64 +129,64 @@ impl Renewer {
             next_renewal = rfc3339(renew_at),
             "certificate obtained"
         );
-        self.holdings.obtained(issued);
+        self.store.obtained(issued);
         self.metrics.next_attempt(Some(renew_at));
         renew_at
     }
 
-    /// Returns when the certificate is to be renewed: at `renew_at`, or earlier if the CA orders so or its bundles go
-    /// back.
+    /// Returns when the certificate is to be renewed: at `renew_at`, or earlier if the CA hints so or no root of its
+    /// bundle is above the certificate any more.
     async fn until_due(&mut self, renew_at: OffsetDateTime, life: Duration) {
         let left = |at: OffsetDateTime| moment::until(self.clock.now(), at);
         let (now, at_hand) = (Instant::now(), left(renew_at) < life / LEAST_SHARE);
         let earliest = now + if at_hand { self.retry.0.max(life / LEAST_SHARE) } else { self.retry.0 };
         let planned = earliest.max(now + self.retry.0 + left(renew_at));
-        // By the monotonic clock first: whatever the wall clock or the CA's orders say, certificates are not asked for
+        // By the monotonic clock first: whatever the wall clock or the CA's hints say, certificates are not asked for
         // in a loop. Then by whichever clock is earlier: the wall clock, because certificates end by it, also after a
         // suspend; the monotonic one, because the wall clock may be set back.
         sleep(self.retry.0).await;
-        let mut statuses = self.holdings.statuses();
-        let under_orders = statuses.borrow().under_orders;
-        if under_orders > 0 {
-            self.next_ordered = self.next_ordered.max(now + orders::pause(under_orders));
+        let mut statuses = self.store.statuses();
+        let in_a_row = statuses.borrow().hinted_in_a_row;
+        if in_a_row > 0 {
+            self.next_hinted = self.next_hinted.max(now + renewal_hints::pause(in_a_row));
         }
         let before_time = |at: &OffsetDateTime| at_hand || *at < renew_at;
         loop {
-            let ordered = statuses.borrow_and_update().ordered().filter(before_time);
-            let at = ordered.unwrap_or(renew_at);
+            let early = statuses.borrow_and_update().early_renewal().filter(before_time);
+            let at = early.unwrap_or(renew_at);
             self.metrics.next_attempt(Some(at));
-            let by_order = async {
-                let Some(at) = ordered else { return std::future::pending().await };
+            let by_hint = async {
+                let Some(at) = early else { return std::future::pending().await };
                 tokio::select! {
                     () = self.clock.sleep_until(at) => {}
                     () = sleep(left(at)) => {}
                 }
-                sleep_until(self.next_ordered).await;
+                sleep_until(self.next_hinted).await;
             };
             let by_time = async {
                 self.clock.sleep_until(renew_at).await;
                 sleep_until(earliest).await;
             };
-            let other = |status: &Status| status.ordered().filter(before_time) != ordered;
+            let other = |status: &Status| status.early_renewal().filter(before_time) != early;
             tokio::select! {
                 () = by_time => return,
                 () = sleep_until(planned) => return,
-                () = by_order => break,
-                // Fails only without a sender, which the holdings are.
+                () = by_hint => break,
+                // Fails only without a sender, which the store is.
                 _other = async { statuses.wait_for(other).await.is_ok() } => {}
             }
         }
         tracing::info!(
-            "this certificate is renewed before its time: by the CA's order, or to learn which bundle counts"
+            "this certificate is renewed before its time: by the CA's hint, or because its root is gone from the bundle"
         );
-        self.next_ordered = Instant::now() + orders::pause(0);
+        self.next_hinted = Instant::now() + renewal_hints::pause(0);
     }
 
     fn failed(&self, error: &ObtainError, wait: Duration) {
         let text = error_chain(error);
         let next = moment::after(self.clock.now(), wait);
         self.metrics.next_attempt(Some(next));
-        let failures = self.holdings.failed(text.clone(), next);
+        let failures = self.store.failed(text.clone(), next);
         // The first, and then ever fewer: at the longest wait, about one an hour, then one in two.
         if failures.is_power_of_two() {
             tracing::warn!(error = text, failures, retry_in_s = wait.as_secs_f64(), "no certificate obtained");

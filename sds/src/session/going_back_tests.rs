@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::snapshot::tests::{bundle, certificate, root};
+use crate::snapshot::{SecretContent, Snapshot};
 
 /// A client, and contents by number: the roots of `ROOTCA`, the leaf of `default`, the bytes of `word`.
 struct Talk {
@@ -48,14 +49,14 @@ impl Talk {
         self.request("", held, None).response.expect("an answer")
     }
 
-    fn ack(&mut self, response: &Response) -> (Option<Response>, Vec<Answer>) {
+    fn ack(&mut self, response: &Response) -> (Option<Response>, Vec<Acknowledgement>) {
         let response = self.request(&response.nonce, &response.version.to_string(), None).response;
-        (response, self.session.take_answers())
+        (response, self.session.take_acknowledgements())
     }
 
-    fn nack(&mut self, response: &Response, text: &str) -> (Option<Response>, Vec<Answer>) {
+    fn nack(&mut self, response: &Response, text: &str) -> (Option<Response>, Vec<Acknowledgement>) {
         let response = self.request(&response.nonce, "", Some(text)).response;
-        (response, self.session.take_answers())
+        (response, self.session.take_acknowledgements())
     }
 
     /// A stream that has applied the first roots and refused the second ones; gives what it got then.
@@ -70,8 +71,9 @@ impl Talk {
         (talk, first, back)
     }
 
-    fn answer(&self, number: usize, refused: Option<&str>) -> Answer {
-        Answer { name: "ROOTCA".into(), version: self.roots[number].version(), refused: refused.map(str::to_owned) }
+    fn answer(&self, number: usize, refused: Option<&str>) -> Acknowledgement {
+        let answer = refused.map_or(Answer::Ack, |text| Answer::Nack(text.to_owned()));
+        Acknowledgement { name: "ROOTCA".into(), version: self.roots[number].version(), answer }
     }
 
     /// The number of the roots in a response.
@@ -82,9 +84,9 @@ impl Talk {
 
     /// Which roots are on record as applied, and which as refused.
     fn record(&self) -> (Option<usize>, Option<usize>) {
-        let standing = self.session.standing().get("ROOTCA").cloned().unwrap_or_default();
+        let last = self.session.last_answers().get("ROOTCA").cloned().unwrap_or_default();
         let number = |version| self.roots.iter().position(|roots| roots.version() == version).unwrap();
-        (standing.applied.map(number), standing.refused.map(|(version, _)| number(version)))
+        (last.acked.map(number), last.nacked.map(|(version, _)| number(version)))
     }
 }
 
@@ -226,7 +228,7 @@ fn a_program_that_asks_for_more_than_proxies_do_keeps_its_roots_by_itself() {
 }
 
 #[test]
-fn what_opens_a_stream_is_marked_unless_the_client_has_applied_it_by_its_own_word() {
+fn what_opens_a_stream_has_a_comment_unless_the_client_has_applied_it_by_its_own_word() {
     let first = |held: &str| Talk::new(&["ROOTCA"]).open(&[("ROOTCA", 0)], held).is_new_to_client;
     assert!(first("") && first("another"));
     let mut talk = Talk::new(&["ROOTCA"]);

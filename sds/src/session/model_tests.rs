@@ -1,4 +1,4 @@
-//! Random histories against the independent [`model`](super::model).
+//! Random histories against the independent [`test_model`](super::test_model).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::model::{Content, Entry, Model, NAMES, Wanted, World, content};
+use super::test_model::{Content, Entry, Model, NAMES, Wanted, World, content};
 use super::*;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{SecretContent, Snapshot, Version};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -72,17 +72,17 @@ impl Said {
     /// Nothing is taken for applied that the client did not say; an ACK of the newest is believed for all it carried.
     fn check(&self, session: &Sotw, event: &Event) {
         let version = |name: &str, number: u8| content(name, number).version();
-        for (name, standing) in session.standing() {
+        for (name, last) in session.last_answers() {
             let known = |version_of: Version| {
                 self.applied.iter().any(|(of, content)| **of == **name && version(of, *content) == version_of)
             };
-            assert!(standing.applied.is_none_or(known), "{name} {standing:?} {self:?}");
+            assert!(last.acked.is_none_or(known), "{name} {last:?} {self:?}");
         }
-        if *event == Event::Acknowledged {
-            for (name, (content, stands_in)) in &self.responses.last().unwrap().2 {
-                if let Some(standing) = session.standing().get(*name) {
-                    assert_eq!(standing.applied, Some(version(name, *content)), "{name}");
-                    assert!(standing.refused.is_none() || *stands_in, "{name} {standing:?}");
+        if *event == Event::Answered(Answer::Ack) {
+            for (name, (content, is_fallback)) in &self.responses.last().unwrap().2 {
+                if let Some(last) = session.last_answers().get(*name) {
+                    assert_eq!(last.acked, Some(version(name, *content)), "{name}");
+                    assert!(last.nacked.is_none() || *is_fallback, "{name} {last:?}");
                 }
             }
         }
@@ -124,9 +124,9 @@ impl Play {
     }
 
     fn compare(&mut self, response: Option<Response>) {
-        let due = self.model.due(&self.world);
+        let pending = self.model.pending(&self.world);
         let sent: Vec<&str> = response.iter().flat_map(|response| &response.names).map(|name| &**name).collect();
-        assert_eq!(sent, due.iter().copied().collect::<Vec<_>>(), "{:?}", self.model.history);
+        assert_eq!(sent, pending.iter().copied().collect::<Vec<_>>(), "{:?}", self.model.history);
         let Some(response) = response else { return };
         assert!(self.seen_nonces.insert(response.nonce.clone()), "nonces are never used twice");
         let wanted = self.model.wanted().unwrap();
@@ -135,11 +135,11 @@ impl Play {
         let set: Vec<_> = self.world.keys().filter(|name| in_set(name)).map(|name| (*name, target(name).0)).collect();
         let version = response.version.to_string();
         assert_eq!(self.versions.entry(set).or_insert_with(|| version.clone()), &version, "rule 10");
-        let carried: Content = due.iter().map(|name| (*name, target(name))).collect();
-        for (name, (number, stands_in)) in &carried {
+        let carried: Content = pending.iter().map(|name| (*name, target(name))).collect();
+        for (name, (number, is_fallback)) in &carried {
             let sent = response.content(name, &self.snapshot()).map(SecretContent::version);
             assert_eq!(sent, Some(content(name, *number).version()), "{name}");
-            assert_eq!(response.older.contains_key(*name), *stands_in, "{name}");
+            assert_eq!(response.older.contains_key(*name), *is_fallback, "{name}");
         }
         self.model.all_versions.push(version.clone());
         self.said.responses.push((response.nonce.clone(), version.clone(), carried.clone()));
@@ -182,7 +182,7 @@ impl Play {
             }
             Step::Identical => {
                 assert_eq!(self.session.on_snapshot(&self.snapshot()), None);
-                assert_eq!(self.model.due(&self.world), BTreeSet::new());
+                assert_eq!(self.model.pending(&self.world), BTreeSet::new());
             }
             Step::Reconnect(picks) => {
                 self.streams += 1;
@@ -194,7 +194,7 @@ impl Play {
             Step::Wait(millis) => {
                 self.now += Duration::from_millis(millis);
                 let owed = self.model.owed;
-                self.model.settle(self.now);
+                self.model.refetch_if_owed(self.now);
                 assert_eq!(self.session.wake_at().is_some(), owed);
                 let response = self.session.on_wake(&self.snapshot(), self.now);
                 self.compare(response);

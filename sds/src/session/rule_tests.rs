@@ -122,10 +122,10 @@ fn rule_03_a_nack_is_known_by_its_error_and_an_ack_by_its_version() {
     let outcome = client.send(&["a", "b"], None);
     assert_eq!((outcome.event, sent(outcome.response.as_ref())), (Event::Subscription, vec!["b"]));
     client.take(outcome.response);
-    assert_eq!(client.send(&["a", "b"], Some("bad key")).event, Event::Refused("bad key".into()));
+    assert_eq!(client.send(&["a", "b"], Some("bad key")).event, Event::Answered(Answer::Nack("bad key".into())));
     assert_ne!(second.version, first.version);
     let third = client.push(world(&[("a", "3"), ("b", "1")])).unwrap();
-    assert_eq!(client.ack(&third).event, Event::Acknowledged);
+    assert_eq!(client.ack(&third).event, Event::Answered(Answer::Ack));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn rule_04_a_stale_nonce_is_ignored() {
     assert_eq!(client.session.names().count(), 1);
     // It will say so again with the newest nonce.
     let outcome = client.ack(&second);
-    assert_eq!((outcome.event, sent(outcome.response.as_ref())), (Event::Acknowledged, vec!["b"]));
+    assert_eq!((outcome.event, sent(outcome.response.as_ref())), (Event::Answered(Answer::Ack), vec!["b"]));
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn rule_11_another_resource_type_is_refused_and_streams_do_not_share_state() {
     let mut session = Sotw::new("s");
     let type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
     let request = Request { type_url, ..Request::default() };
-    assert_eq!(session.on_request(&request, &world(&[]), Duration::ZERO), Err(Refusal::WrongType));
+    assert_eq!(session.on_request(&request, &world(&[]), Duration::ZERO), Err(InvalidRequest::WrongType));
     let (mut one, mut two) = (Client::new(world(&[("a", "1")])), Client::new(world(&[("a", "1")])));
     one.hold(&["a"]);
     assert_eq!(sent(two.ask(&["a"]).as_ref()), ["a"]);
@@ -272,7 +272,7 @@ fn a_repeated_acknowledgement_is_answered_once() {
     let again = outcome.response.unwrap();
     assert_eq!((sent(Some(&again)), again.version), (vec!["a", "b"], first.version));
     assert_ne!(again.nonce, first.nonce);
-    assert_eq!(client.ack(&again), Outcome { event: Event::Acknowledged, response: None });
+    assert_eq!(client.ack(&again), Outcome { event: Event::Answered(Answer::Ack), response: None });
     // Without a subscription there is nothing to repeat.
     assert_eq!(client.send(&[], None).response, None);
     assert_eq!((client.send(&[], None).response, client.session.wake_at()), (None, None));
@@ -306,7 +306,7 @@ fn absurd_requests_are_refused() {
     let many = vec!["n".to_owned(); MAX_NAMES + 1];
     let long = vec!["n".repeat(MAX_NAME_BYTES + 1)];
     for (names, refusal) in
-        [(&many, Refusal::TooManyNames(MAX_NAMES + 1)), (&long, Refusal::NameTooLong(MAX_NAME_BYTES + 1))]
+        [(&many, InvalidRequest::TooManyNames(MAX_NAMES + 1)), (&long, InvalidRequest::NameTooLong(MAX_NAME_BYTES + 1))]
     {
         let request = Request { names, ..Request::default() };
         assert_eq!(Sotw::new("s").on_request(&request, &world(&[]), Duration::ZERO), Err(refusal));
@@ -323,7 +323,7 @@ fn rule_08_a_star_among_the_names_means_everything_from_then_on() {
     // What is new is sent, and nothing twice.
     let second = client.ask(&["*", "none"]).unwrap();
     assert_eq!((sent(Some(&second)), client.session.wants_everything()), (vec!["b"], true));
-    assert_eq!(client.ack(&second).event, Event::Acknowledged);
+    assert_eq!(client.ack(&second).event, Event::Answered(Answer::Ack));
     let third = client.push(world(&[("a", "1"), ("b", "1"), ("c", "1")])).unwrap();
     assert_eq!(sent(Some(&third)), ["c"]);
     client.ack(&third);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use signet_proto::admin::v1alpha1::admin_client::AdminClient;
 use signet_proto::admin::v1alpha1::{
-    Authority, GetRotationRequest, Holder, ListHoldersRequest, Rotation, StatusRequest, StatusResponse,
+    Authority, AuthorityKind, AuthorityState, GetRotationRequest, Holder, ListHoldersRequest, Phase, Rotation,
+    StatusRequest, StatusResponse,
 };
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -69,22 +70,40 @@ impl Admin {
     }
 }
 
-/// The roots of this state, such as `active`.
+/// Whether this is a root.
 #[must_use]
-pub fn roots_in<'r>(rotation: &'r Rotation, state: &str) -> Vec<&'r Authority> {
-    rotation.authorities.iter().filter(|one| one.kind == "root" && one.state == state).collect()
+pub fn is_root(one: &Authority) -> bool {
+    one.kind() == AuthorityKind::Root
+}
+
+/// The roots of this state.
+#[must_use]
+pub fn roots_in(rotation: &Rotation, state: AuthorityState) -> Vec<&Authority> {
+    rotation.authorities.iter().filter(|one| is_root(one) && one.state() == state).collect()
+}
+
+/// The issuing CAs that sign.
+pub fn active_issuers(rotation: &Rotation) -> impl Iterator<Item = &Authority> {
+    let active = |one: &&Authority| one.kind() == AuthorityKind::Issuing && one.state() == AuthorityState::Active;
+    rotation.authorities.iter().filter(active)
+}
+
+/// Whether one root signs and nothing is under way.
+#[must_use]
+pub fn is_settled(rotation: &Rotation) -> bool {
+    rotation.phase() == Phase::Settled
 }
 
 /// The ids of all roots, in the order of the answer.
 #[must_use]
 pub fn root_ids(rotation: &Rotation) -> Vec<String> {
-    rotation.authorities.iter().filter(|one| one.kind == "root").map(|one| one.id.clone()).collect()
+    rotation.authorities.iter().filter(|one| is_root(one)).map(|one| one.id.clone()).collect()
 }
 
 /// The id of the active root; empty when there is none.
 #[must_use]
 pub fn active_root(rotation: &Rotation) -> String {
-    roots_in(rotation, "active").first().map(|one| one.id.clone()).unwrap_or_default()
+    roots_in(rotation, AuthorityState::Active).first().map(|one| one.id.clone()).unwrap_or_default()
 }
 
 /// Covered holders and all holders of a moment.

@@ -1,5 +1,7 @@
 //! The house: three floors, arrows down only; where kinds of code may be; one crypto provider.
 
+mod rooms;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

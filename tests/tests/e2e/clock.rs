@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use signet_tests::client::admin::is_root;
 use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
 use signet_tests::client::csr;
@@ -110,7 +111,7 @@ async fn a_first_root_from_the_future_is_told_with_what_to_do() -> Outcome {
     let admin = ca.admin()?;
     let newest = async || {
         let rotation = admin.rotation().await.ok()?;
-        let roots = rotation.authorities.iter().filter(|one| one.kind == "root");
+        let roots = rotation.authorities.iter().filter(|one| is_root(one));
         roots.max_by_key(|root| root.generation).filter(|root| root.generation > 1).map(|root| root.id.clone())
     };
     let id = eventually("a prepared root", Duration::from_secs(60), newest).await?;

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::json;
-use signet_tests::failure::{Outcome, ensure};
+use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::{Ca, Dev, probe, yaml};
 use signet_tests::tools;
 
@@ -103,6 +103,60 @@ fn good_configurations_pass_the_check() -> Outcome {
     for mut command in [dev.ca_command(&["check"])?, dev.agent_command("client", &["check"])?] {
         let output = tools::output(&mut command)?;
         ensure(output.status.success(), || format!("{command:?}: {}", told(&output)))?;
+    }
+    Ok(())
+}
+
+/// Prints the paths of what a validator that is not ours finds wrong in a file, by the schema of the program.
+const VALIDATE: &str = r#"
+import json, sys, jsonschema
+schema = json.load(open(sys.argv[1]))
+jsonschema.Draft202012Validator.check_schema(schema)
+found = jsonschema.Draft202012Validator(schema).iter_errors(json.load(open(sys.argv[2])))
+print(sorted({".".join(map(str, error.absolute_path)) for error in found}))
+"#;
+
+#[test]
+fn the_schema_for_editors_takes_what_the_programs_take_and_points_at_slips() -> Outcome {
+    let dev = Dev::plain()?;
+    let programs = [
+        ("signet-ca", dev.path("signet-ca.yaml"), dev.ca_command(&["check", "--schema"])?),
+        ("signet-agent", dev.path("agent-client.yaml"), dev.agent_command("client", &["check", "--schema"])?),
+    ];
+    for (program, file, mut command) in programs {
+        let (schema, document) = (dev.path("schema.json"), dev.path("document.json"));
+        std::fs::write(&schema, tools::run(&mut command)?).map_err(Failure::io("write a schema"))?;
+        let good = yaml::read(&file)?;
+        let found = |document_of: &serde_json::Value| -> Outcome<String> {
+            yaml::write(&document, document_of)?;
+            tools::run(Command::new(tools::python()?).args(["-c", VALIDATE]).arg(&schema).arg(&document))
+        };
+        ensure(found(&good)?.trim() == "[]", || format!("{program}: {}", found(&good).unwrap_or_default()))?;
+        let slips: &[(&str, serde_json::Value, &str)] = match program {
+            "signet-ca" => &[
+                ("listne", json!("typo"), "['']"),
+                ("svid.default_ttl", json!("5 parsecs"), "['svid.default_ttl']"),
+                ("svid.csr_names", json!("maybe"), "['svid.csr_names']"),
+                ("limits.concurrent_requests", json!(0), "['limits.concurrent_requests']"),
+                (
+                    "clusters",
+                    json!([{ "id": "x", "tokens": { "kind": "jwks" } }]),
+                    "['clusters.0', 'clusters.0.tokens']",
+                ),
+                ("authority.backend", json!("files"), "['authority']"),
+            ],
+            _ => &[
+                ("ca.adress", json!("https://x:1"), "['ca']"),
+                ("ca", json!({}), "['ca']"),
+                ("trust_domain", json!(7), "['trust_domain']"),
+            ],
+        };
+        for (path, value, expected) in slips {
+            let mut wrong = good.clone();
+            yaml::set(&mut wrong, path, value.clone())?;
+            let told = found(&wrong)?;
+            ensure(told.trim() == *expected, || format!("{program} with {path}: {told}instead of {expected}"))?;
+        }
     }
     Ok(())
 }

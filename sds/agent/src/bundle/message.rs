@@ -1,4 +1,4 @@
-//! Reads what the CA's stream brings: untrusted until it is a trust bundle, revocation lists and instructions.
+//! Reads the CA's responses on the bundle stream: untrusted until each is a trust bundle, revocation lists and instructions.
 
 use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
@@ -15,7 +15,7 @@ use signet_runtime::output::error_chain;
 use signet_sds::snapshot::DEFAULT_BUNDLE_NAME;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
-use crate::orders::{Instructions, InstructionsError};
+use crate::identity::renewal_hints::{Instructions, InstructionsError};
 
 /// The secret with the CA's instructions.
 pub(super) const INSTRUCTIONS_NAME: &str = "signet/agent";
@@ -47,9 +47,9 @@ pub(super) enum MessageError {
     Instructions(#[source] InstructionsError),
 }
 
-/// What a response brought.
+/// What a response holds.
 #[derive(Debug, Default)]
-pub(super) struct Brought {
+pub(super) struct BundleUpdate {
     pub(super) validation: Option<Validation>,
     pub(super) instructions: Option<Instructions>,
 }
@@ -59,7 +59,7 @@ pub(super) struct Brought {
 ///
 /// # Errors
 /// [`MessageError`].
-pub(super) fn read(response: &DiscoveryResponse, trust_domain: &TrustDomain) -> Result<Brought, MessageError> {
+pub(super) fn read(response: &DiscoveryResponse, trust_domain: &TrustDomain) -> Result<BundleUpdate, MessageError> {
     let (mut context, mut generic) = (None, None);
     for any in &response.resources {
         let secret = Secret::decode(any.value.as_slice()).map_err(|_malformed| MessageError::NotASecret)?;
@@ -81,7 +81,7 @@ pub(super) fn read(response: &DiscoveryResponse, trust_domain: &TrustDomain) -> 
     };
     let sequence = instructions.as_ref().map_or(0, |instructions| instructions.sequence);
     let validation = context.map(|context| validation(context, trust_domain, sequence)).transpose()?;
-    Ok(Brought { validation, instructions })
+    Ok(BundleUpdate { validation, instructions })
 }
 
 fn instructions(generic: Option<GenericSecret>) -> Result<Instructions, MessageError> {

@@ -8,7 +8,7 @@ use rcgen::{
 use signet_sds::resources::{SECRET_TYPE_URL, list_pem};
 
 use super::*;
-use crate::test_ca::Authority;
+use crate::tests::test_ca::Authority;
 
 fn any(name: &str, body: secret::Type) -> Any {
     let secret = Secret { name: name.to_owned(), r#type: Some(body) };
@@ -28,7 +28,7 @@ fn instructions(text: &str) -> Any {
     any(INSTRUCTIONS_NAME, secret::Type::GenericSecret(GenericSecret { secret: bytes(text), ..Default::default() }))
 }
 
-fn read_all(resources: Vec<Any>) -> Result<Brought, MessageError> {
+fn read_all(resources: Vec<Any>) -> Result<BundleUpdate, MessageError> {
     let response = DiscoveryResponse { resources, ..Default::default() };
     read(&response, &TrustDomain::parse("td").unwrap())
 }
@@ -55,19 +55,19 @@ fn roots_lists_and_instructions_come_together_or_alone() {
     let (root, other) = (Authority::root("a"), Authority::root("b"));
     let roots = || bytes(root.pem() + &other.pem());
     let text = r#"{"sequence":7,"renew":[]}"#;
-    let brought = read_all(vec![context(roots(), bytes(list() + &list())), instructions(text)]).unwrap();
-    let validation = brought.validation.unwrap();
+    let update = read_all(vec![context(roots(), bytes(list() + &list())), instructions(text)]).unwrap();
+    let validation = update.validation.unwrap();
     assert_eq!((validation.bundle.sequence(), validation.bundle.roots().len()), (7, 2));
-    assert_eq!((validation.revocation_lists.len(), brought.instructions.unwrap().sequence), (2, 7));
-    let brought = read_all(vec![context(roots(), None)]).unwrap();
-    assert!(brought.validation.unwrap().revocation_lists.is_empty() && brought.instructions.is_none());
-    let brought = read_all(vec![instructions(text)]).unwrap();
-    assert!(brought.validation.is_none() && brought.instructions.is_some());
+    assert_eq!((validation.revocation_lists.len(), update.instructions.unwrap().sequence), (2, 7));
+    let update = read_all(vec![context(roots(), None)]).unwrap();
+    assert!(update.validation.unwrap().revocation_lists.is_empty() && update.instructions.is_none());
+    let update = read_all(vec![instructions(text)]).unwrap();
+    assert!(update.validation.is_none() && update.instructions.is_some());
     let text = Some(DataSource { specifier: Some(Specifier::InlineString(root.pem())), ..DataSource::default() });
     assert!(read_all(vec![context(text, None)]).unwrap().validation.is_some());
     let unasked = any("default", secret::Type::GenericSecret(GenericSecret::default()));
-    let brought = read_all(vec![unasked]).unwrap();
-    assert!(brought.validation.is_none() && brought.instructions.is_none());
+    let update = read_all(vec![unasked]).unwrap();
+    assert!(update.validation.is_none() && update.instructions.is_none());
 }
 
 #[test]
@@ -101,16 +101,16 @@ fn broken_lists_and_instructions_never_keep_roots_back() {
     let broken = list_pem(&CertificateRevocationListDer::from(b"junk".as_slice()));
     let cut = list().replace("-----END X509 CRL-----", "");
     for crl in ["".to_owned(), "junk".to_owned(), root.clone(), broken.clone(), list() + &broken, cut] {
-        let brought = read_all(vec![context(bytes(root.clone()), bytes(crl.clone()))]).unwrap();
-        assert!(brought.validation.unwrap().revocation_lists.is_empty(), "{crl}");
+        let update = read_all(vec![context(bytes(root.clone()), bytes(crl.clone()))]).unwrap();
+        assert!(update.validation.unwrap().revocation_lists.is_empty(), "{crl}");
     }
     let certificate = any(INSTRUCTIONS_NAME, secret::Type::TlsCertificate(Default::default()));
     for (resource, text) in [
         (instructions("{"), "signet/agent is unreadable"),
         (certificate, "signet/agent is not a generic secret with inline bytes"),
     ] {
-        let brought = read_all(vec![resource.clone(), context(bytes(root.clone()), None)]).unwrap();
-        assert!(brought.validation.is_some() && brought.instructions.is_none());
+        let update = read_all(vec![resource.clone(), context(bytes(root.clone()), None)]).unwrap();
+        assert!(update.validation.is_some() && update.instructions.is_none());
         let alone = error_chain(&read_all(vec![resource]).unwrap_err());
         assert!(alone.starts_with(text), "{alone}");
     }

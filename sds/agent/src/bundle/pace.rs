@@ -1,4 +1,4 @@
-//! When the recipients are to be asked where they stand: pure, by times that the caller gives.
+//! When the ledger is to be looked at for what all clients together say: pure, by times that the caller gives.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// each.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// How long nothing is said after something was: proxies that change their minds all the time must not be a load.
+/// How long the CA is told nothing after it was told something: proxies that change their minds all the time must not be a load.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// The next look: wanted from a time on, but never too soon after the last one.
@@ -24,7 +24,7 @@ impl Pace {
         Self { wanted: None, not_before: now }
     }
 
-    /// The recipients may stand otherwise than at the last look.
+    /// The ledger may say something else than at the last look.
     pub(super) fn changed(&mut self, now: Instant) {
         self.wanted = Some(self.wanted.map_or(now, |wanted| wanted.min(now)));
     }
@@ -40,10 +40,10 @@ impl Pace {
         self.wanted.map(|wanted| wanted.max(self.not_before))
     }
 
-    /// It was looked, and perhaps something said; by itself the answer may change at `again`.
-    pub(super) fn looked(&mut self, now: Instant, said: bool, again: Option<Instant>) {
+    /// It was looked, and perhaps the CA told; by itself what the ledger says may change at `again`.
+    pub(super) fn looked(&mut self, now: Instant, told: bool, again: Option<Instant>) {
         self.wanted = again;
-        self.not_before = now + if said { QUIET } else { BETWEEN_LOOKS };
+        self.not_before = now + if told { QUIET } else { BETWEEN_LOOKS };
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
         pace.looked(at(60), true, Some(at(5000)));
         assert_eq!(pace.next(), Some(at(5000)), "the passing of time");
         pace.changed(at(61));
-        assert_eq!(pace.next(), Some(at(1060)), "after something was said");
+        assert_eq!(pace.next(), Some(at(1060)), "after something was told");
         pace.received(at(62));
         assert_eq!(pace.next(), Some(at(62)), "the CA has sent something new");
         pace.looked(at(70), false, Some(at(71)));

@@ -1,4 +1,4 @@
-//! One open bundle stream: what it brings goes to the holdings, what the recipients say goes back.
+//! One open bundle stream: what the CA sends goes to the identity store, what all clients together say about it goes back.
 
 use std::sync::Arc;
 
@@ -10,22 +10,22 @@ use signet_core::bundle::Validation;
 use signet_core::identity::TrustDomain;
 use signet_core::secret::Secret;
 use signet_runtime::output::error_chain;
+use signet_sds::ledger::{Aggregate, Ledger};
 use signet_sds::resources::SECRET_TYPE_URL;
-use signet_sds::streams::Settled;
-use tokio::sync::mpsc;
+use signet_sds::session::Answer;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
-use super::answers::{Answers, Say};
 use super::message::{self, NAMES};
 use super::pace::Pace;
-use super::recipients::Recipients;
-use crate::ca_channel::{CaChannel, CaError};
-use crate::holdings::{Holdings, Receipt};
+use super::received::{ReceivedResponses, ResponseAnswer};
+use crate::ca::channel::{CaChannel, CaError};
+use crate::ca::token::TokenError;
+use crate::identity::status::Link;
+use crate::identity::store::{IdentityStore, Receipt};
 use crate::metrics::BundleMetrics;
-use crate::status::Link;
-use crate::token::TokenError;
 
 /// The largest response that is read, in bytes: revocation lists may be long.
 const MAX_RESPONSE_BYTES: usize = 8 << 20;
@@ -36,13 +36,10 @@ const MAX_REQUESTS: usize = 16;
 /// Where the CA is shown what it has asked to be shown.
 const PROOF_HEADER: &str = "signet-bundle-proof";
 
-/// The longest text that is passed on, in characters.
-const MAX_TEXT: usize = 512;
-
 /// Why there is no bundle stream, or no longer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StreamError {
+pub(super) enum StreamError {
     /// There is no usable token; no call was made.
     #[error("no bundle stream was asked for")]
     Token(#[from] TokenError),
@@ -56,7 +53,7 @@ pub enum StreamError {
     #[error("the CA has ended the bundle stream")]
     Ended,
     /// The CA takes no answers.
-    #[error("the CA does not read what is said on the bundle stream")]
+    #[error("the CA does not read what it is told on the bundle stream")]
     Unread,
 }
 
@@ -67,16 +64,20 @@ impl StreamError {
     }
 }
 
-/// Where a stream's matters go.
-pub(super) struct Surroundings {
+/// What every stream works with.
+pub(super) struct StreamContext {
     pub(super) channel: Arc<CaChannel>,
-    pub(super) holdings: Arc<Holdings>,
+    pub(super) store: Arc<IdentityStore>,
+    /// What those say to whom the bundle is handed on: an acknowledgement to the CA speaks for all of them.
+    pub(super) ledger: Ledger,
+    /// The secret by which they ask for the bundle.
+    pub(super) bundle_name: String,
     pub(super) trust_domain: TrustDomain,
     pub(super) metrics: BundleMetrics,
 }
 
 /// A bundle that is older than the one held. It is kept, since the CA may say later, of the same one, that it is the newest
-/// after all: then it does not send it again, and is to be answered about the response that brought it.
+/// after all: then it does not send it again, and is to be answered about the response that held it.
 struct Older {
     validation: Validation,
     nonce: String,
@@ -89,12 +90,14 @@ pub(super) struct Session {
     requests: mpsc::Sender<DiscoveryRequest>,
     responses: Streaming<DiscoveryResponse>,
     first: Option<DiscoveryResponse>,
-    answers: Answers,
+    received: ReceivedResponses,
+    /// Tells when the ledger may say something else.
+    changes: watch::Receiver<u64>,
     pace: Pace,
     /// The bundle sent last is older than the one held, so that nothing can be acknowledged.
     older: Option<Older>,
     /// Roots may have been removed since the root file was looked at.
-    root_file_is_due: bool,
+    root_file_is_unread: bool,
 }
 
 impl Session {
@@ -102,8 +105,8 @@ impl Session {
     ///
     /// # Errors
     /// [`StreamError::Ca`] and [`StreamError::Ended`]; never later than the timeout of any call.
-    pub(super) async fn open(around: &Surroundings, token: &Secret, node: String) -> Result<Self, StreamError> {
-        let channel = &around.channel;
+    pub(super) async fn open(context: &StreamContext, token: &Secret, node: String) -> Result<Self, StreamError> {
+        let channel = &context.channel;
         let opening = async {
             let connection = channel.connect().await?;
             let mut client =
@@ -113,7 +116,7 @@ impl Session {
             // The channel is new and has room.
             let _queued = requests.try_send(first).is_ok();
             let mut request = channel.request(ReceiverStream::new(outgoing), token)?;
-            let proof = around.holdings.statuses().borrow().bundle_stream.proof.clone();
+            let proof = context.store.statuses().borrow().bundle_stream.proof.clone();
             if let Some(proof) = proof.and_then(|(_, proof)| proof.parse().ok()) {
                 request.metadata_mut().insert(PROOF_HEADER, proof);
             }
@@ -124,26 +127,27 @@ impl Session {
         };
         let (requests, responses, first) = channel.within(opening).await?;
         let first = Some(first.ok_or(StreamError::Ended)?);
-        let (answers, pace) = (Answers::default(), Pace::new(Instant::now()));
-        Ok(Self { requests, responses, first, answers, pace, older: None, root_file_is_due: false })
+        let (received, pace) = (ReceivedResponses::default(), Pace::new(Instant::now()));
+        let changes = context.ledger.changes();
+        Ok(Self { requests, responses, first, received, changes, pace, older: None, root_file_is_unread: false })
     }
 
     /// Works until the stream ends. May be dropped and called again at any time.
-    pub(super) async fn run(&mut self, around: &Surroundings, recipients: &mut Recipients) -> StreamError {
+    pub(super) async fn run(&mut self, context: &StreamContext) -> StreamError {
         if let Some(first) = self.first.take()
-            && let Err(error) = self.take(&first, around)
+            && let Err(error) = self.take(&first, context)
         {
             return error;
         }
         loop {
-            if self.root_file_is_due {
-                around.channel.look_at_root_file().await;
-                self.root_file_is_due = false;
+            if self.root_file_is_unread {
+                context.channel.look_at_root_file().await;
+                self.root_file_is_unread = false;
             }
-            // Read once per turn: what is not due now is waited for below, with no moment between the two.
+            // Read once per turn: what is to come later is waited for below, with no moment between the two.
             let now = Instant::now();
             if self.pace.next().is_some_and(|at| at <= now)
-                && let Err(error) = self.answer(around, recipients, now)
+                && let Err(error) = self.answer(context, now)
             {
                 return error;
             }
@@ -151,36 +155,37 @@ impl Session {
             tokio::select! {
                 response = self.responses.message() => {
                     let taken = match response {
-                        Ok(Some(response)) => self.take(&response, around),
+                        Ok(Some(response)) => self.take(&response, context),
                         Ok(None) => Err(StreamError::Ended),
                         // Of a stream that was open this is no refusal.
                         Err(status) if status.code() == Code::Unauthenticated => Err(StreamError::TokenEnded),
-                        Err(status) => Err(around.channel.refused(&status).into()),
+                        Err(status) => Err(context.channel.refused(&status).into()),
                     };
                     if let Err(error) = taken {
                         return error;
                     }
                 }
-                () = recipients.changed() => self.pace.changed(now),
+                // Fails only without a ledger, of which the context holds one.
+                Ok(()) = self.changes.changed() => self.pace.changed(now),
                 () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
             }
         }
     }
 
-    fn take(&mut self, response: &DiscoveryResponse, around: &Surroundings) -> Result<(), StreamError> {
+    fn take(&mut self, response: &DiscoveryResponse, context: &StreamContext) -> Result<(), StreamError> {
         self.pace.received(Instant::now());
-        let brought = match message::read(response, &around.trust_domain) {
-            Ok(brought) => brought,
+        let update = match message::read(response, &context.trust_domain) {
+            Ok(update) => update,
             Err(error) => {
                 let error = error_chain(&error);
                 tracing::warn!(error, "what the CA sent on the bundle stream is refused; the old bundle stays");
-                around.holdings.bundle_stream(Link::Up, Some(format!("refused what the CA sent: {error}")));
-                return self.say(self.answers.unusable(response.nonce.clone(), error));
+                context.store.bundle_stream(Link::Up, Some(format!("refused what the CA sent: {error}")));
+                return self.send(self.received.unusable(response.nonce.clone(), &error));
             }
         };
-        let sequence = brought.instructions.as_ref().map(|instructions| instructions.sequence);
+        let sequence = update.instructions.as_ref().map(|instructions| instructions.sequence);
         let now = || (response.nonce.clone(), response.version_info.clone());
-        let roots = match (brought.validation, sequence) {
+        let roots = match (update.validation, sequence) {
             // Another number for the one that was sent last.
             (None, Some(_)) => self.older.take().map(|older| (older.validation, (older.nonce, older.version))),
             (validation, _) => validation.map(|validation| (validation, now())),
@@ -189,11 +194,11 @@ impl Session {
         if let Some((validation, (nonce, version))) = roots {
             self.older = None;
             let (roots, lists) = (validation.bundle.roots().len(), validation.revocation_lists.len());
-            let receipt = around.holdings.received(validation.clone(), sequence);
+            let receipt = context.store.received(validation.clone(), sequence);
             match receipt {
                 Receipt::Applied => {
                     // What the root file holds now is no news about roots that have just been taken away.
-                    self.root_file_is_due = true;
+                    self.root_file_is_unread = true;
                     tracing::info!(bundle.sequence = sequence, roots, lists, "a new trust bundle is served");
                 }
                 Receipt::Unchanged => {}
@@ -209,49 +214,49 @@ impl Session {
             }
             usable = Some((nonce, version));
         }
-        if let Some(instructions) = &brought.instructions {
-            around.holdings.ordered(instructions);
+        if let Some(instructions) = &update.instructions {
+            context.store.instructed(instructions);
         }
-        around.holdings.bundle_stream(Link::Up, self.older.as_ref().map(|older| older.text.clone()));
+        context.store.bundle_stream(Link::Up, self.older.as_ref().map(|older| older.text.clone()));
         if let Some(Older { text, .. }) = &self.older {
             // Also of a response without roots: an acknowledgement would speak for the roots before it.
-            return self.say(self.answers.unusable(response.nonce.clone(), text.clone()));
+            return self.send(self.received.unusable(response.nonce.clone(), text));
         }
         let with_roots = usable.as_ref().is_some_and(|(nonce, _)| *nonce == response.nonce);
         if let Some((nonce, version)) = usable.filter(|_| !with_roots) {
-            self.answers.usable(nonce, version, true);
+            self.received.usable(nonce, version, true);
         }
-        self.answers.usable(response.nonce.clone(), response.version_info.clone(), with_roots);
+        self.received.usable(response.nonce.clone(), response.version_info.clone(), with_roots);
         Ok(())
     }
 
-    /// Says what is due, now that the recipients stand as they do.
-    fn answer(&mut self, around: &Surroundings, recipients: &mut Recipients, now: Instant) -> Result<(), StreamError> {
-        let version = around.holdings.statuses().borrow().validation.as_ref().map(|held| held.version);
-        let nothing = (Settled::Waiting(0), None);
-        let (settled, again) = version.map_or(nothing, |version| recipients.settled(version));
-        let says = self.answers.due(&settled);
-        self.pace.looked(now, !says.is_empty(), again);
-        for say in says {
-            if let Some(error) = &say.error {
+    /// Tells the CA what it has not been told yet of what all clients together say.
+    fn answer(&mut self, context: &StreamContext, now: Instant) -> Result<(), StreamError> {
+        self.changes.mark_unchanged();
+        let version = context.store.statuses().borrow().validation.as_ref().map(|held| held.version);
+        let nothing = (Aggregate::Pending(0), None);
+        let (aggregate, again) =
+            version.map_or(nothing, |version| context.ledger.aggregate(&context.bundle_name, version));
+        let answers = self.received.answers(&aggregate);
+        self.pace.looked(now, !answers.is_empty(), again);
+        for answer in answers {
+            if let Answer::Nack(error) = &answer.answer {
                 tracing::warn!(error, "a proxy refused the trust bundle; the CA is told");
-                around.metrics.refused();
+                context.metrics.refused();
             }
-            self.say(say)?;
+            self.send(answer)?;
         }
         Ok(())
     }
 
-    fn say(&self, say: Say) -> Result<(), StreamError> {
-        let text = |text: String| text.chars().take(MAX_TEXT).collect();
-        let status =
-            |error| rpc::Status { code: Code::InvalidArgument.into(), message: text(error), ..Default::default() };
-        let request = DiscoveryRequest {
-            response_nonce: say.nonce,
-            version_info: say.version,
-            error_detail: say.error.map(status),
-            ..subscription()
+    fn send(&self, ResponseAnswer { nonce, version, answer }: ResponseAnswer) -> Result<(), StreamError> {
+        let error_detail = match answer {
+            Answer::Ack => None,
+            Answer::Nack(error) => {
+                Some(rpc::Status { code: Code::InvalidArgument.into(), message: error, ..rpc::Status::default() })
+            }
         };
+        let request = DiscoveryRequest { response_nonce: nonce, version_info: version, error_detail, ..subscription() };
         self.requests.try_send(request).map_err(|_full_or_closed| StreamError::Unread)
     }
 }

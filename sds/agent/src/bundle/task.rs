@@ -8,26 +8,25 @@ use std::time::Duration;
 use signet_core::secret::Secret;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::output::error_chain;
+use signet_sds::ledger::Ledger;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::recipients::Recipients;
-use super::session::{Session, StreamError, Surroundings};
-use crate::ca_channel::CaChannel;
+use super::session::{Session, StreamContext, StreamError};
+use crate::ca::channel::CaChannel;
+use crate::ca::token;
 use crate::config::Config;
-use crate::holdings::Holdings;
+use crate::identity::status::Link;
+use crate::identity::store::IdentityStore;
 use crate::metrics::BundleMetrics;
 use crate::random::jitter;
-use crate::status::Link;
-use crate::token;
 
 /// How long to wait before a CA without such a stream is asked again; it may have been upgraded.
 const UNSUPPORTED_PAUSE: Duration = Duration::from_secs(300);
 
 /// The task's parts.
-pub struct BundleStream {
-    around: Surroundings,
-    recipients: Recipients,
+pub(crate) struct BundleStream {
+    context: StreamContext,
     token_file: PathBuf,
     backoff: Backoff,
     /// A stream that lasted this long was a good one: the next failure is a new story.
@@ -39,20 +38,19 @@ pub struct BundleStream {
 }
 
 impl BundleStream {
-    /// As configured: what the CA of `channel` sends goes to `holdings`, and is acknowledged for `recipients`.
+    /// As configured: what the CA of `channel` sends goes to `store`, and is acknowledged as `ledger` says.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         channel: Arc<CaChannel>,
-        holdings: Arc<Holdings>,
-        recipients: Recipients,
+        store: Arc<IdentityStore>,
+        ledger: Ledger,
         metrics: BundleMetrics,
     ) -> Self {
-        let trust_domain = config.trust_domain.clone();
+        let (trust_domain, bundle_name) = (config.trust_domain.clone(), config.sds.bundle_name.clone());
         let renewal = config.renewal;
         Self {
-            around: Surroundings { channel, holdings, trust_domain, metrics },
-            recipients,
+            context: StreamContext { channel, store, ledger, bundle_name, trust_domain, metrics },
             token_file: config.token_file.clone(),
             backoff: Backoff::new(renewal.retry_initial, renewal.retry_max, 2.0),
             good: renewal.retry_max,
@@ -66,7 +64,7 @@ impl BundleStream {
     ///
     /// # Errors
     /// None.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
@@ -76,9 +74,9 @@ impl BundleStream {
     }
 
     async fn keep_for_ever(&mut self) -> Infallible {
-        let mut statuses = self.around.holdings.statuses();
+        let mut statuses = self.context.store.statuses();
         loop {
-            // Fails only without a sender, which the holdings are.
+            // Fails only without a sender, which the store is.
             let held = statuses.wait_for(|status| status.held.is_some()).await;
             let renewals = held.map(|status| status.renewals).unwrap_or_default();
             let had_old = self.old.is_some();
@@ -88,7 +86,7 @@ impl BundleStream {
                     self.old = None;
                     let opened = Instant::now();
                     let ended = tokio::select! {
-                        error = session.run(&self.around, &mut self.recipients) => Some(error),
+                        error = session.run(&self.context) => Some(error),
                         _renewed = async { statuses.wait_for(|status| status.renewals != renewals).await.is_ok() } => None,
                     };
                     // A renewal is no failure, however short the certificates live.
@@ -97,11 +95,11 @@ impl BundleStream {
                     }
                     if matches!(ended, Some(StreamError::TokenEnded)) && self.has_newer_token().await {
                         // As it must be when a stream lasts longer than a token, and so no failure. What this side has
-                        // applied is said anew on the next one.
+                        // applied is acknowledged anew on the next one.
                         tracing::debug!(
                             "the token of the bundle stream has ended; there is a newer one to open it with"
                         );
-                        self.around.holdings.bundle_stream(Link::Down, None);
+                        self.context.store.bundle_stream(Link::Down, None);
                         self.backoff.reset();
                         continue;
                     }
@@ -128,18 +126,18 @@ impl BundleStream {
                             _renewed = renewed => {}
                         }
                     };
-                    let (old, around, recipients) = (&mut self.old, &self.around, &mut self.recipients);
+                    let (old, context) = (&mut self.old, &self.context);
                     if unsupported && old.is_some() {
                         // One replica of the CA does not know streams and another does: it is asked again as soon as
                         // the stream to that one ends.
                         tokio::select! {
                             () = waiting => {}
-                            () = end_of(old, around, recipients) => {}
+                            () = end_of(old, context) => {}
                         }
                     } else if unsupported && had_old {
                         // It has ended already.
                     } else {
-                        beside(old, around, recipients, waiting).await;
+                        beside(old, context, waiting).await;
                     }
                 }
             }
@@ -148,13 +146,13 @@ impl BundleStream {
 
     /// A new stream; the old one, if any, goes on meanwhile.
     async fn opened(&mut self) -> Result<Session, StreamError> {
-        let node = self.around.holdings.statuses().borrow().held.as_ref().map(|held| held.spiffe_id.to_string());
+        let node = self.context.store.statuses().borrow().held.as_ref().map(|held| held.spiffe_id.to_string());
         let opening = async {
             let token = token::read(&self.token_file).await?;
-            let session = Session::open(&self.around, &token, node.unwrap_or_default()).await?;
+            let session = Session::open(&self.context, &token, node.unwrap_or_default()).await?;
             Ok::<_, StreamError>((session, token))
         };
-        let (session, token) = beside(&mut self.old, &self.around, &mut self.recipients, opening).await?;
+        let (session, token) = beside(&mut self.old, &self.context, opening).await?;
         self.token = Some(token);
         Ok(session)
     }
@@ -172,13 +170,13 @@ impl BundleStream {
         // While an old stream is there the link is not down, whatever this replica of the CA says.
         let link = |otherwise| if self.old.is_some() { Link::Up } else { otherwise };
         if error.is_unsupported() {
-            self.around.holdings.bundle_stream(link(Link::Unsupported), None);
+            self.context.store.bundle_stream(link(Link::Unsupported), None);
             if !std::mem::replace(&mut self.told_unsupported, true) {
                 tracing::info!("the CA has no bundle stream; new roots come with the next certificate");
             }
             return UNSUPPORTED_PAUSE.mul_f64(1.0 + jitter() / 10.0);
         }
-        self.around.holdings.bundle_stream(link(Link::Down), Some(text.clone()));
+        self.context.store.bundle_stream(link(Link::Down), Some(text.clone()));
         self.told_unsupported = false;
         let wait = self.backoff.next(jitter());
         let failures = self.backoff.failures();
@@ -192,24 +190,19 @@ impl BundleStream {
 }
 
 /// Does `work` while the old stream, if any, goes on; a stream that ends meanwhile is gone.
-async fn beside<T>(
-    old: &mut Option<Session>,
-    around: &Surroundings,
-    recipients: &mut Recipients,
-    work: impl Future<Output = T>,
-) -> T {
+async fn beside<T>(old: &mut Option<Session>, context: &StreamContext, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     tokio::select! {
         done = &mut work => return done,
-        () = end_of(old, around, recipients) => {}
+        () = end_of(old, context) => {}
     }
     work.await
 }
 
 /// Works until the old stream ends, which then is gone; without one, for ever.
-async fn end_of(old: &mut Option<Session>, around: &Surroundings, recipients: &mut Recipients) {
+async fn end_of(old: &mut Option<Session>, context: &StreamContext) {
     let Some(session) = old else { return std::future::pending().await };
-    let _ended = session.run(around, recipients).await;
+    let _ended = session.run(context).await;
     *old = None;
-    around.holdings.bundle_stream(Link::Down, None);
+    context.store.bundle_stream(Link::Down, None);
 }

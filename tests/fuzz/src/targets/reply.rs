@@ -5,8 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use signet_agent::ca_client::Reply;
-use signet_agent::reply::{Asked, SKEW, check};
+use signet_agent::ca::reply::{Asked, Reply, SKEW, check};
 use signet_core::certificate::Facts;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::moment;

@@ -22,7 +22,7 @@ use signet_core::certificate::CertificateChain;
 use signet_core::identity::TrustDomain;
 use signet_core::secret::Secret;
 use signet_sds::resources::{SECRET_TYPE_URL, packed};
-use signet_sds::session::{Event, MAX_NAME_BYTES, MAX_NAMES, Request, Response, Sotw, WILDCARD};
+use signet_sds::session::{Answer, Event, MAX_NAME_BYTES, MAX_NAMES, Request, Response, Sotw, WILDCARD};
 use signet_sds::snapshot::{SecretContent, Snapshot, Version};
 
 use super::{Verdict, promise, readable};
@@ -226,10 +226,12 @@ impl Stream {
         let is_newest = request.nonce == newest.0;
         let kept = match &outcome.event {
             Event::Opened => !self.opened,
-            Event::Acknowledged => {
+            Event::Answered(Answer::Ack) => {
                 is_newest && about.is_some() && request.version == newest.1 && request.error.is_none()
             }
-            Event::Refused(words) => is_newest && about.is_some() && request.error == Some(words.as_str()),
+            Event::Answered(Answer::Nack(text)) => {
+                is_newest && about.is_some() && request.error.map(kept).as_ref() == Some(text)
+            }
             Event::Repeated => is_newest && about.is_some() && request.error.is_none(),
             Event::StaleNonce => self.opened && !is_newest,
             Event::Subscription => self.opened && is_newest && (request.error.is_none() || about.is_none()),
@@ -242,22 +244,23 @@ impl Stream {
         self.opened = true;
         self.seen.push(match outcome.event {
             Event::Opened => "opened",
-            Event::Acknowledged => "acknowledged",
-            Event::Refused(_) => "refused",
+            Event::Answered(Answer::Ack) => "acknowledged",
+            Event::Answered(Answer::Nack(_)) => "refused",
             Event::StaleNonce => "stale",
             Event::Repeated => "repeated",
             Event::Subscription => "subscription",
         });
-        let answers = self.session.take_answers();
-        promise(answers.is_empty() || about.is_some(), || format!("{answers:?} by a nonce that was never sent"))?;
-        for answer in answers {
+        let said = self.session.take_acknowledgements();
+        promise(said.is_empty() || about.is_some(), || format!("{said:?} by a nonce that was never sent"))?;
+        for one in said {
             let upto = self.sent.iter().take(about.map_or(0, |at| at + 1));
             let known = upto
                 .flat_map(|sent| &sent.contents)
-                .any(|(name, version)| **name == *answer.name && *version == answer.version);
-            promise(known, || format!("{answer:?} about what was not sent"))?;
-            promise(answer.refused.is_some() == request.error.is_some(), || format!("{answer:?} of {request:?}"))?;
-            self.seen.push(if answer.refused.is_some() { "says no" } else { "says yes" });
+                .any(|(name, version)| **name == *one.name && *version == one.version);
+            promise(known, || format!("{one:?} about what was not sent"))?;
+            let refused = one.answer != Answer::Ack;
+            promise(refused == request.error.is_some(), || format!("{one:?} of {request:?}"))?;
+            self.seen.push(if refused { "says no" } else { "says yes" });
         }
         self.responded(outcome.response)?;
         Ok(None)
@@ -266,7 +269,7 @@ impl Stream {
     fn responded(&mut self, response: Option<Response>) -> Result<(), String> {
         let names: BTreeSet<&str> = self.session.names().map(|name| &**name).collect();
         let all = self.session.wants_everything();
-        promise(self.session.standing().keys().all(|name| all || names.contains(&**name)), || {
+        promise(self.session.last_answers().keys().all(|name| all || names.contains(&**name)), || {
             "remembers names that nobody asks for".to_owned()
         })?;
         promise(names.len() <= MAX_NAMES, || format!("{} names", names.len()))?;
@@ -296,4 +299,9 @@ impl Stream {
         self.sent.push(Sent { nonce: response.nonce, version: response.version.to_string(), contents });
         Ok(())
     }
+}
+
+/// What a session keeps of a client's text.
+fn kept(text: &str) -> String {
+    text.chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

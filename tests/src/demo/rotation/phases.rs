@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use signet_proto::admin::v1alpha1::Rotation;
+use signet_proto::admin::v1alpha1::{AuthorityState, Phase, Rotation};
 
 use super::judge::{bundle, proxies_use};
 use super::record::KILLED;
 use super::stage::{BYSTANDER_ID, Cast};
 use super::watch::Watch;
-use crate::client::admin::{active_root, coverage, root_ids, roots_in};
+use crate::client::admin::{active_root, coverage, is_settled, root_ids, roots_in};
 use crate::client::keys;
 use crate::client::token::now;
 use crate::demo::narrator::short;
@@ -32,7 +32,7 @@ const AT_ONCE: Duration = Duration::from_secs(30);
 pub async fn settle(cast: &Cast, watch: &mut Watch<'_>) -> Outcome<String> {
     let settled = async |rotation: &Rotation| {
         let (covered, holders) = coverage(rotation);
-        Ok((rotation.phase == "settled" && holders >= 4 && covered == holders).then(|| active_root(rotation)))
+        Ok((is_settled(rotation) && holders >= 4 && covered == holders).then(|| active_root(rotation)))
     };
     let root = watch.until("a settled start", SOON, settled).await?;
     proxies_use(cast, &root, watch).await?;
@@ -58,8 +58,8 @@ pub async fn rotate(cast: &Cast, old: &str, watch: &mut Watch<'_>) -> Outcome<St
     let mut rotate = Beside::start(command, Echo::Shown)?;
 
     let prepared = async |rotation: &Rotation| {
-        let prepared = roots_in(rotation, "prepared").first().map(|one| one.id.clone());
-        Ok(prepared.filter(|_| rotation.phase == "propagate"))
+        let prepared = roots_in(rotation, AuthorityState::Prepared).first().map(|one| one.id.clone());
+        Ok(prepared.filter(|_| rotation.phase() == Phase::Propagate))
     };
     let new = watch.until("a prepared root in the bundle", AT_ONCE, prepared).await?;
     watch.reached("rotation: propagate", &format!("{} is in the bundle and signs nothing", short(&new)));
@@ -76,7 +76,7 @@ pub async fn rotate(cast: &Cast, old: &str, watch: &mut Watch<'_>) -> Outcome<St
         let named = rotation.coverage.as_ref().is_some_and(|coverage| {
             coverage.laggards.iter().map(|holder| holder.spiffe_id.as_str()).eq([BYSTANDER_ID])
         });
-        active_root(rotation) == old && rotation.phase == "propagate" && named
+        active_root(rotation) == old && rotation.phase() == Phase::Propagate && named
     };
     watch.stays("activation waits for the stopped agent and names it", HELD, waits).await?;
     watch.reached("rotation: laggard awaited", &format!("activation waits for {BYSTANDER_ID}"));
@@ -89,9 +89,8 @@ pub async fn rotate(cast: &Cast, old: &str, watch: &mut Watch<'_>) -> Outcome<St
     let active = async |rotation: &Rotation| Ok((active_root(rotation) == new).then_some(()));
     watch.until("activation after the laggard returned", SOON, active).await?;
     watch.reached("rotation: drain", &format!("{} signs; {} stays for those who need it", short(&new), short(old)));
-    let retired = async |rotation: &Rotation| {
-        Ok((root_ids(rotation) == [new.as_str()] && rotation.phase == "settled").then_some(()))
-    };
+    let retired =
+        async |rotation: &Rotation| Ok((root_ids(rotation) == [new.as_str()] && is_settled(rotation)).then_some(()));
     watch.until("retirement of the old root", DRAIN, retired).await?;
     let status = watch.until("the end of authority rotate --wait", SOON, async |_| rotate.ended()).await?;
     ensure(status.success() && !rotate.printed().is_empty(), || {
@@ -110,7 +109,7 @@ pub async fn emergency(cast: &Cast, tainted: &str, watch: &mut Watch<'_>) -> Out
     let operator = cast.stage.ca.operator();
     operator.taint(tainted, "demo: pretend that its key is known to others")?;
     let marked = async |rotation: &Rotation| {
-        Ok(rotation.authorities.iter().any(|one| one.id == tainted && one.tainted_at > 0).then_some(()))
+        Ok(rotation.authorities.iter().any(|one| one.id == tainted && one.tainted_at.is_some()).then_some(()))
     };
     watch.until("the taint", AT_ONCE, marked).await?;
     watch.reached("emergency: tainted", &format!("{} is compromised, so somebody says", short(tainted)));
@@ -146,14 +145,13 @@ pub async fn take_back(cast: &Cast, root: &str, watch: &mut Watch<'_>) -> Outcom
     let operator = cast.stage.ca.operator();
     operator.prepare()?;
     let published = async |rotation: &Rotation| {
-        let prepared = roots_in(rotation, "prepared").first().map(|one| one.id.clone());
-        Ok(prepared.filter(|_| rotation.phase == "propagate" && coverage(rotation).0 > 0))
+        let prepared = roots_in(rotation, AuthorityState::Prepared).first().map(|one| one.id.clone());
+        Ok(prepared.filter(|_| rotation.phase() == Phase::Propagate && coverage(rotation).0 > 0))
     };
     let third = watch.until("a third root in the bundle", SOON, published).await?;
     watch.reached("rollback: prepared", &format!("{} is in the bundle and signs nothing", short(&third)));
     operator.rollback()?;
-    let back =
-        async |rotation: &Rotation| Ok((root_ids(rotation) == [root] && rotation.phase == "settled").then_some(()));
+    let back = async |rotation: &Rotation| Ok((root_ids(rotation) == [root] && is_settled(rotation)).then_some(()));
     watch.until("the bundle as before", AT_ONCE, back).await?;
     let after = keys::ids(&bundle(cast)?)?;
     ensure(after == before, || format!("the bundle was {before:?} and is {after:?}"))?;

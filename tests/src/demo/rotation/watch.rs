@@ -138,15 +138,23 @@ pub fn in_words(rotation: &Rotation) -> String {
     let roots: Vec<String> = rotation
         .authorities
         .iter()
-        .filter(|one| one.kind == "root")
-        .map(|one| format!("{} {} ({} holders)", short(&one.id), one.state, one.holders))
+        .filter(|one| admin::is_root(one))
+        .map(|one| format!("{} {} ({} holders)", short(&one.id), word(one.state().as_str_name()), one.holders))
         .collect();
     let (covered, holders) = admin::coverage(rotation);
-    let next = if rotation.next.is_empty() { String::new() } else { format!("; next: {}", rotation.next) };
+    let next = rotation.next.as_ref().map(|next| format!("; next: {}", word(next.step().as_str_name())));
+    let next = next.unwrap_or_default();
     format!(
         "{}: bundle {} is known to {covered} of {holders}; {}{next}",
-        rotation.phase,
+        word(rotation.phase().as_str_name()),
         rotation.bundle_sequence,
         roots.join(", ")
     )
+}
+
+/// The name of a value in the API without what it shares with the others.
+fn word(name: &str) -> String {
+    let prefixes = ["PHASE_", "AUTHORITY_STATE_", "STEP_"];
+    let word = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    word.to_ascii_lowercase().replace('_', " ")
 }

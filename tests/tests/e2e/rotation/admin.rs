@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use signet_proto::admin::v1alpha1::{
     AdoptAuthorityRequest, ChangeAuthorityRequest, GetRotationRequest, ListHoldersRequest, PrepareAuthorityRequest,
-    ResumeAuthorityRequest, RetireAuthorityRequest, RevokeCertificateRequest, RollbackAuthorityRequest,
-    RotateAuthorityRequest, StatusRequest,
+    ResumeAuthorityRequest, RetireAuthorityRequest, RevocationReason, RevokeCertificateRequest,
+    RollbackAuthorityRequest, RotateAuthorityRequest, StatusRequest,
 };
 use signet_tests::client::admin::{Admin, root_ids};
 use signet_tests::client::bundle_stream::with_identity;
@@ -32,7 +32,11 @@ async fn every_call(admin: &Admin, authorization: Option<&str>) -> Vec<(&'static
     }
     let mut client = admin.0.clone();
     let change = || ChangeAuthorityRequest { id: "00".repeat(20), force: true, reason: "test".into() };
-    let revoke = RevokeCertificateRequest { serial: "0".repeat(32), reason: "superseded".into(), clear: false };
+    let revoke = RevokeCertificateRequest {
+        serial: "0".repeat(32),
+        reason: Some(RevocationReason::Superseded.into()),
+        clear: false,
+    };
     let rotate = RotateAuthorityRequest { reason: "test".into(), issuing: true };
     vec![
         ("Status", client.status(with(StatusRequest {}, authorization)).await.map(drop)),

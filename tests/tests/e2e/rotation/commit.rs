@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use signet_proto::admin::v1alpha1::AuthorityState;
 use signet_tests::client::admin::roots_in;
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::Ca;
@@ -23,7 +24,7 @@ async fn a_command_cut_off_at_any_commit_has_its_record_or_has_changed_nothing()
     let mut ca = dev.start_ca().await?;
     let mut killed = 0;
     for round in 0..2 * MOMENTS {
-        let prepared = !roots_in(&now_at(&ca.admin()?).await?, "prepared").is_empty();
+        let prepared = !roots_in(&now_at(&ca.admin()?).await?, AuthorityState::Prepared).is_empty();
         let command = if prepared { "rollback" } else { "prepare" };
         let mut command = Beside::start(ca.command(&["authority", command], &[])?, Echo::Kept)?;
         if command.until_written(&writes, 1 + round / 2, SOON).await? {

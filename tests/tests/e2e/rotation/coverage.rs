@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use signet_proto::admin::v1alpha1::LearnsBy;
 use signet_tests::client::admin::{active_root, coverage as covered};
 use signet_tests::client::bundle_stream::BundleStream;
 use signet_tests::client::certify::Client;
@@ -98,7 +99,7 @@ async fn a_holder_whose_certificate_ends_is_waited_for_no_longer() -> Outcome {
     silent.acknowledge(&first).await?;
     let admin = ca.admin()?;
     let old = settled(&admin, 1).await?;
-    let ends = holder(&admin, SERVER_ID).await?.not_after;
+    let ends = holder(&admin, SERVER_ID).await?.not_after.map_or(0, |at| at.seconds);
     ca.operator().rotate()?;
     let new = prepared(&admin).await?;
     holds(&admin, &old).await?;
@@ -125,7 +126,7 @@ async fn a_proxy_that_refuses_the_bundle_is_named_with_its_words_until_it_takes_
     proxy.send(refuse(&second, &names, "I do not like this root")).await?;
     let named = async || {
         let holder = holder(&admin, CLIENT_ID).await.ok()?;
-        holder.refused.contains("I do not like this root").then_some(())
+        holder.refused?.reason.contains("I do not like this root").then_some(())
     };
     eventually("the refusal among the holders", SOON, named).await?;
     holds(&admin, &old).await?;
@@ -134,7 +135,7 @@ async fn a_proxy_that_refuses_the_bundle_is_named_with_its_words_until_it_takes_
     // It thinks again.
     proxy.send(acknowledge(&second, &names)).await?;
     active(&admin, &new).await?;
-    assert_eq!(holder(&admin, CLIENT_ID).await?.refused, "");
+    assert_eq!(holder(&admin, CLIENT_ID).await?.refused, None);
     Ok(())
 }
 
@@ -213,7 +214,7 @@ async fn those_who_learn_by_replies_are_counted_by_their_replies() -> Outcome {
     Client::connect(&dev).await?.certificate(&dev, "client").await?;
     let old = settled(&admin, 1).await?;
     let first = holder(&admin, CLIENT_ID).await?;
-    assert_eq!((first.learns_by.as_str(), first.bundle_sequence), ("reply", now_at(&admin).await?.bundle_sequence));
+    assert_eq!((first.learns_by(), first.bundle_sequence), (LearnsBy::Reply, now_at(&admin).await?.bundle_sequence));
     ca.operator().rotate()?;
     let new = prepared(&admin).await?;
     holds(&admin, &old).await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use signet_proto::admin::v1alpha1::AuthorityState;
 use signet_tests::client::admin::{active_root, root_ids, roots_in};
 use signet_tests::failure::Outcome;
 use signet_tests::harness::rotation::{ROTATION, keys as config};
@@ -62,7 +63,7 @@ async fn killed_in_each_phase_of_an_emergency_it_goes_on_where_it_was() -> Outco
     stage.ca.operator().taint(&tainted, "test")?;
     kill(&mut stage).await?;
     let new = until(&admin, "a replacement", ROTATION, |rotation| {
-        let tainted_still = rotation.authorities.iter().any(|one| one.id == tainted && one.tainted_at > 0);
+        let tainted_still = rotation.authorities.iter().any(|one| one.id == tainted && one.tainted_at.is_some());
         let new = Some(active_root(rotation)).filter(|id| !id.is_empty() && *id != tainted);
         new.filter(|_| tainted_still)
     })
@@ -93,7 +94,8 @@ async fn coverage_is_exact_after_a_restart() -> Outcome {
     ca.operator().prepare()?;
     let half = |rotation: &signet_proto::admin::v1alpha1::Rotation| {
         let coverage = rotation.coverage.as_ref()?;
-        let one = (coverage.covered, coverage.holders) == (1, 2) && roots_in(rotation, "prepared").len() == 1;
+        let one =
+            (coverage.covered, coverage.holders) == (1, 2) && roots_in(rotation, AuthorityState::Prepared).len() == 1;
         one.then(|| coverage.laggards.iter().map(|holder| holder.spiffe_id.clone()).collect::<Vec<_>>())
     };
     let before = until(&admin, "one of two", SOON, half).await?;

@@ -1,6 +1,7 @@
 //! A reply counts when it was handed over, not when its record was kept.
 
-use signet_tests::client::admin::active_root;
+use signet_proto::admin::v1alpha1::next::Step;
+use signet_tests::client::admin::{active_root, is_root};
 use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
 use signet_tests::client::raw::{Answering, Raw, framed, head};
@@ -83,9 +84,10 @@ async fn whoever_has_got_nothing_is_no_holder_and_whoever_has_got_all_is_one_wha
     let gone = async || holder(&admin, SERVER_ID).await.is_err().then_some(());
     eventually("the holder to go", SOON, gone).await?;
     // Its certificate counts for as long as it lasts all the same.
-    let root = now_at(&admin).await?.authorities.into_iter().find(|one| one.kind == "root");
-    let needed = root.map(|root| root.needed_until).unwrap_or_default();
-    ensure(needed >= listed.not_after, || format!("needed until {needed}, not {}", listed.not_after))?;
+    let root = now_at(&admin).await?.authorities.into_iter().find(is_root);
+    let needed = root.and_then(|root| root.needed_until).map_or(0, |at| at.seconds);
+    let ends = listed.not_after.map_or(0, |at| at.seconds);
+    ensure(needed >= ends, || format!("needed until {needed}, not {ends}"))?;
     // All of it, and then a reset.
     let (mut connection, mut answer) = call(&dev, "client", 65_535).await?;
     answer.ended().await?;
@@ -108,8 +110,8 @@ async fn a_rotation_says_until_when_it_waits_after_the_last_holder_was_counted()
     let before = signet_tests::client::token::now();
     Client::connect(&dev).await?.certificate(&dev, "client").await?;
     let told = until(&admin, "the time of activation", SOON, |rotation| {
-        (rotation.expected_at > 0 && rotation.next.contains("propagation time is over, at"))
-            .then_some(rotation.expected_at)
+        let next = rotation.next.as_ref().filter(|next| next.step() == Step::Activate && next.holders == 0)?;
+        next.at.filter(|at| rotation.expected_at == Some(*at)).map(|at| at.seconds)
     });
     let at = told.await?;
     ensure(at >= before + 10, || format!("{} s after the holder was counted", at - before))?;

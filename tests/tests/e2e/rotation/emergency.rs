@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use signet_proto::admin::v1alpha1::AuthorityState;
 use signet_tests::client::admin::{active_root, root_ids, roots_in};
 use signet_tests::client::bundle_stream::BundleStream;
 use signet_tests::client::certify::Client;
@@ -34,7 +35,10 @@ async fn after_a_taint_everybody_moves_within_the_window_and_no_request_fails() 
     })
     .await?;
     let state = now_at(&admin).await?;
-    assert_eq!(roots_in(&state, "tainted").iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), [tainted.as_str()]);
+    assert_eq!(
+        roots_in(&state, AuthorityState::Tainted).iter().map(|one| one.id.as_str()).collect::<Vec<_>>(),
+        [tainted.as_str()]
+    );
     let moved = async || {
         let now = (stage.client_agent.identity().await.ok()?.serial, stage.server_agent.identity().await.ok()?.serial);
         (now.0 != before.0.serial && now.1 != before.1.serial).then_some(())
@@ -161,7 +165,7 @@ async fn a_taint_that_is_watched_may_be_left_and_watched_again() -> Outcome {
     let status = again.wait(ROTATION).await?;
     ensure(status.success(), || format!("{status}: {:?} {:?}", again.printed(), again.complained()))?;
     let state = now_at(&admin).await?;
-    let tainted = roots_in(&state, "tainted");
+    let tainted = roots_in(&state, AuthorityState::Tainted);
     ensure(tainted.len() == 1 && tainted[0].holders == 0, || format!("it was not watched to the end: {tainted:?}"))?;
     // The same for an issuing CA, which has to be replaced first.
     let issuing = super::holder(&admin, CLIENT_ID).await?.authority;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use signet_proto::admin::v1alpha1::Rotation;
-use signet_tests::client::admin::{active_root, root_ids};
+use signet_tests::client::admin::{active_root, is_settled, root_ids};
 use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
 use signet_tests::client::csr;
@@ -153,7 +153,7 @@ async fn a_process_that_slept_through_a_whole_rotation_releases_nothing_under_th
     pair.stop().await?;
     pair.operator().rotate()?;
     until(&admin, "the end of the rotation", ROTATION, |rotation| {
-        (rotation.phase == "settled" && !root_ids(rotation).contains(&old)).then_some(())
+        (is_settled(rotation) && !root_ids(rotation).contains(&old)).then_some(())
     })
     .await?;
     let calls = pair.calls(64)?;
@@ -219,7 +219,7 @@ async fn a_process_that_sleeps_through_any_phase_of_a_planned_rotation_releases_
     let phases: [(&str, Reached); 3] = [
         ("a root is published", |now, old| root_ids(now).len() == 2 && active_root(now) == old),
         ("it signs", |now, old| active_root(now) != old && root_ids(now).iter().any(|root| root == old)),
-        ("the old one is retired", |now, old| now.phase == "settled" && root_ids(now).iter().all(|root| root != old)),
+        ("the old one is retired", |now, old| is_settled(now) && root_ids(now).iter().all(|root| root != old)),
     ];
     for (phase, reached) in phases {
         pair.agree().await?;

@@ -2,7 +2,7 @@
 
 use signet_core::authority::AuthorityId;
 use signet_proto::admin::v1alpha1::Rotation;
-use signet_tests::client::admin::{active_root, root_ids};
+use signet_tests::client::admin::{active_issuers, active_root, root_ids};
 use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
 use signet_tests::client::{csr, keys};
@@ -161,10 +161,7 @@ async fn a_new_signer_below_the_same_root_is_used_soon_and_changes_no_bundle() -
 
 /// Waits until this issuing CA signs.
 pub(super) async fn signs(admin: &signet_tests::client::admin::Admin, issuing: &str) -> Outcome {
-    let active = |rotation: &Rotation| {
-        let mut issuers = rotation.authorities.iter().filter(|one| one.kind == "issuing" && one.state == "active");
-        issuers.any(|one| one.id == issuing).then_some(())
-    };
+    let active = |rotation: &Rotation| active_issuers(rotation).any(|one| one.id == issuing).then_some(());
     until(admin, "the new signer", SOON, active).await
 }
 

@@ -28,7 +28,7 @@ mod terminal;
 use std::time::Duration;
 
 use signet_proto::admin::v1alpha1::{Holder, Rotation};
-use signet_tests::client::admin::{Admin, active_root, coverage as covered, root_ids};
+use signet_tests::client::admin::{Admin, active_root, coverage as covered, is_root, is_settled, root_ids};
 use signet_tests::client::ask::{Acknowledges, Ask};
 use signet_tests::client::certify::Client;
 use signet_tests::client::csr;
@@ -85,7 +85,7 @@ async fn now_at(admin: &Admin) -> Outcome<Rotation> {
 async fn settled(admin: &Admin, holders: u64) -> Outcome<String> {
     until(admin, "a settled state", ROTATION, |rotation| {
         let (knowing, all) = covered(rotation);
-        let one = rotation.phase == "settled" && root_ids(rotation).len() == 1;
+        let one = is_settled(rotation) && root_ids(rotation).len() == 1;
         (one && all >= holders && knowing == all).then(|| active_root(rotation))
     })
     .await
@@ -95,7 +95,7 @@ async fn settled(admin: &Admin, holders: u64) -> Outcome<String> {
 /// from there before anybody looks.
 async fn prepared(admin: &Admin) -> Outcome<String> {
     until(admin, "a prepared root", SOON, |rotation| {
-        let roots = || rotation.authorities.iter().filter(|one| one.kind == "root");
+        let roots = || rotation.authorities.iter().filter(|one| is_root(one));
         let newest = roots().max_by_key(|one| one.generation)?;
         (roots().count() > 1).then(|| newest.id.clone())
     })

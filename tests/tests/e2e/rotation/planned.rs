@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use signet_proto::admin::v1alpha1::Rotation;
-use signet_tests::client::admin::{active_root, root_ids};
+use signet_tests::client::admin::{active_issuers, active_root, root_ids};
 use signet_tests::client::keys;
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::process::eventually;
@@ -159,10 +159,7 @@ async fn a_new_issuing_ca_changes_no_bundle() -> Outcome {
     let admin = ca.admin()?;
     let root = settled(&admin, 0).await?;
     let before = now_at(&admin).await?;
-    let issuing = |rotation: &Rotation| {
-        let issuing = rotation.authorities.iter().filter(|one| one.kind == "issuing" && one.state == "active");
-        issuing.map(|one| one.id.clone()).next()
-    };
+    let issuing = |rotation: &Rotation| active_issuers(rotation).map(|one| one.id.clone()).next();
     let first = issuing(&before).ok_or_else(|| Failure::unexpected("there is no issuing CA"))?;
     ca.operator().done(&["authority", "rotate", "--issuing"])?;
     until(&admin, "another issuing CA", SOON, |rotation| issuing(rotation).filter(|id| *id != first)).await?;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use signet_proto::admin::v1alpha1::Rotation;
-use signet_tests::client::admin::{active_root, root_ids};
+use signet_proto::admin::v1alpha1::{AuthorityState, LearnsBy, Rotation};
+use signet_tests::client::admin::{active_root, is_settled, root_ids};
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::beside::{Beside, Echo};
 use signet_tests::harness::envoy::{Bootstrap, Side};
@@ -60,9 +60,9 @@ impl Pair {
 }
 
 /// What must be the same everywhere.
-fn essence(rotation: &Rotation) -> (u64, Vec<(String, String, u64)>) {
+fn essence(rotation: &Rotation) -> (u64, Vec<(String, AuthorityState, u64)>) {
     let authorities = rotation.authorities.iter();
-    let parts = authorities.map(|one| (one.id.clone(), one.state.clone(), one.generation)).collect();
+    let parts = authorities.map(|one| (one.id.clone(), one.state(), one.generation)).collect();
     (rotation.bundle_sequence, parts)
 }
 
@@ -86,7 +86,7 @@ async fn two_processes_rotate_once_and_end_in_the_same_state() -> Outcome {
     assert_eq!(root_ids(&during).len(), 2, "two commands, one new root: {during:?}");
     assert_eq!(during.bundle_sequence, before.bundle_sequence + 1);
     let settled = |rotation: &Rotation| {
-        (rotation.phase == "settled" && !root_ids(rotation).contains(&old)).then(|| active_root(rotation))
+        (is_settled(rotation) && !root_ids(rotation).contains(&old)).then(|| active_root(rotation))
     };
     let new = until(&pair.second.admin()?, "the end of the rotation", ROTATION, settled).await?;
     let after = pair.agree().await?;
@@ -111,7 +111,7 @@ async fn when_one_process_is_killed_the_other_finishes() -> Outcome {
     let first = pair.first.admin()?;
     until(&first, "activation", ROTATION, |rotation| (active_root(rotation) != old).then_some(())).await?;
     pair.second = pair.replica.start(&pair.dev).await?;
-    let gone = |rotation: &Rotation| (rotation.phase == "settled" && !root_ids(rotation).contains(&old)).then_some(());
+    let gone = |rotation: &Rotation| (is_settled(rotation) && !root_ids(rotation).contains(&old)).then_some(());
     until(&second, "the end of the rotation", ROTATION, gone).await?;
     let after = pair.agree().await?;
     assert_eq!(root_ids(&after).len(), 1);
@@ -131,7 +131,7 @@ async fn what_one_process_hears_the_other_counts() -> Outcome {
         };
         until(&ca.admin()?, "both agents to be counted", SOON, whole).await?;
         let holders = ca.admin()?.holders(false).await.map_err(Failure::while_doing("list holders"))?;
-        ensure(holders.iter().all(|holder| holder.learns_by == "acknowledged"), || format!("{holders:?}"))?;
+        ensure(holders.iter().all(|holder| holder.learns_by() == LearnsBy::Acknowledged), || format!("{holders:?}"))?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use signet_tests::client::admin::active_issuers;
 use signet_tests::client::bundle_stream::BundleStream;
 use signet_tests::client::keys;
 use signet_tests::failure::{Failure, Outcome, ensure};
@@ -143,8 +144,7 @@ async fn a_revoked_issuing_ca_takes_its_leaves_with_it_after_everybody_has_left_
     let issuing = keys::facts(&chain)?.authority_key_id.map(|id| keys::hex(&id)).unwrap_or_default();
     operator.done(&["authority", "rotate", "--issuing"])?;
     let other_signs = |rotation: &signet_proto::admin::v1alpha1::Rotation| {
-        let mut issuers = rotation.authorities.iter().filter(|one| one.kind == "issuing" && one.state == "active");
-        issuers.all(|one| one.key_id != issuing).then_some(())
+        active_issuers(rotation).all(|one| one.key_id != issuing).then_some(())
     };
     until(&admin, "another issuing CA", SOON, other_signs).await?;
     // Everybody has a certificate of it still, so that it takes force.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rustix::process::Signal;
 use signet_proto::admin::v1alpha1::Rotation;
-use signet_tests::client::admin::{Admin, active_root, root_ids};
+use signet_tests::client::admin::{Admin, active_root, is_root, root_ids};
 use signet_tests::client::certify::Client;
 use signet_tests::client::{keys, tls};
 use signet_tests::failure::{Outcome, ensure};
@@ -25,7 +25,7 @@ async fn reaches(address: SocketAddr, roots: &str) -> Outcome<bool> {
 
 /// Whether a root is in the bundle and not about to leave it.
 fn stays(rotation: &Rotation, root: &str) -> bool {
-    rotation.authorities.iter().any(|one| one.id == root && one.kind == "root" && one.leaving_since == 0)
+    rotation.authorities.iter().any(|one| one.id == root && is_root(one) && one.leaving_since.is_none())
 }
 
 /// As long as the root stays, its file is enough. One that is left between two looks is no failure.

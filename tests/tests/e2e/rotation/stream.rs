@@ -1,7 +1,9 @@
 //! The bundle stream on the CA's port: who may open it, and what it says.
 
 use rcgen::{CertificateParams, KeyPair, SanType};
-use signet_proto::admin::v1alpha1::{ChangeAuthorityRequest, PrepareAuthorityRequest, RollbackAuthorityRequest};
+use signet_proto::admin::v1alpha1::{
+    ChangeAuthorityRequest, LearnsBy, PrepareAuthorityRequest, RollbackAuthorityRequest,
+};
 use signet_tests::client::bundle_stream::BundleStream;
 use signet_tests::client::keys;
 use signet_tests::client::sds::{self, subscribe};
@@ -73,7 +75,7 @@ async fn acknowledgements_by_certificate_count_for_the_holder_of_that_certificat
     stream.acknowledge(&second).await?;
     let counted = async || (holder(&admin, SERVER_ID).await.ok()?.bundle_sequence == second.sequence).then_some(());
     signet_tests::harness::process::eventually("the acknowledgement", SOON, counted).await?;
-    assert_eq!(holder(&admin, SERVER_ID).await?.learns_by, "acknowledged");
+    assert_eq!(holder(&admin, SERVER_ID).await?.learns_by(), LearnsBy::Acknowledged);
     Ok(())
 }
 

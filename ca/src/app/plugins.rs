@@ -1,0 +1,117 @@
+//! The plugins that the configuration names: storage, keys and authorities.
+
+use std::sync::Arc;
+
+use signet_core::authority::IssuingCa;
+use signet_core::clock::{SharedClock, SystemClock};
+use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
+use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::seams::proof::SequenceProofs;
+use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
+use signet_plugins::custody::{BundleProofs, MemoryCustody, SealedCustody};
+use signet_plugins::store::Store;
+use tokio::sync::Notify;
+
+use super::error::AppError;
+use super::sealing_keys::{keyring, missing_keys};
+use super::storage;
+use super::tokens;
+use crate::audit_log::AuditLog;
+use crate::config::{Backend, Config};
+use crate::health::CaFiles;
+use crate::metrics::CaMetrics;
+use crate::rotator::{Executor, Provisioner, Rotator};
+use crate::state::StateWriter;
+
+/// The plugins that the configuration names, opened.
+pub(super) struct Plugins {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) custody: Arc<dyn KeyCustody>,
+    pub(super) upstream: Arc<dyn UpstreamAuthority>,
+    pub(super) proofs: Arc<dyn SequenceProofs>,
+    /// The operator's own CA, when it is the backend.
+    pub(super) files: Option<Arc<FilesAuthority>>,
+}
+
+impl Plugins {
+    pub(super) async fn open(config: &Config) -> Result<Self, AppError> {
+        let keys = Arc::new(keyring(&config.encryption_key_file).await?);
+        let store = storage::location(&config.storage).open(storage::DEADLINE).await?;
+        let proofs = Arc::new(BundleProofs::new(config.trust_domain.as_str(), Arc::clone(&keys)));
+        let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, keys));
+        let authority = &config.authority;
+        let (upstream, files): (Arc<dyn UpstreamAuthority>, _) = match &authority.backend {
+            Backend::Native => {
+                let (key_type, ttl) = (authority.key_type, authority.schedule.root_ttl);
+                let domain = config.trust_domain.clone();
+                (Arc::new(SelfSignedRoot::new(domain, Arc::clone(&custody), key_type, ttl)), None)
+            }
+            Backend::Files(directory) => {
+                let files = FilesAuthority::new(directory.clone(), Arc::clone(&custody), Arc::new(SystemClock));
+                let files = Arc::new(files);
+                (Arc::clone(&files) as _, Some(files))
+            }
+        };
+        Ok(Self { store, custody, upstream, proofs, files })
+    }
+
+    pub(super) fn executor(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Executor> {
+        let provisioner = Provisioner {
+            key_type: config.authority.key_type,
+            schedule: config.authority.schedule,
+            custody: Arc::clone(&self.custody),
+            upstream: Arc::clone(&self.upstream),
+            sign_list: Arc::new(|key, certificate, content| Box::pin(sign_list(key, certificate, content))),
+        };
+        let (journal, holders) = (Arc::clone(&self.store) as _, Arc::clone(&self.store) as _);
+        Arc::new(Executor::new(config.authority.rules, provisioner, journal, holders, audit, clock))
+    }
+
+    pub(super) fn rotator(
+        config: &Config,
+        executor: Arc<Executor>,
+        metrics: Arc<CaMetrics>,
+        output: StateWriter,
+        wake_up: Arc<Notify>,
+    ) -> Rotator {
+        let trust_domain = config.trust_domain.clone();
+        Rotator { trust_domain, executor, open_issuer: Arc::new(open_native), metrics, output, wake_up }
+    }
+}
+
+fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
+    let authority = NativeAuthority::new(key, issuing).map_err(|error| SignError::Failed(error.to_string()))?;
+    Ok(Arc::new(authority))
+}
+
+/// What is wrong with the files that a well-formed configuration names; for `check`.
+#[must_use]
+pub async fn check_files(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    problems.extend(missing_keys(config).await);
+    if let Backend::Files(directory) = &config.authority.backend {
+        let custody = Arc::new(MemoryCustody::new());
+        let files = FilesAuthority::new(directory.clone(), custody, Arc::new(SystemClock));
+        problems.extend(files.offer().await.err().map(|error| format!("authority.files: {error}")));
+        problems.extend(files.crl_problem().map(|problem| format!("authority.files: {problem}")));
+    }
+    for (index, cluster) in config.clusters.iter().enumerate() {
+        if let Err(error) = tokens::load(cluster).await {
+            problems.push(format!("clusters[{index}].tokens.file: {}", signet_runtime::output::error_chain(&error)));
+        }
+    }
+    if let Err(error) = storage::location(&config.storage).check(storage::DEADLINE).await {
+        problems.push(format!("storage: {error}"));
+    }
+    problems
+}
+
+#[async_trait::async_trait]
+impl CaFiles for FilesAuthority {
+    async fn problem(&self) -> Option<String> {
+        match self.offer().await {
+            Err(error) => Some(format!("the files are not used, the CA goes on with what it had: {error}")),
+            Ok(_) => self.crl_problem(),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The process of `signet-ca serve`: opens everything, starts the tasks, and waits for the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::SystemRandom;
+use signet_core::audit::{Attributed, AuditEvent, AuditQuery, EventKind, Outcome, UnreadEvent};
+use signet_core::clock::{SharedClock, SystemClock};
+use signet_core::identity::IdentityError;
+use signet_runtime::config::Loaded;
+use signet_runtime::liveness::{Liveness, beat_event_loop};
+use signet_runtime::metrics::{MetricError, Metrics};
+use signet_runtime::ops::{self, BindError, Ops};
+use signet_runtime::readiness::Readiness;
+use signet_runtime::signal::{SignalError, Signals};
+use signet_runtime::supervisor::{Importance, Supervisor, TaskFailure};
+use signet_runtime::telemetry::{self, TelemetryError};
+use signet_sds::ledger::Ledger;
+use signet_sds::server::SdsServer;
+use signet_sds::service::SdsService;
+use time::OffsetDateTime;
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use super::error::AppError;
+use super::plugins::Plugins;
+use super::storage::storage_warning;
+use super::tokens::{self, clusters};
+use crate::acknowledgements::Acknowledgements;
+use crate::audit_log::audit_log;
+use crate::bundle_feed::BundleFeed;
+use crate::catch_up::CatchUp;
+use crate::client_identity::ClientVerifier;
+use crate::config::Config;
+use crate::grpc::admin::{Access, AdminService};
+use crate::grpc::bundle_listeners::Listeners;
+use crate::grpc::bundle_stream::BundleStream;
+use crate::grpc::certificate_server::CertificateServer;
+use crate::grpc::create_certificate::CertificateService;
+use crate::handover::handovers;
+use crate::issuance::Issuance;
+use crate::limits::configured::{self, MESSAGE};
+use crate::limits::intake::Intake;
+use crate::limits::request_rates::RequestRates;
+use crate::metrics::CaMetrics;
+use crate::operations::Operations;
+use crate::refusals::refusals;
+use crate::serving_certificate::ServingRenewer;
+use crate::storage_age::StorageAge;
+use crate::transport::acceptor::Acceptor;
+use crate::transport::admin_socket::{self, AdminSocketError};
+use crate::transport::{http2, tls};
+use crate::{bundle_file, health};
+
+/// How long closing the database may take, for a file writing back what is in its `-wal`.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Why the CA did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Logging.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// Signals.
+    #[error(transparent)]
+    Signals(#[from] SignalError),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricError),
+    /// Storage, keys, authorities.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// A port is in use or not allowed.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin socket.
+    #[error(transparent)]
+    AdminSocket(#[from] AdminSocketError),
+    /// The CA's own identity.
+    #[error("the CA's own identity")]
+    Identity(#[from] IdentityError),
+    /// TLS.
+    #[error("TLS")]
+    Tls(#[from] rustls::Error),
+    /// gRPC reflection.
+    #[error("gRPC reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// A task that the process needs has ended.
+    #[error(transparent)]
+    Task(#[from] TaskFailure),
+}
+
+/// Runs the CA until it is told to stop.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
+    let Loaded { config, effective } = loaded;
+    telemetry::init(config.log.format, &config.log.level)?;
+    let signals = Signals::install(config.drain)?;
+    let clock: SharedClock = Arc::new(SystemClock);
+
+    // Ports first: the commonest mistake should be told before anything is touched.
+    let listener = ops::bind("listen", config.listen).await?;
+    let ops_listener = ops::bind("ops", config.ops).await?;
+    let (admin_listener, socket_file) = admin_socket::bind(&config.admin)?;
+    if let Some(warning) = storage_warning(&config.storage) {
+        tracing::warn!("{warning}");
+    }
+    let plugins = Plugins::open(&config).await?;
+    let mut authenticators = Vec::new();
+    for cluster in &config.clusters {
+        let authenticator = tokens::load(cluster).await.map_err(AppError::from)?;
+        authenticators.push((cluster.clone(), Arc::new(authenticator)));
+    }
+
+    let metrics = Metrics::for_process("ca", env!("CARGO_PKG_VERSION"), "")?;
+    let ca_metrics = Arc::new(CaMetrics::new(&metrics, Arc::clone(&clock))?);
+    let (readiness, liveness) = (Readiness::new(), Liveness::new());
+    let supervisor = Supervisor::new();
+    let critical = Importance::Critical;
+
+    // The record, and who writes into it. The writer ends when all of its senders have.
+    let (audit, writer) = audit_log(Arc::clone(&plugins.store) as _, ca_metrics.audit.clone());
+    supervisor.spawn("audit writer", critical, |stop| writer.run(stop));
+    let (output, state) = tokio::sync::watch::channel(None);
+    let wake_up = Arc::new(Notify::new());
+    let executor = plugins.executor(&config, audit.clone(), Arc::clone(&clock));
+    executor.starts_after(newest_record(&plugins).await?);
+    let operations =
+        Operations { executor: Arc::clone(&executor), store: Arc::clone(&plugins.store) as _, wake_up: Arc::clone(&wake_up) };
+    let operations = Arc::new(operations);
+    let rotator = Plugins::rotator(&config, executor, Arc::clone(&ca_metrics), output, Arc::clone(&wake_up));
+    let signer = readiness.condition("signer");
+    supervisor.spawn("rotator", critical, |stop| rotator.run(signer, stop));
+    let (renewer, serving) = ServingRenewer::new(
+        &config.leaf_policy(),
+        config.serving.clone(),
+        state.clone(),
+        audit.clone(),
+        Arc::clone(&clock),
+        Arc::clone(&ca_metrics),
+        readiness.condition("serving certificate"),
+    )?;
+    supervisor.spawn("serving certificate", critical, |stop| renewer.run(stop));
+    let storage = readiness.condition("storage");
+    let (probed, probe_metrics) = (Arc::clone(&plugins.store) as _, Arc::clone(&ca_metrics));
+    supervisor.spawn("storage probe", critical, |stop| health::probe_storage(probed, probe_metrics, storage, stop));
+
+    if let Some(path) = config.bundle_file.clone() {
+        let (reader, condition) = (state.clone(), readiness.condition("bundle file"));
+        supervisor.spawn("bundle file", critical, |stop| bundle_file::keep(path, reader, condition, stop));
+    }
+    if let Some(files) = plugins.files.clone() {
+        let condition = readiness.condition("CA files");
+        supervisor.spawn("CA files", critical, |stop| health::watch_ca_files(files, condition, stop));
+    }
+
+    // The way of a request.
+    let clusters = Arc::new(clusters(authenticators, &readiness, &supervisor));
+    let rates = Arc::new(RequestRates::new(&config.limits));
+    let swept = Arc::clone(&rates);
+    supervisor.spawn("limit counters", critical, |stop| swept.sweep(stop));
+    let (refusals, refusal_writer) = refusals(Arc::clone(&clock));
+    let record = audit.clone();
+    supervisor.spawn("refusals", critical, |stop| refusal_writer.run(record, stop));
+    let (handovers, handover_writer) =
+        handovers(Arc::clone(&plugins.store) as _, Arc::clone(&clock), Arc::clone(&wake_up));
+    supervisor.spawn("handovers", critical, |stop| handover_writer.run(stop));
+    let issuance = Arc::new(Issuance {
+        policy: config.leaf_policy(),
+        clusters: Arc::clone(&clusters),
+        state: state.clone(),
+        audit: audit.clone(),
+        handovers,
+        refusals: refusals.clone(),
+        rates: Arc::clone(&rates),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&ca_metrics),
+        random: SystemRandom::new(),
+        wake_up: Arc::clone(&wake_up),
+        timeout: config.limits.request_timeout,
+    });
+
+    let clients = Arc::new(ClientVerifier::new(config.trust_domain.clone(), state.clone()));
+
+    // The way of the trust bundle, and of what holders say about it.
+    let acknowledgements = Acknowledgements::default();
+    let feed = BundleFeed::new(state.clone(), config.authority.renewal_window, Arc::clone(&plugins.proofs));
+    let storage_age = Arc::new(StorageAge::new(Arc::clone(&plugins.proofs)));
+    let (journal, followed) = (Arc::clone(&plugins.store) as _, state.clone());
+    let (watched, doubted, aged) = (Arc::clone(&storage_age), Arc::clone(&operations.executor), Arc::clone(&ca_metrics));
+    let condition = readiness.condition("storage history");
+    supervisor
+        .spawn("storage history", critical, |stop| watched.watch(journal, doubted, followed, aged, condition, stop));
+    let (queue, sequences, feed_served) = (acknowledgements.clone(), feed.sequences(), feed.served());
+    let most = (config.limits.connections / 5 * 4).clamp(1, config.limits.bundle_streams);
+    // Two at least: an agent that changes over has two.
+    let per_identity = config.limits.bundle_streams_per_identity.unwrap_or((most / 4).max(2));
+    let listeners = Listeners::new(queue, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics), per_identity);
+    let ledger = Ledger::new(most, Arc::clone(&clock), Arc::new(()));
+    let sds_stop = CancellationToken::new();
+    let bundle_stream = BundleStream {
+        sds: SdsService::new(feed.snapshots(), ledger.clone(), sds_stop.clone()),
+        clusters,
+        clients: Arc::clone(&clients),
+        rates,
+        refusals: refusals.clone(),
+        clock: Arc::clone(&clock),
+        listeners,
+        storage_age: Arc::clone(&storage_age),
+    };
+    let holders = Arc::clone(&plugins.store) as _;
+    supervisor.spawn("acknowledgements", critical, |stop| acknowledgements.write(holders, wake_up, stop));
+    supervisor.spawn("bundle feed", critical, |stop| feed.run(ledger, stop));
+    supervisor.spawn("bundle streams", critical, |stop| async move {
+        stop.cancelled().await;
+        sds_stop.cancel();
+        Ok::<_, std::convert::Infallible>(())
+    });
+
+    // The edges.
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let health_readiness = readiness.clone();
+    supervisor.spawn("health", critical, |stop| health::follow_readiness(health_readiness, reporter, stop));
+    let (ready, connections) = mpsc::channel(64);
+    let acceptor = Acceptor {
+        listener,
+        config: tls::server_config(serving.clone(), Arc::clone(&clients), Arc::clone(&clock))?,
+        connections: configured::connections(&config.limits, &ca_metrics),
+        proxies: config.proxy_protocol_from.clone(),
+        ready,
+        metrics: Arc::clone(&ca_metrics),
+    };
+    supervisor.spawn("acceptor", critical, |stop| acceptor.run(stop));
+    let service = CertificateServer::new(CertificateService::new(issuance), MESSAGE);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(signet_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // What this port serves, not all that the descriptors hold.
+            .with_service_name("istio.v1.auth.IstioCertificateService")
+            .with_service_name("grpc.health.v1.Health")
+            .with_service_name("signet.admin.v1alpha1.Admin")
+    };
+    let limits = configured::service_limits(&config.limits, &ca_metrics);
+    let turned_away = Arc::clone(&ca_metrics.turned_away);
+    supervisor.spawn("limits", critical, |stop| async move { turned_away.warn(stop).await });
+    let catch_up = CatchUp { state: feed_served, journal: Arc::clone(&plugins.store) as _ };
+    let admin = AdminService {
+        trust_domain: config.trust_domain.to_string(),
+        storage: config.storage.to_string(),
+        started_at: clock.now(),
+        state,
+        serving,
+        readiness: readiness.clone(),
+        metrics: Arc::clone(&ca_metrics),
+        operations,
+        catch_up,
+        storage_age,
+        clock: Arc::clone(&clock),
+    };
+    let admin = admin.guarded(
+        limits.operators.clone(),
+        Access {
+            own_uid: rustix::process::geteuid().as_raw(),
+            admins: config.admins.clone(),
+            clients,
+            clock: Arc::clone(&clock),
+            refusals,
+            metrics: ca_metrics,
+        },
+    );
+    let router = http2::server()
+        .add_service(Intake::new(service, limits.certificates))
+        .add_service(Intake::new(SdsServer::new(bundle_stream), limits.bundles))
+        .add_service(admin.clone())
+        .add_service(Intake::new(health_service, limits.health))
+        .add_service(Intake::new(reflection().build_v1()?, limits.reflection.clone()))
+        .add_service(Intake::new(reflection().build_v1alpha()?, limits.reflection));
+    supervisor.spawn("certificate service", critical, |stop| async move {
+        let connections = ReceiverStream::new(connections);
+        router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await
+    });
+    let admin_router = Server::builder().timeout(Duration::from_secs(30)).add_service(admin);
+    supervisor.spawn("admin service", critical, |stop| async move {
+        admin_router.serve_with_incoming_shutdown(admin_socket::incoming(admin_listener), stop.cancelled_owned()).await
+    });
+    let heartbeat = liveness.event_loop();
+    supervisor.spawn("heartbeat", critical, |stop| beat_event_loop(heartbeat, stop));
+    let ops = Ops { metrics, readiness: readiness.clone(), liveness };
+    supervisor.spawn("ops", critical, |stop| ops::serve(ops_listener, ops, stop));
+
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        storage = %config.storage,
+        listen = %config.listen,
+        ops = %config.ops,
+        admin = %config.admin.display(),
+        config = %effective,
+        "signet-ca has started"
+    );
+    let started = AuditEvent {
+        at_micros: AuditEvent::micros(clock.now()),
+        request_id: String::new(),
+        kind: EventKind::Configuration,
+        outcome: Outcome::Done,
+        reason: None,
+        detail: Some(effective.to_string()),
+        who: Attributed::default(),
+        what: None,
+        repeated: None,
+    };
+    if let Err(error) = audit.record(started).await {
+        tracing::warn!(%error, "the start could not be recorded");
+    }
+    // The last sender outside the tasks: with it the writer would wait for ever.
+    drop(audit);
+    let store = Arc::clone(&plugins.store);
+    drop(plugins);
+
+    let outcome = supervisor.run_until(signals.stop(), signals.force(), config.drain).await;
+    drop(socket_file);
+    if tokio::time::timeout(CLOSING, store.close()).await.is_err() {
+        tracing::warn!("the database could not be closed in time; nothing that was committed is lost by that");
+    }
+    if !outcome.aborted.is_empty() {
+        // One client that holds a call open must not make every restart look failed.
+        tracing::warn!(tasks = outcome.aborted.join(", "), "the drain deadline has passed; requests were cut off");
+    }
+    outcome.failure.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// When the newest record was made.
+async fn newest_record(plugins: &Plugins) -> Result<Option<OffsetDateTime>, AppError> {
+    let Ok(query) = AuditQuery::newest(1) else { return Ok(None) };
+    let newest = plugins.store.query(&query).await?;
+    let unread = newest.unread.first().map(UnreadEvent::at);
+    Ok(newest.items.first().map(|stored| stored.event.at()).or(unread))
+}
