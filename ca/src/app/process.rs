@@ -130,8 +130,11 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let wake_up = Arc::new(Notify::new());
     let executor = plugins.executor(&config, audit.clone(), Arc::clone(&clock));
     executor.starts_after(newest_record(&plugins).await?);
-    let operations =
-        Operations { executor: Arc::clone(&executor), store: Arc::clone(&plugins.store) as _, wake_up: Arc::clone(&wake_up) };
+    let operations = Operations {
+        executor: Arc::clone(&executor),
+        store: Arc::clone(&plugins.store) as _,
+        wake_up: Arc::clone(&wake_up),
+    };
     let operations = Arc::new(operations);
     let rotator = Plugins::rotator(&config, executor, Arc::clone(&ca_metrics), output, Arc::clone(&wake_up));
     let signer = readiness.condition("signer");
@@ -192,7 +195,8 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let feed = BundleFeed::new(state.clone(), config.authority.renewal_window, Arc::clone(&plugins.proofs));
     let storage_age = Arc::new(StorageAge::new(Arc::clone(&plugins.proofs)));
     let (journal, followed) = (Arc::clone(&plugins.store) as _, state.clone());
-    let (watched, doubted, aged) = (Arc::clone(&storage_age), Arc::clone(&operations.executor), Arc::clone(&ca_metrics));
+    let (watched, doubted, aged) =
+        (Arc::clone(&storage_age), Arc::clone(&operations.executor), Arc::clone(&ca_metrics));
     let condition = readiness.condition("storage history");
     supervisor
         .spawn("storage history", critical, |stop| watched.watch(journal, doubted, followed, aged, condition, stop));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use signet_core::rotation::AuthorityId;
+use signet_core::authority::AuthorityId;
 
 /// What a command has done, with authorities by their ids or by what people are shown of those.
 #[derive(Debug, Clone, PartialEq, Eq)]

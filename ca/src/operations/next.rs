@@ -1,6 +1,6 @@
 //! What happens next to the authorities: by itself, or when an operator says so.
 
-use signet_core::rotation::AuthorityId;
+use signet_core::authority::AuthorityId;
 use time::OffsetDateTime;
 
 /// What happens next. What has no authority in it is about all of them.

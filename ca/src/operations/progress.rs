@@ -3,8 +3,8 @@
 use signet_core::authority::AuthorityId;
 use signet_core::moment;
 use signet_core::rotation::{
-    Activation, Authorities, AuthorityState, Observed, Phase, Retirement, RootAuthority, Rules, SETTLE,
-    Step, is_held, propagated_at,
+    Activation, Authorities, AuthorityState, Observed, Phase, Retirement, RootAuthority, Rules, SETTLE, Step, is_held,
+    propagated_at,
 };
 use time::OffsetDateTime;
 
@@ -88,7 +88,9 @@ pub(super) fn what_next(observation: &Observation, rules: &Rules) -> (Next, Opti
         };
         let activation = root.activation().unwrap_or_default();
         let at = match activation {
-            Activation::NotBefore(at) => OffsetDateTime::from_unix_timestamp(at).ok().filter(|at| *at > observation.now),
+            Activation::NotBefore(at) => {
+                OffsetDateTime::from_unix_timestamp(at).ok().filter(|at| *at > observation.now)
+            }
             _ => None,
         };
         let id = root.id.clone();
@@ -112,7 +114,8 @@ pub(super) fn what_next(observation: &Observation, rules: &Rules) -> (Next, Opti
 
 /// When a root may sign that everybody has, if that is to come.
 fn signs_at(observation: &Observation, root: &RootAuthority, rules: &Rules) -> Option<OffsetDateTime> {
-    propagated_at(&observation.authorities, root, &observation.seen(), rules, observation.now).filter(|at| *at > observation.now)
+    propagated_at(&observation.authorities, root, &observation.seen(), rules, observation.now)
+        .filter(|at| *at > observation.now)
 }
 
 fn drain(observation: &Observation, rules: &Rules, expected: Option<OffsetDateTime>) -> (Next, Option<OffsetDateTime>) {

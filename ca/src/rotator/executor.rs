@@ -83,8 +83,7 @@ impl Observation {
     }
 }
 
-impl Observation {
-}
+impl Observation {}
 
 /// On whose behalf a step is taken, and what goes with it. The default is nobody's: what the rules say by themselves.
 #[derive(Debug, Clone, Default)]

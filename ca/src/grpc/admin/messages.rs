@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use signet_core::authority::{AuthorityId, IssuingCa, subject_key_id};
 use signet_core::holder::{Coverage, Holder, HolderKey};
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Activation, Authorities, AuthorityState, RootAuthority, is_revoked};
+use signet_core::rotation::{Authorities, AuthorityState, RootAuthority, is_revoked};
 use signet_proto::admin::v1alpha1 as wire;
 use time::OffsetDateTime;
 

@@ -1,6 +1,6 @@
 //! What happens next and what was done, on the wire.
 
-use signet_core::rotation::AuthorityId;
+use signet_core::authority::AuthorityId;
 use signet_proto::admin::v1alpha1::{Done as WireDone, Next as WireNext, done, next};
 
 use super::values::time;

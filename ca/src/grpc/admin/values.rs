@@ -1,7 +1,8 @@
 //! Times and enums on the wire.
 
 use prost_types::Timestamp;
-use signet_core::rotation::{AuthorityState, Phase, RevocationReason};
+use signet_core::revocation::RevocationReason;
+use signet_core::rotation::{AuthorityState, Phase};
 use signet_proto::admin::v1alpha1 as wire;
 use signet_runtime::readiness::{Check, State};
 use time::OffsetDateTime;
@@ -48,9 +49,9 @@ pub(super) fn phase(phase: Phase) -> wire::Phase {
 /// The state of a root.
 pub(super) fn state(state: AuthorityState) -> wire::AuthorityState {
     match state {
-        AuthorityState::Prepared => wire::AuthorityState::Prepared,
+        AuthorityState::Prepared(_) => wire::AuthorityState::Prepared,
         AuthorityState::Active => wire::AuthorityState::Active,
-        AuthorityState::Old => wire::AuthorityState::Old,
+        AuthorityState::Old { .. } => wire::AuthorityState::Old,
         AuthorityState::Tainted => wire::AuthorityState::Tainted,
         AuthorityState::Unknown => wire::AuthorityState::Unspecified,
     }
