@@ -3,9 +3,9 @@
 
 use super::Authorities;
 use super::test_authorities::{DAY, START, Seen, first, id, offer, offer_with, root_ca, rules, take};
-use super::{Activation, Command, Refused, Step, judge, next_step};
+use super::{Activation, AuthorityState, Command, Refused, Step, judge, next_step};
 use crate::document::Unknown;
-use crate::revocation::RevocationList;
+use crate::revocation::{GivenLists, ListKey, RevocationList};
 use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
 
 #[test]
@@ -121,6 +121,64 @@ fn a_root_about_to_end_is_not_put_back_by_a_replica_whose_clock_is_behind() {
     assert_eq!(next_step(behind, &gone, &has(&with, &gone).view(), &rules()), Step::Leave(id("short")));
     let long_before = next_step(START, &gone, &has(&with, &gone).view(), &rules());
     assert_eq!(long_before, Step::AdoptRoots, "a root that is missing for another reason is put back");
+}
+
+#[test]
+fn a_root_that_was_about_to_be_dropped_stays_when_it_is_listed_again() {
+    let (one, two) = (offer("o1", "s1"), offer("o2", "s2"));
+    let start = Authorities::default();
+    let authorities = take(&Step::CreateRoot, &start, &has(&Some(one.clone()), &start), START, "x");
+    let authorities = take(&Step::AdoptRoots, &authorities, &has(&Some(two.clone()), &authorities), START, "x");
+    let signs = take(&Step::Activate(id("o2")), &authorities, &has(&Some(two.clone()), &authorities), START, "x");
+    let left = take(&Step::Leave(id("o1")), &signs, &has(&Some(two.clone()), &signs), START, "x");
+    assert_eq!(left.root(&id("o1")).unwrap().leaving_since(), Some(START));
+    let mut both = two;
+    both.roots.extend(one.roots);
+    let listed = take(&Step::AdoptRoots, &left, &has(&Some(both), &left), START, "x");
+    let root = listed.root(&id("o1")).unwrap();
+    assert_eq!((root.state, root.pinned), (AuthorityState::OLD, true));
+}
+
+/// What an operator's files say about lists, with and without any in them.
+#[test]
+fn files_without_lists_say_that_nothing_is_revoked_unless_there_are_some_that_cannot_be_used() {
+    let list = RevocationList { issuer: id("o1"), der: vec![1].into(), next_update: 0, unknown: Unknown::default() };
+    let (none, mut bad, with) = (offer("o1", "s1"), offer("o1", "s1"), vec![list]);
+    bad.fingerprint = bad.fingerprint.with_unusable_lists();
+    let some = Offer { revocation_lists: with.clone(), ..none.clone() };
+    assert_eq!(none.given_lists(), GivenLists::NothingRevoked);
+    assert_eq!(bad.given_lists(), GivenLists::Unknown);
+    assert_eq!(some.given_lists(), GivenLists::Lists(&with));
+}
+
+#[test]
+fn lists_are_signed_for_our_own_cas_and_for_signers_of_somebody_elses_and_renewed_for_our_own() {
+    let (own, files) = (first(), offer("o1", "s1"));
+    let mut signs_itself = offer("o2", "o2");
+    signs_itself.issuing.id = id("o2");
+    let mut authorities = own;
+    for offer in [files, signs_itself] {
+        let signer = offer.signer.clone();
+        let seen = has(&Some(offer), &authorities);
+        authorities = take(&Step::AdoptRoots, &authorities, &seen, START, "x");
+        authorities = take(&Step::Activate(signer), &authorities, &seen, START, "x");
+    }
+    let lists = authorities.lists_of(START);
+    assert_eq!(lists.required(), authorities.list_issuers(START));
+    for (name, expected) in [
+        ("r1", ListKey::Own),
+        ("r1-issuing", ListKey::Own),
+        ("o1", ListKey::Elsewhere),
+        ("s1", ListKey::Foreign),
+        ("o2", ListKey::Foreign),
+        ("nobody", ListKey::Elsewhere),
+    ] {
+        assert_eq!((lists.key(&id(name)), lists.renews(&id(name))), (expected, expected == ListKey::Own), "{name}");
+    }
+    // Also of one that needs no list any more.
+    let later = authorities.lists_of(START + 400 * DAY);
+    assert!(!later.required().contains(&id("r1-issuing")));
+    assert_eq!((later.key(&id("r1-issuing")), later.key(&id("s1"))), (ListKey::Own, ListKey::Foreign));
 }
 
 #[test]
