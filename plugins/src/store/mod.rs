@@ -24,6 +24,8 @@ mod schema;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod tables;
 
 use async_trait::async_trait;
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, SealedKeys};

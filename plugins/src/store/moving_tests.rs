@@ -22,6 +22,7 @@ use super::sqlite::moved::Mark;
 use super::sqlite::moving::Source;
 use super::sqlite::{SqliteSettings, SqliteStore};
 use super::suite::{START, admitting, ended, everything, held, issued, refused};
+use super::tables::{TABLES, Value};
 
 /// Tables that are not moved, and why.
 const LEFT: [(&str, &str); 9] = [

@@ -14,8 +14,8 @@ use super::loaded::{kept_key, plain};
 use super::moved::{self, Copy};
 use super::{PostgresAccess, PostgresSettings, connect, open};
 use crate::store::holders::column;
-use crate::store::moving::{Column, Kind, Row, TABLES, Table, Value};
 use crate::store::rows::NewRow;
+use crate::store::tables::{Column, Kind, Row, TABLES, Table, Value};
 
 /// What one turn to the server may take, a page of rows or the end of the transaction.
 const SETTINGS: PostgresSettings = PostgresSettings { deadline: Duration::from_secs(120), connections: 2 };

@@ -11,8 +11,8 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use super::moved::Mark;
 use super::tests::{meddle, open_error, store, url};
 use super::{SqliteSettings, SqliteStore, open};
-use crate::store::moving::TABLES;
 use crate::store::suite::{START, admitting, ended, everything, held, issued, refused};
+use crate::store::tables::TABLES;
 
 fn mark() -> Mark {
     Mark { target: "postgres://it's@db:5432/signet".into(), target_id: vec![7; 16], at_micros: START }

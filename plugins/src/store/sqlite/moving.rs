@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, Row as _};
 use super::error::{is_busy, store_error};
 use super::moved::{self, Mark};
 use super::{guard, open, verify};
-use crate::store::moving::{Kind, Row, TABLES, Table, Value};
+use crate::store::tables::{Kind, Row, TABLES, Table, Value};
 
 /// How long it is tried to be the only one that has the file open: a reader may be at its end.
 const PATIENCE: Duration = Duration::from_secs(3);
