@@ -1,21 +1,19 @@
-//! Certificates as Signet builds them: the profiles of root, issuing CA and leaf, and their builder's view of our keys.
+//! Certificates as Signet builds them: the profiles of root and issuing CA, and their builder's view of our keys.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,
-    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose,
+    PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use signet_core::certificate::{CertificateError, Facts, Serial};
-use signet_core::csr::KeyFamily;
 use signet_core::digest::{hex, key_identifier};
 use signet_core::identity::TrustDomain;
 use signet_core::moment;
-use signet_core::policy::{SigningRequest, Subject};
-use signet_core::profile::{backdate, leaf_usages, usage};
+use signet_core::profile::{backdate, usage};
 use signet_core::seams::authority::SignError;
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use time::OffsetDateTime;
@@ -208,58 +206,6 @@ pub(super) fn ca_validity(
     }
 }
 
-/// The parts of a leaf that are the same for every decision, so that signing copies instead of building.
-pub(super) struct LeafTemplate {
-    ec: CertificateParams,
-    rsa: CertificateParams,
-}
-
-impl LeafTemplate {
-    /// Prepares the leaf profile of [`signet_core::profile`].
-    pub(super) fn new() -> Self {
-        Self { ec: leaf_params(KeyFamily::Ec), rsa: leaf_params(KeyFamily::Rsa) }
-    }
-
-    /// The parameters for exactly this decision.
-    pub(super) fn params(&self, request: &SigningRequest) -> Result<CertificateParams, SignError> {
-        let mut params = match request.key().family() {
-            KeyFamily::Ec => self.ec.clone(),
-            KeyFamily::Rsa => self.rsa.clone(),
-        };
-        params.serial_number = Some(SerialNumber::from_slice(request.serial().as_bytes()));
-        params.not_before = request.not_before();
-        params.not_after = request.not_after();
-        params.subject_alt_names.push(uri(request.spiffe_id().as_str())?);
-        if let Subject::Serving { dns, ips, .. } = request.subject() {
-            for name in dns {
-                let name = name.as_str().try_into().map_err(|_| failed("a DNS name is not ASCII"))?;
-                params.subject_alt_names.push(SanType::DnsName(name));
-            }
-            params.subject_alt_names.extend(ips.iter().copied().map(SanType::IpAddress));
-        }
-        Ok(params)
-    }
-}
-
-fn leaf_params(family: KeyFamily) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    // an empty subject, which makes rcgen mark the SAN extension critical.
-    params.distinguished_name = DistinguishedName::new();
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = leaf_usages(family).iter().filter_map(|bit| purpose(*bit)).collect();
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    params.use_authority_key_identifier_extension = true;
-    params
-}
-
-fn purpose(bit: u8) -> Option<KeyUsagePurpose> {
-    match bit {
-        usage::DIGITAL_SIGNATURE => Some(KeyUsagePurpose::DigitalSignature),
-        usage::KEY_ENCIPHERMENT => Some(KeyUsagePurpose::KeyEncipherment),
-        _ => None,
-    }
-}
-
 /// Signs `params` for the key in `spki_der`.
 pub(super) async fn sign(
     params: &CertificateParams,
@@ -292,7 +238,7 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], SignError> {
     Ok(bytes)
 }
 
-fn uri(text: &str) -> Result<SanType, SignError> {
+pub(super) fn uri(text: &str) -> Result<SanType, SignError> {
     text.try_into().map(SanType::URI).map_err(|_| failed("a SPIFFE ID is not ASCII"))
 }
 

@@ -53,8 +53,16 @@ impl rcgen::SigningKey for Unsigned {
 /// [`SignError::Unavailable`] when the key does not sign; [`SignError::Failed`] for anything else, which is a bug.
 pub(super) async fn complete(unsigned: &[u8], key: &dyn SigningKey) -> Result<Vec<u8>, SignError> {
     let (content, tbs) = take_apart(unsigned).ok_or_else(|| failed("bug: what was built is not to be signed"))?;
+    complete_parts(content, tbs, key).await
+}
+
+/// Signs `tbs`, with which `content` begins; behind it follows the signature's algorithm.
+///
+/// # Errors
+/// [`SignError::Unavailable`] when the key does not sign.
+pub(super) async fn complete_parts(content: &[u8], tbs: &[u8], key: &dyn SigningKey) -> Result<Vec<u8>, SignError> {
     let signature = key.sign(tbs).await.map_err(SignError::Unavailable)?;
-    let mut signed = Vec::with_capacity(unsigned.len().saturating_add(signature.len()).saturating_add(16));
+    let mut signed = Vec::with_capacity(content.len().saturating_add(signature.len()).saturating_add(16));
     let bits = signature.len().saturating_add(1);
     let mut tail = vec![0x03];
     write_length(&mut tail, bits);
@@ -70,7 +78,7 @@ pub(super) async fn complete(unsigned: &[u8], key: &dyn SigningKey) -> Result<Ve
 
 /// The content of the outer SEQUENCE up to the signature, and its first element: what is signed (RFC 5280 sections 4.1.1.3
 /// and 5.1.1.3).
-fn take_apart(unsigned: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn take_apart(unsigned: &[u8]) -> Option<(&[u8], &[u8])> {
     let (content, header) = Header::from_der(unsigned).ok()?;
     let whole = header.length().definite().is_ok_and(|length| length == content.len());
     let content = content.strip_suffix(NO_SIGNATURE).filter(|_| whole)?;
@@ -80,7 +88,7 @@ fn take_apart(unsigned: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Writes a length in the definite form (X.690 section 8.1.3), as short as it can be (section 10.1).
-fn write_length(to: &mut Vec<u8>, length: usize) {
+pub(super) fn write_length(to: &mut Vec<u8>, length: usize) {
     let bytes = length.to_be_bytes();
     let first = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len() - 1);
     let significant = bytes.get(first..).unwrap_or_default();

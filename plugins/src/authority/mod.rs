@@ -4,6 +4,7 @@
 mod certificates;
 mod detached;
 mod files;
+mod leaf;
 mod native;
 mod revocation;
 mod self_signed;

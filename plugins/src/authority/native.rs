@@ -12,7 +12,8 @@ use signet_core::seams::authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::SigningKey;
 use signet_core::verify::Signer;
 
-use super::certificates::{AuthorityError, LeafTemplate, PreparedIssuer, is_self_signed, prepare, sign};
+use super::certificates::{AuthorityError, PreparedIssuer, is_self_signed, prepare};
+use super::leaf::LeafTemplate;
 
 /// Signs leaves with a local issuing key.
 ///
@@ -45,7 +46,8 @@ impl NativeAuthority {
             std::iter::once(&issuing.certificate).chain(&issuing.intermediates).cloned().collect()
         };
         let limits = IssuerLimits { authority: issuing.id.clone(), not_before, not_after };
-        Ok(Self { limits, issuer, template: LeafTemplate::new(), intermediates })
+        let template = LeafTemplate::new(&issuer);
+        Ok(Self { limits, issuer, template, intermediates })
     }
 }
 
@@ -63,8 +65,7 @@ impl CertificateAuthority for NativeAuthority {
         if *request.issuer() != self.limits.authority {
             return Err(SignError::WrongIssuer);
         }
-        let params = self.template.params(request)?;
-        let leaf = sign(&params, request.key().spki_der(), &self.issuer).await?;
+        let leaf = self.template.sign(request, &self.issuer).await?;
         Ok(CertificateChain::new(leaf, self.intermediates.clone()))
     }
 }
