@@ -69,13 +69,13 @@ const UNUSED_KEYS: Duration = Duration::from_secs(900);
 #[non_exhaustive]
 pub enum StepError {
     /// Storage failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// A key could not be made or opened.
-    #[error("{0}")]
+    #[error(transparent)]
     Custody(#[from] CustodyError),
     /// A certificate could not be made.
-    #[error("{0}")]
+    #[error(transparent)]
     Sign(#[from] SignError),
     /// The journal holds no usable trust bundle.
     #[error("the journal's roots are unusable: {0}")]
@@ -87,10 +87,10 @@ pub enum StepError {
     #[error("the issuing CA: {0}")]
     Path(#[from] Mismatch),
     /// The step could not be recorded.
-    #[error("{0}")]
+    #[error(transparent)]
     Record(#[from] RecordError),
     /// The journal is a newer program's, which this one may not change.
-    #[error("{0}")]
+    #[error(transparent)]
     Format(#[from] FormatError),
     /// Steps follow each other without end: lifetimes too short for this machine, or a clock that jumps.
     #[error("the authorities need one step after another; are their lifetimes too short, or does the clock jump?")]
