@@ -92,23 +92,34 @@ impl Readiness {
     /// All conditions now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let mut checks: Vec<Check> = self.checks.borrow().values().cloned().collect();
-        checks.sort_by(|one, two| one.name.cmp(&two.name));
-        Snapshot { ready: is_ready(checks.iter()), checks }
+        Snapshot::of(&self.checks.borrow())
+    }
+
+    /// Waits until all conditions together are as `reached` wants them, and gives them.
+    pub async fn wait_for(&self, reached: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let mut changes = self.checks.subscribe();
+        // Fails only without a sender, and `self` is one.
+        let _reached = changes.wait_for(|checks| reached(&Snapshot::of(checks))).await.is_ok();
+        let now = changes.borrow();
+        Snapshot::of(&now)
     }
 
     /// Waits until the process is ready, or is no longer so.
     pub async fn wait_until(&self, ready: bool) {
-        let mut changes = self.checks.subscribe();
-        // Fails only without a sender, and `self` is one.
-        let _reached = changes.wait_for(|checks| is_ready(checks.values()) == ready).await.is_ok();
+        self.wait_for(|now| now.ready == ready).await;
     }
 
     /// Waits until the process is ready.
     pub async fn wait_until_ready(&self) {
-        let mut changes = self.checks.subscribe();
-        // Fails only without a sender, and `self` is one.
-        let _ready = changes.wait_for(|checks| is_ready(checks.values())).await.is_ok();
+        self.wait_until(true).await;
+    }
+}
+
+impl Snapshot {
+    fn of(checks: &Checks) -> Self {
+        let mut checks: Vec<Check> = checks.values().cloned().collect();
+        checks.sort_by(|one, two| one.name.cmp(&two.name));
+        Self { ready: is_ready(checks.iter()), checks }
     }
 }
 

@@ -77,12 +77,7 @@ async fn a_replica_without_streams_is_asked_again_when_the_old_stream_ends() {
     world.ca.bundles.unknown.store(true, Ordering::SeqCst);
     world.clock.set(held.renew_at);
     agent.until(|status| status.renewals == 2).await;
-    within(async {
-        while world.ca.bundles.refusals.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    world.ca.bundles.refused(1).await;
     assert_eq!(agent.statuses.borrow().bundle_stream.link, Link::Up, "the old one goes on");
     std::fs::write(world.path("roots.pem"), tls.pem()).unwrap();
     world.ca.bundles.unknown.store(false, Ordering::SeqCst);
@@ -94,25 +89,17 @@ async fn a_replica_without_streams_is_asked_again_when_the_old_stream_ends() {
 #[tokio::test]
 async fn a_stream_that_ended_by_a_renewal_was_a_good_one() {
     let world = World::new("20ms").await;
-    let refusals = async |count| {
-        within(async {
-            while world.ca.bundles.refusals.load(Ordering::SeqCst) < count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
-    };
     world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), "[]");
     world.ca.bundles.refusing.store(true, Ordering::SeqCst);
     let mut agent = world.start().await;
-    refusals(6).await;
+    world.ca.bundles.refused(6).await;
     world.ca.bundles.refusing.store(false, Ordering::SeqCst);
     let held = agent.until(|status| status.bundle_stream.link == Link::Up).await.held.unwrap();
     world.ca.bundles.refusing.store(true, Ordering::SeqCst);
-    let (before, start) = (world.ca.bundles.refusals.load(Ordering::SeqCst), Instant::now());
+    let (before, start) = (*world.ca.bundles.refusals.borrow(), Instant::now());
     world.clock.set(held.renew_at);
     // Waits that had gone on to double would be longer than four seconds together; those that begin anew are not.
-    refusals(before + 4).await;
+    world.ca.bundles.refused(before + 4).await;
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
@@ -184,7 +171,7 @@ async fn a_ca_without_bundle_stream_is_asked_again_every_five_minutes_and_all_el
     let world = World::new("20ms").await;
     let mut agent = world.start().await;
     let held = agent.until(|status| status.bundle_stream.link == Link::Unsupported).await.held.unwrap();
-    let asked = || world.ca.bundles.refusals.load(Ordering::SeqCst);
+    let asked = || *world.ca.bundles.refusals.borrow();
     // Not across sockets: time stands still only while it is moved on.
     let advance = async |seconds| {
         tokio::time::pause();

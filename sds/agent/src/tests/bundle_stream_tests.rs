@@ -9,11 +9,10 @@ use signet_sds::snapshot::SecretContent;
 use time::OffsetDateTime;
 
 use crate::identity::status::Link;
-use crate::inspection;
 use crate::tests::test_bundles::{Heard, validation};
 use crate::tests::test_ca::Authority;
 use crate::tests::test_proxy::secrets;
-use crate::tests::test_world::{Running, World, within};
+use crate::tests::test_world::{Running, World};
 
 /// A push takes milliseconds; this is what a busy machine may make of them.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(10);
@@ -109,7 +108,7 @@ async fn a_proxy_that_is_away_has_not_agreed() {
     world.ca.bundles.applied(5).await;
     // It loses its connection just before the new bundle comes.
     drop(proxy);
-    until_streams(&world, 0).await;
+    agent.until_streams(0).await;
     world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
     assert!(!is_applied(&world, 6).await);
     // It comes back, refuses and goes; then it comes back for good.
@@ -132,32 +131,17 @@ async fn nobody_is_waited_for_longer_than_the_grace_and_no_event_is_needed_to_en
     world.config.sds.proxy_grace = Duration::from_millis(700);
     world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), "[]");
     let start = Instant::now();
-    let _agent = world.start().await;
+    let agent = world.start().await;
     world.ca.bundles.applied(5).await;
     assert!(start.elapsed() >= Duration::from_millis(700), "{:?}", start.elapsed());
     let mut proxy = world.connect(&["ROOTCA"]).await;
     proxy.next().await;
     let left = Instant::now();
     drop(proxy);
-    until_streams(&world, 0).await;
+    agent.until_streams(0).await;
     world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
     world.ca.bundles.applied(6).await;
     assert!(left.elapsed() >= Duration::from_millis(700), "{:?}", left.elapsed());
-}
-
-/// Waits until so many proxies are connected.
-async fn until_streams(world: &World, count: usize) {
-    within(async {
-        while inspection::as_json(&inspection::ask(&world.config.sds.socket).await.unwrap())["streams"]
-            .as_array()
-            .unwrap()
-            .len()
-            != count
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -47,7 +47,8 @@ pub(crate) struct TestBundles {
     heard: Arc<watch::Sender<Vec<Heard>>>,
     opened: Arc<AtomicU64>,
     pub(crate) refusing: Arc<AtomicBool>,
-    pub(crate) refusals: Arc<AtomicU64>,
+    /// How many streams were refused.
+    pub(crate) refusals: Arc<watch::Sender<u64>>,
     /// Rings when all open streams are to end as the CA ends those whose token has.
     pub(crate) tokens_end: Arc<Notify>,
     /// This replica knows no streams, though others do.
@@ -87,6 +88,12 @@ impl TestBundles {
     /// Waits until this bundle was applied on any stream.
     pub(crate) async fn applied(&self, sequence: u64) -> Vec<Heard> {
         self.until(|heard| heard.iter().any(|it| matches!(it, Heard::Applied(_, which) if *which == sequence))).await
+    }
+
+    /// Waits until so many streams were refused.
+    pub(crate) async fn refused(&self, count: u64) {
+        let mut refusals = self.refusals.subscribe();
+        let _count = within(refusals.wait_for(|refused| *refused >= count)).await.unwrap();
     }
 
     pub(crate) fn heard(&self) -> Vec<Heard> {
@@ -142,11 +149,11 @@ impl SecretDiscoveryService for Service {
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
         if self.bundles.snapshots.borrow().is_empty() || self.bundles.unknown.load(Ordering::SeqCst) {
-            self.bundles.refusals.fetch_add(1, Ordering::SeqCst);
+            self.bundles.refusals.send_modify(|count| *count += 1);
             return Err(Status::unimplemented("no such service"));
         }
         if self.bundles.refusing.load(Ordering::SeqCst) {
-            self.bundles.refusals.fetch_add(1, Ordering::SeqCst);
+            self.bundles.refusals.send_modify(|count| *count += 1);
             return Err(Status::unauthenticated("not now"));
         }
         let header = |name| request.metadata().get(name).unwrap().to_str().unwrap().to_owned();

@@ -10,8 +10,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use signet_core::clock::ManualClock;
 use signet_runtime::config::parse;
-use signet_runtime::readiness::State;
+use signet_runtime::readiness::{Snapshot, State};
 use signet_runtime::supervisor::{Outcome, Supervisor};
+use signet_sds::ledger::Ledger;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -37,6 +38,7 @@ pub(crate) struct World {
 pub(crate) struct Running {
     pub(crate) statuses: watch::Receiver<Status>,
     pub(crate) ops: signet_runtime::ops::Ops,
+    ledger: Ledger,
     pub(crate) stop: CancellationToken,
     task: JoinSet<Outcome>,
 }
@@ -88,7 +90,7 @@ renewal: {{retry_initial: {retry_initial}, retry_max: 60s}}
 
     pub(crate) async fn start(&self) -> Running {
         let agent = Agent::new(&self.config, Arc::new(self.clock.clone())).unwrap();
-        let (statuses, ops) = (agent.statuses.clone(), agent.ops.clone());
+        let (statuses, ops, ledger) = (agent.statuses.clone(), agent.ops.clone(), agent.ledger.clone());
         let socket = agent.open().await.unwrap();
         let supervisor = Supervisor::new();
         agent.start(socket, &supervisor.spawner());
@@ -96,7 +98,7 @@ renewal: {{retry_initial: {retry_initial}, retry_max: 60s}}
         let mut task = JoinSet::new();
         let stopped = stop.clone().cancelled_owned();
         task.spawn(supervisor.run_until(stopped, std::future::pending(), Duration::from_secs(10)));
-        Running { statuses, ops, stop, task }
+        Running { statuses, ops, ledger, stop, task }
     }
 
     /// A new proxy that asks for `names`.
@@ -122,17 +124,20 @@ impl Running {
     }
 
     pub(crate) async fn check_of(&self, name: &str, state: State) -> String {
+        let of_name = |now: &Snapshot| now.checks.iter().find(|check| check.name == name).unwrap().clone();
+        let reached = self.ops.readiness.wait_for(|now| of_name(now).state == state);
+        of_name(&within(reached).await).detail
+    }
+
+    /// Waits until so many proxies are connected.
+    pub(crate) async fn until_streams(&self, count: usize) {
+        let mut changes = self.ledger.changes();
         within(async {
-            loop {
-                let checks = self.ops.readiness.snapshot().checks;
-                let check = checks.into_iter().find(|check| check.name == name).unwrap();
-                if check.state == state {
-                    return check.detail;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+            while self.ledger.views().len() != count {
+                changes.changed().await.unwrap();
             }
         })
-        .await
+        .await;
     }
 
     pub(crate) fn metric(&self, line: &str) -> bool {
