@@ -160,6 +160,9 @@ fn time(at: OffsetDateTime) -> Vec<u8> {
     }
 }
 
+/// What most leaves have room in, in bytes.
+const ROOM: usize = 1024;
+
 /// The bytes between the [`Parts`] of a certificate (RFC 5280 section 4.1).
 struct Skeleton {
     version: Vec<u8>,
@@ -221,7 +224,7 @@ impl Skeleton {
     /// A certificate up to its signature, and how many bytes of that are signed.
     fn around(&self, parts: &Parts<'_>) -> (Vec<u8>, usize) {
         let [before, between, after] = &self.extensions;
-        let mut to = Backwards::default();
+        let mut to = Backwards(Vec::with_capacity(ROOM));
         to.put(&self.algorithm);
         let end = to.len();
         to.put(after);
