@@ -25,6 +25,7 @@ pub use process::{ServeError, serve};
 pub use sealing_keys::{SealedBy, rekey, sealed_by};
 pub use signet_plugins::store::Ended;
 pub use storage::storage_warning;
+pub use tokens::left_out_keys;
 
 use crate::config::Config;
 

@@ -143,6 +143,16 @@ fn the_schema_for_editors_takes_what_the_programs_take_and_points_at_slips() -> 
                     json!([{ "id": "x", "tokens": { "kind": "jwks" } }]),
                     "['clusters.0', 'clusters.0.tokens']",
                 ),
+                (
+                    "clusters",
+                    json!([{ "id": "x", "trust_domain": "d", "tokens": { "kind": "jwks", "file": "f", "issuer": [] } }]),
+                    "['clusters.0.tokens.issuer']",
+                ),
+                (
+                    "clusters",
+                    json!([{ "id": "x", "trust_domain": "d", "tokens": { "kind": "jwks", "file": "f", "issuer": ["a"] } }]),
+                    "[]",
+                ),
                 ("authority.backend", json!("files"), "['authority']"),
             ],
             _ => &[

@@ -27,6 +27,7 @@ mod full_disk;
 mod hanging_files;
 mod init;
 mod istio_client;
+mod key_sets;
 mod metadata;
 mod moved;
 mod newer_storage;
