@@ -3,6 +3,7 @@
 
 mod bad_claims;
 mod lifetimes;
+mod published;
 
 use super::*;
 use jsonwebtoken::{Algorithm, EncodingKey};
