@@ -28,6 +28,7 @@ mod hanging_files;
 mod init;
 mod istio_client;
 mod key_sets;
+mod linted;
 mod metadata;
 mod moved;
 mod newer_storage;
