@@ -26,10 +26,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use signet_core::clock::rfc3339;
+use signet_runtime::command::{self, Failure};
 use signet_runtime::config::{self, Loaded};
 use signet_runtime::ending;
 use signet_runtime::output::{OutputFormat, error_chain};
-use signet_runtime::telemetry;
 
 use crate::app;
 use crate::config::{Config, read};
@@ -94,42 +94,29 @@ struct OutputArg {
     output: OutputFormat,
 }
 
-/// Why a command did not succeed; decides the exit code.
-#[derive(Debug)]
-enum Failure {
-    /// Wrong usage or configuration: exit code 2.
-    Usage(String),
-    /// Anything else: exit code 1.
-    Failed(String),
-}
-
-impl Failure {
-    fn failed(error: impl std::error::Error) -> Self {
-        Self::Failed(error_chain(&error))
-    }
-}
-
 impl ConfigFile {
     fn load(&self) -> Result<Loaded<Config>, Failure> {
         config::load(&self.config, read).map_err(|error| Failure::Usage(error_chain(&error)))
     }
 }
 
-/// Parses the command line and runs the command. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+/// The name that errors begin with.
+const PROGRAM: &str = "signet-ca";
+
+/// Parses the command line and runs the command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration,
+/// 3 not over in time, 130 interrupted.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain(&Failure::failed(error)),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return command::misused(PROGRAM, &error.render().to_string()),
+        Err(help) => help.exit(),
     };
-    match ending::run(runtime, run(cli.command)) {
-        Ok(()) => {
-            telemetry::flush();
-            ExitCode::SUCCESS
-        }
-        Err(failure) => complain(&failure),
-    }
+    let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => ending::run(runtime, run(cli.command)),
+        Err(error) => Err(Failure::failed(error)),
+    };
+    command::end(PROGRAM, result)
 }
 
 async fn run(command: Command) -> Result<(), Failure> {
@@ -148,15 +135,6 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Rekey(args) => rekey::run(&args).await,
         Command::Dev(command) => dev::run(command).await,
     }
-}
-
-fn complain(failure: &Failure) -> ExitCode {
-    let (text, code) = match failure {
-        Failure::Usage(text) => (text, 2),
-        Failure::Failed(text) => (text, 1),
-    };
-    telemetry::last_words(&format!("signet-ca: {text}"));
-    ExitCode::from(code)
 }
 
 /// A time for tables.
