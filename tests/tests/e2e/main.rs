@@ -32,6 +32,7 @@ mod moved;
 mod newer_storage;
 mod operate;
 mod postgres;
+mod readme;
 mod refusals;
 mod rekey;
 mod rotation;
