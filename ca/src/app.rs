@@ -28,6 +28,7 @@ pub use sealing_keys::{SealedBy, rekey, sealed_by};
 #[cfg(feature = "postgres")]
 pub use signet_plugins::store::Ended;
 pub use storage::storage_warning;
+pub use tokens::left_out_keys;
 
 use crate::config::Config;
 

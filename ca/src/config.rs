@@ -128,10 +128,14 @@ pub struct Cluster {
 pub enum Tokens {
     /// With the cluster's published keys from a file.
     Jwks {
-        /// The exact `iss` claim.
-        issuer: String,
+        /// The exact `iss` claims of its tokens, at least one.
+        issuers: Vec<String>,
         /// The JSON Web Key Set, reloaded when its content changes.
         file: PathBuf,
+        /// How far the cluster's clock may be off ours.
+        leeway: Duration,
+        /// How long after `iat` a token is believed.
+        max_age: Duration,
     },
 }
 

@@ -54,6 +54,8 @@ pub struct Application {
     pub ttl: Option<i64>,
     /// The `ImpersonatedIdentity` of the metadata.
     pub impersonated: Option<String>,
+    /// Whether the metadata asks for one of several signers, by `CertSigner`; this CA has one.
+    pub names_signer: bool,
     /// What the edge could not make sense of.
     pub problem: Option<String>,
     /// Why the message or what names its cluster cannot be read; then nothing else in it was looked at.

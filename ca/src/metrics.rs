@@ -33,6 +33,8 @@ pub struct CaMetrics {
     pub clamped: IntCounter,
     /// Serving certificates issued.
     pub serving_renewals: IntCounter,
+    /// Requests that name a signer, of which there is one only.
+    pub cert_signer_ignored: IntCounter,
     /// TLS handshakes that failed.
     pub handshake_failures: IntCounter,
     /// Connections open now.
@@ -188,6 +190,10 @@ impl CaMetrics {
             clamped: metrics
                 .counter("signet_ca_lifetimes_cut_total", "Certificates cut short at their issuer's end.")?,
             serving_renewals: metrics.counter("signet_ca_serving_renewals_total", "Serving certificates issued.")?,
+            cert_signer_ignored: metrics.counter(
+                "signet_ca_cert_signer_ignored_total",
+                "Requests whose metadata names a signer (CertSigner); this CA has one, and signs with it.",
+            )?,
             handshake_failures: metrics.counter("signet_ca_tls_handshake_failures_total", "Failed TLS handshakes.")?,
             connections: metrics.gauge("signet_ca_connections", "Open connections.")?,
             expiry: Expiry {

@@ -261,6 +261,7 @@ pub(crate) fn application() -> Application {
         csr: csr(&[]),
         ttl: None,
         impersonated: None,
+        names_signer: false,
         problem: None,
         unreadable: None,
     }

@@ -2,17 +2,20 @@
 //!
 //! The names a request asks for are kept only so that policy can refuse a request that asks for too much.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
-use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::{OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_X509_ORGANIZATION_NAME};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
+
+use crate::signature::{self, SignatureError};
 
 /// The longest PEM request that is looked at, in bytes. An RSA-8192 request with a SPIFFE ID is under 6 KiB.
 pub const MAX_CSR_BYTES: usize = 32 * 1024;
@@ -25,7 +28,7 @@ pub enum CsrError {
     #[error("the CSR is {0} bytes long, longer than {MAX_CSR_BYTES}")]
     TooLong(usize),
     /// Not one PEM block of the right label.
-    #[error("the CSR is not one PEM block labelled CERTIFICATE REQUEST")]
+    #[error("the CSR is not one PEM block labelled CERTIFICATE REQUEST or NEW CERTIFICATE REQUEST")]
     NotPem,
     /// The DER does not parse as PKCS#10 (RFC 2986).
     #[error("the CSR does not parse as PKCS#10")]
@@ -33,6 +36,9 @@ pub enum CsrError {
     /// The self-signature does not verify with the key inside (RFC 2986 section 4.2).
     #[error("the CSR's self-signature does not verify: the sender has not shown that it holds the key")]
     BadSignature,
+    /// The self-signature is of a kind that is not verified here, which says nothing about the sender.
+    #[error("the CSR's self-signature cannot be verified: it is made with {0}, which is not supported; use SHA-256")]
+    UnsupportedSignature(String),
     /// A key type, curve or size outside the accepted ones.
     #[error("the CSR's key is {0}; use ECDSA P-256 or P-384, or RSA of 2048 to 8192 bits")]
     WeakKey(String),
@@ -47,6 +53,7 @@ impl CsrError {
             Self::NotPem => "csr_not_pem",
             Self::NotPkcs10 => "csr_not_pkcs10",
             Self::BadSignature => "csr_bad_signature",
+            Self::UnsupportedSignature(_) => "csr_unsupported_signature",
             Self::WeakKey(_) => "csr_weak_key",
         }
     }
@@ -97,7 +104,8 @@ impl ProvenKey {
     }
 }
 
-/// What a request asks for beside its key. Never copied into a certificate.
+/// What a request asks for beside its key. Never copied into a certificate. Attributes other than `extensionRequest` (RFC
+/// 2985 section 5.4.2) are not looked at, such as the ones that Windows adds about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestedNames {
     /// URI subject alternative names.
@@ -130,7 +138,10 @@ impl CertificateRequest {
         let spki = &request.certification_request_info.subject_pki;
         // The key is judged before the signature: a verification with an absurd key is work an attacker chooses.
         let key = ProvenKey::own(spki.raw.to_vec())?;
-        request.verify_signature().map_err(|_| CsrError::BadSignature)?;
+        signature::verify_request(&request).map_err(|error| match error {
+            SignatureError::Unsupported(kind) => CsrError::UnsupportedSignature(shown(kind)),
+            SignatureError::False => CsrError::BadSignature,
+        })?;
         let names = requested_names(&request)?;
         Ok(Self { key, names })
     }
@@ -154,12 +165,25 @@ impl CertificateRequest {
     }
 }
 
+/// The content of the one block. Text around it is passed over (RFC 7468 section 2), and a byte-order mark in front.
 fn single_block(pem: &str) -> Result<Vec<u8>, CsrError> {
-    let mut blocks = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes());
+    // The reader passes over a block that begins in the line that ends another one.
+    if pem.matches("-----BEGIN ").count() != 1 {
+        return Err(CsrError::NotPem);
+    }
+    let text = usual_label(pem.trim_start_matches('\u{feff}'));
+    let mut blocks = <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes());
     match (blocks.next(), blocks.next()) {
-        (Some(Ok((SectionKind::Csr, der))), None) => Ok(CertificateSigningRequestDer::from(der).as_ref().to_vec()),
+        (Some(Ok((SectionKind::Csr, der))), None) => Ok(der),
         _ => Err(CsrError::NotPem),
     }
+}
+
+/// The text with the label that a reader knows instead of the one that keytool, certreq and `openssl req -newhdr` write
+/// (RFC 7468 section 7).
+fn usual_label(pem: &str) -> Cow<'_, str> {
+    const OTHER: &str = " NEW CERTIFICATE REQUEST-----";
+    if pem.contains(OTHER) { Cow::Owned(pem.replace(OTHER, " CERTIFICATE REQUEST-----")) } else { Cow::Borrowed(pem) }
 }
 
 fn check_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<KeyFamily, CsrError> {
@@ -187,11 +211,11 @@ fn check_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<KeyFamily, CsrError> {
             let curve = spki.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
             match curve.map(|oid| oid.to_id_string()).as_deref() {
                 Some("1.2.840.10045.3.1.7" | "1.3.132.0.34") => Ok(KeyFamily::Ec),
-                Some(other) => Err(CsrError::WeakKey(format!("on the curve {}", shown(other)))),
+                Some(other) => Err(CsrError::WeakKey(format!("on the curve {}", named(other)))),
                 None => Err(CsrError::WeakKey("on an unnamed curve".to_owned())),
             }
         }
-        _ => Err(CsrError::WeakKey(format!("of type {}", shown(algorithm)))),
+        _ => Err(CsrError::WeakKey(format!("of type {}", named(&algorithm.to_id_string())))),
     }
 }
 
@@ -205,10 +229,8 @@ fn requested_names(request: &X509CertificationRequest<'_>) -> Result<RequestedNa
         }
     }
     for attribute in request.certification_request_info.iter_attributes() {
-        if let x509_parser::cri_attributes::ParsedCriAttribute::ExtensionRequest(extensions) =
-            attribute.parsed_attribute()
-        {
-            for extension in &extensions.extensions {
+        if let ParsedCriAttribute::ExtensionRequest(request) = attribute.parsed_attribute() {
+            for extension in &request.extensions {
                 collect(extension.parsed_extension(), &mut names)?;
             }
         }
@@ -248,6 +270,21 @@ fn collect(extension: &ParsedExtension<'_>, names: &mut RequestedNames) -> Resul
     Ok(())
 }
 
+/// The name of a curve or a kind of key that requests are made with, for messages; its object identifier if it has none
+/// here.
+fn named(identifier: &str) -> String {
+    let name = match identifier {
+        "1.3.132.0.35" => "P-521",
+        "1.3.132.0.33" => "P-224",
+        "1.3.132.0.10" => "secp256k1",
+        "1.2.840.113549.1.1.10" => "RSASSA-PSS",
+        "1.3.101.112" => "Ed25519",
+        "1.3.101.113" => "Ed448",
+        other => return shown(other),
+    };
+    name.to_owned()
+}
+
 /// An object identifier for messages: whoever made the request chose its length, and callers are told.
 fn shown(identifier: impl fmt::Display) -> String {
     const LONGEST: usize = 200;
@@ -261,124 +298,5 @@ fn ip_text(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-    use super::*;
-    use proptest::prelude::*;
-    use rcgen::{CertificateParams, DnType, IsCa, KeyPair, SanType};
-
-    fn request(change: impl FnOnce(&mut CertificateParams)) -> String {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        change(&mut params);
-        params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
-    }
-
-    #[test]
-    fn a_request_yields_its_key_and_the_names_it_asks_for() {
-        let pem = request(|params| {
-            params.subject_alt_names = vec![SanType::URI("spiffe://td/ns/a/sa/b".try_into().unwrap())];
-        });
-        let parsed = CertificateRequest::parse(&pem).unwrap();
-        assert_eq!(parsed.names().uris, ["spiffe://td/ns/a/sa/b"]);
-        assert_eq!(parsed.names().others, Vec::<String>::new());
-        assert_eq!(parsed.key().family(), KeyFamily::Ec);
-        assert_eq!(ProvenKey::own(parsed.key().spki_der().to_vec()).unwrap(), parsed.into_key());
-    }
-
-    #[test]
-    fn everything_that_names_or_empowers_the_subject_is_noticed() {
-        let noticed = |change: fn(&mut CertificateParams)| {
-            CertificateRequest::parse(&request(change)).unwrap().names().others.len()
-        };
-        assert_eq!(noticed(|params| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained)), 1);
-        assert_eq!(noticed(|params| params.subject_alt_names = vec![SanType::DnsName("a.b".try_into().unwrap())]), 1);
-        assert_eq!(noticed(|params| params.subject_alt_names = vec![SanType::IpAddress([1, 2, 3, 4].into())]), 1);
-        assert_eq!(
-            noticed(|params| params.subject_alt_names = vec![SanType::Rfc822Name("a@b".try_into().unwrap())]),
-            1
-        );
-        assert_eq!(noticed(|params| params.distinguished_name.push(DnType::CommonName, "root")), 1);
-        assert_eq!(noticed(|params| params.distinguished_name.push(DnType::OrganizationName, "x")), 1);
-        assert_eq!(noticed(|params| params.distinguished_name.push(DnType::OrganizationName, "")), 0);
-        assert_eq!(noticed(|params| params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign]), 1);
-        assert_eq!(noticed(|params| params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::CodeSigning]), 1);
-        assert_eq!(noticed(|params| params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth]), 0);
-    }
-
-    #[test]
-    fn a_changed_request_fails_its_proof_of_possession() {
-        let pem = request(|params| params.distinguished_name.push(DnType::OrganizationName, "honest"));
-        let der = single_block(&pem).unwrap();
-        let at = der.windows(6).position(|window| window == b"honest").unwrap();
-        let mut forged = der.clone();
-        if let Some(byte) = forged.get_mut(at) {
-            *byte ^= 1;
-        }
-        let pem = pem_of("CERTIFICATE REQUEST", &forged);
-        assert_eq!(CertificateRequest::parse(&pem), Err(CsrError::BadSignature));
-    }
-
-    #[test]
-    fn only_one_whole_pem_block_of_the_right_label_is_accepted() {
-        let good = request(|_| {});
-        let der = single_block(&good).unwrap();
-        let truncated = der.get(..der.len() - 5).unwrap().to_vec();
-        let trailing = [der.clone(), vec![0]].concat();
-        let table = [
-            (String::new(), CsrError::NotPem),
-            ("hello".to_owned(), CsrError::NotPem),
-            (format!("{good}{good}"), CsrError::NotPem),
-            (pem_of("CERTIFICATE", &der), CsrError::NotPem),
-            (pem_of("CERTIFICATE REQUEST", &truncated), CsrError::NotPkcs10),
-            (pem_of("CERTIFICATE REQUEST", &trailing), CsrError::NotPkcs10),
-            (pem_of("CERTIFICATE REQUEST", b""), CsrError::NotPkcs10),
-            ("A".repeat(1 << 20), CsrError::TooLong(1 << 20)),
-        ];
-        for (pem, expected) in table {
-            assert_eq!(CertificateRequest::parse(&pem), Err(expected));
-        }
-    }
-
-    /// The certificate would carry it: as much of the structure as the parser takes for the key, with a length that
-    /// reaches beyond it.
-    #[test]
-    fn nothing_may_follow_the_key_within_its_structure() {
-        let mut spki = CertificateRequest::parse(&request(|_| {})).unwrap().key().spki_der().to_vec();
-        spki.extend([0x05, 0x00]);
-        spki[1] += 2;
-        assert_eq!(ProvenKey::own(spki.clone()), Err(CsrError::NotPkcs10));
-        let info = [&[0x02, 0x01, 0x00, 0x30, 0x00][..], &spki, &[0xa0, 0x00]].concat();
-        let info = [&[0x30, u8::try_from(info.len()).unwrap()][..], &info].concat();
-        // The key is judged before the signature.
-        let rest =
-            [&[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02, 0x03, 0x02, 0x00, 0x00][..]];
-        let content = [info.as_slice(), rest[0]].concat();
-        let der = [&[0x30, 0x81, u8::try_from(content.len()).unwrap()][..], &content].concat();
-        assert_eq!(CertificateRequest::parse(&pem_of("CERTIFICATE REQUEST", &der)), Err(CsrError::NotPkcs10));
-    }
-
-    fn pem_of(label: &str, der: &[u8]) -> String {
-        use base64::Engine;
-        let body = base64::engine::general_purpose::STANDARD.encode(der);
-        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
-    }
-
-    proptest! {
-        #[test]
-        fn parsing_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            drop(CertificateRequest::parse(&pem_of("CERTIFICATE REQUEST", &bytes)));
-            drop(ProvenKey::own(bytes));
-        }
-
-        #[test]
-        fn no_flipped_bit_of_the_signed_part_gets_past_the_signature(position in 0usize..200, bit in 0u8..8) {
-            let mut der = single_block(&request(|_| {})).unwrap();
-            let signed = X509CertificationRequest::from_der(&der).unwrap().1.certification_request_info.raw.to_vec();
-            let start = der.windows(signed.len()).position(|window| window == signed).unwrap();
-            let index = start + position % signed.len();
-            if let Some(byte) = der.get_mut(index) { *byte ^= 1 << bit; }
-            prop_assert!(CertificateRequest::parse(&pem_of("CERTIFICATE REQUEST", &der)).is_err());
-        }
-    }
-}
+#[path = "csr_tests.rs"]
+mod tests;

@@ -26,5 +26,6 @@ pub mod revocation;
 pub mod rotation;
 pub mod seams;
 pub mod secret;
+pub mod signature;
 pub mod source;
 pub mod verify;

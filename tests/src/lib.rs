@@ -10,6 +10,7 @@ pub mod failure;
 pub mod harness;
 pub mod istio_agent;
 pub mod judge;
+pub mod linter;
 pub mod stage;
 pub mod tools;
 pub mod traffic;

@@ -62,16 +62,16 @@ pub fn envoy() -> Outcome<PathBuf> {
     })
 }
 
-/// A Python that has the packages of `make venv`.
+/// A Python that has this one of the packages of `make venv`.
 ///
 /// # Errors
 /// [`Failure::ToolMissing`].
-pub fn python() -> Outcome<PathBuf> {
+pub fn python(package: &str) -> Outcome<PathBuf> {
     let python = target_dir().join("venv/bin/python");
-    match Command::new(&python).args(["-c", "import jsonschema"]).output() {
+    match Command::new(&python).args(["-c", &format!("import {package}")]).output() {
         Ok(output) if output.status.success() => Ok(python),
         _ => Err(Failure::ToolMissing {
-            tool: format!("jsonschema for {}", python.display()),
+            tool: format!("{package} for {}", python.display()),
             install: "make venv".to_owned(),
         }),
     }

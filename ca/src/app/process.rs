@@ -163,7 +163,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     }
 
     // The way of a request.
-    let clusters = Arc::new(clusters(authenticators, &readiness, &supervisor));
+    let clusters = Arc::new(clusters(authenticators, &readiness, &metrics, &supervisor)?);
     let rates = Arc::new(RequestRates::new(&config.limits));
     let swept = Arc::clone(&rates);
     supervisor.spawn("limit counters", critical, |stop| swept.sweep(stop));

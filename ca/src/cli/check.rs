@@ -40,6 +40,9 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
         if matches!(app::has_authority(&loaded.config).await, Ok(false)) {
             out.line(&format!("{file}: {}", Refused::NoAuthority)).map_err(Failure::failed)?;
         }
+        for key in app::left_out_keys(&loaded.config).await {
+            out.line(&format!("{file}: {key}")).map_err(Failure::failed)?;
+        }
         for sealed in app::sealed_by(&loaded.config).await {
             out.line(&sealed.to_string()).map_err(Failure::failed)?;
         }

@@ -246,7 +246,8 @@ storage: {storage}
 keys: {{ encryption_key_file: {key} }}
 bundle_file: {roots}
 authority: {{ rotation: {{ propagation: 5s, renewal_window: 30s }} }}
-serving: {{ dns_names: [localhost], ip_addresses: [127.0.0.1] }}
+# An istio-agent that dials localhost demands the second name.
+serving: {{ dns_names: [localhost, istiod.istio-system.svc], ip_addresses: [127.0.0.1] }}
 svid: {{ default_ttl: {ttl}, max_ttl: {max_ttl} }}
 log: {{ format: {log_format} }}
 clusters:

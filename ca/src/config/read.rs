@@ -104,7 +104,7 @@ fn read_serving(s: &mut Section<'_>) -> Option<Serving> {
         "dns_names",
         json!(["localhost"]),
         kind::list_of(kind::parsed("DNS name", dns_name)),
-        "DNS names that clients dial",
+        "DNS names that clients dial; an istio-agent that dials `localhost` demands `istiod.istio-system.svc`",
     );
     let ip_addresses = s.defaulted(
         "ip_addresses",
@@ -168,9 +168,29 @@ fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
     );
     let tokens = s.section("tokens", "how tokens are verified", |s| {
         let jwks = Variant::new("jwks", "with the cluster's published keys", |s: &mut Section<'_>| {
-            let issuer = s.required("issuer", kind::text(), "the exact `iss` claim of the cluster's tokens");
-            let file = s.required("file", kind::path(), "JSON Web Key Set; reloaded when its content changes");
-            Some(Tokens::Jwks { issuer: issuer?, file: file? })
+            let issuers = s.required(
+                "issuer",
+                kind::one_or_several(kind::text().check(not_legacy)),
+                "the exact `iss` claim of the cluster's tokens; several while the cluster changes it",
+            );
+            let file = s.required(
+                "file",
+                kind::path(),
+                "JSON Web Key Set; reloaded when its content changes. Keys that cannot be used are left out with a warning",
+            );
+            let leeway = s.defaulted(
+                "leeway",
+                "60s",
+                kind::duration_within(Duration::ZERO..=Duration::from_secs(600)),
+                "how far the cluster's clock may be off: a token counts so much longer and sooner. Kubernetes itself allows 60s",
+            );
+            let max_age = s.defaulted(
+                "max_age",
+                "24h",
+                kind::duration_within(Duration::from_secs(60)..=365 * DAY),
+                "a token is believed until `exp`, or `kubernetes.io.warnafter` if it has one, but no longer than this, and two minutes for its renewal, after `iat`; no less than four fifths of the `expirationSeconds` of projected tokens, when kubelet renews them, or 24h",
+            );
+            Some(Tokens::Jwks { issuers: issuers?, file: file?, leeway: leeway?, max_age: max_age? })
         });
         s.one_of("kind", None, &[jwks], "the way of verification")
     });
@@ -178,6 +198,13 @@ fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         s.problem("audiences", "is empty: a token for anybody else would be accepted; name at least one");
     }
     Some(Cluster { id: id?, aliases: aliases?, trust_domain: trust_domain?, audiences: audiences?, tokens: tokens? })
+}
+
+fn not_legacy(issuer: &String) -> Result<(), &'static str> {
+    if issuer == "kubernetes/serviceaccount" {
+        return Err("is the issuer of legacy tokens, which are never accepted; see /.well-known/openid-configuration");
+    }
+    Ok(())
 }
 
 fn name_kind() -> kind::Kind<String> {

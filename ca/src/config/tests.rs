@@ -102,6 +102,41 @@ fn clusters_must_be_there_unambiguous_and_of_our_trust_domain() {
 }
 
 #[test]
+fn tokens_have_one_issuer_or_several_and_bounds_on_clocks_and_age() {
+    let with = |tokens: &str| SMALLEST.replace("issuer: https://kubernetes.default.svc", tokens);
+    let read_tokens = |tokens: &str| {
+        let Tokens::Jwks { issuers, leeway, max_age, .. } =
+            parse("f", &with(tokens), read).unwrap().config.clusters.remove(0).tokens;
+        (issuers, leeway, max_age)
+    };
+    let minute = Duration::from_secs(60);
+    assert_eq!(read_tokens("issuer: https://a"), (vec!["https://a".to_owned()], minute, DAY));
+    assert_eq!(
+        read_tokens("issuer: [https://b, https://a], leeway: 0s, max_age: 12h"),
+        (vec!["https://b".to_owned(), "https://a".to_owned()], Duration::ZERO, DAY / 2)
+    );
+    let table = [
+        ("issuer: []", &["clusters[0].tokens.issuer: is an empty list"][..]),
+        ("issuer: 7", &["clusters[0].tokens.issuer: 7 is not text"]),
+        ("issuer: kubernetes/serviceaccount", &["clusters[0].tokens.issuer: is the issuer of legacy tokens"]),
+        (
+            "issuer: [a, \"\", a], leeway: 1h, max_age: 1s",
+            &[
+                "clusters[0].tokens.issuer[1]: is empty",
+                "clusters[0].tokens.leeway: 1h is out of range",
+                "clusters[0].tokens.max_age: 1s is out of range",
+            ],
+        ),
+        ("issuer: [a, b, a]", &["clusters[0].tokens.issuer[2]: is given twice"]),
+    ];
+    for (tokens, expected) in table {
+        let found = problems(&with(tokens));
+        let told = |part: &&str| found.iter().any(|line| line.contains(*part));
+        assert!(found.len() == expected.len() && expected.iter().all(told), "{tokens}: {found:#?}");
+    }
+}
+
+#[test]
 fn the_documentation_holds_the_reference_of_every_field() {
     let page = include_str!("../../../docs/configuration.md");
     let markdown = reference().unwrap().to_markdown();

@@ -48,6 +48,9 @@ impl CertificateService {
         let (peer, place) = (connection::remote_addr(&request), connection::place(&request));
         let (metadata, _, message) = request.into_parts();
         let application = application(request_id.clone(), (peer, place), &metadata, message);
+        if application.names_signer {
+            self.issuance.metrics.cert_signer_ignored.inc();
+        }
         let result = self.issuance.issue(&application).instrument(span).await;
         self.issuance.metrics.request.observe(started.elapsed().as_secs_f64());
         let mut id = MetadataValue::try_from(&request_id).map_err(|_| Status::internal("bug: request id"))?;
@@ -105,6 +108,7 @@ pub fn application(
         csr: message.csr,
         ttl: message.validity_duration,
         impersonated: None,
+        names_signer: false,
         problem: None,
         unreadable: unreadable.or(unknown),
     };
@@ -122,10 +126,9 @@ pub fn application(
         };
         if key == "ImpersonatedIdentity" {
             application.impersonated = Some(text);
-        } else if !text.is_empty() {
-            let problem = "the metadata key CertSigner names a signer, but this CA has one only; leave it empty";
-            application.problem = Some(problem.to_owned());
-            return application;
+        } else {
+            // There is one signer here, and istiod's own takes no notice of it either.
+            application.names_signer = !text.is_empty();
         }
     }
     application

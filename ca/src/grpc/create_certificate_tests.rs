@@ -77,5 +77,14 @@ fn metadata_may_hold_anything_but_a_wrong_type_in_a_known_key() {
     assert_eq!(with("ImpersonatedIdentity", text("spiffe://x")).unwrap().impersonated.as_deref(), Some("spiffe://x"));
     assert!(with("ImpersonatedIdentity", number.clone()).is_err());
     assert!(with("CertSigner", number).is_err());
-    assert!(with("CertSigner", text("other")).unwrap_err().contains("CertSigner"));
+}
+
+#[test]
+fn a_signer_that_is_named_is_noticed_and_changes_nothing_else() {
+    for (signer, noticed) in [("", false), ("other", true), ("clusterissuers.cert-manager.io/istio-system", true)] {
+        let fields = [("CertSigner".to_owned(), text(signer)), ("ImpersonatedIdentity".to_owned(), text("spiffe://x"))];
+        let metadata = Some(Struct { fields: fields.into() });
+        let application = understood(&[], IstioCertificateRequest { metadata, ..Default::default() }).unwrap();
+        assert_eq!((application.names_signer, application.impersonated.as_deref()), (noticed, Some("spiffe://x")));
+    }
 }

@@ -22,12 +22,16 @@ pub enum Denial {
     KeyUnknown,
     /// The signature does not verify.
     SignatureInvalid,
-    /// `iss` is not the configured issuer.
+    /// A token of a Secret, as Kubernetes before 1.24 made them: for everybody and for ever.
+    TokenLegacy,
+    /// `iss` is none of the configured issuers.
     IssuerMismatch,
     /// None of `aud` is a configured audience.
     AudienceMismatch,
     /// `exp` has passed.
     TokenExpired,
+    /// `exp` has not passed, but the token is older than a renewed one can be.
+    TokenTooOld,
     /// `nbf` or `iat` lies in the future.
     TokenNotYetValid,
     /// The `kubernetes.io` claims are missing, malformed, or contradict `sub`.
@@ -47,9 +51,11 @@ impl Denial {
             Self::AlgorithmRefused => "algorithm_refused",
             Self::KeyUnknown => "key_unknown",
             Self::SignatureInvalid => "signature_invalid",
+            Self::TokenLegacy => "token_legacy",
             Self::IssuerMismatch => "issuer_mismatch",
             Self::AudienceMismatch => "audience_mismatch",
             Self::TokenExpired => "token_expired",
+            Self::TokenTooOld => "token_too_old",
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::ClaimsInvalid => "claims_invalid",
             Self::ClusterUnknown => "cluster_unknown",

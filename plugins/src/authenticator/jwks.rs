@@ -2,6 +2,7 @@
 //! Whether the pod or the service account still exists is deliberately not checked here.
 
 mod claims;
+mod jwk;
 mod keys;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Deserializer};
 use signet_core::caller::Caller;
@@ -21,9 +23,10 @@ use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthen
 use signet_core::secret::Secret;
 use time::OffsetDateTime;
 
-pub use self::keys::KeySetError;
+pub use self::keys::{KeySetError, LeftOut};
 
-use self::keys::{KeySet, NoKey, accepted};
+use self::jwk::accepted;
+use self::keys::{KeySet, NoKey};
 use super::token_cache::{CAPACITY, TokenCache, TokenHash};
 
 /// The longest token that is looked at, in bytes. A projected token is about 1 KiB.
@@ -36,26 +39,32 @@ pub struct JwksConfig {
     pub cluster: String,
     /// The trust domain of the identities that tokens of this cluster prove.
     pub trust_domain: TrustDomain,
-    /// The `iss` of its tokens, compared exactly.
-    pub issuer: String,
+    /// The `iss` of its tokens is one of these, compared exactly.
+    pub issuers: Vec<String>,
     /// A token must be for one of these.
     pub audiences: Vec<String>,
-    /// How far `exp` may lie back and `nbf` ahead, for clocks that differ.
+    /// How far an end may lie back and `nbf` and `iat` ahead, for clocks that differ.
     pub leeway: Duration,
+    /// How long after `iat` a token is believed, whatever its `exp` says.
+    pub max_age: Duration,
+}
+
+/// What a set of published keys came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// How many keys may verify tokens; the same one published twice is one.
+    pub keys: usize,
+    /// The keys that cannot.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// What a look at the published keys brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refreshed {
     /// They are as they were.
     Unchanged,
     /// New keys are in use, and nothing that older keys verified is believed any more.
-    Replaced {
-        /// How many keys may verify tokens.
-        keys: usize,
-        /// How many published keys were ignored: of a type, use or algorithm that is not for our tokens.
-        ignored: usize,
-    },
+    Replaced(Published),
 }
 
 /// A set of keys and what they verified. They are replaced together, so a token that a withdrawn key verified cannot
@@ -93,9 +102,15 @@ impl JwksAuthenticator {
             return Ok(Refreshed::Unchanged);
         }
         let state = State::new(content)?;
-        let refreshed = Refreshed::Replaced { keys: state.keys.len(), ignored: state.keys.ignored() };
+        let refreshed = Refreshed::Replaced(state.published());
         self.state.store(Arc::new(state));
         Ok(refreshed)
+    }
+
+    /// The keys in use, and those left out.
+    #[must_use]
+    pub fn published(&self) -> Published {
+        self.state.load().published()
     }
 
     /// How many tokens were answered from memory since the start, for metrics.
@@ -111,6 +126,10 @@ impl State {
         Ok(Self { source: hash(content), keys, cache: TokenCache::new(CAPACITY) })
     }
 
+    fn published(&self) -> Published {
+        Published { keys: self.keys.len(), left_out: self.keys.left_out().to_vec() }
+    }
+
     /// Verifies the signature and returns the payload, not yet judged.
     fn verify(&self, token: &str) -> Result<Vec<u8>, AuthenticationError> {
         let denied = |reason, detail: String| AuthenticationError::denied(reason, detail);
@@ -121,8 +140,11 @@ impl State {
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed("a part is not base64url"));
         let (header, payload) = (decode(header)?, decode(payload)?);
         decode(signature)?;
-        let header: Header =
-            serde_json::from_slice(&header).map_err(|_| malformed("the header is not a JOSE header"))?;
+        let no_header = || malformed("the header is not a JOSE header");
+        let header: Header = Some(header.as_slice())
+            .filter(|header| is_object(header))
+            .and_then(|header| serde_json::from_slice(header).ok())
+            .ok_or_else(no_header)?;
         // RFC 7515 section 4.1.11: an extension that is not understood must not be passed over.
         if header.crit {
             return Err(malformed("the header demands extensions (crit); none is supported"));
@@ -130,19 +152,25 @@ impl State {
         let algorithm = accepted(&header.alg).ok_or_else(|| {
             denied(Denial::AlgorithmRefused, format!("alg is {:?}; use RS, PS or ES", shorten(&header.alg)))
         })?;
-        let key = self.keys.choose(header.kid.as_deref(), algorithm).map_err(|no_key| {
+        let keys = self.keys.choose(header.kid.as_deref(), algorithm).map_err(|no_key| {
             let kid = header.kid.as_deref().map_or_else(|| "missing".to_owned(), |kid| format!("{:?}", shorten(kid)));
             match no_key {
                 NoKey::Unknown => denied(Denial::KeyUnknown, format!("kid is {kid}, which is not published")),
+                NoKey::LeftOut(problem) => {
+                    denied(Denial::KeyUnknown, format!("kid is {kid}, but the published key of this name {problem}"))
+                }
                 NoKey::OtherAlgorithm => {
                     denied(Denial::AlgorithmRefused, format!("alg is {algorithm:?}, but key {kid} is for another one"))
                 }
             }
         })?;
-        match jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm) {
-            Ok(true) => Ok(payload),
-            Ok(false) | Err(_) => Err(denied(Denial::SignatureInvalid, "the signature does not verify".to_owned())),
+        let verifies = |key: &DecodingKey| {
+            matches!(jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm), Ok(true))
+        };
+        if keys.into_iter().any(verifies) {
+            return Ok(payload);
         }
+        Err(denied(Denial::SignatureInvalid, "the signature does not verify".to_owned()))
     }
 }
 
@@ -189,6 +217,11 @@ struct Header {
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+/// Whether the text begins as a JSON object does. serde would fill a structure from a list too, by position.
+fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
 }
 
 fn hash(content: &[u8]) -> [u8; 32] {

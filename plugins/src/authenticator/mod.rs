@@ -3,4 +3,4 @@
 mod jwks;
 mod token_cache;
 
-pub use jwks::{JwksAuthenticator, JwksConfig, KeySetError, Refreshed};
+pub use jwks::{JwksAuthenticator, JwksConfig, KeySetError, LeftOut, Published, Refreshed};

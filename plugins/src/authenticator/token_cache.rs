@@ -30,7 +30,7 @@ impl TokenHash {
 pub(super) struct Lifetime {
     /// The later of `nbf` and `iat`.
     pub(super) from: OffsetDateTime,
-    /// `exp`.
+    /// The earliest of its ends.
     pub(super) until: OffsetDateTime,
 }
 

@@ -238,6 +238,34 @@ pub fn list_of<T: 'static>(kind: Kind<T>) -> Kind<Vec<T>> {
     }
 }
 
+/// One value of a kind or a list of several, none of them twice.
+#[must_use]
+pub fn one_or_several<T: PartialEq + 'static>(kind: Kind<T>) -> Kind<Vec<T>> {
+    let (name, schema) = (format!("{} or list of {}", kind.name, kind.name), kind.schema.clone());
+    let several = json!({ "type": "array", "items": schema, "minItems": 1, "uniqueItems": true });
+    let list = list_of(kind);
+    Kind {
+        name,
+        schema: json!({ "anyOf": [schema, several] }),
+        read: Box::new(move |value| {
+            if !value.is_array() {
+                return list.read(&json!([value])).map_err(|faults| {
+                    faults.into_iter().map(|(at, text)| (at.trim_start_matches("[0]").to_owned(), text)).collect()
+                });
+            }
+            let typed = list.read(value)?;
+            if typed.is_empty() {
+                return Err(vec![(String::new(), "is an empty list; give at least one".to_owned())]);
+            }
+            let twice =
+                typed.iter().enumerate().filter(|(index, one)| typed.iter().take(*index).any(|other| other == *one));
+            let faults: Vec<Fault> =
+                twice.map(|(index, _)| (format!("[{index}]"), "is given twice; leave one out".to_owned())).collect();
+            if faults.is_empty() { Ok(typed) } else { Err(faults) }
+        }),
+    }
+}
+
 fn text_of(value: &Value) -> Result<&str, String> {
     match value {
         Value::String(text) if text.is_empty() => Err("is empty".to_owned()),
@@ -288,6 +316,8 @@ mod tests {
         assert_eq!(choice(&[("a", 1), ("b", 2)]).read(&json!("b")).unwrap(), 2);
         assert_eq!(list_of(text()).read(&json!(["a", "b"])).unwrap(), ["a", "b"]);
         assert_eq!(parsed("port", str::parse::<u16>).read(&json!("80")).unwrap(), 80);
+        assert_eq!(one_or_several(text()).read(&json!("a")).unwrap(), ["a"]);
+        assert_eq!(one_or_several(text()).read(&json!(["a", "b"])).unwrap(), ["a", "b"]);
     }
 
     #[test]
@@ -316,6 +346,14 @@ mod tests {
             (
                 refusal(list_of(boolean()), json!([true, 1, 2])),
                 "[1] 1 is not a boolean; write true or false; [2] 2 is not a boolean; write true or false",
+            ),
+            (refusal(one_or_several(text()), json!(5)), "5 is not text; put it in quotes"),
+            (refusal(one_or_several(text()), json!({})), "a section is not text"),
+            (refusal(one_or_several(text()), json!([])), "is an empty list; give at least one"),
+            (refusal(one_or_several(text()), json!(["a", 5, ""])), "[1] 5 is not text; put it in quotes; [2] is empty"),
+            (
+                refusal(one_or_several(text()), json!(["a", "b", "a", "b"])),
+                "[2] is given twice; leave one out; [3] is given twice; leave one out",
             ),
             (refusal(absolute_path(), json!("a/b")), "\"a/b\" is not an absolute path"),
             (refusal(parsed("port", str::parse::<u16>), json!("x")), "\"x\": invalid digit found in string"),

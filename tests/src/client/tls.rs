@@ -53,7 +53,19 @@ pub async fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> Outcome<
 /// # Errors
 /// [`Failure`] when the handshake fails.
 pub async fn over(stream: TcpStream, config: Arc<ClientConfig>) -> Outcome<TlsStream<TcpStream>> {
+    demanding(SERVER_NAME, stream, config).await
+}
+
+/// The same with a server that must have this name.
+///
+/// # Errors
+/// As [`over`].
+pub async fn demanding(
+    name: &'static str,
+    stream: TcpStream,
+    config: Arc<ClientConfig>,
+) -> Outcome<TlsStream<TcpStream>> {
     stream.set_nodelay(true).map_err(Failure::io("send small packets at once"))?;
-    let name = ServerName::try_from(SERVER_NAME).map_err(Failure::while_doing("name the server"))?;
+    let name = ServerName::try_from(name).map_err(Failure::while_doing("name the server"))?;
     TlsConnector::from(config).connect(name, stream).await.map_err(Failure::io("shake hands over TLS"))
 }

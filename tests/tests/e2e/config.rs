@@ -129,7 +129,7 @@ fn the_schema_for_editors_takes_what_the_programs_take_and_points_at_slips() -> 
         let good = yaml::read(&file)?;
         let found = |document_of: &serde_json::Value| -> Outcome<String> {
             yaml::write(&document, document_of)?;
-            tools::run(Command::new(tools::python()?).args(["-c", VALIDATE]).arg(&schema).arg(&document))
+            tools::run(Command::new(tools::python("jsonschema")?).args(["-c", VALIDATE]).arg(&schema).arg(&document))
         };
         ensure(found(&good)?.trim() == "[]", || format!("{program}: {}", found(&good).unwrap_or_default()))?;
         let slips: &[(&str, serde_json::Value, &str)] = match program {
@@ -142,6 +142,16 @@ fn the_schema_for_editors_takes_what_the_programs_take_and_points_at_slips() -> 
                     "clusters",
                     json!([{ "id": "x", "tokens": { "kind": "jwks" } }]),
                     "['clusters.0', 'clusters.0.tokens']",
+                ),
+                (
+                    "clusters",
+                    json!([{ "id": "x", "trust_domain": "d", "tokens": { "kind": "jwks", "file": "f", "issuer": [] } }]),
+                    "['clusters.0.tokens.issuer']",
+                ),
+                (
+                    "clusters",
+                    json!([{ "id": "x", "trust_domain": "d", "tokens": { "kind": "jwks", "file": "f", "issuer": ["a"] } }]),
+                    "[]",
                 ),
                 ("authority.backend", json!("files"), "['authority']"),
             ],

@@ -4,7 +4,7 @@ use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
 use signet_tests::client::raw::{Answer, Raw, field, framed, head};
 use signet_tests::client::{csr, rules, tls};
-use signet_tests::failure::{Outcome, ensure};
+use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::{Dev, DevOptions};
 use signet_tests::judge;
 use signet_tests::stage::CLIENT_ID;
@@ -130,4 +130,18 @@ async fn another_trust_domain_is_in_every_certificate() -> Outcome {
     let made = csr::like_ztunnel(None)?;
     let reply = Client::connect(&dev).await?.issued(&Ask::new(&made.csr, &dev.token("web")?)).await?;
     judge::workload(&reply, &made.csr, "spiffe://mesh.example.org/ns/shop/sa/web")
+}
+
+/// An istio-agent whose CA address contains `localhost` demands the name of istiod instead.
+#[tokio::test]
+async fn a_ca_of_dev_init_has_the_name_that_an_istio_agent_demands_of_localhost() -> Outcome {
+    let dev = Dev::plain()?;
+    let _ca = dev.start_ca().await?;
+    let config = tls::config(&dev.text("root-cert.pem")?, &[&rustls::version::TLS13], &["h2"])?;
+    for (name, has) in [("istiod.istio-system.svc", true), ("localhost", true), ("istiod.other.svc", false)] {
+        let stream = tokio::net::TcpStream::connect(dev.listen).await.map_err(Failure::io("connect"))?;
+        let result = tls::demanding(name, stream, config.clone()).await.map(drop);
+        ensure(result.is_ok() == has, || format!("{name}: {result:?}"))?;
+    }
+    Ok(())
 }

@@ -11,6 +11,13 @@ use tonic::Code;
 
 const P256: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
 
+/// A request that another program made for the identity of the workload `client`.
+macro_rules! sample {
+    ($name:literal) => {
+        include_str!(concat!("../../../core/src/testdata/csr/", $name, ".csr"))
+    };
+}
+
 fn openssl(key: &[&str], extensions: &[&str]) -> Outcome<String> {
     Ok(by_openssl(key, "/", extensions)?.csr)
 }
@@ -30,6 +37,9 @@ fn bad_requests() -> Outcome<Vec<(&'static str, String, &'static str)>> {
         ("no end", good.lines().take(3).collect::<Vec<_>>().join("\n"), "csr_not_pem"),
         ("truncated", csr::truncated(&good, 30)?, "csr_not_pkcs10"),
         ("broken signature", csr::with_broken_signature(&good)?, "csr_bad_signature"),
+        ("ECDSA with SHA-512", sample!("go-p256-sha512").into(), "csr_unsupported_signature"),
+        ("RSA-PSS with a long salt", sample!("openssl-pss-salt-max").into(), "csr_unsupported_signature"),
+        ("P-521", sample!("go-p521").into(), "csr_weak_key"),
         ("RSA-1024", openssl(rsa_1024, &[&own])?, "csr_weak_key"),
         ("P-224", openssl(p224, &[&own])?, "csr_weak_key"),
         ("Ed25519", openssl(&["-algorithm", "ED25519"], &[&own])?, "csr_weak_key"),
@@ -141,6 +151,26 @@ async fn every_accepted_kind_of_key_is_certified() -> Outcome {
         let made = by_openssl(key, "/", &[&format!("subjectAltName=critical,URI:{CLIENT_ID}")])?;
         let reply = client.issued(&Ask::new(&made.csr, &token)).await?;
         judge::workload(&reply, &made.csr, CLIENT_ID)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_of_keytool_openssl_go_and_windows_are_certified() -> Outcome {
+    let dev = Dev::plain()?;
+    let _ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    let token = dev.token("client")?;
+    for csr in [
+        sample!("keytool-ec"),
+        sample!("keytool-pss"),
+        sample!("openssl-text-newhdr"),
+        sample!("go-p384"),
+        sample!("windows-certreq-ec"),
+        sample!("windows-certreq-rsa-sha1"),
+    ] {
+        let reply = client.issued(&Ask::new(csr, &token)).await?;
+        judge::workload(&reply, csr, CLIENT_ID)?;
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ async fn keys_that_became_a_pipe_cost_no_thread_and_are_used_again_when_they_are
     Client::connect(&dev).await?.certificate(&dev, "client").await?;
     std::fs::remove_file(&jwks).map_err(Failure::io("remove a pipe"))?;
     std::fs::write(&jwks, content).map_err(Failure::io("write the keys"))?;
-    eventually("the keys to be back", WITHIN, async || says("keys loaded").await).await?;
+    eventually("the keys to be back", WITHIN, async || says("key loaded").await).await?;
     // The log is written beside what is done.
     let log = ca.process.log_path().to_owned();
     let told = async || std::fs::read_to_string(&log).ok()?.contains("can be used again").then_some(());

@@ -7,6 +7,7 @@ use signet_tests::client::certify::Client;
 use signet_tests::client::{csr, raw, tls};
 use signet_tests::failure::{Outcome, ensure};
 use signet_tests::harness::Dev;
+use signet_tests::judge;
 use signet_tests::stage::{CLIENT_ID, SERVER_ID};
 use tonic::Code;
 
@@ -44,6 +45,24 @@ async fn unknown_keys_pass_and_known_keys_must_be_text() -> Outcome {
         ca.refused_for("request_malformed").await?;
     }
     assert_eq!(ca.refusals_add_up().await?.get("request_malformed"), Some(&4));
+    Ok(())
+}
+
+/// istiod with one signer does the same; `ISTIO_META_CERT_SIGNER` of an istio-agent says it.
+#[tokio::test]
+async fn a_signer_that_is_named_is_ignored_and_counted() -> Outcome {
+    let dev = Dev::plain()?;
+    let ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    let plain = Ask::new(&csr::like_ztunnel(Some(CLIENT_ID))?.csr, &dev.token("client")?);
+    let named = async || -> Outcome<f64> { Ok(ca.metrics().await?.sum("signet_ca_cert_signer_ignored_total", &[])) };
+    for (signer, counted) in [("", 0.0), ("clusterissuers.cert-manager.io/istio-system", 1.0), ("other", 2.0)] {
+        let ask = Ask { metadata: Some(text_struct("CertSigner", signer)), ..plain.clone() };
+        let reply = client.issued(&ask).await?;
+        judge::workload(&reply, &ask.csr, CLIENT_ID)?;
+        let found = named().await?;
+        ensure((found - counted).abs() < 0.5, || format!("{found} are counted after {signer:?}, not {counted}"))?;
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Number;
 use signet_core::caller::{AuthMethod, BoundObject, Caller, Claimed};
 use signet_core::identity::WorkloadId;
@@ -13,8 +14,11 @@ use time::OffsetDateTime;
 use super::{JwksConfig, shorten};
 use crate::authenticator::token_cache::Lifetime;
 
-/// How far in the future `iat` may lie: it is the issuer's clock against ours, and nothing hangs on it.
-const ISSUED_AHEAD: Duration = Duration::from_secs(60);
+/// How much later than it should a renewed token may reach its pod: kubelet asks for a new one at four fifths of the life
+/// or after 24 h, but looks at the volumes of a pod only every 60 to 90 s.
+const RENEWAL_DELAY: Duration = Duration::from_secs(120);
+/// The `iss` of every legacy token.
+const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 /// Longer than any UID that Kubernetes gives.
 const MAX_UID: usize = 128;
 
@@ -30,6 +34,9 @@ struct Claims {
     iat: Option<Number>,
     #[serde(rename = "kubernetes.io")]
     kubernetes: Option<Kubernetes>,
+    /// Only a legacy token names the Secret that it is kept in.
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    legacy_secret: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +52,8 @@ struct Kubernetes {
     serviceaccount: Object,
     pod: Option<Object>,
     node: Option<Object>,
+    /// When the token should have been replaced, if its `exp` was put off by `--service-account-extend-token-expiration`.
+    warnafter: Option<Number>,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +73,8 @@ fn invalid(detail: impl Into<String>) -> Denied {
 /// believed without leeway.
 ///
 /// # Errors
-/// One [`Denial`] for each kind of fault, with what the payload says; issuer and audience are judged before times.
+/// One [`Denial`] for each kind of fault, with what the payload says. A legacy token is one before anything else, since it
+/// has neither the issuer nor the audience of others; then issuer and audience are judged, then times.
 pub(super) fn judge(payload: &[u8], config: &JwksConfig, now: OffsetDateTime) -> Result<(Caller, Lifetime), Denied> {
     let claims = Claims::parse(payload).map_err(|error| error.claiming(nothing(config)))?;
     claims.judge(config, now).map_err(|error| error.claiming(claims.claimed(config)))
@@ -90,6 +100,9 @@ impl Claims {
     /// [`Denial::TokenMalformed`] when it is not JSON, [`Denial::ClaimsInvalid`] when a claim has the wrong type or
     /// occurs twice.
     fn parse(payload: &[u8]) -> Result<Self, Denied> {
+        if payload.trim_ascii_start().starts_with(b"[") {
+            return Err(invalid("the claims are a list, not an object"));
+        }
         serde_json::from_slice(payload).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => invalid(shorten(&format!("reading the claims: {error}"))),
             _ => AuthenticationError::denied(Denial::TokenMalformed, "the payload is not JSON"),
@@ -97,6 +110,7 @@ impl Claims {
     }
 
     fn judge(&self, config: &JwksConfig, now: OffsetDateTime) -> Result<(Caller, Lifetime), Denied> {
+        self.check_kind()?;
         self.check_issuer(config)?;
         self.check_audience(config)?;
         let life = self.check_times(config, now)?;
@@ -105,16 +119,22 @@ impl Claims {
         Ok((self.caller(config, until)?, life))
     }
 
-    fn check_issuer(&self, config: &JwksConfig) -> Result<(), Denied> {
-        match &self.iss {
-            Some(issuer) if *issuer == config.issuer => Ok(()),
-            other => {
-                let found =
-                    other.as_deref().map_or_else(|| "missing".to_owned(), |issuer| format!("{:?}", shorten(issuer)));
-                let detail = format!("iss is {found}, expected {:?}", config.issuer);
-                Err(AuthenticationError::denied(Denial::IssuerMismatch, detail))
-            }
+    fn check_kind(&self) -> Result<(), Denied> {
+        if self.legacy_secret.is_none() && self.iss.as_deref() != Some(LEGACY_ISSUER) {
+            return Ok(());
         }
+        let detail = "the token is a legacy one, from a Secret; it never ends and is for everybody. Mount a projected \
+            service-account token with the audience of this CA instead (volumes[].projected.sources[].serviceAccountToken)";
+        Err(AuthenticationError::denied(Denial::TokenLegacy, detail))
+    }
+
+    fn check_issuer(&self, config: &JwksConfig) -> Result<(), Denied> {
+        if self.iss.as_ref().is_some_and(|issuer| config.issuers.contains(issuer)) {
+            return Ok(());
+        }
+        let found = self.iss.as_deref().map_or_else(|| "missing".to_owned(), |issuer| format!("{:?}", shorten(issuer)));
+        let expected = config.issuers.iter().map(|issuer| format!("{issuer:?}")).collect::<Vec<_>>().join(" or ");
+        Err(AuthenticationError::denied(Denial::IssuerMismatch, format!("iss is {found}, expected {expected}")))
     }
 
     fn check_audience(&self, config: &JwksConfig) -> Result<(), Denied> {
@@ -131,23 +151,45 @@ impl Claims {
         Err(AuthenticationError::denied(Denial::AudienceMismatch, detail))
     }
 
+    /// A token is believed until `exp`, or `warnafter` if it has one, but no longer than `max_age` after `iat`.
     fn check_times(&self, config: &JwksConfig, now: OffsetDateTime) -> Result<Lifetime, Denied> {
         let leeway = time::Duration::try_from(config.leeway).map_err(|_| invalid("the configured leeway is absurd"))?;
-        let ahead = leeway.max(time::Duration::try_from(ISSUED_AHEAD).unwrap_or(leeway));
         let exp = instant("exp", self.exp.as_ref())?.ok_or_else(|| invalid("exp is missing; a token must end"))?;
         let nbf = instant("nbf", self.nbf.as_ref())?;
-        let iat = instant("iat", self.iat.as_ref())?;
-        if moment::difference(exp, now) >= leeway {
+        // Kubernetes always says it. Who left it out would be bound by no age.
+        let iat = instant("iat", self.iat.as_ref())?
+            .ok_or_else(|| invalid("iat is missing; without it nobody can tell how old the token is"))?;
+        let warnafter = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.warnafter.as_ref());
+        let warnafter = instant("warnafter", warnafter)?;
+        let oldest = moment::after(moment::after(iat, config.max_age), RENEWAL_DELAY);
+        let has_passed = |end: OffsetDateTime| moment::difference(end, now) >= leeway;
+        let too_old = |detail: String| Err(AuthenticationError::denied(Denial::TokenTooOld, detail));
+        if has_passed(exp) {
             return Err(AuthenticationError::denied(Denial::TokenExpired, format!("exp was {exp}, now is {now}")));
         }
-        for (name, at, allowed) in [("nbf", nbf, leeway), ("iat", iat, ahead)] {
-            if let Some(at) = at.filter(|at| moment::difference(now, *at) > allowed) {
+        if let Some(end) = warnafter.filter(|end| has_passed(*end)) {
+            return too_old(format!(
+                "warnafter was {end}, now is {now}: kubelet has replaced this token by then; let the client read its file \
+                 for each request"
+            ));
+        }
+        if has_passed(oldest) {
+            return too_old(format!(
+                "iat was {iat}, now is {now}: that is longer ago than tokens.max_age ({:?}) allows; mount a projected \
+                 token, which kubelet renews, instead of one made for {:?}",
+                config.max_age,
+                moment::until(iat, exp)
+            ));
+        }
+        for (name, at) in [("nbf", nbf), ("iat", Some(iat))] {
+            if let Some(at) = at.filter(|at| moment::difference(now, *at) > leeway) {
                 let detail =
                     format!("{name} is {at}, now is {now}; compare the clocks of the cluster and of this host");
                 return Err(AuthenticationError::denied(Denial::TokenNotYetValid, detail));
             }
         }
-        Ok(Lifetime { from: nbf.max(iat).unwrap_or(now), until: exp })
+        let until = warnafter.map_or(exp, |end| end.min(exp)).min(oldest);
+        Ok(Lifetime { from: nbf.map_or(iat, |nbf| nbf.max(iat)), until })
     }
 
     /// What is said, as far as it is well-formed and does not contradict itself.
@@ -185,9 +227,10 @@ impl Claims {
 
     fn caller(&self, config: &JwksConfig, until: Option<OffsetDateTime>) -> Result<Caller, Denied> {
         let identity = self.identity(config)?;
-        let claims = self.kubernetes.as_ref().ok_or_else(|| {
-            invalid("the kubernetes.io claim is missing; use a projected service-account token, not a legacy secret")
-        })?;
+        let claims = self
+            .kubernetes
+            .as_ref()
+            .ok_or_else(|| invalid("the kubernetes.io claim is missing; use a projected service-account token"))?;
         if !claims.is_about(&identity) {
             let (namespace, account) = (shorten(&claims.namespace), shorten(&claims.serviceaccount.name));
             return Err(invalid(format!(

@@ -3,6 +3,7 @@
 
 mod bad_claims;
 mod lifetimes;
+mod published;
 
 use super::*;
 use jsonwebtoken::{Algorithm, EncodingKey};
@@ -17,6 +18,7 @@ use std::sync::LazyLock;
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 const ISSUER: &str = "https://kubernetes.default.svc";
+const OTHER_ISSUER: &str = "https://before.example";
 
 /// A signing key of the cluster and its published half.
 struct ClusterKey {
@@ -78,9 +80,10 @@ fn config() -> JwksConfig {
     JwksConfig {
         cluster: "Kubernetes".into(),
         trust_domain: TrustDomain::parse("cluster.local").unwrap(),
-        issuer: ISSUER.into(),
+        issuers: vec![ISSUER.into(), OTHER_ISSUER.into()],
         audiences: vec!["istio-ca".into(), "other-ca".into()],
         leeway: Duration::ZERO,
+        max_age: Duration::from_secs(24 * 3600),
     }
 }
 
@@ -164,13 +167,14 @@ async fn tokens_without_pod_or_node_with_one_audience_or_with_claims_of_newer_ve
         without(&["kubernetes.io", "node"]),
         without(&["kubernetes.io", "node", "uid"]),
         without(&["nbf"]),
-        without(&["iat"]),
+        changed(&["iss"], json!(OTHER_ISSUER)),
         changed(&["aud"], json!("other-ca")),
         changed(&["aud"], json!(["https://kubernetes.default.svc", "istio-ca"])),
         changed(&["exp"], json!(NOW.unix_timestamp() as f64 + 0.5 + 1.0)),
-        changed(&["iat"], json!(NOW.unix_timestamp() + 60)),
+        changed(&["iat"], json!(NOW.unix_timestamp())),
         changed(&["jti"], json!("x")),
-        changed(&["kubernetes.io", "warnafter"], json!(1)),
+        changed(&["kubernetes.io", "warnafter"], json!(NOW.unix_timestamp() + 1)),
+        changed(&["kubernetes.io", "warnafter"], Value::Null),
         changed(&["kubernetes.io", "pod"], Value::Null),
     ];
     for claims in good {
@@ -230,6 +234,7 @@ async fn every_broken_envelope_is_refused_for_its_own_reason() {
         ("header not JSON", format!("AAAA.{}.{}", parts[1], parts[2]), Denial::TokenMalformed),
         ("payload not JSON", world.token_text("not json"), Denial::TokenMalformed),
         ("payload cut", world.token_text("{\"iss\":"), Denial::TokenMalformed),
+        ("header by position", header(json!(["ES256", "ec"])), Denial::TokenMalformed),
         ("no alg", header(json!({"kid": "ec"})), Denial::TokenMalformed),
         ("crit", header(json!({"alg": "ES256", "kid": "ec", "crit": ["exp"]})), Denial::TokenMalformed),
         ("crit null", header(json!({"alg": "ES256", "kid": "ec", "crit": null})), Denial::TokenMalformed),

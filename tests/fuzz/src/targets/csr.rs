@@ -31,7 +31,10 @@ pub(super) fn run(input: &[u8]) -> Verdict {
         }
         Ok(request) => request,
     };
-    let der = blocks(&input, LABEL).pop().ok_or("accepted, but another reader finds no block")?;
+    // RFC 7468 section 7: the other label says the same. A mark in front is passed over.
+    let usual =
+        text.trim_start_matches('\u{feff}').replace(" NEW CERTIFICATE REQUEST-----", " CERTIFICATE REQUEST-----");
+    let der = blocks(usual.as_bytes(), LABEL).pop().ok_or("accepted, but another reader finds no block")?;
     let (rest, parsed) = X509CertificationRequest::from_der(&der).map_err(|error| format!("accepted, but {error}"))?;
     promise(rest.is_empty(), || "accepted with something behind it".to_owned())?;
     let info = &parsed.certification_request_info;

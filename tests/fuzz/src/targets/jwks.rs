@@ -1,6 +1,6 @@
 //! Published keys.
 //!
-//! Promises: a set that is taken holds a public key; written again in its plainest form it is still taken; and it lets a
+//! Promises: a set that is taken holds a public key, and no more are counted than it holds; written again in its plainest form it is still taken; and it lets a
 //! token in only if it holds the key that signed the token.
 
 use std::sync::LazyLock;
@@ -31,9 +31,17 @@ pub(super) fn run(input: &[u8]) -> Verdict {
         }
         Ok(taken) => taken,
     };
-    let document: Value = serde_json::from_slice(input).map_err(|error| format!("taken, but not JSON: {error}"))?;
+    // A mark in front is not JSON, but allowed to be passed over.
+    let plain = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input);
+    let document: Value = serde_json::from_slice(plain).map_err(|error| format!("taken, but not JSON: {error}"))?;
     let keys = document.get("keys").and_then(Value::as_array).ok_or("taken, but without a list of keys")?;
-    promise(!keys.is_empty(), || "taken without keys".to_owned())?;
+    let published = taken.published();
+    let counted = published.keys + published.left_out.len();
+    promise(published.keys > 0 && counted <= keys.len(), || format!("{published:?} of {}", keys.len()))?;
+    for key in &published.left_out {
+        readable(&key.to_string())?;
+        promise(key.index < keys.len(), || format!("{key} is not there"))?;
+    }
     let again = JwksAuthenticator::new(config, document.to_string().as_bytes());
     promise(again.is_ok(), || format!("taken, but not once it is written again: {again:?}"))?;
     let accepted = wait_for(taken.authenticate(&Secret::new(TOKEN.clone()), NOW))?;

@@ -96,9 +96,8 @@ pub(super) fn run(input: &[u8]) -> Verdict {
         matches!(kind, None | Some(None | Some(Kind::NullValue(_) | Kind::StringValue(_))))
     };
     promise(plain(&impersonated) && plain(&signer), || "metadata that is no text was taken".to_owned())?;
-    promise(!matches!(&signer, Some(Some(Kind::StringValue(name))) if !name.is_empty()), || {
-        "a signer that does not exist was taken".to_owned()
-    })?;
+    let names_signer = matches!(&signer, Some(Some(Kind::StringValue(name))) if !name.is_empty());
+    promise(application.names_signer == names_signer, || format!("{signer:?} was taken for {names_signer}"))?;
     let said = match impersonated {
         Some(Some(Kind::StringValue(text))) => Some(text),
         _ => None,

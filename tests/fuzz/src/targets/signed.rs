@@ -12,6 +12,9 @@ use crate::world;
 pub(super) const WORDS: &[&str] = &[
     "-----BEGIN CERTIFICATE REQUEST-----\n",
     "-----END CERTIFICATE REQUEST-----\n",
+    "-----BEGIN NEW CERTIFICATE REQUEST-----\r\n",
+    "-----END NEW CERTIFICATE REQUEST-----\r\n",
+    "\u{feff}",
     "-----BEGIN X509 CRL-----\n",
     "-----END X509 CRL-----\n",
     "spiffe://cluster.local/ns/default/sa/web",

@@ -1,8 +1,8 @@
 //! Tokens: a compact one as it is sent, or two lines of JSON (header and claims) that are signed here, so that changes to
 //! the claims get past the signature.
 //!
-//! Promises: who is believed has a signature of the test key over exactly these bytes, by ring alone; issuer, audience and
-//! end are what they must be; the identity is that of the claims; memory says the same as verification; nobody is believed
+//! Promises: who is believed has a signature of the test key over exactly these bytes, by ring alone; issuer, audience, end
+//! and age are what they must be; the identity is that of the claims; memory says the same as verification; nobody is believed
 //! after the end.
 
 use std::sync::LazyLock;
@@ -45,6 +45,10 @@ pub(super) const WORDS: &[&str] = &[
     "node",
     "name",
     "uid",
+    "warnafter",
+    "kubernetes.io/serviceaccount/secret.name",
+    "kubernetes/serviceaccount",
+    "https://before.example",
     "istio-ca",
     "https://issuer.example",
     "system:serviceaccount:default:web",
@@ -59,14 +63,18 @@ pub(super) const WORDS: &[&str] = &[
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "istio-ca";
 const LEEWAY: i64 = 10;
+const MAX_AGE: i64 = 24 * 3600;
+/// What a renewed token may be late, see the authenticator.
+const RENEWAL_DELAY: i64 = 120;
 
 pub(super) fn config() -> Option<JwksConfig> {
     Some(JwksConfig {
         cluster: "Kubernetes".to_owned(),
         trust_domain: TrustDomain::parse("cluster.local").ok()?,
-        issuer: ISSUER.to_owned(),
+        issuers: vec!["https://before.example".to_owned(), ISSUER.to_owned()],
         audiences: vec![AUDIENCE.to_owned()],
         leeway: Duration::from_secs(LEEWAY.unsigned_abs()),
+        max_age: Duration::from_secs(MAX_AGE.unsigned_abs()),
     })
 }
 
@@ -125,13 +133,20 @@ fn check(caller: &Caller, token: &[u8]) -> Result<(), String> {
     // Claims that mean nothing to us are skipped without a look at their escapes, which this reader takes to heart.
     let Ok(claims) = serde_json::from_slice::<Value>(&decoded(payload)?) else { return Ok(()) };
     let says = |name: &str| claims.get(name).cloned().unwrap_or_default();
-    promise(says("iss") == ISSUER, || format!("the issuer is {}", says("iss")))?;
+    let issuer = says("iss") == ISSUER || says("iss") == "https://before.example";
+    promise(issuer, || format!("the issuer is {}", says("iss")))?;
+    let secret = claims.get("kubernetes.io/serviceaccount/secret.name").is_some_and(|secret| !secret.is_null());
+    promise(!secret, || "a legacy token is believed".to_owned())?;
     let audience = says("aud") == AUDIENCE
         || says("aud").as_array().is_some_and(|several| several.iter().any(|one| one == AUDIENCE));
     promise(audience, || format!("the audience is {}", says("aud")))?;
     let exp = says("exp").as_f64().ok_or("there is no end")?;
     let now = NOW.unix_timestamp();
     promise(exp + LEEWAY as f64 > now as f64, || format!("it ended at {exp}"))?;
+    let oldest = says("iat").as_f64().ok_or("nobody says how old it is")? + (MAX_AGE + RENEWAL_DELAY + LEEWAY) as f64;
+    promise(oldest > now as f64, || format!("it is older than {MAX_AGE} s"))?;
+    let warnafter = claims.pointer("/kubernetes.io/warnafter").and_then(Value::as_f64);
+    promise(warnafter.is_none_or(|end| end + LEEWAY as f64 > now as f64), || format!("{warnafter:?} has passed"))?;
     let identity =
         format!("system:serviceaccount:{}:{}", caller.identity.namespace(), caller.identity.service_account());
     promise(says("sub") == identity, || format!("{identity} was made of {}", says("sub")))?;

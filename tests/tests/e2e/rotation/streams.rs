@@ -15,7 +15,7 @@ use super::{SOON, holder, installation, settled, streaming_holder};
 const TWO: [&str; 2] = ["client=default/client", "server=default/server"];
 
 /// How far behind `exp` a token is still accepted, in seconds.
-const LEEWAY: i64 = 10;
+const LEEWAY: i64 = 60;
 
 /// A token of the workload `client` that is accepted for so many more seconds.
 fn token_for(dev: &Dev, seconds: i64) -> Outcome<String> {

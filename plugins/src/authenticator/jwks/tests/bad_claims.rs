@@ -6,6 +6,9 @@ use super::*;
 async fn every_bad_claim_is_refused_for_its_own_reason() {
     let world = world();
     let at = |seconds: i64| json!(NOW.unix_timestamp() + seconds);
+    let good = claims();
+    let by_position = ["iss", "sub", "aud", "exp", "nbf", "iat", "kubernetes.io"].map(|name| good[name].clone());
+    let by_position = json!([&by_position[..], &[Value::Null]].concat());
     let subject = |subject: &str| changed(&["sub"], json!(subject));
     let table = [
         (Denial::IssuerMismatch, changed(&["iss"], json!("https://kubernetes.default.svc/"))),
@@ -22,7 +25,15 @@ async fn every_bad_claim_is_refused_for_its_own_reason() {
         (Denial::TokenExpired, changed(&["exp"], json!(-62_135_596_800_i64))),
         (Denial::TokenNotYetValid, changed(&["nbf"], at(1))),
         (Denial::TokenNotYetValid, changed(&["nbf"], json!(253_402_300_799_i64))),
-        (Denial::TokenNotYetValid, changed(&["iat"], at(61))),
+        (Denial::TokenNotYetValid, changed(&["iat"], at(1))),
+        (Denial::TokenTooOld, changed(&["kubernetes.io", "warnafter"], at(0))),
+        (Denial::TokenTooOld, changed(&["iat"], at(-86_400 - 120))),
+        (Denial::TokenTooOld, changed(&["iat"], json!(0))),
+        (Denial::TokenLegacy, changed(&["iss"], json!("kubernetes/serviceaccount"))),
+        (Denial::TokenLegacy, changed(&["kubernetes.io/serviceaccount/secret.name"], json!("web-token-x2x4v"))),
+        (Denial::ClaimsInvalid, without(&["iat"])),
+        (Denial::ClaimsInvalid, changed(&["iat"], Value::Null)),
+        (Denial::ClaimsInvalid, changed(&["kubernetes.io", "warnafter"], json!("soon"))),
         (Denial::ClaimsInvalid, without(&["exp"])),
         (Denial::ClaimsInvalid, changed(&["exp"], json!("tomorrow"))),
         (Denial::ClaimsInvalid, changed(&["exp"], Value::Null)),
@@ -64,6 +75,7 @@ async fn every_bad_claim_is_refused_for_its_own_reason() {
         (Denial::ClaimsInvalid, changed(&["kubernetes.io", "pod", "name"], json!("p".repeat(254)))),
         (Denial::ClaimsInvalid, changed(&["kubernetes.io", "node", "name"], json!(""))),
         (Denial::ClaimsInvalid, json!([])),
+        (Denial::ClaimsInvalid, by_position),
         (Denial::ClaimsInvalid, json!("text")),
         (Denial::ClaimsInvalid, Value::Null),
     ];
@@ -159,4 +171,33 @@ async fn a_refusal_names_whom_a_good_signature_vouches_for_and_nobody_else() {
     for token in [format!("{signed}.AAAA"), foreign, "abc".to_owned(), String::new()] {
         assert_eq!(world.claimed(&token).await, None, "{token}");
     }
+}
+
+/// What Kubernetes put into the Secrets of service accounts before 1.24.
+#[tokio::test]
+async fn a_legacy_token_is_told_what_to_use_instead_before_its_issuer_is_judged() {
+    let world = world();
+    let legacy = json!({
+        "iss": "kubernetes/serviceaccount",
+        "kubernetes.io/serviceaccount/namespace": "default",
+        "kubernetes.io/serviceaccount/secret.name": "web-token-x2x4v",
+        "kubernetes.io/serviceaccount/service-account.name": "web",
+        "kubernetes.io/serviceaccount/service-account.uid": "sa-uid",
+        "sub": "system:serviceaccount:default:web",
+    });
+    let mut moved = legacy.clone();
+    moved["iss"] = json!(ISSUER);
+    let only_account =
+        Claimed { service_account_uid: None, pod: None, pod_uid: None, node: None, node_uid: None, ..says() };
+    for claims in [legacy, moved] {
+        let token = Secret::new(world.token(&claims).into_bytes());
+        let Err(AuthenticationError::Denied { reason, detail, claimed }) = world.jwks.authenticate(&token, NOW).await
+        else {
+            panic!("{claims}")
+        };
+        assert_eq!((reason, claimed), (Denial::TokenLegacy, Some(Box::new(only_account.clone()))));
+        assert!(detail.contains("projected service-account token with the audience"), "{detail}");
+    }
+    let forged = format!("{}x", world.token(&json!({"iss": "kubernetes/serviceaccount"})));
+    assert_ne!(world.refused(&forged).await, Denial::TokenLegacy, "the signature comes first");
 }

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn replaced(keys: usize) -> Refreshed {
+    Refreshed::Replaced(Published { keys, left_out: Vec::new() })
+}
+
 #[tokio::test]
 async fn leeway_stretches_both_ends_but_the_cache_keeps_to_the_token() {
     let world = world_with(JwksConfig { leeway: Duration::from_secs(30), ..config() });
@@ -32,11 +36,12 @@ async fn a_caller_is_proved_until_its_token_would_be_refused_whether_it_is_remem
     let last = OffsetDateTime::from_unix_timestamp(253_402_300_799).unwrap();
     for (exp, until) in [
         (NOW + Duration::from_secs(100), Some(NOW + Duration::from_secs(130))),
-        // The calendar's last second (RFC 5280 section 4.1.2.5), beyond which nothing can be counted.
-        (last, None),
+        // Bounded by the age that the last of our clocks' seconds allows, not by `exp`.
+        (last, Some(NOW + Duration::from_secs(24 * 3600 + 120 + 30))),
     ] {
         let mut claims = claims();
         claims["exp"] = json!(exp.unix_timestamp());
+        claims["iat"] = json!(NOW.unix_timestamp());
         let token = world.token(&claims);
         let hits = world.jwks.cache_hits();
         for times in 0..2 {
@@ -78,11 +83,11 @@ async fn a_withdrawn_key_stops_verifying_at_once_even_for_remembered_tokens() {
     assert!(world.ask(&by_old, NOW).await.is_ok());
     assert_eq!(world.jwks.cache_hits(), 2, "an unchanged file keeps what is remembered");
 
-    assert_eq!(world.jwks.refresh(&set(&[&old, &new])), Ok(Refreshed::Replaced { keys: 2, ignored: 0 }));
+    assert_eq!(world.jwks.refresh(&set(&[&old, &new])), Ok(replaced(2)));
     assert!(world.ask(&by_old, NOW).await.is_ok() && world.ask(&by_new, NOW).await.is_ok());
     assert_eq!(world.jwks.cache_hits(), 2, "new keys start with nothing remembered");
 
-    assert_eq!(world.jwks.refresh(&set(&[&new])), Ok(Refreshed::Replaced { keys: 1, ignored: 0 }));
+    assert_eq!(world.jwks.refresh(&set(&[&new])), Ok(replaced(1)));
     assert_eq!(world.refused(&by_old).await, Denial::KeyUnknown);
     assert!(world.ask(&by_new, NOW).await.is_ok());
 }
@@ -100,4 +105,48 @@ async fn a_bad_key_set_is_an_error_and_keeps_the_keys_in_use() {
         assert!(JwksAuthenticator::new(config(), content).is_err());
     }
     assert!(!format!("{:?}", world.jwks).contains("keys"));
+}
+
+/// What the API server makes of the lives it is asked for.
+#[tokio::test]
+async fn a_token_is_believed_until_the_earliest_of_its_end_its_warning_and_its_greatest_age() {
+    const HOUR: i64 = 3600;
+    const DAY: i64 = 24 * HOUR;
+    const YEAR: i64 = 365 * DAY;
+    let at = |seconds: i64| NOW + time::Duration::seconds(seconds);
+    // Life, warnafter, max_age; all from `iat`. Then the first second without belief, and what it is refused for.
+    let table = [
+        ("projected for an hour", HOUR, None, DAY, HOUR, Denial::TokenExpired),
+        ("projected for twelve hours, as Istio does", 12 * HOUR, None, DAY, 12 * HOUR, Denial::TokenExpired),
+        ("projected for a week: kubelet renews it after a day", 7 * DAY, None, DAY, DAY + 120, Denial::TokenTooOld),
+        ("granted for a century", 100 * YEAR, None, DAY, DAY + 120, Denial::TokenTooOld),
+        ("granted for a century, another bound", 100 * YEAR, None, HOUR, HOUR + 120, Denial::TokenTooOld),
+        ("stretched to a year", YEAR, Some(HOUR + 7), DAY, HOUR + 7, Denial::TokenTooOld),
+        ("stretched, and another bound", YEAR, Some(HOUR + 7), HOUR / 2, HOUR / 2 + 120, Denial::TokenTooOld),
+        ("a warning after the end", HOUR, Some(2 * HOUR), DAY, HOUR, Denial::TokenExpired),
+    ];
+    for (what, life, warnafter, max_age, end, reason) in table {
+        for leeway in [0, 60] {
+            let seconds = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
+            let world = world_with(JwksConfig { leeway: seconds(leeway), max_age: seconds(max_age), ..config() });
+            let mut claims = claims();
+            for name in ["iat", "nbf"] {
+                claims[name] = json!(NOW.unix_timestamp());
+            }
+            claims["exp"] = json!(NOW.unix_timestamp() + life);
+            claims["kubernetes.io"]["warnafter"] = json!(warnafter.map(|after: i64| NOW.unix_timestamp() + after));
+            let token = world.token(&claims);
+            // The second look at each time is from memory, as long as the token itself lives.
+            for seconds in [0, 0, end - 1, end - 1, end + leeway - 1] {
+                let caller = world.ask(&token, at(seconds)).await;
+                assert_eq!(caller.map(|caller| caller.until), Ok(Some(at(end + leeway))), "{what}: {seconds}");
+            }
+            assert!(world.jwks.cache_hits() >= 3, "{what}");
+            for seconds in [end + leeway, end + leeway + YEAR] {
+                let found = world.ask(&token, at(seconds)).await.map(drop).unwrap_err();
+                let ended = seconds >= life + leeway;
+                assert_eq!(found, if ended { Denial::TokenExpired } else { reason }, "{what}: {seconds}");
+            }
+        }
+    }
 }
