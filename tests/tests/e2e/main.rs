@@ -45,3 +45,4 @@ mod tokens;
 mod transport;
 mod ttl;
 mod unread_log;
+mod unserved_names;
