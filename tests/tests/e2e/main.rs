@@ -23,6 +23,7 @@ mod crash;
 mod csr;
 mod envoy;
 mod facts;
+mod foreign_clients;
 mod full_disk;
 mod hanging_files;
 mod init;
