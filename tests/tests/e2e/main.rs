@@ -36,6 +36,7 @@ mod postgres;
 mod refusals;
 mod rekey;
 mod rotation;
+mod samples;
 mod sds;
 mod secrets;
 mod server_storage;
