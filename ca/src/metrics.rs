@@ -68,6 +68,8 @@ pub struct RotationMetrics {
     pub streams: IntGauge,
     /// Bundles that holders have refused.
     pub refused: IntCounter,
+    /// Names that clients of bundle streams asked for and that are not served.
+    pub unserved: IntCounter,
 }
 
 impl RotationMetrics {
@@ -89,6 +91,10 @@ impl RotationMetrics {
             )?,
             streams: metrics.gauge("signet_ca_bundle_streams", "Open bundle streams.")?,
             refused: metrics.counter("signet_ca_bundles_refused_total", "Bundles that holders have refused.")?,
+            unserved: metrics.counter(
+                "signet_ca_bundle_names_not_served_total",
+                "Names that clients asked for over SDS and that are not served; the log says which.",
+            )?,
         })
     }
 

@@ -205,7 +205,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     // Two at least: an agent that changes over has two.
     let per_identity = config.limits.bundle_streams_per_identity.unwrap_or((most / 4).max(2));
     let listeners = Listeners::new(queue, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics), per_identity);
-    let ledger = Ledger::new(most, Arc::clone(&clock), Arc::new(()));
+    let ledger = Ledger::new(most, Arc::clone(&clock), Arc::new(listeners.clone()));
     let sds_stop = CancellationToken::new();
     let bundle_stream = BundleStream {
         sds: SdsService::new(feed.snapshots(), ledger.clone(), sds_stop.clone()),
