@@ -22,6 +22,7 @@ mod contract;
 mod crash;
 mod csr;
 mod envoy;
+mod envoy_roots;
 mod facts;
 mod full_disk;
 mod hanging_files;
