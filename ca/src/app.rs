@@ -3,6 +3,7 @@
 mod backup;
 mod error;
 mod init;
+#[cfg(feature = "postgres")]
 mod migrate;
 mod plugins;
 mod process;
@@ -19,10 +20,12 @@ use zeroize::Zeroizing;
 pub use backup::{Backup, backup};
 pub use error::AppError;
 pub use init::{InitError, fingerprint, has_authority, init};
+#[cfg(feature = "postgres")]
 pub use migrate::migrate;
 pub use plugins::check_files;
 pub use process::{ServeError, serve};
 pub use sealing_keys::{SealedBy, rekey, sealed_by};
+#[cfg(feature = "postgres")]
 pub use signet_plugins::store::Ended;
 pub use storage::storage_warning;
 
@@ -33,7 +36,7 @@ use crate::config::Config;
 /// # Errors
 /// [`AppError::Store`].
 pub async fn open_for_reading(config: &Config) -> Result<Arc<dyn Store>, AppError> {
-    Ok(storage::location(&config.storage).open_read_only(storage::DEADLINE).await?)
+    Ok(storage::location(&config.storage)?.open_read_only(storage::DEADLINE).await?)
 }
 
 /// Makes the content of a new key-encryption-key file.

@@ -21,6 +21,8 @@ use signet_core::rotation::{Rules, Schedule};
 use signet_runtime::telemetry::LogFormat;
 
 pub use read::{read, reference};
+#[cfg(not(feature = "postgres"))]
+pub(crate) use storage::WITHOUT_POSTGRES;
 pub use storage::{Database, Host, Postgres, Reach, Storage, Tls, read_storage};
 
 /// The whole configuration.

@@ -30,7 +30,7 @@ pub struct Backup {
 /// [`AppError`]; nothing is left of the file then, nor when this is dropped.
 pub async fn backup(config: &Config, file: &Path, progress: impl Fn(u64, u64)) -> Result<Backup, AppError> {
     let failed = |error| AppError::Backup { path: file.to_owned(), source: Box::new(error) };
-    let location = storage::location(&config.storage);
+    let location = storage::location(&config.storage)?;
     let Some(database) = location.file() else { return Err(AppError::ServersBackup(config.storage.to_string())) };
     not_beside_another(file)?;
     let draft = Draft::begin(file).map_err(failed)?;

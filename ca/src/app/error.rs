@@ -53,6 +53,7 @@ pub enum AppError {
     #[error("interrupted; nothing was left behind")]
     Interrupted,
     /// The storage is not moved.
+    #[cfg(feature = "postgres")]
     #[error("migrate: {0}")]
     Migrate(String),
     /// Another sealing key cannot be taken.

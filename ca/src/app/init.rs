@@ -94,7 +94,8 @@ pub async fn init(
     replacing: &BTreeSet<String>,
 ) -> Result<Authorities, InitError> {
     // A storage that is not there is not made before it is known that this may be a new installation.
-    if storage::location(&config.storage).is_missing(storage::DEADLINE).await {
+    let location = storage::location(&config.storage).map_err(AppError::from)?;
+    if location.is_missing(storage::DEADLINE).await {
         replaced(config, replacing).await?;
     }
     let plugins = Plugins::open(config).await?;
@@ -137,7 +138,7 @@ async fn init_on(
 /// # Errors
 /// [`StoreError`].
 pub async fn has_authority(config: &Config) -> Result<bool, StoreError> {
-    let location = storage::location(&config.storage);
+    let location = storage::location(&config.storage)?;
     if location.is_missing(storage::DEADLINE).await {
         return Ok(false);
     }

@@ -15,11 +15,11 @@ use crate::config::{Config, Storage};
 /// [`AppError::Migrate`].
 pub async fn migrate(config: &Config, to: &Storage, progress: impl Fn(u64, u64)) -> Result<Ended, AppError> {
     let refused = |text: &str| Err(AppError::Migrate(text.to_owned()));
-    let from = storage::location(&config.storage);
+    let from = storage::location(&config.storage)?;
     let Some(file) = from.file() else {
         return refused("the storage of this configuration is a database of a server already");
     };
-    let Location::Postgres { access, .. } = storage::location(to) else {
+    let Location::Postgres { access, .. } = storage::location(to)? else {
         return refused("a storage is moved into a database of a PostgreSQL server only");
     };
     let origin = &config.storage;

@@ -36,7 +36,7 @@ pub(super) struct Plugins {
 impl Plugins {
     pub(super) async fn open(config: &Config) -> Result<Self, AppError> {
         let keys = Arc::new(keyring(&config.encryption_key_file).await?);
-        let store = storage::location(&config.storage).open(storage::DEADLINE).await?;
+        let store = storage::location(&config.storage)?.open(storage::DEADLINE).await?;
         let proofs = Arc::new(BundleProofs::new(config.trust_domain.as_str(), Arc::clone(&keys)));
         let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, keys));
         let authority = &config.authority;
@@ -101,9 +101,11 @@ pub async fn check_files(config: &Config) -> Vec<String> {
             problems.push(format!("clusters[{index}].tokens.file: {}", signet_runtime::output::error_chain(&error)));
         }
     }
-    if let Err(error) = storage::location(&config.storage).check(storage::DEADLINE).await {
-        problems.push(format!("storage: {error}"));
-    }
+    let checked = match storage::location(&config.storage) {
+        Ok(location) => location.check(storage::DEADLINE).await,
+        Err(error) => Err(error),
+    };
+    problems.extend(checked.err().map(|error| format!("storage: {error}")));
     problems
 }
 

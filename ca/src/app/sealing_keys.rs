@@ -85,7 +85,8 @@ impl fmt::Display for SealedBy {
 /// With which sealing keys the keys in storage are sealed; nothing when that cannot be told.
 pub async fn sealed_by(config: &Config) -> Vec<SealedBy> {
     let Ok((keys, _)) = keys(&config.encryption_key_file).await else { return Vec::new() };
-    let found = storage::location(&config.storage).open_read_only(storage::DEADLINE).await;
+    let Ok(location) = storage::location(&config.storage) else { return Vec::new() };
+    let found = location.open_read_only(storage::DEADLINE).await;
     let Ok(store) = found else { return Vec::new() };
     let counts = signet_plugins::custody::sealed_by(&*store).await.unwrap_or_default();
     let told = counts.into_iter().map(|(id, count)| {
@@ -114,7 +115,7 @@ pub async fn rekey(config: &Config, new: Option<&Path>) -> Result<Rekeyed, AppEr
     let file = &config.encryption_key_file;
     // Whatever refuses this comes before the key file is touched: a storage that is not there must not be made here, and
     // one that nobody has begun is not the one that was meant.
-    let location = storage::location(&config.storage);
+    let location = storage::location(&config.storage)?;
     let found = location.open_read_only(storage::DEADLINE).await?;
     if !storage::holds_authority(&*found).await? {
         return Err(AppError::Rekey(Refused::NoAuthority.to_string()));

@@ -4,23 +4,33 @@ use std::time::Duration;
 
 use signet_core::seams::store::{AuthorityJournal, StoreError};
 use signet_plugins::store::Location;
+#[cfg(feature = "postgres")]
 use signet_plugins::store::postgres::{PostgresAccess, Protection, Server};
 
-use crate::config::{Host, Postgres, Storage};
+use crate::config::Storage;
+#[cfg(feature = "postgres")]
+use crate::config::{Host, Postgres};
 
 /// How long a call to the store may take: a request must not wait longer for it than it would for the whole CA.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Where a configured storage is.
-pub(super) fn location(storage: &Storage) -> Location {
+///
+/// # Errors
+/// [`StoreError::Unavailable`] when it is in a kind of database that this program was built without.
+pub(super) fn location(storage: &Storage) -> Result<Location, StoreError> {
     match storage {
-        Storage::Sqlite(path) => Location::Sqlite(path.clone()),
+        Storage::Sqlite(path) => Ok(Location::Sqlite(path.clone())),
+        #[cfg(feature = "postgres")]
         Storage::Postgres(postgres) => {
-            Location::Postgres { access: access(postgres), connections: postgres.reach.connections }
+            Ok(Location::Postgres { access: access(postgres), connections: postgres.reach.connections })
         }
+        #[cfg(not(feature = "postgres"))]
+        Storage::Postgres(_) => Err(StoreError::Unavailable(crate::config::WITHOUT_POSTGRES.to_owned())),
     }
 }
 
+#[cfg(feature = "postgres")]
 fn access(postgres: &Postgres) -> PostgresAccess {
     let Postgres { database, reach } = postgres;
     let server = match &database.host {
@@ -58,7 +68,7 @@ pub fn storage_warning(storage: &Storage) -> Option<String> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "postgres"))]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use signet_runtime::config::parse;
@@ -75,7 +85,7 @@ mod tests {
         let url = "postgres://ca@db.example.com:6000/signet";
         let files = "password_file: /p, ca_file: /ca, client_certificate_file: /c, client_key_file: /k";
         let storage = storage(&format!("storage: {url}\npostgres: {{ {files}, connections: 3 }}"));
-        let Location::Postgres { access, connections } = location(&storage) else { panic!("{storage}") };
+        let Location::Postgres { access, connections } = location(&storage).unwrap() else { panic!("{storage}") };
         assert_eq!((access.to_string().as_str(), storage.to_string().as_str(), connections), (url, url, 3));
         assert_eq!((access.password_file, access.ca_file), (Some("/p".into()), Some("/ca".into())));
         assert_eq!(access.client_files, Some(("/c".into(), "/k".into())));
@@ -92,7 +102,7 @@ mod tests {
             ("ca@/x?host=/run", "{}", false, false),
         ] {
             let storage = storage(&format!("storage: \"postgres://{host}\"\npostgres: {section}"));
-            let Location::Postgres { access, .. } = location(&storage) else { panic!("{storage}") };
+            let Location::Postgres { access, .. } = location(&storage).unwrap() else { panic!("{storage}") };
             assert_eq!(access.protection == Protection::Verified, verified, "{host} {section}");
             assert_eq!(storage_warning(&storage).is_some(), told, "{host} {section}");
         }

@@ -81,7 +81,7 @@ impl AdminArgs {
             // The judgement may come before the connection counts as made, too.
             Ok(Err(Failure::Failed(text))) if is_about_the_certificate(&text) => return Err(Setback::ended(&text)),
             // Files that are just being written, or a CA that is just being started.
-            Ok(Err(Failure::Usage(text) | Failure::Failed(text))) => return Err(Setback::Passing(text)),
+            Ok(Err(failure)) => return Err(Setback::Passing(failure.text().to_owned())),
             Err(_) => return Err(Setback::Passing(explanation(&status))),
         };
         match anew.rotation().await {

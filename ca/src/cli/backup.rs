@@ -37,6 +37,7 @@ pub(super) async fn run(args: &BackupArgs) -> Result<(), Failure> {
     progress.end();
     let app::Backup { held, bytes } = made.map_err(|error| match error {
         app::AppError::ServersBackup(_) => Failure::Usage(error.to_string()),
+        app::AppError::Interrupted => Failure::Interrupted(error.to_string()),
         other => Failure::failed(other),
     })?;
     let mut out = Output::stdout(format);

@@ -83,13 +83,14 @@ pub(super) async fn run(args: &MigrateArgs) -> Result<(), Failure> {
     let copy_progress = CopyProgress::new();
     let told = |done: u64, all: u64| copy_progress.show(&format!("copied and compared {done} of {all} rows"));
     let moved = tokio::select! {
-        moved = app::migrate(&config, &target, told) => moved,
+        moved = app::migrate(&config, &target, told) => moved.map_err(Failure::failed),
         () = signals.stop() => {
-            Err(app::AppError::Migrate("interrupted; the same command begins again, or completes what is left".to_owned()))
+            let text = "migrate: interrupted; the same command begins again, or completes what is left";
+            Err(Failure::Interrupted(text.to_owned()))
         }
     };
     copy_progress.end();
-    let moved = moved.map_err(Failure::failed)?;
+    let moved = moved?;
     let mut out = Output::stdout(args.output.output);
     let shown = match args.output.output {
         OutputFormat::Json => out.json(&as_json(&moved, &config.storage, &target)),

@@ -14,6 +14,7 @@ mod dev_tokens;
 mod goal;
 mod holders;
 mod init;
+#[cfg(feature = "postgres")]
 mod migrate;
 mod progress;
 mod rekey;
@@ -26,10 +27,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use signet_core::clock::rfc3339;
+use signet_runtime::command::{self, Failure};
 use signet_runtime::config::{self, Loaded};
 use signet_runtime::ending;
 use signet_runtime::output::{OutputFormat, error_chain};
-use signet_runtime::telemetry;
 
 use crate::app;
 use crate::config::{Config, read};
@@ -70,6 +71,7 @@ enum Command {
     /// Copy the storage into a new file, also while a CA is running on it
     Backup(backup::BackupArgs),
     /// Move the storage from its SQLite file into an empty PostgreSQL database, with every CA stopped
+    #[cfg(feature = "postgres")]
     Migrate(migrate::MigrateArgs),
     /// Seal the private keys in the storage with a new key, also while CAs are running on it
     Rekey(rekey::RekeyArgs),
@@ -94,42 +96,29 @@ struct OutputArg {
     output: OutputFormat,
 }
 
-/// Why a command did not succeed; decides the exit code.
-#[derive(Debug)]
-enum Failure {
-    /// Wrong usage or configuration: exit code 2.
-    Usage(String),
-    /// Anything else: exit code 1.
-    Failed(String),
-}
-
-impl Failure {
-    fn failed(error: impl std::error::Error) -> Self {
-        Self::Failed(error_chain(&error))
-    }
-}
-
 impl ConfigFile {
     fn load(&self) -> Result<Loaded<Config>, Failure> {
         config::load(&self.config, read).map_err(|error| Failure::Usage(error_chain(&error)))
     }
 }
 
-/// Parses the command line and runs the command. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+/// The name that errors begin with.
+const PROGRAM: &str = "signet-ca";
+
+/// Parses the command line and runs the command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration,
+/// 3 not over in time, 130 interrupted.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain(&Failure::failed(error)),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return command::misused(PROGRAM, &error.render().to_string()),
+        Err(help) => help.exit(),
     };
-    match ending::run(runtime, run(cli.command)) {
-        Ok(()) => {
-            telemetry::flush();
-            ExitCode::SUCCESS
-        }
-        Err(failure) => complain(&failure),
-    }
+    let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => ending::run(runtime, run(cli.command)),
+        Err(error) => Err(Failure::failed(error)),
+    };
+    command::end(PROGRAM, result)
 }
 
 async fn run(command: Command) -> Result<(), Failure> {
@@ -144,19 +133,11 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Bundle(command) => bundle::run(&command).await,
         Command::Audit(command) => audit::run(&command).await,
         Command::Backup(args) => backup::run(&args).await,
+        #[cfg(feature = "postgres")]
         Command::Migrate(args) => migrate::run(&args).await,
         Command::Rekey(args) => rekey::run(&args).await,
         Command::Dev(command) => dev::run(command).await,
     }
-}
-
-fn complain(failure: &Failure) -> ExitCode {
-    let (text, code) = match failure {
-        Failure::Usage(text) => (text, 2),
-        Failure::Failed(text) => (text, 1),
-    };
-    telemetry::last_words(&format!("signet-ca: {text}"));
-    ExitCode::from(code)
 }
 
 /// A time for tables.
@@ -202,7 +183,7 @@ mod tests {
             ("certificate revoke --serial 0123456789abcdef0123456789abcdef --reason superseded".to_owned(), true),
             ("certificate revoke --serial 0123456789abcdef0123456789abcdef --clear".to_owned(), true),
             ("holders list --behind --sequence 3 --authority 1a --limit 1000 --page x".to_owned(), true),
-            ("migrate --to postgres://a@b/c --password-file p --tls off".to_owned(), true),
+            ("migrate --to postgres://a@b/c --password-file p --tls off".to_owned(), cfg!(feature = "postgres")),
             ("migrate".to_owned(), false),
             ("authority activate 1a2b --force".to_owned(), false),
             ("authority taint 1a2b --force".to_owned(), false),

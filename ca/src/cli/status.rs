@@ -1,17 +1,27 @@
 //! `signet-ca status`: asks a running CA over its admin socket.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::{Value, json};
-use signet_proto::admin::v1alpha1::{Rotation, StatusRequest, StatusResponse};
+use signet_proto::admin::v1alpha1::{CheckState, Rotation, StatusRequest, StatusResponse};
+use signet_runtime::command::wait_for;
+use signet_runtime::config::units::parse_duration;
 use signet_runtime::output::{Output, OutputFormat, Table};
 
-use super::admin_client::{ANSWER, AdminArgs, explanation, failure, within};
+use super::admin_client::{ANSWER, AdminArgs, Client, explanation, failure, within};
 use super::describe::{self, short};
 use super::rotation_view::{authorities_table, authority_json, rotation_json, rotation_rows};
-use super::{Failure, OutputArg};
+use super::{Failure, OutputArg, printable};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
+    /// Wait until the CA is ready
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: for how long, like 10m
+    #[arg(long, value_name = "DURATION", requires = "wait", default_value = "1m", value_parser = parse_duration)]
+    timeout: Duration,
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
@@ -19,8 +29,15 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) async fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let mut client = args.admin.connect().await?;
-    let status = within(ANSWER, client.service.status(StatusRequest {})).await.map_err(|status| failure(&status))?;
+    let (mut client, status) = if args.wait {
+        wait_for(args.timeout, async || match ask(&args.admin).await? {
+            (_, status) if !status.ready => Err(Failure::Failed(unready(&status))),
+            ready => Ok(ready),
+        })
+        .await?
+    } else {
+        ask(&args.admin).await?
+    };
     // Storage may be what is broken; the rest is worth to be seen then.
     let rotation = client.rotation().await.map_err(|status| explanation(&status));
     let mut out = Output::stdout(args.output.output);
@@ -29,6 +46,19 @@ pub(super) async fn run(args: &StatusArgs) -> Result<(), Failure> {
         OutputFormat::Table => out.raw(&as_text(&status, rotation.as_ref())),
     };
     shown.map_err(Failure::failed)
+}
+
+async fn ask(admin: &AdminArgs) -> Result<(Client, StatusResponse), Failure> {
+    let mut client = admin.connect().await?;
+    let status = within(ANSWER, client.service.status(StatusRequest {})).await.map_err(|status| failure(&status))?;
+    Ok((client, status))
+}
+
+/// Why a CA is not ready.
+fn unready(status: &StatusResponse) -> String {
+    let failing = status.checks.iter().filter(|check| check.state() == CheckState::Failing);
+    let failing: Vec<String> = failing.map(|check| printable(&format!("{}: {}", check.name, check.detail))).collect();
+    format!("the CA is not ready: {}", failing.join("; "))
 }
 
 fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Value {

@@ -74,10 +74,10 @@ pub(super) async fn follow(
         tokio::select! {
             _ = interrupt.recv() => {
                 writer.clear_echo()?;
-                return Err(Failure::Failed(format!("left; the CA goes on by itself: {}", goal.again())));
+                return Err(Failure::Interrupted(format!("left; the CA goes on by itself: {}", goal.again())));
             }
             () = late => {
-                return Err(Failure::Failed(format!("not over within --timeout; the CA goes on by itself: {}", goal.again())));
+                return Err(Failure::TimedOut(format!("not over within --timeout; the CA goes on by itself: {}", goal.again())));
             }
             answer = next => match answer {
                 Ok(newer) => {

@@ -14,6 +14,10 @@ const PORT: u16 = 5432;
 /// Connections to a PostgreSQL server when the file says nothing.
 const CONNECTIONS: u32 = 8;
 
+/// What is said of a storage that this program cannot use.
+pub(crate) const WITHOUT_POSTGRES: &str = "is a database of a PostgreSQL server, which this program was built without; use one \
+    with the feature `postgres`, which a build has unless it is told otherwise";
+
 /// Where records, authorities and encrypted keys are kept. Shown as the URL, which holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Storage {
@@ -142,6 +146,9 @@ pub fn read_storage(s: &mut Section<'_>) -> Option<Storage> {
     );
     let meaning = "how the PostgreSQL server of `storage` is reached; its files are read for each new connection";
     let reach = s.optional_section("postgres", meaning, read_reach);
+    if cfg!(not(feature = "postgres")) && matches!(url, Some(Url::Postgres(_))) {
+        s.problem("storage", WITHOUT_POSTGRES);
+    }
     if let (Some(Url::Sqlite(_)), Some(Some(_))) = (&url, &reach) {
         s.problem("postgres", "is only used with a storage of postgres://; remove it");
     }

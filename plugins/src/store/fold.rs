@@ -2,6 +2,8 @@
 
 use signet_core::audit::{Attributed, AuditEvent, Certified, EventKind, Outcome, leaf_hash};
 
+use super::columns::columns;
+
 /// How long a certificate is taken to last whose record cannot be read: the longest lifetime that a CA grants unless it is
 /// configured to grant more. Seconds.
 const UNREAD_LIFE: i64 = 90 * 24 * 3600;
@@ -10,7 +12,6 @@ const UNREAD_LIFE: i64 = 90 * 24 * 3600;
 const UNREAD_AUTHORITY: &str = "0000000000000000000000000000000000000000";
 
 /// The record of a certificate that was issued to a workload, as its columns hold it.
-#[cfg_attr(any(feature = "postgres", feature = "sqlite"), derive(sqlx::FromRow))]
 pub(super) struct CertificateRow {
     seq: i64,
     at_micros: i64,
@@ -18,6 +19,10 @@ pub(super) struct CertificateRow {
     leaf_hash: Vec<u8>,
     body: Option<Vec<u8>>,
 }
+
+columns!(CertificateRow { seq, at_micros, serial, leaf_hash, body } from
+    #[cfg(feature = "postgres")] sqlx::postgres::PgRow,
+    #[cfg(feature = "sqlite")] sqlx::sqlite::SqliteRow);
 
 /// The event of a row, or what stands for it.
 pub(super) enum Entered {

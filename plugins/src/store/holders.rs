@@ -11,9 +11,10 @@ use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderKey, HolderQu
 use signet_core::seams::store::StoreError;
 use time::{Duration, OffsetDateTime};
 
+use super::columns::columns;
+
 /// One holder as its columns hold it: times in seconds since 1970, but `seen_at` in microseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(any(feature = "postgres", feature = "sqlite"), derive(sqlx::FromRow))]
 pub(super) struct HolderRow {
     pub(super) spiffe_id: String,
     pub(super) instance: String,
@@ -33,6 +34,13 @@ pub(super) struct HolderRow {
     /// Issuing CAs of earlier certificates, each followed by a space, until it is known to have the newest.
     pub(super) former: String,
 }
+
+columns!(HolderRow {
+    spiffe_id, instance, pod, node, cluster, serial, authority, not_after, sequence, acknowledges, seen_at,
+    refused_sequence, refused, first_bundle, former,
+} from
+    #[cfg(feature = "postgres")] sqlx::postgres::PgRow,
+    #[cfg(feature = "sqlite")] sqlx::sqlite::SqliteRow);
 
 /// The sequence that a holder is taken to have had before it is counted: a first certificate comes with its bundle.
 pub(super) fn had(sequence: i64, first_bundle: Option<i64>) -> i64 {

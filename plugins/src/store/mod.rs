@@ -1,6 +1,7 @@
 //! Durable storage: one implementation of the seams `AuditStore`, `AuthorityJournal`, `HolderStore` and `SealedKeys` per
 //! database. SQL text exists nowhere else.
 
+mod columns;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod fold;
 mod holders;
@@ -10,6 +11,8 @@ mod journal;
 mod location;
 mod marks;
 pub mod memory;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod migrations;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod moving;
 #[cfg(all(test, feature = "sqlite", feature = "postgres"))]

@@ -9,6 +9,8 @@ use signet_core::certificate::Serial;
 use signet_core::rotation::{Authorities, FormatError};
 use signet_core::seams::store::StoreError;
 
+use super::columns::columns;
+
 /// How many events make a segment of the log. Part of the schema: `identity_key` is computed with it.
 pub(super) const SEGMENT: u64 = 8192;
 
@@ -93,7 +95,6 @@ pub(super) fn matches(query: &AuditQuery, event: &AuditEvent) -> bool {
 }
 
 /// One row of the log as its columns hold it.
-#[cfg_attr(any(feature = "postgres", feature = "sqlite"), derive(sqlx::FromRow))]
 pub(super) struct LogRow {
     pub(super) seq: i64,
     at_micros: i64,
@@ -102,6 +103,10 @@ pub(super) struct LogRow {
     leaf_hash: Vec<u8>,
     body: Option<Vec<u8>>,
 }
+
+columns!(LogRow { seq, at_micros, kind, outcome, leaf_hash, body } from
+    #[cfg(feature = "postgres")] sqlx::postgres::PgRow,
+    #[cfg(feature = "sqlite")] sqlx::sqlite::SqliteRow);
 
 /// An event of a page, or one that cannot be read.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,9 +1,11 @@
-//! The command line: `run`, `check`, `fetch` and `inspect`. Exit codes: 0 done, 1 failed, 2 wrong usage or config.
+//! The command line: `run`, `check`, `fetch` and `inspect`. Exit codes: 0 done, 1 refused or
+//! failed, 2 wrong usage or configuration, 3 not over in time, 130 interrupted.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use signet_runtime::command::{self, Failure, wait_for};
 use signet_runtime::config::units::parse_duration;
 use signet_runtime::config::{Loaded, load};
 use signet_runtime::ending;
@@ -82,41 +84,25 @@ struct InspectArgs {
     /// table or json.
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     output: OutputFormat,
+    /// Wait until the agent is ready: until it serves a certificate and roots.
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: for how long.
+    #[arg(long, requires = "wait", default_value = "1m", value_parser = parse_duration, value_name = "DURATION")]
+    timeout: std::time::Duration,
 }
 
-/// How a command failed.
-#[derive(Debug)]
-enum Failure {
-    /// Exit code 2.
-    Usage(String),
-    /// Exit code 1.
-    Failed(String),
-}
-
-impl Failure {
-    fn failed(error: impl std::error::Error) -> Self {
-        Self::Failed(error_chain(&error))
-    }
-}
+/// The name that errors begin with.
+const PROGRAM: &str = "signet-agent";
 
 /// Runs the program with the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        // Prints help and version to standard output, mistakes to standard error; 0 or 2.
-        Err(error) => error.exit(),
-    };
-    let (code, text) = match dispatch(cli.command) {
-        Ok(()) => {
-            telemetry::flush();
-            return ExitCode::SUCCESS;
-        }
-        Err(Failure::Usage(text)) => (2, text),
-        Err(Failure::Failed(text)) => (1, text),
-    };
-    telemetry::last_words(&text);
-    ExitCode::from(code)
+    match Cli::try_parse() {
+        Ok(cli) => command::end(PROGRAM, dispatch(cli.command)),
+        Err(error) if error.use_stderr() => command::misused(PROGRAM, &error.render().to_string()),
+        Err(help) => help.exit(),
+    }
 }
 
 fn dispatch(command: Command) -> Result<(), Failure> {
@@ -148,7 +134,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                 } else {
                     app::fetch_once(&config, &args.out, args.timeout).await
                 };
-                done.map_err(Failure::failed)
+                done.map_err(|error| match error {
+                    app::AppError::NoCertificate { .. } => Failure::TimedOut(error_chain(&error)),
+                    other => Failure::failed(other),
+                })
             })
         }
         Command::Inspect(args) => {
@@ -156,7 +145,13 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                 Some(socket) => socket,
                 None => load_config(&args.config.config)?.config.sds.socket,
             };
-            let answer = with_runtime(async { inspection::ask(&socket).await.map_err(Failure::failed) })?;
+            let ask = async || inspection::ask(&socket).await.map_err(Failure::failed);
+            let ready = async || match ask().await? {
+                answer if answer.ready => Ok(answer),
+                answer => Err(Failure::Failed(inspection::unready(&answer))),
+            };
+            let answer =
+                with_runtime(async { if args.wait { wait_for(args.timeout, ready).await } else { ask().await } })?;
             let mut output = Output::stdout(args.output);
             let printed = match args.output {
                 OutputFormat::Json => output.json(&inspection::as_json(&answer)),

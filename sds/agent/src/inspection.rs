@@ -12,7 +12,7 @@ use signet_proto::agent::v1alpha1::{
     BundleStream, Check, Identity, InspectRequest, InspectResponse, Secret, Stream as StreamMessage,
 };
 use signet_runtime::output::{Table, error_chain};
-use signet_runtime::readiness::Readiness;
+use signet_runtime::readiness::{Readiness, State};
 use signet_sds::ledger::{Ledger, StreamView};
 use signet_sds::session::WILDCARD;
 use signet_sds::snapshot::Snapshot;
@@ -157,6 +157,13 @@ pub(crate) async fn ask(socket: &Path) -> Result<InspectResponse, AskError> {
     tokio::time::timeout(DEADLINE, Box::pin(asking))
         .await
         .unwrap_or_else(|_elapsed| Err(failed(format!("no answer within {}s", DEADLINE.as_secs()))))
+}
+
+/// Why an agent is not ready.
+pub(crate) fn unready(answer: &InspectResponse) -> String {
+    let failing = answer.checks.iter().filter(|check| check.state == State::Failing.to_string());
+    let failing: Vec<String> = failing.map(|check| format!("{}: {}", check.name, check.detail)).collect();
+    format!("the agent is not ready: {}", failing.join("; "))
 }
 
 /// The answer for programs: times as RFC 3339, absent where they are unknown.

@@ -4,13 +4,14 @@
 use signet_core::holder::Coverage;
 use signet_core::rotation::Condition;
 use signet_core::seams::store::StoreError;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 use time::OffsetDateTime;
 
 use super::error::{is_lock_timeout, store_error};
 use super::locked::Locked;
 use super::pool::{Lease, Use};
 use super::{PostgresStore, fold};
+use crate::store::columns::columns;
 use crate::store::holders::{Group, RaiseRow, coverage, last_ends, live_above};
 
 const DOING: &str = "counting holders";
@@ -29,7 +30,6 @@ pub(super) const LIVE: &str = "SELECT authority, former, sequence, count(*) AS h
     FROM holder AS h WHERE not_after > $1";
 
 /// What is known without counting.
-#[derive(sqlx::FromRow)]
 struct Kept {
     /// Whether all of the log is entered.
     is_whole: bool,
@@ -38,8 +38,9 @@ struct Kept {
     raises: String,
 }
 
+columns!(Kept { is_whole, live, raises } from PgRow);
+
 /// What a count found.
-#[derive(sqlx::FromRow)]
 struct Counted {
     version: i64,
     counted_for: Option<i64>,
@@ -47,6 +48,8 @@ struct Counted {
     live: String,
     raises: String,
 }
+
+columns!(Counted { version, counted_for, next_end, live, raises } from PgRow);
 
 /// The coverage that two texts of JSON describe.
 fn read(live: &str, raises: &str) -> Result<Coverage, StoreError> {

@@ -1,13 +1,14 @@
 //! A storage that is being moved here: its copy is refused until it is complete.
 
 use signet_core::seams::store::StoreError;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use super::PostgresAccess;
 use super::error::store_error;
+use crate::store::columns::columns;
 
 /// What there is of a storage that was moved here.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Copy {
     /// The URL of the file that it comes from.
     pub(super) origin: String,
@@ -16,6 +17,8 @@ pub(super) struct Copy {
     /// Whether it may be used.
     pub(super) complete: bool,
 }
+
+columns!(Copy { origin, origin_id, complete } from PgRow);
 
 /// The copy, if there is one.
 ///

@@ -1,6 +1,7 @@
 //! Opening a database: whose it is, and which schema it has.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use signet_core::seams::store::StoreError;
@@ -10,9 +11,10 @@ use sqlx::postgres::PgConnection;
 
 use super::PostgresAccess;
 use super::error::{is_missing_table, store_error};
+use crate::store::migrations::migrator;
 use crate::store::schema::{Readers, Standing, judge};
 
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(|pair| pair.postgres));
 
 /// How long the making of a schema may take, together with waiting for another process that makes it.
 const MAKING: Duration = Duration::from_secs(600);
@@ -49,7 +51,7 @@ async fn make(connection: &mut PgConnection, access: &PostgresAccess) -> Result<
     let newer = if ours > 0 { standing(&mut transaction, access).await?.newer } else { Vec::new() };
     // With newer ones there, none is missing.
     if newer.is_empty() {
-        migrator().run_direct(None, &mut *transaction, false).await.map_err(|error| match error {
+        unlocked().run_direct(None, &mut *transaction, false).await.map_err(|error| match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => store_error(&doing, &error),
             other => StoreError::Schema(format!("{doing}: {other}")),
         })?;
@@ -69,7 +71,7 @@ async fn make(connection: &mut PgConnection, access: &PostgresAccess) -> Result<
 }
 
 /// The migrations, without the library's own lock: ours is held.
-fn migrator() -> Migrator {
+fn unlocked() -> Migrator {
     Migrator { migrations: Cow::Borrowed(&MIGRATIONS.migrations), locking: false, ..Migrator::DEFAULT }
 }
 

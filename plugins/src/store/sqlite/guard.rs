@@ -20,10 +20,11 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use signet_core::seams::store::StoreError;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::error::store_error;
 use super::open::{SIZE_LIMIT, beside};
+use crate::store::columns::columns;
 
 /// How many pages the `-wal` file holds, about, when it is written back into the database file. Fewer, larger
 /// checkpoints write a page once for many commits.
@@ -111,7 +112,7 @@ enum Found {
 }
 
 /// The row of `storage_file`.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) store_id: Vec<u8>,
     pub(super) announced: i64,
@@ -120,6 +121,8 @@ pub(super) struct Row {
     size: i64,
     modified: i64,
 }
+
+columns!(Row { store_id, announced, finished, complete, size, modified } from SqliteRow);
 
 /// Reads the row.
 ///

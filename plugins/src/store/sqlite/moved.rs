@@ -4,14 +4,15 @@ use std::path::Path;
 
 use signet_core::clock::rfc3339;
 use signet_core::seams::store::StoreError;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection};
 use time::OffsetDateTime;
 
 use super::error::{is_missing_table, store_error};
+use crate::store::columns::columns;
 
 /// Where a database was moved to.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Mark {
     /// The URL of the other database.
     pub(in crate::store) target: String,
@@ -20,6 +21,8 @@ pub(in crate::store) struct Mark {
     /// Microseconds since 1970.
     pub(in crate::store) at_micros: i64,
 }
+
+columns!(Mark { target, target_id, at_micros } from SqliteRow);
 
 /// The mark, if there is one.
 ///

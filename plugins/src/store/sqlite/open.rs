@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use signet_core::seams::store::StoreError;
@@ -13,9 +14,10 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::error::{is_busy, is_missing_table, store_error};
 use super::moved;
+use crate::store::migrations::migrator;
 use crate::store::schema::{Readers, Standing, judge};
 
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(|pair| pair.sqlite));
 
 /// The length to which a longer `-wal` file is cut when it is begun anew, in bytes.
 pub(super) const SIZE_LIMIT: u64 = 64 << 20;
