@@ -29,6 +29,10 @@ pub struct CaMetrics {
     pub audit: AuditMetrics,
     /// 1 from when the files of storage were changed under this process, until a restart.
     pub storage_lost: IntGauge,
+    /// 1 while the CA in the operator's files is not used.
+    pub files_refused: IntGauge,
+    /// 1 while the revocation lists beside it are not used.
+    pub crl_refused: IntGauge,
     /// Leaves cut short at the issuer's end.
     pub clamped: IntCounter,
     /// Serving certificates issued.
@@ -192,6 +196,14 @@ impl CaMetrics {
             storage_lost: metrics.gauge(
                 "signet_ca_storage_lost",
                 "1 from when the files of storage were changed under the running CA, until it is restarted.",
+            )?,
+            files_refused: metrics.gauge(
+                "signet_ca_files_refused",
+                "1 while the CA in the files is not used, and the one before goes on.",
+            )?,
+            crl_refused: metrics.gauge(
+                "signet_ca_crl_refused",
+                "1 while the revocation lists in ca-crl.pem are not used, and those before go on.",
             )?,
             clamped: metrics
                 .counter("signet_ca_lifetimes_cut_total", "Certificates cut short at their issuer's end.")?,

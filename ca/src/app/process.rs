@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::error::AppError;
-use super::plugins::Plugins;
+use super::plugins::{OwnFiles, Plugins};
 use super::storage::storage_warning;
 use super::tokens::{self, clusters};
 use crate::acknowledgements::Acknowledgements;
@@ -159,7 +159,9 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     }
     if let Some(files) = plugins.files.clone() {
         let condition = readiness.condition("CA files");
-        supervisor.spawn("CA files", critical, |stop| health::watch_ca_files(files, condition, stop));
+        let files = Arc::new(OwnFiles { files, executor: Arc::clone(&operations.executor) });
+        let watched = Arc::clone(&ca_metrics);
+        supervisor.spawn("CA files", critical, |stop| health::watch_ca_files(files, watched, condition, stop));
     }
 
     // The way of a request.

@@ -22,6 +22,7 @@ mod contract;
 mod crash;
 mod csr;
 mod envoy;
+mod envoy_roots;
 mod facts;
 mod foreign_clients;
 mod full_disk;
