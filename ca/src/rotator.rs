@@ -5,6 +5,7 @@ mod absent;
 mod adopted_source;
 mod clock_jumps;
 mod executor;
+mod judge;
 mod provisioner;
 mod publish;
 
@@ -27,6 +28,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use executor::{Executor, Observation, Order, RevocationChange};
+pub use judge::Judge;
 pub use provisioner::{Provisioner, SignList};
 
 use crate::describe;
@@ -221,7 +223,10 @@ impl Rotator {
             };
             if let Step::WaitUntil(due) = step {
                 self.measure(&observation);
-                let is_offered = observation.source.offer.is_some() || observation.offer.is_some();
+                // Also files that cannot be used: they may be put right.
+                let is_offered = observation.source.offer.is_some()
+                    || observation.offer.is_some()
+                    || observation.source.fingerprint.is_none();
                 let waits = observation
                     .authorities
                     .roots

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit_log::audit_log;
 use crate::clusters::Clusters;
-use crate::config::Limits;
+use crate::config::{Limits, Serving};
 use crate::error::IssueError;
 use crate::handover::{HandoverWriter, handovers};
 use crate::issuance::{Application, Issuance, Issued};
@@ -39,7 +39,7 @@ use crate::limits::request_rates::RequestRates;
 use crate::metrics::CaMetrics;
 use crate::operations::{Operations, Operator};
 use crate::refusals::refusals;
-use crate::rotator::{Executor, Provisioner, Rotator};
+use crate::rotator::{Executor, Judge, Provisioner, Rotator};
 use crate::state::StateReader;
 
 pub(crate) use flaky_store_tests::FlakyStore;
@@ -168,6 +168,11 @@ impl World {
                 true => Box::pin(async { Err(SignError::Failed("this key signs no lists".to_owned())) }),
                 false => Box::pin(sign_list(key, certificate, content)),
             }),
+            judge: Judge::new(
+                trust_domain.clone(),
+                Serving { dns_names: vec!["localhost".to_owned()], ip_addresses: Vec::new(), ttl: DAY },
+                Arc::new(open_native),
+            ),
         };
         let (journal, holders) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
         // Unless a test stops it, the monotonic clock goes with the one that tests move.

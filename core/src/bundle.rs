@@ -21,10 +21,16 @@ pub enum BundleError {
         /// What is wrong with it.
         cause: CertificateError,
     },
-    /// A member may not sign certificates (X-5a).
+    /// A member is not one of a CA (X-5a).
     #[error("root {0} of the bundle is not a CA certificate")]
     NotCa(usize),
 }
+
+/// The largest message with a trust bundle and its revocation lists that agents take, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+
+/// How much of such a message revocation lists may take, as PEM. The rest is for roots, which must always travel.
+pub const MAX_LISTS_BYTES: usize = 6 << 20;
 
 /// Roots of one trust domain with a monotonic sequence number (B-2b); never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +53,7 @@ impl TrustBundle {
     ) -> Result<Self, BundleError> {
         for (index, root) in roots.iter().enumerate() {
             let facts = Facts::read(root).map_err(|cause| BundleError::Unreadable { index, cause })?;
-            if !facts.is_ca {
+            if !facts.may_be_anchor() {
                 return Err(BundleError::NotCa(index));
             }
         }

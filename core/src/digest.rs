@@ -35,6 +35,16 @@ pub fn key_identifier(spki_der: &[u8]) -> [u8; 20] {
     identifier
 }
 
+/// The key identifier that most tools write: SHA-1 over the bits of the public key (RFC 5280 section 4.2.1.2, method 1). It
+/// tells keys apart and protects nothing.
+#[must_use]
+pub fn bits_identifier(bits: &[u8]) -> [u8; 20] {
+    let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, bits);
+    let mut identifier = [0; 20];
+    identifier.copy_from_slice(digest.as_ref());
+    identifier
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ pub mod caller;
 pub mod certificate;
 pub mod clock;
 pub mod csr;
+mod der;
 pub mod digest;
 pub mod document;
 pub mod holder;

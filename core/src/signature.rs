@@ -132,7 +132,11 @@ fn described(signer: &SubjectPublicKeyInfo<'_>, algorithm: &AlgorithmIdentifier<
         (OID_SIG_ED25519, "Ed25519"),
     ];
     let known = signature.iter().find(|(oid, _)| *oid == algorithm.algorithm).map(|(_, name)| (*name).to_owned());
-    let signature = known.unwrap_or_else(|| format!("the algorithm {}", algorithm.algorithm.to_id_string()));
+    let signature = known.unwrap_or_else(|| match algorithm.algorithm.to_id_string().as_str() {
+        // RFC 3279 section 2.2.3.
+        "1.2.840.10045.4.1" => "ECDSA with SHA-1".to_owned(),
+        other => format!("the algorithm {other}"),
+    });
     format!("{signature} and {}", key(signer))
 }
 

@@ -45,6 +45,7 @@ fn what_cannot_be_verified_is_named_and_never_called_false() {
         (ec("P-384"), digest("sha384"), None),
         (ec("P-256"), digest("sha512"), Some("ECDSA with SHA-512 and a key on P-256")),
         (ec("P-384"), digest("sha512"), Some("ECDSA with SHA-512 and a key on P-384")),
+        (ec("P-256"), digest("sha1"), Some("ECDSA with SHA-1 and a key on P-256")),
         (ec("P-521"), digest("sha512"), Some("ECDSA with SHA-512 and a key on P-521")),
         (ec("P-521"), digest("sha256"), Some("ECDSA with SHA-256 and a key on P-521")),
         (ec("secp256k1"), digest("sha256"), Some("ECDSA with SHA-256 and a key on the curve 1.3.132.0.10")),

@@ -7,8 +7,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::bundle::TrustBundle;
 use crate::certificate::{CertificateChain, CertificateError, Facts};
 use crate::policy::{SigningRequest, Subject};
-use crate::profile::{leaf_usages, usage};
+use crate::profile::leaf_usages;
 use crate::release::Unreleased;
+use crate::signature::{SignatureError, verify_certificate};
 
 /// How far the signature itself is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,9 @@ pub enum Mismatch {
     /// The chain does not lead to a root of the bundle.
     #[error("the issued chain does not lead to a root of the trust bundle: {0}")]
     Chain(&'static str),
+    /// A signature in the chain is of a kind that is not verified here.
+    #[error("a signature of the issued chain cannot be verified: {0}")]
+    Unsupported(SignatureError),
 }
 
 impl From<CertificateError> for Mismatch {
@@ -57,51 +61,73 @@ impl VerifiedPath {
     /// Checks `intermediates`, nearest to the leaf first and without the root; with none, leaves are signed by the root
     /// with the name and key of the certificate `leaf_issuer`: two roots may share one key.
     ///
+    /// They may go on above a root of the bundle, for peers that know only another one: what lies there is checked link by
+    /// link, and bounds nothing.
+    ///
     /// # Errors
-    /// [`Mismatch::Unreadable`] or [`Mismatch::Chain`].
+    /// [`Mismatch`].
     pub fn check(
         intermediates: &[CertificateDer<'static>],
         leaf_issuer: &[u8],
         bundle: &TrustBundle,
     ) -> Result<Self, Mismatch> {
         let roots: Vec<Facts> = bundle.roots().iter().map(|root| Facts::read(root)).collect::<Result<_, _>>()?;
-        let root_of = |matches: &dyn Fn(&Facts) -> bool| {
-            let found = roots.iter().zip(bundle.roots()).find(|(facts, _)| matches(facts));
-            found.ok_or(Mismatch::Chain("no root of that name and key"))
-        };
         let chain: Vec<(Facts, &CertificateDer<'static>)> =
             intermediates.iter().map(|der| Ok((Facts::read(der)?, der))).collect::<Result<_, CertificateError>>()?;
-        let (first, mut below) = match (chain.first(), chain.last()) {
-            (Some(first), Some(last)) => (first.clone(), last),
-            _ => {
-                let own = Facts::read(leaf_issuer)?;
-                let is_same = |root: &Facts| root.subject_der == own.subject_der && root.spki_der == own.spki_der;
-                let (facts, der) = root_of(&is_same)?;
-                let (issuer, issuer_der) = (facts.clone(), der.clone());
-                let bounds = (issuer.not_before, issuer.not_after);
-                return Ok(Self { certificates: Vec::new(), issuer, issuer_der, bounds });
-            }
+        for ((below, below_der), (above, above_der)) in chain.iter().zip(chain.iter().skip(1)) {
+            check_link(below, below_der, above, above_der, Signer::Elsewhere)?;
+        }
+        let made = |issuer: &Facts, issuer_der: &CertificateDer<'static>, bounds| Self {
+            certificates: intermediates.to_vec(),
+            issuer: issuer.clone(),
+            issuer_der: issuer_der.clone(),
+            bounds,
         };
-        // Several generations of a CA may share a name, and an operator's certificate need not name its issuer's key:
-        // the signature decides.
-        let named = roots.iter().zip(bundle.roots()).filter(|(root, _)| root.subject_der == below.0.issuer_der);
-        let mut tried = Err(Mismatch::Chain("no root of that name and key"));
-        for (root, der) in named {
-            tried = check_link(&below.0, below.1, root, der, Signer::Elsewhere).map(|()| root);
-            if tried.is_ok() {
-                break;
+        if let Some((root, der)) = root_that_signs(leaf_issuer, &chain, &roots, bundle)? {
+            return Ok(made(root, der, (root.not_before, root.not_after)));
+        }
+        let mut tried = Mismatch::Chain("no root of that name and key");
+        for (at, (below, below_der)) in chain.iter().enumerate() {
+            // Several generations of a CA may share a name, and an operator's certificate need not name its issuer's
+            // key: the signature decides.
+            let named = roots.iter().zip(bundle.roots()).filter(|(root, _)| root.subject_der == below.issuer_der);
+            for (root, der) in named {
+                match check_link(below, below_der, root, der, Signer::Elsewhere) {
+                    Err(error) => tried = error,
+                    Ok(()) => {
+                        let path = || chain.iter().take(at.saturating_add(1)).map(|(facts, _)| facts).chain([root]);
+                        let first_day = path().map(|facts| facts.not_before).max().unwrap_or(root.not_before);
+                        let last_day = path().map(|facts| facts.not_after).min().unwrap_or(root.not_after);
+                        let (issuer, issuer_der) = chain.first().map_or((below, *below_der), |(one, der)| (one, *der));
+                        return Ok(made(issuer, issuer_der, (first_day, last_day)));
+                    }
+                }
             }
         }
-        let root = tried?;
-        for above in chain.iter().rev().skip(1) {
-            check_link(&above.0, above.1, &below.0, below.1, Signer::Elsewhere)?;
-            below = above;
+        Err(tried)
+    }
+}
+
+/// The root of the bundle that signs leaves itself, which is the one with the name and the key of `leaf_issuer`; `None`
+/// when the first certificate of the chain signs them. With a root, a chain begins with a cross certificate of it.
+fn root_that_signs<'a>(
+    leaf_issuer: &[u8],
+    chain: &[(Facts, &CertificateDer<'static>)],
+    roots: &'a [Facts],
+    bundle: &'a TrustBundle,
+) -> Result<Option<(&'a Facts, &'a CertificateDer<'static>)>, Mismatch> {
+    let same = |one: &Facts, other: &Facts| one.subject_der == other.subject_der && one.spki_der == other.spki_der;
+    let root_of = |own: &Facts| roots.iter().zip(bundle.roots()).find(|(root, _)| same(root, own));
+    match chain.first() {
+        None => {
+            let own = Facts::read(leaf_issuer)?;
+            root_of(&own).map(Some).ok_or(Mismatch::Chain("no root of that name and key"))
         }
-        let above = || chain.iter().map(|(facts, _)| facts).chain([root]);
-        let first_day = above().map(|facts| facts.not_before).max().unwrap_or(root.not_before);
-        let last_day = above().map(|facts| facts.not_after).min().unwrap_or(root.not_after);
-        let bounds = (first_day, last_day);
-        Ok(Self { certificates: intermediates.to_vec(), issuer: first.0, issuer_der: first.1.clone(), bounds })
+        Some((first, der)) if ***der != *leaf_issuer => {
+            let own = Facts::read(leaf_issuer).ok().filter(|own| same(own, first));
+            Ok(own.and_then(|own| root_of(&own)))
+        }
+        Some(_) => Ok(None),
     }
 }
 
@@ -158,23 +184,28 @@ fn check_link(
 ) -> Result<(), Mismatch> {
     let expect = |holds: bool, what| if holds { Ok(()) } else { Err(Mismatch::Chain(what)) };
     expect(below.issuer_der == issuer.subject_der, "issuer and subject names differ")?;
-    // RFC 5280 section 4.2.1.1 demands the identifier, yet CAs made with common scripts lack it; ours do not.
-    let named = below.authority_key_id.is_some() || signer == Signer::Here;
-    expect(!named || matches_key_id(below, issuer), "key identifiers differ")?;
+    expect(names_key_of(below, issuer, signer), "key identifiers differ")?;
     // X-5a.
-    expect(issuer.is_ca && issuer.has_usage(usage::KEY_CERT_SIGN), "an issuer may not sign certificates")?;
+    expect(issuer.may_sign_certificates(), "an issuer may not sign certificates")?;
     if signer == Signer::Elsewhere {
         let (_, child) = X509Certificate::from_der(below_der).map_err(|_| CertificateError::NotX509)?;
         let (_, parent) = X509Certificate::from_der(issuer_der).map_err(|_| CertificateError::NotX509)?;
-        child
-            .verify_signature(Some(parent.public_key()))
-            .map_err(|_| Mismatch::Chain("a signature does not verify"))?;
+        verify_certificate(&child, parent.public_key()).map_err(|error| match error {
+            SignatureError::False => Mismatch::Chain("a signature does not verify"),
+            error => Mismatch::Unsupported(error),
+        })?;
     }
     Ok(())
 }
 
-fn matches_key_id(below: &Facts, issuer: &Facts) -> bool {
-    below.authority_key_id.is_some() && below.authority_key_id == issuer.subject_key_id
+/// Whether `below` names the key of its issuer. RFC 5280 section 4.2.1.1 demands that, yet CAs made with common scripts
+/// have no identifiers; what is signed here has one always.
+fn names_key_of(below: &Facts, issuer: &Facts, signer: Signer) -> bool {
+    match (&below.authority_key_id, &issuer.subject_key_id) {
+        (Some(named), _) if signer == Signer::Here => *named == issuer.key_id(),
+        (Some(named), Some(own)) => named == own,
+        _ => signer == Signer::Elsewhere,
+    }
 }
 
 #[cfg(test)]

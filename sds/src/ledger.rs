@@ -5,6 +5,7 @@
 mod aggregate;
 mod client;
 mod observer;
+mod unserved;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +21,10 @@ pub use self::aggregate::Aggregate;
 use self::client::Client;
 pub use self::client::StreamView;
 pub use self::observer::{AcknowledgementListener, Observer};
+use self::unserved::Told;
+pub(crate) use self::unserved::not_served;
 use crate::session::{Acknowledgement, Answer, Event, LastAnswers, Response, Sotw, printable};
-use crate::snapshot::{Name, Version};
+use crate::snapshot::{Name, Snapshot, Version};
 
 struct Clients {
     /// The number of the next one.
@@ -125,7 +128,12 @@ impl Ledger {
         let id = clients.add(Client { view, opened: Instant::now(), listener: listener.clone() });
         drop(clients);
         self.observer.opened();
-        Some(OpenStream { id, connected_at, ledger: self.clone(), listener })
+        Some(OpenStream { id, connected_at, ledger: self.clone(), listener, told: Told::default() })
+    }
+
+    /// Counts names that were asked for without a stream and that are not served.
+    pub(crate) fn count_unserved(&self, names: usize) {
+        (0..names).for_each(|_| self.observer.unserved());
     }
 
     fn update<T: Default>(&self, id: u64, change: impl FnOnce(&mut StreamView) -> T) -> T {
@@ -169,6 +177,8 @@ pub(crate) struct OpenStream {
     connected_at: OffsetDateTime,
     ledger: Ledger,
     listener: Option<Arc<dyn AcknowledgementListener>>,
+    /// What the log was told of names that are not served.
+    told: Told,
 }
 
 impl OpenStream {
@@ -181,16 +191,23 @@ impl OpenStream {
         self.connected_at
     }
 
-    /// Notes what a request meant; `version` and `node`, the first of which counts, are those that it carried.
-    pub(crate) fn requested(&self, event: &Event, version: &str, node: Option<&str>, session: &mut Sotw) {
+    /// Notes what a request meant; `version` and `node`, the first of which counts, are those that it carried. `snapshot`
+    /// is the newest one.
+    pub(crate) fn requested(
+        &mut self,
+        (event, version, node): (&Event, &str, Option<&str>),
+        session: &mut Sotw,
+        snapshot: &Snapshot,
+    ) {
         let now = self.ledger.clock.now();
         let acknowledgements = session.take_acknowledgements();
+        let unserved: Vec<Name> = session.names().filter(|name| !snapshot.serves(name)).cloned().collect();
         let answer = match event {
             Event::Answered(answer) => Some(answer),
             // An answer to a superseded response counts too; it is only not replied to.
             _ => acknowledgements.first().map(|acknowledgement| &acknowledgement.answer),
         };
-        let (asks_for_others, refused_by) = self.ledger.update(self.id, |view| {
+        let (asks_for_others, who, new) = self.ledger.update(self.id, |view| {
             if let Some(node) = node.filter(|_| view.node_id.is_empty()) {
                 view.node_id = printable(node);
             }
@@ -205,9 +222,14 @@ impl OpenStream {
                 }
                 None => {}
             }
-            let refused_by = matches!(answer, Some(Answer::Nack(_))).then(|| (view.peer.clone(), view.node_id.clone()));
-            (view.note(session), refused_by)
+            let new = view.ask_in_vain(unserved);
+            let is_told = matches!(answer, Some(Answer::Nack(_))) || !new.is_empty();
+            let who = is_told.then(|| (view.peer.clone(), view.node_id.clone()));
+            (view.note(session), who, new)
         });
+        let (peer, node) = who.unwrap_or_default();
+        self.ledger.count_unserved(new.len());
+        self.told.tell(&new, (&peer, &node), snapshot);
         if asks_for_others || !acknowledgements.is_empty() {
             self.ledger.changed();
         }
@@ -215,7 +237,6 @@ impl OpenStream {
             Some(Answer::Ack) => self.ledger.observer.acknowledged(),
             Some(Answer::Nack(error)) => {
                 self.ledger.observer.refused();
-                let (peer, node) = refused_by.unwrap_or_default();
                 tracing::warn!(
                     peer.addr = peer,
                     node.id = node,

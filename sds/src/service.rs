@@ -3,6 +3,7 @@
 //! A driver runs only when the transport has room for the next response. A client that does not read therefore costs
 //! one idle driver and delays nobody: when it reads again it gets what is newest then, and nothing that lay between.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{TcpConnectInfo, UdsConnectInfo};
 use tonic::{Request, Status, Streaming};
 
-use crate::ledger::{AcknowledgementListener, Ledger, OpenStream};
+use crate::ledger::{AcknowledgementListener, Ledger, OpenStream, not_served};
 use crate::resources::{SECRET_TYPE_URL, packed, packed_with_comment};
 use crate::server::SdsServer;
 use crate::session::{self, InvalidRequest, Response, Sotw};
@@ -83,13 +84,20 @@ impl SdsService {
     /// Answers one `FetchSecrets` call: what is known of what was asked for, without a stream.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for an absurd request, `UNAVAILABLE` when nothing asked for is known.
+    /// `INVALID_ARGUMENT` for an absurd request, `NOT_FOUND` when nothing asked for is ever served, `UNAVAILABLE` when
+    /// nothing asked for is known yet.
     pub fn fetch(&self, message: &DiscoveryRequest) -> Result<DiscoveryResponse, Status> {
         session::check(&view(message)).map_err(invalid)?;
         let snapshot = Arc::clone(&self.snapshots.borrow());
         let mut names: Vec<_> = snapshot.iter().map(|(name, _)| Arc::clone(name)).collect();
-        if !message.resource_names.is_empty() && !message.resource_names.iter().any(|name| name == session::WILDCARD) {
-            names.retain(|name| message.resource_names.iter().any(|wanted| **wanted == **name));
+        let wanted: BTreeSet<&str> = message.resource_names.iter().map(String::as_str).collect();
+        if !wanted.is_empty() && !wanted.contains(session::WILDCARD) {
+            names.retain(|name| wanted.contains(&**name));
+            let unserved: Vec<&str> = wanted.iter().copied().filter(|name| !snapshot.serves(name)).collect();
+            self.ledger.count_unserved(unserved.len());
+            if unserved.len() == wanted.len() {
+                return Err(Status::not_found(not_served(&unserved, &snapshot)));
+            }
         }
         if names.is_empty() {
             return Err(Status::unavailable("none of these secrets is known yet; ask again later"));
@@ -201,7 +209,7 @@ impl Driver {
     fn take(&mut self, request: &DiscoveryRequest, snapshot: &Snapshot) -> Result<Option<Response>, InvalidRequest> {
         let outcome = self.session.on_request(&view(request), snapshot, self.started.elapsed())?;
         let node = request.node.as_ref().map(|node| node.id.as_str());
-        self.open.requested(&outcome.event, &request.version_info, node, &mut self.session);
+        self.open.requested((&outcome.event, &request.version_info, node), &mut self.session, snapshot);
         Ok(outcome.response)
     }
 }

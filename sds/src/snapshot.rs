@@ -1,6 +1,6 @@
 //! What is served: named secrets, each with a version that follows from its content and from nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -129,10 +129,12 @@ impl Versioned {
     }
 }
 
-/// All secrets that exist at one moment, by name. Immutable; shared as `Arc<Snapshot>`.
+/// All secrets that exist at one moment, by name, and the names of those that are to come. Immutable; shared as
+/// `Arc<Snapshot>`.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     secrets: BTreeMap<Name, Arc<Versioned>>,
+    expected: Arc<[Name]>,
 }
 
 impl Snapshot {
@@ -146,13 +148,33 @@ impl Snapshot {
     #[must_use]
     pub fn new<N: Into<Name>>(secrets: impl IntoIterator<Item = (N, SecretContent)>) -> Self {
         let versioned = |content: SecretContent| Arc::new(Versioned { version: content.version(), content });
-        Self { secrets: secrets.into_iter().map(|(name, content)| (name.into(), versioned(content))).collect() }
+        let secrets = secrets.into_iter().map(|(name, content)| (name.into(), versioned(content))).collect();
+        Self { secrets, expected: Arc::default() }
+    }
+
+    /// The same, of a service that serves these names: what is not there yet of them is to come.
+    #[must_use]
+    pub fn expecting(self, names: &Arc<[Name]>) -> Self {
+        Self { expected: Arc::clone(names), ..self }
     }
 
     /// The secret called `name`.
     #[must_use]
     pub fn secret(&self, name: &str) -> Option<&Versioned> {
         self.secrets.get(name).map(Arc::as_ref)
+    }
+
+    /// Whether a secret is called so, now or later. Whoever waits for another name waits in vain.
+    #[must_use]
+    pub fn serves(&self, name: &str) -> bool {
+        self.secrets.contains_key(name) || self.expected.iter().any(|expected| **expected == *name)
+    }
+
+    /// The names of all secrets that there are or will be, for people.
+    #[must_use]
+    pub fn served(&self) -> String {
+        let names: BTreeSet<&str> = self.secrets.keys().chain(self.expected.iter()).map(|name| &**name).collect();
+        if names.is_empty() { "none".to_owned() } else { Vec::from_iter(names).join(", ") }
     }
 
     /// All secrets, by name.
@@ -233,6 +255,22 @@ pub(crate) mod tests {
         assert!(one.is_same_content(&Snapshot::new([("n", certificate("x", "k"))])));
         assert!(!one.is_same_content(&Snapshot::new([("m", certificate("x", "k"))])));
         assert!(!one.is_same_content(&Snapshot::empty()));
+    }
+
+    #[test]
+    fn a_name_is_served_that_is_there_or_to_come() {
+        let names: Arc<[Name]> = ["default", "ROOTCA"].map(Name::from).into();
+        for (snapshot, served) in [
+            (Snapshot::empty(), "none"),
+            (Snapshot::empty().expecting(&names), "ROOTCA, default"),
+            (Snapshot::new([("default", certificate("x", "k"))]).expecting(&names), "ROOTCA, default"),
+            (Snapshot::new([("other", certificate("x", "k"))]).expecting(&names), "ROOTCA, default, other"),
+        ] {
+            assert_eq!(snapshot.served(), served);
+            for name in ["default", "ROOTCA", "other", "defualt", "", "rootca"] {
+                assert_eq!(snapshot.serves(name), served.split(", ").any(|one| one == name), "{name} of {served}");
+            }
+        }
     }
 
     #[test]

@@ -122,6 +122,14 @@ pub fn output(command: &mut Command) -> Outcome<Output> {
     ended(command, COMMAND)
 }
 
+/// The same for a command that may take longer.
+///
+/// # Errors
+/// See [`run`].
+pub fn output_within(command: &mut Command, within: Duration) -> Outcome<Output> {
+    ended(command, within)
+}
+
 fn ended(command: &mut Command, within: Duration) -> Outcome<Output> {
     let line = format!("{command:?}");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

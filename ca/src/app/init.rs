@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::{self, PemObject as _};
 use signet_core::audit::Outcome;
 use signet_core::certificate::{Facts, subject};
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::digest::{hex, sha256};
+use signet_core::pem::read_certificates;
 use signet_core::rotation::Authorities;
 use signet_core::seams::authority::UpstreamAuthority as _;
 use signet_core::seams::store::StoreError;
@@ -145,19 +145,6 @@ pub async fn has_authority(config: &Config) -> Result<bool, StoreError> {
     storage::holds_authority(&*location.open_read_only(storage::DEADLINE).await?).await
 }
 
-/// What a PEM block begins with (RFC 7468 section 2).
-const BEGIN: &[u8] = b"-----BEGIN";
-
-/// What is wrong with PEM, without the bytes of it.
-fn why(error: &pem::Error) -> &'static str {
-    match error {
-        pem::Error::MissingSectionEnd { .. } => "a block has no end",
-        pem::Error::IllegalSectionStart { .. } => "a block begins wrongly",
-        pem::Error::Base64Decode(_) => "a block is not base64",
-        _ => "it cannot be read",
-    }
-}
-
 /// The roots of a file that others read; none when it is absent or empty.
 async fn published(path: &Path) -> Result<Vec<CertificateDer<'static>>, InitError> {
     let wrong = |cause: String| InitError::Unreadable { path: path.to_owned(), cause };
@@ -166,24 +153,12 @@ async fn published(path: &Path) -> Result<Vec<CertificateDer<'static>>, InitErro
         Err(FileError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(wrong(error_chain(&error))),
     };
-    if content.trim_ascii().is_empty() {
-        return Ok(Vec::new());
-    }
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
-    let roots = roots.map_err(|error| wrong(format!("is not PEM: {}", why(&error))))?;
-    // Other readers know more labels than CERTIFICATE, and other forms: what was not read here names roots all the same.
-    let begun = content.windows(BEGIN.len()).filter(|window| *window == BEGIN).count();
-    if begun > roots.len() {
-        let read = roots.len();
-        return Err(wrong(format!("holds {begun} PEM blocks, {read} of which can be read as CERTIFICATE")));
-    }
-    if roots.is_empty() {
-        return Err(wrong("holds no certificate".to_owned()));
-    }
-    for root in &roots {
-        Facts::read(root).map_err(|error| wrong(format!("holds a block that is no certificate: {error}")))?;
-    }
-    Ok(roots)
+    let roots = read_certificates(&content).map_err(|error| wrong(error.to_string()))?;
+    let read = |(line, root): (usize, CertificateDer<'static>)| match Facts::read(&root) {
+        Ok(_) => Ok(root),
+        Err(error) => Err(wrong(format!("the certificate that begins in line {line}: {error}"))),
+    };
+    roots.into_iter().map(read).collect()
 }
 
 /// The fingerprints of the roots in `bundle_file` that the new authority does not bring, all of which must be named.

@@ -18,9 +18,9 @@ use super::storage;
 use super::tokens;
 use crate::audit_log::AuditLog;
 use crate::config::{Backend, Config};
-use crate::health::CaFiles;
+use crate::health::{CaFiles, FileProblems};
 use crate::metrics::CaMetrics;
-use crate::rotator::{Executor, Provisioner, Rotator};
+use crate::rotator::{Executor, Judge, Provisioner, Rotator};
 use crate::state::StateWriter;
 
 /// The plugins that the configuration names, opened.
@@ -62,6 +62,7 @@ impl Plugins {
             custody: Arc::clone(&self.custody),
             upstream: Arc::clone(&self.upstream),
             sign_list: Arc::new(|key, certificate, content| Box::pin(sign_list(key, certificate, content))),
+            judge: Judge::new(config.trust_domain.clone(), config.serving.clone(), Arc::new(open_native)),
         };
         let (journal, holders) = (Arc::clone(&self.store) as _, Arc::clone(&self.store) as _);
         Arc::new(Executor::new(config.authority.rules, provisioner, journal, holders, audit, clock))
@@ -108,12 +109,20 @@ pub async fn check_files(config: &Config) -> Vec<String> {
     problems
 }
 
+/// The operator's CA files, as the rotator finds them.
+pub(super) struct OwnFiles {
+    pub(super) files: Arc<FilesAuthority>,
+    pub(super) executor: Arc<Executor>,
+}
+
 #[async_trait::async_trait]
-impl CaFiles for FilesAuthority {
-    async fn problem(&self) -> Option<String> {
-        match self.offer().await {
-            Err(error) => Some(format!("the files are not used, the CA goes on with what it had: {error}")),
-            Ok(_) => self.crl_problem(),
-        }
+impl CaFiles for OwnFiles {
+    async fn problems(&self) -> FileProblems {
+        let ca = match self.files.offer().await {
+            Err(error) => Some(error.to_string()),
+            // They can be read, but clients would refuse what they make, or they do not go with what is in use.
+            Ok(_) => self.executor.source_problem(),
+        };
+        FileProblems { ca, lists: self.files.crl_problem() }
     }
 }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::error::AppError;
-use super::plugins::Plugins;
+use super::plugins::{OwnFiles, Plugins};
 use super::storage::storage_warning;
 use super::tokens::{self, clusters};
 use crate::acknowledgements::Acknowledgements;
@@ -159,7 +159,9 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     }
     if let Some(files) = plugins.files.clone() {
         let condition = readiness.condition("CA files");
-        supervisor.spawn("CA files", critical, |stop| health::watch_ca_files(files, condition, stop));
+        let files = Arc::new(OwnFiles { files, executor: Arc::clone(&operations.executor) });
+        let watched = Arc::clone(&ca_metrics);
+        supervisor.spawn("CA files", critical, |stop| health::watch_ca_files(files, watched, condition, stop));
     }
 
     // The way of a request.
@@ -205,7 +207,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     // Two at least: an agent that changes over has two.
     let per_identity = config.limits.bundle_streams_per_identity.unwrap_or((most / 4).max(2));
     let listeners = Listeners::new(queue, sequences, Arc::clone(&clock), Arc::clone(&ca_metrics), per_identity);
-    let ledger = Ledger::new(most, Arc::clone(&clock), Arc::new(()));
+    let ledger = Ledger::new(most, Arc::clone(&clock), Arc::new(listeners.clone()));
     let sds_stop = CancellationToken::new();
     let bundle_stream = BundleStream {
         sds: SdsService::new(feed.snapshots(), ledger.clone(), sds_stop.clone()),

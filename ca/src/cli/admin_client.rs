@@ -8,8 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use hyper_util::rt::TokioIo;
 use rustls::AlertDescription;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use signet_core::pem::{pem, read_certificates};
 use signet_proto::admin::v1alpha1::admin_client::AdminClient;
 use signet_proto::admin::v1alpha1::{GetRotationRequest, Rotation};
 use signet_runtime::files;
@@ -104,9 +103,13 @@ impl AdminArgs {
         let chain = files::read(cert, MAX_FILE).map_err(unreadable)?;
         let private = files::read_private(key, MAX_FILE).map_err(unreadable)?;
         let roots = files::read(ca, MAX_FILE).map_err(unreadable)?;
-        if CertificateDer::pem_slice_iter(&roots).next().is_none() {
-            return Err(Failure::Usage(format!("--ca: {} holds no PEM certificate", ca.display())));
-        }
+        let certificates = |option: &str, path: &Path, content: &[u8]| match read_certificates(content) {
+            Ok(read) if read.is_empty() => Err(Failure::Usage(format!("{option}: {} is empty", path.display()))),
+            Ok(read) => Ok(read.iter().map(|(_, der)| pem(der)).collect::<String>()),
+            Err(error) => Err(Failure::Usage(format!("{option}: {}: {error}", path.display()))),
+        };
+        let chain = certificates("--cert", cert, &chain)?;
+        let roots = certificates("--ca", ca, &roots)?;
         let mut tls = ClientTlsConfig::new()
             .identity(Identity::from_pem(chain, &*private))
             .ca_certificate(Certificate::from_pem(roots));

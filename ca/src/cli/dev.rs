@@ -53,6 +53,9 @@ pub(super) struct InitArgs {
     /// Choose free ports instead of the usual ones
     #[arg(long)]
     free_ports: bool,
+    /// How the CA and the agents write their logs: human or json
+    #[arg(long, default_value = "human", value_name = "FORMAT", value_parser = ["human", "json"])]
+    log_format: String,
 }
 
 #[derive(Debug, Args)]
@@ -136,12 +139,12 @@ async fn init(args: &InitArgs) -> Result<(), Failure> {
         };
         let token = dir.join("tokens").join(format!("{}.jwt", workload.name));
         write(&token, &cluster.token(&claims)?, 0o600)?;
-        let agent = agent_config(&dir, &trust_domain, workload, listen, ports.next()?, ttl);
+        let agent = agent_config(&dir, &trust_domain, workload, listen, ports.next()?, ttl, &args.log_format);
         write(&dir.join(format!("agent-{}.yaml", workload.name)), &agent, 0o644)?;
     }
     let file = dir.join("signet-ca.yaml");
     let storage = args.storage.clone().unwrap_or_else(|| format!("sqlite://{}", dir.join("signet.db").display()));
-    write(&file, &ca_config(&dir, &trust_domain, &storage, listen, ops, ttl), 0o644)?;
+    write(&file, &ca_config(&dir, &trust_domain, &storage, listen, ops, ttl, &args.log_format), 0o644)?;
 
     let loaded =
         config::load(&file, read).map_err(|error| Failure::Usage(signet_runtime::output::error_chain(&error)))?;
@@ -227,6 +230,7 @@ fn ca_config(
     listen: SocketAddr,
     ops: SocketAddr,
     ttl: Duration,
+    log_format: &str,
 ) -> String {
     let file = |name: &str| json!(dir.join(name)).to_string();
     let max_ttl = units::format_duration(ttl.max(Duration::from_secs(24 * 3600)));
@@ -245,6 +249,7 @@ authority: {{ rotation: {{ propagation: 5s, renewal_window: 30s }} }}
 # An istio-agent that dials localhost demands the second name.
 serving: {{ dns_names: [localhost, istiod.istio-system.svc], ip_addresses: [127.0.0.1] }}
 svid: {{ default_ttl: {ttl}, max_ttl: {max_ttl} }}
+log: {{ format: {log_format} }}
 clusters:
   - id: Kubernetes
     trust_domain: {trust_domain}
@@ -265,6 +270,7 @@ fn agent_config(
     ca: SocketAddr,
     ops: SocketAddr,
     ttl: Duration,
+    log_format: &str,
 ) -> String {
     let name = &workload.name;
     let file = |path: PathBuf| json!(path).to_string();
@@ -276,6 +282,7 @@ token_file: {token}
 svid: {{ ttl: {ttl} }}
 sds: {{ socket: "unix://{socket}", proxy_grace: 1s }}
 ops: {ops}
+log: {{ format: {log_format} }}
 "#,
         id = workload.id,
         port = ca.port(),

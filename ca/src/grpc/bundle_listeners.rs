@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use signet_core::clock::SharedClock;
 use signet_core::holder::{self, Acknowledger};
-use signet_sds::ledger::AcknowledgementListener;
+use signet_sds::ledger::{AcknowledgementListener, Observer};
 use signet_sds::session::{Acknowledgement, Answer};
 use signet_sds::snapshot::DEFAULT_BUNDLE_NAME;
 use tonic::Status;
@@ -93,6 +93,13 @@ impl Listeners {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).count(&from, self.per_identity)?;
         self.metrics.rotation.streams.inc();
         Ok(Arc::new(Listener { from, all: self.clone() }))
+    }
+}
+
+/// Of all streams together only this is counted here; the rest is counted by holder.
+impl Observer for Listeners {
+    fn unserved(&self) {
+        self.metrics.rotation.unserved.inc();
     }
 }
 

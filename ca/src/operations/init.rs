@@ -95,17 +95,17 @@ mod tests {
         assert!(done.iter().all(|event| event.who.peer.as_deref() == Some("uid 7")));
     }
 
-    /// Its writes are an intention, two keys, and the journal with both records. After none of them, or after the last of
+    /// Its writes are an intention, two keys, two certificates to try them out, and the journal with both records. After none of them, or after the last of
     /// some which may still have been kept.
     #[tokio::test]
     async fn cut_off_at_any_write_it_can_be_run_again_and_there_is_one_authority() {
-        for (writes, is_kept) in (0..=4).flat_map(|writes| [(writes, false), (writes, true)]) {
+        for (writes, is_kept) in (0..=6).flat_map(|writes| [(writes, false), (writes, true)]) {
             let world = World::empty();
             world.store.die_after(writes, is_kept);
             world.operations.init(&operator(), &[]).await.unwrap_err();
             world.store.live();
             let left = world.store.load().await.unwrap();
-            let whole = (writes, is_kept) == (4, true);
+            let whole = (writes, is_kept) == (6, true);
             assert_eq!(left.is_some(), whole, "{writes} {is_kept}");
             let next = world.another();
             match next.operations.init(&operator(), &[]).await {

@@ -9,8 +9,24 @@ use signet_core::seams::authority::SignError;
 use signet_core::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
 use time::OffsetDateTime;
 
+/// What the backend brings, with the ids that the journal knows, if that goes with what is in use.
+///
+/// # Errors
+/// [`SignError`]: what the backend says, or that it does not go with it.
+pub(super) fn checked(
+    brought: Result<Option<Offer>, SignError>,
+    authorities: &Authorities,
+) -> Result<Option<Offer>, SignError> {
+    let brought = brought?.map(|offer| as_known(offer, authorities));
+    match brought.as_ref().and_then(|offer| clash(offer, authorities)) {
+        Some(text) => Err(SignError::Unusable(text)),
+        None => Ok(brought),
+    }
+}
+
 /// The CA that counts now, when it is somebody else's, and what the source is like. It follows from the journal and from
-/// what the backend brings now: what it brought before, and what this process has seen, make no difference.
+/// what the backend brings now, as it was [`checked`]: what it brought before, and what this process has seen, make no
+/// difference.
 ///
 /// A set of files that is wrong now, or would break what is in use, is neither new nor late: what the journal holds goes
 /// on. What is wrong is told by readiness.
@@ -22,11 +38,6 @@ pub(super) fn observe(
     authorities: &Authorities,
     now: OffsetDateTime,
 ) -> Result<(Option<Offer>, ReplicaSource), SignError> {
-    let brought = brought.map(|offer| offer.map(|offer| as_known(offer, authorities)));
-    let brought = brought.and_then(|offer| match offer.as_ref().and_then(|offer| clash(offer, authorities)) {
-        Some(text) => Err(SignError::Unusable(text)),
-        None => Ok(offer),
-    });
     let timely = |offer: Option<Offer>| offer.map(|offer| without_ending_lists(offer, authorities, now));
     let brought = match brought {
         Ok(offer) => offer,
@@ -93,7 +104,7 @@ fn without_ending_lists(mut offer: Offer, authorities: &Authorities, now: Offset
 /// Why an offer does not go with what is in use. A root with the name and key of a known one is that one, renewed; but
 /// with another key identifier, verifiers that compare identifiers find no way to it from what is signed already.
 fn clash(offer: &Offer, authorities: &Authorities) -> Option<String> {
-    let key_id = |root: &Root| Facts::read(&root.certificate).ok()?.subject_key_id;
+    let key_id = |root: &Root| Facts::read(&root.certificate).map(|facts| facts.key_id()).ok();
     let clashes = |root: &&Root| {
         let known = authorities.root(&root.id);
         known.is_some_and(|known| known.certificate != root.certificate && key_id(known) != key_id(root))
@@ -116,6 +127,14 @@ mod tests {
 
     const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
     const MADE: OffsetDateTime = time::macros::datetime!(2026-11-29 06:19:47 UTC);
+
+    fn looked(
+        brought: Result<Option<Offer>, SignError>,
+        authorities: &Authorities,
+        now: OffsetDateTime,
+    ) -> Result<(Option<Offer>, ReplicaSource), SignError> {
+        observe(checked(brought, authorities), authorities, now)
+    }
 
     fn root(name: &str, key: &KeyPair, days: i64) -> RootAuthority {
         root_with(name, key, days, |_| {})
@@ -193,7 +212,7 @@ mod tests {
         }
         offer.roots[0].id = root.clone();
         (offer.signer, offer.issuing.id) = (root, issuing);
-        let (counts, source) = observe(Ok(Some(offer.clone())), &known, MADE).unwrap();
+        let (counts, source) = looked(Ok(Some(offer.clone())), &known, MADE).unwrap();
         assert_eq!((counts, source.standing), (held(&known), SourceStanding::Newest));
         // The same root with another name is another one.
         let renamed = AuthorityId::new(b"renamed", &Facts::read(&offer.roots[0].certificate).unwrap().spki_der);
@@ -260,7 +279,7 @@ mod tests {
     fn a_replica_that_was_left_behind_goes_on_with_the_journal() {
         let ((mut known, theirs), (_, mine)) = (adopted("theirs"), adopted("mine"));
         known.adopted = vec![mine.fingerprint.clone(), theirs.fingerprint.clone()].into();
-        let (offer, source) = observe(Ok(Some(mine.clone())), &known, START).unwrap();
+        let (offer, source) = looked(Ok(Some(mine.clone())), &known, START).unwrap();
         assert_eq!(offer.as_ref(), Some(&theirs));
         assert_eq!((&source.offer, &source.fingerprint), (&Some(mine.clone()), &Some(mine.fingerprint)));
         assert_eq!((source.standing, source.is_superseded()), (SourceStanding::Superseded, true));
@@ -277,12 +296,12 @@ mod tests {
         let ours = journal(RootAuthority { pinned: false, ..known.roots[0].clone() });
         for brought in [Ok(Some(breaks)), Err(SignError::Failed("incomplete".to_owned()))] {
             for (journal, standing) in [(&known, SourceStanding::Newest), (&ours, SourceStanding::Superseded)] {
-                let (offer, source) = observe(brought.clone(), journal, START).unwrap();
+                let (offer, source) = looked(brought.clone(), journal, START).unwrap();
                 assert_eq!((offer, source.fingerprint.clone()), (held(journal), None));
                 assert_eq!((source.standing, source.is_superseded()), (standing, false));
             }
             // With nothing to go on with, only what clashes with nothing yet is of use.
-            assert_eq!(observe(brought.clone(), &Authorities::default(), START).is_err(), brought.is_err());
+            assert_eq!(looked(brought.clone(), &Authorities::default(), START).is_err(), brought.is_err());
         }
     }
 }

@@ -39,7 +39,11 @@ async fn keys_that_nobody_needs_are_removed_on_record_but_never_while_the_clock_
 #[tokio::test]
 async fn a_step_is_one_commit_and_a_new_key_two_more() {
     let world = World::new().await;
-    assert_eq!(world.store.writes(), 1 + 2 + 1, "an intention, two keys, and the first root");
+    assert_eq!(
+        world.store.writes(),
+        1 + 2 + 2 + 1,
+        "an intention, two keys, two certificates to try out, and the first root"
+    );
     let old = command(&world, Command::Prepare).await.active().unwrap().id.clone();
     assert_eq!(world.store.writes(), 3, "an intention, a key, and the step with its two records");
     let new = command(&world, Command::Rollback).await;
@@ -47,7 +51,7 @@ async fn a_step_is_one_commit_and_a_new_key_two_more() {
     let new = command(&world, Command::Rotate).await.prepared().unwrap().id.clone();
     assert_eq!(world.store.writes(), 3);
     command(&world, Command::Activate { id: new, force: true }).await;
-    assert_eq!(world.store.writes(), 3, "its issuing CA is made now");
+    assert_eq!(world.store.writes(), 3 + 2, "its issuing CA is made now, and tried out");
     command(&world, Command::Taint { id: old.clone(), force: false }).await;
     assert_eq!(world.store.writes(), 1);
     command(&world, Command::Revoke { id: old, force: true }).await;
@@ -66,7 +70,9 @@ async fn a_step_is_one_commit_and_a_new_key_two_more() {
     command(&world, Command::Prepare).await;
     assert_eq!(world.store.writes(), 1);
     let intended = world.events().await.into_iter().filter(|one| one.event.outcome == Outcome::Intended);
-    assert!(intended.map(|one| one.event).all(|event| event.kind == EventKind::Authority && event.what.is_none()));
+    assert!(
+        intended.map(|one| one.event).all(|event| event.kind == EventKind::Authority && event.released().is_none())
+    );
 }
 
 #[tokio::test]

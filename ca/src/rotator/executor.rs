@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
-use signet_core::authority::{AuthorityId, KeyId};
+use signet_core::authority::{AuthorityId, IssuingCa, KeyId};
 use signet_core::clock::SharedClock;
 use signet_core::holder::Coverage;
 use signet_core::moment;
 use signet_core::revocation::Revoked;
-use signet_core::rotation::{Authorities, Observed, Rules, Step, apply, conditions, needs};
+use signet_core::rotation::{Authorities, Made, Needs, Observed, Rules, Step, apply, conditions, needs};
+use signet_core::seams::authority::SignError;
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
 use signet_core::source::{Offer, ReplicaSource};
 use time::OffsetDateTime;
@@ -20,6 +21,7 @@ use time::OffsetDateTime;
 use super::StepError;
 use super::adopted_source;
 use super::clock_jumps::ClockJumpDetector;
+use super::judge::Candidate;
 use super::provisioner::Provisioner;
 use crate::audit_log::AuditLog;
 use crate::describe;
@@ -43,6 +45,8 @@ pub struct Executor {
     monotonic: Box<dyn Fn() -> Duration + Send + Sync>,
     /// Whether the last observation found that something was adopted after what this replica has; for readiness.
     superseded: AtomicBool,
+    /// Why what the backend brings was not used then.
+    trouble: Mutex<Option<String>>,
 }
 
 /// After how long without a record a start is doubtful.
@@ -82,8 +86,6 @@ impl Observation {
         }
     }
 }
-
-impl Observation {}
 
 /// On whose behalf a step is taken, and what goes with it. The default is nobody's: what the rules say by themselves.
 #[derive(Debug, Clone, Default)]
@@ -141,7 +143,8 @@ impl Executor {
     ) -> Self {
         let (clock_jumps, superseded, started) = (Mutex::default(), AtomicBool::default(), Instant::now());
         let monotonic = Box::new(move || started.elapsed());
-        Self { rules, provisioner, journal, holders, audit, clock, clock_jumps, monotonic, superseded }
+        let trouble = Mutex::default();
+        Self { rules, provisioner, journal, holders, audit, clock, clock_jumps, monotonic, superseded, trouble }
     }
 
     /// The same with another source of time that nobody sets, for tests that move the wall clock on purpose.
@@ -206,8 +209,13 @@ impl Executor {
     /// [`StepError`].
     pub async fn observe(&self) -> Result<Observation, StepError> {
         let (version, authorities) = self.journal.load().await?.unwrap_or_default();
-        let brought = self.provisioner.upstream.offer().await;
+        let brought = adopted_source::checked(self.provisioner.upstream.offer().await, &authorities);
         let now = self.clock.now();
+        let brought = match brought {
+            Ok(Some(offer)) => self.judged(offer, &authorities, now).await,
+            other => other,
+        };
+        self.note(brought.as_ref().err());
         let (offer, source) = adopted_source::observe(brought, &authorities, now)?;
         if source.is_superseded() && !self.superseded.load(Ordering::Relaxed) {
             tracing::warn!("{}", describe::SUPERSEDED);
@@ -218,6 +226,72 @@ impl Executor {
         let coverage = self.holders.coverage(now).await?;
         let last_ends = self.holders.last_ends().await?;
         Ok(Observation { now, version, authorities, coverage, last_ends, offer, source, clock_is_steady })
+    }
+
+    /// The offer, if clients accept what its issuing CA signs. The one in use is not judged any more.
+    ///
+    /// # Errors
+    /// [`SignError`]: they would not, or it could not be tried out.
+    async fn judged(
+        &self,
+        offer: Offer,
+        authorities: &Authorities,
+        now: OffsetDateTime,
+    ) -> Result<Option<Offer>, SignError> {
+        let (issuing, roots) = (&offer.issuing, offer.roots.iter().map(|root| root.certificate.clone()));
+        let is_known =
+            |one: &IssuingCa| (&one.certificate, &one.intermediates) == (&issuing.certificate, &issuing.intermediates);
+        let is_in_use = authorities.root(&offer.signer).is_some_and(|root| {
+            let same_root = offer.roots.iter().any(|one| one.id == root.id && one.certificate == root.certificate);
+            same_root && root.issuing.iter().any(|one| is_known(&one.ca))
+        });
+        if is_in_use {
+            return Ok(Some(offer));
+        }
+        let candidate =
+            Candidate { issuing, roots: &roots.collect::<Vec<_>>(), sequence: authorities.bundle_sequence, now };
+        match self.provisioner.judge.judge(candidate, &*self.provisioner.custody, &self.audit).await {
+            Ok(()) => Ok(Some(offer)),
+            Err(StepError::Sign(error)) => Err(error),
+            // Whatever keeps it from being judged keeps it from being used, and nothing else.
+            Err(error) => Err(SignError::Unavailable(format!("the new issuing CA cannot be tried out: {error}"))),
+        }
+    }
+
+    /// Judges an issuing CA that was made for a step, before it is in the journal.
+    async fn judge_made(&self, needs: &Needs, made: &Made, observation: &Observation) -> Result<(), StepError> {
+        let Some(issuing) = &made.issuing else { return Ok(()) };
+        let known = match needs {
+            Needs::Issuing(id) => observation.authorities.root(id).map(|root| &root.ca),
+            _ => None,
+        };
+        let root = made.root.as_ref().or(known).map(|root| root.certificate.clone());
+        let (sequence, now) = (observation.authorities.bundle_sequence, observation.now);
+        let candidate = Candidate { issuing, roots: &Vec::from_iter(root), sequence, now };
+        self.provisioner.judge.judge(candidate, &*self.provisioner.custody, &self.audit).await
+    }
+
+    /// Notes whether what the backend brings can be used, and says so once for each reason.
+    fn note(&self, trouble: Option<&SignError>) {
+        let trouble = trouble.map(ToString::to_string);
+        let before = std::mem::replace(&mut *self.trouble(), trouble.clone());
+        match (before, trouble) {
+            (before, Some(error)) if before.as_ref() != Some(&error) => {
+                tracing::warn!(error, "the CA that the backend brings is not used; the one in use goes on");
+            }
+            (Some(_), None) => tracing::info!("the CA that the backend brings can be used again"),
+            _ => {}
+        }
+    }
+
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why what the backend brings was not used when this replica last looked.
+    #[must_use]
+    pub fn source_problem(&self) -> Option<String> {
+        self.trouble().clone()
     }
 
     /// Whether others had newer CA files, or another backend, when this replica last looked.
@@ -251,6 +325,7 @@ impl Executor {
             self.audit.record(event(Outcome::Intended, text, observation.now, &order.who)).await?;
         }
         let made = self.provisioner.make(&needs, &observation.authorities, observation.now).await?;
+        self.judge_made(&needs, &made, observation).await?;
         let said = describe::step(step, &observation.authorities, &made, offer);
         let mut next = apply(step, &observation.authorities, made, &observation.seen(), observation.now);
         let said = order.entry.enter(&mut next).unwrap_or(said);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
+use signet_core::bundle::MAX_LISTS_BYTES;
 use signet_core::document::Unknown;
 use signet_core::key_type::KeyType;
 use signet_core::moment;
@@ -19,6 +20,7 @@ use signet_core::source::Offer;
 use time::OffsetDateTime;
 
 use super::StepError;
+use super::judge::Judge;
 
 /// Signs a revocation list with the key and certificate of its issuer. Given by the program, which knows how.
 pub type SignList = dyn for<'a> Fn(Arc<dyn SigningKey>, &'a CertificateDer<'static>, &'a ListContent<'a>) -> ListSigning<'a>
@@ -41,6 +43,8 @@ pub struct Provisioner {
     pub upstream: Arc<dyn UpstreamAuthority>,
     /// Signs revocation lists.
     pub sign_list: Arc<SignList>,
+    /// Judges new issuing CAs.
+    pub judge: Judge,
 }
 
 impl Provisioner {
@@ -170,7 +174,13 @@ impl Provisioner {
                 }
             }
         }
-        Ok(lists)
+        match RevocationList::message_bytes(&lists) {
+            size if size > MAX_LISTS_BYTES => Err(SignError::Failed(format!(
+                "the revocation lists have {size} bytes as PEM, and agents take {MAX_LISTS_BYTES} at most, roots included"
+            ))
+            .into()),
+            _ => Ok(lists),
+        }
     }
 
     async fn list(

@@ -103,7 +103,7 @@ fn verified_path(root: &Root, issuing: &IssuingCa, bundle: &TrustBundle) -> Resu
     let mut between = Vec::new();
     if issuing.id != root.id {
         between.push(issuing.certificate.clone());
-        between.extend(issuing.intermediates.iter().cloned());
     }
+    between.extend(issuing.intermediates.iter().cloned());
     Ok(VerifiedPath::check(&between, &issuing.certificate, bundle)?)
 }

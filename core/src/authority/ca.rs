@@ -69,8 +69,8 @@ impl IssuingCa {
         Ok(Self { id: AuthorityId::of(&facts), key, certificate, not_before, not_after, intermediates: Vec::new() })
     }
 
-    /// The key identifier that leaves name it by, hexadecimal. A CA without one signs no leaves, so that what stands for it
-    /// then is in none.
+    /// The key identifier that leaves name it by, hexadecimal. A certificate that cannot be read signs no leaves, so that
+    /// what stands for it then is in none.
     #[must_use]
     pub fn key_id(&self) -> String {
         let own = subject_key_id(&self.certificate);

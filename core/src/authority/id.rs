@@ -56,9 +56,8 @@ impl fmt::Debug for AuthorityId {
 }
 
 /// The key identifier of a CA certificate, hexadecimal, by which the certificates below name their issuer (RFC 5280
-/// section 4.2.1.2); empty without one.
+/// section 4.2.1.2); where it says none itself, the one that stands for it.
 #[must_use]
 pub fn subject_key_id(certificate: &CertificateDer<'_>) -> String {
-    let own = Facts::read(certificate).ok().and_then(|facts| facts.subject_key_id);
-    own.map(|id| hex(&id)).unwrap_or_default()
+    Facts::read(certificate).map(|facts| hex(&facts.key_id())).unwrap_or_default()
 }

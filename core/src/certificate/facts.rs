@@ -4,10 +4,12 @@ use std::net::IpAddr;
 
 use time::OffsetDateTime;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::CertificateError;
-use crate::digest::hex;
+use crate::digest::{bits_identifier, hex};
+use crate::profile::usage::{CRL_SIGN, KEY_CERT_SIGN};
 
 /// What a certificate says, as far as Signet's rules look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Facts {
     pub authority_key_id: Option<Vec<u8>>,
     /// Number of critical extensions of kinds not listed here.
     pub unknown_critical: usize,
+    /// Whether it is of version 1, which has no extensions.
+    pub is_version_1: bool,
 }
 
 impl Facts {
@@ -83,6 +87,7 @@ impl Facts {
             subject_key_id: None,
             authority_key_id: None,
             unknown_critical: 0,
+            is_version_1: certificate.version() == X509Version::V1,
         };
         for extension in certificate.extensions() {
             facts.take(extension.parsed_extension(), extension.critical)?;
@@ -134,6 +139,38 @@ impl Facts {
     #[must_use]
     pub fn serial_text(&self) -> String {
         format!("{:0>32}", hex(&self.serial))
+    }
+
+    /// The key identifier that certificates below name this one by: its own; or, where it says none, the hash of its key
+    /// that most tools take (RFC 5280 section 4.2.1.2, method 1).
+    #[must_use]
+    pub fn key_id(&self) -> Vec<u8> {
+        let hash = || {
+            let key = SubjectPublicKeyInfo::from_der(&self.spki_der);
+            key.map(|(_, key)| bits_identifier(&key.subject_public_key.data).to_vec()).unwrap_or_default()
+        };
+        self.subject_key_id.clone().unwrap_or_else(hash)
+    }
+
+    /// Whether it may stand among trust anchors: one of a CA. Of version 1, which cannot say so, a self-signed one is; how
+    /// its key may be used, an anchor is not asked (RFC 5280 section 6.1.1 d).
+    #[must_use]
+    pub fn may_be_anchor(&self) -> bool {
+        self.is_ca || self.is_version_1 && self.subject_der == self.issuer_der
+    }
+
+    /// Whether verifiers accept certificates that it signs (X-5a); the key usage counts if there is one (RFC 5280 section
+    /// 6.1.4 n).
+    #[must_use]
+    pub fn may_sign_certificates(&self) -> bool {
+        self.may_be_anchor() && (self.key_usage.is_none() || self.has_usage(KEY_CERT_SIGN))
+    }
+
+    /// Whether verifiers accept revocation lists that it signs; the key usage counts if there is one (RFC 5280 section
+    /// 6.3.3 f).
+    #[must_use]
+    pub fn may_sign_lists(&self) -> bool {
+        self.key_usage.is_none() || self.has_usage(CRL_SIGN)
     }
 
     /// Whether `key_usage` holds the bit `bit` (RFC 5280 numbering: 0 digitalSignature, 2 keyEncipherment,

@@ -27,6 +27,17 @@ pub struct RevocationList {
 }
 
 impl RevocationList {
+    /// How many bytes these lists take in a message, as PEM.
+    #[must_use]
+    pub fn message_bytes(lists: &[Self]) -> usize {
+        const FRAME: usize = "-----BEGIN X509 CRL-----\n-----END X509 CRL-----\n".len();
+        let one = |list: &Self| {
+            let body = list.der.len().div_ceil(3).saturating_mul(4);
+            body.saturating_add(body.div_ceil(64)).saturating_add(FRAME)
+        };
+        lists.iter().map(one).fold(0, usize::saturating_add)
+    }
+
     /// When it begins to be valid, if it can be read.
     pub(super) fn begins(&self) -> Option<OffsetDateTime> {
         let (_, parsed) = CertificateRevocationList::from_der(&self.der).ok()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose,
-    PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+    SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
@@ -13,13 +13,14 @@ use signet_core::certificate::{CertificateError, Facts, Serial};
 use signet_core::digest::{hex, key_identifier};
 use signet_core::identity::TrustDomain;
 use signet_core::moment;
-use signet_core::profile::{backdate, usage};
+use signet_core::profile::backdate;
 use signet_core::seams::authority::SignError;
 use signet_core::seams::custody::{CustodyError, SigningKey};
+use signet_core::signature::{SignatureError, verify_certificate};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509Certificate, X509Error, X509Name};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
-use super::detached::{Unsigned, complete};
+use super::detached::{Unsigned, complete, complete_as};
 use crate::custody::public_key::PublicKey;
 
 /// The longest organisation name that X.520 allows (ub-organization-name); trust domains may be longer.
@@ -39,16 +40,11 @@ pub enum AuthorityError {
     #[error("the authority's key is neither ECDSA P-256 or P-384 nor RSA")]
     UnsupportedKey,
     /// The certificate may not sign certificates (X-5a).
-    #[error("the certificate is not one of a CA: it needs basicConstraints cA and keyUsage keyCertSign")]
+    #[error("the certificate is not one of a CA: it needs basicConstraints cA, and keyCertSign if it has a keyUsage")]
     NotCa,
-    /// Leaves could not point to this certificate (RFC 5280 section 4.2.1.2).
-    #[error("the CA certificate has no subject key identifier")]
-    NoKeyIdentifier,
-    /// The subject cannot be repeated byte by byte as the issuer of a leaf, so chains would not build.
-    #[error(
-        "the CA certificate's subject is empty, repeats an attribute, or uses an unusual encoding; chains could not be built with it"
-    )]
-    UnsupportedSubject,
+    /// It has no name that leaves could be issued in (RFC 5280 section 4.1.2.4).
+    #[error("the CA certificate's subject is empty, so that no certificate could name it as its issuer")]
+    NoSubject,
 }
 
 impl From<CertificateError> for AuthorityError {
@@ -59,16 +55,19 @@ impl From<CertificateError> for AuthorityError {
 
 /// An authority ready to sign: key and name are prepared once, not per signature.
 pub(super) struct PreparedIssuer {
-    /// What rcgen needs to know of it.
+    /// What rcgen needs to know of it. Its name is a stand-in: rcgen knows a name as a set of attributes of a few types, and
+    /// what others have named their CAs would not come out as it went in.
     pub(super) issuer: Issuer<'static, Unsigned>,
+    /// Its name, DER.
+    pub(super) subject: Vec<u8>,
     /// Who signs.
     pub(super) key: Arc<dyn SigningKey>,
 }
 
 /// Checks that `key` and `certificate` make an authority, and prepares it.
 ///
-/// The leaf's issuer name must be the subject of `certificate` byte by byte (RFC 5280 section 4.1.2.4 compares more
-/// loosely, but verifiers differ), so it is compared here once for all leaves.
+/// The issuer name of what it signs is the subject of `certificate` byte by byte (RFC 5280 section 4.1.2.4 compares more
+/// loosely, but verifiers differ), whatever that consists of.
 pub(super) fn prepare(
     key: Arc<dyn SigningKey>,
     certificate: &CertificateDer<'static>,
@@ -78,68 +77,36 @@ pub(super) fn prepare(
         return Err(AuthorityError::OtherKey);
     }
     let unsigned = Unsigned::of(&*key).ok_or(AuthorityError::UnsupportedKey)?;
-    if !facts.is_ca || !facts.has_usage(usage::KEY_CERT_SIGN) {
+    if !facts.may_sign_certificates() {
         return Err(AuthorityError::NotCa);
     }
-    if facts.subject_key_id.is_none() {
-        return Err(AuthorityError::NoKeyIdentifier);
+    if facts.subject_empty {
+        return Err(AuthorityError::NoSubject);
     }
-    if facts.subject_empty || !is_simple_name(certificate) {
-        return Err(AuthorityError::UnsupportedSubject);
-    }
-    let issuer = Issuer::from_ca_cert_der(certificate, unsigned).map_err(|_| AuthorityError::UnsupportedSubject)?;
-    if !repeats_subject(&issuer, &facts) {
-        return Err(AuthorityError::UnsupportedSubject);
-    }
-    Ok((PreparedIssuer { issuer, key }, facts))
+    let mut params = CertificateParams::default();
+    params.key_identifier_method = KeyIdMethod::PreSpecified(facts.key_id());
+    let (issuer, subject) = (Issuer::new(params, unsigned), facts.subject_der.clone());
+    Ok((PreparedIssuer { issuer, subject, key }, facts))
 }
 
 /// Whether a certificate is signed with the key it certifies: a root.
 ///
 /// A signature of a kind that cannot be verified here decides nothing; names and key identifiers do then.
 pub(super) fn is_self_signed(certificate: &[u8], facts: &Facts) -> bool {
-    let own_key = facts.authority_key_id.is_none() || facts.authority_key_id == facts.subject_key_id;
+    let other_key = match (&facts.authority_key_id, &facts.subject_key_id) {
+        (Some(named), Some(own)) => named != own,
+        _ => false,
+    };
     facts.issuer_der == facts.subject_der
-        && own_key
+        && !other_key
         && X509Certificate::from_der(certificate)
-            .is_ok_and(|(_, parsed)| parsed.verify_signature(None) != Err(X509Error::SignatureVerificationError))
-}
-
-/// Whether every part of the subject is one attribute of a type that can be written; rcgen panics on others.
-fn is_simple_name(certificate: &[u8]) -> bool {
-    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| {
-        parsed.subject().iter_rdn().all(|part| {
-            part.iter().count() == 1 && part.iter().all(|attribute| is_identifier(attribute.attr_type().as_bytes()))
-        })
-    })
+            .is_ok_and(|(_, parsed)| verify_certificate(&parsed, parsed.public_key()) != Err(SignatureError::False))
 }
 
 /// A name for people. Whoever wrote the file chose its length.
 pub(super) fn shown(name: &X509Name<'_>) -> String {
     const LONGEST: usize = 200;
     name.to_string().chars().take(LONGEST).collect()
-}
-
-/// Whether these are the bytes of an object identifier as x509-parser takes it apart: two arcs at least, of which the first
-/// is 0, 1 or 2 (X.690 section 8.19.4).
-pub(super) fn is_identifier(bytes: &[u8]) -> bool {
-    matches!(bytes, [first, rest @ ..] if *first < 120 && (*first != 0 || !rest.is_empty()))
-}
-
-/// Writes the issuer's name once, with a stand-in for the key, and compares.
-fn repeats_subject(issuer: &Issuer<'static, Unsigned>, facts: &Facts) -> bool {
-    struct Nobody;
-    impl PublicKeyData for Nobody {
-        fn der_bytes(&self) -> &[u8] {
-            &[4]
-        }
-        fn algorithm(&self) -> &'static SignatureAlgorithm {
-            &rcgen::PKCS_ECDSA_P256_SHA256
-        }
-    }
-    let probe = CertificateParams::default().signed_by(&Nobody, issuer);
-    let Ok(probe) = probe else { return false };
-    X509Certificate::from_der(probe.der()).is_ok_and(|(_, probe)| probe.issuer().as_raw() == facts.subject_der)
 }
 
 /// What a CA certificate is to say.
@@ -214,7 +181,7 @@ pub(super) async fn sign(
 ) -> Result<CertificateDer<'static>, SignError> {
     let key = PublicKey::parse(spki_der).ok_or_else(|| failed("the key to certify is of an unsupported kind"))?;
     let unsigned = params.signed_by(&key, &by.issuer).map_err(|error| build_failed(&error))?;
-    complete(unsigned.der(), &*by.key).await.map(CertificateDer::from)
+    complete_as(unsigned.der(), by).await.map(CertificateDer::from)
 }
 
 /// Signs `params` with the key that they certify.

@@ -6,7 +6,7 @@ use signet_core::seams::authority::SignError;
 use signet_core::seams::custody::SigningKey;
 use x509_parser::asn1_rs::{Any, FromDer, Header};
 
-use super::certificates::failed;
+use super::certificates::{PreparedIssuer, failed};
 use crate::custody::public_key::{PublicKey, signature_algorithm};
 
 /// A BIT STRING without bits (X.690 section 8.6.2.3): what rcgen writes for the empty signature.
@@ -54,6 +54,40 @@ impl rcgen::SigningKey for Unsigned {
 pub(super) async fn complete(unsigned: &[u8], key: &dyn SigningKey) -> Result<Vec<u8>, SignError> {
     let (content, tbs) = take_apart(unsigned).ok_or_else(|| failed("bug: what was built is not to be signed"))?;
     complete_parts(content, tbs, key).await
+}
+
+/// The same in the name of `issuer`, which takes the place of the stand-in that it was built with.
+///
+/// # Errors
+/// As [`complete`].
+pub(super) async fn complete_as(unsigned: &[u8], issuer: &PreparedIssuer) -> Result<Vec<u8>, SignError> {
+    let renamed = take_apart(unsigned).and_then(|(content, tbs)| with_issuer(content, tbs, &issuer.subject));
+    let (content, tbs) = renamed.ok_or_else(|| failed("bug: what was built is not to be signed"))?;
+    complete_parts(&content, content.get(..tbs).unwrap_or_default(), &*issuer.key).await
+}
+
+/// `content`, which begins with `tbs`, with another name as its issuer, and how long the new `tbs` is. In certificates and
+/// in lists the issuer is the second SEQUENCE, behind the algorithm (RFC 5280 sections 4.1 and 5.1).
+pub(super) fn with_issuer(content: &[u8], tbs: &[u8], name: &[u8]) -> Option<(Vec<u8>, usize)> {
+    const SEQUENCE: u8 = 0x30;
+    let (inside, _) = Header::from_der(tbs).ok()?;
+    let (mut rest, mut sequences) = (inside, 0);
+    while sequences < 2 {
+        let before = rest;
+        (rest, _) = Any::from_der(rest).ok()?;
+        sequences += u8::from(before.first() == Some(&SEQUENCE));
+        if sequences == 2 {
+            let head = inside.get(..inside.len().checked_sub(before.len())?)?;
+            let parts = [head, name, rest].concat();
+            let mut renamed = vec![SEQUENCE];
+            write_length(&mut renamed, parts.len());
+            renamed.extend(parts);
+            let length = renamed.len();
+            renamed.extend(content.get(tbs.len()..)?);
+            return Some((renamed, length));
+        }
+    }
+    None
 }
 
 /// Signs `tbs`, with which `content` begins; behind it follows the signature's algorithm.

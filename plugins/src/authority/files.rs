@@ -134,7 +134,7 @@ impl FilesAuthority {
             members.map(|one| one.der.clone()).filter(|der| seen.insert(der.clone())).collect::<Vec<_>>()
         };
         let required = ders(&mut verified.path().chain(&verified.roots));
-        let others = ders(&mut verified.others.iter());
+        let others = ders(&mut verified.others.iter().chain(&verified.beyond));
         Ok(CheckedSet { digest: set.digest, offer, required, others, lists: ListsFound::Unread })
     }
 
@@ -218,7 +218,7 @@ fn offer(verified: &Verified, key_id: &KeyId) -> Offer {
             certificate: verified.signer.der.clone(),
             not_before: starts.unwrap_or(verified.signer.facts.not_before),
             not_after: ends.unwrap_or(verified.signer.facts.not_after),
-            intermediates: verified.intermediates.iter().map(|one| one.der.clone()).collect(),
+            intermediates: verified.intermediates.iter().chain(&verified.beyond).map(|one| one.der.clone()).collect(),
         },
         revocation_lists: Vec::new(),
         fingerprint: verified.fingerprint.clone(),
@@ -292,6 +292,8 @@ impl fmt::Debug for FilesAuthority {
     }
 }
 
+#[cfg(test)]
+mod kind_tests;
 #[cfg(test)]
 mod list_tests;
 #[cfg(test)]

@@ -19,7 +19,7 @@ use time::macros::datetime;
 use x509_parser::asn1_rs::{FromDer, Header};
 
 use super::certificates::{PreparedIssuer, failed, sign, uri};
-use super::detached::{complete_parts, take_apart, write_length};
+use super::detached::{complete_parts, take_apart, with_issuer, write_length};
 
 /// The leaf profile under one issuer, prepared.
 pub(super) struct LeafTemplate {
@@ -200,7 +200,8 @@ impl Skeleton {
         params.subject_alt_names.push(uri(sample.spiffe_id).ok()?);
         let written = params.signed_by(&Nobody, &issuer.issuer).ok()?;
         let (content, tbs) = take_apart(written.der())?;
-        let skeleton = Self::cut(content, tbs, &sample)?;
+        let (content, tbs) = with_issuer(content, tbs, &issuer.subject)?;
+        let skeleton = Self::cut(&content, content.get(..tbs)?, &sample)?;
         (skeleton.around(&sample).0 == content).then_some(skeleton)
     }
 

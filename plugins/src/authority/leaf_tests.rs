@@ -54,7 +54,7 @@ fn built(profile: &Profile, request: &SigningRequest, issuer: &PreparedIssuer) -
     let key = crate::custody::public_key::PublicKey::parse(request.key().spki_der()).unwrap();
     let built = profile.params(request).unwrap().signed_by(&key, &issuer.issuer).unwrap();
     let (content, tbs) = take_apart(built.der()).unwrap();
-    (content.to_vec(), tbs.len())
+    with_issuer(content, tbs, &issuer.subject).unwrap()
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ impl NativeAuthority {
     /// Leaves stay within the validity of the certificate and within that of the record, which is narrower when
     /// something above the issuing CA ends earlier. Their authority key identifier is the one in the certificate, which
     /// an operator's CA need not have derived from its key as Signet does. A self-signed certificate is a root that
-    /// signs leaves itself; as every root it is left out of the chain.
+    /// signs leaves itself; as every root it is left out of the chain, and cross certificates of it are not.
     ///
     /// # Errors
     /// [`AuthorityError`] when key and certificate do not make a certificate authority.
@@ -40,11 +40,8 @@ impl NativeAuthority {
         let (issuer, facts) = prepare(key, &issuing.certificate)?;
         let not_before = facts.not_before.max(issuing.not_before);
         let not_after = facts.not_after.min(issuing.not_after);
-        let intermediates = if is_self_signed(&issuing.certificate, &facts) {
-            Vec::new()
-        } else {
-            std::iter::once(&issuing.certificate).chain(&issuing.intermediates).cloned().collect()
-        };
+        let own = (!is_self_signed(&issuing.certificate, &facts)).then_some(&issuing.certificate);
+        let intermediates = own.into_iter().chain(&issuing.intermediates).cloned().collect();
         let limits = IssuerLimits { authority: issuing.id.clone(), not_before, not_after };
         let template = LeafTemplate::new(&issuer);
         Ok(Self { limits, issuer, template, intermediates })

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use signet_core::authority::AuthorityId;
-use signet_core::certificate::Facts;
+use signet_core::bundle::MAX_LISTS_BYTES;
+use signet_core::certificate::{Facts, Flaw, check_list_encoding};
 use signet_core::clock::rfc3339;
 use signet_core::document::Unknown;
-use signet_core::profile::usage;
+use signet_core::pem::{InLine, PemError, read_revocation_lists};
 use signet_core::revocation::{RevocationList, RevocationReason, Revoked};
 use signet_core::seams::authority::{ListContent, SignError};
 use signet_core::seams::custody::SigningKey;
+use signet_core::signature::{SignatureError, verify_list};
 use time::OffsetDateTime;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
@@ -21,7 +22,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::certificates::{failed, prepare, shown};
-use super::detached::complete;
+use super::detached::complete_as;
 
 /// Serial numbers have at most 20 bytes (RFC 5280 section 4.1.2.2).
 const MAX_SERIAL_DIGITS: usize = 40;
@@ -43,13 +44,12 @@ pub async fn sign_list(
     content: &ListContent<'_>,
 ) -> Result<CertificateRevocationListDer<'static>, SignError> {
     let (signer, facts) = prepare(key, certificate).map_err(|error| SignError::Failed(error.to_string()))?;
-    if !facts.has_usage(usage::CRL_SIGN) {
+    if !facts.may_sign_lists() {
         return Err(failed("the CA certificate has no key usage cRLSign, so it may not sign revocation lists"));
     }
-    let key_id = facts.subject_key_id.ok_or_else(|| failed("the CA certificate has no subject key identifier"))?;
     let mut entries: BTreeMap<Vec<u8>, RevokedCertParams> = BTreeMap::new();
     for revoked in content.revoked {
-        let entry = entry(revoked)?;
+        let entry = entry(revoked, content.this_update)?;
         let serial = entry.serial_number.as_ref().to_vec();
         if entries.get(&serial).is_none_or(|earlier| entry.revocation_time < earlier.revocation_time) {
             entries.insert(serial, entry);
@@ -61,14 +61,14 @@ pub async fn sign_list(
         crl_number: SerialNumber::from(content.number),
         issuing_distribution_point: None,
         revoked_certs: entries.into_values().collect(),
-        key_identifier_method: KeyIdMethod::PreSpecified(key_id),
+        key_identifier_method: KeyIdMethod::PreSpecified(facts.key_id()),
     };
     let unsigned = list.signed_by(&signer.issuer);
     let unsigned = unsigned.map_err(|error| SignError::Failed(format!("making a list: {error}")))?;
-    complete(unsigned.der(), &*signer.key).await.map(CertificateRevocationListDer::from)
+    complete_as(unsigned.der(), &signer).await.map(CertificateRevocationListDer::from)
 }
 
-fn entry(revoked: &Revoked) -> Result<RevokedCertParams, SignError> {
+fn entry(revoked: &Revoked, this_update: OffsetDateTime) -> Result<RevokedCertParams, SignError> {
     let serial = serial_bytes(&revoked.serial)
         .ok_or_else(|| SignError::Failed(format!("`{}` is not a serial number in hexadecimal", revoked.serial)))?;
     let at = (revoked.at >= 0).then(|| OffsetDateTime::from_unix_timestamp(revoked.at).ok()).flatten();
@@ -85,7 +85,8 @@ fn entry(revoked: &Revoked) -> Result<RevokedCertParams, SignError> {
     };
     Ok(RevokedCertParams {
         serial_number: SerialNumber::from_slice(&serial),
-        revocation_time,
+        // A list cannot tell of what comes after it, and it says to be older than it is, since clocks differ.
+        revocation_time: revocation_time.min(this_update),
         reason_code,
         invalidity_date: None,
     })
@@ -110,9 +111,18 @@ pub enum ListError {
     /// There is something in the file, but no list.
     #[error("there is no list in it; put PEM blocks `X509 CRL`, one list in DER, or nothing at all to clear it")]
     NoLists,
+    /// Not all of the file can be read as PEM.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// Agents would take neither these lists nor the roots that travel with them.
+    #[error("the lists have {0} bytes as PEM, and agents take {MAX_LISTS_BYTES} at most; take off what has ended")]
+    TooLarge(usize),
     /// A list does not parse.
-    #[error("list {0} cannot be read: it is damaged or not a revocation list of version 2")]
+    #[error("the list that begins in line {0} cannot be read: it is damaged or not a revocation list of version 2")]
     Unreadable(usize),
+    /// A list is not written as DER has it.
+    #[error("the list that begins in line {0} is not DER, and Envoy would refuse it and all roots with it: {1}")]
+    NotDer(usize, Flaw),
     /// More lists than anybody needs.
     #[error("there are more than {MAX_LISTS} lists in it")]
     TooMany,
@@ -125,6 +135,9 @@ pub enum ListError {
     /// The signature is not the CA's.
     #[error("the list of `{0}` is not signed by that CA's key")]
     BadSignature(String),
+    /// The signature is of a kind that is not verified here, nor by clients with rustls.
+    #[error("the list of `{0}` cannot be verified: {1}")]
+    Unverifiable(String, SignatureError),
     /// The CA certificate does not allow lists; Envoy and others refuse them then.
     #[error("the list of `{0}` is void: its CA certificate has no key usage cRLSign")]
     MayNotSign(String),
@@ -168,8 +181,8 @@ pub fn read_lists(
         .map(|der| Ok((Facts::read(der).map_err(|_| ListError::Certificate)?, der)))
         .collect::<Result<_, ListError>>()?;
     let mut kept: Vec<(OffsetDateTime, RevocationList)> = Vec::new();
-    for (index, der) in blocks(pem_or_der)?.into_iter().enumerate() {
-        let (this_update, list) = read_one(index, der, &authorities, now)?;
+    for (line, der) in blocks(pem_or_der)? {
+        let (this_update, list) = read_one(line, der, &authorities, now)?;
         match kept.iter_mut().find(|(_, other)| other.issuer == list.issuer) {
             Some(older) if older.0 < this_update => *older = (this_update, list),
             Some(_) => {}
@@ -181,35 +194,34 @@ pub fn read_lists(
     if let Some((_, der)) = without {
         return Err(ListError::Missing(subject(der)));
     }
-    Ok(kept.into_iter().map(|(_, list)| list).collect())
+    let lists: Vec<RevocationList> = kept.into_iter().map(|(_, list)| list).collect();
+    match RevocationList::message_bytes(&lists) {
+        size if size > MAX_LISTS_BYTES => Err(ListError::TooLarge(size)),
+        _ => Ok(lists),
+    }
 }
 
-fn blocks(pem_or_der: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, ListError> {
+fn blocks(pem_or_der: &[u8]) -> Result<Vec<InLine<CertificateRevocationListDer<'static>>>, ListError> {
     if !pem_or_der.windows(11).any(|window| window == b"-----BEGIN ") {
         // Every list is a DER SEQUENCE; anything else is text that holds no block.
         let der = pem_or_der.first() == Some(&0x30);
-        return if der { Ok(vec![pem_or_der.to_vec().into()]) } else { Err(ListError::NoLists) };
+        return if der { Ok(vec![(1, pem_or_der.to_vec().into())]) } else { Err(ListError::NoLists) };
     }
-    let mut lists = Vec::new();
-    for list in CertificateRevocationListDer::pem_slice_iter(pem_or_der) {
-        lists.push(list.map_err(|_| ListError::Unreadable(lists.len()))?);
-        if lists.len() > MAX_LISTS {
-            return Err(ListError::TooMany);
-        }
-    }
-    if lists.is_empty() { Err(ListError::NoLists) } else { Ok(lists) }
+    let lists = read_revocation_lists(pem_or_der)?;
+    if lists.len() > MAX_LISTS { Err(ListError::TooMany) } else { Ok(lists) }
 }
 
 fn read_one(
-    index: usize,
+    line: usize,
     der: CertificateRevocationListDer<'static>,
     authorities: &[(Facts, &CertificateDer<'static>)],
     now: OffsetDateTime,
 ) -> Result<(OffsetDateTime, RevocationList), ListError> {
-    let (rest, list) = CertificateRevocationList::from_der(&der).map_err(|_| ListError::Unreadable(index))?;
+    let (rest, list) = CertificateRevocationList::from_der(&der).map_err(|_| ListError::Unreadable(line))?;
     if !rest.is_empty() {
-        return Err(ListError::Unreadable(index));
+        return Err(ListError::Unreadable(line));
     }
+    check_list_encoding(&der).map_err(|flaw| ListError::NotDer(line, flaw))?;
     let name = || shown(list.issuer());
     let key_id = list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
         ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
@@ -223,9 +235,17 @@ fn read_one(
     if candidates.peek().is_none() {
         return Err(ListError::UnknownIssuer(name()));
     }
-    let (facts, _) =
-        candidates.find(|(_, der)| is_signed_by(&list, der)).ok_or_else(|| ListError::BadSignature(name()))?;
-    if !facts.has_usage(usage::CRL_SIGN) {
+    let mut trouble = ListError::BadSignature(name());
+    let signed_by = candidates.find(|(_, der)| match check_signature(&list, der) {
+        Ok(()) => true,
+        Err(SignatureError::False) => false,
+        Err(error) => {
+            trouble = ListError::Unverifiable(name(), error);
+            false
+        }
+    });
+    let Some((facts, _)) = signed_by else { return Err(trouble) };
+    if !facts.may_sign_lists() {
         return Err(ListError::MayNotSign(name()));
     }
     let foreign = |extension: &x509_parser::extensions::X509Extension<'_>| {
@@ -246,9 +266,9 @@ fn read_one(
     Ok((this_update, RevocationList { issuer, der, next_update, unknown: Unknown::default() }))
 }
 
-fn is_signed_by(list: &CertificateRevocationList<'_>, authority: &[u8]) -> bool {
-    X509Certificate::from_der(authority)
-        .is_ok_and(|(_, authority)| list.verify_signature(authority.public_key()).is_ok())
+fn check_signature(list: &CertificateRevocationList<'_>, authority: &[u8]) -> Result<(), SignatureError> {
+    let (_, authority) = X509Certificate::from_der(authority).map_err(|_| SignatureError::False)?;
+    verify_list(list, authority.public_key())
 }
 
 fn id(facts: &Facts) -> AuthorityId {

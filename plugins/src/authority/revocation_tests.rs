@@ -220,6 +220,7 @@ async fn everything_that_makes_lists_unusable_is_named() {
 
     let ended = rfc3339(NOW);
     let cut = &good[..good.len() - 1];
+    let second = String::from_utf8(crl_pem(&[&good])).unwrap().lines().count() + 1;
     let mut flipped = good.clone();
     let last = flipped.len() - 1;
     flipped[last] ^= 1;
@@ -228,14 +229,14 @@ async fn everything_that_makes_lists_unusable_is_named() {
     let early = root.list(|list| list.this_update = NOW + time::Duration::SECOND);
     let table: [(Vec<u8>, ListError); 13] = [
         (b"revoked: none".to_vec(), ListError::NoLists),
-        (no_block, ListError::NoLists),
+        (no_block, ListError::Pem(PemError::Foreign { line: 1, label: "CERTIFICATE".to_owned() })),
         (crl_pem(&[&good]), ListError::Missing(name("signer"))),
         (good.clone(), ListError::Missing(name("signer"))),
-        (crl_pem(&[&good, cut]), ListError::Unreadable(1)),
-        ([good.clone(), vec![0]].concat(), ListError::Unreadable(0)),
+        (crl_pem(&[&good, cut]), ListError::Unreadable(second)),
+        ([good.clone(), vec![0]].concat(), ListError::Unreadable(1)),
         (
             String::from_utf8(crl_pem(&[&good])).unwrap().replace("-----END X509 CRL-----", "").into_bytes(),
-            ListError::Unreadable(0),
+            ListError::Pem(PemError::NoEnd(1)),
         ),
         (crl_pem(&[&flipped]), ListError::BadSignature(name("root"))),
         (crl_pem(&[&impostor.list(|_| {})]), ListError::BadSignature(name("root"))),
@@ -250,6 +251,44 @@ async fn everything_that_makes_lists_unusable_is_named() {
     }
     let many = vec![good.as_slice(); MAX_LISTS + 1];
     assert_eq!(read_lists(&crl_pem(&many), &required, &[], NOW), Err(ListError::TooMany));
+}
+
+#[tokio::test]
+async fn lists_that_agents_would_not_take_are_refused_one_alone_or_many_together() {
+    let (root, signer) = (ca("root", KeyType::EcP256, &SIGNS).await, ca("signer", KeyType::EcP256, &SIGNS).await);
+    let entry = |index: u64| RevokedCertParams {
+        serial_number: SerialNumber::from_slice(&(u128::from(index) | 1 << 126).to_be_bytes()),
+        revocation_time: NOW - DAY,
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let long = |ca: &Ca, count: u64| ca.list(|list| list.revoked_certs = (0..count).map(entry).collect());
+    let required = [root.der.clone(), signer.der.clone()];
+    for (of_root, of_signer, is_taken) in [(60_000, 60_000, true), (150_000, 1, false), (75_000, 75_000, false)] {
+        let file = crl_pem(&[&long(&root, of_root), &long(&signer, of_signer)]);
+        match read_lists(&file, &required, &[], NOW) {
+            Ok(lists) => {
+                assert!(is_taken);
+                let size = RevocationList::message_bytes(&lists);
+                assert_eq!(size, crl_pem(&[&lists[0].der, &lists[1].der]).len());
+            }
+            Err(error) => assert!(!is_taken && matches!(error, ListError::TooLarge(_)), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_entry_is_later_than_the_list_that_tells_of_it() {
+    let ca = ca("signer", KeyType::EcP256, &SIGNS).await;
+    let at = |offset: i64| Revoked {
+        at: NOW.unix_timestamp() + offset,
+        ..revoked(&format!("4a{:030x}", offset + 1000), RevocationReason::KeyCompromise)
+    };
+    let der = signed(&ca, 1, &[at(-60), at(0), at(120)]).await.unwrap();
+    let (_, list) = CertificateRevocationList::from_der(&der).unwrap();
+    let dates: Vec<_> = list.iter_revoked_certificates().map(|one| one.revocation_date.to_datetime()).collect();
+    assert_eq!((dates.len(), dates.iter().max()), (3, Some(&NOW)));
+    assert!(dates.contains(&(NOW - time::Duration::MINUTE)));
 }
 
 proptest::proptest! {

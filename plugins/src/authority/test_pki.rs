@@ -126,13 +126,14 @@ impl Ca {
         self.renewed(|params| params.distinguished_name = named(name).distinguished_name)
     }
 
-    /// The certificate with its subject key identifier renamed to an extension that nobody knows. The signature breaks,
-    /// which is looked at later.
-    pub(super) fn without_key_id(&self) -> Self {
-        let mut der = self.der.to_vec();
-        let at = der.windows(5).position(|window| window == [6, 3, 0x55, 0x1d, 0x0e]).unwrap();
-        der[at + 4] = 0x7f;
-        Self { der: der.into(), ..self.clone() }
+    /// A cross certificate: this CA's name and key, certified by another one.
+    pub(super) fn crossed_by(&self, other: &Self, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = self.params.clone();
+        params.use_authority_key_identifier_extension = true;
+        change(&mut params);
+        let (own, key) = (pair(&self.pkcs8), pair(&other.pkcs8));
+        let der = params.signed_by(&own, &Issuer::from_params(&other.params, &key)).unwrap().der().clone();
+        Self { params, der, pkcs8: self.pkcs8.clone() }
     }
 
     /// The certificate with a bit of its signature flipped.
@@ -227,7 +228,7 @@ pub(super) fn openssl_accepts(chain: &CertificateChain, roots: &[&[u8]], now: Of
     }
 }
 
-fn openssl(args: &[&str], input: &[u8]) -> String {
+pub(super) fn openssl(args: &[&str], input: &[u8]) -> String {
     let mut child = Command::new("openssl")
         .args(args)
         .stdin(Stdio::piped())

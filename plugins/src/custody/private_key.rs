@@ -4,9 +4,8 @@
 use rsa::pkcs1;
 use rsa::pkcs8::spki::AlgorithmIdentifierRef;
 use rsa::pkcs8::{ObjectIdentifier, PrivateKeyInfo, SecretDocument};
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::{Error as PemError, PemObject};
 use sec1::{EcParameters, EcPrivateKey};
+use signet_core::pem::{PemError, read_blocks};
 use signet_core::secret::Secret;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
@@ -17,7 +16,7 @@ const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 
 /// Why a key file is of no use. Says nothing about the key itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PrivateKeyError {
     /// The key is protected by a passphrase.
     #[error("holds an encrypted key; write it without a passphrase (`openssl pkey -in KEY -out PLAIN`)")]
@@ -29,8 +28,8 @@ pub(crate) enum PrivateKeyError {
     #[error("holds more than one private key; keep the one of the CA")]
     SeveralKeys,
     /// The PEM block is broken.
-    #[error("is damaged: its PEM block cannot be decoded")]
-    Damaged,
+    #[error("is damaged: {0}")]
+    Damaged(PemError),
     /// Another algorithm, curve or size, or a damaged encoding.
     #[error("is damaged or of an unsupported kind; use ECDSA P-256 or P-384, or RSA of 2048 to 4096 bits")]
     Unsupported,
@@ -42,27 +41,26 @@ pub(crate) enum PrivateKeyError {
 /// `spki_der`, the SubjectPublicKeyInfo of the key's certificate. That the two belong together is checked by whoever
 /// opens the key.
 pub(crate) fn pkcs8_from_pem(pem: &Secret, spki_der: &[u8]) -> Result<Secret, PrivateKeyError> {
-    // RFC 1421's header and RFC 5958's label; both are in plain text.
-    if pem.expose().windows(9).any(|window| window == b"ENCRYPTED") {
+    let blocks = read_blocks(pem.expose()).map_err(|error| match error {
+        PemError::NoBlock => PrivateKeyError::NoKey,
+        // RFC 1421's header.
+        PemError::Encrypted(_) => PrivateKeyError::Encrypted,
+        error => PrivateKeyError::Damaged(error),
+    })?;
+    // RFC 5958 section 4.
+    if blocks.iter().any(|block| block.label == "ENCRYPTED PRIVATE KEY") {
         return Err(PrivateKeyError::Encrypted);
     }
-    let mut blocks = PrivateKeyDer::pem_slice_iter(pem.expose());
-    let key = match blocks.next() {
-        None | Some(Err(PemError::NoItemsFound)) => return Err(PrivateKeyError::NoKey),
-        Some(key) => Zeroizing::new(key.map_err(|_| PrivateKeyError::Damaged)?),
-    };
-    match blocks.next() {
-        None => {}
-        Some(Ok(key)) => {
-            drop(Zeroizing::new(key));
-            return Err(PrivateKeyError::SeveralKeys);
-        }
-        Some(Err(_)) => return Err(PrivateKeyError::Damaged),
+    // Others stand beside keys: OpenSSL writes the parameters of a curve before its key.
+    let mut keys = blocks.iter().filter(|block| block.label.ends_with("PRIVATE KEY"));
+    let key = keys.next().ok_or(PrivateKeyError::NoKey)?;
+    if keys.next().is_some() {
+        return Err(PrivateKeyError::SeveralKeys);
     }
-    let pkcs8 = match &*key {
-        PrivateKeyDer::Pkcs1(key) => pkcs8(pkcs1::ALGORITHM_ID, key.secret_pkcs1_der()),
-        PrivateKeyDer::Sec1(key) => ec(key.secret_sec1_der(), None, spki_der),
-        PrivateKeyDer::Pkcs8(key) => rewritten(key.secret_pkcs8_der(), spki_der),
+    let pkcs8 = match key.label.as_str() {
+        "RSA PRIVATE KEY" => pkcs8(pkcs1::ALGORITHM_ID, &key.der),
+        "EC PRIVATE KEY" => ec(&key.der, None, spki_der),
+        "PRIVATE KEY" => rewritten(&key.der, spki_der),
         _ => None,
     };
     pkcs8.map(|der| Secret::new(std::mem::take(&mut *der.to_bytes()))).ok_or(PrivateKeyError::Unsupported)

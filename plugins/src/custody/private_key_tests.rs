@@ -54,10 +54,12 @@ async fn every_encoding_of_every_key_type_gives_the_same_key() {
         if key_type == KeyType::EcP256 || key_type == KeyType::EcP384 {
             let curve = if key_type == KeyType::EcP256 { "prime256v1" } else { "secp384r1" };
             let parameters = openssl(&["ecparam", "-name", curve], b"");
-            encodings.push([parameters, traditional.clone()].concat());
+            let joined = [parameters.trim_ascii_end(), &traditional].concat();
+            encodings.extend([[parameters.clone(), traditional.clone()].concat(), joined]);
             encodings.push(openssl(&["ec", "-no_public"], &pkcs8));
-            encodings.push(openssl(&["pkcs8", "-topk8", "-nocrypt"], &encodings[3]));
+            encodings.push(openssl(&["pkcs8", "-topk8", "-nocrypt"], &encodings[4]));
         }
+        encodings.push([b"\xef\xbb\xbf".to_vec(), pkcs8.clone()].concat());
         encodings.push([b"some words\r\n".to_vec(), traditional, b"\n\n".to_vec()].concat());
         for (index, pem) in encodings.iter().enumerate() {
             assert_eq!(read(pem, &spki), Ok(Some(spki.clone())), "{key_type} encoding {index}");
@@ -108,8 +110,15 @@ fn what_is_wrong_with_a_key_file_is_said_without_showing_it() {
         (encrypted, PrivateKeyError::Encrypted),
         (old_style, PrivateKeyError::Encrypted),
         ([good.clone(), good.clone()].concat(), PrivateKeyError::SeveralKeys),
-        (text.replace("-----END PRIVATE KEY-----\n", "").into_bytes(), PrivateKeyError::Damaged),
-        (text.replace("MI", "!!").into_bytes(), PrivateKeyError::Damaged),
+        (
+            [good.clone(), b"-----END PRIVATE KEY-----".to_vec()].concat(),
+            PrivateKeyError::Damaged(PemError::Mark(text.lines().count() + 1)),
+        ),
+        (format!(" {text}").into_bytes(), PrivateKeyError::Damaged(PemError::Mark(1))),
+        (format!("{}{text}", text.trim_end()).into_bytes(), PrivateKeyError::SeveralKeys),
+        (openssl(&["pkey", "-outform", "DER"], &good), PrivateKeyError::Damaged(PemError::NotText)),
+        (text.replace("-----END PRIVATE KEY-----\n", "").into_bytes(), PrivateKeyError::Damaged(PemError::NoEnd(1))),
+        (text.replace("MI", "!!").into_bytes(), PrivateKeyError::Damaged(PemError::NotBase64(1))),
         (text.replace("MI", "MM").into_bytes(), PrivateKeyError::Unsupported),
         (generate(&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"]), PrivateKeyError::Unsupported),
     ];

@@ -122,6 +122,7 @@ fn stream(view: StreamView) -> StreamMessage {
         } else {
             view.names.iter().map(ToString::to_string).collect()
         },
+        unserved_names: view.unserved.iter().map(ToString::to_string).collect(),
         connected_at: view.connected_at.unix_timestamp(),
         acked_version: view.acked_version,
         pushes: view.pushes,
@@ -185,7 +186,8 @@ pub(crate) fn as_json(answer: &InspectResponse) -> Value {
     });
     let streams = answer.streams.iter().map(|it| {
         json!({
-            "peer": it.peer, "node_id": it.node_id, "names": it.names, "connected_at": moment(it.connected_at),
+            "peer": it.peer, "node_id": it.node_id, "names": it.names,
+            "unserved_names": it.unserved_names, "connected_at": moment(it.connected_at),
             "acked_version": it.acked_version, "pushes": it.pushes, "acks": it.acks, "nacks": it.nacks,
             "last_nack": it.last_nack, "last_nack_at": moment(it.last_nack_at),
         })
@@ -235,7 +237,11 @@ pub(crate) fn as_tables(answer: &InspectResponse) -> String {
     let mut streams = Table::new(["stream of", "node", "names", "since", "pushes", "acks", "nacks", "last nack"]);
     for it in &answer.streams {
         let [pushes, acks, nacks] = [it.pushes, it.acks, it.nacks].map(|count| count.to_string());
-        let names = it.names.join(", ");
+        let marked = |name: &String| {
+            let mark = if it.unserved_names.contains(name) { " (not served)" } else { "" };
+            format!("{name}{mark}")
+        };
+        let names = it.names.iter().map(marked).collect::<Vec<_>>().join(", ");
         let since = shown(it.connected_at);
         streams.row([&it.peer, &it.node_id, &names, &since, &pushes, &acks, &nacks, &it.last_nack]);
     }

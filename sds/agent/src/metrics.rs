@@ -132,6 +132,7 @@ pub(crate) struct SdsMetrics {
     pushes: IntCounter,
     acks: IntCounter,
     nacks: IntCounter,
+    unserved: IntCounter,
 }
 
 impl SdsMetrics {
@@ -147,6 +148,10 @@ impl SdsMetrics {
             nacks: metrics.counter(
                 "signet_agent_sds_nacks_total",
                 "SDS responses that a proxy refused; it keeps its old secret.",
+            )?,
+            unserved: metrics.counter(
+                "signet_agent_sds_names_not_served_total",
+                "Names that SDS clients asked for and that are not served, now or later; the log says which.",
             )?,
         })
     }
@@ -167,5 +172,8 @@ impl Observer for SdsMetrics {
     }
     fn refused(&self) {
         self.nacks.inc();
+    }
+    fn unserved(&self) {
+        self.unserved.inc();
     }
 }

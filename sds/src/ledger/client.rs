@@ -23,6 +23,8 @@ pub struct StreamView {
     pub everything: bool,
     /// The names asked for, as the client wrote them.
     pub names: Vec<Name>,
+    /// Those of them that are not served, now or later: the client waits for them in vain.
+    pub unserved: Vec<Name>,
     /// The newest version the client applied, empty if none.
     pub acked_version: String,
     /// Responses sent.
@@ -45,6 +47,7 @@ impl StreamView {
             node_id: String::new(),
             everything: false,
             names: Vec::new(),
+            unserved: Vec::new(),
             acked_version: String::new(),
             pushes: 0,
             acks: 0,
@@ -61,6 +64,14 @@ impl StreamView {
     /// What the client said about this content of the secret; `None` while that is pending.
     pub(super) fn answer(&self, secret: &str, version: Version) -> Option<Answer> {
         self.last_answers.get(secret)?.about(version)
+    }
+
+    /// Takes over which of the names that the client asks for are not served, in their order; gives those that it did not ask
+    /// for before.
+    pub(super) fn ask_in_vain(&mut self, unserved: Vec<Name>) -> Vec<Name> {
+        let new = unserved.iter().filter(|name| self.unserved.binary_search(name).is_err()).cloned().collect();
+        self.unserved = unserved;
+        new
     }
 
     /// Takes over what the client asks for and what it said; gives whether it asks for something else now.

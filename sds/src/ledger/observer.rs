@@ -14,6 +14,8 @@ pub trait Observer: Send + Sync + 'static {
     fn acknowledged(&self) {}
     /// A client could not apply a response.
     fn refused(&self) {}
+    /// A client asks for a name that is not served, now or later.
+    fn unserved(&self) {}
 }
 
 /// Counts nothing.

@@ -55,7 +55,7 @@ impl Dev {
         let (listen, ops) = (ports::free()?, ports::free()?);
         let mut command = Command::new(tools::own("signet-ca")?);
         command.args(["dev", "init", "--dir"]).arg(&state);
-        command.args(["--listen", &listen.to_string(), "--ops", &ops.to_string()]);
+        command.args(["--listen", &listen.to_string(), "--ops", &ops.to_string(), "--log-format", "json"]);
         if let Some(ttl) = &options.svid_ttl {
             command.args(["--svid-ttl", ttl]);
         }

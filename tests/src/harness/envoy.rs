@@ -18,8 +18,8 @@ const SERVICE_PORT: &str = "/static_resources/clusters/0/load_assignment/endpoin
 const AGENT_SOCKET: &str =
     "/static_resources/clusters/1/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/path";
 const REQUESTS_PER_CONNECTION: &str = "/static_resources/clusters/0/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/common_http_protocol_options/max_requests_per_connection";
-const CONNECT_TIMEOUTS: [&str; 2] =
-    ["/static_resources/clusters/0/connect_timeout", "/static_resources/clusters/1/connect_timeout"];
+const CONNECT_TIMEOUT: &str = "/static_resources/clusters/0/connect_timeout";
+const AGENT_CONNECT_TIMEOUT: &str = "/static_resources/clusters/1/connect_timeout";
 /// Within the one second that we ship, a busy machine may not get through a handshake, and a request would fail for that.
 const PATIENT: &str = "14s";
 const SERVER_TLS: &str = "/static_resources/listeners/0/filter_chains/0/transport_socket/typed_config";
@@ -71,16 +71,22 @@ impl Bootstrap {
     /// # Errors
     /// [`Failure`], also when a marked place is no longer where it was.
     pub fn new(side: Side, agent_socket: &Path, forward_to: SocketAddr, peer: &str) -> Outcome<Self> {
-        let mut document = yaml::read(&tools::source_root().join("deploy/envoy").join(side.file()))?;
+        let mut made = Self::of(side.file(), side, forward_to, peer)?;
+        yaml::replace(&mut made.document, AGENT_SOCKET, agent_socket.to_string_lossy())?;
+        yaml::replace(&mut made.document, AGENT_CONNECT_TIMEOUT, PATIENT)?;
+        Ok(made)
+    }
+
+    /// A shipped bootstrap that has everything but its secrets where the one of this side has it, with free ports, what is
+    /// behind the proxy, the identity the peer must have, and more patience.
+    pub(super) fn of(file: &str, side: Side, forward_to: SocketAddr, peer: &str) -> Outcome<Self> {
+        let mut document = yaml::read(&tools::source_root().join("deploy/envoy").join(file))?;
         let (listen, admin) = (ports::free()?, ports::free()?);
         yaml::replace(&mut document, LISTENER_PORT, listen.port())?;
         yaml::replace(&mut document, ADMIN_PORT, admin.port())?;
         yaml::replace(&mut document, SERVICE_PORT, forward_to.port())?;
-        yaml::replace(&mut document, AGENT_SOCKET, agent_socket.to_string_lossy())?;
         yaml::replace(&mut document, &format!("{}{PEER}", side.tls()), peer)?;
-        for timeout in CONNECT_TIMEOUTS {
-            yaml::replace(&mut document, timeout, PATIENT)?;
-        }
+        yaml::replace(&mut document, CONNECT_TIMEOUT, PATIENT)?;
         Ok(Self { document, side, listen, admin })
     }
 

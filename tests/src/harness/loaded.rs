@@ -63,6 +63,22 @@ impl Envoy {
     /// # Errors
     /// [`Failure`], also when one is missing.
     pub async fn secrets(&self) -> Outcome<Secrets> {
+        let secrets = self.fetched().await?;
+        ensure(!secrets.chain.is_empty() && !secrets.roots.is_empty(), || {
+            format!("Envoy lacks a secret: {secrets:?}")
+        })?;
+        Ok(secrets)
+    }
+
+    /// The roots it has loaded over SDS, PEM; empty when there are none. Its certificate may be from elsewhere.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn roots(&self) -> Outcome<String> {
+        Ok(self.fetched().await?.roots)
+    }
+
+    async fn fetched(&self) -> Outcome<Secrets> {
         let text = self.dump("/config_dump?resource=dynamic_active_secrets").await?;
         let dump: Value = serde_json::from_str(&text).map_err(Failure::while_doing("read Envoy's configuration"))?;
         let mut secrets = Secrets::default();
@@ -74,7 +90,6 @@ impl Envoy {
             secrets.roots += &source("validation_context/trusted_ca")?.unwrap_or_default();
             secrets.lists += &source("validation_context/crl")?.unwrap_or_default();
         }
-        ensure(!secrets.chain.is_empty() && !secrets.roots.is_empty(), || format!("Envoy lacks a secret: {text}"))?;
         Ok(secrets)
     }
 }

@@ -1,4 +1,4 @@
-//! Roots that Signet reads and that Envoy refuses, because BoringSSL is stricter than others.
+//! Roots that Signet publishes and that a client refuses, because it is stricter than others.
 
 use std::process::Command;
 
@@ -11,26 +11,22 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::failure::{Failure, Outcome};
 use crate::tools;
 
-/// What is wrong with a root. Its signature is not: it is signed with its own key as it is.
+/// What is wrong with a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Oddity {
-    /// A name in Latin-1 that claims to be UTF-8, as old directories write them. OpenSSL refuses it too; rustls, which
-    /// looks at no name of a root, takes it.
+    /// A code point in its name that Unicode has set apart for ever (U+FDD0). BoringSSL refuses it, and with it every trust
+    /// bundle that holds it; OpenSSL and rustls do not, and Signet does not look for it.
     Name,
-    /// Version 2 with the extensions of version 3 (RFC 5280 section 4.1.2.9). OpenSSL takes it; rustls does not.
-    Version,
+    /// Another algorithm beside the signature than the one that is signed (RFC 5280 section 4.1.1.2). OpenSSL and BoringSSL
+    /// take it as a root, since nobody verifies the signature of one; rustls does not.
+    Algorithm,
 }
 
-impl Oddity {
-    /// Parts of a certificate, and as many bytes that make it odd.
-    fn change(self) -> (&'static [u8], &'static [u8]) {
-        match self {
-            Self::Name => (b"Zurich", b"Z\xfcrich"),
-            // The explicit version field (RFC 5280 section 4.1.2.1).
-            Self::Version => (&[0xa0, 3, 2, 1, 2], &[0xa0, 3, 2, 1, 1]),
-        }
-    }
-}
+/// A part of a name, and as many bytes that make it odd.
+const NAME: (&[u8], &[u8]) = (b"Zurich", b"Z\xef\xb7\x90ch");
+
+/// RSA with SHA-256, and with SHA-384 (RFC 4055 section 5).
+const ALGORITHM: (&[u8], &[u8]) = (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c");
 
 /// A self-signed CA certificate with this oddity, PEM.
 ///
@@ -48,17 +44,24 @@ pub fn odd_root(oddity: Oddity) -> Outcome<String> {
     let der = CertificateDer::from_pem_slice(text.as_bytes()).map_err(Failure::while_doing("read a certificate"))?;
     let (_, read) = X509Certificate::from_der(&der).map_err(Failure::while_doing("read a certificate"))?;
     let signed = read.tbs_certificate.as_ref();
-    let (part, other) = oddity.change();
-    let odd = replaced(signed, part, other)?;
+    if oddity == Oddity::Algorithm {
+        let (inside, outside) = der.split_at(4 + signed.len());
+        return Ok(armour(&[inside, &replaced(outside, ALGORITHM.0, ALGORITHM.1)?].concat()));
+    }
+    let odd = replaced(signed, NAME.0, NAME.1)?;
     std::fs::write(at("content"), &odd).map_err(Failure::io("write what is to be signed"))?;
     let mut command = Command::new(tools::openssl()?);
     command.args(["dgst", "-sha256", "-sign"]).arg(at("key")).arg("-out").arg(at("signature")).arg(at("content"));
     tools::run(&mut command)?;
     let signature = std::fs::read(at("signature")).map_err(Failure::io("read a signature"))?;
     let whole = replaced(&replaced(&der, signed, &odd)?, &read.signature_value.data, &signature)?;
-    let text = STANDARD.encode(whole);
+    Ok(armour(&whole))
+}
+
+fn armour(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
     let lines: Vec<&str> = text.as_bytes().chunks(64).flat_map(std::str::from_utf8).collect();
-    Ok(format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n")))
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 /// The bytes with each `part` in them replaced by as many others.
@@ -80,13 +83,12 @@ mod tests {
 
     #[test]
     fn each_is_a_ca_signed_with_its_own_key_that_only_some_can_read() {
-        for (oddity, version, rustls_takes_it) in [(Oddity::Name, 2, true), (Oddity::Version, 1, false)] {
+        for (oddity, rustls_takes_it) in [(Oddity::Name, true), (Oddity::Algorithm, false)] {
             let pem = odd_root(oddity).unwrap();
             assert!(keys::facts(&pem).unwrap().is_ca);
             let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
             let (_, read) = X509Certificate::from_der(&der).unwrap();
-            assert_eq!(read.version().0, version);
-            read.verify_signature(None).unwrap();
+            assert_eq!(read.verify_signature(None).is_ok(), oddity == Oddity::Name);
             assert_eq!(rustls::RootCertStore::empty().add(der.clone()).is_ok(), rustls_takes_it);
         }
     }

@@ -24,7 +24,7 @@ impl OwnCa {
     /// # Errors
     /// [`Failure`], also without OpenSSL.
     pub fn root(name: &str) -> Outcome<Self> {
-        Self::make(name, None, 90)
+        Self::make(name, None, 90, &[])
     }
 
     /// One that this one has certified, for a day less than its own life.
@@ -32,7 +32,15 @@ impl OwnCa {
     /// # Errors
     /// [`Failure`].
     pub fn certify(&self, name: &str) -> Outcome<Self> {
-        Self::make(name, Some(self), self.days - 1)
+        self.certify_with(name, &[])
+    }
+
+    /// The same with more arguments of `openssl req -x509`, such as an extension.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn certify_with(&self, name: &str, more: &[&str]) -> Outcome<Self> {
+        Self::make(name, Some(self), self.days - 1, more)
     }
 
     /// One that is valid from one time to another, each as X.509 writes it: `99991231235959Z`. Self-signed, or certified
@@ -60,12 +68,12 @@ impl OwnCa {
         Ok(Self { directory, days: 90, certificate, key })
     }
 
-    fn make(name: &str, issuer: Option<&Self>, days: u32) -> Outcome<Self> {
+    fn make(name: &str, issuer: Option<&Self>, days: u32, more: &[&str]) -> Outcome<Self> {
         let directory = Self::prepared(name)?;
         let at = |file: &str| directory.path().join(file);
         let mut command = Command::new(tools::openssl()?);
         command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]);
-        command.args(["-days", &days.to_string()]);
+        command.args(["-days", &days.to_string()]).args(more);
         command.arg("-config").arg(at("config")).arg("-keyout").arg(at("key")).arg("-out").arg(at("certificate"));
         if let Some(issuer) = issuer {
             command.arg("-CA").arg(issuer.at("certificate")).arg("-CAkey").arg(issuer.at("key"));

@@ -145,15 +145,3 @@ fn there_is_one_crypto_provider() -> Outcome {
     }
     Ok(())
 }
-
-#[test]
-fn the_page_for_proxies_shows_the_bootstraps_that_are_tested() -> Outcome {
-    let page = std::fs::read_to_string(source_root().join("docs/proxies.md")).expect("read docs/proxies.md");
-    for file in ["client.yaml", "server.yaml"] {
-        let text = std::fs::read_to_string(source_root().join("deploy/envoy").join(file)).expect("read a bootstrap");
-        ensure(page.contains(&format!("```yaml\n{text}```")), || {
-            format!("docs/proxies.md does not show deploy/envoy/{file} as it is")
-        })?;
-    }
-    Ok(())
-}

@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use signet_tests::client::keys;
-use signet_tests::failure::{Outcome, ensure};
+use rcgen::{CertificateParams, KeyPair, SanType};
+use signet_tests::client::ask::Ask;
+use signet_tests::client::bundle_stream::with_identity;
+use signet_tests::client::certify::Client;
+use signet_tests::client::{csr, keys};
+use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::envoy::{Bootstrap, Side};
 use signet_tests::harness::process::eventually;
 use signet_tests::harness::{Dev, DevOptions, Envoy};
 use signet_tests::istio_agent::{IstioAgent, Settings};
-use signet_tests::stage::SERVER_ID;
+use signet_tests::stage::{CLIENT_ID, SERVER_ID};
 use signet_tests::traffic::Traffic;
 use signet_tests::upstream::Upstream;
+use tonic::Code;
 
 const WITHIN: Duration = Duration::from_secs(120);
 /// Half of it is for the start of a CA on a busy machine.
@@ -63,4 +68,30 @@ async fn an_envoy_fed_from_replies_renews_under_requests_and_keeps_its_certifica
         assert_eq!(keys::ids(&secrets.roots)?, keys::ids(&root)?);
     }
     Ok(())
+}
+
+/// What istio-agent shows when `PROV_CERT` names a directory, beside its token or, where there is none, instead of it.
+#[tokio::test]
+async fn a_client_certificate_takes_the_place_of_no_token_and_a_foreign_one_ends_the_handshake() -> Outcome {
+    let dev = Dev::plain()?;
+    let _ca = dev.start_ca().await?;
+    let made = csr::like_ztunnel(None)?;
+    let ask = Ask::like_istio_agent(&made.csr, &dev.token("client")?);
+    let reply = Client::connect(&dev).await?.issued(&ask).await?;
+    let [chain @ .., _roots] = reply.as_slice() else { return Err(Failure::unexpected("an empty reply")) };
+    let with_own = Client::over(with_identity(&dev, &chain.concat(), &made.key).await?);
+    let next = Ask { csr: csr::like_ztunnel(None)?.csr, ..ask };
+    with_own.issued(&next).await?;
+    let bare = Ask { authorization: Vec::new(), ..next.clone() };
+    let told = with_own.refused(&bare, Code::Unauthenticated).await?;
+    ensure(told == "request authenticate failure", || told.clone())?;
+    let (key, mut params) = (KeyPair::generate().unwrap(), CertificateParams::default());
+    params.subject_alt_names = vec![SanType::URI(CLIENT_ID.try_into().unwrap())];
+    let foreign = params.self_signed(&key).unwrap().pem();
+    // In TLS 1.3 the client hears of it only after its own part of the handshake.
+    let refused = match with_identity(&dev, &foreign, &key.serialize_pem()).await {
+        Ok(channel) => Client::over(channel).call(&next).await.err().map(|status| status.code()),
+        Err(_) => Some(Code::Unavailable),
+    };
+    ensure(matches!(refused, Some(Code::Unavailable | Code::Unknown)), || format!("{refused:?}"))
 }

@@ -1,7 +1,9 @@
 //! What can be wrong with an operator's CA files, in words that say which file and what to do. Never shows a key.
 
 use signet_core::certificate::CertificateError;
+use signet_core::pem::PemError;
 use signet_core::seams::authority::SignError;
+use signet_core::signature::SignatureError;
 
 use super::super::certificates::AuthorityError;
 use crate::custody::private_key::PrivateKeyError;
@@ -69,21 +71,21 @@ pub(super) enum FilesError {
     /// A file holds more certificates than it can need.
     #[error("{0} holds more than {1} certificates")]
     TooMany(String, usize),
-    /// A PEM block is broken.
-    #[error("{file}: PEM block {index} is damaged")]
+    /// Not all of the file can be read as PEM.
+    #[error("{file}: {cause}")]
     Pem {
         /// Name of the file.
         file: String,
-        /// Position of the block, from 1.
-        index: usize,
+        /// What stands in the way, and in which line.
+        cause: PemError,
     },
     /// A certificate is broken.
-    #[error("{file}: certificate {index}: {cause}")]
+    #[error("{file}: the certificate that begins in line {line} cannot be used: {cause}")]
     Unreadable {
         /// Name of the file.
         file: String,
-        /// Position of the certificate, from 1.
-        index: usize,
+        /// Where its block begins, from 1.
+        line: usize,
         /// What is wrong with it.
         cause: CertificateError,
     },
@@ -123,9 +125,17 @@ pub(super) enum FilesError {
     },
     /// A certificate that must be one of a CA is not.
     #[error(
-        "{file}: `{subject}` is not the certificate of a CA; it needs basicConstraints cA and keyUsage keyCertSign"
+        "{file}: `{subject}` is not the certificate of a CA; it needs basicConstraints cA, and keyCertSign if it has a keyUsage"
     )]
     NotCa {
+        /// Name of the file.
+        file: String,
+        /// Whose certificate.
+        subject: String,
+    },
+    /// A certificate in the root file is not one of a CA.
+    #[error("{file}: `{subject}` is not the certificate of a CA, so that it cannot be a root; remove it")]
+    NotRoot {
         /// Name of the file.
         file: String,
         /// Whose certificate.
@@ -204,6 +214,23 @@ pub(super) enum FilesError {
         issuer: String,
         /// Where the issuer was found.
         issuer_file: String,
+    },
+    /// Nobody here can tell whether the issuer signed, and clients with rustls cannot either.
+    #[error(
+        "{file}: that `{issuer}` in {issuer_file} has signed `{subject}` cannot be verified: {cause}; use ECDSA on P-256 or \
+         P-384 with SHA-256 or SHA-384, RSA of 2048 to 8192 bits, or Ed25519"
+    )]
+    Unverifiable {
+        /// Name of the file.
+        file: String,
+        /// Whose certificate.
+        subject: String,
+        /// Who should have signed.
+        issuer: String,
+        /// Where the issuer was found.
+        issuer_file: String,
+        /// What is not supported.
+        cause: SignatureError,
     },
     /// The signer is a root that peers are not told to trust.
     #[error("{file} is self-signed, but not in {roots}; put it there too")]

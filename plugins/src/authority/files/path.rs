@@ -1,5 +1,6 @@
 //! Finds the certificates between the signer and a root: by names, key identifiers and signatures.
 
+use signet_core::signature::{SignatureError, verify_certificate};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -19,6 +20,8 @@ pub(super) enum SearchError<'a> {
     NoIssuer(&'a Member),
     /// Somebody has the issuer's name, but did not sign.
     Signature { below: &'a Member, issuer: &'a Member },
+    /// Somebody has the issuer's name, and nobody here can tell whether they signed.
+    Unverifiable { below: &'a Member, issuer: &'a Member, cause: SignatureError },
     /// This issuer does not allow so many CAs below it.
     PathLength(&'a Member),
     /// The issuer is no CA or not in force.
@@ -35,6 +38,8 @@ pub(super) struct Search<'a> {
     pub(super) others: &'a [Member],
     /// Where a way may end.
     pub(super) roots: &'a [Member],
+    /// How many CAs lie below `below`.
+    pub(super) depth: usize,
     /// The time at which everything must be in force.
     pub(super) now: OffsetDateTime,
 }
@@ -110,12 +115,16 @@ impl<'a> Search<'a> {
             // Certificates made with Istio's own scripts do not name the issuer's key; the signature decides.
             _ => false,
         };
-        if other_key || !is_signed_by(&below.der, &issuer.der) {
+        if other_key {
             return Err(SearchError::Signature { below, issuer });
         }
+        check_signature(&below.der, &issuer.der).map_err(|cause| match cause {
+            SignatureError::False => SearchError::Signature { below, issuer },
+            cause => SearchError::Unverifiable { below, issuer, cause },
+        })?;
         issuer.check_usable(self.now).map_err(SearchError::Unusable)?;
         // The signer itself lies below too (RFC 5280 section 4.2.1.9).
-        let below_it = u32::try_from(depth + 1).unwrap_or(u32::MAX);
+        let below_it = u32::try_from(self.depth + depth + 1).unwrap_or(u32::MAX);
         if issuer.path_len.is_some_and(|allowed| allowed < below_it) {
             return Err(SearchError::PathLength(issuer));
         }
@@ -123,10 +132,10 @@ impl<'a> Search<'a> {
     }
 }
 
-fn is_signed_by(below: &[u8], issuer: &[u8]) -> bool {
+fn check_signature(below: &[u8], issuer: &[u8]) -> Result<(), SignatureError> {
     let (Ok((_, below)), Ok((_, issuer))) = (X509Certificate::from_der(below), X509Certificate::from_der(issuer))
     else {
-        return false;
+        return Err(SignatureError::False);
     };
-    below.verify_signature(Some(issuer.public_key())).is_ok()
+    verify_certificate(&below, issuer.public_key())
 }

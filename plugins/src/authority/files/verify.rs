@@ -4,11 +4,9 @@
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
-use signet_core::authority::AuthorityId;
-use signet_core::certificate::{CertificateError, Facts};
+use signet_core::certificate::{CertificateError, Facts, check_encoding};
 use signet_core::clock::rfc3339;
-use signet_core::profile::usage::KEY_CERT_SIGN;
+use signet_core::pem::read_certificates;
 use signet_core::secret::Secret;
 use signet_core::source::SourceFingerprint;
 use time::OffsetDateTime;
@@ -38,8 +36,9 @@ pub(super) struct Member {
 }
 
 impl Member {
-    fn read(der: CertificateDer<'static>, file: &'static str, index: usize) -> Result<Self, FilesError> {
-        let unreadable = |cause| FilesError::Unreadable { file: file.to_owned(), index, cause };
+    fn read(der: CertificateDer<'static>, file: &'static str, line: usize) -> Result<Self, FilesError> {
+        let unreadable = |cause| FilesError::Unreadable { file: file.to_owned(), line, cause };
+        check_encoding(&der).map_err(|flaw| unreadable(CertificateError::NotDer(flaw)))?;
         let facts = Facts::read(&der).map_err(unreadable)?;
         let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| unreadable(CertificateError::NotX509))?;
         let twice = |_| unreadable(CertificateError::BadExtension);
@@ -55,6 +54,11 @@ impl Member {
         X509Certificate::from_der(&self.der).map_or_else(|_| String::new(), |(_, parsed)| shown(parsed.subject()))
     }
 
+    /// Whether both are certificates of one CA, which is a name with a key.
+    fn is_same_ca(&self, other: &Self) -> bool {
+        self.facts.subject_der == other.facts.subject_der && self.facts.spki_der == other.facts.spki_der
+    }
+
     /// The issuer's name, for people.
     fn issuer(&self) -> String {
         X509Certificate::from_der(&self.der).map_or_else(|_| String::new(), |(_, parsed)| shown(parsed.issuer()))
@@ -62,10 +66,22 @@ impl Member {
 
     /// Whether it may sign certificates and is in force at `now`.
     pub(super) fn check_usable(&self, now: OffsetDateTime) -> Result<(), FilesError> {
-        let (file, subject) = (self.file.to_owned(), || self.subject());
-        if !self.facts.is_ca || !self.facts.has_usage(KEY_CERT_SIGN) {
-            return Err(FilesError::NotCa { file, subject: subject() });
+        if !self.facts.may_sign_certificates() {
+            return Err(FilesError::NotCa { file: self.file.to_owned(), subject: self.subject() });
         }
+        self.check_in_force(now)
+    }
+
+    /// Whether it may stand among the roots and is in force at `now`. What signs nothing here is not judged as an issuer.
+    fn check_anchor(&self, now: OffsetDateTime) -> Result<(), FilesError> {
+        if !self.facts.may_be_anchor() {
+            return Err(FilesError::NotRoot { file: self.file.to_owned(), subject: self.subject() });
+        }
+        self.check_in_force(now)
+    }
+
+    fn check_in_force(&self, now: OffsetDateTime) -> Result<(), FilesError> {
+        let (file, subject) = (self.file.to_owned(), || self.subject());
         if self.facts.not_after <= now {
             return Err(FilesError::Ended { file, subject: subject(), at: rfc3339(self.facts.not_after) });
         }
@@ -92,6 +108,8 @@ pub(super) struct Verified {
     pub(super) pkcs8: Secret,
     /// Between signer and root, nearest to the signer first.
     pub(super) intermediates: Vec<Member>,
+    /// From a cross certificate of the root upwards, for peers that know only another root of the file.
+    pub(super) beyond: Vec<Member>,
     /// The root that the signer chains to.
     pub(super) root: Member,
     /// Every root of the root file that has not ended, one certificate for each name and key, in the order of the file.
@@ -136,29 +154,72 @@ pub(super) fn verify(set: &FileSet, now: OffsetDateTime) -> Result<Verified, Fil
     others.retain(|one| one.der != signer.der && !roots.iter().any(|root| root.der == one.der));
 
     if is_self_signed(&signer.der, &signer.facts) {
-        let same = |root: &&Member| {
-            root.facts.spki_der == signer.facts.spki_der && root.facts.subject_der == signer.facts.subject_der
-        };
+        let same = |root: &&Member| root.is_same_ca(&signer);
         let not_listed =
             || FilesError::RootNotListed { file: form.signer().to_owned(), roots: form.roots().to_owned() };
         let candidates = roots.iter().filter(same).filter(|root| is_self_signed(&root.der, &root.facts));
         // Istio renews its own root with the same key and leaves the old certificate in the root file. Peers know that
         // one, and leaves chain to it just as well if it has the key identifier.
-        let candidates = candidates.filter(|root| root.facts.subject_key_id == signer.facts.subject_key_id);
+        let candidates = candidates.filter(|root| root.facts.key_id() == signer.facts.key_id());
         let root = newest(candidates).ok_or_else(not_listed)?.clone();
         root.check_usable(now)?;
+        let beyond = Anchors::among(&roots, &others).beyond(&root, 0, now);
+        others.retain(|one| beyond.iter().all(|used| used.der != one.der));
         let roots = one_for_each_root(roots, &root);
         let (signer, intermediates) = (root.clone(), Vec::new());
-        return Ok(Verified { signer, pkcs8, intermediates, root, roots, others, ended, fingerprint });
+        return Ok(Verified { signer, pkcs8, intermediates, beyond, root, roots, others, ended, fingerprint });
     }
-    let path = Search { below: &signer, others: &others, roots: &roots, now }.run();
+    let anchors = Anchors::among(&roots, &others);
+    // Only self-signed roots are known to everybody; where none is above, another one of the file will do.
+    let far = Search { below: &signer, others: &anchors.between, roots: &anchors.self_signed, depth: 0, now }.run();
+    let path = far.or_else(|_| Search { below: &signer, others: &others, roots: &roots, depth: 0, now }.run());
     let (intermediates, root) = path.map_err(|error| search_failed(set, &signer, error))?;
     for intermediate in &intermediates {
         intermediate.check_tls()?;
     }
-    others.retain(|one| intermediates.iter().all(|used| used.der != one.der));
+    let beyond = anchors.beyond(&root, intermediates.len() + 1, now);
+    others.retain(|one| intermediates.iter().chain(&beyond).all(|used| used.der != one.der));
     let roots = one_for_each_root(roots, &root);
-    Ok(Verified { signer, pkcs8, intermediates, root, roots, others, ended, fingerprint })
+    Ok(Verified { signer, pkcs8, intermediates, beyond, root, roots, others, ended, fingerprint })
+}
+
+/// The roots of the file, and what may lie below them.
+struct Anchors {
+    /// Those that are signed with their own key.
+    self_signed: Vec<Member>,
+    /// Everything else: intermediates and cross certificates, of which some may stand among the roots too.
+    between: Vec<Member>,
+}
+
+impl Anchors {
+    fn among(roots: &[Member], others: &[Member]) -> Self {
+        let is_root = |one: &&Member| is_self_signed(&one.der, &one.facts);
+        let (self_signed, cross): (Vec<&Member>, Vec<&Member>) = roots.iter().partition(is_root);
+        Self {
+            self_signed: self_signed.into_iter().cloned().collect(),
+            between: others.iter().chain(cross).cloned().collect(),
+        }
+    }
+
+    /// The way from a cross certificate of `root` to another root, which has `depth` CAs below it; nothing when there is
+    /// none.
+    fn beyond(&self, root: &Member, depth: usize, now: OffsetDateTime) -> Vec<Member> {
+        let others: Vec<Member> = self.self_signed.iter().filter(|one| !one.is_same_ca(root)).cloned().collect();
+        let crosses = self.between.iter().filter(|one| {
+            let names_same_key = one.facts.subject_key_id.is_none() || one.facts.key_id() == root.facts.key_id();
+            one.is_same_ca(root) && one.der != root.der && names_same_key
+        });
+        let way = |cross: &Member| {
+            let allowed = cross.path_len.and_then(|allowed| usize::try_from(allowed).ok());
+            let is_usable = |one: &Member| one.check_usable(now).is_ok() && one.check_tls().is_ok();
+            if !is_usable(cross) || allowed.is_some_and(|allowed| allowed < depth) {
+                return None;
+            }
+            let (above, _) = Search { below: cross, others: &self.between, roots: &others, depth, now }.run().ok()?;
+            above.iter().all(is_usable).then(|| std::iter::once(cross.clone()).chain(above).collect())
+        };
+        crosses.filter_map(way).next().unwrap_or_default()
+    }
 }
 
 /// The same for either form of the files, and for as long as nobody changes them: a root that ends changes the offer,
@@ -183,6 +244,13 @@ fn search_failed(set: &FileSet, signer: &Member, error: SearchError) -> FilesErr
             subject: below.subject(),
             issuer: issuer.subject(),
             issuer_file: issuer.file.to_owned(),
+        },
+        SearchError::Unverifiable { below, issuer, cause } => FilesError::Unverifiable {
+            file: below.file.to_owned(),
+            subject: below.subject(),
+            issuer: issuer.subject(),
+            issuer_file: issuer.file.to_owned(),
+            cause,
         },
         SearchError::PathLength(issuer) => {
             FilesError::PathTooLong { file: issuer.file.to_owned(), subject: issuer.subject() }
@@ -214,7 +282,7 @@ fn usable_roots(roots: Vec<Member>, now: OffsetDateTime) -> Result<(Vec<Member>,
     let (mut usable, mut ended): (Vec<Member>, Vec<String>) = (Vec::new(), Vec::new());
     let mut last = None;
     for root in roots {
-        match root.check_usable(now) {
+        match root.check_anchor(now) {
             Err(error @ FilesError::Ended { .. }) => {
                 ended.push(root.subject());
                 last = Some(error);
@@ -238,7 +306,7 @@ fn one_for_each_root(roots: Vec<Member>, chosen: &Member) -> Vec<Member> {
     let rank = |root: &Member| (root.der == chosen.der, root.facts.not_after);
     let mut kept: Vec<Member> = Vec::new();
     for root in roots {
-        match kept.iter_mut().find(|one| AuthorityId::of(&one.facts) == AuthorityId::of(&root.facts)) {
+        match kept.iter_mut().find(|one| one.is_same_ca(&root)) {
             Some(one) if rank(one) < rank(&root) => *one = root,
             Some(_) => {}
             None => kept.push(root),
@@ -252,14 +320,9 @@ fn newest<'a>(roots: impl Iterator<Item = &'a Member>) -> Option<&'a Member> {
 }
 
 fn certificates(pem: &[u8], file: &'static str) -> Result<Vec<Member>, FilesError> {
-    let mut members: Vec<Member> = Vec::new();
-    for block in CertificateDer::pem_slice_iter(pem) {
-        let index = members.len() + 1;
-        let der = block.map_err(|_| FilesError::Pem { file: file.to_owned(), index })?;
-        if index > MAX_CERTIFICATES {
-            return Err(FilesError::TooMany(file.to_owned(), MAX_CERTIFICATES));
-        }
-        members.push(Member::read(der, file, index)?);
+    let blocks = read_certificates(pem).map_err(|cause| FilesError::Pem { file: file.to_owned(), cause })?;
+    if blocks.len() > MAX_CERTIFICATES {
+        return Err(FilesError::TooMany(file.to_owned(), MAX_CERTIFICATES));
     }
-    Ok(members)
+    blocks.into_iter().map(|(line, der)| Member::read(der, file, line)).collect()
 }

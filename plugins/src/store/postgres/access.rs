@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use signet_core::pem::pem;
+use signet_core::pem::{pem, read_certificates};
 use signet_core::seams::store::StoreError;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -100,13 +100,13 @@ impl PostgresAccess {
             return Ok(options.ssl_mode(PgSslMode::Disable));
         }
         let roots = match &self.ca_file {
-            Some(path) => read(path, MAX_PEM)?.to_vec(),
+            Some(path) => certificates(path)?,
             None => PUBLIC_ROOTS.as_bytes().to_vec(),
         };
         options = options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert_from_pem(roots);
         if let Some((certificate, key)) = &self.client_files {
-            let (certificate, key) = (read(certificate, MAX_PEM)?, read(key, MAX_PEM)?);
-            options = options.ssl_client_cert_from_pem(&*certificate).ssl_client_key_from_pem(&*key);
+            let (certificate, key) = (certificates(certificate)?, read(key, MAX_PEM)?);
+            options = options.ssl_client_cert_from_pem(certificate).ssl_client_key_from_pem(&*key);
         }
         Ok(options)
     }
@@ -128,6 +128,16 @@ impl fmt::Display for PostgresAccess {
             }
         }
     }
+}
+
+/// The certificates in a file, all of them, as PEM.
+fn certificates(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let failed = |what: String| StoreError::Unavailable(format!("{}: {what}", path.display()));
+    let certificates = read_certificates(&read(path, MAX_PEM)?).map_err(|error| failed(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(failed("it holds no certificate".to_owned()));
+    }
+    Ok(certificates.iter().map(|(_, certificate)| pem(certificate)).collect::<String>().into_bytes())
 }
 
 /// Reads a file of at most `limit` bytes.

@@ -7,10 +7,10 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use prost::Message;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls_pki_types::CertificateRevocationListDer;
 use signet_core::bundle::{BundleError, TrustBundle, Validation};
 use signet_core::identity::TrustDomain;
+use signet_core::pem::{PemError, read_certificates, read_revocation_lists};
 use signet_runtime::output::error_chain;
 use signet_sds::snapshot::DEFAULT_BUNDLE_NAME;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
@@ -36,7 +36,7 @@ pub(super) enum MessageError {
     #[error("the roots are missing, or not inline")]
     NoRoots,
     #[error("the roots are not PEM certificates")]
-    NotPem,
+    NotPem(#[source] PemError),
     #[error("more than {MAX_MEMBERS} roots")]
     TooMany,
     #[error("the roots are not a trust bundle")]
@@ -95,11 +95,11 @@ fn validation(
     sequence: u64,
 ) -> Result<Validation, MessageError> {
     let pem = inline(context.trusted_ca).ok_or(MessageError::NoRoots)?;
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).take(MAX_MEMBERS + 1).collect();
-    let roots = roots.map_err(|_malformed| MessageError::NotPem)?;
+    let roots = read_certificates(&pem).map_err(MessageError::NotPem)?;
     if roots.len() > MAX_MEMBERS {
         return Err(MessageError::TooMany);
     }
+    let roots = roots.into_iter().map(|(_, root)| root).collect();
     let bundle = TrustBundle::new(trust_domain.clone(), sequence, roots).map_err(MessageError::Bundle)?;
     let revocation_lists = match context.crl {
         None => Vec::new(),
@@ -115,8 +115,8 @@ fn validation(
 /// is missing.
 fn revocation_lists(crl: Option<DataSource>) -> Option<Vec<CertificateRevocationListDer<'static>>> {
     let pem = inline(crl)?;
-    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).take(MAX_MEMBERS + 1).collect();
-    let lists = lists.ok().filter(|lists| !lists.is_empty() && lists.len() <= MAX_MEMBERS)?;
+    let lists = read_revocation_lists(&pem).ok().filter(|lists| (1..=MAX_MEMBERS).contains(&lists.len()))?;
+    let lists: Vec<_> = lists.into_iter().map(|(_, list)| list).collect();
     let is_whole = |der: &CertificateRevocationListDer<'_>| {
         CertificateRevocationList::from_der(der).is_ok_and(|(rest, _)| rest.is_empty())
     };

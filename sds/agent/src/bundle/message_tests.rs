@@ -84,7 +84,10 @@ fn broken_roots_make_a_response_unusable_with_a_clear_text() {
         (context(None, None), "the roots are missing, or not inline"),
         (context(Some(file), None), "the roots are missing, or not inline"),
         (context(bytes(""), None), "the roots are not a trust bundle: a trust bundle needs at least one root"),
-        (context(bytes(truncated), None), "the roots are not PEM certificates"),
+        (
+            context(bytes(truncated), None),
+            "the roots are not PEM certificates: the PEM block that begins in line 1 has no end",
+        ),
         (context(bytes(leaf), None), "the roots are not a trust bundle: root 0 of the bundle is not a CA certificate"),
         (context(bytes(root.repeat(MAX_MEMBERS + 1)), None), "more than 256 roots"),
         (generic, "ROOTCA is not a validation context"),

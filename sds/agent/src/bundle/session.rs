@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use envoy_types::pb::google::rpc;
-use signet_core::bundle::Validation;
+use signet_core::bundle::{MAX_MESSAGE_BYTES, Validation};
 use signet_core::identity::TrustDomain;
 use signet_core::secret::Secret;
 use signet_runtime::output::error_chain;
@@ -26,9 +26,6 @@ use crate::ca::token::TokenError;
 use crate::identity::status::Link;
 use crate::identity::store::{IdentityStore, Receipt};
 use crate::metrics::BundleMetrics;
-
-/// The largest response that is read, in bytes: revocation lists may be long.
-const MAX_RESPONSE_BYTES: usize = 8 << 20;
 
 /// The requests that may wait for the CA to read them. It reads at once, or something is wrong.
 const MAX_REQUESTS: usize = 16;
@@ -109,8 +106,7 @@ impl Session {
         let channel = &context.channel;
         let opening = async {
             let connection = channel.connect().await?;
-            let mut client =
-                SecretDiscoveryServiceClient::new(connection).max_decoding_message_size(MAX_RESPONSE_BYTES);
+            let mut client = SecretDiscoveryServiceClient::new(connection).max_decoding_message_size(MAX_MESSAGE_BYTES);
             let (requests, outgoing) = mpsc::channel(MAX_REQUESTS);
             let first = DiscoveryRequest { node: Some(Node { id: node, ..Node::default() }), ..subscription() };
             // The channel is new and has room.

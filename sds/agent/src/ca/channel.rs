@@ -4,14 +4,14 @@
 //! while the agent runs does not cut it off. A root that the CA has removed from the bundle is not trusted by an old
 //! root file either, until somebody writes that file anew.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
-use signet_core::pem::pem;
+use signet_core::certificate::{Flaw, check_encoding};
+use signet_core::pem::{PemError, pem, read_certificates};
 use signet_core::secret::Secret;
 use signet_runtime::files::{self, FileError};
 use signet_runtime::output::error_chain;
@@ -41,9 +41,27 @@ pub(crate) enum CaError {
     /// The root file cannot be read.
     #[error("cannot read the roots of the CA (ca.root_file)")]
     Roots(#[source] FileError),
-    /// The root file holds no certificates, or something else.
+    /// The root file is empty.
     #[error("{} holds no PEM certificates (ca.root_file)", .0.display())]
     NoRoots(PathBuf),
+    /// Not all of the root file can be read: what is passed over would be a root that is not trusted.
+    #[error("{}: {cause} (ca.root_file)", path.display())]
+    RootsNotPem {
+        /// The file.
+        path: PathBuf,
+        /// What stands in the way, and in which line.
+        cause: PemError,
+    },
+    /// A root in it is not DER.
+    #[error("{}: the certificate that begins in line {line} cannot be read: {cause} (ca.root_file)", path.display())]
+    RootUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Where its block begins, from 1.
+        line: usize,
+        /// What is wrong with it.
+        cause: Flaw,
+    },
     /// The settings do not make a client, which checking them should have told.
     #[error("cannot set up the connection to the CA at {address}: {cause}")]
     Settings {
@@ -218,14 +236,25 @@ impl CaChannel {
     async fn root_file(&self) -> Result<Vec<CertificateDer<'static>>, CaError> {
         let path = &self.settings.root_file;
         let pem = files::read_in_time(path, MAX_ROOT_BYTES).await.map_err(CaError::Roots)?;
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let certificates = roots_in(path, &pem)?;
         let removed = self.statuses.borrow().removed.clone();
         let mut outdated = self.outdated.lock().unwrap_or_else(PoisonError::into_inner);
-        match certificates {
-            Ok(certificates) if !certificates.is_empty() => Ok(outdated.trusted(&pem, certificates, &removed)),
-            _ => Err(CaError::NoRoots(path.clone())),
-        }
+        Ok(outdated.trusted(&pem, certificates, &removed))
     }
+}
+
+/// The roots in the content of the file at `path`, all of them.
+fn roots_in(path: &Path, content: &[u8]) -> Result<Vec<CertificateDer<'static>>, CaError> {
+    let path = || path.to_owned();
+    let roots = read_certificates(content).map_err(|cause| CaError::RootsNotPem { path: path(), cause })?;
+    if roots.is_empty() {
+        return Err(CaError::NoRoots(path()));
+    }
+    let readable = |(line, root): (usize, CertificateDer<'static>)| match check_encoding(&root) {
+        Ok(()) => Ok(root),
+        Err(cause) => Err(CaError::RootUnreadable { path: path(), line, cause }),
+    };
+    roots.into_iter().map(readable).collect()
 }
 
 fn bearer(token: &Secret) -> Option<AsciiMetadataValue> {

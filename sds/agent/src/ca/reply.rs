@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use signet_core::bundle::{BundleError, TrustBundle};
 use signet_core::certificate::{CertificateChain, CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::digest::hex;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::moment;
+use signet_core::pem::read_certificates;
 use signet_core::renewal::renew_at;
 use signet_core::secret::Secret;
 use time::OffsetDateTime;
@@ -95,7 +95,7 @@ pub struct Asked<'a> {
 /// Checks the reply's elements (PEM: leaf, intermediates, and the roots in the last one) and joins them with the key.
 ///
 /// Both of Istio's clients read replies in this way: the first certificate is the leaf, the last element the whole
-/// root bundle. Roots among the intermediates are dropped, since a peer has its own.
+/// root bundle. Self-signed roots among the intermediates are dropped, since a peer has its own.
 ///
 /// # Errors
 /// [`ReplyError`]; nothing of such a reply may be used.
@@ -116,7 +116,8 @@ pub fn check(reply: &Reply, asked: Asked<'_>, key_pem: Secret, now: OffsetDateTi
     for (index, element) in middle.iter().enumerate() {
         for certificate in certificates(element, index + 1)? {
             let facts = Facts::read(&certificate).map_err(ReplyError::Unreadable)?;
-            if facts.subject_der != facts.issuer_der && !bundle.roots().contains(&certificate) {
+            // Also one that stands among the roots: there may be peers that know only what is above it.
+            if facts.subject_der != facts.issuer_der {
                 intermediates.push(certificate);
             }
         }
@@ -147,11 +148,9 @@ pub fn check(reply: &Reply, asked: Asked<'_>, key_pem: Secret, now: OffsetDateTi
 }
 
 fn certificates(element: &str, index: usize) -> Result<Vec<CertificateDer<'static>>, ReplyError> {
-    let found: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(element.as_bytes()).take(MAX_CERTIFICATES + 1).collect();
-    match found {
+    match read_certificates(element.as_bytes()) {
         Ok(found) if found.len() > MAX_CERTIFICATES => Err(ReplyError::TooLong),
-        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(found) if !found.is_empty() => Ok(found.into_iter().map(|(_, certificate)| certificate).collect()),
         _ => Err(ReplyError::NotPem(index)),
     }
 }

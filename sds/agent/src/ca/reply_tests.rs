@@ -3,6 +3,8 @@
 
 use rcgen::{CertificateParams, IsCa, KeyPair, PublicKeyData, SanType};
 
+use rustls_pki_types::pem::PemObject;
+
 use super::*;
 use crate::tests::test_ca::{Authority, leaf_params};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use signet_core::bundle::Validation;
 use signet_core::clock::SharedClock;
 use signet_core::moment;
-use signet_sds::snapshot::{SecretContent, Snapshot};
+use signet_sds::snapshot::{Name, SecretContent, Snapshot};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
@@ -45,6 +45,8 @@ pub(crate) struct IdentityStore {
     snapshots: watch::Sender<Arc<Snapshot>>,
     certificate_name: String,
     bundle_name: String,
+    /// Both, which are all that is ever served.
+    names: Arc<[Name]>,
     clock: SharedClock,
 }
 
@@ -52,9 +54,12 @@ impl IdentityStore {
     /// Holds nothing yet.
     #[must_use]
     pub(crate) fn new(config: &Config, clock: SharedClock) -> Self {
+        let names: Arc<[Name]> =
+            [&config.sds.certificate_name, &config.sds.bundle_name].map(|it| it.as_str().into()).into();
         Self {
             status: watch::Sender::new(Status::default()),
-            snapshots: watch::Sender::new(Arc::new(Snapshot::empty())),
+            snapshots: watch::Sender::new(Arc::new(Snapshot::empty().expecting(&names))),
+            names,
             certificate_name: config.sds.certificate_name.clone(),
             bundle_name: config.sds.bundle_name.clone(),
             clock,
@@ -222,6 +227,7 @@ impl IdentityStore {
         let validation = status.validation.as_ref();
         let bundle = validation.map(|held| (&self.bundle_name, SecretContent::Validation(held.validation.clone())));
         let snapshot = Snapshot::new(certificate.into_iter().chain(bundle).map(|(name, it)| (name.as_str(), it)));
+        let snapshot = snapshot.expecting(&self.names);
         self.snapshots.send_if_modified(|published| {
             let changed = !published.is_same_content(&snapshot);
             if changed {

@@ -8,7 +8,7 @@ use signet_runtime::readiness::State;
 use signet_sds::snapshot::SecretContent;
 use time::OffsetDateTime;
 
-use crate::identity::status::Link;
+use crate::identity::status::{Link, Status};
 use crate::tests::test_bundles::{Heard, validation};
 use crate::tests::test_ca::Authority;
 use crate::tests::test_proxy::secrets;
@@ -29,10 +29,16 @@ pub(crate) async fn started() -> (World, Running) {
     (world, agent)
 }
 
-/// Whether the CA has heard of this bundle after a while.
+/// Whether the CA has heard of this bundle. All of a test runs on one thread and looks at every socket in turn, so what the
+/// agent has to say by now is heard before another proxy, which asks for no roots, is connected and has its answer.
 async fn is_applied(world: &World, sequence: u64) -> bool {
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    world.connect(&["default"]).await.next().await;
     world.ca.bundles.heard().iter().any(|it| matches!(it, Heard::Applied(_, which) if *which == sequence))
+}
+
+/// Whether the agent holds this bundle. It looks at what its proxies say about that in the same moment.
+fn holds(sequence: u64) -> impl FnMut(&Status) -> bool {
+    move |status| status.validation.as_ref().is_some_and(|held| held.sequence == Some(sequence))
 }
 
 pub(crate) fn roots(pem: &str) -> usize {
@@ -80,8 +86,7 @@ async fn the_ca_hears_that_a_bundle_is_applied_only_after_every_proxy_has_applie
     let bundle = agent.statuses.borrow().validation.as_ref().unwrap().validation.clone();
     world.ca.bundles.publish(bundle, hint);
     agent.until(|status| status.hints.len() == 1).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!world.ca.bundles.heard().iter().any(|it| matches!(it, Heard::Applied(_, 6))));
+    assert!(!is_applied(&world, 6).await);
     other.ack(&second).await;
     world.ca.bundles.applied(6).await;
     // A proxy that goes away is not waited for.
@@ -99,7 +104,7 @@ async fn a_proxy_that_is_away_has_not_agreed() {
     world.config.sds.proxy_grace = Duration::from_secs(60);
     world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), "[]");
     let mut agent = world.start().await;
-    agent.until(|status| status.bundle_stream.link == Link::Up).await;
+    agent.until(holds(5)).await;
     assert!(!is_applied(&world, 5).await, "no proxy was there yet");
     let mut proxy = world.connect(&["ROOTCA"]).await;
     let sent = proxy.next().await;
@@ -110,6 +115,7 @@ async fn a_proxy_that_is_away_has_not_agreed() {
     drop(proxy);
     agent.until_streams(0).await;
     world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
+    agent.until(holds(6)).await;
     assert!(!is_applied(&world, 6).await);
     // It comes back, refuses and goes; then it comes back for good.
     let mut proxy = world.connect(&["ROOTCA"]).await;
@@ -197,8 +203,7 @@ async fn an_older_bundle_than_the_one_held_is_neither_applied_nor_acknowledged()
     // A hint that comes without roots is no reason to acknowledge them.
     world.ca.bundles.publish(validation(7, &[&world.ca.root], &[]), "[]");
     agent.until(|status| status.hints.is_empty()).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!world.ca.bundles.heard().iter().any(|it| matches!(it, Heard::Applied(_, 7))));
+    assert!(!is_applied(&world, 7).await);
     world.ca.bundles.publish(validation(9, &[&world.ca.root, &Authority::root("newer")], &[]), "[]");
     world.ca.bundles.applied(9).await;
 }

@@ -180,7 +180,10 @@ async fn a_root_file_without_certificates_and_a_ca_that_hangs_are_clear_errors()
     assert!(text.contains("did not answer within 0.2s (ca.timeout)"), "{text}");
     std::fs::write(world.path("roots.pem"), "junk").unwrap();
     let is_clear = |status: &Status| {
-        status.last_failure.as_ref().is_some_and(|failure| failure.text.contains("holds no PEM certificates"))
+        status
+            .last_failure
+            .as_ref()
+            .is_some_and(|failure| failure.text.contains("roots.pem: it holds text, but no PEM block (ca.root_file)"))
     };
     agent.until(is_clear).await;
 }

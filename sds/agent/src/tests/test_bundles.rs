@@ -22,6 +22,7 @@ use signet_sds::service::{Responses, SdsService};
 use signet_sds::session::{Acknowledgement, Answer};
 use signet_sds::snapshot::{SecretContent, Snapshot, Version};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -49,6 +50,8 @@ pub(crate) struct TestBundles {
     pub(crate) refusing: Arc<AtomicBool>,
     /// How many streams were refused.
     pub(crate) refusals: Arc<watch::Sender<u64>>,
+    /// When each was, by the time of the runtime.
+    pub(crate) refused_at: Arc<Mutex<Vec<Instant>>>,
     /// Rings when all open streams are to end as the CA ends those whose token has.
     pub(crate) tokens_end: Arc<Notify>,
     /// This replica knows no streams, though others do.
@@ -106,6 +109,11 @@ impl TestBundles {
         SecretDiscoveryServiceServer::new(Service { sds, bundles: self.clone() })
     }
 
+    fn refuse(&self) {
+        self.refused_at.lock().unwrap().push(Instant::now());
+        self.refusals.send_modify(|count| *count += 1);
+    }
+
     fn hear(&self, what: Heard) {
         self.heard.send_modify(|heard| heard.push(what));
     }
@@ -149,11 +157,11 @@ impl SecretDiscoveryService for Service {
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
         if self.bundles.snapshots.borrow().is_empty() || self.bundles.unknown.load(Ordering::SeqCst) {
-            self.bundles.refusals.send_modify(|count| *count += 1);
+            self.bundles.refuse();
             return Err(Status::unimplemented("no such service"));
         }
         if self.bundles.refusing.load(Ordering::SeqCst) {
-            self.bundles.refusals.send_modify(|count| *count += 1);
+            self.bundles.refuse();
             return Err(Status::unauthenticated("not now"));
         }
         let header = |name| request.metadata().get(name).unwrap().to_str().unwrap().to_owned();

@@ -25,13 +25,14 @@ async fn other_roots_in_it_must_all_be_named_and_one_that_cannot_be_read_is_no_l
     let renamed = two.certificate.replace("CERTIFICATE", "X509 CERTIFICATE");
     let dev = Dev::plain()?;
     for (content, named, parts) in [
-        (Some(format!("{}{renamed}", one.certificate)), vec![first.as_str()], &["2 PEM blocks, 1 of"][..]),
+        (Some(format!("{}{renamed}", one.certificate)), vec![first.as_str()], &["CN=two", &second_plain][..]),
+        (Some(one.certificate.replace("-----BEGIN", " -----BEGIN")), vec![first.as_str()], &["line 1 looks like"]),
         (Some(both.clone()), vec![], &["CN=one", "CN=two", second_plain.as_str()]),
         (Some(both.clone()), vec![first.as_str()], &["CN=two", &second_plain]),
         (Some(one.certificate.clone()), vec![second.as_str()], &["CN=one"]),
-        (Some("not a certificate\n".to_owned()), vec![first.as_str()], &["holds no certificate"]),
-        (Some(cut), vec![first.as_str()], &["PEM: a block has no end"]),
-        (Some(damaged), vec![first.as_str()], &["no certificate"]),
+        (Some("not a certificate\n".to_owned()), vec![first.as_str()], &["holds text, but no PEM block"]),
+        (Some(cut), vec![first.as_str()], &["line 1 has no end"]),
+        (Some(damaged), vec![first.as_str()], &["line 1: not exactly one X.509"]),
         (Some(both), vec![first.as_str(), &second_plain], &[]),
         (Some(String::new()), vec![], &[]),
         (Some(" \n".to_owned()), vec![], &[]),

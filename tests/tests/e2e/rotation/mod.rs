@@ -16,6 +16,7 @@ mod followers;
 mod no_end;
 mod picky_envoy;
 mod planned;
+mod refused_files;
 mod replicas;
 mod restored;
 mod revocation;

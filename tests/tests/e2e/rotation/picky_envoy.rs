@@ -197,7 +197,7 @@ async fn a_root_that_an_agent_cannot_read_keeps_nobody_from_renewing() -> Outcom
     let admin = ca.admin()?;
     settled(&admin, 1).await?;
     let mut odd = good;
-    odd[2].1 += &odd_root(Oddity::Version)?;
+    odd[2].1 += &odd_root(Oddity::Algorithm)?;
     mount.swap(&odd)?;
     until(&admin, "both roots", SOON, |rotation| (root_ids(rotation).len() == 2).then_some(())).await?;
     let before = agent.identity().await?;

@@ -1,4 +1,9 @@
-//! DER structures as text.
+//! DER structures as text: written in one form, and read in all those that people have in their files.
+
+mod read;
+mod trusted;
+
+pub use read::{Block, InLine, PemError, read_blocks, read_certificates, read_revocation_lists};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

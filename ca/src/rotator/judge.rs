@@ -1,0 +1,241 @@
+//! Judges a new issuing CA before it is taken into use, as its clients would: a serving certificate and one of a workload
+//! are signed with it, and verified by the verifier that clients with rustls use. Whatever those look at (name
+//! constraints, critical extensions, algorithms, path lengths) needs no rule of ours then.
+//!
+//! Nobody gets these certificates. Their keys are thrown away, they live for a minute, and they are on record.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rcgen::{KeyPair, PublicKeyData};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls::RootCertStore;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use signet_core::audit::{Attributed, AuditEvent, Certified, EventKind, Outcome};
+use signet_core::authority::IssuingCa;
+use signet_core::certificate::{CertificateChain, Serial, subject};
+use signet_core::csr::ProvenKey;
+use signet_core::digest::sha256;
+use signet_core::identity::{SpiffeId, TrustDomain};
+use signet_core::policy::{self, CsrNames, LeafPolicy};
+use signet_core::seams::authority::{CertificateAuthority, SignError};
+use signet_core::seams::custody::KeyCustody;
+use time::OffsetDateTime;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::{OpenIssuer, StepError};
+use crate::audit_log::AuditLog;
+use crate::config::Serving;
+
+/// How long the certificates live that are signed for this.
+const LIFE: Duration = Duration::from_secs(60);
+
+/// The identities that they are for; no workload can have them.
+const NAMES: [&str; 2] = ["signet/ca", "signet/probe"];
+
+/// Judges issuing CAs.
+pub struct Judge {
+    trust_domain: TrustDomain,
+    serving: Serving,
+    open_issuer: Arc<OpenIssuer>,
+    /// The one that was judged last, by its digest, and why clients refuse it.
+    last: Mutex<Option<([u8; 32], Option<String>)>>,
+}
+
+/// What is judged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    /// The issuing CA.
+    pub(super) issuing: &'a IssuingCa,
+    /// The roots that come with it.
+    pub(super) roots: &'a [CertificateDer<'static>],
+    /// The sequence of the bundle in use, for the record.
+    pub(super) sequence: u64,
+    /// When.
+    pub(super) now: OffsetDateTime,
+}
+
+impl Judge {
+    /// Judges for clients in `trust_domain` that dial the names in `serving`.
+    #[must_use]
+    pub fn new(trust_domain: TrustDomain, serving: Serving, open_issuer: Arc<OpenIssuer>) -> Self {
+        Self { trust_domain, serving, open_issuer, last: Mutex::default() }
+    }
+
+    /// Signs with the candidate and has that verified, unless it is the one of the last time.
+    ///
+    /// # Errors
+    /// [`SignError::Unusable`] says why clients refuse it; any other [`StepError`], that it could not be judged.
+    pub(super) async fn judge(
+        &self,
+        candidate: Candidate<'_>,
+        custody: &dyn KeyCustody,
+        audit: &AuditLog,
+    ) -> Result<(), StepError> {
+        let issuing = candidate.issuing;
+        let path = || std::iter::once(&issuing.certificate).chain(&issuing.intermediates).chain(candidate.roots);
+        let digest = sha256(&path().flat_map(|der| sha256(der)).collect::<Vec<u8>>());
+        let known = self.last().as_ref().filter(|(judged, _)| *judged == digest).map(|(_, why)| why.clone());
+        let why = match known {
+            Some(why) => why,
+            None => {
+                let key = custody.open(&issuing.key).await?;
+                let authority = (self.open_issuer)(key, issuing)?;
+                let why = self.try_out(candidate, &*authority, audit).await?;
+                let why = why.map(|error| told(&error, path()));
+                *self.last() = Some((digest, why.clone()));
+                why
+            }
+        };
+        match why {
+            None => Ok(()),
+            Some(why) => Err(SignError::Unusable(format!(
+                "clients would refuse every certificate of the new issuing CA `{}`: {why}",
+                subject(&issuing.certificate)
+            ))
+            .into()),
+        }
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<([u8; 32], Option<String>)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why clients refuse what it signs, if they do.
+    async fn try_out(
+        &self,
+        candidate: Candidate<'_>,
+        authority: &dyn CertificateAuthority,
+        audit: &AuditLog,
+    ) -> Result<Option<rustls::Error>, StepError> {
+        let [serving, probe] = NAMES.map(|path| SpiffeId::parse(&format!("{}/{path}", self.trust_domain.id())));
+        let failed = |error: String| SignError::Failed(error);
+        let (dns, ips) = (self.serving.dns_names.clone(), self.serving.ip_addresses.clone());
+        for (id, dns, ips) in [(serving, dns, ips), (probe, Vec::new(), Vec::new())] {
+            let id = id.map_err(|error| failed(error.to_string()))?;
+            let names = server_names(&dns, &ips);
+            let chain = self.sign(candidate, authority, audit, (id, dns, ips)).await?;
+            if let Err(error) = verify(&chain, candidate.roots, &names, candidate.now) {
+                return Ok(Some(error));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn sign(
+        &self,
+        candidate: Candidate<'_>,
+        authority: &dyn CertificateAuthority,
+        audit: &AuditLog,
+        (id, dns, ips): (SpiffeId, Vec<String>, Vec<IpAddr>),
+    ) -> Result<CertificateChain, StepError> {
+        let failed = |error: String| SignError::Failed(format!("trying out an issuing CA: {error}"));
+        let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
+        let key = ProvenKey::own(key.subject_public_key_info()).map_err(|error| failed(error.to_string()))?;
+        let mut random = [0; 16];
+        SystemRandom::new().fill(&mut random).map_err(|_| StepError::Random)?;
+        let (now, serial) = (candidate.now, Serial::new(candidate.now, random));
+        let policy = LeafPolicy {
+            trust_domain: self.trust_domain.clone(),
+            default_ttl: LIFE,
+            max_ttl: LIFE,
+            csr_names: CsrNames::Ignore,
+        };
+        let name = id.to_string();
+        let request = policy::decide_serving(&policy, id, dns, ips, key, authority.limits(), serial, now)
+            .map_err(|refusal| SignError::Unusable(refusal.to_string()))?;
+        let event = AuditEvent {
+            at_micros: AuditEvent::micros(now),
+            request_id: serial.to_string(),
+            kind: EventKind::Authority,
+            outcome: Outcome::Intended,
+            reason: None,
+            detail: Some("a certificate to try out a new issuing CA, which nobody gets".to_owned()),
+            who: Attributed { spiffe_id: Some(name), ..Attributed::default() },
+            what: Some(Certified::by(&request, candidate.sequence)),
+            repeated: None,
+        };
+        // Before it is signed: what is signed and not on record must not exist anywhere.
+        audit.record(event).await?;
+        Ok(authority.sign(&request).await?)
+    }
+}
+
+fn server_names(dns: &[String], ips: &[IpAddr]) -> Vec<ServerName<'static>> {
+    // What no client can dial, such as a pattern, is not verified as a name.
+    let dns = dns.iter().filter_map(|name| ServerName::try_from(name.clone()).ok());
+    dns.chain(ips.iter().map(|ip| ServerName::from(*ip))).collect()
+}
+
+/// Verifies as clients and servers with rustls do, which trust these roots and nothing else.
+fn verify(
+    chain: &CertificateChain,
+    roots: &[CertificateDer<'static>],
+    names: &[ServerName<'_>],
+    now: OffsetDateTime,
+) -> Result<(), rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut store = RootCertStore::empty();
+    // One that rustls cannot use is no reason to refuse what chains to another one.
+    let (_usable, _unusable) = store.add_parsable_certificates(roots.iter().cloned());
+    let (leaf, intermediates) = (ParsedCertificate::try_from(chain.leaf())?, chain.intermediates());
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.unix_timestamp()).unwrap_or_default()));
+    let algorithms = provider.signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&leaf, &store, intermediates, at, algorithms)?;
+    for name in names {
+        verify_server_name(&leaf, name)?;
+    }
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider).build();
+    let clients = clients.map_err(|error| rustls::Error::General(error.to_string()))?;
+    clients.verify_client_cert(chain.leaf(), intermediates, at).map(|_verified| ())
+}
+
+/// The error with what may have caused it, since a verifier does not say which certificate it is about.
+fn told<'a>(error: &rustls::Error, path: impl Iterator<Item = &'a CertificateDer<'static>>) -> String {
+    let mut causes: Vec<String> = path.flat_map(|der| oddities(der)).collect();
+    causes.dedup();
+    match causes.as_slice() {
+        [] => error.to_string(),
+        causes => format!("{}; the verifier says: {error}", causes.join("; ")),
+    }
+}
+
+/// What verifiers stumble upon in the certificate of a CA.
+fn oddities(der: &[u8]) -> Vec<String> {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
+    let (name, mut found) = (subject(der), Vec::new());
+    let is_root = certificate.subject().as_raw() == certificate.issuer().as_raw();
+    // RSA and ECDSA.
+    let sha1 = ["1.2.840.113549.1.1.5", "1.2.840.10045.4.1"];
+    if !is_root && sha1.contains(&certificate.signature_algorithm.algorithm.to_id_string().as_str()) {
+        found.push(format!("`{name}` is signed with SHA-1"));
+    }
+    for extension in certificate.extensions() {
+        match extension.parsed_extension() {
+            ParsedExtension::NameConstraints(constraints) => {
+                let trees = [&constraints.permitted_subtrees, &constraints.excluded_subtrees];
+                let is_uri = |name: &GeneralName<'_>| matches!(name, GeneralName::URI(_));
+                let has_uri = trees.into_iter().flatten().flatten().any(|tree| is_uri(&tree.base));
+                found.push(match has_uri {
+                    true => format!(
+                        "`{name}` has a name constraint for URIs, and clients with rustls refuse every certificate below such a CA"
+                    ),
+                    false => format!("`{name}` has name constraints"),
+                });
+            }
+            ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::Unparsed if extension.critical => {
+                found.push(format!("`{name}` has the critical extension {}, which nobody knows", extension.oid));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;
