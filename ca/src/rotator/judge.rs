@@ -208,6 +208,9 @@ fn told<'a>(error: &rustls::Error, path: impl Iterator<Item = &'a CertificateDer
 fn oddities(der: &[u8]) -> Vec<String> {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
     let (name, mut found) = (subject(der), Vec::new());
+    if certificate.validity().not_before.timestamp() < 0 {
+        found.push(format!("`{name}` begins before 1970, and clients with rustls read no such time"));
+    }
     let is_root = certificate.subject().as_raw() == certificate.issuer().as_raw();
     // RSA and ECDSA.
     let sha1 = ["1.2.840.113549.1.1.5", "1.2.840.10045.4.1"];

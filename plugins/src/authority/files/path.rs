@@ -25,7 +25,7 @@ pub(super) enum SearchError<'a> {
     /// This issuer does not allow so many CAs below it.
     PathLength(&'a Member),
     /// The issuer is no CA or not in force.
-    Unusable(FilesError),
+    Unusable(Box<FilesError>),
     /// Too deep, or too many equal names.
     TooLong,
 }
@@ -122,7 +122,7 @@ impl<'a> Search<'a> {
             SignatureError::False => SearchError::Signature { below, issuer },
             cause => SearchError::Unverifiable { below, issuer, cause },
         })?;
-        issuer.check_usable(self.now).map_err(SearchError::Unusable)?;
+        issuer.check_usable(self.now).map_err(|cause| SearchError::Unusable(Box::new(cause)))?;
         // The signer itself lies below too (RFC 5280 section 4.2.1.9).
         let below_it = u32::try_from(self.depth + depth + 1).unwrap_or(u32::MAX);
         if issuer.path_len.is_some_and(|allowed| allowed < below_it) {

@@ -255,7 +255,7 @@ fn search_failed(set: &FileSet, signer: &Member, error: SearchError) -> FilesErr
         SearchError::PathLength(issuer) => {
             FilesError::PathTooLong { file: issuer.file.to_owned(), subject: issuer.subject() }
         }
-        SearchError::Unusable(cause) => cause,
+        SearchError::Unusable(cause) => *cause,
         SearchError::TooLong => FilesError::TooDeep { file: signer.file.to_owned(), subject: signer.subject() },
     }
 }
