@@ -63,12 +63,13 @@ async fn an_authority_without_an_end_is_used_listed_and_rotated() -> Outcome {
     Ok(())
 }
 
-#[test]
-fn an_authority_that_began_before_clients_can_read_is_refused_with_that_reason() -> Outcome {
+#[tokio::test]
+async fn an_authority_that_began_before_clients_can_read_is_refused_with_that_reason() -> Outcome {
     for start in LONG_AGO {
         let root = OwnCa::spanning("old root", None, (start, NEVER))?;
         let signer = OwnCa::spanning("old signer", Some(&root), (start, NEVER))?;
-        let refused = match plugged(&istio_names(&signer, &root)) {
+        let (dev, _mount) = plugged(&istio_names(&signer, &root))?;
+        let refused = match dev.start_ca().await {
             Ok(_) => "taken".to_owned(),
             Err(failure) => failure.to_string(),
         };
