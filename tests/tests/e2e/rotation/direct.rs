@@ -55,6 +55,10 @@ async fn a_real_envoy_follows_the_bundle_over_tls_with_its_token() -> Outcome {
 #[tokio::test]
 async fn when_its_token_has_ended_it_keeps_what_it_has_and_goes_on_with_the_next_one() -> Outcome {
     let dev = installation("1h", &["server=default/server"])?;
+    dev.edit("signet-ca.yaml", |config| {
+        config["clusters"][0]["tokens"]["leeway"] = "0s".into();
+        Ok(())
+    })?;
     let ca = dev.start_ca().await?;
     give_token(&dev, 5)?;
     let envoy = proxy(&dev).await?;
