@@ -42,7 +42,7 @@ QUICK = --profile quick --locked -p signet-ca -p signet-agent -p signet-tests --
   $(if $(filter postgres,$(STORE)),--features signet-ca/postgres) \
   --bin signet-ca --bin signet-agent --bin signet-demo --bin signet-demo-rotation
 quick:
-	@test -x target/quick/signet-demo || echo 'make: building what the demo runs: about 7 minutes of CPU the first time'
+	@test -x target/quick/signet-demo || echo 'make: building what the demo runs: about 6 minutes of CPU the first time'
 	$(CARGO) build $(QUICK)
 
 # The programs and Envoy are there before anything starts.
