@@ -1,16 +1,38 @@
-//! A PEM reader of its own, to compare with: RFC 7468 at its most lenient (section 3, `laxtextualmsg`), and nothing else.
+//! A PEM reader of its own, to compare with: RFC 7468 at its most lenient (section 3, `laxtextualmsg`), and what OpenSSL reads
+//! beside it: headers, blocks joined in one line, other labels of certificates.
+
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// The content of every block with a certificate; of one with OpenSSL's own settings, the certificate alone.
+pub(super) fn certificates(input: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = blocks(input, "CERTIFICATE");
+    found.extend(blocks(input, "X509 CERTIFICATE"));
+    found.extend(blocks(input, "TRUSTED CERTIFICATE").into_iter().map(|mut der| {
+        let behind = X509Certificate::from_der(&der).map_or(0, |(behind, _)| behind.len());
+        der.truncate(der.len() - behind);
+        der
+    }));
+    found
+}
 
 /// The content of every block with this label. A block that is not closed or not base64 is none.
 pub(super) fn blocks(input: &[u8], label: &str) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     // A block that begins within another one goes on with what that one holds.
     let (mut open, mut body): (Option<&[u8]>, Vec<u8>) = (None, Vec::new());
+    let input = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input);
+    let mut in_headers = false;
     for line in input.split(|byte| matches!(byte, b'\n' | b'\r')) {
         if let Some(rest) = line.strip_prefix(b"-----BEGIN ") {
             open = label_of(rest);
         } else if open.is_some_and(|label| line.starts_with(&[b"-----END ", label, b"-----"].concat())) {
-            let wanted = open.take() == Some(label.as_bytes());
+            let ended = open.take().unwrap_or_default();
+            let wanted = ended == label.as_bytes();
             found.extend(decoded(&std::mem::take(&mut body)).filter(|_| wanted));
+            let behind = line.get(ended.len() + 14..).unwrap_or_default();
+            open = behind.strip_prefix(b"-----BEGIN ").and_then(label_of);
+        } else if open.is_some() && (in_headers || body.is_empty() && line.contains(&b':')) {
+            in_headers = !line.trim_ascii_end().is_empty();
         } else if open.is_some() {
             body.extend(line);
         }

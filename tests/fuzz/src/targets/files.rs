@@ -17,7 +17,7 @@ use signet_plugins::authority::FilesAuthority;
 use signet_plugins::custody::MemoryCustody;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::blocks::blocks;
+use super::blocks::certificates;
 use super::{Verdict, promise, readable, wait_for};
 use crate::world::NOW;
 
@@ -72,9 +72,8 @@ pub(super) fn run(input: &[u8]) -> Verdict {
         }
         Ok(offered) => offered,
     };
-    let certificates: BTreeSet<Vec<u8>> =
-        files.iter().flat_map(|(_, content)| blocks(content, "CERTIFICATE")).collect();
-    check(&offer, &certificates)?;
+    let known: BTreeSet<Vec<u8>> = files.iter().flat_map(|(_, content)| certificates(content)).collect();
+    check(&offer, &known)?;
     wait_for(check_key(&offer, custody.as_ref()))??;
     let (roots, between, lists) =
         (offer.roots.len().min(5), offer.issuing.intermediates.len(), offer.revocation_lists.len());
@@ -106,7 +105,7 @@ fn check(offer: &Offer, certificates: &BTreeSet<Vec<u8>>) -> Result<(), String> 
     for der in all {
         promise(certificates.contains(der.as_ref()), || "a certificate that another reader does not find".to_owned())?;
         let facts = Facts::read(der).map_err(|error| format!("an unreadable certificate: {error}"))?;
-        promise(facts.is_ca, || "a certificate of no CA".to_owned())?;
+        promise(facts.may_be_anchor(), || "a certificate of no CA".to_owned())?;
         promise(facts.not_after > NOW, || "a certificate that has ended".to_owned())?;
     }
     let root = offer.roots.iter().find(|root| root.id == offer.signer).ok_or("no root")?;
