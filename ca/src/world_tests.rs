@@ -4,7 +4,7 @@
 mod flaky_store_tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -91,6 +91,8 @@ pub(crate) struct World {
     pub(crate) jumps: Arc<AtomicI64>,
     /// Whether no revocation list can be signed.
     pub(crate) lists_fail: Arc<AtomicBool>,
+    /// So long is each revocation list in place of the one that is signed, in bytes; 0: as it is signed.
+    pub(crate) list_bytes: Arc<AtomicUsize>,
     pub(crate) rotator: Rotator,
     pub(crate) operations: Operations,
     pub(crate) state: StateReader,
@@ -158,15 +160,19 @@ impl World {
         let schedule = Schedule { root_ttl: 365 * DAY, issuing_ttl: 30 * DAY };
         let own = SelfSignedRoot::new(trust_domain.clone(), Arc::clone(&custody), KeyType::EcP256, schedule.root_ttl);
         let lists_fail = Arc::new(AtomicBool::new(false));
-        let fails = Arc::clone(&lists_fail);
+        let list_bytes = Arc::new(AtomicUsize::new(0));
+        let (fails, bytes) = (Arc::clone(&lists_fail), Arc::clone(&list_bytes));
         let provisioner = Provisioner {
             key_type: KeyType::EcP256,
             schedule,
             custody,
             upstream: upstream.unwrap_or_else(|| Arc::new(own)),
-            sign_list: Arc::new(move |key, certificate, content| match fails.load(Ordering::SeqCst) {
-                true => Box::pin(async { Err(SignError::Failed("this key signs no lists".to_owned())) }),
-                false => Box::pin(sign_list(key, certificate, content)),
+            sign_list: Arc::new(move |key, certificate, content| {
+                match (fails.load(Ordering::SeqCst), bytes.load(Ordering::SeqCst)) {
+                    (true, _) => Box::pin(async { Err(SignError::Failed("this key signs no lists".to_owned())) }),
+                    (false, 0) => Box::pin(sign_list(key, certificate, content)),
+                    (false, bytes) => Box::pin(async move { Ok(vec![0; bytes].into()) }),
+                }
             }),
             judge: Judge::new(
                 trust_domain.clone(),
@@ -217,7 +223,20 @@ impl World {
             timeout: limits.request_timeout,
         });
         let marks = tokio::sync::Mutex::new(marks);
-        Self { issuance, store, clock, jumps, lists_fail, rotator, operations, state, metrics, marks, _writer: tasks }
+        Self {
+            issuance,
+            store,
+            clock,
+            jumps,
+            lists_fail,
+            list_bytes,
+            rotator,
+            operations,
+            state,
+            metrics,
+            marks,
+            _writer: tasks,
+        }
     }
 
     /// Issues, and the reply reaches the client.

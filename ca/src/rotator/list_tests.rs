@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use signet_core::authority::AuthorityId;
+use signet_core::bundle::MAX_LISTS_BYTES;
 use signet_core::certificate::{Facts, Serial};
 use signet_core::clock::Clock;
 use signet_core::revocation::{LIST_MARGIN, RevocationList, RevocationReason};
@@ -142,6 +143,21 @@ async fn a_step_whose_list_cannot_be_made_goes_on_without_lists_and_they_come_ba
         assert_eq!((now.revocations.number - before, now.revocations.lists.len()), (tried, lists), "{seconds}");
     }
     assert_eq!(journal(&world).await.revocations.failed_at, 0);
+}
+
+#[tokio::test]
+async fn lists_of_more_than_agents_take_are_left_out_so_that_roots_still_travel() {
+    let world = World::new().await;
+    let operator = Operator { name: "uid 0".to_owned(), peer: None };
+    let issued = world.receive(&application()).await.unwrap();
+    let serial = Serial::parse(&Facts::read(issued.chain.leaf()).unwrap().serial_text()).unwrap();
+    world.operations.revoke_certificate(&operator, serial, RevocationReason::KeyCompromise, false).await.unwrap();
+    // Each of them could travel, all of them together could not.
+    world.list_bytes.store(MAX_LISTS_BYTES / 3, Ordering::SeqCst);
+    world.operations.command(&operator, Command::Prepare, "").await.unwrap();
+    let now = journal(&world).await;
+    assert!(now.prepared().is_some() && now.revocations.lists.is_empty(), "{} lists", now.revocations.lists.len());
+    assert_eq!(now.revocations.failed_at, world.clock.now().unix_timestamp());
 }
 
 #[tokio::test]
