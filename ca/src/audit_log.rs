@@ -7,15 +7,15 @@ use std::time::Instant;
 use prometheus::{Histogram, IntCounter};
 use signet_core::audit::AuditEvent;
 use signet_core::certificate::CertificateChain;
-use signet_core::release::{Recorded, Unreleased};
+use signet_core::record_before_release::{Recorded, Unreleased};
 use signet_core::seams::store::AuditStore;
 use signet_runtime::metrics::{MetricError, Metrics};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::RecordError;
-use crate::handover::Ticket;
+use crate::issue_error::RecordError;
+use crate::reply_delivery::Ticket;
 
 /// Events that may wait for the writer; more than this and requests are told to retry.
 const QUEUE: usize = 4096;

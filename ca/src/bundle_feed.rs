@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
-use signet_core::seams::proof::SequenceProofs;
+use signet_core::seams::bundle_proofs::SequenceProofs;
 use signet_sds::ledger::Ledger;
 use signet_sds::snapshot::{DEFAULT_BUNDLE_NAME, Name, SecretContent, Snapshot, Version, Versioned};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::state::{SigningState, StateReader, StateWriter};
+use crate::signing_state::{SigningState, StateReader, StateWriter};
 
 /// The name of the secret that tells agents the bundle's sequence and whether to renew.
 pub const AGENT_NAME: &str = "signet/agent";

@@ -8,7 +8,7 @@ use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Condition;
 use tokio_util::sync::CancellationToken;
 
-use crate::state::{self, StateReader};
+use crate::signing_state::{self, StateReader};
 
 /// How soon a failed write is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ pub async fn keep(
     loop {
         let newest = {
             state.borrow_and_update();
-            state::current(&state)
+            signing_state::current(&state)
         };
         let mut retry = false;
         if let Some(newest) = newest {

@@ -1,6 +1,6 @@
 //! How a certificate request becomes a certificate. Read [`Issuance::issue`] first: it is the order of things.
 
-mod fenced;
+mod sign_again;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,12 +23,12 @@ use tokio::sync::Notify;
 
 use crate::audit_log::AuditLog;
 use crate::clusters::Clusters;
-use crate::error::{IssueError, RecordError};
-use crate::handover::{Handovers, Ticket};
+use crate::issue_error::{IssueError, RecordError};
 use crate::limits::request_rates::RequestRates;
 use crate::metrics::CaMetrics;
 use crate::refusals::{Refusals, RefusedCall};
-use crate::state::{self, SigningState, StateReader};
+use crate::reply_delivery::{Handovers, Ticket};
+use crate::signing_state::{self, SigningState, StateReader};
 use crate::transport::connections::Place;
 
 /// What a caller sent, as the gRPC edge understood it.
@@ -176,11 +176,11 @@ impl Issuance {
         // 5 to 7. Decide, sign and record, with one snapshot of the authorities. What the journal does not let out any
         //    more was signed by a replica that lags: once more then, from the journal as it is now.
         let asked = Asked { subject, csr, application, who, handed };
-        let state = state::current(&self.state).ok_or(IssueError::NotReady)?;
+        let state = signing_state::current(&self.state).ok_or(IssueError::NotReady)?;
         match self.sign_and_release(&asked, &state, now).await {
             Err(IssueError::Record(RecordError::Append(AppendError::Fenced))) => {
                 let newer = self.newer_than(&state).await?;
-                self.sign_and_release(&asked, &newer, self.clock.now()).await.map_err(fenced::again)
+                self.sign_and_release(&asked, &newer, self.clock.now()).await.map_err(sign_again::again)
             }
             result => result,
         }

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::error::RecordError;
+use crate::issue_error::RecordError;
 use crate::world_tests::{DAY, NOW, WEB, World, application, csr};
 use signet_core::certificate::Facts;
 

@@ -4,33 +4,33 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests say what they mean with operators"))]
 
-pub mod acknowledgements;
+pub mod acknowledgement_queue;
 pub mod app;
 pub mod audit_log;
 pub mod bundle_feed;
 pub mod bundle_file;
-pub mod catch_up;
 pub mod cli;
+pub mod client_address;
 pub mod client_identity;
 pub mod clusters;
 pub mod config;
 mod describe;
-pub mod error;
 pub mod grpc;
-pub mod handover;
 pub mod health;
 pub mod issuance;
+pub mod issue_error;
+pub mod journal_catch_up;
 pub mod limits;
 pub mod metrics;
 pub mod operations;
+pub mod over_limit;
 pub mod refusals;
+pub mod reply_delivery;
 pub mod rotator;
 pub mod serving_certificate;
-pub mod source;
-pub mod state;
+pub mod signing_state;
 pub mod storage_age;
 pub mod transport;
-pub mod turned_away;
 
 #[cfg(test)]
 mod holder_store_tests;

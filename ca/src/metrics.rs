@@ -11,9 +11,9 @@ use signet_core::seams::authenticator::AuthenticationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
 use crate::audit_log::AuditMetrics;
-use crate::error::IssueError;
+use crate::issue_error::IssueError;
+use crate::over_limit::TurnedAway;
 use crate::refusals::DenialCause;
-use crate::turned_away::TurnedAway;
 
 /// Measurements of one CA process. Labels are closed sets and never hold a name from outside.
 pub struct CaMetrics {

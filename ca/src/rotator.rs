@@ -1,11 +1,11 @@
 //! Keeps the authorities in order: takes the steps that the rules name, and publishes what signs now. Any number of
 //! replicas may run it on one journal.
 
-mod absent;
 mod adopted_source;
+mod client_verification;
 mod clock_jumps;
 mod executor;
-mod judge;
+mod no_authority;
 mod provisioner;
 mod publish;
 
@@ -16,25 +16,25 @@ use signet_core::authority::IssuingCa;
 use signet_core::bundle::BundleError;
 use signet_core::certificate::CertificateError;
 use signet_core::identity::TrustDomain;
-use signet_core::moment;
 use signet_core::rotation::{FormatError, Phase, Step, next_step};
-use signet_core::seams::authority::{CertificateAuthority, SignError};
+use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
+use signet_core::time_math;
 use signet_core::verify::Mismatch;
 use signet_runtime::readiness::Condition;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use client_verification::Judge;
 pub use executor::{Executor, Observation, Order, RevocationChange};
-pub use judge::Judge;
 pub use provisioner::{Provisioner, SignList};
 
 use crate::describe;
-use crate::error::RecordError;
+use crate::issue_error::RecordError;
 use crate::metrics::CaMetrics;
-use crate::state::StateWriter;
+use crate::signing_state::StateWriter;
 
 /// How often the journal's version is read: how far a replica usually lags behind another one's step
 /// ([`signet_core::rotation::LAG`]).
@@ -142,7 +142,7 @@ impl Rotator {
     pub async fn run(self, condition: Condition, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
         let mut next: Option<Next> = None;
         let mut forget_at = Instant::now();
-        let mut absent = absent::Absent::default();
+        let mut absent = no_authority::Absent::default();
         loop {
             if !self.executor.watch_clock() {
                 next = None;
@@ -219,7 +219,7 @@ impl Rotator {
                     next_step(observation.now, &observation.authorities, &observation.seen(), &self.executor.rules)
                 }
                 // Newer replicas take the steps; readiness says so.
-                Err(_) => Step::WaitUntil(moment::after(observation.now, LEFT_TO_OTHERS)),
+                Err(_) => Step::WaitUntil(time_math::after(observation.now, LEFT_TO_OTHERS)),
             };
             if let Step::WaitUntil(due) = step {
                 self.measure(&observation);
@@ -276,7 +276,11 @@ impl Rotator {
             Err(error) => tracing::debug!(%error, "keys that nobody needs could not be removed"),
         }
         for _ in 0..FORGET_BATCHES {
-            match self.executor.holders.forget_ended(moment::before(observation.now, KEEP_HOLDERS), FORGET_BATCH).await
+            match self
+                .executor
+                .holders
+                .forget_ended(time_math::before(observation.now, KEEP_HOLDERS), FORGET_BATCH)
+                .await
             {
                 Ok(forgotten) if forgotten >= u64::from(FORGET_BATCH) => {}
                 Ok(_) => return,

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::operations::{Awaited, Next, OperationError, Operator};
-use crate::state;
+use crate::signing_state;
 use crate::world_tests::{DAY, NOW, World, application};
 use signet_core::audit::{AuditEvent, EventKind, Outcome};
 use signet_core::certificate::{Facts, Serial};
@@ -16,22 +16,22 @@ use signet_core::seams::store::{AuthorityJournal, HolderStore};
 #[tokio::test]
 async fn the_first_authority_is_a_root_and_an_issuing_ca_and_is_on_record() {
     let world = World::new().await;
-    let state = state::current(&world.state).unwrap();
+    let state = signing_state::current(&world.state).unwrap();
     assert_eq!((state.bundle().sequence(), state.bundle().roots().len()), (1, 1));
     let executor = world.events().await.into_iter().filter(|stored| stored.event.kind == EventKind::Authority).count();
     assert_eq!(executor, 4, "intended, tried out for both kinds of certificates, and done");
     // Nothing is due: a second turn changes nothing.
     world.rotator.turn().await.unwrap();
-    assert_eq!(state::current(&world.state).unwrap().authorities, state.authorities);
+    assert_eq!(signing_state::current(&world.state).unwrap().authorities, state.authorities);
 }
 
 #[tokio::test]
 async fn the_issuing_ca_is_renewed_at_half_life_without_touching_the_bundle_or_cutting_leaves() {
     let world = World::new().await;
-    let before = state::current(&world.state).unwrap();
+    let before = signing_state::current(&world.state).unwrap();
     world.clock.set(NOW + 15 * DAY);
     world.rotator.turn().await.unwrap();
-    let after = state::current(&world.state).unwrap();
+    let after = signing_state::current(&world.state).unwrap();
     assert_eq!(after.bundle(), before.bundle());
     assert_ne!(after.authority.limits().authority, before.authority.limits().authority);
     let issued = world.receive(&application()).await.unwrap();
@@ -49,7 +49,7 @@ async fn two_replicas_on_one_journal_end_with_the_same_authority() {
     let other = world.another();
     other.rotator.turn().await.unwrap();
     let same = || {
-        let (one, two) = (state::current(&world.state).unwrap(), state::current(&other.state).unwrap());
+        let (one, two) = (signing_state::current(&world.state).unwrap(), signing_state::current(&other.state).unwrap());
         assert_eq!(one.authorities, two.authorities);
         one.authorities.clone()
     };
@@ -69,13 +69,13 @@ async fn two_replicas_on_one_journal_end_with_the_same_authority() {
 #[tokio::test]
 async fn an_issuing_ca_made_while_the_clock_was_ahead_does_not_stop_the_one_before_it() {
     let world = World::new().await;
-    let before = state::current(&world.state).unwrap().authority.limits().authority.clone();
+    let before = signing_state::current(&world.state).unwrap().authority.limits().authority.clone();
     world.clock.set(NOW + 16 * DAY);
     world.rotator.turn().await.unwrap();
-    assert_ne!(state::current(&world.state).unwrap().authority.limits().authority, before);
+    assert_ne!(signing_state::current(&world.state).unwrap().authority.limits().authority, before);
     world.clock.set(NOW);
     world.rotator.turn().await.unwrap();
-    assert_eq!(state::current(&world.state).unwrap().authority.limits().authority, before);
+    assert_eq!(signing_state::current(&world.state).unwrap().authority.limits().authority, before);
     assert!(world.receive(&application()).await.is_ok());
 }
 
@@ -101,7 +101,7 @@ async fn a_rotation_that_dies_at_any_write_is_finished_by_the_next_process() {
     for last_is_kept in [false, true] {
         for writes in 1..30 {
             let world = World::new().await;
-            let before = state::current(&world.state).unwrap().authorities.active().unwrap().id.clone();
+            let before = signing_state::current(&world.state).unwrap().authorities.active().unwrap().id.clone();
             world.receive(&application()).await.unwrap();
             world.store.die_after(writes, last_is_kept);
             let asked = world.operations.command(&operator(), Command::Rotate, "test").await;
@@ -118,12 +118,12 @@ async fn a_rotation_that_dies_at_any_write_is_finished_by_the_next_process() {
                 next.rotator.turn().await.unwrap();
             }
             // Its holder has not heard of the new root: it waits until the certificate has ended.
-            let waits = state::current(&next.state).unwrap().authorities.clone();
+            let waits = signing_state::current(&next.state).unwrap().authorities.clone();
             if !survived && waits.prepared().is_some() {
                 assert_eq!(waits.active().unwrap().id, before);
             }
             rotate(&next).await;
-            let after = state::current(&next.state).unwrap().authorities.clone();
+            let after = signing_state::current(&next.state).unwrap().authorities.clone();
             assert_eq!(Phase::of(&after), Phase::Settled, "died at write {writes}");
             assert_ne!(after.active().unwrap().id, before);
             next.receive(&application()).await.unwrap();
@@ -209,12 +209,12 @@ async fn force_needs_a_reason_and_is_on_record_with_it() {
 async fn a_compromised_root_goes_with_a_replacement_that_everybody_knows() {
     let world = World::new().await;
     world.receive(&application()).await.unwrap();
-    let first = state::current(&world.state).unwrap().authorities.active().unwrap().id.clone();
+    let first = signing_state::current(&world.state).unwrap().authorities.active().unwrap().id.clone();
     let taint = || Command::Taint { id: first.clone(), force: false };
     let revoke = || Command::Revoke { id: first.clone(), force: false };
     world.operations.command(&operator(), taint(), "leaked").await.unwrap();
     world.rotator.turn().await.unwrap();
-    let now = state::current(&world.state).unwrap();
+    let now = signing_state::current(&world.state).unwrap();
     assert_eq!((now.bundle().roots().len(), &now.authorities.active().unwrap().id), (2, &first));
     assert!(now.authorities.renewal_hints().is_empty());
     // Its holder renews, hears of the new root, and the old one stops to sign.
@@ -225,7 +225,7 @@ async fn a_compromised_root_goes_with_a_replacement_that_everybody_knows() {
     world.clock.advance(DAY);
     world.receive(&application()).await.unwrap();
     world.rotator.turn().await.unwrap();
-    let now = state::current(&world.state).unwrap();
+    let now = signing_state::current(&world.state).unwrap();
     assert_ne!(now.authorities.active().unwrap().id, first);
     assert_eq!(now.authorities.renewal_hints().len(), 1);
     let Err(OperationError::Refused(text)) = world.operations.command(&operator(), revoke(), "").await else {
@@ -236,7 +236,7 @@ async fn a_compromised_root_goes_with_a_replacement_that_everybody_knows() {
     world.receive(&application()).await.unwrap();
     world.operations.command(&operator(), revoke(), "").await.unwrap();
     world.rotator.turn().await.unwrap();
-    assert_eq!(state::current(&world.state).unwrap().bundle().roots().len(), 1);
+    assert_eq!(signing_state::current(&world.state).unwrap().bundle().roots().len(), 1);
 }
 
 #[tokio::test]
@@ -251,18 +251,18 @@ async fn a_revoked_certificate_is_on_its_issuers_list_with_an_empty_list_for_eve
     assert_eq!(revoke(true).await.unwrap().revoked, 0);
     assert_eq!(revoke(false).await.unwrap().revoked, 1);
     world.rotator.turn().await.unwrap();
-    let now = state::current(&world.state).unwrap();
+    let now = signing_state::current(&world.state).unwrap();
     assert_eq!((now.bundle().sequence(), now.validation.revocation_lists.len()), (2, 2), "root and issuing CA");
     let revoked: Vec<usize> = now.validation.revocation_lists.iter().map(|der| entries(der)).collect();
     assert_eq!(revoked.iter().sum::<usize>(), 1);
     // An authority that comes brings its list along in the same change.
     world.operations.command(&operator(), Command::Prepare, "").await.unwrap();
     world.rotator.turn().await.unwrap();
-    let now = state::current(&world.state).unwrap();
+    let now = signing_state::current(&world.state).unwrap();
     assert_eq!((now.bundle().sequence(), now.validation.revocation_lists.len()), (3, 3));
     assert_eq!(revoke(true).await.unwrap().revoked, 0);
     world.rotator.turn().await.unwrap();
-    let now = state::current(&world.state).unwrap();
+    let now = signing_state::current(&world.state).unwrap();
     assert_eq!((now.bundle().sequence(), now.validation.revocation_lists.len()), (4, 0));
     let unknown = Serial::new(NOW, [9; 16]);
     let asked = world.operations.revoke_certificate(&operator(), unknown, RevocationReason::Unspecified, false).await;
@@ -285,7 +285,7 @@ async fn a_changed_trust_domain_keeps_working_under_the_old_root_and_the_next_ro
     assert_eq!(Facts::read(issued.chain.leaf()).unwrap().uris, ["spiffe://mesh.example/ns/default/sa/web"]);
     renamed.operations.command(&operator(), Command::Rotate, "new name").await.unwrap();
     rotate(&renamed).await;
-    let state = state::current(&renamed.state).unwrap();
+    let state = signing_state::current(&renamed.state).unwrap();
     assert_eq!(Facts::read(&state.bundle().roots()[0]).unwrap().uris, ["spiffe://mesh.example"]);
     assert!(renamed.receive(&application()).await.is_ok());
 }

@@ -15,9 +15,9 @@ use signet_core::certificate::Serial;
 use signet_core::clock::{SharedClock, rfc3339};
 use signet_core::csr::ProvenKey;
 use signet_core::identity::{IdentityError, SpiffeId};
-use signet_core::moment;
 use signet_core::policy::{self, LeafPolicy};
 use signet_core::renewal::half_life;
+use signet_core::time_math;
 use signet_core::verify;
 use signet_runtime::readiness::Condition;
 use time::OffsetDateTime;
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit_log::AuditLog;
 use crate::config::Serving as ServingConfig;
 use crate::metrics::CaMetrics;
-use crate::state::{ServingIssuer, SigningState, StateReader};
+use crate::signing_state::{ServingIssuer, SigningState, StateReader};
 
 /// How soon a failed renewal is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -135,7 +135,7 @@ impl ServingRenewer {
                 Ok(serving) => self.publish(serving),
                 Err(error) => {
                     tracing::error!(error, "the serving certificate could not be renewed");
-                    moment::after(now, RETRY)
+                    time_math::after(now, RETRY)
                 }
             });
         }
@@ -179,7 +179,7 @@ impl ServingRenewer {
                     "the serving certificate starts only at {start} by this clock, which was ahead; it is made again"
                 ));
             }
-            Some(serving) if moment::after(serving.renews_at(), RETRY) < now => {
+            Some(serving) if time_math::after(serving.renews_at(), RETRY) < now => {
                 self.condition.degraded(format!("renewal is late; valid until {}", rfc3339(serving.not_after)));
             }
             Some(serving) => self.condition.ready(format!("valid until {}", rfc3339(serving.not_after))),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_core::seams::proof::SequenceProofs;
+use signet_core::seams::bundle_proofs::SequenceProofs;
 use signet_core::seams::store::AuthorityJournal;
 use signet_runtime::readiness::Condition;
 use tokio::sync::watch;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::CaMetrics;
 use crate::rotator::Executor;
-use crate::state::{StateReader, current};
+use crate::signing_state::{StateReader, current};
 
 /// How long until storage is asked again that did not answer, and how often it is said anew that what is on record may not
 /// be all.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::moment;
+use crate::time_math;
 use async_trait::async_trait;
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -38,7 +38,7 @@ impl Clock for SystemClock {
 
     async fn sleep_until(&self, at: OffsetDateTime) {
         loop {
-            let left = moment::until(self.now(), at);
+            let left = time_math::until(self.now(), at);
             if left.is_zero() {
                 return;
             }
@@ -50,7 +50,7 @@ impl Clock for SystemClock {
 /// A time as people and programs both read it: RFC 3339 in UTC, whole seconds.
 #[must_use]
 pub fn rfc3339(at: OffsetDateTime) -> String {
-    let whole = moment::whole_second(at);
+    let whole = time_math::whole_second(at);
     whole.format(&time::format_description::well_known::Rfc3339).unwrap_or_else(|_| whole.to_string())
 }
 
@@ -69,7 +69,7 @@ impl ManualClock {
 
     /// Moves forward and wakes sleepers.
     pub fn advance(&self, by: Duration) {
-        self.now.send_modify(|now| *now = moment::after(*now, by));
+        self.now.send_modify(|now| *now = time_math::after(*now, by));
     }
 
     /// Sets the time, backwards too.

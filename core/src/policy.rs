@@ -10,8 +10,8 @@ use crate::caller::Caller;
 use crate::certificate::Serial;
 use crate::csr::{CertificateRequest, ProvenKey};
 use crate::identity::{SpiffeId, TrustDomain, WorkloadId};
-use crate::moment;
 use crate::profile::backdate;
+use crate::time_math;
 
 /// What to do with names that a CSR asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -291,15 +291,15 @@ fn bind(
         return Err(Refusal::ClockBeforeIssuer(issuer.not_before));
     }
     // X.509 times are whole seconds.
-    let now = moment::whole_second(now);
+    let now = time_math::whole_second(now);
     if now >= issuer.not_after {
         return Err(Refusal::IssuerExpired(issuer.not_after));
     }
-    let end = moment::after(now, ttl);
+    let end = time_math::after(now, ttl);
     let not_after = end.min(issuer.not_after);
     // The backdate follows the life that is left, so that a leaf cut at the issuer's end does not become all backdate.
-    let left = moment::until(now, not_after);
-    let start = moment::before(now, Duration::from_secs(backdate(left).as_secs()));
+    let left = time_math::until(now, not_after);
+    let start = time_math::before(now, Duration::from_secs(backdate(left).as_secs()));
     let not_before = start.max(issuer.not_before);
     let issuer_id = issuer.authority.clone();
     Ok(SigningRequest { subject, id, key, serial, not_before, not_after, issuer: issuer_id, clamped: end > not_after })

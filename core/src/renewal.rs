@@ -1,6 +1,6 @@
 //! When to renew: at half of a certificate's life, spread by a jitter that is fixed per certificate.
 
-use crate::moment;
+use crate::time_math;
 use time::OffsetDateTime;
 
 /// Half of the spread around half-life, as a share of the whole life: renewals fall between 40 % and 60 %.
@@ -13,16 +13,16 @@ const SPREAD: f64 = 0.1;
 /// certificate always gets the same answer.
 #[must_use]
 pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, fingerprint: &[u8; 32]) -> OffsetDateTime {
-    let life = moment::until(not_before, not_after);
+    let life = time_math::until(not_before, not_after);
     let [a, b, c, d, ..] = *fingerprint;
     let unit = f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX);
-    moment::after(not_before, life.mul_f64(0.5 - SPREAD + 2.0 * SPREAD * unit))
+    time_math::after(not_before, life.mul_f64(0.5 - SPREAD + 2.0 * SPREAD * unit))
 }
 
 /// When an issuing CA or a serving certificate is renewed: exactly at half-life, since few of them exist.
 #[must_use]
 pub fn half_life(not_before: OffsetDateTime, not_after: OffsetDateTime) -> OffsetDateTime {
-    moment::after(not_before, moment::until(not_before, not_after) / 2)
+    time_math::after(not_before, time_math::until(not_before, not_after) / 2)
 }
 
 #[cfg(test)]

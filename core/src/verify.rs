@@ -8,7 +8,7 @@ use crate::bundle::TrustBundle;
 use crate::certificate::{CertificateChain, CertificateError, Facts};
 use crate::policy::{SigningRequest, Subject};
 use crate::profile::leaf_usages;
-use crate::release::Unreleased;
+use crate::record_before_release::Unreleased;
 use crate::signature::{SignatureError, verify_certificate};
 
 /// How far the signature itself is trusted.

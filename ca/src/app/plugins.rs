@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use signet_core::authority::IssuingCa;
 use signet_core::clock::{SharedClock, SystemClock};
-use signet_core::seams::authority::{CertificateAuthority, SignError, UpstreamAuthority};
+use signet_core::seams::bundle_proofs::SequenceProofs;
+use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
-use signet_core::seams::proof::SequenceProofs;
+use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
 use signet_plugins::custody::{BundleProofs, MemoryCustody, SealedCustody};
 use signet_plugins::store::Store;
@@ -21,7 +22,7 @@ use crate::config::{Backend, Config};
 use crate::health::{CaFiles, FileProblems};
 use crate::metrics::CaMetrics;
 use crate::rotator::{Executor, Judge, Provisioner, Rotator};
-use crate::state::StateWriter;
+use crate::signing_state::StateWriter;
 
 /// The plugins that the configuration names, opened.
 pub(super) struct Plugins {

@@ -21,16 +21,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::*;
-use crate::catch_up::CatchUp;
 use crate::client_identity::ClientVerifier;
 use crate::client_identity::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
 use crate::grpc::admin::operate::Operate;
 use crate::grpc::admin::{Access, AdminService};
+use crate::journal_catch_up::CatchUp;
 use crate::limits::intake::CallLimits;
 use crate::metrics::CaMetrics;
 use crate::operations::{Done, Next, OperationError, Operator, RevokedCertificate, View};
 use crate::refusals::refusals;
-use crate::state::StateWriter;
+use crate::signing_state::StateWriter;
 use crate::transport::acceptor::Acceptor;
 use crate::transport::connections::{Connections, Room};
 use crate::transport::tls::config_for;
@@ -55,7 +55,7 @@ fn a_wrong_argument_is_usage_and_all_else_a_failure() {
 }
 
 /// Tells that there is one root, and changes nothing.
-struct Still(crate::state::StateReader);
+struct Still(crate::signing_state::StateReader);
 
 #[async_trait::async_trait]
 impl Operate for Still {

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use super::printable;
 use crate::grpc::admin::values;
 use crate::operations::Done;
-use crate::turned_away::Limit;
+use crate::over_limit::Limit;
 
 /// The first 8 digits of an id, as tables and lines show it.
 pub(super) fn short(id: &str) -> &str {

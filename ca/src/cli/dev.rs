@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use signet_core::clock::{Clock, SystemClock};
 use signet_core::identity::{TrustDomain, WorkloadId};
-use signet_core::moment;
+use signet_core::time_math;
 use signet_runtime::config::{self, units};
 use signet_runtime::files;
 use signet_runtime::output::{Output, OutputFormat};
@@ -175,7 +175,7 @@ fn token(args: &TokenArgs) -> Result<(), Failure> {
     let pem = files::read(&args.dir.join("cluster-signing-key.pem"), 64 * 1024).map_err(Failure::failed)?;
     let key = ClusterKey::from_pem(&String::from_utf8_lossy(&pem))?;
     let now = SystemClock.now();
-    let issued_at = if args.expired { moment::before(now, ttl + Duration::from_secs(3600)) } else { now };
+    let issued_at = if args.expired { time_math::before(now, ttl + Duration::from_secs(3600)) } else { now };
     let claims = TokenClaims {
         namespace: &args.namespace,
         service_account: &args.service_account,

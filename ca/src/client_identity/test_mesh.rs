@@ -14,17 +14,17 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
 use signet_core::certificate::{CertificateChain, Facts, Serial};
-use signet_core::document::Unknown;
 use signet_core::identity::TrustDomain;
 use signet_core::pem::pem;
 use signet_core::policy::{IssuerLimits, SigningRequest};
 use signet_core::revocation::{RevocationList, RevocationReason, Revoked};
 use signet_core::rotation::{Authorities, AuthorityState, RootAuthority};
-use signet_core::seams::authority::{CertificateAuthority, SignError};
+use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
+use signet_core::unknown_fields::Unknown;
 use signet_core::verify::{Signer, VerifiedPath};
 use time::OffsetDateTime;
 
-use crate::state::{ServingIssuer, SigningState, StateReader, StateWriter};
+use crate::signing_state::{ServingIssuer, SigningState, StateReader, StateWriter};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

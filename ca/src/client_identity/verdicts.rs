@@ -22,7 +22,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::refused::ClientRefused;
-use crate::state::SigningState;
+use crate::signing_state::SigningState;
 
 /// Chains that are remembered. Beyond that all are forgotten and verified again: a bound on memory, a few hundred bytes
 /// each, and no more work than without.

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::client_identity::test_mesh::{TestRoot, authorities, nothing, publish_authorities};
-use crate::state::{StateReader, current};
+use crate::signing_state::{StateReader, current};
 use signet_core::revocation::Revoked;
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;

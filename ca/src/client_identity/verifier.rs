@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use super::identity::{ClientIdentity, check_profile};
 use super::refused::ClientRefused;
 use super::verdicts::{ChainHash, Trust, Verdicts};
-use crate::state::{self, StateReader};
+use crate::signing_state::{self, StateReader};
 
 /// Verifies client certificates with the newest trust bundle of the running CA.
 pub struct ClientVerifier {
@@ -66,7 +66,7 @@ impl ClientVerifier {
         now: UnixTime,
         trust: Trust,
     ) -> Result<SpiffeId, ClientRefused> {
-        let state = state::current(&self.state).ok_or(ClientRefused::NotReady)?;
+        let state = signing_state::current(&self.state).ok_or(ClientRefused::NotReady)?;
         let roster = self.verdicts.of(&state)?;
         if let Some(verdict) = self.verdicts.found(hash, trust, &roster.anchors, now) {
             roster.check_revoked(&verdict)?;

@@ -1,10 +1,10 @@
 //! What an operator should look at: why nothing can be issued, and what is not in order although certificates are issued.
 
 use signet_core::clock::rfc3339;
-use signet_core::moment;
 use signet_core::policy::IssuerLimits;
 use signet_core::renewal::half_life;
 use signet_core::rotation::{Activation, Authorities};
+use signet_core::time_math;
 use time::OffsetDateTime;
 
 /// What is told when nothing in the journal can sign and nobody has failed to change that.
@@ -71,8 +71,8 @@ pub(crate) fn alerts(authorities: &Authorities, is_superseded: bool, now: Offset
             "the prepared root {id} starts only at {start} by this clock: wait, or `authority rollback` and rotate again"
         ));
     }
-    let life = moment::until(active.not_before, active.not_after);
-    if now > moment::before(active.not_after, life / 10) {
+    let life = time_math::until(active.not_before, active.not_after);
+    if now > time_math::before(active.not_after, life / 10) {
         let waits = authorities.prepared().is_some_and(|root| root.activation() != Some(Activation::OnCommand));
         let hint = if waits { "its successor waits, see `holders list --behind`" } else { "use `authority rotate`" };
         alerts.push(format!("the root ends at {}: {hint}", rfc3339(active.not_after)));

@@ -30,13 +30,13 @@ use operate::Operate;
 
 pub use access::{Access, Guarded};
 
-use crate::catch_up::CatchUp;
+use crate::journal_catch_up::CatchUp;
 use crate::limits::intake::{CallLimits, Intake};
 use crate::metrics::CaMetrics;
 use crate::operations::{OperationError, Operator, View};
 use crate::rotator::StepError;
 use crate::serving_certificate::ServingReader;
-use crate::state::{self, StateReader};
+use crate::signing_state::{self, StateReader};
 use crate::storage_age::StorageAge;
 
 /// How long an answer may take; storage that hangs must not hold an operator for ever.
@@ -176,7 +176,7 @@ impl Admin for AdminService {
     async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusResponse>, Status> {
         let _operator = admitted(request)?;
         let readiness = self.readiness.snapshot();
-        let state = state::current(&self.state);
+        let state = signing_state::current(&self.state);
         let (issued, refused, failed) = self.metrics.totals();
         let rows = |authorities| messages::authorities(authorities, &messages::Use::default(), self.clock.now());
         Ok(Response::new(wire::StatusResponse {

@@ -12,7 +12,7 @@ use signet_sds::session::{Acknowledgement, Answer};
 use signet_sds::snapshot::DEFAULT_BUNDLE_NAME;
 use tonic::Status;
 
-use crate::acknowledgements::Acknowledgements;
+use crate::acknowledgement_queue::Acknowledgements;
 use crate::bundle_feed::Sequences;
 use crate::metrics::CaMetrics;
 

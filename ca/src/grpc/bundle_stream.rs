@@ -24,10 +24,10 @@ use super::status::{AUTHENTICATION, UNCHECKED};
 use crate::client_identity::{ClientIdentity, ClientVerifier};
 use crate::clusters::Clusters;
 use crate::limits::request_rates::RequestRates;
+use crate::over_limit::retry_later;
 use crate::refusals::{Class, Refusals, RefusedCall};
 use crate::storage_age::StorageAge;
 use crate::transport::connection::{client_identity, place, remote_addr, shown};
-use crate::turned_away::retry_later;
 
 /// What a stream ends with when its token has.
 const TOKEN_ENDED: &str = "the token that opened this stream has ended; open a new one with a newer token";

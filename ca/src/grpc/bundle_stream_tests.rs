@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use super::*;
-use crate::acknowledgements::Acknowledgements;
+use crate::acknowledgement_queue::Acknowledgements;
 use crate::bundle_feed::BundleFeed;
 use crate::client_identity::ClientIdentity;
 use crate::client_identity::test_mesh::{self, Shown, TestRoot, publish};
@@ -10,7 +10,7 @@ use crate::config::Limits;
 use crate::metrics::CaMetrics;
 use crate::operations::Operator;
 use crate::refusals::refusals;
-use crate::state::{self, StateReader, StateWriter};
+use crate::signing_state::{self, StateReader, StateWriter};
 use crate::storage_age::{test_age, test_proofs};
 use crate::transport::connection::ConnectionInfo;
 use crate::world_tests::{NOW, World, application};
@@ -108,7 +108,7 @@ async fn an_acknowledged_content_counts_for_every_later_sequence_that_has_the_sa
         world.rotator.turn().await.unwrap();
         drop(way.snapshots.wait_for(|now| (version(now) == Some(first)) == same).await.unwrap());
     }
-    assert_eq!(state::current(&world.state).unwrap().bundle().sequence(), 3);
+    assert_eq!(signing_state::current(&world.state).unwrap().bundle().sequence(), 3);
     way.is_written().await;
     assert_eq!(world.store.coverage(NOW).await.unwrap().covered(3), 1);
     assert_eq!(world.metrics.rotation.streams.get(), 1);

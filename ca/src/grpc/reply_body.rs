@@ -9,7 +9,7 @@ use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::handover::Ticket;
+use crate::reply_delivery::Ticket;
 use crate::transport::connection::ConnectionInfo;
 use crate::transport::replies::Replies;
 

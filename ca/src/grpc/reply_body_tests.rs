@@ -16,7 +16,7 @@ use tonic_prost::prost::Message;
 use super::super::certificate_server::CertificateServer;
 use super::super::create_certificate::CertificateService;
 use super::*;
-use crate::source::Source;
+use crate::client_address::Source;
 use crate::transport::connection::Connection;
 use crate::transport::connections::{Connections, Room};
 use crate::transport::http2;

@@ -5,12 +5,12 @@
 
 use signet_core::policy::Refusal;
 use signet_core::seams::authenticator::AuthenticationError;
-use signet_core::seams::authority::SignError;
+use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::store::AppendError;
 use tonic::{Code, Status};
 
-use crate::error::{IssueError, RecordError};
-use crate::turned_away::retry_later;
+use crate::issue_error::{IssueError, RecordError};
+use crate::over_limit::retry_later;
 
 /// The whole message for any failed authentication, as istiod words it.
 pub(super) const AUTHENTICATION: &str = "request authenticate failure";
@@ -79,7 +79,7 @@ mod tests {
             IssueError::NotReady,
             IssueError::TimedOut,
             IssueError::AuthorityChanged,
-            IssueError::OverLimit(crate::turned_away::Limit::SourceRate),
+            IssueError::OverLimit(crate::over_limit::Limit::SourceRate),
             IssueError::Record(RecordError::Queue),
             IssueError::Authentication(AuthenticationError::Unavailable("away".to_owned())),
         ];

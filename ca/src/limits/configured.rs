@@ -11,10 +11,10 @@ use tokio::sync::Semaphore;
 use super::intake::CallLimits;
 use super::open_calls::OpenCalls;
 use crate::config::Limits;
-use crate::error::IssueError;
+use crate::issue_error::IssueError;
 use crate::metrics::CaMetrics;
+use crate::over_limit::Limit;
 use crate::transport::connections::{Connections, Room};
-use crate::turned_away::Limit;
 
 /// Largest request message: a CSR several times larger than the largest accepted one, so that it gets a refusal of its
 /// own; beyond this the message is not even read.

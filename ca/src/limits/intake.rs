@@ -20,9 +20,9 @@ use tonic::server::NamedService;
 use tower::Service;
 
 use super::open_calls::OpenCalls;
+use crate::over_limit::{Limit, retry_later};
 use crate::transport::connection::ConnectionInfo;
 use crate::transport::connections::Place;
-use crate::turned_away::{Limit, retry_later};
 
 /// How long a message may take from its headers to its last byte.
 const MESSAGE_TIME: Duration = Duration::from_secs(5);

@@ -14,7 +14,7 @@ use tonic_types::StatusExt;
 use tower::service_fn;
 
 use super::*;
-use crate::source::Source;
+use crate::client_address::Source;
 use crate::transport::connections::{Connections, Room};
 
 fn status(response: &http::Response<Body>) -> Option<Status> {

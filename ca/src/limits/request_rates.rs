@@ -10,9 +10,9 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio_util::sync::CancellationToken;
 
+use crate::client_address::Source;
 use crate::config::{Limits, Rate};
-use crate::source::Source;
-use crate::turned_away::Limit;
+use crate::over_limit::Limit;
 
 type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, MonotonicClock>;
 

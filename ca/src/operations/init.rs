@@ -115,7 +115,10 @@ mod tests {
             next.rotator.turn().await.unwrap();
             let events = next.events().await.into_iter().map(|stored| stored.event);
             let done: Vec<_> = events.filter(|event| event.outcome == Outcome::Done).collect();
-            assert_eq!((done.len(), crate::state::current(&next.state).unwrap().bundle().roots().len()), (2, 1));
+            assert_eq!(
+                (done.len(), crate::signing_state::current(&next.state).unwrap().bundle().roots().len()),
+                (2, 1)
+            );
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What a command has done, what happens next, and when that will be over.
 
 use signet_core::authority::AuthorityId;
-use signet_core::moment;
 use signet_core::rotation::{
     Activation, Authorities, AuthorityState, Observed, Phase, Retirement, RootAuthority, Rules, SETTLE, Step, is_held,
     propagated_at,
 };
+use signet_core::time_math;
 use time::OffsetDateTime;
 
 use super::{Awaited, Done, Next};
@@ -163,6 +163,6 @@ fn settled(authorities: &Authorities, rules: &Rules) -> Next {
     if !rules.automatic || active.pinned {
         return Next::Nothing;
     }
-    let life = moment::until(active.not_before, active.not_after);
-    Next::Prepare(moment::after(active.not_before, life.mul_f64(f64::from(rules.prepare_at) / 100.0)))
+    let life = time_math::until(active.not_before, active.not_after);
+    Next::Prepare(time_math::after(active.not_before, life.mul_f64(f64::from(rules.prepare_at) / 100.0)))
 }

@@ -3,9 +3,9 @@
 use signet_core::audit::{Attributed, AuditQuery, Certified, Outcome, QueryError, UnreadEvent, Unreadable};
 use signet_core::authority::AuthorityId;
 use signet_core::certificate::{Facts, Serial};
-use signet_core::document::Unknown;
 use signet_core::revocation::{RevocationReason, Revoked};
 use signet_core::rotation::{Authorities, Step, lists_possible};
+use signet_core::unknown_fields::Unknown;
 use time::OffsetDateTime;
 
 use super::{OperationError, Operations, Operator, RACES, attributed, ordered_by};

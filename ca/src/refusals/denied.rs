@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use signet_core::audit::{Attributed, EventKind, Outcome};
 
 use super::refused_call::{Class, RefusedCall};
-use crate::source::Source;
+use crate::client_address::Source;
 
 /// Why somebody is no operator. The names are labels of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

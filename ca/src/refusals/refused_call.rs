@@ -5,7 +5,7 @@ use signet_core::caller::Peer;
 use signet_core::seams::authenticator::AuthenticationError;
 use time::OffsetDateTime;
 
-use crate::source::Source;
+use crate::client_address::Source;
 
 /// Longest text of a record, in characters.
 const DETAIL: usize = 500;

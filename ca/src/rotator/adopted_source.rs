@@ -2,11 +2,11 @@
 
 use signet_core::authority::{AuthorityId, Root};
 use signet_core::certificate::Facts;
-use signet_core::moment;
 use signet_core::revocation::{LIST_MARGIN, RevocationList};
 use signet_core::rotation::Authorities;
-use signet_core::seams::authority::SignError;
+use signet_core::seams::certificate_authority::SignError;
 use signet_core::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
+use signet_core::time_math;
 use time::OffsetDateTime;
 
 /// What the backend brings, with the ids that the journal knows, if that goes with what is in use.
@@ -94,7 +94,7 @@ fn held(authorities: &Authorities) -> Option<Offer> {
 /// time before. Put in use they are only if that is not just before then, since clocks of replicas differ.
 fn without_ending_lists(mut offer: Offer, authorities: &Authorities, now: OffsetDateTime) -> Offer {
     let margin = if authorities.revocations.lists.is_empty() { 2 * LIST_MARGIN } else { LIST_MARGIN };
-    let soon = moment::after(now, margin).unix_timestamp();
+    let soon = time_math::after(now, margin).unix_timestamp();
     if offer.revocation_lists.iter().any(|list| list.next_update <= soon) {
         offer.revocation_lists.clear();
     }
@@ -122,8 +122,8 @@ mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
     use signet_core::authority::{IssuingCa, KeyId};
-    use signet_core::document::Unknown;
     use signet_core::rotation::{AuthorityState, RootAuthority};
+    use signet_core::unknown_fields::Unknown;
 
     const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
     const MADE: OffsetDateTime = time::macros::datetime!(2026-11-29 06:19:47 UTC);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use signet_core::moment;
+use signet_core::time_math;
 use time::OffsetDateTime;
 
 /// How far the two clocks may drift apart between two looks.
@@ -25,7 +25,7 @@ impl ClockJumpDetector {
     pub(super) fn check(&mut self, wall: OffsetDateTime, monotonic: Duration) -> Option<f64> {
         let last = self.last.replace((wall, monotonic));
         let (then, since) = last?;
-        let drift = moment::difference(then, wall).as_seconds_f64() - monotonic.saturating_sub(since).as_secs_f64();
+        let drift = time_math::difference(then, wall).as_seconds_f64() - monotonic.saturating_sub(since).as_secs_f64();
         if drift.abs() <= TOLERANCE.as_secs_f64() {
             return None;
         }

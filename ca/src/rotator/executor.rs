@@ -10,18 +10,18 @@ use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::authority::{AuthorityId, IssuingCa, KeyId};
 use signet_core::clock::SharedClock;
 use signet_core::holder::Coverage;
-use signet_core::moment;
 use signet_core::revocation::Revoked;
 use signet_core::rotation::{Authorities, Made, Needs, Observed, Rules, Step, apply, conditions, needs};
-use signet_core::seams::authority::SignError;
+use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
 use signet_core::source::{Offer, ReplicaSource};
+use signet_core::time_math;
 use time::OffsetDateTime;
 
 use super::StepError;
 use super::adopted_source;
+use super::client_verification::Candidate;
 use super::clock_jumps::ClockJumpDetector;
-use super::judge::Candidate;
 use super::provisioner::Provisioner;
 use crate::audit_log::AuditLog;
 use crate::describe;
@@ -157,7 +157,8 @@ impl Executor {
     /// may be wrong, or the CA was away for long; either way nothing is activated or removed at once.
     pub fn starts_after(&self, newest: Option<OffsetDateTime>) {
         let now = self.clock.now();
-        let doubtful = newest.is_some_and(|at| moment::after(now, AWAY / 60) < at || moment::after(at, AWAY) < now);
+        let doubtful =
+            newest.is_some_and(|at| time_math::after(now, AWAY / 60) < at || time_math::after(at, AWAY) < now);
         if doubtful {
             tracing::info!(
                 "this start is long after the newest record, or before it; no root is activated or removed for some minutes"

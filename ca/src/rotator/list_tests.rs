@@ -102,14 +102,18 @@ async fn while_the_files_are_damaged_their_lists_are_served_until_shortly_before
         {
             world.clock.set(at);
             world.rotator.turn().await.unwrap();
-            assert_eq!(crate::state::current(&world.state).unwrap().validation.revocation_lists.len(), lists, "{at}");
+            assert_eq!(
+                crate::signing_state::current(&world.state).unwrap().validation.revocation_lists.len(),
+                lists,
+                "{at}"
+            );
         }
         assert!(world.receive(&application()).await.is_ok(), "certificates do not depend on lists");
         // And new ones are used when they come.
         let far = end + 40 * DAY;
         directory.put(&signer.set(&empty, &root, vec![signer.list(3, far), root.list(4, far)]).await);
         world.rotator.turn().await.unwrap();
-        assert_eq!(crate::state::current(&world.state).unwrap().validation.revocation_lists.len(), 2);
+        assert_eq!(crate::signing_state::current(&world.state).unwrap().validation.revocation_lists.len(), 2);
     }
 }
 

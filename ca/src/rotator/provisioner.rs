@@ -9,18 +9,19 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
 use signet_core::bundle::MAX_LISTS_BYTES;
-use signet_core::document::Unknown;
 use signet_core::key_type::KeyType;
-use signet_core::moment;
 use signet_core::revocation::{GivenLists, LIST_MARGIN, ListIssuers, ListNeed, RevocationList, Revoked};
 use signet_core::rotation::{Authorities, Made, Needs, Rules, Schedule};
-use signet_core::seams::authority::{ListContent, SignError, UpstreamAuthority};
+use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{CustodyError, KeyCustody, SigningKey};
+use signet_core::seams::upstream_authority::{ListContent, UpstreamAuthority};
 use signet_core::source::Offer;
+use signet_core::time_math;
+use signet_core::unknown_fields::Unknown;
 use time::OffsetDateTime;
 
 use super::StepError;
-use super::judge::Judge;
+use super::client_verification::Judge;
 
 /// Signs a revocation list with the key and certificate of its issuer. Given by the program, which knows how.
 pub type SignList = dyn for<'a> Fn(Arc<dyn SigningKey>, &'a CertificateDer<'static>, &'a ListContent<'a>) -> ListSigning<'a>
@@ -195,8 +196,8 @@ impl Provisioner {
         let revoked: Vec<&Revoked> =
             authorities.revocations.entries.iter().filter(|entry| entry.issuer == *issuer).collect();
         // Other hosts' clocks may be behind.
-        let this_update = moment::before(now, Duration::from_secs(120));
-        let next_update = moment::after(now, ttl);
+        let this_update = time_math::before(now, Duration::from_secs(120));
+        let next_update = time_math::after(now, ttl);
         let content =
             ListContent { number: authorities.revocations.number, revoked: &revoked, this_update, next_update };
         let der = (self.sign_list)(self.custody.open(key).await?, certificate, &content).await?;

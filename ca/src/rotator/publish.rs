@@ -6,13 +6,13 @@ use signet_core::authority::{AuthorityId, IssuingCa, Root};
 use signet_core::bundle::TrustBundle;
 use signet_core::clock::rfc3339;
 use signet_core::rotation::Authorities;
-use signet_core::seams::authority::CertificateAuthority;
+use signet_core::seams::certificate_authority::CertificateAuthority;
 use signet_core::seams::custody::CustodyError;
 use signet_core::verify::VerifiedPath;
 use time::OffsetDateTime;
 
 use super::{Rotator, StepError};
-use crate::state::{ServingIssuer, SigningState};
+use crate::signing_state::{ServingIssuer, SigningState};
 
 impl Rotator {
     /// Publishes the journal as it is.

@@ -6,12 +6,12 @@ use signet_core::rotation::{Command, SETTLE};
 
 use super::test_own_ca::{Directory, OwnCa};
 use crate::operations::Operator;
-use crate::state;
+use crate::signing_state;
 use crate::world_tests::{DAY, World, application};
 
 /// The roots of the serving certificate and of workloads' certificates.
 fn under(world: &World) -> (AuthorityId, AuthorityId) {
-    let state = state::current(&world.state).unwrap();
+    let state = signing_state::current(&world.state).unwrap();
     (state.serving.is.0.clone(), state.authorities.active().unwrap().id.clone())
 }
 
@@ -40,7 +40,7 @@ async fn after_a_change_of_the_backend_or_of_its_files_it_stays_under_the_root_o
             world.rotator.turn().await.unwrap();
             assert_eq!(under(world), (to.id(), to.id()), "left, then dropped");
         }
-        assert_eq!(state::current(&world.state).unwrap().bundle().roots().len(), 1);
+        assert_eq!(signing_state::current(&world.state).unwrap().bundle().roots().len(), 1);
     };
     drain(&world, &first).await;
     // Other files, and the key of the earlier ones is in storage only.

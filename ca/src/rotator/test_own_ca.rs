@@ -9,12 +9,13 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls_pki_types::CertificateDer;
 use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
 use signet_core::certificate::Facts;
-use signet_core::document::Unknown;
 use signet_core::revocation::RevocationList;
-use signet_core::seams::authority::{SignError, UpstreamAuthority};
+use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_core::secret::Secret;
 use signet_core::source::{Offer, SourceFingerprint};
+use signet_core::unknown_fields::Unknown;
 use time::OffsetDateTime;
 
 use crate::world_tests::{DAY, NOW, World};

@@ -4,7 +4,7 @@
 use super::tests::{HOUR, Running, start};
 use super::*;
 use crate::operations::Operator;
-use crate::state;
+use crate::signing_state;
 use crate::world_tests::{DAY, NOW, World, application};
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
@@ -15,7 +15,7 @@ use signet_core::rotation::{Authorities, Command, SETTLE};
 use signet_core::seams::store::AuthorityJournal as _;
 
 fn journal(world: &World) -> Authorities {
-    state::current(&world.state).unwrap().authorities.clone()
+    signing_state::current(&world.state).unwrap().authorities.clone()
 }
 
 async fn command(world: &World, command: Command) {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use super::*;
-use crate::state;
+use crate::signing_state;
 use crate::world_tests::{DAY, NOW, World, application};
 use signet_core::clock::Clock as _;
 use signet_runtime::readiness::Readiness;
@@ -104,7 +104,7 @@ async fn a_start_with_a_clock_ahead_leaves_nothing_behind_when_it_is_set_right()
         assert!(took <= 2 * RETRY, "{ahead:?}: {took:?}");
         assert_ne!(running.serving.borrow().as_ref().unwrap().serial, serial);
         assert!(world.issuance.issue(&application()).await.is_ok(), "{ahead:?}");
-        let issuer = state::current(&world.state).unwrap().authority.limits().not_before;
+        let issuer = signing_state::current(&world.state).unwrap().authority.limits().not_before;
         assert!(issuer <= NOW, "{ahead:?}");
     }
 }
@@ -156,5 +156,5 @@ async fn a_root_from_the_future_is_told_with_what_to_do_and_an_operator_replaces
     world.rotator.report(&condition, None);
     assert!(readiness.snapshot().ready);
     assert!(world.issuance.issue(&application()).await.is_ok());
-    assert_eq!(state::current(&world.state).unwrap().authorities.active().unwrap().id, id);
+    assert_eq!(signing_state::current(&world.state).unwrap().authorities.active().unwrap().id, id);
 }

@@ -18,10 +18,10 @@ use tonic::transport::server::Connected as _;
 use super::connection::Connection;
 use super::connections::{Connections, NotLetIn, Place};
 use super::proxy_protocol;
+use crate::client_address::Source;
 use crate::client_identity::{ClientIdentity, ClientRefused};
 use crate::metrics::CaMetrics;
-use crate::source::Source;
-use crate::turned_away::Limit;
+use crate::over_limit::Limit;
 
 /// How long a client may take for its handshake, with what a load balancer says before it.
 const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ use super::frames::Frames;
 use super::outgoing::Outgoing;
 use super::replies::Replies;
 use crate::client_identity::ClientIdentity;
-use crate::turned_away::Limit;
+use crate::over_limit::Limit;
 
 /// How long the client's first bytes, a frame, or the headers of a request may take from the first byte to the last.
 const HEADER_TIME: Duration = Duration::from_secs(10);

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 pub use super::table::Room;
 use super::table::{ConnectionEntry, MOST_SOURCES, Owner, Signal, Table};
-use crate::source::Source;
-use crate::turned_away::{Limit, TurnedAway};
+use crate::client_address::Source;
+use crate::over_limit::{Limit, TurnedAway};
 
 /// The table; clones share it.
 #[derive(Clone)]

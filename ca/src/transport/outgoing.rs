@@ -3,7 +3,7 @@
 //! cannot be told for certain counts as handed over in part.
 
 use super::replies::{Found, Replies, START};
-use crate::handover::Ticket;
+use crate::reply_delivery::Ticket;
 
 /// Bytes before the content of a frame.
 const HEAD: usize = 9;

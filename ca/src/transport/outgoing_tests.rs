@@ -4,7 +4,7 @@
 use signet_core::holder::Handover::{self, Nothing, Whole};
 
 use super::*;
-use crate::handover::tests::Tickets;
+use crate::reply_delivery::tests::Tickets;
 
 fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap().to_be_bytes();

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::handover::Ticket;
+use crate::reply_delivery::Ticket;
 
 /// Bytes of a reply that tell it from all others: what comes before its first certificate's serial number is 60 bytes.
 pub const START: usize = 128;

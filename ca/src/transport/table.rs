@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
+use crate::client_address::Source;
 use crate::config::Rate;
-use crate::source::Source;
-use crate::turned_away::{Limit, TurnedAway};
+use crate::over_limit::{Limit, TurnedAway};
 
 /// Sources that are remembered for the rate of their handshakes; those at rest are forgotten beyond it.
 pub(super) const MOST_SOURCES: usize = 100_000;

@@ -18,10 +18,10 @@ use tonic::Request;
 use tonic::transport::server::Connected;
 
 use super::*;
+use crate::client_address::Source;
 use crate::client_identity::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
 use crate::metrics::CaMetrics;
-use crate::source::Source;
-use crate::state::StateWriter;
+use crate::signing_state::StateWriter;
 use crate::transport::acceptor::Handshake;
 use crate::transport::connection::{ConnectionInfo, client_identity, remote_addr};
 use crate::transport::connections::{Connections, Room};

@@ -11,7 +11,7 @@ use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Mark};
 use signet_core::key_type::KeyType;
-use signet_core::release::Recorded;
+use signet_core::record_before_release::Recorded;
 use signet_core::rotation::Authorities;
 use signet_core::seams::custody::{CustodyError, KeyCustody, SigningKey};
 use signet_core::seams::store::{

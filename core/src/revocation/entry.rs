@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::authority::AuthorityId;
-use crate::document::Unknown;
+use crate::unknown_fields::Unknown;
 
 /// One revoked certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::authority::AuthorityId;
-use crate::document::Unknown;
+use crate::unknown_fields::Unknown;
 
 /// A signed revocation list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,21 +5,21 @@ mod alert;
 mod entry;
 mod issuers;
 mod list;
-mod need;
-mod refresh;
+mod list_due;
+mod list_need;
 
 pub use entry::{RevocationReason, Revoked};
 pub use issuers::ListIssuers;
 pub(crate) use issuers::ListKey;
 pub use list::{GivenLists, RevocationList};
-pub use need::{LIST_MARGIN, ListNeed};
+pub use list_need::{LIST_MARGIN, ListNeed};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::authority::AuthorityId;
-use crate::document::Unknown;
-use crate::moment;
+use crate::time_math;
+use crate::unknown_fields::Unknown;
 
 /// Revoked certificates and the signed lists of them, as the journal keeps them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl Revocations {
 
     /// Drops entries of certificates that ended before `now`, which no verifier accepts anyway.
     pub fn forget_ended(&mut self, now: OffsetDateTime) {
-        let limit = moment::before(now, refresh::KEEP_ENTRY).unix_timestamp();
+        let limit = time_math::before(now, list_due::KEEP_ENTRY).unix_timestamp();
         self.entries.retain(|entry| entry.not_after > limit);
     }
 }

@@ -6,10 +6,10 @@ use time::OffsetDateTime;
 
 use super::state::{Activation, Authorities, AuthorityState, IssuingAuthority, RootAuthority};
 use crate::authority::{AuthorityId, IssuingCa, Root};
-use crate::document::Unknown;
-use crate::moment;
 use crate::revocation::RevocationList;
 use crate::source::Offer;
+use crate::time_math;
+use crate::unknown_fields::Unknown;
 
 /// Issuing CAs that ended this long ago are forgotten.
 const KEEP_ENDED: Duration = Duration::from_secs(24 * 3600);
@@ -112,7 +112,7 @@ impl Authorities {
         let after_sequence = if self.revocations.lists.is_empty() { 0 } else { self.next_sequence() };
         if let Some(root) = self.roots.iter_mut().find(|one| one.id == *root) {
             root.issuing
-                .retain(|old| (!forget || moment::after(old.not_after, KEEP_ENDED) > now) && old.id != issuing.id);
+                .retain(|old| (!forget || time_math::after(old.not_after, KEEP_ENDED) > now) && old.id != issuing.id);
             root.issuing.push(IssuingAuthority { after_sequence, ..issuing.into() });
         }
     }

@@ -3,12 +3,12 @@
 use time::OffsetDateTime;
 
 use super::command::{Refused, find, refuse};
-use super::lists::{is_revoked, lists_possible};
+use super::revocation_lists::{is_revoked, lists_possible};
 use super::rules::{Observed, SETTLE};
 use super::state::{Authorities, AuthorityState};
 use super::step::Step;
 use crate::authority::AuthorityId;
-use crate::moment;
+use crate::time_math;
 
 pub(super) fn taint(
     now: OffsetDateTime,
@@ -70,7 +70,7 @@ pub(super) fn revoke(
         if holders > 0 {
             return Err(Refused::Needed { id: id.clone(), holders });
         }
-        if now < moment::after(root.since, SETTLE) {
+        if now < time_math::after(root.since, SETTLE) {
             return Err(Refused::Settling(id.clone()));
         }
         if !seen.clock_is_steady {

@@ -10,7 +10,7 @@ use super::state::{Authorities, AuthorityState, RootAuthority};
 use super::step::{Step, propagation, usable_issuer};
 use crate::authority::AuthorityId;
 use crate::holder::Coverage;
-use crate::moment;
+use crate::time_math;
 
 /// One condition, as plain data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub fn conditions(
         }
         Step::Leave(id) => root(id).map(|root| Condition::Drained(issuing(root), now)).into_iter().collect(),
         Step::Retire(id) => {
-            root(id).map(|root| Condition::Drained(issuing(root), moment::before(now, SETTLE))).into_iter().collect()
+            root(id).map(|root| Condition::Drained(issuing(root), time_math::before(now, SETTLE))).into_iter().collect()
         }
         Step::Revoke(id) => root(id).map(|root| Condition::Left(issuing(root))).into_iter().collect(),
         Step::RevokeIssuing(id) => vec![Condition::Left(vec![id.clone()])],
@@ -117,7 +117,7 @@ fn activation(
     let is_fallback = root.is_old() && seen.offer.is_none();
     let mut all = vec![covered(root, if is_fallback { 100 } else { rules.coverage })];
     if let Some(wait) = propagation(authorities, root, rules, now) {
-        all.push(Condition::CaughtUp { sequence: root.published, by: moment::before(now, wait) });
+        all.push(Condition::CaughtUp { sequence: root.published, by: time_math::before(now, wait) });
     }
     if let Some(issuer) = usable_issuer(authorities, root, seen, now).filter(|issuer| issuer.after_sequence > 0) {
         all.push(Condition::Arrived { sequence: issuer.after_sequence });

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lists::is_revoked;
+use super::revocation_lists::is_revoked;
 use super::state::{Authorities, IssuingAuthority, RootAuthority};
 use crate::audit::{AuditEvent, EventKind};
 use crate::authority::AuthorityId;

@@ -4,7 +4,7 @@
 use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing_ca, prepared, take};
 use super::super::{Activation, Step};
 use super::*;
-use crate::document::Unknown;
+use crate::unknown_fields::Unknown;
 
 /// The sequences of a bundle, from 0 on, with which a certificate of this issuing CA may leave.
 fn oldest(authorities: &Authorities, issuing: &str) -> Option<u64> {

@@ -356,9 +356,9 @@ fn held(authorities: &Authorities) -> Option<Offer> {
     Some(Offer { roots, signer, issuing, revocation_lists: vec![], fingerprint: SourceFingerprint::own() })
 }
 
-#[path = "model_holders.rs"]
+#[path = "test_model_holders.rs"]
 mod holders;
-#[path = "model_properties.rs"]
+#[path = "test_model_properties.rs"]
 mod properties;
-#[path = "model_servers.rs"]
+#[path = "test_model_servers.rs"]
 mod servers;

@@ -3,8 +3,8 @@
 
 use super::test_authorities::{DAY, START, Seen, draining, first, id, prepared, rules, take};
 use super::*;
-use crate::document::Unknown;
 use crate::revocation::{RevocationList, RevocationReason, Revoked};
+use crate::unknown_fields::Unknown;
 use time::OffsetDateTime;
 use time::macros::datetime;
 

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use super::rules::{Observed, SETTLE};
 use super::state::{Authorities, AuthorityState, RootAuthority};
-use crate::moment;
+use crate::time_math;
 
 /// Where a rotation stands, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Authorities {
         match Phase::of(self) {
             Phase::Drain => {
                 let old = self.roots.iter().filter(|root| root.is_old() && !root.pinned);
-                old.map(ends).max().map(|end| moment::after(end, SETTLE))
+                old.map(ends).max().map(|end| time_math::after(end, SETTLE))
             }
             Phase::Propagate => seen.last_ends.values().max().copied(),
             _ => None,

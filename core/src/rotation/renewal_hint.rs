@@ -5,8 +5,8 @@ use time::OffsetDateTime;
 
 use super::state::{Authorities, AuthorityState};
 use crate::authority::{AuthorityId, IssuingCa};
-use crate::document::Unknown;
 use crate::revocation::Revoked;
+use crate::unknown_fields::Unknown;
 
 /// How many revoked certificates a hint names at most: agents read no more of them.
 const MAX_SERIALS: usize = 4096;

@@ -9,7 +9,7 @@ use super::state::{Authorities, AuthorityState, RootAuthority};
 use super::step::{Plan, Step};
 use crate::authority::AuthorityId;
 use crate::clock::rfc3339;
-use crate::moment;
+use crate::time_math;
 
 impl Plan {
     /// A root that nothing chains to any more leaves the bundle. Of a compromised one, the serving certificate has moved
@@ -24,9 +24,9 @@ impl Plan {
                 AuthorityState::Old { leaving_since: None } if rules.retirement == Retirement::Manual => continue,
                 AuthorityState::Old { leaving_since: None } => (drained, Step::Leave(root.id.clone())),
                 AuthorityState::Old { leaving_since: Some(left) } => {
-                    (moment::after(left.max(drained), SETTLE), Step::Retire(root.id.clone()))
+                    (time_math::after(left.max(drained), SETTLE), Step::Retire(root.id.clone()))
                 }
-                AuthorityState::Tainted => (moment::after(drained, SETTLE), Step::Retire(root.id.clone())),
+                AuthorityState::Tainted => (time_math::after(drained, SETTLE), Step::Retire(root.id.clone())),
                 _ => continue,
             };
             if self.is_due(at) {

@@ -13,8 +13,8 @@ use super::rules::{Observed, Retirement, Rules};
 use super::state::{Authorities, AuthorityState, IssuingAuthority, RootAuthority};
 use super::step::{Plan, Step, is_ours};
 use crate::authority::{AuthorityId, IssuingCa};
-use crate::moment;
 use crate::renewal::half_life;
+use crate::time_math;
 
 /// How long before its end an issuing CA of a former root serves no more, unless its life is short: clocks of clients
 /// may be ahead.
@@ -74,8 +74,8 @@ fn issuer<'a>(
 
 /// Until when an issuing CA of a former root may serve.
 fn serves_until(issuing: &IssuingCa) -> OffsetDateTime {
-    let life = moment::until(issuing.not_before, issuing.not_after);
-    moment::before(issuing.not_after, MARGIN.min(life / MARGIN_SHARE))
+    let life = time_math::until(issuing.not_before, issuing.not_after);
+    time_math::before(issuing.not_after, MARGIN.min(life / MARGIN_SHARE))
 }
 
 impl Plan {

@@ -4,9 +4,9 @@
 use super::Authorities;
 use super::test_authorities::{DAY, START, Seen, first, id, offer, offer_with, root_ca, rules, take};
 use super::{Activation, AuthorityState, Command, Refused, Step, judge, next_step};
-use crate::document::Unknown;
 use crate::revocation::{GivenLists, ListKey, RevocationList};
 use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
+use crate::unknown_fields::Unknown;
 
 #[test]
 fn what_cannot_be_used_is_neither_adopted_nor_a_reason_to_step_back() {

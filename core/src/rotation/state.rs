@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::format::Version;
-use super::lists::is_revoked;
 use super::renewal_hint::KeptHint;
+use super::revocation_lists::is_revoked;
 use super::wire::{ACTIVATION, WireIssuing, WireRoot};
 use crate::authority::{AuthorityId, IssuingCa, Root};
 use crate::bundle::{BundleError, TrustBundle, Validation};
-use crate::document::{Anything, Unknown};
 use crate::identity::TrustDomain;
 use crate::revocation::Revocations;
 use crate::source::AdoptedSources;
+use crate::unknown_fields::{Anything, Unknown};
 
 /// Where an authority is in its life (`Prepared -> Active -> Old`, with `Tainted` in an emergency), with what only that part
 /// of its life has.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::lists::is_revoked;
+use super::revocation_lists::is_revoked;
 use super::rules::{Observed, Rules};
 use super::state::{Activation, Authorities, IssuingAuthority, RootAuthority};
 use crate::authority::{AuthorityId, IssuingCa, Root};
-use crate::moment;
 use crate::renewal::half_life;
 use crate::source::{Offer, SourceStanding};
+use crate::time_math;
 
 /// One change of the authorities. Each is made by compare-and-set on the journal, so that of several replicas one makes
 /// it, and is complete in itself: after a crash the next step follows from the journal alone.
@@ -68,8 +68,8 @@ const ENDING: Duration = Duration::from_secs(300);
 /// The order matters: what keeps certificates coming precedes what makes progress, and removal comes last.
 #[must_use]
 pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed<'_>, rules: &Rules) -> Step {
-    let Some(active) = authorities.active() else { return Step::WaitUntil(moment::after(now, IDLE)) };
-    let mut plan = Plan { now, wake: moment::after(now, IDLE) };
+    let Some(active) = authorities.active() else { return Step::WaitUntil(time_math::after(now, IDLE)) };
+    let mut plan = Plan { now, wake: time_math::after(now, IDLE) };
     match seen.source.standing {
         SourceStanding::Newest => {}
         // Noted first, so that from then on whoever has something earlier steps back.
@@ -103,7 +103,7 @@ fn adopt(
         let known = authorities.root(&root.id);
         known.is_some_and(|known| known.pinned && known.certificate == root.certificate)
     };
-    let missing = |root: &Root| !known(root) && root.not_after > moment::after(now, ENDING);
+    let missing = |root: &Root| !known(root) && root.not_after > time_math::after(now, ENDING);
     let unknown = offer.is_some_and(|offer| offer.roots.iter().any(missing));
     if stale_pin || unknown {
         return Some(Step::AdoptRoots);
@@ -166,8 +166,8 @@ pub fn usable_issuer<'a>(
 
 /// A share of a root's life.
 pub(super) fn share_of_life(root: &RootAuthority, percent: u8) -> OffsetDateTime {
-    let life = moment::until(root.not_before, root.not_after);
-    moment::after(root.not_before, life.mul_f64(f64::from(percent) / 100.0))
+    let life = time_math::until(root.not_before, root.not_after);
+    time_math::after(root.not_before, life.mul_f64(f64::from(percent) / 100.0))
 }
 
 pub(super) struct Plan {
@@ -342,7 +342,7 @@ pub fn propagated_at(
 ) -> Option<OffsetDateTime> {
     let wait = propagation(authorities, root, rules, now)?;
     let begins = seen.coverage.caught_up_at(root.published).map_or(root.since, |at| at.max(root.since));
-    Some(moment::after(begins, wait))
+    Some(time_math::after(begins, wait))
 }
 
 /// How far a replica usually lags behind the journal, and the least propagation time when a root is replaced in a hurry.

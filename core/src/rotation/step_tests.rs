@@ -6,8 +6,8 @@ use super::super::test_authorities::{
 };
 use super::super::{Activation, AuthorityState, Command, Phase, Refused, SETTLE, judge};
 use super::*;
-use crate::document::Unknown;
 use crate::revocation::{RevocationReason, Revoked};
+use crate::unknown_fields::Unknown;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -8,10 +8,10 @@ use time::OffsetDateTime;
 
 use super::*;
 use crate::authority::{AuthorityId, IssuingCa, KeyId, Root};
-use crate::document::Unknown;
 use crate::holder::{Count, Coverage};
 use crate::revocation::RevocationList;
 use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
+use crate::unknown_fields::Unknown;
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 pub(super) const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::state::{Activation, AuthorityState, IssuingAuthority, RootAuthority};
 use crate::authority::{AuthorityId, IssuingCa, KeyId, Root};
-use crate::document::{Anything, Unknown};
+use crate::unknown_fields::{Anything, Unknown};
 
 /// An issuing CA under a root.
 #[derive(Clone, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! The seams: a trait stands here only where there are two real implementations or where tests must control the world.
 
 pub mod authenticator;
-pub mod authority;
+pub mod bundle_proofs;
+pub mod certificate_authority;
 pub mod custody;
-pub mod proof;
 pub mod store;
+pub mod upstream_authority;

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use crate::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use crate::authority::{AuthorityId, KeyId};
 use crate::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Mark};
-use crate::release::Recorded;
+use crate::record_before_release::Recorded;
 use crate::rotation::{Authorities, Condition};
 
 /// Storage did not do what it was asked.

@@ -5,8 +5,8 @@ use rustls_pki_types::CertificateDer;
 
 use super::*;
 use crate::authority::AuthorityId;
-use crate::document::Unknown;
 use crate::revocation::RevocationList;
+use crate::unknown_fields::Unknown;
 
 /// A set with this name, and lists with these contents.
 fn set(name: &str, lists: &[u8]) -> SourceFingerprint {

@@ -12,15 +12,15 @@ use rustls_pki_types::CertificateDer;
 use signet_core::certificate::{CertificateError, Facts, Serial};
 use signet_core::digest::{hex, key_identifier};
 use signet_core::identity::TrustDomain;
-use signet_core::moment;
 use signet_core::profile::backdate;
-use signet_core::seams::authority::SignError;
+use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::signature::{SignatureError, verify_certificate};
+use signet_core::time_math;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
-use super::detached::{Unsigned, complete, complete_as};
+use super::remote_signature::{Unsigned, complete, complete_as};
 use crate::custody::public_key::PublicKey;
 
 /// The longest organisation name that X.520 allows (ub-organization-name); trust domains may be longer.
@@ -159,11 +159,11 @@ pub(super) fn ca_validity(
     ttl: Duration,
     bounds: Option<(OffsetDateTime, OffsetDateTime)>,
 ) -> Result<(OffsetDateTime, OffsetDateTime), SignError> {
-    let now = moment::whole_second(now);
+    let now = time_math::whole_second(now);
     let seconds = i64::try_from(ttl.as_secs()).ok().map(time::Duration::seconds);
     let end = seconds.and_then(|ttl| now.checked_add(ttl));
     // Proportional as for leaves: a fixed backdate would put half of a short life into the past at birth.
-    let start = moment::before(now, Duration::from_secs(backdate(ttl).as_secs()));
+    let start = time_math::before(now, Duration::from_secs(backdate(ttl).as_secs()));
     match (end, bounds) {
         (Some(end), None) => Ok((start, end)),
         (end, Some((first, last))) => Ok((start.max(first), end.map_or(last, |end| end.min(last)))),

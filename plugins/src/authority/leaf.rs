@@ -13,13 +13,13 @@ use signet_core::csr::KeyFamily;
 use signet_core::digest::key_identifier;
 use signet_core::policy::{SigningRequest, Subject};
 use signet_core::profile::{leaf_usages, usage};
-use signet_core::seams::authority::SignError;
+use signet_core::seams::certificate_authority::SignError;
 use time::OffsetDateTime;
 use time::macros::datetime;
 use x509_parser::asn1_rs::{FromDer, Header};
 
 use super::certificates::{PreparedIssuer, failed, sign, uri};
-use super::detached::{complete_parts, take_apart, with_issuer, write_length};
+use super::remote_signature::{complete_parts, take_apart, with_issuer, write_length};
 
 /// The leaf profile under one issuer, prepared.
 pub(super) struct LeafTemplate {

@@ -2,10 +2,10 @@
 //! under either of them.
 
 mod certificates;
-mod detached;
 mod files;
 mod leaf;
 mod native;
+mod remote_signature;
 mod revocation;
 mod self_signed;
 

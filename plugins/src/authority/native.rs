@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 use signet_core::authority::IssuingCa;
 use signet_core::certificate::CertificateChain;
 use signet_core::policy::{IssuerLimits, SigningRequest};
-use signet_core::seams::authority::{CertificateAuthority, SignError};
+use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::SigningKey;
 use signet_core::verify::Signer;
 

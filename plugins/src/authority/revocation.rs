@@ -9,12 +9,13 @@ use signet_core::authority::AuthorityId;
 use signet_core::bundle::MAX_LISTS_BYTES;
 use signet_core::certificate::{Facts, Flaw, check_list_encoding};
 use signet_core::clock::rfc3339;
-use signet_core::document::Unknown;
 use signet_core::pem::{InLine, PemError, read_revocation_lists};
 use signet_core::revocation::{RevocationList, RevocationReason, Revoked};
-use signet_core::seams::authority::{ListContent, SignError};
+use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::SigningKey;
+use signet_core::seams::upstream_authority::ListContent;
 use signet_core::signature::{SignatureError, verify_list};
+use signet_core::unknown_fields::Unknown;
 use time::OffsetDateTime;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
@@ -22,7 +23,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::certificates::{failed, prepare, shown};
-use super::detached::complete_as;
+use super::remote_signature::complete_as;
 
 /// Serial numbers have at most 20 bytes (RFC 5280 section 4.1.2.2).
 const MAX_SERIAL_DIGITS: usize = 40;

@@ -10,8 +10,9 @@ use rustls_pki_types::CertificateDer;
 use signet_core::authority::{KeyId, Root};
 use signet_core::identity::TrustDomain;
 use signet_core::key_type::KeyType;
-use signet_core::seams::authority::{SignError, UpstreamAuthority};
+use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_core::source::Offer;
 use time::OffsetDateTime;
 

@@ -17,7 +17,7 @@ use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
 use signet_core::pem::pem;
 use signet_core::policy::{CsrNames, LeafPolicy, SigningRequest, decide};
-use signet_core::seams::authority::CertificateAuthority;
+use signet_core::seams::certificate_authority::CertificateAuthority;
 use tempfile::TempDir;
 use time::OffsetDateTime;
 

@@ -9,15 +9,15 @@ use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Mark};
-use signet_core::release::Recorded;
+use signet_core::record_before_release::Recorded;
 use signet_core::rotation::{Authorities, Fence};
 use signet_core::seams::store::{
     AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, SealedKeys, StoreError,
 };
 use time::OffsetDateTime;
 
+use super::holder_marks::{Marked, Seen, hand_over};
 use super::holders::{HolderRow, Raises, Renewals, column, coverage, ended_below, last_ends, live_above};
-use super::marks::{Marked, Seen, hand_over};
 use super::rows::{matches, page, remembered};
 
 /// An audit log, holders, a journal and sealed keys in memory.

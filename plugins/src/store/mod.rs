@@ -2,21 +2,17 @@
 //! database. SQL text exists nowhere else.
 
 mod columns;
+mod holder_marks;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod fold;
+mod holder_projection;
 mod holders;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod journal;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod location;
-mod marks;
 pub mod memory;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod migrations;
-#[cfg(all(feature = "sqlite", feature = "postgres"))]
-mod moving;
-#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
-mod moving_tests;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), expect(dead_code, reason = "no database, no rows"))]
@@ -25,6 +21,10 @@ mod rows;
 mod schema;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod storage_move;
+#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
+mod storage_move_tests;
 #[cfg(test)]
 mod suite;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
@@ -36,7 +36,7 @@ use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, Seale
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use self::location::Location;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
-pub use self::moving::{Ended, Moved, move_storage};
+pub use self::storage_move::{Ended, Moved, move_storage};
 
 /// Everything that a CA keeps, in one database.
 #[async_trait]

@@ -4,10 +4,10 @@
 
 mod change;
 mod fence;
+mod holder_marks;
 mod holders;
 mod journal;
 mod live_holders;
-mod marks;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) mod unused_keys;
 
@@ -109,7 +109,7 @@ where
     every_filter_finds_what_a_plain_scan_finds(&*make().await[0]).await;
     holders::every_case(&make).await;
     live_holders::every_case(&make).await;
-    marks::every_case(&make).await;
+    holder_marks::every_case(&make).await;
 }
 
 async fn an_empty_store_answers(store: &(impl AuditStore + AuthorityJournal + SealedKeys)) {

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 
 use signet_core::clock::{SharedClock, rfc3339};
-use signet_core::moment;
+use signet_core::time_math;
 use signet_runtime::readiness::{Condition, State};
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -85,7 +85,7 @@ pub(crate) fn judge(status: &Status, now: OffsetDateTime) -> (State, String) {
         let failures = status.failures;
         return (State::Degraded, format!("valid until {ends}, but {failures} renewals failed in a row: {failure}"));
     }
-    if held.not_before > moment::after(now, SKEW) {
+    if held.not_before > time_math::after(now, SKEW) {
         let starts = rfc3339(held.not_before);
         return (State::Degraded, format!("by this machine's clock the certificate starts only at {starts}"));
     }

@@ -7,7 +7,7 @@ use signet_sds::ledger::Observer;
 use time::OffsetDateTime;
 
 use crate::ca::obtain::ObtainError;
-use signet_core::moment;
+use signet_core::time_math;
 
 /// Metrics of the certificate and its renewal.
 #[derive(Debug, Clone)]
@@ -122,7 +122,7 @@ impl BundleMetrics {
 }
 
 fn seconds(at: Option<OffsetDateTime>) -> f64 {
-    at.map_or(0.0, |at| moment::difference(OffsetDateTime::UNIX_EPOCH, at).as_seconds_f64())
+    at.map_or(0.0, |at| time_math::difference(OffsetDateTime::UNIX_EPOCH, at).as_seconds_f64())
 }
 
 /// Metrics of the SDS streams.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signet_core::clock::{SharedClock, rfc3339};
-use signet_core::moment;
+use signet_core::time_math;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::files::ContentWatch;
 use signet_runtime::output::error_chain;
@@ -95,7 +95,7 @@ impl Renewer {
             match result {
                 Ok(issued) => {
                     backoff.reset();
-                    let life = moment::until(issued.not_before, issued.not_after);
+                    let life = time_math::until(issued.not_before, issued.not_after);
                     let (clock, not_before, pause) = (Arc::clone(&self.clock), issued.not_before, self.retry.0);
                     let renew_at = self.succeeded(issued);
                     tokio::select! {
@@ -137,7 +137,7 @@ impl Renewer {
     /// Returns when the certificate is to be renewed: at `renew_at`, or earlier if the CA hints so or no root of its
     /// bundle is above the certificate any more.
     async fn until_due(&mut self, renew_at: OffsetDateTime, life: Duration) {
-        let left = |at: OffsetDateTime| moment::until(self.clock.now(), at);
+        let left = |at: OffsetDateTime| time_math::until(self.clock.now(), at);
         let (now, at_hand) = (Instant::now(), left(renew_at) < life / LEAST_SHARE);
         let earliest = now + if at_hand { self.retry.0.max(life / LEAST_SHARE) } else { self.retry.0 };
         let planned = earliest.max(now + self.retry.0 + left(renew_at));
@@ -184,7 +184,7 @@ impl Renewer {
 
     fn failed(&self, error: &ObtainError, wait: Duration) {
         let text = error_chain(error);
-        let next = moment::after(self.clock.now(), wait);
+        let next = time_math::after(self.clock.now(), wait);
         self.metrics.next_attempt(Some(next));
         let failures = self.store.failed(text.clone(), next);
         // The first, and then ever fewer: at the longest wait, about one an hour, then one in two.
@@ -200,7 +200,7 @@ impl Renewer {
 /// made while the clocks were ahead. Not before `pause` has passed, so that certificates are not asked for in a loop.
 async fn set_back(clock: &SharedClock, not_before: OffsetDateTime, pause: Duration) {
     sleep(pause).await;
-    while not_before <= moment::after(clock.now(), SKEW) {
+    while not_before <= time_math::after(clock.now(), SKEW) {
         sleep(LOOK).await;
     }
 }

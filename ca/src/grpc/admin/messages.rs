@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use super::progress;
 use super::values::{limit, phase, state, time};
 use crate::operations::{Done, View};
-use crate::turned_away::Met;
+use crate::over_limit::Met;
 
 /// What is known about the use of authorities.
 #[derive(Default)]

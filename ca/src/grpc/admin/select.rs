@@ -88,8 +88,8 @@ mod tests {
     use super::*;
     use crate::client_identity::test_mesh::{TestRoot, authorities};
     use signet_core::certificate::Facts;
-    use signet_core::document::Unknown;
     use signet_core::revocation::{RevocationReason, Revoked};
+    use signet_core::unknown_fields::Unknown;
     use tonic::Code;
 
     #[test]

@@ -22,14 +22,14 @@ use tower::ServiceExt;
 
 use super::operate::Operate;
 use super::{Access, AdminService, GuardedAdmin};
-use crate::catch_up::CatchUp;
 use crate::client_identity::test_mesh::{Shown, TestRoot, authorities, nothing, publish, trust_domain};
 use crate::client_identity::{ClientIdentity, ClientVerifier};
+use crate::journal_catch_up::CatchUp;
 use crate::limits::intake::CallLimits;
 use crate::metrics::CaMetrics;
 use crate::operations::{Done, Next, OperationError, Operator, RevokedCertificate, View};
 use crate::refusals::{RefusalWriter, refusals};
-use crate::state::{StateReader, StateWriter};
+use crate::signing_state::{StateReader, StateWriter};
 use crate::transport::admin_socket::PeerUser;
 use crate::transport::connection::ConnectionInfo;
 use crate::world_tests::FlakyStore;

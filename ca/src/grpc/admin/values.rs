@@ -7,7 +7,7 @@ use signet_proto::admin::v1alpha1 as wire;
 use signet_runtime::readiness::{Check, State};
 use time::OffsetDateTime;
 
-use crate::turned_away::Limit;
+use crate::over_limit::Limit;
 
 /// A time on the wire.
 pub(super) fn time(at: OffsetDateTime) -> Timestamp {

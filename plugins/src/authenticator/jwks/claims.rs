@@ -7,8 +7,8 @@ use serde::de::IgnoredAny;
 use serde_json::Number;
 use signet_core::caller::{AuthMethod, BoundObject, Caller, Claimed};
 use signet_core::identity::WorkloadId;
-use signet_core::moment;
 use signet_core::seams::authenticator::{AuthenticationError, Denial};
+use signet_core::time_math;
 use time::OffsetDateTime;
 
 use super::{JwksConfig, shorten};
@@ -161,8 +161,8 @@ impl Claims {
             .ok_or_else(|| invalid("iat is missing; without it nobody can tell how old the token is"))?;
         let warnafter = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.warnafter.as_ref());
         let warnafter = instant("warnafter", warnafter)?;
-        let oldest = moment::after(moment::after(iat, config.max_age), RENEWAL_DELAY);
-        let has_passed = |end: OffsetDateTime| moment::difference(end, now) >= leeway;
+        let oldest = time_math::after(time_math::after(iat, config.max_age), RENEWAL_DELAY);
+        let has_passed = |end: OffsetDateTime| time_math::difference(end, now) >= leeway;
         let too_old = |detail: String| Err(AuthenticationError::denied(Denial::TokenTooOld, detail));
         if has_passed(exp) {
             return Err(AuthenticationError::denied(Denial::TokenExpired, format!("exp was {exp}, now is {now}")));
@@ -178,11 +178,11 @@ impl Claims {
                 "iat was {iat}, now is {now}: that is longer ago than tokens.max_age ({:?}) allows; mount a projected \
                  token, which kubelet renews, instead of one made for {:?}",
                 config.max_age,
-                moment::until(iat, exp)
+                time_math::until(iat, exp)
             ));
         }
         for (name, at) in [("nbf", nbf), ("iat", Some(iat))] {
-            if let Some(at) = at.filter(|at| moment::difference(now, *at) > leeway) {
+            if let Some(at) = at.filter(|at| time_math::difference(now, *at) > leeway) {
                 let detail =
                     format!("{name} is {at}, now is {now}; compare the clocks of the cluster and of this host");
                 return Err(AuthenticationError::denied(Denial::TokenNotYetValid, detail));

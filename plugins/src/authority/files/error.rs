@@ -2,7 +2,7 @@
 
 use signet_core::certificate::CertificateError;
 use signet_core::pem::PemError;
-use signet_core::seams::authority::SignError;
+use signet_core::seams::certificate_authority::SignError;
 use signet_core::signature::SignatureError;
 
 use super::super::certificates::AuthorityError;

@@ -9,7 +9,7 @@ use signet_core::bundle::TrustBundle;
 use signet_core::certificate::Facts;
 use signet_core::identity::TrustDomain;
 use signet_core::pem::{pem, pem_block, read_certificates};
-use signet_core::seams::authority::CertificateAuthority;
+use signet_core::seams::certificate_authority::CertificateAuthority;
 use signet_core::source::Offer;
 use signet_core::verify::{Signer, VerifiedPath, check_issued};
 use time::OffsetDateTime;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use signet_core::certificate::Facts;
 use signet_core::key_type::KeyType;
-use signet_core::seams::authority::CertificateAuthority;
+use signet_core::seams::certificate_authority::CertificateAuthority;
 
 use super::super::test_pki::{Ca, DAY, Encoding, NOW, write};
 use super::test_world::World;

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, LeafHash, Page, StoredEvent};
-use signet_core::release::Recorded;
+use signet_core::record_before_release::Recorded;
 use signet_core::rotation::Fence;
 use signet_core::seams::store::{AppendError, AuditStore, StoreError};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Postgres, Row as _};
 
 use super::error::{is_lost, is_other_journal, is_shorter_log, is_taken, store_error};
-use super::fold::{MOST_WAITING, WAITING};
+use super::holder_projection::{MOST_WAITING, WAITING};
 use super::locked::Locked;
 use super::pool::Use;
 use super::{PostgresStore, fence, open, search, segments};

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::error::{is_lock_timeout, store_error};
 use super::locked::Locked;
 use super::pool::{Lease, Use};
-use super::{PostgresStore, fold};
+use super::{PostgresStore, holder_projection};
 use crate::store::columns::columns;
 use crate::store::holders::{Group, RaiseRow, coverage, last_ends, live_above};
 
@@ -113,7 +113,7 @@ pub(super) async fn all_hold(
         return Ok(true);
     }
     let (connection, moment) = (locked.connection(), live_above(now));
-    fold::enter_all(connection).await.map_err(failed)?;
+    holder_projection::enter_all(connection).await.map_err(failed)?;
     let Kept { live, raises, .. } = kept(connection, moment).await.map_err(failed)?;
     let coverage = match live {
         Some(live) => read(&live, &raises)?,
@@ -153,7 +153,7 @@ impl PostgresStore {
             Some(live) => read(&live, &raises)?,
             None => {
                 let mut locked = self.locked(DOING).await?;
-                fold::enter_all(locked.connection()).await.map_err(failed)?;
+                holder_projection::enter_all(locked.connection()).await.map_err(failed)?;
                 announce(locked.connection(), moment).await.map_err(failed)?;
                 locked.commit(DOING).await?;
                 count(&mut lease, moment).await?

@@ -9,7 +9,7 @@ use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, Journ
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
-use super::fold::{MOST_WAITING, PIECE, WAITING};
+use super::holder_projection::{MOST_WAITING, PIECE, WAITING};
 use super::tests::{access, append_one, database, open, other, server};
 use super::{PostgresSettings, PostgresStore};
 use crate::store::memory::MemoryStore;

@@ -15,10 +15,10 @@ use time::OffsetDateTime;
 use super::coverage::LAST_ENDS;
 pub(super) use super::coverage::all_hold;
 use super::error::store_error;
-use super::loaded::{Loaded, kept_key, plain};
+use super::loaded_holders::{Loaded, kept_key, plain};
 use super::pool::Use;
 use super::view::View;
-use super::{PostgresStore, fold, marks};
+use super::{PostgresStore, holder_marks, holder_projection};
 use crate::store::holders::{HolderRow, column, ended_below, last_ends, live_above};
 
 /// Forgets raises that cross no bundle that something waits for: those that end before the oldest, and those that begin at
@@ -81,7 +81,7 @@ async fn sender(
 }
 
 async fn acknowledge(connection: &mut PgConnection, acknowledgements: &[Acknowledgement]) -> Result<(), sqlx::Error> {
-    let bounds = fold::enter_all(connection).await?;
+    let bounds = holder_projection::enter_all(connection).await?;
     let senders = senders(connection, acknowledgements).await?;
     let keys: BTreeSet<HolderKey> = senders.iter().flatten().cloned().collect();
     let mut loaded = Loaded::read(connection, &keys).await?;
@@ -111,7 +111,7 @@ impl HolderStore for PostgresStore {
     }
 
     async fn mark(&self, marks: &[Mark], at: OffsetDateTime) -> Result<bool, StoreError> {
-        marks::mark(self, marks, at).await
+        holder_marks::mark(self, marks, at).await
     }
 
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
@@ -181,7 +181,7 @@ impl HolderStore for PostgresStore {
 
 /// Forgets those of these holders that still end before `before`, within a transaction that has the lock.
 async fn forget(connection: &mut PgConnection, keys: &BTreeSet<HolderKey>, before: i64) -> Result<u64, sqlx::Error> {
-    let bounds = fold::enter_all(connection).await?;
+    let bounds = holder_projection::enter_all(connection).await?;
     let mut loaded = Loaded::read(connection, keys).await?;
     let known = loaded.now.len();
     loaded.now.retain(|_, row| row.not_after >= before);

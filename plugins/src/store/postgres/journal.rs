@@ -6,8 +6,8 @@ use signet_core::seams::store::{AuthorityJournal, Change, Changed, JournalVersio
 use sqlx::postgres::PgConnection;
 
 use super::error::store_error;
-use super::heard::CHANNEL;
 use super::holders::FORGET_RAISED;
+use super::notifications::CHANNEL;
 use super::pool::Use;
 use super::{PostgresStore, audit, fence, holders, sealed_keys};
 use crate::store::journal::{Entry, FORGET_HISTORY, HISTORY, KEEP_HISTORY, PUT};

@@ -9,32 +9,32 @@ mod connect;
 #[cfg(test)]
 mod connect_tests;
 mod coverage;
-#[cfg(test)]
-mod cut;
 mod error;
 mod fence;
-mod fold;
-mod heard;
+mod holder_marks;
+mod holder_projection;
 #[cfg(test)]
 mod holder_tests;
 mod holders;
 mod journal;
-mod loaded;
+mod loaded_holders;
 mod locked;
-mod marks;
-mod moved;
-#[cfg(feature = "sqlite")]
-pub(super) mod moving;
+mod moved_mark;
+mod notifications;
 mod open;
 #[cfg(test)]
 mod outcome_tests;
 mod pool;
+mod rollback_guard;
+#[cfg(test)]
+mod rollback_guard_tests;
 mod sealed_keys;
 mod search;
-mod seen;
-#[cfg(test)]
-mod seen_tests;
 mod segments;
+#[cfg(feature = "sqlite")]
+pub(super) mod storage_move;
+#[cfg(test)]
+mod test_cut;
 #[cfg(test)]
 pub(in crate::store) mod tests;
 mod view;
@@ -47,10 +47,10 @@ use signet_core::seams::store::StoreError;
 use tokio::sync::Mutex;
 
 pub use self::access::{PostgresAccess, Protection, Server};
-use self::heard::Ear;
 use self::locked::Batches;
+use self::notifications::Ear;
 use self::pool::{Lease, Pool, Use};
-use self::seen::Seen;
+use self::rollback_guard::Seen;
 use super::journal::Known;
 
 /// How a store behaves under trouble and load.
@@ -98,7 +98,7 @@ impl PostgresStore {
         let store = Self::new(access, settings, true)?;
         let mut connection = store.within("opening the database", connect::connect(access, settings, true)).await?;
         open::migrate(&mut connection, access).await?;
-        moved::refuse_incomplete(&mut connection, access).await?;
+        moved_mark::refuse_incomplete(&mut connection, access).await?;
         drop(connection);
         let first = async { store.lease(Use::Writing).await.map(Lease::keep) };
         store.within("opening the database", first).await?;
@@ -114,7 +114,7 @@ impl PostgresStore {
         let first = async {
             let mut connection = connect::connect(access, settings, false).await?;
             open::check_schema(&mut connection, access).await?;
-            moved::refuse_incomplete(&mut connection, access).await?;
+            moved_mark::refuse_incomplete(&mut connection, access).await?;
             store.lease(Use::Reading).await.map(Lease::keep)
         };
         store.within("opening the database", Box::pin(first)).await?;
@@ -132,7 +132,7 @@ impl PostgresStore {
             let mut connection = connect::connect(access, settings, true).await?;
             if !open::is_empty(&mut connection, access).await? {
                 open::standing(&mut connection, access).await?;
-                moved::refuse_incomplete(&mut connection, access).await?;
+                moved_mark::refuse_incomplete(&mut connection, access).await?;
             }
             Ok(())
         };

@@ -3,7 +3,7 @@
 
 use signet_core::seams::store::{AuditStore, AuthorityJournal, Change, Changed, JournalVersion, StoreError};
 
-use super::cut::{Cut, Way};
+use super::test_cut::{Cut, Way};
 use super::tests::{append_one, database, local, server};
 use super::{PostgresSettings, PostgresStore};
 use crate::store::suite::{START, admitting, assert_gapless, ended, everything, issued, refused};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use signet_core::authority::KeyId;
-use signet_core::moment;
 use signet_core::seams::store::{SealedKeys, StoreError};
+use signet_core::time_math;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 
@@ -136,7 +136,7 @@ async fn sweep(
     now: OffsetDateTime,
     unused_for: Duration,
 ) -> Result<Vec<String>, sqlx::Error> {
-    let (at, limit) = (now.unix_timestamp(), moment::before(now, unused_for).unix_timestamp());
+    let (at, limit) = (now.unix_timestamp(), time_math::before(now, unused_for).unix_timestamp());
     let used = "UPDATE sealed_key SET unused_since = NULL WHERE unused_since IS NOT NULL AND id <> ALL($1)";
     sqlx::query(used).bind(unused).execute(&mut *connection).await?;
     // A time to come is of a clock that was ahead.
@@ -148,7 +148,7 @@ async fn sweep(
     let note = "INSERT INTO removed_key (id, at) SELECT id, $2 FROM unnest($1::text[]) AS r (id) \
         ON CONFLICT (id) DO UPDATE SET at = excluded.at";
     sqlx::query(note).bind(&removed).bind(at).execute(&mut *connection).await?;
-    let old = moment::before(now, REMEMBERED).unix_timestamp();
+    let old = time_math::before(now, REMEMBERED).unix_timestamp();
     sqlx::query("DELETE FROM removed_key WHERE at < $1").bind(old).execute(connection).await?;
     Ok(removed)
 }

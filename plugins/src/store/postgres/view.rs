@@ -12,9 +12,9 @@ use time::OffsetDateTime;
 use super::PostgresStore;
 use super::coverage::{LAST_ENDS, LIVE};
 use super::error::store_error;
-use super::fold::{Bounds, Piece};
+use super::holder_projection::{Bounds, Piece};
 use super::holders::page_statement;
-use super::loaded::{Loaded, columns};
+use super::loaded_holders::{Loaded, columns};
 use super::pool::{Lease, Use};
 use crate::store::holders::{Group, HolderRow, RaiseRow, coverage, last_ends, live_above};
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::certificate::Serial;
-use signet_core::release::Recorded;
+use signet_core::record_before_release::Recorded;
 use signet_core::rotation::Fence;
 use signet_core::seams::store::{AppendError, AuditStore, StoreError};
 use sqlx::sqlite::SqliteConnection;
@@ -14,7 +14,7 @@ use super::error::{is_guarded, is_taken, is_unique_taken, store_error};
 use super::fence::{self, GUARD};
 use super::holders::Statement;
 use super::search::search;
-use super::{Session, SqliteStore, fold, open, progress};
+use super::{Session, SqliteStore, holder_projection, open, progress};
 use crate::store::holders::column;
 use crate::store::journal::Known;
 use crate::store::rows::{Head, NewRow};
@@ -198,7 +198,7 @@ impl AuditStore for SqliteStore {
         }
         let rows: Vec<NewRow> = events.into_iter().map(NewRow::new).collect();
         let write = async {
-            while self.progress.to_enter() > fold::MOST_WAITING {
+            while self.progress.to_enter() > holder_projection::MOST_WAITING {
                 self.enter_piece(self.writer().await?).await?;
             }
             let mut writer = self.writer().await?;

@@ -13,7 +13,7 @@ use sqlx::ConnectOptions;
 
 use super::open::beside;
 use super::tests::{meddle, store, url};
-use super::{Copied, SqliteSettings, SqliteStore, guard};
+use super::{Copied, SqliteSettings, SqliteStore, file_guard};
 use crate::store::suite::{START, assert_gapless, everything, issued};
 
 async fn backup(path: &Path, target: &Path) -> Result<Copied, StoreError> {
@@ -93,7 +93,7 @@ async fn a_copy_put_beside_what_is_left_of_the_original_is_refused() {
     // Also where the pages happen to fit: it is another database, of which no checkpoint is known.
     let row = async |path: &Path| {
         let mut connection = super::open::reader_options(path, Duration::ZERO).connect().await.unwrap();
-        guard::row(&mut connection).await.unwrap()
+        file_guard::row(&mut connection).await.unwrap()
     };
     let (original, copy) = (row(&path).await, row(&target).await);
     assert!(original.store_id != copy.store_id && original.finished > 0);

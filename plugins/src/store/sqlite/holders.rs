@@ -15,7 +15,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use time::OffsetDateTime;
 
 use super::error::store_error;
-use super::{Session, SqliteStore, fold, marks};
+use super::{Session, SqliteStore, holder_marks, holder_projection};
 use crate::store::holders::{
     Group, HolderRow, RaiseRow, Raises, Renewal, Renewals, column, coverage, ended_below, last_ends, live_above,
 };
@@ -180,7 +180,7 @@ pub(super) async fn acknowledge(
 ) -> Result<(), sqlx::Error> {
     let mut raises = Raises::default();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut session.connection).await?;
-    fold::enter_all(session).await?;
+    holder_projection::enter_all(session).await?;
     let connection = &mut session.connection;
     for acknowledgement in acknowledgements {
         match &acknowledgement.from {
@@ -192,7 +192,7 @@ pub(super) async fn acknowledge(
             }
         }
     }
-    marks::enter(connection, &raises).await?;
+    holder_marks::enter(connection, &raises).await?;
     sqlx::query("COMMIT").execute(connection).await.map(drop)
 }
 
@@ -215,7 +215,7 @@ impl HolderStore for SqliteStore {
     }
 
     async fn mark(&self, marks: &[Mark], at: OffsetDateTime) -> Result<bool, StoreError> {
-        marks::mark(self, marks, at).await
+        holder_marks::mark(self, marks, at).await
     }
 
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
@@ -284,7 +284,7 @@ impl HolderStore for SqliteStore {
 pub(super) async fn forget(session: &mut Session, ended: &[(String, String)], before: i64) -> Result<u64, sqlx::Error> {
     let mut forgotten = 0;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut session.connection).await?;
-    fold::enter_all(session).await?;
+    holder_projection::enter_all(session).await?;
     let connection = &mut session.connection;
     for (spiffe_id, instance) in ended {
         let delete = "DELETE FROM holder WHERE spiffe_id = ? AND instance = ? AND not_after < ?";

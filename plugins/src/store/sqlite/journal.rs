@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::error::store_error;
 use super::holders::FORGET_RAISED;
-use super::{SqliteStore, audit, fence, fold, holders, sealed_keys};
+use super::{SqliteStore, audit, fence, holder_projection, holders, sealed_keys};
 use crate::store::journal::{Entry, FORGET_HISTORY, HISTORY, KEEP_HISTORY, PUT};
 use crate::store::rows::{NewRow, decode_authorities};
 
@@ -47,7 +47,7 @@ impl AuthorityJournal for SqliteStore {
             let failed = |error: sqlx::Error| store_error(DOING, &error);
             sqlx::query("BEGIN IMMEDIATE").execute(&mut writer.session.connection).await.map_err(failed)?;
             // Without that the database lets nobody change the journal.
-            fold::enter_all(&mut writer.session).await.map_err(failed)?;
+            holder_projection::enter_all(&mut writer.session).await.map_err(failed)?;
             let connection = &mut writer.session.connection;
             let stands = replaces(connection, &entry).await.map_err(failed)?;
             // Of a key that was removed meanwhile nothing can be made: whoever decided this looks again.

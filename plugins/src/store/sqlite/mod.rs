@@ -13,22 +13,20 @@ mod error;
 mod fence;
 #[cfg(test)]
 mod fence_tests;
-mod fold;
+mod file_guard;
 #[cfg(test)]
-mod fold_tests;
-mod guard;
+mod file_guard_tests;
+mod holder_marks;
+mod holder_projection;
 #[cfg(test)]
-mod guard_tests;
+mod holder_projection_tests;
 #[cfg(test)]
 mod holder_tests;
 mod holders;
 mod journal;
-mod marks;
-pub(super) mod moved;
+pub(super) mod moved_mark;
 #[cfg(all(test, feature = "postgres"))]
-mod moved_tests;
-#[cfg(feature = "postgres")]
-pub(super) mod moving;
+mod moved_mark_tests;
 mod open;
 mod progress;
 mod recent;
@@ -38,6 +36,8 @@ mod sealed_keys;
 #[cfg(test)]
 mod sealed_keys_tests;
 mod search;
+#[cfg(feature = "postgres")]
+pub(super) mod storage_move;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -56,7 +56,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub use self::backup::Copied;
 use self::error::{is_not_writable, store_error};
-use self::guard::Guard;
+use self::file_guard::Guard;
 use self::open::beside;
 use self::progress::Progress;
 use self::recent::Recent;
@@ -178,7 +178,7 @@ impl SqliteStore {
         open::migrate(&mut connection, &path).await?;
         let failed = |error| store_error(&format!("opening {}", path.display()), &error);
         let mut anchor = open::connect(&options, busy).await.map_err(failed)?;
-        guard::row(&mut anchor).await.map_err(failed)?;
+        file_guard::row(&mut anchor).await.map_err(failed)?;
         let progress = Progress::read(&mut anchor).await.map_err(failed)?;
         let guard = Arc::new(Guard::new(&path)?);
         let anchor = Anchor { connection: SyncMutex::new(Some(anchor)), guard: Arc::clone(&guard) };
@@ -219,7 +219,7 @@ impl SqliteStore {
         let failed = |error| store_error(&format!("looking at {}", path.display()), &error);
         let options = open::reader_options(&path, busy_timeout(settings));
         let mut connection = verify::open_whole(&options, &path, busy_timeout(settings)).await.map_err(failed)?;
-        moved::refuse_moved(&mut connection, &path).await?;
+        moved_mark::refuse_moved(&mut connection, &path).await?;
         connection.close().await.map_err(failed)
     }
 

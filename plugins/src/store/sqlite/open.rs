@@ -13,7 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions, Connection};
 
 use super::error::{is_busy, is_missing_table, store_error};
-use super::moved;
+use super::moved_mark;
 use crate::store::migrations::migrator;
 use crate::store::schema::{Readers, Standing, judge};
 
@@ -127,7 +127,7 @@ pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> R
     if all > 0 && ours == 0 {
         return Err(foreign(path));
     }
-    moved::refuse_moved(&mut transaction, path).await?;
+    moved_mark::refuse_moved(&mut transaction, path).await?;
     let newer = if ours > 0 { standing(&mut transaction, path).await?.newer } else { Vec::new() };
     // With newer ones there, none is missing.
     if newer.is_empty() {

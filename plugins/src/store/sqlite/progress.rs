@@ -7,7 +7,7 @@ use signet_core::seams::store::StoreError;
 use sqlx::sqlite::SqliteConnection;
 
 use super::error::store_error;
-use super::{SqliteStore, entries, fold};
+use super::{SqliteStore, entries, holder_projection};
 
 /// Positions in the log, none of which ever falls.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ impl Progress {
     /// # Errors
     /// [`sqlx::Error`].
     pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
-        let bounds = fold::Bounds::read(connection).await?;
+        let bounds = holder_projection::Bounds::read(connection).await?;
         let found = entries::below(connection).await?;
         Ok(Self { head: bounds.head.into(), entered: bounds.below.into(), found: found.into() })
     }
@@ -71,7 +71,7 @@ pub(super) async fn settle(store: &SqliteStore) -> Result<bool, StoreError> {
         };
         return store.within(DOING, Box::pin(work)).await;
     }
-    if store.progress.to_enter() > fold::WAITING {
+    if store.progress.to_enter() > holder_projection::WAITING {
         let work = async { store.enter_piece(store.writer().await?).await.map(|_| true) };
         return store.within(DOING, Box::pin(work)).await;
     }

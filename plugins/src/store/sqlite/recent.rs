@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use signet_core::audit::{AuditEvent, EventKind, Outcome};
 
-use super::fold::MOST_WAITING;
-use crate::store::fold::Entered;
+use super::holder_projection::MOST_WAITING;
+use crate::store::holder_projection::Entered;
 
 /// Events at consecutive positions, the newest of which is the last one of the log as this process knows it. Those that make
 /// no holder are nothing.

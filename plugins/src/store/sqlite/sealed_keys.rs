@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use signet_core::authority::KeyId;
-use signet_core::moment;
 use signet_core::seams::store::{SealedKeys, StoreError};
+use signet_core::time_math;
 use sqlx::sqlite::SqliteConnection;
 use time::OffsetDateTime;
 
@@ -132,7 +132,7 @@ async fn sweep(
     now: OffsetDateTime,
     unused_for: Duration,
 ) -> Result<Vec<String>, sqlx::Error> {
-    let (at, limit) = (now.unix_timestamp(), moment::before(now, unused_for).unix_timestamp());
+    let (at, limit) = (now.unix_timestamp(), time_math::before(now, unused_for).unix_timestamp());
     let names = serde_json::to_string(unused).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     let used = "UPDATE sealed_key SET unused_since = NULL \
         WHERE unused_since IS NOT NULL AND id NOT IN (SELECT value FROM json_each(?))";
@@ -147,7 +147,7 @@ async fn sweep(
         let note = "INSERT INTO removed_key (id, at) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at";
         sqlx::query(note).bind(id).bind(at).execute(&mut *connection).await?;
     }
-    let old = moment::before(now, REMEMBERED).unix_timestamp();
+    let old = time_math::before(now, REMEMBERED).unix_timestamp();
     sqlx::query("DELETE FROM removed_key WHERE at < ?").bind(old).execute(connection).await?;
     Ok(removed)
 }

@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::error::{is_interrupted, is_missing_table, is_not_writable, store_error};
-use super::guard::{self, Row};
+use super::file_guard::{self, Row};
 use super::open::{self, beside};
 
 /// How long a start looks for damage at most. What a larger database holds beyond that is looked at by
@@ -150,7 +150,7 @@ pub(super) async fn open_whole(
 
 /// What the database knows of its file; nothing, if it was made by an earlier version or is new.
 async fn row(connection: &mut SqliteConnection) -> Result<Option<Row>, sqlx::Error> {
-    match guard::row(connection).await {
+    match file_guard::row(connection).await {
         Ok(row) => Ok(Some(row)),
         Err(sqlx::Error::RowNotFound) => Ok(None),
         Err(error) if is_missing_table(&error) => Ok(None),

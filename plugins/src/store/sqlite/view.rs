@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::error::store_error;
-use super::fold::{Bounds, PIECE, read, renew_all};
+use super::holder_projection::{Bounds, PIECE, read, renew_all};
 
 /// The tables that follow the log.
 const TABLES: [&str; 2] = ["holder", "authority_usage"];

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use signet_core::audit::{AuditEvent, EventKind};
 use signet_core::authority::{IssuingCa, KeyId, Root};
-use signet_core::document::Unknown;
 use signet_core::rotation::{Activation, Authorities, AuthorityState, RootAuthority};
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion};
+use signet_core::unknown_fields::Unknown;
 use time::OffsetDateTime;
 
 use super::holders::{by, issuer};

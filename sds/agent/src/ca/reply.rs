@@ -10,10 +10,10 @@ use signet_core::certificate::{CertificateChain, CertificateError, Facts};
 use signet_core::clock::rfc3339;
 use signet_core::digest::hex;
 use signet_core::identity::{SpiffeId, TrustDomain};
-use signet_core::moment;
 use signet_core::pem::read_certificates;
 use signet_core::renewal::renew_at;
 use signet_core::secret::Secret;
+use signet_core::time_math;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Name};
 
@@ -171,7 +171,7 @@ fn check_leaf(facts: &Facts, asked: Asked<'_>, now: OffsetDateTime) -> Result<()
     if facts.not_after <= now {
         return Err(ReplyError::Expired(facts.not_after));
     }
-    if facts.not_before > moment::after(now, SKEW) {
+    if facts.not_before > time_math::after(now, SKEW) {
         return Err(ReplyError::NotYetValid(facts.not_before));
     }
     Ok(())

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use signet_core::moment;
+use signet_core::time_math;
 use time::OffsetDateTime;
 
 /// The most hints, and the most authorities in one, that make sense.
@@ -110,7 +110,7 @@ impl RenewalHint {
         // A time that no calendar has is a mistake; what is left of the hint is that one should renew.
         let since = OffsetDateTime::from_unix_timestamp(self.since).unwrap_or(now);
         let jitter = if certificate.jitter.is_nan() { 1.0 } else { certificate.jitter.clamp(0.0, 1.0) };
-        let left_at = |from| moment::until(from, certificate.not_after).as_secs_f64();
+        let left_at = |from| time_math::until(from, certificate.not_after).as_secs_f64();
         let life = left_at(certificate.not_before);
         let left = if life > 0.0 { (left_at(since) / life).clamp(0.0, 1.0) } else { 0.0 };
         let place = (1.0 - JITTER_SHARE).mul_add(left, JITTER_SHARE * jitter);
@@ -118,7 +118,7 @@ impl RenewalHint {
         let within = Duration::try_from_secs_f64(window.as_secs_f64() * place).unwrap_or(window).min(window);
         let at = time::Duration::try_from(within).ok().and_then(|within| since.checked_add(within));
         let at = at.unwrap_or(certificate.renew_at);
-        let at = if at <= now { moment::after(now, OVERDUE_SPREAD.mul_f64(jitter)) } else { at };
+        let at = if at <= now { time_math::after(now, OVERDUE_SPREAD.mul_f64(jitter)) } else { at };
         Some(at.min(certificate.renew_at))
     }
 }

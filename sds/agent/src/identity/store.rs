@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use signet_core::bundle::Validation;
 use signet_core::clock::SharedClock;
-use signet_core::moment;
+use signet_core::time_math;
 use signet_sds::snapshot::{Name, SecretContent, Snapshot};
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -101,7 +101,7 @@ impl IdentityStore {
             let hinted: Vec<_> = status.hints.iter().map(|it| it.hint.renew_at(candidate(&issued), now)).collect();
             let is_hinted = hinted.iter().any(Option::is_some);
             status.hinted_in_a_row = if is_hinted { status.hinted_in_a_row.saturating_add(1) } else { 0 };
-            let not_before = moment::after(now, renewal_hints::pause(status.hinted_in_a_row));
+            let not_before = time_math::after(now, renewal_hints::pause(status.hinted_in_a_row));
             let put_off = |at: OffsetDateTime| at.max(not_before).min(issued.renew_at);
             let hints = status.hints.iter().zip(hinted);
             status.hints =
@@ -147,7 +147,7 @@ impl IdentityStore {
                 receipt = Receipt::Applied;
                 let cut_off = status.held.as_ref().filter(|held| held.is_cut_off_by(&new.validation.bundle, now));
                 let ask_at =
-                    cut_off.map(|held| moment::after(now, CUT_OFF_SPREAD.mul_f64(held.jitter.clamp(0.0, 1.0))));
+                    cut_off.map(|held| time_math::after(now, CUT_OFF_SPREAD.mul_f64(held.jitter.clamp(0.0, 1.0))));
                 status.cut_off = ask_at.map(|at| status.cut_off.map_or(at, |before| before.min(at)));
                 if status.failures == 0 {
                     status.next_attempt = status.renewal();

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use signet_core::certificate::Facts;
 use signet_core::clock::ManualClock;
-use signet_core::seams::authority::UpstreamAuthority as _;
 use signet_core::seams::custody::KeyCustody;
+use signet_core::seams::upstream_authority::UpstreamAuthority as _;
 use signet_core::source::Offer;
 use signet_plugins::authority::FilesAuthority;
 use signet_plugins::custody::MemoryCustody;

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use signet_agent::ca::reply::{Asked, Reply, SKEW, check};
 use signet_core::certificate::Facts;
 use signet_core::identity::{SpiffeId, TrustDomain};
-use signet_core::moment;
 use signet_core::secret::Secret;
+use signet_core::time_math;
 
 use super::blocks::certificates;
 use super::{Verdict, files, promise, readable};
@@ -36,7 +36,7 @@ pub(super) fn run(input: &[u8]) -> Verdict {
     promise(facts.uris == [id.as_str()], || format!("a leaf for {:?}", facts.uris))?;
     promise(facts.dns.is_empty() && facts.ips.is_empty() && facts.other_names == 0, || "more names".to_owned())?;
     promise(!facts.is_ca, || "a leaf that is a CA".to_owned())?;
-    promise(facts.not_after > NOW && facts.not_before <= moment::after(NOW, SKEW), || {
+    promise(facts.not_after > NOW && facts.not_before <= time_math::after(NOW, SKEW), || {
         "a leaf that is not in force".to_owned()
     })?;
     promise(issued.not_before <= issued.renew_at && issued.renew_at <= issued.not_after, || {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use signet_core::authority::AuthorityId;
 use signet_core::bundle::{TrustBundle, Validation};
 use signet_core::rotation::Authorities;
-use signet_core::seams::authority::CertificateAuthority;
+use signet_core::seams::certificate_authority::CertificateAuthority;
 use signet_core::verify::VerifiedPath;
 use tokio::sync::watch;
 

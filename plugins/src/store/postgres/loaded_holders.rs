@@ -8,10 +8,10 @@ use signet_core::digest::{hex, key_hash};
 use signet_core::holder::{Acknowledgement, HolderKey, Mark};
 use sqlx::postgres::PgConnection;
 
-use super::fold::Bounds;
-use crate::store::fold::Entered;
+use super::holder_projection::Bounds;
+use crate::store::holder_marks::{Marked, Seen, hand_over};
+use crate::store::holder_projection::Entered;
 use crate::store::holders::{HolderRow, Raises, Renewals};
-use crate::store::marks::{Marked, Seen, hand_over};
 
 /// A longer name of an instance is kept by its hash: an entry of an index has room for 2,704 bytes, of which a SPIFFE ID may
 /// take 2,048.

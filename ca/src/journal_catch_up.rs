@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use signet_core::seams::store::{AuthorityJournal, StoreError};
 
-use crate::state::StateReader;
+use crate::signing_state::StateReader;
 
 /// How long an answer waits at most. What keeps this process from publishing is told by readiness; the change is made.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -62,7 +62,7 @@ mod tests {
     }
 
     fn active(world: &World) -> AuthorityId {
-        let state = crate::state::current(&world.state).unwrap();
+        let state = crate::signing_state::current(&world.state).unwrap();
         state.authorities.active().unwrap().id.clone()
     }
 

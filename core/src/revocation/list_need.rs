@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::{GivenLists, ListIssuers, ListKey, RevocationList, Revocations};
 use crate::authority::AuthorityId;
-use crate::moment;
+use crate::time_math;
 
 /// How long before its end a list is given up that nobody renews here: clocks of other hosts may be ahead.
 pub const LIST_MARGIN: Duration = Duration::from_secs(300);
@@ -46,7 +46,7 @@ impl Revocations {
         given: GivenLists<'_>,
         now: OffsetDateTime,
     ) -> Option<&RevocationList> {
-        let is_good = |list: &&RevocationList| list.next_update > moment::after(now, LIST_MARGIN).unix_timestamp();
+        let is_good = |list: &&RevocationList| list.next_update > time_math::after(now, LIST_MARGIN).unix_timestamp();
         let list = self.list_of(issuer).filter(is_good)?;
         (given != GivenLists::NothingRevoked && !issuers.renews(issuer)).then_some(list)
     }

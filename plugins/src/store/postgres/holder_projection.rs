@@ -10,9 +10,9 @@ use sqlx::postgres::PgConnection;
 
 use super::PostgresStore;
 use super::error::store_error;
-use super::loaded::{Loaded, kept_key};
+use super::loaded_holders::{Loaded, kept_key};
 use super::pool::Use;
-use crate::store::fold::{CertificateRow, Entered};
+use crate::store::holder_projection::{CertificateRow, Entered};
 use crate::store::holders::column;
 
 /// Events that one transaction enters at most. What is appended meanwhile waits for it.

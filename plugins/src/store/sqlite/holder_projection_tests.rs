@@ -9,7 +9,7 @@ use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder};
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, JournalVersion};
 use sqlx::{ConnectOptions, Connection, Executor};
 
-use super::fold::{MOST_WAITING, PIECE, WAITING};
+use super::holder_projection::{MOST_WAITING, PIECE, WAITING};
 use super::tests::{meddle, store, url};
 use super::{SqliteSettings, SqliteStore, holders, open, schema_tests};
 use crate::store::holders::ended_below;

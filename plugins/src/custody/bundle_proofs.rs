@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
-use signet_core::seams::proof::SequenceProofs;
+use signet_core::seams::bundle_proofs::SequenceProofs;
 
 use super::keyring::Keyring;
 

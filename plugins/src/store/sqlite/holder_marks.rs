@@ -10,11 +10,11 @@ use sqlx::sqlite::SqliteConnection;
 use time::OffsetDateTime;
 
 use super::error::store_error;
-use super::fold::Bounds;
+use super::holder_projection::Bounds;
 use super::holders::CHUNK;
-use super::{Session, SqliteStore, fold};
+use super::{Session, SqliteStore, holder_projection};
+use crate::store::holder_marks::{Marked, Seen};
 use crate::store::holders::Raises;
-use crate::store::marks::{Marked, Seen};
 
 /// Marks that one transaction notes at most. What is appended meanwhile waits for it.
 const MARKS: usize = 512;
@@ -129,7 +129,7 @@ struct Step {
 /// transaction, so that a new holder is written once.
 async fn step(session: &mut Session, open: &mut Vec<&Mark>, at: i64) -> Result<Step, sqlx::Error> {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut session.connection).await?;
-    let bounds = fold::enter(session).await?;
+    let bounds = holder_projection::enter(session).await?;
     let connection = &mut session.connection;
     let due = if bounds.is_whole() { open.len().min(MARKS) } else { 0 };
     let due: Vec<&Mark> = open.drain(..due).collect();

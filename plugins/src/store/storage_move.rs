@@ -13,9 +13,9 @@ use signet_core::rotation::Refused;
 use signet_core::seams::store::StoreError;
 
 use super::postgres::PostgresAccess;
-use super::postgres::moving::{Found, Target};
-use super::sqlite::moved::Mark;
-use super::sqlite::moving::Source;
+use super::postgres::storage_move::{Found, Target};
+use super::sqlite::moved_mark::Mark;
+use super::sqlite::storage_move::Source;
 use super::tables::{Row, TABLES, Table, Value};
 
 /// What was moved.

@@ -9,8 +9,8 @@ use rcgen::{
 };
 use signet_core::audit::Outcome;
 use signet_core::clock::ManualClock;
-use signet_core::seams::authority::UpstreamAuthority;
 use signet_core::seams::store::AuthorityJournal;
+use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_plugins::authority::FilesAuthority;
 use tempfile::TempDir;
 

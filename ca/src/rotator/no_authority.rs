@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use signet_core::moment;
 use signet_core::rotation::Refused;
 use signet_core::seams::store::JournalVersion;
+use signet_core::time_math;
 use time::OffsetDateTime;
 
 use super::{Next, OBSERVE};
@@ -16,7 +16,7 @@ impl Next {
     /// Without an authority there is nothing to do but to look whether somebody has made one.
     pub(super) fn without_authority(now: OffsetDateTime) -> Self {
         let (version, earliest) = (JournalVersion::default(), Instant::now());
-        Self { version, due: moment::after(now, OBSERVE), observe_at: Some(earliest + OBSERVE), earliest }
+        Self { version, due: time_math::after(now, OBSERVE), observe_at: Some(earliest + OBSERVE), earliest }
     }
 }
 

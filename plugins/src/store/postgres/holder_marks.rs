@@ -10,10 +10,10 @@ use time::OffsetDateTime;
 
 use super::PostgresStore;
 use super::error::store_error;
-use super::fold::{PIECE, Piece};
-use super::loaded::{columns, kept_key, plain};
+use super::holder_projection::{PIECE, Piece};
+use super::loaded_holders::{columns, kept_key, plain};
 use super::pool::Use;
-use crate::store::marks::{Marked, Seen};
+use crate::store::holder_marks::{Marked, Seen};
 
 const DOING: &str = "noting what was handed over";
 

@@ -2,7 +2,7 @@
 //! key signs it, and the two are joined. rcgen itself signs only at once, which a key in an HSM or a KMS cannot.
 
 use rcgen::{PublicKeyData, SignatureAlgorithm};
-use signet_core::seams::authority::SignError;
+use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::SigningKey;
 use x509_parser::asn1_rs::{Any, FromDer, Header};
 

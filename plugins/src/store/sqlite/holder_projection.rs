@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::error::store_error;
 use super::holders::renew;
 use super::{Session, SqliteStore, Writer};
-use crate::store::fold::{CertificateRow, Entered};
+use crate::store::holder_projection::{CertificateRow, Entered};
 use crate::store::holders::column;
 
 /// Events that one transaction enters at most. What is appended meanwhile waits for it.

@@ -12,13 +12,13 @@ use sqlx::{ConnectOptions, Connection, Executor};
 
 use super::open::{self, beside};
 use super::tests::{meddle, store, url};
-use super::{SqliteSettings, SqliteStore, guard};
+use super::{SqliteSettings, SqliteStore, file_guard};
 use crate::store::suite::{START, admitting, assert_gapless, everything, issued};
 
 /// How many checkpoints are over.
 async fn finished(store: &SqliteStore) -> i64 {
     let mut writer = store.writer().await.unwrap();
-    let row = guard::row(&mut writer.session.connection).await.unwrap();
+    let row = file_guard::row(&mut writer.session.connection).await.unwrap();
     writer.give_back();
     row.finished
 }
@@ -285,12 +285,12 @@ async fn a_neighbour_that_died_in_a_checkpoint_stops_nobody_for_good() {
     // Its turn is taken over once it is too old.
     let guard = store.guard.clone().unwrap();
     let mut writer = store.writer().await.unwrap();
-    let number = guard::row(&mut writer.session.connection).await.unwrap().announced;
+    let number = file_guard::row(&mut writer.session.connection).await.unwrap().announced;
     guard.checkpoint(&mut writer.session.connection, -1).await.unwrap();
-    let row = guard::row(&mut writer.session.connection).await.unwrap();
+    let row = file_guard::row(&mut writer.session.connection).await.unwrap();
     assert_eq!((row.announced, row.finished), (number, number - 1), "not before");
     guard.checkpoint(&mut writer.session.connection, number).await.unwrap();
-    let row = guard::row(&mut writer.session.connection).await.unwrap();
+    let row = file_guard::row(&mut writer.session.connection).await.unwrap();
     assert_eq!((row.announced, row.finished), (number + 1, number + 1));
     writer.keep().await.unwrap();
     store.append(vec![issued("b", 1 << 40, START)]).await.unwrap();

@@ -10,8 +10,8 @@ use sqlx::sqlite::{SqliteConnection, SqliteLockingMode, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection, Row as _};
 
 use super::error::{is_busy, store_error};
-use super::moved::{self, Mark};
-use super::{guard, open, verify};
+use super::moved_mark::{self, Mark};
+use super::{file_guard, open, verify};
 use crate::store::tables::{Kind, Row, TABLES, Table, Value};
 
 /// How long it is tried to be the only one that has the file open: a reader may be at its end.
@@ -56,7 +56,7 @@ impl Source {
     /// # Errors
     /// [`StoreError`].
     pub(in crate::store) async fn mark(&mut self) -> Result<Option<Mark>, StoreError> {
-        let read = moved::mark(&mut self.connection).await;
+        let read = moved_mark::mark(&mut self.connection).await;
         read.map_err(|error| store_error(&format!("reading {}", self.path.display()), &error))
     }
 
@@ -77,7 +77,7 @@ impl Source {
     /// # Errors
     /// [`StoreError`].
     pub(in crate::store) async fn id(&mut self) -> Result<Vec<u8>, StoreError> {
-        let row = guard::row(&mut self.connection).await.map_err(|error| self.failed(&error))?;
+        let row = file_guard::row(&mut self.connection).await.map_err(|error| self.failed(&error))?;
         Ok(row.store_id)
     }
 

@@ -8,7 +8,7 @@ use signet_core::authority::KeyId;
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, JournalVersion, SealedKeys, StoreError};
 use sqlx::{ConnectOptions, Connection, Executor};
 
-use super::moved::Mark;
+use super::moved_mark::Mark;
 use super::tests::{meddle, open_error, store, url};
 use super::{SqliteSettings, SqliteStore, open};
 use crate::store::suite::{START, admitting, ended, everything, held, issued, refused};
@@ -18,7 +18,7 @@ fn mark() -> Mark {
     Mark { target: "postgres://it's@db:5432/signet".into(), target_id: vec![7; 16], at_micros: START }
 }
 
-/// Leaves the mark beside stores that are open, which [`Source`](super::moving::Source) does not allow.
+/// Leaves the mark beside stores that are open, which [`Source`](super::storage_move::Source) does not allow.
 async fn leave(path: &Path) {
     let mut connection = open::writer_options(path, Duration::from_secs(5)).connect().await.unwrap();
     let tables: Vec<&str> = TABLES.iter().map(|table| table.name).collect();

@@ -21,7 +21,7 @@ use signet_core::csr::ProvenKey;
 use signet_core::digest::sha256;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::policy::{self, CsrNames, LeafPolicy};
-use signet_core::seams::authority::{CertificateAuthority, SignError};
+use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::KeyCustody;
 use time::OffsetDateTime;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -240,5 +240,5 @@ fn oddities(der: &[u8]) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "judge_tests.rs"]
+#[path = "client_verification_tests.rs"]
 mod tests;

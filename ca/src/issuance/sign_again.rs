@@ -6,8 +6,8 @@ use std::time::Duration;
 use signet_core::seams::store::AppendError;
 
 use super::Issuance;
-use crate::error::{IssueError, RecordError};
-use crate::state::SigningState;
+use crate::issue_error::{IssueError, RecordError};
+use crate::signing_state::SigningState;
 
 /// How long a request waits until the change has arrived: many times of what it takes to read the journal.
 const RELOAD: Duration = Duration::from_secs(3);
@@ -40,5 +40,5 @@ pub(super) fn again(error: IssueError) -> IssueError {
 }
 
 #[cfg(test)]
-#[path = "fenced_tests.rs"]
+#[path = "sign_again_tests.rs"]
 mod tests;

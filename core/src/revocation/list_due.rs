@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::{GivenLists, LIST_MARGIN, ListIssuers, ListNeed, RevocationList, Revocations};
 use crate::authority::AuthorityId;
-use crate::moment;
+use crate::time_math;
 
 /// How long after lists could not be made they are tried again, in seconds; and after that, since it is on record.
 const RETRY: i64 = 60;
@@ -53,19 +53,19 @@ impl Revocations {
             // What was made while the clock was ahead is replaced once it is back, since nobody accepts a list from the
             // future.
             let is_of_the_future = || {
-                let is_made_ahead = moment::before(end, ttl) > moment::after(now, AHEAD);
+                let is_made_ahead = time_math::before(end, ttl) > time_math::after(now, AHEAD);
                 is_made_ahead || list.begins().is_some_and(|at| at > now)
             };
             match issuers.renews(&list.issuer) {
                 // Nobody here could make it as its owner did: it stays for as long as it is good.
-                false => moment::before(end, LIST_MARGIN),
+                false => time_math::before(end, LIST_MARGIN),
                 true if is_of_the_future() => now,
-                true if clock_is_steady => moment::before(end, ttl / 2),
+                true if clock_is_steady => time_math::before(end, ttl / 2),
                 true => end,
             }
         });
         let entries = self.entries.iter().filter(|_| clock_is_steady);
-        lists.chain(entries.map(|entry| moment::after(time(entry.not_after), KEEP_ENTRY))).min()
+        lists.chain(entries.map(|entry| time_math::after(time(entry.not_after), KEEP_ENTRY))).min()
     }
 
     /// When the first of the lists ends; `None` when there are none.

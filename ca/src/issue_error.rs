@@ -3,13 +3,13 @@
 use signet_core::audit::Outcome;
 use signet_core::csr::CsrError;
 use signet_core::policy::Refusal;
-use signet_core::release::WrongRecord;
+use signet_core::record_before_release::WrongRecord;
 use signet_core::seams::authenticator::AuthenticationError;
-use signet_core::seams::authority::SignError;
+use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::store::{AppendError, StoreError};
 use signet_core::verify::Mismatch;
 
-use crate::turned_away::Limit;
+use crate::over_limit::Limit;
 
 /// What the fence has refused, in metrics and records.
 const AUTHORITY_CHANGED: &str = "authority_changed";

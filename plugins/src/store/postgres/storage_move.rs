@@ -10,8 +10,8 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row as _};
 
 use super::error::store_error;
-use super::loaded::{kept_key, plain};
-use super::moved::{self, Copy};
+use super::loaded_holders::{kept_key, plain};
+use super::moved_mark::{self, Copy};
 use super::{PostgresAccess, PostgresSettings, connect, open};
 use crate::store::holders::column;
 use crate::store::rows::NewRow;
@@ -67,7 +67,7 @@ impl Target {
     pub(in crate::store) async fn found(&mut self) -> Result<Found, StoreError> {
         let connection = &mut self.connection;
         let look = async {
-            if let Some(Copy { origin, origin_id, complete }) = moved::copy(connection).await? {
+            if let Some(Copy { origin, origin_id, complete }) = moved_mark::copy(connection).await? {
                 return Ok(if complete { Found::Released } else { Found::Copy { origin: origin_id, url: origin } });
             }
             let any = TABLES.iter().map(|table| format!("EXISTS (SELECT 1 FROM {})", table.name));

@@ -11,9 +11,9 @@ use super::state::{Authorities, RootAuthority};
 use super::step::{Plan, Step};
 use crate::authority::{AuthorityId, IssuingCa};
 use crate::certificate::Facts;
-use crate::moment;
 use crate::revocation::{GivenLists, ListIssuers, ListKey, Revoked};
 use crate::source::Offer;
+use crate::time_math;
 
 /// How long before their end a replica looks after the lists that is to leave them to others: there seem to be none.
 const NOBODY_ELSE: Duration = Duration::from_secs(60);
@@ -106,6 +106,6 @@ impl Plan {
     /// Lists that have ended make proxies refuse everything. That must not happen because all replicas wait for others.
     pub(super) fn replace_ending_lists(&mut self, authorities: &Authorities) -> Option<Step> {
         let end = authorities.revocations.first_end()?;
-        self.is_due(moment::before(end, NOBODY_ELSE)).then_some(Step::RefreshLists(false))
+        self.is_due(time_math::before(end, NOBODY_ELSE)).then_some(Step::RefreshLists(false))
     }
 }

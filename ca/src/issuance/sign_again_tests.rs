@@ -50,7 +50,7 @@ async fn what_was_signed_with_authorities_of_before_is_signed_again_within_the_r
 #[tokio::test]
 async fn what_has_arrived_already_is_not_waited_for() {
     let world = World::new().await;
-    let used = crate::state::current(&world.state).unwrap();
+    let used = crate::signing_state::current(&world.state).unwrap();
     replace_root(&world.another()).await;
     world.rotator.turn().await.unwrap();
     let newer = world.issuance.newer_than(&used).await.unwrap();

@@ -174,5 +174,5 @@ impl HandoverWriter {
 }
 
 #[cfg(test)]
-#[path = "handover_tests.rs"]
+#[path = "reply_delivery_tests.rs"]
 pub(crate) mod tests;

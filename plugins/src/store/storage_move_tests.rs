@@ -15,12 +15,12 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
 
-use super::moving::*;
-use super::postgres::moving::Target;
+use super::postgres::storage_move::Target;
 use super::postgres::{PostgresAccess, PostgresSettings, PostgresStore};
-use super::sqlite::moved::Mark;
-use super::sqlite::moving::Source;
+use super::sqlite::moved_mark::Mark;
+use super::sqlite::storage_move::Source;
 use super::sqlite::{SqliteSettings, SqliteStore};
+use super::storage_move::*;
 use super::suite::{START, admitting, ended, everything, held, issued, refused};
 use super::tables::{TABLES, Value};
 
