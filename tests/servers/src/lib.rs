@@ -1,8 +1,9 @@
-//! Real servers of others that tests start for themselves: PostgreSQL. Each has a directory and an address of its own and
+//! Real servers of others that tests start for themselves: PostgreSQL and Kubernetes. Each has a directory and an address of its own and
 //! ends with the test process, whatever happens to that; no server that was there before is touched.
 
 mod error;
 mod keeper;
+pub mod kubernetes;
 mod options;
 mod ports;
 mod postgres;
