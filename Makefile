@@ -21,13 +21,14 @@ TOOLS := $(VENV)/.deny-0.20.2-shear-1.14.0
 # A Kubernetes API server and its etcd, one program of tests/kubernetes, kept by what it is made of.
 KUBERNETES := target/kubernetes/$(shell cat tests/kubernetes/go.sum tests/kubernetes/*.go 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist demo demo-cold demo-rotation test kubernetes lint advisories bench fuzz soak docs venv
+.PHONY: help build quick dist demo demo-cold demo-rotation test kubernetes test-kubernetes lint advisories bench fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
 	@echo 'make demo-cold       how much CPU time the build before it takes where nothing is built yet'
 	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes (STORE=postgres SHORT=1)'
 	@echo 'make test            every test, including those with a real Envoy'
+	@echo 'make test-kubernetes tests with a real Kubernetes API server (needs Go)'
 	@echo 'make kubernetes      the Kubernetes API server that tests start (needs Go)'
 	@echo 'make lint            formatting, lints, documentation, dependencies (deny.toml)'
 	@echo 'make advisories      known weaknesses of dependencies; fetches the list of them'
@@ -96,6 +97,11 @@ $(KUBERNETES)/kubernetes:
 	@mkdir -p $(KUBERNETES)
 	cd tests/kubernetes && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -trimpath -o ../../$@ -ldflags "-s -w \
 	  $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,-X $(package).gitVersion=$(KUBERNETES_VERSION) -X $(package).gitMajor=1 -X $(package).gitMinor=37)" .
+
+# What asks a real API server; each such test says so where it is ignored.
+test-kubernetes: kubernetes $(STAMP)
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --workspace --locked -- --ignored
 
 lint: $(TOOLS)
 	$(CARGO) fmt --all -- --check

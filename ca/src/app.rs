@@ -1,8 +1,11 @@
 //! Puts the process together: the only place of this program that names concrete plugins.
 
 mod backup;
+mod cluster_keys;
 mod error;
 mod init;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 #[cfg(feature = "postgres")]
 mod migrate;
 mod plugins;

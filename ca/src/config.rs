@@ -2,6 +2,7 @@
 
 mod read;
 mod read_authority;
+mod read_cluster;
 mod storage;
 #[cfg(test)]
 mod storage_tests;
@@ -119,24 +120,83 @@ pub struct Cluster {
     pub trust_domain: TrustDomain,
     /// Audiences of which a token needs one.
     pub audiences: Vec<String>,
+    /// Its API server, when it is asked anything.
+    pub api_server: Option<ApiAccess>,
     /// How tokens are verified.
     pub tokens: Tokens,
+}
+
+/// Where an API server is, and as whom it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiAccess {
+    /// As the pod that this process runs in.
+    InCluster,
+    /// As a kubeconfig file says.
+    Kubeconfig(PathBuf),
+}
+
+/// Where a cluster's keys are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// From a JSON Web Key Set, reloaded when its content changes.
+    File(PathBuf),
+    /// From its API server.
+    ApiServer,
+    /// From the first issuer of its tokens, by OpenID Connect Discovery.
+    Issuer {
+        /// The roots of the issuer's server; those of the system when there is none.
+        ca_file: Option<PathBuf>,
+    },
+}
+
+/// How much an API server is asked about tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReviewLimits {
+    /// How long a yes is remembered.
+    pub remember: Duration,
+    /// How long one review may take.
+    pub deadline: Duration,
+    /// Reviews on the way at a time.
+    pub at_once: usize,
 }
 
 /// How tokens of a cluster are verified.
 #[derive(Debug, Clone)]
 pub enum Tokens {
-    /// With the cluster's published keys from a file.
+    /// With the cluster's published keys.
     Jwks {
         /// The exact `iss` claims of its tokens, at least one.
         issuers: Vec<String>,
-        /// The JSON Web Key Set, reloaded when its content changes.
-        file: PathBuf,
+        /// Where the keys are.
+        keys: KeySource,
         /// How far the cluster's clock may be off ours.
         leeway: Duration,
         /// How long after `iat` a token is believed.
         max_age: Duration,
     },
+    /// By the cluster's API server.
+    Review {
+        /// The exact `iss` claims of its tokens; empty for any.
+        issuers: Vec<String>,
+        /// How far the cluster's clock may be off ours.
+        leeway: Duration,
+        /// How much it is asked.
+        limits: ReviewLimits,
+    },
+}
+
+impl Tokens {
+    /// Whether the cluster's API server is asked for anything.
+    #[must_use]
+    pub fn ask_the_api_server(&self) -> bool {
+        matches!(self, Self::Review { .. } | Self::Jwks { keys: KeySource::ApiServer, .. })
+    }
+
+    /// Whether the issuer of tokens is asked for its keys.
+    #[must_use]
+    pub fn ask_the_issuer(&self) -> bool {
+        matches!(self, Self::Jwks { keys: KeySource::Issuer { .. }, .. })
+    }
 }
 
 /// A token bucket.

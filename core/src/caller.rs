@@ -12,6 +12,8 @@ use crate::identity::WorkloadId;
 pub enum AuthMethod {
     /// A service-account token verified with the cluster's published keys.
     Jwks,
+    /// A service-account token that the cluster's API server has judged.
+    TokenReview,
 }
 
 impl AuthMethod {
@@ -20,6 +22,7 @@ impl AuthMethod {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Jwks => "jwks",
+            Self::TokenReview => "token-review",
         }
     }
 }
@@ -33,6 +36,15 @@ pub struct BoundObject {
     pub uid: String,
 }
 
+/// A node as a token names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundNode {
+    /// The node's name.
+    pub name: String,
+    /// The node's UID; absent when the node was gone as the token was made.
+    pub uid: Option<String>,
+}
+
 /// An authenticated workload. Only authenticators make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -43,7 +55,7 @@ pub struct Caller {
     /// The pod the token is bound to.
     pub pod: Option<BoundObject>,
     /// The node the pod runs on, when the token says so (Kubernetes 1.29 and later).
-    pub node: Option<String>,
+    pub node: Option<BoundNode>,
     /// The configured id of the cluster, never an alias.
     pub cluster: String,
     /// How it was proved.

@@ -5,4 +5,6 @@
 pub mod authenticator;
 pub mod authority;
 pub mod custody;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod store;

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -37,11 +38,14 @@ func main() {
 func endWithOurParent() {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+	// An API server whose etcd is gone, too, would wait for it for ever.
+	time.Sleep(10 * time.Second)
+	os.Exit(1)
 }
 
 // One member on the loopback interface. What it keeps is not written through: it lives no longer than a test.
 func etcd() *cobra.Command {
-	var directory, clients, peers string
+	var directory, clients, peers, remove string
 	command := &cobra.Command{Use: "etcd", SilenceUsage: true, RunE: func(*cobra.Command, []string) error {
 		config := embed.NewConfig()
 		config.Dir, config.LogLevel, config.UnsafeNoFsync = directory, "warn", true
@@ -57,6 +61,8 @@ func etcd() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		// Also when nobody is left who would.
+		defer os.RemoveAll(remove)
 		defer server.Close()
 		end := make(chan os.Signal, 1)
 		signal.Notify(end, syscall.SIGINT, syscall.SIGTERM)
@@ -68,6 +74,7 @@ func etcd() *cobra.Command {
 		}
 	}}
 	command.Flags().StringVar(&directory, "dir", "", "where it keeps what it has")
+	command.Flags().StringVar(&remove, "remove", "", "a directory that is removed at its end")
 	command.Flags().StringVar(&clients, "client", "", "the URL for clients")
 	command.Flags().StringVar(&peers, "peer", "", "the URL for other members, of which there are none")
 	return command

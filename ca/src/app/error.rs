@@ -60,7 +60,7 @@ pub enum AppError {
     #[error("rekey: {0}")]
     Rekey(String),
     /// A cluster's keys cannot be loaded.
-    #[error("clusters[].tokens.file")]
+    #[error("clusters[].tokens")]
     Tokens(#[from] TokensError),
     /// The first authority could not be made.
     #[error("authority")]

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::error::AppError;
 use super::sealing_keys::{keyring, missing_keys};
 use super::storage;
-use super::tokens;
+use super::tokens::Opened;
 use crate::audit_log::AuditLog;
 use crate::config::{Backend, Config};
 use crate::health::{CaFiles, FileProblems};
@@ -98,8 +98,8 @@ pub async fn check_files(config: &Config) -> Vec<String> {
         problems.extend(files.crl_problem().map(|problem| format!("authority.files: {problem}")));
     }
     for (index, cluster) in config.clusters.iter().enumerate() {
-        if let Err(error) = tokens::load(cluster).await {
-            problems.push(format!("clusters[{index}].tokens.file: {}", signet_runtime::output::error_chain(&error)));
+        if let Err(error) = Opened::open(cluster).await {
+            problems.push(format!("clusters[{index}].tokens: {}", signet_runtime::output::error_chain(&error)));
         }
     }
     let checked = match storage::location(&config.storage) {

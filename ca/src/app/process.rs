@@ -27,7 +27,7 @@ use tonic::transport::Server;
 use super::error::AppError;
 use super::plugins::{OwnFiles, Plugins};
 use super::storage::storage_warning;
-use super::tokens::{self, clusters};
+use super::tokens::{Opened, clusters};
 use crate::acknowledgement_queue::Acknowledgements;
 use crate::audit_log::audit_log;
 use crate::bundle_feed::BundleFeed;
@@ -111,10 +111,9 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         tracing::warn!("{warning}");
     }
     let plugins = Plugins::open(&config).await?;
-    let mut authenticators = Vec::new();
+    let mut opened = Vec::new();
     for cluster in &config.clusters {
-        let authenticator = tokens::load(cluster).await.map_err(AppError::from)?;
-        authenticators.push((cluster.clone(), Arc::new(authenticator)));
+        opened.push(Opened::open(cluster).await.map_err(AppError::from)?);
     }
 
     let metrics = Metrics::for_process("ca", env!("CARGO_PKG_VERSION"), "")?;
@@ -165,7 +164,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     }
 
     // The way of a request.
-    let clusters = Arc::new(clusters(authenticators, &readiness, &metrics, &supervisor)?);
+    let clusters = Arc::new(clusters(opened, &readiness, &metrics, &supervisor)?);
     let rates = Arc::new(RequestRates::new(&config.limits));
     let swept = Arc::clone(&rates);
     supervisor.spawn("limit counters", critical, |stop| swept.sweep(stop));

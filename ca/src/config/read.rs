@@ -8,12 +8,13 @@ use ipnet::IpNet;
 use serde_json::json;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::policy::CsrNames;
-use signet_runtime::config::{Problems, Reference, Section, Variant, kind};
+use signet_runtime::config::{Problems, Reference, Section, kind};
 use signet_runtime::telemetry::{self, LogFormat};
 
 use super::read_authority::{DAY, check_lifetimes, read_authority};
+use super::read_cluster::{check_clusters, read_cluster};
 use super::storage::read_storage;
-use super::{Cluster, Config, Limits, Log, Rate, Serving, Svid, Tokens, Unauthenticated};
+use super::{Config, Limits, Log, Rate, Serving, Svid, Unauthenticated};
 
 /// The reference of all fields, from which `docs/configuration.md` is made.
 ///
@@ -95,7 +96,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     })
 }
 
-fn trust_domain_kind() -> kind::Kind<TrustDomain> {
+pub(super) fn trust_domain_kind() -> kind::Kind<TrustDomain> {
     kind::parsed("trust domain", TrustDomain::parse)
 }
 
@@ -154,64 +155,6 @@ fn read_svid(s: &mut Section<'_>) -> Option<Svid> {
         s.problem("default_ttl", "is longer than svid.max_ttl");
     }
     Some(Svid { default_ttl: default_ttl?, max_ttl: max_ttl?, csr_names: csr_names? })
-}
-
-fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
-    let id = s.required("id", name_kind(), "the value of the clusterid header; Istio's clients send `Kubernetes`");
-    let aliases = s.defaulted("aliases", json!([]), kind::list_of(name_kind()), "other values for the same cluster");
-    let trust_domain = s.required("trust_domain", trust_domain_kind(), "the trust domain of the cluster's workloads");
-    let audiences = s.defaulted(
-        "audiences",
-        json!(["istio-ca"]),
-        kind::list_of(kind::text()),
-        "audiences of which a token needs one",
-    );
-    let tokens = s.section("tokens", "how tokens are verified", |s| {
-        let jwks = Variant::new("jwks", "with the cluster's published keys", |s: &mut Section<'_>| {
-            let issuers = s.required(
-                "issuer",
-                kind::one_or_several(kind::text().check(not_legacy)),
-                "the exact `iss` claim of the cluster's tokens; several while the cluster changes it",
-            );
-            let file = s.required(
-                "file",
-                kind::path(),
-                "JSON Web Key Set; reloaded when its content changes. Keys that cannot be used are left out with a warning",
-            );
-            let leeway = s.defaulted(
-                "leeway",
-                "60s",
-                kind::duration_within(Duration::ZERO..=Duration::from_secs(600)),
-                "how far the cluster's clock may be off: a token counts so much longer and sooner. Kubernetes itself allows 60s",
-            );
-            let max_age = s.defaulted(
-                "max_age",
-                "24h",
-                kind::duration_within(Duration::from_secs(60)..=365 * DAY),
-                "a token is believed until `exp`, or `kubernetes.io.warnafter` if it has one, but no longer than this, and two minutes for its renewal, after `iat`; no less than four fifths of the `expirationSeconds` of projected tokens, when kubelet renews them, or 24h",
-            );
-            Some(Tokens::Jwks { issuers: issuers?, file: file?, leeway: leeway?, max_age: max_age? })
-        });
-        s.one_of("kind", None, &[jwks], "the way of verification")
-    });
-    if audiences.as_ref().is_some_and(Vec::is_empty) {
-        s.problem("audiences", "is empty: a token for anybody else would be accepted; name at least one");
-    }
-    Some(Cluster { id: id?, aliases: aliases?, trust_domain: trust_domain?, audiences: audiences?, tokens: tokens? })
-}
-
-fn not_legacy(issuer: &String) -> Result<(), &'static str> {
-    if issuer == "kubernetes/serviceaccount" {
-        return Err("is the issuer of legacy tokens, which are never accepted; see /.well-known/openid-configuration");
-    }
-    Ok(())
-}
-
-fn name_kind() -> kind::Kind<String> {
-    kind::text().check(|name| {
-        let plain = name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_graphic());
-        if plain { Ok(()) } else { Err("may hold at most 253 printable ASCII characters and no space") }
-    })
 }
 
 fn read_limits(s: &mut Section<'_>) -> Option<Limits> {
@@ -341,26 +284,4 @@ fn read_log(s: &mut Section<'_>) -> Option<Log> {
         "least level logged: error, warn, info, debug or trace; or a filter like info,signet_ca=debug",
     );
     Some(Log { format: format?, level: level? })
-}
-
-fn check_clusters(s: &mut Section<'_>, clusters: &[Cluster], trust_domain: Option<&TrustDomain>) {
-    if clusters.is_empty() && !s.is_described() {
-        s.problem("clusters", "is empty: nobody could get a certificate; name at least one cluster");
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    for (index, cluster) in clusters.iter().enumerate() {
-        for name in std::iter::once(&cluster.id).chain(&cluster.aliases) {
-            if !seen.insert(name.as_str()) {
-                s.problem(&format!("clusters[{index}].id"), format!("the id or alias {name:?} is used twice"));
-            }
-        }
-        if let Some(trust_domain) = trust_domain
-            && cluster.trust_domain != *trust_domain
-        {
-            s.problem(
-                &format!("clusters[{index}].trust_domain"),
-                format!("is {}, but this CA certifies {trust_domain} only", cluster.trust_domain),
-            );
-        }
-    }
 }

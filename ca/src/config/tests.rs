@@ -105,8 +105,8 @@ fn clusters_must_be_there_unambiguous_and_of_our_trust_domain() {
 fn tokens_have_one_issuer_or_several_and_bounds_on_clocks_and_age() {
     let with = |tokens: &str| SMALLEST.replace("issuer: https://kubernetes.default.svc", tokens);
     let read_tokens = |tokens: &str| {
-        let Tokens::Jwks { issuers, leeway, max_age, .. } =
-            parse("f", &with(tokens), read).unwrap().config.clusters.remove(0).tokens;
+        let read = parse("f", &with(tokens), read).unwrap().config.clusters.remove(0).tokens;
+        let Tokens::Jwks { issuers, leeway, max_age, .. } = read else { panic!("{read:?}") };
         (issuers, leeway, max_age)
     };
     let minute = Duration::from_secs(60);
@@ -133,6 +133,44 @@ fn tokens_have_one_issuer_or_several_and_bounds_on_clocks_and_age() {
         let found = problems(&with(tokens));
         let told = |part: &&str| found.iter().any(|line| line.contains(*part));
         assert!(found.len() == expected.len() && expected.iter().all(told), "{tokens}: {found:#?}");
+    }
+}
+
+#[test]
+fn keys_come_from_one_place_and_who_is_asked_is_named() {
+    let with = |tokens: &str, more: &str| {
+        let old = "tokens: { kind: jwks, issuer: https://kubernetes.default.svc, file: /tmp/jwks.json }";
+        SMALLEST.replace(old, &format!("tokens: {{ {tokens} }}\n    {more}"))
+    };
+    let cluster = |tokens: &str, more: &str| {
+        parse("f", &with(tokens, more), read).map(|loaded| loaded.config.clusters.into_iter().next())
+    };
+    let read = cluster("kind: token-review", "api_server: in-cluster").unwrap().unwrap();
+    let Tokens::Review { issuers, leeway, limits } = read.tokens else { panic!("{read:?}") };
+    assert_eq!((issuers, leeway, read.api_server), (vec![], DAY / 1440, Some(ApiAccess::InCluster)));
+    assert_eq!((limits.remember, limits.deadline, limits.at_once), (DAY / 1440, Duration::from_secs(3), 64));
+    let read = cluster("kind: jwks, issuer: https://a, from: api-server", "api_server: ./kubeconfig").unwrap().unwrap();
+    assert_eq!(read.api_server, Some(ApiAccess::Kubeconfig("./kubeconfig".into())));
+    assert!(matches!(read.tokens, Tokens::Jwks { keys: KeySource::ApiServer, .. }));
+    let read = cluster("kind: jwks, issuer: https://a, from: issuer, issuer_ca_file: /ca", "").unwrap().unwrap();
+    assert!(matches!(read.tokens, Tokens::Jwks { keys: KeySource::Issuer { ca_file: Some(_) }, .. }));
+
+    for (tokens, more, expected) in [
+        ("kind: token-review", "", "clusters[0].api_server: is missing"),
+        ("kind: jwks, issuer: a, from: api-server", "", "clusters[0].api_server: is missing"),
+        ("kind: token-review", "api_server: kubeconfig", "clusters[0].api_server: "),
+        ("kind: jwks, issuer: a", "", "clusters[0].tokens.file: is missing"),
+        ("kind: jwks, issuer: a, file: /f, from: issuer", "", "clusters[0].tokens.from: and `file` name two places"),
+        ("kind: jwks, issuer: a, file: /f, issuer_ca_file: /g", "", "clusters[0].tokens.issuer_ca_file: is for"),
+        ("kind: jwks, issuer: a, from: issuer", "", "clusters[0].tokens.issuer: \"a\" is no https URL"),
+        ("kind: token-review, remember: 11m", "api_server: in-cluster", "clusters[0].tokens.remember: "),
+        ("kind: token-review, deadline: 10s", "api_server: in-cluster", "clusters[0].tokens.deadline: "),
+        ("kind: token-review, at_once: 0", "api_server: in-cluster", "clusters[0].tokens.at_once: "),
+        ("kind: token-review, issuer: kubernetes/serviceaccount", "api_server: in-cluster", "legacy tokens"),
+        ("kind: token-review, file: /f", "api_server: in-cluster", "clusters[0].tokens.file"),
+    ] {
+        let found = problems(&with(tokens, more));
+        assert!(found.len() == 1 && found.iter().all(|line| line.contains(expected)), "{tokens}: {found:#?}");
     }
 }
 

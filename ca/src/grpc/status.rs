@@ -61,7 +61,7 @@ pub fn of(error: &IssueError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use signet_core::seams::authenticator::Denial;
+    use signet_core::seams::authenticator::{Denial, Outage};
 
     #[test]
     fn a_failed_authentication_tells_the_caller_nothing() {
@@ -81,7 +81,7 @@ mod tests {
             IssueError::AuthorityChanged,
             IssueError::OverLimit(crate::over_limit::Limit::SourceRate),
             IssueError::Record(RecordError::Queue),
-            IssueError::Authentication(AuthenticationError::Unavailable("away".to_owned())),
+            IssueError::Authentication(AuthenticationError::unavailable(Outage::ApiUnreachable, "away")),
         ];
         for error in errors {
             assert!(retried.contains(&of(&error).code()), "{error}");

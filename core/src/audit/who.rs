@@ -40,7 +40,7 @@ pub struct Attributed {
     /// What the client calls itself, to be told apart from others of the same identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// UID of the node, where a token that was refused names it.
+    /// UID of the node, where the token names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_uid: Option<String>,
 }
@@ -56,12 +56,12 @@ impl Attributed {
             service_account_uid: Some(caller.service_account_uid.clone()),
             pod: caller.pod.as_ref().map(|pod| pod.name.clone()),
             pod_uid: caller.pod.as_ref().map(|pod| pod.uid.clone()),
-            node: caller.node.clone(),
+            node: caller.node.as_ref().map(|node| node.name.clone()),
             cluster: Some(caller.cluster.clone()),
             auth_method: Some(caller.method.as_str().to_owned()),
             peer: Some(peer),
             instance: None,
-            node_uid: None,
+            node_uid: caller.node.as_ref().and_then(|node| node.uid.clone()),
         }
     }
 

@@ -24,6 +24,9 @@ pub enum Denial {
     SignatureInvalid,
     /// A token of a Secret, as Kubernetes before 1.24 made them: for everybody and for ever.
     TokenLegacy,
+    /// The cluster's API server does not know the token: it is not signed by the cluster, or has ended, or its pod or account
+    /// is gone.
+    TokenRejected,
     /// `iss` is none of the configured issuers.
     IssuerMismatch,
     /// None of `aud` is a configured audience.
@@ -52,6 +55,7 @@ impl Denial {
             Self::KeyUnknown => "key_unknown",
             Self::SignatureInvalid => "signature_invalid",
             Self::TokenLegacy => "token_legacy",
+            Self::TokenRejected => "token_rejected",
             Self::IssuerMismatch => "issuer_mismatch",
             Self::AudienceMismatch => "audience_mismatch",
             Self::TokenExpired => "token_expired",
@@ -59,6 +63,57 @@ impl Denial {
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::ClaimsInvalid => "claims_invalid",
             Self::ClusterUnknown => "cluster_unknown",
+        }
+    }
+}
+
+/// Why credentials cannot be judged now. Nobody's fault who shows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outage {
+    /// The cluster's API server does not know us: our own credentials are no good (401).
+    ApiUnauthorized,
+    /// It does not let us ask (403).
+    ApiForbidden,
+    /// It has more to do than it can (429).
+    ApiThrottled,
+    /// It failed (5xx), or its answer makes no sense.
+    ApiFailed,
+    /// It cannot be reached.
+    ApiUnreachable,
+    /// It has not answered in time.
+    ApiTimedOut,
+    /// As many questions are on the way to it as may be at a time.
+    Busy,
+    /// The cluster's keys have not been obtained yet.
+    KeysMissing,
+}
+
+impl Outage {
+    /// Every reason, in the order of their declaration.
+    pub const ALL: [Self; 8] = [
+        Self::ApiUnauthorized,
+        Self::ApiForbidden,
+        Self::ApiThrottled,
+        Self::ApiFailed,
+        Self::ApiUnreachable,
+        Self::ApiTimedOut,
+        Self::Busy,
+        Self::KeysMissing,
+    ];
+
+    /// A short constant for metrics and records.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ApiUnauthorized => "api_unauthorized",
+            Self::ApiForbidden => "api_forbidden",
+            Self::ApiThrottled => "api_throttled",
+            Self::ApiFailed => "api_failed",
+            Self::ApiUnreachable => "api_unreachable",
+            Self::ApiTimedOut => "api_timed_out",
+            Self::Busy => "api_busy",
+            Self::KeysMissing => "keys_missing",
         }
     }
 }
@@ -79,8 +134,13 @@ pub enum AuthenticationError {
         claimed: Option<Box<Claimed>>,
     },
     /// The credentials could not be judged now; retrying may help.
-    #[error("the token could not be checked: {0}")]
-    Unavailable(String),
+    #[error("the token could not be checked: {}: {detail}", reason.label())]
+    Unavailable {
+        /// The reason as a closed set.
+        reason: Outage,
+        /// What exactly happened, for the log; never holds any part of a token.
+        detail: String,
+    },
 }
 
 impl AuthenticationError {
@@ -88,6 +148,12 @@ impl AuthenticationError {
     #[must_use]
     pub fn denied(reason: Denial, detail: impl Into<String>) -> Self {
         Self::Denied { reason, detail: detail.into(), claimed: None }
+    }
+
+    /// That the credentials cannot be judged now.
+    #[must_use]
+    pub fn unavailable(reason: Outage, detail: impl Into<String>) -> Self {
+        Self::Unavailable { reason, detail: detail.into() }
     }
 
     /// The same with what the token says; only for one whose signature was verified.
@@ -104,7 +170,7 @@ impl AuthenticationError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Denied { reason, .. } => reason.label(),
-            Self::Unavailable(_) => "authentication_unavailable",
+            Self::Unavailable { reason, .. } => reason.label(),
         }
     }
 }

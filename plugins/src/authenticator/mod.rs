@@ -1,6 +1,19 @@
 //! Who a bearer token proves.
 
 mod jwks;
+mod jwt;
+#[cfg(feature = "kubernetes")]
+mod key_lookup;
+mod published_keys;
 mod token_cache;
+#[cfg(feature = "kubernetes")]
+mod token_review;
 
-pub use jwks::{JwksAuthenticator, JwksConfig, KeySetError, LeftOut, Published, Refreshed};
+pub use jwks::JwksAuthenticator;
+pub use jwt::TokenRules;
+pub use jwt::keys::{KeySetError, LeftOut};
+#[cfg(feature = "kubernetes")]
+pub use key_lookup::{ApiServerKeys, IssuerKeys};
+pub use published_keys::{KeyLookup, Published, PublishedKeys, Refreshed};
+#[cfg(feature = "kubernetes")]
+pub use token_review::{OnReview, ReviewLimits, TokenReviewAuthenticator};

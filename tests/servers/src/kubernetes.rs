@@ -16,7 +16,7 @@ use kube::{Client, Config};
 use crate::error::ServerError;
 use crate::ports;
 
-pub use self::api::Cluster;
+pub use self::api::{Cluster, MadePod};
 pub use self::keys::AccountKey;
 
 /// How long a server may take to be ready; on a busy machine it takes ten times as long as on an idle one.
@@ -76,7 +76,8 @@ impl Kubernetes {
         keys::make(directory.path(), port)?;
         let url = |port| format!("http://127.0.0.1:{port}");
         let data = directory.path().join("etcd").display().to_string();
-        let flags = ["--dir", &data, "--client", &url(etcd_port), "--peer", &url(peer_port)];
+        let whole = directory.path().display().to_string();
+        let flags = ["--dir", &data, "--client", &url(etcd_port), "--peer", &url(peer_port), "--remove", &whole];
         let etcd = spawn(&program, "etcd", &flags.map(str::to_owned), directory.path())?;
         let running = Mutex::new(Running { api: None, _etcd: Process(etcd) });
         let server = Self { directory, program, port, etcd_port, running };
@@ -210,9 +211,8 @@ impl Kubernetes {
         ];
         flags.extend(how.issuers.iter().map(|issuer| format!("--service-account-issuer={issuer}")));
         flags.extend(how.issuers.first().map(|issuer| format!("--api-audiences={issuer}")));
-        let files: Vec<_> = how.keys.iter().map(|key| file(key.file())).collect();
-        flags.extend(files.first().map(|key| format!("--service-account-signing-key-file={key}")));
-        flags.extend(files.iter().map(|key| format!("--service-account-key-file={key}")));
+        flags.extend(how.keys.first().map(|key| format!("--service-account-signing-key-file={}", file(key.file()))));
+        flags.extend(how.keys.iter().map(|key| format!("--service-account-key-file={}", file(key.public_file()))));
         flags.extend(how.flags.iter().cloned());
         flags
     }

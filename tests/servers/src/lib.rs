@@ -8,6 +8,7 @@ mod options;
 mod ports;
 mod postgres;
 mod programs;
+pub mod scripted;
 mod wait;
 
 pub use error::ServerError;

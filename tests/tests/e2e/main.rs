@@ -30,6 +30,7 @@ mod hanging_files;
 mod init;
 mod istio_client;
 mod key_sets;
+mod kubernetes;
 mod linted;
 mod metadata;
 mod moved;

@@ -6,15 +6,21 @@ mod lifetimes;
 mod published;
 
 use super::*;
+use crate::authenticator::jwt::MAX_TOKEN;
+use crate::authenticator::{Published, Refreshed};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use proptest::prelude::*;
 use rcgen::{KeyPair, PublicKeyData, SignatureAlgorithm};
 use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
-use signet_core::caller::{BoundObject, Claimed};
-use signet_core::identity::WorkloadId;
+use signet_core::caller::{AuthMethod, BoundNode, BoundObject, Claimed};
+use signet_core::identity::{TrustDomain, WorkloadId};
+use signet_core::seams::authenticator::Denial;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 const ISSUER: &str = "https://kubernetes.default.svc";
@@ -76,14 +82,15 @@ struct World {
     jwks: JwksAuthenticator,
 }
 
-fn config() -> JwksConfig {
-    JwksConfig {
+fn config() -> TokenRules {
+    TokenRules {
         cluster: "Kubernetes".into(),
         trust_domain: TrustDomain::parse("cluster.local").unwrap(),
         issuers: vec![ISSUER.into(), OTHER_ISSUER.into()],
         audiences: vec!["istio-ca".into(), "other-ca".into()],
         leeway: Duration::ZERO,
-        max_age: Duration::from_secs(24 * 3600),
+        max_age: Some(Duration::from_secs(24 * 3600)),
+        method: AuthMethod::Jwks,
     }
 }
 
@@ -92,9 +99,13 @@ fn set(keys: &[&ClusterKey]) -> Vec<u8> {
     json!({ "keys": keys }).to_string().into_bytes()
 }
 
-fn world_with(config: JwksConfig) -> World {
+fn authenticator(rules: TokenRules, content: &[u8]) -> JwksAuthenticator {
+    JwksAuthenticator::new(rules, Arc::new(PublishedKeys::new(content).unwrap()))
+}
+
+fn world_with(config: TokenRules) -> World {
     let key = p256("ec");
-    let jwks = JwksAuthenticator::new(config, &set(&[&key, &RSA])).unwrap();
+    let jwks = authenticator(config, &set(&[&key, &RSA]));
     World { key, jwks }
 }
 
@@ -156,7 +167,7 @@ async fn a_good_token_proves_its_service_account_pod_and_node() {
     assert_eq!(caller.identity.to_string(), "spiffe://cluster.local/ns/default/sa/web");
     assert_eq!((caller.service_account_uid.as_str(), caller.cluster.as_str()), ("sa-uid", "Kubernetes"));
     assert_eq!(caller.pod, Some(BoundObject { name: "web-0".into(), uid: "pod-uid".into() }));
-    assert_eq!(caller.node.as_deref(), Some("node-1"));
+    assert_eq!(caller.node, Some(BoundNode { name: "node-1".into(), uid: Some("node-uid".into()) }));
 }
 
 #[tokio::test]
@@ -186,7 +197,7 @@ async fn tokens_without_pod_or_node_with_one_audience_or_with_claims_of_newer_ve
 async fn every_accepted_algorithm_verifies_with_its_own_kind_of_key() {
     let p384 = ec_key("p384", &rcgen::PKCS_ECDSA_P384_SHA384, "P-384");
     let ec = p256("ec");
-    let jwks = JwksAuthenticator::new(config(), &set(&[&p384, &ec, &RSA])).unwrap();
+    let jwks = authenticator(config(), &set(&[&p384, &ec, &RSA]));
     let rsa =
         [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
     let table = rsa.iter().map(|algorithm| (*algorithm, "rsa", &RSA.private));

@@ -3,12 +3,12 @@
 //! Promises: a set that is taken holds a public key, and no more are counted than it holds; written again in its plainest form it is still taken; and it lets a
 //! token in only if it holds the key that signed the token.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 use signet_core::seams::authenticator::TokenAuthenticator as _;
 use signet_core::secret::Secret;
-use signet_plugins::authenticator::JwksAuthenticator;
+use signet_plugins::authenticator::{JwksAuthenticator, PublishedKeys};
 
 use super::{Verdict, promise, readable, token, wait_for};
 use crate::world::{self, NOW};
@@ -24,7 +24,7 @@ static TOKEN: LazyLock<Vec<u8>> = LazyLock::new(|| token::token(include_bytes!("
 
 pub(super) fn run(input: &[u8]) -> Verdict {
     let config = token::config().ok_or("there is no configuration")?;
-    let taken = match JwksAuthenticator::new(config.clone(), input) {
+    let taken = match PublishedKeys::new(input) {
         Err(error) => {
             readable(&error.to_string())?;
             return Ok(format!("{error:?}"));
@@ -35,15 +35,16 @@ pub(super) fn run(input: &[u8]) -> Verdict {
     let plain = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input);
     let document: Value = serde_json::from_slice(plain).map_err(|error| format!("taken, but not JSON: {error}"))?;
     let keys = document.get("keys").and_then(Value::as_array).ok_or("taken, but without a list of keys")?;
-    let published = taken.published();
+    let published = taken.published().ok_or("taken, but not in use")?;
     let counted = published.keys + published.left_out.len();
     promise(published.keys > 0 && counted <= keys.len(), || format!("{published:?} of {}", keys.len()))?;
     for key in &published.left_out {
         readable(&key.to_string())?;
         promise(key.index < keys.len(), || format!("{key} is not there"))?;
     }
-    let again = JwksAuthenticator::new(config, document.to_string().as_bytes());
+    let again = PublishedKeys::new(document.to_string().as_bytes());
     promise(again.is_ok(), || format!("taken, but not once it is written again: {again:?}"))?;
+    let taken = JwksAuthenticator::new(config, Arc::new(taken));
     let accepted = wait_for(taken.authenticate(&Secret::new(TOKEN.clone()), NOW))?;
     let ours: Value = serde_json::from_str(world::JWKS).map_err(|error| error.to_string())?;
     let ours = ours.pointer("/keys/0").cloned().unwrap_or_default();

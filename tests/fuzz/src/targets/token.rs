@@ -5,18 +5,18 @@
 //! and age are what they must be; the identity is that of the claims; memory says the same as verification; nobody is believed
 //! after the end.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde_json::Value;
-use signet_core::caller::Caller;
+use signet_core::caller::{AuthMethod, Caller};
 use signet_core::identity::TrustDomain;
 use signet_core::seams::authenticator::{AuthenticationError, TokenAuthenticator as _};
 use signet_core::secret::Secret;
-use signet_plugins::authenticator::{JwksAuthenticator, JwksConfig};
+use signet_plugins::authenticator::{JwksAuthenticator, PublishedKeys, TokenRules};
 use time::OffsetDateTime;
 
 use super::{Verdict, promise, readable, wait_for};
@@ -67,19 +67,21 @@ const MAX_AGE: i64 = 24 * 3600;
 /// What a renewed token may be late, see the authenticator.
 const RENEWAL_DELAY: i64 = 120;
 
-pub(super) fn config() -> Option<JwksConfig> {
-    Some(JwksConfig {
+pub(super) fn config() -> Option<TokenRules> {
+    Some(TokenRules {
         cluster: "Kubernetes".to_owned(),
         trust_domain: TrustDomain::parse("cluster.local").ok()?,
         issuers: vec!["https://before.example".to_owned(), ISSUER.to_owned()],
         audiences: vec![AUDIENCE.to_owned()],
         leeway: Duration::from_secs(LEEWAY.unsigned_abs()),
-        max_age: Duration::from_secs(MAX_AGE.unsigned_abs()),
+        max_age: Some(Duration::from_secs(MAX_AGE.unsigned_abs())),
+        method: AuthMethod::Jwks,
     })
 }
 
 fn authenticator() -> Option<JwksAuthenticator> {
-    JwksAuthenticator::new(config()?, world::JWKS.as_bytes()).ok()
+    let keys = PublishedKeys::new(world::JWKS.as_bytes()).ok()?;
+    Some(JwksAuthenticator::new(config()?, Arc::new(keys)))
 }
 
 /// The token that the input stands for.

@@ -169,22 +169,36 @@ impl Cluster {
     /// # Errors
     /// What the server said.
     pub async fn allow(&self, namespace: &str, account: &str, rules: Value) -> Result<(), ServerError> {
-        let name = format!("test:{namespace}:{account}");
+        let subject = json!({"kind": "ServiceAccount", "namespace": namespace, "name": account});
+        self.bind(&format!("test:{namespace}:{account}"), rules, subject).await
+    }
+
+    /// Lets anybody do this who comes without credentials.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn allow_everybody(&self, rules: Value) -> Result<(), ServerError> {
+        let group = "rbac.authorization.k8s.io";
+        let subject = json!({"apiGroup": group, "kind": "Group", "name": "system:unauthenticated"});
+        self.bind("test:everybody", rules, subject).await
+    }
+
+    async fn bind(&self, name: &str, rules: Value, subject: Value) -> Result<(), ServerError> {
         let manager = PatchParams::apply("signet-test").force();
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
             "metadata": {"name": name}, "rules": rules,
         });
         let roles: Api<ClusterRole> = Api::all(self.client());
-        roles.patch(&name, &manager, &Patch::Apply(role)).await.map_err(said("write a role"))?;
+        roles.patch(name, &manager, &Patch::Apply(role)).await.map_err(said("write a role"))?;
         let binding = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
             "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "namespace": namespace, "name": account}],
+            "subjects": [subject],
         });
         let bindings: Api<ClusterRoleBinding> = Api::all(self.client());
-        bindings.patch(&name, &manager, &Patch::Apply(binding)).await.map(drop).map_err(said("bind a role"))
+        bindings.patch(name, &manager, &Patch::Apply(binding)).await.map(drop).map_err(said("bind a role"))
     }
 
     async fn delete<K>(&self, api: Api<K>, name: &str) -> Result<(), ServerError>

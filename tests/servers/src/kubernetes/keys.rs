@@ -19,6 +19,14 @@ pub enum AccountKey {
 }
 
 impl AccountKey {
+    /// What verifies: kube-apiserver takes the public key out of RSA keys, but not out of EC keys in PKCS#8.
+    pub(super) fn public_file(self) -> &'static str {
+        match self {
+            Self::Ec => "accounts-ec.pub",
+            _ => self.file(),
+        }
+    }
+
     pub(super) fn file(self) -> &'static str {
         match self {
             Self::Rsa => "accounts-rsa.key",
@@ -69,7 +77,9 @@ pub(super) fn make(directory: &Path, port: u16) -> Result<(), ServerError> {
         let pem = pem.ok_or_else(|| ServerError::refused("make keys", "no RSA key"))?;
         write(key.file(), pem.to_string())?;
     }
-    write(AccountKey::Ec.file(), KeyPair::generate().map_err(failed)?.serialize_pem())
+    let ec = KeyPair::generate().map_err(failed)?;
+    write(AccountKey::Ec.public_file(), ec.public_key_pem())?;
+    write(AccountKey::Ec.file(), ec.serialize_pem())
 }
 
 /// A kubeconfig with one cluster and one user, whose fields are given in YAML. Paths in it count from where it lies.

@@ -8,7 +8,7 @@ fn replaced(keys: usize) -> Refreshed {
 
 #[tokio::test]
 async fn leeway_stretches_both_ends_but_the_cache_keeps_to_the_token() {
-    let world = world_with(JwksConfig { leeway: Duration::from_secs(30), ..config() });
+    let world = world_with(TokenRules { leeway: Duration::from_secs(30), ..config() });
     let at = |seconds: i64| NOW + time::Duration::seconds(seconds);
     let mut claims = claims();
     claims["nbf"] = json!(at(0).unix_timestamp());
@@ -32,7 +32,7 @@ async fn leeway_stretches_both_ends_but_the_cache_keeps_to_the_token() {
 
 #[tokio::test]
 async fn a_caller_is_proved_until_its_token_would_be_refused_whether_it_is_remembered_or_not() {
-    let world = world_with(JwksConfig { leeway: Duration::from_secs(30), ..config() });
+    let world = world_with(TokenRules { leeway: Duration::from_secs(30), ..config() });
     let last = OffsetDateTime::from_unix_timestamp(253_402_300_799).unwrap();
     for (exp, until) in [
         (NOW + Duration::from_secs(100), Some(NOW + Duration::from_secs(130))),
@@ -68,7 +68,7 @@ async fn a_remembered_token_ends_with_itself() {
 #[tokio::test]
 async fn a_withdrawn_key_stops_verifying_at_once_even_for_remembered_tokens() {
     let (old, new) = (p256("old"), p256("new"));
-    let jwks = JwksAuthenticator::new(config(), &set(&[&old])).unwrap();
+    let jwks = authenticator(config(), &set(&[&old]));
     let world = World { key: p256("unused"), jwks };
     let token = |key: &ClusterKey, kid: &str| {
         mint(&json!({"alg": "ES256", "kid": kid}), &claims().to_string(), &key.private, Algorithm::ES256)
@@ -79,15 +79,15 @@ async fn a_withdrawn_key_stops_verifying_at_once_even_for_remembered_tokens() {
         assert_eq!(world.refused(&by_new).await, Denial::KeyUnknown);
     }
     assert_eq!(world.jwks.cache_hits(), 1);
-    assert_eq!(world.jwks.refresh(&set(&[&old])), Ok(Refreshed::Unchanged));
+    assert_eq!(world.jwks.keys().refresh(&set(&[&old])), Ok(Refreshed::Unchanged));
     assert!(world.ask(&by_old, NOW).await.is_ok());
     assert_eq!(world.jwks.cache_hits(), 2, "an unchanged file keeps what is remembered");
 
-    assert_eq!(world.jwks.refresh(&set(&[&old, &new])), Ok(replaced(2)));
+    assert_eq!(world.jwks.keys().refresh(&set(&[&old, &new])), Ok(replaced(2)));
     assert!(world.ask(&by_old, NOW).await.is_ok() && world.ask(&by_new, NOW).await.is_ok());
     assert_eq!(world.jwks.cache_hits(), 2, "new keys start with nothing remembered");
 
-    assert_eq!(world.jwks.refresh(&set(&[&new])), Ok(replaced(1)));
+    assert_eq!(world.jwks.keys().refresh(&set(&[&new])), Ok(replaced(1)));
     assert_eq!(world.refused(&by_old).await, Denial::KeyUnknown);
     assert!(world.ask(&by_new, NOW).await.is_ok());
 }
@@ -95,14 +95,14 @@ async fn a_withdrawn_key_stops_verifying_at_once_even_for_remembered_tokens() {
 #[tokio::test]
 async fn a_bad_key_set_is_an_error_and_keeps_the_keys_in_use() {
     let key = p256("ec");
-    let jwks = JwksAuthenticator::new(config(), &set(&[&key])).unwrap();
+    let jwks = authenticator(config(), &set(&[&key]));
     let world = World { key, jwks };
     let token = world.token(&claims());
     let weak = json!({"keys": [{"kty": "RSA", "kid": "w", "n": "AQAB", "e": "AQAB"}]}).to_string();
     for content in [&b""[..], b"{", b"{\"keys\":[]}", weak.as_bytes()] {
-        assert!(world.jwks.refresh(content).is_err());
+        assert!(world.jwks.keys().refresh(content).is_err());
         assert!(world.ask(&token, NOW).await.is_ok());
-        assert!(JwksAuthenticator::new(config(), content).is_err());
+        assert!(PublishedKeys::new(content).is_err());
     }
     assert!(!format!("{:?}", world.jwks).contains("keys"));
 }
@@ -128,7 +128,7 @@ async fn a_token_is_believed_until_the_earliest_of_its_end_its_warning_and_its_g
     for (what, life, warnafter, max_age, end, reason) in table {
         for leeway in [0, 60] {
             let seconds = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
-            let world = world_with(JwksConfig { leeway: seconds(leeway), max_age: seconds(max_age), ..config() });
+            let world = world_with(TokenRules { leeway: seconds(leeway), max_age: Some(seconds(max_age)), ..config() });
             let mut claims = claims();
             for name in ["iat", "nbf"] {
                 claims[name] = json!(NOW.unix_timestamp());

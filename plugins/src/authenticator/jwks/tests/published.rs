@@ -19,8 +19,8 @@ async fn a_kid_may_stand_for_several_keys_and_each_of_them_verifies() {
         let rsa = with_kid(ClusterKey { jwk: RSA.jwk.clone(), private: RSA.private.clone() }, &kid);
         // kube-apiserver publishes one as often as its files hold it.
         let content = set(&[&first, &second, &third, &rsa, &first]);
-        let jwks = JwksAuthenticator::new(config(), &content).unwrap();
-        assert_eq!(jwks.published(), Published { keys: 4, left_out: Vec::new() });
+        let jwks = authenticator(config(), &content);
+        assert_eq!(jwks.keys().published().unwrap(), Published { keys: 4, left_out: Vec::new() });
         let world = World { key: p256("unused"), jwks };
         let (es256, es384) = (json!({"alg": "ES256", "kid": kid}), json!({"alg": "ES384", "kid": kid}));
         let rs256 = json!({"alg": "RS256", "kid": kid});
@@ -44,7 +44,7 @@ async fn a_kid_may_stand_for_several_keys_and_each_of_them_verifies() {
 async fn a_token_of_a_key_that_was_left_out_is_told_why() {
     let (good, mut other) = (p256("good"), p256("other"));
     other.jwk["use"] = json!("enc");
-    let jwks = JwksAuthenticator::new(config(), &set(&[&other, &good])).unwrap();
+    let jwks = authenticator(config(), &set(&[&other, &good]));
     let token = signed_by(&other, &json!({"alg": "ES256", "kid": "other"}), Algorithm::ES256);
     let Err(AuthenticationError::Denied { reason, detail, .. }) =
         jwks.authenticate(&Secret::new(token.into_bytes()), NOW).await

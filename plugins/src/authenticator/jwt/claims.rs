@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Number;
-use signet_core::caller::{AuthMethod, BoundObject, Caller, Claimed};
+use signet_core::caller::{BoundNode, BoundObject, Caller, Claimed};
 use signet_core::identity::WorkloadId;
 use signet_core::seams::authenticator::{AuthenticationError, Denial};
 use signet_core::time_math;
 use time::OffsetDateTime;
 
-use super::{JwksConfig, shorten};
+use super::{TokenRules, shorten};
 use crate::authenticator::token_cache::Lifetime;
 
 /// How much later than it should a renewed token may reach its pod: kubelet asks for a new one at four fifths of the life
@@ -75,15 +75,19 @@ fn invalid(detail: impl Into<String>) -> Denied {
 /// # Errors
 /// One [`Denial`] for each kind of fault, with what the payload says. A legacy token is one before anything else, since it
 /// has neither the issuer nor the audience of others; then issuer and audience are judged, then times.
-pub(super) fn judge(payload: &[u8], config: &JwksConfig, now: OffsetDateTime) -> Result<(Caller, Lifetime), Denied> {
-    let claims = Claims::parse(payload).map_err(|error| error.claiming(nothing(config)))?;
-    claims.judge(config, now).map_err(|error| error.claiming(claims.claimed(config)))
+pub(in crate::authenticator) fn judge(
+    payload: &[u8],
+    rules: &TokenRules,
+    now: OffsetDateTime,
+) -> Result<(Caller, Lifetime), Denied> {
+    let claims = Claims::parse(payload).map_err(|error| error.claiming(nothing(rules)))?;
+    claims.judge(rules, now).map_err(|error| error.claiming(claims.claimed(rules)))
 }
 
 /// What a payload says that cannot be read.
-fn nothing(config: &JwksConfig) -> Claimed {
+fn nothing(rules: &TokenRules) -> Claimed {
     Claimed {
-        cluster: config.cluster.clone(),
+        cluster: rules.cluster.clone(),
         identity: None,
         service_account_uid: None,
         pod: None,
@@ -109,14 +113,14 @@ impl Claims {
         })
     }
 
-    fn judge(&self, config: &JwksConfig, now: OffsetDateTime) -> Result<(Caller, Lifetime), Denied> {
+    fn judge(&self, rules: &TokenRules, now: OffsetDateTime) -> Result<(Caller, Lifetime), Denied> {
         self.check_kind()?;
-        self.check_issuer(config)?;
-        self.check_audience(config)?;
-        let life = self.check_times(config, now)?;
+        self.check_issuer(rules)?;
+        self.check_audience(rules)?;
+        let life = self.check_times(rules, now)?;
         // Beyond the calendar's end there is no time at which it would not hold.
-        let until = time::Duration::try_from(config.leeway).ok().and_then(|leeway| life.until.checked_add(leeway));
-        Ok((self.caller(config, until)?, life))
+        let until = time::Duration::try_from(rules.leeway).ok().and_then(|leeway| life.until.checked_add(leeway));
+        Ok((self.caller(rules, until)?, life))
     }
 
     fn check_kind(&self) -> Result<(), Denied> {
@@ -128,40 +132,41 @@ impl Claims {
         Err(AuthenticationError::denied(Denial::TokenLegacy, detail))
     }
 
-    fn check_issuer(&self, config: &JwksConfig) -> Result<(), Denied> {
-        if self.iss.as_ref().is_some_and(|issuer| config.issuers.contains(issuer)) {
+    fn check_issuer(&self, rules: &TokenRules) -> Result<(), Denied> {
+        if rules.issuers.is_empty() || self.iss.as_ref().is_some_and(|issuer| rules.issuers.contains(issuer)) {
             return Ok(());
         }
         let found = self.iss.as_deref().map_or_else(|| "missing".to_owned(), |issuer| format!("{:?}", shorten(issuer)));
-        let expected = config.issuers.iter().map(|issuer| format!("{issuer:?}")).collect::<Vec<_>>().join(" or ");
+        let expected = rules.issuers.iter().map(|issuer| format!("{issuer:?}")).collect::<Vec<_>>().join(" or ");
         Err(AuthenticationError::denied(Denial::IssuerMismatch, format!("iss is {found}, expected {expected}")))
     }
 
-    fn check_audience(&self, config: &JwksConfig) -> Result<(), Denied> {
+    fn check_audience(&self, rules: &TokenRules) -> Result<(), Denied> {
         let audiences = match &self.aud {
             None => &[][..],
             Some(Audience::One(one)) => std::slice::from_ref(one),
             Some(Audience::Several(several)) => several.as_slice(),
         };
-        if audiences.iter().any(|audience| config.audiences.contains(audience)) {
+        if audiences.iter().any(|audience| rules.audiences.contains(audience)) {
             return Ok(());
         }
         let found = shorten(&audiences.join(", "));
-        let detail = format!("aud is [{found}], expected one of [{}]", config.audiences.join(", "));
+        let detail = format!("aud is [{found}], expected one of [{}]", rules.audiences.join(", "));
         Err(AuthenticationError::denied(Denial::AudienceMismatch, detail))
     }
 
-    /// A token is believed until `exp`, or `warnafter` if it has one, but no longer than `max_age` after `iat`.
-    fn check_times(&self, config: &JwksConfig, now: OffsetDateTime) -> Result<Lifetime, Denied> {
-        let leeway = time::Duration::try_from(config.leeway).map_err(|_| invalid("the configured leeway is absurd"))?;
+    /// A token is believed until `exp`. Where the cluster is not asked about it also until `warnafter` if it has one, but no
+    /// longer than `max_age` after `iat`.
+    fn check_times(&self, rules: &TokenRules, now: OffsetDateTime) -> Result<Lifetime, Denied> {
+        let leeway = time::Duration::try_from(rules.leeway).map_err(|_| invalid("the configured leeway is absurd"))?;
         let exp = instant("exp", self.exp.as_ref())?.ok_or_else(|| invalid("exp is missing; a token must end"))?;
         let nbf = instant("nbf", self.nbf.as_ref())?;
         // Kubernetes always says it. Who left it out would be bound by no age.
         let iat = instant("iat", self.iat.as_ref())?
             .ok_or_else(|| invalid("iat is missing; without it nobody can tell how old the token is"))?;
         let warnafter = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.warnafter.as_ref());
-        let warnafter = instant("warnafter", warnafter)?;
-        let oldest = time_math::after(time_math::after(iat, config.max_age), RENEWAL_DELAY);
+        let warnafter = instant("warnafter", warnafter)?.filter(|_| rules.max_age.is_some());
+        let oldest = rules.max_age.map(|age| (age, time_math::after(time_math::after(iat, age), RENEWAL_DELAY)));
         let has_passed = |end: OffsetDateTime| time_math::difference(end, now) >= leeway;
         let too_old = |detail: String| Err(AuthenticationError::denied(Denial::TokenTooOld, detail));
         if has_passed(exp) {
@@ -173,11 +178,10 @@ impl Claims {
                  for each request"
             ));
         }
-        if has_passed(oldest) {
+        if let Some((age, _)) = oldest.filter(|(_, end)| has_passed(*end)) {
             return too_old(format!(
-                "iat was {iat}, now is {now}: that is longer ago than tokens.max_age ({:?}) allows; mount a projected \
+                "iat was {iat}, now is {now}: that is longer ago than tokens.max_age ({age:?}) allows; mount a projected \
                  token, which kubelet renews, instead of one made for {:?}",
-                config.max_age,
                 time_math::until(iat, exp)
             ));
         }
@@ -188,14 +192,14 @@ impl Claims {
                 return Err(AuthenticationError::denied(Denial::TokenNotYetValid, detail));
             }
         }
-        let until = warnafter.map_or(exp, |end| end.min(exp)).min(oldest);
+        let until = [warnafter, oldest.map(|(_, end)| end)].into_iter().flatten().fold(exp, OffsetDateTime::min);
         Ok(Lifetime { from: nbf.map_or(iat, |nbf| nbf.max(iat)), until })
     }
 
     /// What is said, as far as it is well-formed and does not contradict itself.
-    fn claimed(&self, config: &JwksConfig) -> Claimed {
-        let mut claimed = nothing(config);
-        let identity = self.identity(config).ok();
+    fn claimed(&self, rules: &TokenRules) -> Claimed {
+        let mut claimed = nothing(rules);
+        let identity = self.identity(rules).ok();
         let Some(kubernetes) = &self.kubernetes else {
             claimed.identity = identity;
             return claimed;
@@ -213,7 +217,7 @@ impl Claims {
         claimed
     }
 
-    fn identity(&self, config: &JwksConfig) -> Result<WorkloadId, Denied> {
+    fn identity(&self, rules: &TokenRules) -> Result<WorkloadId, Denied> {
         let subject = self.sub.as_deref().ok_or_else(|| invalid("sub is missing"))?;
         let names = subject.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
         let (namespace, account) = names.ok_or_else(|| {
@@ -221,12 +225,12 @@ impl Claims {
             invalid(format!("sub is {subject:?}, expected system:serviceaccount:<namespace>:<service account>"))
         })?;
         // No ':' is left in the account's name: it would not be a Kubernetes name.
-        WorkloadId::new(config.trust_domain.clone(), namespace, account)
+        WorkloadId::new(rules.trust_domain.clone(), namespace, account)
             .map_err(|error| invalid(format!("sub: {error}")))
     }
 
-    fn caller(&self, config: &JwksConfig, until: Option<OffsetDateTime>) -> Result<Caller, Denied> {
-        let identity = self.identity(config)?;
+    fn caller(&self, rules: &TokenRules, until: Option<OffsetDateTime>) -> Result<Caller, Denied> {
+        let identity = self.identity(rules)?;
         let claims = self
             .kubernetes
             .as_ref()
@@ -238,15 +242,19 @@ impl Claims {
             )));
         }
         let service_account_uid = uid("serviceaccount", claims.serviceaccount.uid.as_ref())?;
+        let node = |node: &Object| {
+            let uid = node.uid.as_ref().map(|_| uid("node", node.uid.as_ref())).transpose()?;
+            Ok(BoundNode { name: name("node", &node.name)?, uid })
+        };
         let bound =
             |pod: &Object| Ok(BoundObject { name: name("pod", &pod.name)?, uid: uid("pod", pod.uid.as_ref())? });
         Ok(Caller {
             identity,
             service_account_uid,
             pod: claims.pod.as_ref().map(bound).transpose()?,
-            node: claims.node.as_ref().map(|node| name("node", &node.name)).transpose()?,
-            cluster: config.cluster.clone(),
-            method: AuthMethod::Jwks,
+            node: claims.node.as_ref().map(node).transpose()?,
+            cluster: rules.cluster.clone(),
+            method: rules.method,
             until,
         })
     }

@@ -81,7 +81,7 @@ struct Document {
 }
 
 /// The keys that may verify tokens, at least one.
-pub(super) struct KeySet {
+pub(in crate::authenticator) struct KeySet {
     keys: Vec<VerifyingKey>,
     left_out: Vec<LeftOut>,
 }
@@ -91,7 +91,7 @@ impl KeySet {
     ///
     /// # Errors
     /// [`KeySetError`]; total on any input.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, KeySetError> {
+    pub(in crate::authenticator) fn parse(bytes: &[u8]) -> Result<Self, KeySetError> {
         let document: Document =
             serde_json::from_slice(plain(bytes)?).map_err(|error| KeySetError::NotJwks(shorten(&error.to_string())))?;
         if document.keys.len() > MAX_KEYS {
@@ -119,12 +119,12 @@ impl KeySet {
     }
 
     /// How many keys may verify tokens.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::authenticator) fn len(&self) -> usize {
         self.keys.len()
     }
 
     /// The published keys that may not.
-    pub(super) fn left_out(&self) -> &[LeftOut] {
+    pub(in crate::authenticator) fn left_out(&self) -> &[LeftOut] {
         &self.left_out
     }
 

@@ -1,0 +1,212 @@
+//! Reads what is said about a cluster: how its workloads prove themselves.
+
+use std::time::Duration;
+
+use serde_json::json;
+use signet_runtime::config::{Section, Variant, kind};
+
+use super::read::trust_domain_kind;
+use super::read_authority::DAY;
+use super::{ApiAccess, Cluster, KeySource, ReviewLimits, Tokens};
+use signet_core::identity::TrustDomain;
+
+/// What a program is told that has nothing to speak to API servers with.
+#[cfg(not(feature = "kubernetes"))]
+const WITHOUT_KUBERNETES: &str = "asks an API server, which this program was built without; use one that was built with the \
+    feature `kubernetes`, as by default, or `tokens.kind: jwks` with a file";
+
+pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
+    let id = s.required("id", name_kind(), "the value of the clusterid header; Istio's clients send `Kubernetes`");
+    let aliases = s.defaulted("aliases", json!([]), kind::list_of(name_kind()), "other values for the same cluster");
+    let trust_domain = s.required("trust_domain", trust_domain_kind(), "the trust domain of the cluster's workloads");
+    let audiences = s.defaulted(
+        "audiences",
+        json!(["istio-ca"]),
+        kind::list_of(kind::text()),
+        "audiences of which a token needs one",
+    );
+    let api_server = s.optional(
+        "api_server",
+        kind::parsed("`in-cluster` or the path of a kubeconfig", api_access),
+        "the cluster's API server: `in-cluster` for the one of the pod that this CA runs in, or a kubeconfig file, whose current context counts; files are read again when they change",
+    );
+    let tokens = s.section("tokens", "how tokens are verified", read_tokens);
+    if audiences.as_ref().is_some_and(Vec::is_empty) {
+        s.problem("audiences", "is empty: a token for anybody else would be accepted; name at least one");
+    }
+    if let (Some(None), Some(tokens)) = (&api_server, &tokens)
+        && tokens.ask_the_api_server()
+        && !s.is_described()
+    {
+        s.problem("api_server", "is missing: it is what `tokens` asks");
+    }
+    #[cfg(not(feature = "kubernetes"))]
+    if tokens.as_ref().is_some_and(|tokens| tokens.ask_the_api_server() || tokens.ask_the_issuer()) {
+        s.problem("tokens", WITHOUT_KUBERNETES);
+    }
+    Some(Cluster {
+        id: id?,
+        aliases: aliases?,
+        trust_domain: trust_domain?,
+        audiences: audiences?,
+        api_server: api_server?,
+        tokens: tokens?,
+    })
+}
+
+/// Rules over all clusters.
+pub(super) fn check_clusters(s: &mut Section<'_>, clusters: &[Cluster], trust_domain: Option<&TrustDomain>) {
+    if clusters.is_empty() && !s.is_described() {
+        s.problem("clusters", "is empty: nobody could get a certificate; name at least one cluster");
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for (index, cluster) in clusters.iter().enumerate() {
+        for name in std::iter::once(&cluster.id).chain(&cluster.aliases) {
+            if !seen.insert(name.as_str()) {
+                s.problem(&format!("clusters[{index}].id"), format!("the id or alias {name:?} is used twice"));
+            }
+        }
+        if let Some(trust_domain) = trust_domain
+            && cluster.trust_domain != *trust_domain
+        {
+            s.problem(
+                &format!("clusters[{index}].trust_domain"),
+                format!("is {}, but this CA certifies {trust_domain} only", cluster.trust_domain),
+            );
+        }
+    }
+}
+
+fn api_access(text: &str) -> Result<ApiAccess, &'static str> {
+    match text {
+        "in-cluster" => Ok(ApiAccess::InCluster),
+        path if path.contains('/') => Ok(ApiAccess::Kubeconfig(path.into())),
+        _ => Err("is neither `in-cluster` nor a path; write ./NAME for a file of this directory"),
+    }
+}
+
+fn read_tokens(s: &mut Section<'_>) -> Option<Tokens> {
+    let jwks = Variant::new("jwks", "with the cluster's published keys, without asking about each token", read_jwks);
+    let review = Variant::new(
+        "token-review",
+        "by the cluster's API server, which is asked about each token (TokenReview)",
+        read_review,
+    );
+    s.one_of("kind", None, &[jwks, review], "the way of verification; docs/kubernetes.md tells what each can know")
+}
+
+fn read_jwks(s: &mut Section<'_>) -> Option<Tokens> {
+    let issuers = s.required(
+        "issuer",
+        kind::one_or_several(kind::text().check(not_legacy)),
+        "the exact `iss` claim of the cluster's tokens; several while the cluster changes it",
+    );
+    let file = s.optional(
+        "file",
+        kind::path(),
+        "JSON Web Key Set; reloaded when its content changes. Keys that cannot be used are left out with a warning",
+    );
+    let from = s.optional(
+        "from",
+        kind::choice(&[("api-server", From::ApiServer), ("issuer", From::Issuer)]),
+        "where the keys are read instead of from `file`: `api-server`, at `api_server`, or `issuer`, by the discovery document of the first `issuer`. Read every minute, and at once for a token with an unknown key; kept while nobody answers",
+    );
+    let ca_file = s.optional(
+        "issuer_ca_file",
+        kind::path(),
+        "PEM file of the roots that the issuer's server certificate chains to; those of the system when absent",
+    );
+    let leeway = read_leeway(s);
+    let max_age = s.defaulted(
+        "max_age",
+        "24h",
+        kind::duration_within(Duration::from_secs(60)..=365 * DAY),
+        "a token is believed until `exp`, or `kubernetes.io.warnafter` if it has one, but no longer than this, and two minutes for its renewal, after `iat`; no less than four fifths of the `expirationSeconds` of projected tokens, when kubelet renews them, or 24h",
+    );
+    let keys = match (file?, from?, ca_file?) {
+        (Some(file), None, None) => Some(KeySource::File(file)),
+        (None, Some(From::ApiServer), None) => Some(KeySource::ApiServer),
+        (None, Some(From::Issuer), ca_file) => Some(KeySource::Issuer { ca_file }),
+        (None, None, _) if s.is_described() => None,
+        (None, None, _) => {
+            s.problem("file", "is missing, and so is `from`: say where the keys are");
+            None
+        }
+        (Some(_), Some(_), _) => {
+            s.problem("from", "and `file` name two places for the keys; leave one of them out");
+            None
+        }
+        (_, _, Some(_)) => {
+            s.problem("issuer_ca_file", "is for `from: issuer` only");
+            None
+        }
+    };
+    let issuers = issuers?;
+    let keys = keys?;
+    if let (KeySource::Issuer { .. }, Some(first)) = (&keys, issuers.first())
+        && !first.starts_with("https://")
+    {
+        s.problem("issuer", format!("{first:?} is no https URL, which `from: issuer` needs"));
+    }
+    Some(Tokens::Jwks { issuers, keys, leeway: leeway?, max_age: max_age? })
+}
+
+#[derive(Clone, Copy)]
+enum From {
+    ApiServer,
+    Issuer,
+}
+
+fn read_review(s: &mut Section<'_>) -> Option<Tokens> {
+    let issuers = s.optional(
+        "issuer",
+        kind::one_or_several(kind::text().check(not_legacy)),
+        "the exact `iss` claim of the cluster's tokens; several while the cluster changes it. Tokens of others are refused without asking; all are asked about when absent",
+    );
+    let leeway = read_leeway(s);
+    let remember = s.defaulted(
+        "remember",
+        "60s",
+        kind::duration_or_zero().check(|time| {
+            if *time <= Duration::from_secs(600) { Ok(()) } else { Err("is more than 10m") }
+        }),
+        "how long a yes of the API server is remembered, but never beyond the end of the token: so much longer than its own 10s is a token believed whose pod is gone; 0s asks each time",
+    );
+    let deadline = s.defaulted(
+        "deadline",
+        "3s",
+        kind::duration_within(Duration::from_millis(100)..=Duration::from_secs(9)),
+        "how long one review may take; the caller is told to retry then",
+    );
+    let at_once = s.defaulted(
+        "at_once",
+        64,
+        kind::integer(1..=1000),
+        "reviews on the way at a time; a caller for one more is told to retry at once",
+    );
+    let limits = ReviewLimits { remember: remember?, deadline: deadline?, at_once: at_once? };
+    Some(Tokens::Review { issuers: issuers?.unwrap_or_default(), leeway: leeway?, limits })
+}
+
+fn read_leeway(s: &mut Section<'_>) -> Option<Duration> {
+    s.defaulted(
+        "leeway",
+        "60s",
+        kind::duration_within(Duration::ZERO..=Duration::from_secs(600)),
+        "how far the cluster's clock may be off: a token counts so much longer and sooner. Kubernetes itself allows 60s",
+    )
+}
+
+fn not_legacy(issuer: &String) -> Result<(), &'static str> {
+    if issuer == "kubernetes/serviceaccount" {
+        return Err("is the issuer of legacy tokens, which are never accepted; see /.well-known/openid-configuration");
+    }
+    Ok(())
+}
+
+fn name_kind() -> kind::Kind<String> {
+    kind::text().check(|name| {
+        let plain = name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_graphic());
+        if plain { Ok(()) } else { Err("may hold at most 253 printable ASCII characters and no space") }
+    })
+}

@@ -1,0 +1,6 @@
+//! The API servers of clusters.
+
+mod api_server;
+
+pub(crate) use api_server::outage;
+pub use api_server::{ApiServer, ApiServerError, Credentials};

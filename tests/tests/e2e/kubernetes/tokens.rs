@@ -1,0 +1,155 @@
+//! Who a token proves, in each mode, while its cluster changes.
+
+use serde_json::json;
+use signet_test_servers::kubernetes::{AccountKey, ApiServer, ISSUER, Kubernetes};
+use signet_tests::client::certify::Client;
+use signet_tests::failure::{Failure, Outcome, ensure};
+use signet_tests::harness::Dev;
+use tonic::Code;
+
+use super::{Workload, ask, cluster_of, condition, credentials, may_review, until};
+
+fn made<T>(result: Result<T, signet_test_servers::ServerError>) -> Outcome<T> {
+    result.map_err(Failure::while_doing("change the cluster"))
+}
+
+#[tokio::test]
+#[ignore = "needs a real API server; run it with: make test-kubernetes"]
+async fn reviewed_tokens_get_certificates_and_those_of_pods_that_are_gone_do_not() -> Outcome {
+    let kubernetes = Kubernetes::shared().map_err(|error| Failure::unexpected(error.to_string()))?;
+    let (dev, web) = (Dev::plain()?, Workload::of(kubernetes).await?);
+    credentials(&dev, kubernetes, may_review()).await?;
+    cluster_of(&dev, json!({"kind": "token-review", "issuer": ISSUER, "remember": "0s"}))?;
+    let mut ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    let token = web.token().await?;
+    until(&client, &token, None).await?;
+    let record = ca.newest(&["--identity", &web.identity(), "--outcome", "issued"])?;
+    let who = &record["who"];
+    ensure(
+        who["auth_method"] == "token-review"
+            && who["pod_uid"] == web.pod.uid.as_str()
+            && who["node"] == web.node.as_str(),
+        || format!("{record}"),
+    )?;
+    ensure(who["node_uid"].as_str().is_some_and(|uid| uid.len() == 36), || format!("{record}"))?;
+    ensure(condition(&mut ca, "tokens of Kubernetes").await?.0 == "ready", || "not ready".to_owned())?;
+
+    // An account of another name is another one; so is a pod.
+    let second = web.token().await?;
+    made(web.cluster.delete_pod(&web.pod).await)?;
+    let refused = ask(&client, &second).await?.err().map(|status| status.code());
+    ensure(refused == Some(Code::Unauthenticated), || format!("{refused:?}"))?;
+    ca.refused_for("token_rejected").await?;
+    let metrics = ca.metrics().await?;
+    for result in ["authenticated", "refused"] {
+        let count = metrics.sum("signet_ca_token_reviews_total", &[&format!("result=\"{result}\"")]);
+        ensure(count >= 1.0, || format!("{result}: {count}"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a real API server; run it with: make test-kubernetes"]
+async fn trouble_with_the_api_server_is_ours_and_shown_and_callers_are_told_to_retry() -> Outcome {
+    let kubernetes = made(Kubernetes::start(&ApiServer::default()))?;
+    let (dev, web) = (Dev::plain()?, Workload::of(&kubernetes).await?);
+    let own = credentials(&dev, &kubernetes, json!([])).await?;
+    cluster_of(&dev, json!({"kind": "token-review", "remember": "0s", "deadline": "500ms"}))?;
+    let mut ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    let token = web.token().await?;
+
+    let unavailable = Some(Code::Unavailable);
+    until(&client, &token, unavailable).await?;
+    let (state, detail) = condition(&mut ca, "tokens of Kubernetes").await?;
+    ensure(state == "degraded" && detail.contains("api_forbidden"), || format!("{state}: {detail}"))?;
+    made(own.cluster.allow(&own.namespace, "web", may_review()).await)?;
+    until(&client, &token, None).await?;
+    let (state, detail) = condition(&mut ca, "tokens of Kubernetes").await?;
+    ensure(state == "ready", || format!("{state}: {detail}"))?;
+
+    made(kubernetes.hold(true))?;
+    until(&client, &token, unavailable).await?;
+    let (_, detail) = condition(&mut ca, "tokens of Kubernetes").await?;
+    ensure(detail.contains("api_timed_out"), || detail)?;
+    made(kubernetes.hold(false))?;
+    until(&client, &token, None).await?;
+
+    made(kubernetes.stop())?;
+    until(&client, &token, unavailable).await?;
+    made(kubernetes.start_again(&ApiServer::default()))?;
+    until(&client, &token, None).await?;
+    ensure(ca.not_issued("api_unreachable").await? >= 1.0, || "not counted".to_owned())
+}
+
+#[tokio::test]
+#[ignore = "needs a real API server; run it with: make test-kubernetes"]
+async fn keys_from_the_api_server_are_kept_while_it_is_away_and_new_ones_are_found_at_once() -> Outcome {
+    let kubernetes = made(Kubernetes::start(&ApiServer::default()))?;
+    let (dev, web) = (Dev::plain()?, Workload::of(&kubernetes).await?);
+    credentials(&dev, &kubernetes, json!([])).await?;
+    cluster_of(&dev, json!({"kind": "jwks", "issuer": ISSUER, "from": "api-server"}))?;
+    let (first, second) = (web.token().await?, web.token().await?);
+    let mut ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    until(&client, &first, None).await?;
+    // Nobody asks whether the pod is there: docs/kubernetes.md says so.
+    made(web.cluster.delete_pod(&web.pod).await)?;
+    until(&client, &second, None).await?;
+
+    made(kubernetes.stop())?;
+    let other = ask(&client, &first).await?;
+    ensure(other.is_ok(), || format!("{other:?}"))?;
+
+    let how = ApiServer { keys: vec![AccountKey::OtherRsa, AccountKey::Rsa], ..ApiServer::default() };
+    made(kubernetes.start_again(&how))?;
+    let of_the_new_key = made(web.cluster.token(&web.namespace, "web", "istio-ca").await)?;
+    let answer = ask(&client, &of_the_new_key).await?;
+    ensure(answer.is_ok(), || format!("{answer:?}"))?;
+    let (state, detail) = condition(&mut ca, "tokens of Kubernetes").await?;
+    ensure(state == "ready", || format!("{state}: {detail}"))
+}
+
+#[tokio::test]
+#[ignore = "needs a real API server; run it with: make test-kubernetes"]
+async fn a_ca_starts_while_its_clusters_keys_cannot_be_read_and_has_them_when_they_can() -> Outcome {
+    let kubernetes = made(Kubernetes::start(&ApiServer::default()))?;
+    let (dev, web) = (Dev::plain()?, Workload::of(&kubernetes).await?);
+    credentials(&dev, &kubernetes, json!([])).await?;
+    cluster_of(&dev, json!({"kind": "jwks", "issuer": ISSUER, "from": "api-server"}))?;
+    let token = web.token().await?;
+    made(kubernetes.stop())?;
+    let mut ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    until(&client, &token, Some(Code::Unavailable)).await?;
+    let (state, detail) = condition(&mut ca, "tokens of Kubernetes").await?;
+    ensure(state == "degraded" && detail.contains("no token can be verified"), || format!("{state}: {detail}"))?;
+    made(kubernetes.start_again(&ApiServer::default()))?;
+    until(&client, &token, None).await
+}
+
+#[tokio::test]
+#[ignore = "needs a real API server; run it with: make test-kubernetes"]
+async fn keys_of_an_issuer_are_found_by_its_discovery_document() -> Outcome {
+    let kubernetes = made(Kubernetes::start(&ApiServer::default()))?;
+    // An issuer that can be asked, where anybody may.
+    let url = kubernetes.url();
+    let how = ApiServer {
+        issuers: vec![url.clone()],
+        flags: vec![format!("--service-account-jwks-uri={url}/openid/v1/jwks")],
+        ..ApiServer::default()
+    };
+    made(kubernetes.start_again(&how))?;
+    let (dev, web) = (Dev::plain()?, Workload::of(&kubernetes).await?);
+    let paths =
+        json!([{"nonResourceURLs": ["/.well-known/openid-configuration", "/openid/v1/jwks"], "verbs": ["get"]}]);
+    made(web.cluster.allow_everybody(paths).await)?;
+    let tokens = json!({
+        "kind": "jwks", "issuer": url, "from": "issuer", "issuer_ca_file": kubernetes.ca_file().display().to_string(),
+    });
+    dev.set_ca("clusters", json!([{"id": "Kubernetes", "trust_domain": "cluster.local", "tokens": tokens}]))?;
+    let _ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    until(&client, &web.token().await?, None).await
+}
