@@ -1,31 +1,44 @@
-//! The clusters whose tokens are accepted, found by the `clusterid` header.
+//! The clusters whose workloads are served: found by the `clusterid` header, and by their id afterwards.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
+use signet_core::seams::impersonation::ImpersonationAuthorizer;
 
-/// Authenticators by cluster id and alias.
+/// One cluster.
+#[derive(Clone)]
+pub struct Served {
+    /// The configured id.
+    pub id: String,
+    /// Other names for it in requests.
+    pub aliases: Vec<String>,
+    /// Who its tokens prove.
+    pub authenticator: Arc<dyn TokenAuthenticator>,
+    /// Whom its node agents may ask for; `None` when it trusts none.
+    pub authorizer: Option<Arc<dyn ImpersonationAuthorizer>>,
+}
+
+/// All of them, by id and alias.
 pub struct Clusters {
-    by_name: HashMap<String, Arc<dyn TokenAuthenticator>>,
-    primary: Option<Arc<dyn TokenAuthenticator>>,
+    by_name: HashMap<String, Arc<Served>>,
+    primary: Option<Arc<Served>>,
     known: String,
 }
 
 impl Clusters {
-    /// Takes `(id, aliases, authenticator)` per cluster; the first one is the primary, which serves requests that
-    /// name no cluster.
+    /// Takes the clusters; the first one is the primary, which serves requests that name none.
     #[must_use]
-    pub fn new(clusters: Vec<(String, Vec<String>, Arc<dyn TokenAuthenticator>)>) -> Self {
-        let primary = clusters.first().map(|(_, _, authenticator)| Arc::clone(authenticator));
-        let known = clusters.iter().map(|(id, ..)| id.as_str()).collect::<Vec<_>>().join(", ");
+    pub fn new(clusters: Vec<Served>) -> Self {
+        let clusters: Vec<Arc<Served>> = clusters.into_iter().map(Arc::new).collect();
+        let known = clusters.iter().map(|cluster| cluster.id.as_str()).collect::<Vec<_>>().join(", ");
         let mut by_name = HashMap::new();
-        for (id, aliases, authenticator) in clusters {
-            for name in std::iter::once(id).chain(aliases) {
-                by_name.insert(name, Arc::clone(&authenticator));
+        for cluster in &clusters {
+            for name in std::iter::once(&cluster.id).chain(&cluster.aliases) {
+                by_name.insert(name.clone(), Arc::clone(cluster));
             }
         }
-        Self { by_name, primary, known }
+        Self { by_name, primary: clusters.first().map(Arc::clone), known }
     }
 
     /// The authenticator of the cluster that a request names; `None` or empty means the primary one.
@@ -37,10 +50,16 @@ impl Clusters {
             None | Some("") => self.primary.as_ref(),
             Some(name) => self.by_name.get(name),
         };
-        found.map(AsRef::as_ref).ok_or_else(|| {
+        found.map(|cluster| cluster.authenticator.as_ref()).ok_or_else(|| {
             let name: String = name.unwrap_or_default().chars().take(100).collect();
             let detail = format!("the request names the cluster {name:?}; known are: {}", self.known);
             AuthenticationError::denied(Denial::ClusterUnknown, detail)
         })
+    }
+
+    /// Who agrees to what the node agents of a cluster ask for, by the id that an authenticator has given.
+    #[must_use]
+    pub fn authorizer(&self, id: &str) -> Option<&dyn ImpersonationAuthorizer> {
+        self.by_name.get(id)?.authorizer.as_deref()
     }
 }

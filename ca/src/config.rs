@@ -122,6 +122,8 @@ pub struct Cluster {
     pub audiences: Vec<String>,
     /// Its API server, when it is asked anything.
     pub api_server: Option<ApiAccess>,
+    /// Namespace and name of the service accounts of node agents, which may ask for the identities of their nodes.
+    pub trusted_node_accounts: Vec<(String, String)>,
     /// How tokens are verified.
     pub tokens: Tokens,
 }

@@ -15,6 +15,7 @@ use signet_core::csr::CertificateRequest;
 use signet_core::identity::WorkloadId;
 use signet_core::policy::{self, LeafPolicy};
 use signet_core::seams::authenticator::{AuthenticationError, Denial};
+use signet_core::seams::impersonation;
 use signet_core::seams::store::AppendError;
 use signet_core::secret::Secret;
 use signet_core::verify;
@@ -168,7 +169,8 @@ impl Issuance {
         let csr = CertificateRequest::parse(&application.csr)?;
 
         // 4. For whom: the caller itself, or an identity it may ask for.
-        let subject: WorkloadId = policy::subject(&caller, application.impersonated.as_deref())?;
+        let beside = self.clusters.authorizer(&caller.cluster);
+        let subject: WorkloadId = impersonation::subject(&caller, application.impersonated.as_deref(), beside)?;
         if subject != caller.identity {
             who.spiffe_id = Some(subject.to_string());
         }

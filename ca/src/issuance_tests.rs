@@ -47,7 +47,7 @@ async fn every_refusal_is_recorded_with_its_reason() {
         ("ttl_zero", |a| a.ttl = Some(0)),
         ("ttl_negative", |a| a.ttl = Some(-5)),
         ("ttl_too_long", |a| a.ttl = Some(i64::MAX)),
-        ("impersonation_denied", |a| a.impersonated = Some("spiffe://cluster.local/ns/x/sa/y".into())),
+        ("impersonation_not_configured", |a| a.impersonated = Some("spiffe://cluster.local/ns/x/sa/y".into())),
     ];
     let world = World::new().await;
     for (reason, change) in table {

@@ -6,6 +6,7 @@ use signet_core::policy::Refusal;
 use signet_core::record_before_release::WrongRecord;
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_core::seams::certificate_authority::SignError;
+use signet_core::seams::impersonation::ImpersonationError;
 use signet_core::seams::store::{AppendError, StoreError};
 use signet_core::verify::Mismatch;
 
@@ -30,6 +31,9 @@ pub enum IssueError {
     /// The CSR is not acceptable.
     #[error(transparent)]
     Csr(#[from] CsrError),
+    /// Another identity than the sender's own is not certified for it.
+    #[error(transparent)]
+    Impersonation(#[from] ImpersonationError),
     /// The request is understood and refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -65,6 +69,7 @@ impl IssueError {
             Self::Authentication(error) => error.label(),
             Self::Malformed(_) => "request_malformed",
             Self::Csr(error) => error.label(),
+            Self::Impersonation(error) => error.label(),
             Self::Refused(refusal) => refusal.label(),
             Self::NotReady => "not_ready",
             Self::Sign(SignError::Unavailable(_)) => "signer_unavailable",
@@ -82,6 +87,7 @@ impl IssueError {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Authentication(AuthenticationError::Denied { .. })
+            | Self::Impersonation(ImpersonationError::Denied { .. })
             | Self::OverLimit(_)
             | Self::Malformed(_)
             | Self::Csr(_) => Outcome::Refused,

@@ -8,6 +8,7 @@ use signet_core::clock::SharedClock;
 use signet_core::policy::Refusal;
 use signet_core::rotation::{Authorities, Phase};
 use signet_core::seams::authenticator::AuthenticationError;
+use signet_core::seams::impersonation::ImpersonationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
 use crate::audit_log::AuditMetrics;
@@ -268,7 +269,7 @@ impl CaMetrics {
         let citadel = &self.citadel;
         match error {
             IssueError::Authentication(AuthenticationError::Denied { .. })
-            | IssueError::Refused(Refusal::ImpersonationDenied { .. }) => citadel.authentication_failure.inc(),
+            | IssueError::Impersonation(ImpersonationError::Denied { .. }) => citadel.authentication_failure.inc(),
             IssueError::Csr(_) => {
                 citadel.csr_parsing.inc();
                 citadel.sign.with_label_values(&["CSR_ERROR"]).inc();
@@ -280,7 +281,7 @@ impl CaMetrics {
             IssueError::NotReady => citadel.sign.with_label_values(&["CA_NOT_READY"]).inc(),
             IssueError::Sign(_) | IssueError::Mismatch(_) => citadel.sign.with_label_values(&["CERT_GEN_ERROR"]).inc(),
             IssueError::OverLimit(limit) => self.turned_away.note(*limit),
-            IssueError::Malformed(_) => {}
+            IssueError::Malformed(_) | IssueError::Impersonation(_) => {}
             _ => citadel.sign.with_label_values(&["UNKNOWN"]).inc(),
         }
     }

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit_log::audit_log;
-use crate::clusters::Clusters;
+use crate::clusters::{Clusters, Served};
 use crate::config::{Limits, Serving};
 use crate::issuance::{Application, Issuance, Issued};
 use crate::issue_error::IssueError;
@@ -211,7 +211,12 @@ impl World {
         };
         let issuance = Arc::new(Issuance {
             policy,
-            clusters: Arc::new(Clusters::new(vec![("Kubernetes".into(), vec!["alias".into()], Arc::new(one_token))])),
+            clusters: Arc::new(Clusters::new(vec![Served {
+                id: "Kubernetes".into(),
+                aliases: vec!["alias".into()],
+                authenticator: Arc::new(one_token),
+                authorizer: None,
+            }])),
             state: state.clone(),
             audit: audit.clone(),
             handovers: handed_over,

@@ -6,7 +6,6 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::authority::AuthorityId;
-use crate::caller::Caller;
 use crate::certificate::Serial;
 use crate::csr::{CertificateRequest, ProvenKey};
 use crate::identity::{SpiffeId, TrustDomain, WorkloadId};
@@ -75,14 +74,6 @@ pub enum Refusal {
     /// The identity to certify is outside our trust domain (invariant 1).
     #[error("the identity {0} is not in the trust domain of this CA")]
     ForeignTrustDomain(String),
-    /// Another identity than the caller's own was asked for and the caller may not.
-    #[error("the caller {caller} may not ask for the identity {asked}")]
-    ImpersonationDenied {
-        /// The caller's own identity.
-        caller: String,
-        /// The identity asked for, shortened.
-        asked: String,
-    },
     /// The issuing CA has ended; nothing can be signed with it.
     #[error("the issuing CA ended at {0}")]
     IssuerExpired(OffsetDateTime),
@@ -101,7 +92,6 @@ impl Refusal {
             Self::TtlNegative(_) => "ttl_negative",
             Self::TtlTooLong { .. } => "ttl_too_long",
             Self::ForeignTrustDomain(_) => "foreign_trust_domain",
-            Self::ImpersonationDenied { .. } => "impersonation_denied",
             Self::IssuerExpired(_) => "issuer_expired",
             Self::ClockBeforeIssuer(_) => "clock_before_issuer",
         }
@@ -184,23 +174,6 @@ impl SigningRequest {
     #[must_use]
     pub fn clamped(&self) -> bool {
         self.clamped
-    }
-}
-
-/// The identity a request is about: the caller's own unless it names another one and may.
-///
-/// `impersonated` is the `ImpersonatedIdentity` of the request, which ztunnel sends for its own identity too.
-///
-/// # Errors
-/// [`Refusal::ImpersonationDenied`] for any other identity than the caller's own.
-pub fn subject(caller: &Caller, impersonated: Option<&str>) -> Result<WorkloadId, Refusal> {
-    match impersonated {
-        None | Some("") => Ok(caller.identity.clone()),
-        Some(asked) if asked == caller.identity.to_string() => Ok(caller.identity.clone()),
-        Some(asked) => Err(Refusal::ImpersonationDenied {
-            caller: caller.identity.to_string(),
-            asked: asked.chars().take(200).collect(),
-        }),
     }
 }
 

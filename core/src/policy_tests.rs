@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use super::*;
-use crate::caller::AuthMethod;
 use proptest::prelude::*;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 
@@ -84,27 +83,6 @@ fn a_csr_may_ask_for_the_decided_identity_or_nothing() {
     let foreign = csr(&["spiffe://cluster.local/ns/default/sa/admin"]);
     let request = decide(&lax, workload(), foreign, None, &issuer(), Serial::new(NOW, [1; 16]), NOW).unwrap();
     assert_eq!(request.spiffe_id().as_str(), own);
-}
-
-#[test]
-fn only_the_callers_own_identity_is_given_without_an_authorizer() {
-    let caller = Caller {
-        identity: workload(),
-        service_account_uid: "u".into(),
-        pod: None,
-        node: None,
-        cluster: "Kubernetes".into(),
-        method: AuthMethod::Jwks,
-        until: None,
-    };
-    for own in [None, Some(""), Some("spiffe://cluster.local/ns/default/sa/web")] {
-        assert_eq!(subject(&caller, own), Ok(workload()));
-    }
-    for other in
-        ["spiffe://a,b/ns/x/sa/y", "spiffe://other/ns/default/sa/web", "spiffe://cluster.local/ns/default/sa/web/", "x"]
-    {
-        assert!(matches!(subject(&caller, Some(other)), Err(Refusal::ImpersonationDenied { .. })), "{other}");
-    }
 }
 
 #[test]

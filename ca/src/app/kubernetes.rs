@@ -6,18 +6,23 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounterVec};
 use signet_core::seams::authenticator::{AuthenticationError, Outage, TokenAuthenticator};
+use signet_core::seams::impersonation::{ImpersonationAuthorizer, PodsUnknown};
 use signet_plugins::authenticator::{
     ApiServerKeys, IssuerKeys, OnReview, PublishedKeys, ReviewLimits, TokenReviewAuthenticator, TokenRules,
 };
-use signet_plugins::kubernetes::{ApiServer, ApiServerError, Credentials};
+use signet_plugins::kubernetes::{ApiServer, ApiServerError, Credentials, NodeAuthorizer, PodIndex};
 use signet_runtime::metrics::{MetricError, Metrics};
-use signet_runtime::readiness::Condition;
+use signet_runtime::readiness::{Condition, Readiness};
+use signet_runtime::supervisor::{Importance, Supervisor};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, ApiAccess, Cluster, KeySource, Tokens};
 
 /// How often the files of credentials are looked at. Tokens in files are read again by the client itself.
 const LOOK_AT_CREDENTIALS: Duration = Duration::from_secs(10);
+
+/// How often it is looked at how well pods are known when nothing happens.
+const TELL: Duration = Duration::from_secs(1);
 
 /// The cluster's API server, when it has one that is asked.
 pub(super) async fn open(cluster: &Cluster) -> Result<Option<Arc<ApiServer>>, ApiServerError> {
@@ -74,6 +79,80 @@ pub(super) async fn renew(
     };
     let _stopped = stop.run_until_cancelled(looking).await;
     Ok(())
+}
+
+/// The pods of clusters that trust node agents.
+#[derive(Default)]
+pub(super) struct Pods(Mutex<Vec<Arc<PodIndex>>>);
+
+impl Pods {
+    /// Who judges the node agents of a cluster, with a task that follows its pods; nobody when it trusts none.
+    pub(super) fn authorizer(
+        &self,
+        cluster: &Cluster,
+        server: Arc<ApiServer>,
+        readiness: &Readiness,
+        supervisor: &Supervisor,
+    ) -> Option<Arc<dyn ImpersonationAuthorizer>> {
+        if cluster.trusted_node_accounts.is_empty() {
+            return None;
+        }
+        let index = PodIndex::new();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&index));
+        let name = format!("pods of {}", cluster.id);
+        let (followed, condition) = (Arc::clone(&index), readiness.condition(name.as_str()));
+        supervisor.spawn(&name, Importance::Critical, |stop| async move {
+            let telling = tell(&followed, &condition);
+            let _stopped = stop.run_until_cancelled(async { tokio::join!(followed.follow(&server), telling) }).await;
+            Ok::<_, Infallible>(())
+        });
+        let trusted = cluster.trusted_node_accounts.iter().cloned();
+        Some(Arc::new(NodeAuthorizer::new(trusted, index)))
+    }
+
+    /// Registers how many pods are known, and of how many clusters they are not known at the moment.
+    pub(super) fn measure(&self, metrics: &Metrics) -> Result<(), MetricError> {
+        let all = Arc::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let counted = Arc::clone(&all);
+        let pods = move || counted.iter().map(|index| index.health().pods).sum::<usize>() as f64;
+        metrics.gauge_fn("signet_ca_pods", "Pods known of the clusters that trust node agents.", pods)?;
+        let unknown = move || all.iter().filter(|index| index.health().unknown.is_some()).count() as f64;
+        metrics.gauge_fn(
+            "signet_ca_pods_unknown",
+            "Clusters whose pods are not known at the moment, so that their node agents get nothing.",
+            unknown,
+        )
+    }
+}
+
+/// Says how well the pods are known. That they grow stale happens without any event.
+async fn tell(index: &PodIndex, condition: &Condition) {
+    let mut before = None;
+    loop {
+        let health = index.health();
+        let problem = health.problem.as_ref().map_or_else(String::new, |problem| format!("; {problem}"));
+        let counted = format!("{} pods on {} nodes", health.pods, health.nodes);
+        match (health.unknown, &health.problem) {
+            (Some(reason), _) => {
+                let consequence = "node agents get no certificates for others";
+                condition.degraded(format!("{}, so that {consequence}{problem}", reason.label()));
+            }
+            (None, Some(_)) => condition.degraded(format!("{counted}, as they were last{problem}")),
+            (None, None) => condition.ready(counted),
+        }
+        let now = health.unknown.map(PodsUnknown::label);
+        if before != Some(now) {
+            match now {
+                Some(reason) if before.is_some() => {
+                    tracing::warn!(reason, problem = health.problem, "the pods of a cluster are not known any more");
+                }
+                None => tracing::info!(pods = health.pods, nodes = health.nodes, "the pods of a cluster are known"),
+                _ => {}
+            }
+        }
+        before = Some(now);
+        let _either = tokio::time::timeout(TELL, index.changed()).await;
+    }
 }
 
 /// Counts reviews of tokens, of all clusters: labels never hold a name from outside.

@@ -17,7 +17,7 @@ use signet_runtime::supervisor::{Importance, Supervisor};
 use super::cluster_keys::{ClusterKeys, read_file};
 #[cfg(feature = "kubernetes")]
 use super::kubernetes;
-use crate::clusters::Clusters;
+use crate::clusters::{Clusters, Served};
 use crate::config::{Cluster, Config, KeySource, Tokens};
 
 /// What verifies the tokens of a cluster cannot be used.
@@ -116,8 +116,8 @@ pub(super) fn clusters(
     supervisor: &Supervisor,
 ) -> Result<Clusters, MetricError> {
     #[cfg(feature = "kubernetes")]
-    let reviews = kubernetes::Reviews::new(metrics)?;
-    let (mut authenticators, mut measured) = (Vec::new(), Vec::new());
+    let (reviews, pods) = (kubernetes::Reviews::new(metrics)?, kubernetes::Pods::default());
+    let (mut served, mut measured) = (Vec::new(), Vec::new());
     for opened in all {
         let rules = opened.rules();
         let Opened { cluster, keys, .. } = opened;
@@ -130,11 +130,14 @@ pub(super) fn clusters(
         let followed = ClusterKeys::new(&cluster, Arc::clone(&keys), condition, refused);
         supervisor.spawn(&format!("keys of {}", cluster.id), Importance::Critical, |stop| followed.keep(stop));
         #[cfg(feature = "kubernetes")]
-        if let Some(server) = opened.server.clone() {
+        let authorizer = opened.server.clone().and_then(|server| {
             let condition = readiness.condition(format!("API server of {}", cluster.id));
-            let name = format!("credentials for {}", cluster.id);
-            supervisor.spawn(&name, Importance::Critical, |stop| kubernetes::renew(server, condition, stop));
-        }
+            let (name, renewed) = (format!("credentials for {}", cluster.id), Arc::clone(&server));
+            supervisor.spawn(&name, Importance::Critical, |stop| kubernetes::renew(renewed, condition, stop));
+            pods.authorizer(&cluster, server, readiness, supervisor)
+        });
+        #[cfg(not(feature = "kubernetes"))]
+        let authorizer = None;
         let authenticator: Arc<dyn TokenAuthenticator> = match &cluster.tokens {
             #[cfg(feature = "kubernetes")]
             Tokens::Review { limits, .. } if let Some(server) = opened.server => {
@@ -143,10 +146,12 @@ pub(super) fn clusters(
             }
             _ => Arc::new(JwksAuthenticator::new(rules, keys)),
         };
-        authenticators.push((cluster.id, cluster.aliases, authenticator));
+        served.push(Served { id: cluster.id, aliases: cluster.aliases, authenticator, authorizer });
     }
     measure(metrics, measured)?;
-    Ok(Clusters::new(authenticators))
+    #[cfg(feature = "kubernetes")]
+    pods.measure(metrics)?;
+    Ok(Clusters::new(served))
 }
 
 /// Counts keys over all clusters: labels never hold a name from outside.

@@ -8,7 +8,7 @@ use signet_runtime::config::{Section, Variant, kind};
 use super::read::trust_domain_kind;
 use super::read_authority::DAY;
 use super::{ApiAccess, Cluster, KeySource, ReviewLimits, Tokens};
-use signet_core::identity::TrustDomain;
+use signet_core::identity::{TrustDomain, WorkloadId};
 
 /// What a program is told that has nothing to speak to API servers with.
 #[cfg(not(feature = "kubernetes"))]
@@ -30,6 +30,12 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         kind::parsed("`in-cluster` or the path of a kubeconfig", api_access),
         "the cluster's API server: `in-cluster` for the one of the pod that this CA runs in, or a kubeconfig file, whose current context counts; files are read again when they change",
     );
+    let trusted_node_accounts = s.defaulted(
+        "trusted_node_accounts",
+        json!([]),
+        kind::list_of(kind::parsed("namespace/service account", node_account)),
+        "service accounts of node agents such as ztunnel, as namespace/name: they get certificates for the service accounts that have a pod on their node. Pods and nodes are watched for that",
+    );
     let tokens = s.section("tokens", "how tokens are verified", read_tokens);
     if audiences.as_ref().is_some_and(Vec::is_empty) {
         s.problem("audiences", "is empty: a token for anybody else would be accepted; name at least one");
@@ -39,6 +45,15 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         && !s.is_described()
     {
         s.problem("api_server", "is missing: it is what `tokens` asks");
+    }
+    if let (Some(None), Some(accounts)) = (&api_server, &trusted_node_accounts)
+        && !accounts.is_empty()
+    {
+        s.problem("api_server", "is missing: it is what tells the pods beside those of `trusted_node_accounts`");
+    }
+    #[cfg(not(feature = "kubernetes"))]
+    if trusted_node_accounts.as_ref().is_some_and(|accounts| !accounts.is_empty()) {
+        s.problem("trusted_node_accounts", WITHOUT_KUBERNETES);
     }
     #[cfg(not(feature = "kubernetes"))]
     if tokens.as_ref().is_some_and(|tokens| tokens.ask_the_api_server() || tokens.ask_the_issuer()) {
@@ -50,6 +65,7 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         trust_domain: trust_domain?,
         audiences: audiences?,
         api_server: api_server?,
+        trusted_node_accounts: trusted_node_accounts?,
         tokens: tokens?,
     })
 }
@@ -75,6 +91,16 @@ pub(super) fn check_clusters(s: &mut Section<'_>, clusters: &[Cluster], trust_do
             );
         }
     }
+}
+
+/// `namespace/name` of a service account.
+fn node_account(text: &str) -> Result<(String, String), &'static str> {
+    let names = text.split_once('/').filter(|(namespace, name)| {
+        let domain = TrustDomain::parse("x").ok();
+        domain.is_some_and(|domain| WorkloadId::new(domain, namespace, name).is_ok())
+    });
+    let (namespace, name) = names.ok_or("write namespace/name, as istio-system/ztunnel")?;
+    Ok((namespace.to_owned(), name.to_owned()))
 }
 
 fn api_access(text: &str) -> Result<ApiAccess, &'static str> {

@@ -74,7 +74,12 @@ fn service(
 ) -> BundleStream {
     BundleStream {
         sds: SdsService::new(snapshots.clone(), ledger.clone(), CancellationToken::new()),
-        clusters: Arc::new(Clusters::new(vec![("Kubernetes".into(), Vec::new(), Arc::new(Until(until)))])),
+        clusters: Arc::new(Clusters::new(vec![crate::clusters::Served {
+            id: "Kubernetes".into(),
+            aliases: Vec::new(),
+            authenticator: Arc::new(Until(until)),
+            authorizer: None,
+        }])),
         clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), state)),
         rates: Arc::new(rates()),
         refusals: refusals(Arc::clone(&clock)).0,

@@ -6,6 +6,7 @@
 use signet_core::policy::Refusal;
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_core::seams::certificate_authority::SignError;
+use signet_core::seams::impersonation::ImpersonationError;
 use signet_core::seams::store::AppendError;
 use tonic::{Code, Status};
 
@@ -21,6 +22,9 @@ pub(super) const UNCHECKED: &str = "the token cannot be checked at the moment; r
 /// The whole message for any refused impersonation, as istiod words it.
 const IMPERSONATION: &str = "request impersonation authentication failure";
 
+/// The message when it cannot be told at the moment which workloads run beside the caller.
+const UNKNOWN_PODS: &str = "the pods of the cluster are not known at the moment; retry";
+
 /// Characters of a message at most: some repeat what a caller sent, and headers have a limit.
 const MESSAGE: usize = 1000;
 
@@ -33,7 +37,10 @@ pub fn of(error: &IssueError) -> Status {
             (Code::Unauthenticated, AUTHENTICATION.to_owned())
         }
         IssueError::Authentication(_) => (Code::Unavailable, UNCHECKED.to_owned()),
-        IssueError::Refused(Refusal::ImpersonationDenied { .. }) => (Code::Unauthenticated, IMPERSONATION.to_owned()),
+        IssueError::Impersonation(ImpersonationError::Denied { .. }) => {
+            (Code::Unauthenticated, IMPERSONATION.to_owned())
+        }
+        IssueError::Impersonation(_) => (Code::Unavailable, UNKNOWN_PODS.to_owned()),
         IssueError::Malformed(text) => (Code::InvalidArgument, text.clone()),
         IssueError::Csr(error) => (Code::InvalidArgument, format!("CSR signing error ({error})")),
         IssueError::Refused(Refusal::IssuerExpired(_) | Refusal::ClockBeforeIssuer(_)) => {

@@ -9,13 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::error::ServerError;
 
@@ -33,21 +37,43 @@ pub struct Asked {
 }
 
 /// What is answered.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
     /// The kind of the body.
     pub content_type: &'static str,
-    /// The body.
+    /// The body, or how it begins.
     pub body: String,
+    /// The rest of the body, until its sender is dropped.
+    pub more: Option<mpsc::UnboundedReceiver<String>>,
+}
+
+impl Clone for Answer {
+    /// Without more to come.
+    fn clone(&self) -> Self {
+        Self { status: self.status, content_type: self.content_type, body: self.body.clone(), more: None }
+    }
 }
 
 impl Answer {
     /// A JSON body with this status code.
     #[must_use]
     pub fn json(status: u16, body: &Value) -> Self {
-        Self { status, content_type: "application/json", body: body.to_string() }
+        Self::text(status, "application/json", &body.to_string())
+    }
+
+    /// Any body with this status code.
+    #[must_use]
+    pub fn text(status: u16, content_type: &'static str, body: &str) -> Self {
+        Self { status, content_type, body: body.to_owned(), more: None }
+    }
+
+    /// A watch that begins with these events and goes on with those that are sent, until their sender is dropped.
+    #[must_use]
+    pub fn watch(events: &[Value], more: mpsc::UnboundedReceiver<String>) -> Self {
+        let body = events.iter().map(|event| format!("{event}\n")).collect();
+        Self { status: 200, content_type: "application/json", body, more: Some(more) }
     }
 
     /// The response of a recorded exchange.
@@ -61,7 +87,7 @@ impl Answer {
         let status = response["status"].as_u64().and_then(|status| status.try_into().ok());
         let status = status.ok_or_else(|| wrong("it has no status"))?;
         Ok(match &response["body"] {
-            Value::String(text) => Self { status, content_type: "text/plain; charset=utf-8", body: text.clone() },
+            Value::String(text) => Self::text(status, "text/plain; charset=utf-8", text),
             body => Self::json(status, body),
         })
     }
@@ -131,7 +157,7 @@ async fn respond(
     request: Request<Incoming>,
     answer: Arc<dyn Fn(Asked) -> Answering + Send + Sync>,
     seen: Arc<Mutex<Vec<Asked>>>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let accept = head.headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
@@ -142,8 +168,15 @@ async fn respond(
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
     seen.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());
-    let Answer { status, content_type, body } = answer(asked).await;
-    let mut response = Response::new(Full::from(body));
+    let Answer { status, content_type, body, more } = answer(asked).await;
+    let body = match more {
+        None => Full::from(body).boxed(),
+        Some(more) => {
+            let begun = tokio_stream::once(body).chain(UnboundedReceiverStream::new(more));
+            BoxBody::new(StreamBody::new(begun.map(|text| Ok(Frame::data(Bytes::from(text))))))
+        }
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
     if let Ok(kind) = content_type.parse() {
         response.headers_mut().insert(http::header::CONTENT_TYPE, kind);

@@ -84,9 +84,9 @@ async fn nobody_may_ask_for_another_identity() -> Outcome {
     for other in others {
         let message = client.refused(&Ask::like_ztunnel(&csr, &token, other), Code::Unauthenticated).await?;
         assert_eq!(message, "request impersonation authentication failure", "{other}");
-        ca.refused_for("impersonation_denied").await?;
+        ca.refused_for("impersonation_not_configured").await?;
     }
-    assert_eq!(ca.refusals_add_up().await?.get("impersonation_denied"), Some(&7));
+    assert_eq!(ca.refusals_add_up().await?.get("impersonation_not_configured"), Some(&7));
     Ok(())
 }
 

@@ -260,12 +260,12 @@ async fn our_own_trouble_never_refuses_a_caller() {
         check_unavailable(&world, label).await;
     }
     for (answer, label) in [
-        (Answer { status: 500, content_type: "text/plain", body: "no".into() }, "api_failed"),
-        (Answer { status: 502, content_type: "text/html", body: "<html>".into() }, "api_failed"),
-        (Answer { status: 503, content_type: "text/plain", body: String::new() }, "api_failed"),
-        (Answer { status: 504, content_type: "text/plain", body: "late".into() }, "api_timed_out"),
-        (Answer { status: 201, content_type: "application/json", body: "{\"kind\": ".into() }, "api_failed"),
-        (Answer { status: 201, content_type: "text/html", body: "<html>a proxy</html>".into() }, "api_failed"),
+        (Answer::text(500, "text/plain", "no"), "api_failed"),
+        (Answer::text(502, "text/html", "<html>"), "api_failed"),
+        (Answer::text(503, "text/plain", ""), "api_failed"),
+        (Answer::text(504, "text/plain", "late"), "api_timed_out"),
+        (Answer::text(201, "application/json", "{\"kind\": "), "api_failed"),
+        (Answer::text(201, "text/html", "<html>a proxy</html>"), "api_failed"),
         (Answer::json(201, &json!({"kind": "TokenReview", "spec": {"token": ""}})), "api_failed"),
     ] {
         let world = world(move |_| std::future::ready(answer.clone())).await;

@@ -68,6 +68,14 @@ impl Cluster {
         make(&api, json!({"metadata": {"name": name}})).await.map(|made| made.metadata.uid.unwrap_or_default())
     }
 
+    /// Deletes a node.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn delete_node(&self, name: &str) -> Result<(), ServerError> {
+        self.delete::<Node>(Api::all(self.client()), name).await
+    }
+
     /// Makes a pod of an account that runs on a node, as far as this server knows.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The CA beside a real Kubernetes API server: `make test-kubernetes` builds one and runs these.
 
+mod impersonation;
 mod tokens;
 
 use std::time::Duration;
@@ -62,6 +63,11 @@ pub(crate) async fn credentials(dev: &Dev, kubernetes: &Kubernetes, rights: Valu
 /// What reviews need.
 pub(crate) fn may_review() -> Value {
     json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}])
+}
+
+/// What following pods and nodes needs.
+pub(crate) fn may_watch() -> Value {
+    json!([{"apiGroups": [""], "resources": ["pods", "nodes"], "verbs": ["list", "watch"]}])
 }
 
 /// One cluster whose tokens are verified like this, asked through the kubeconfig of [`credentials`].
