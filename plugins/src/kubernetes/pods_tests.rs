@@ -1,5 +1,5 @@
 //! What is known of pods, from the first list on, while an API server does what it may do; and whom that lets through.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::sync::Mutex;
 

@@ -83,10 +83,9 @@ impl Answer {
     pub fn recorded(exchange: &str) -> Result<Self, ServerError> {
         let wrong = |what: &str| ServerError::refused("replay an exchange", what.to_owned());
         let exchange: Value = serde_json::from_str(exchange).map_err(|error| wrong(&error.to_string()))?;
-        let response = &exchange["response"];
-        let status = response["status"].as_u64().and_then(|status| status.try_into().ok());
-        let status = status.ok_or_else(|| wrong("it has no status"))?;
-        Ok(match &response["body"] {
+        let status = exchange.pointer("/response/status").and_then(Value::as_u64);
+        let status = status.and_then(|status| status.try_into().ok()).ok_or_else(|| wrong("it has no status"))?;
+        Ok(match exchange.pointer("/response/body").unwrap_or(&Value::Null) {
             Value::String(text) => Self::text(status, "text/plain; charset=utf-8", text),
             body => Self::json(status, body),
         })

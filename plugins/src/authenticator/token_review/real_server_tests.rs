@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use serde_json::json;
+use signet_core::clock::{Clock as _, SystemClock};
 use signet_test_servers::kubernetes::{AccountKey, ApiServer as How, Cluster, ISSUER, Kubernetes, MadePod};
 
 use super::tests::{LIMITS, rules};
@@ -40,7 +41,7 @@ async fn reviews(kubeconfig: std::path::PathBuf, limits: ReviewLimits) -> TokenR
 }
 
 async fn ask(reviews: &TokenReviewAuthenticator, token: &str) -> Result<Caller, AuthenticationError> {
-    reviews.authenticate(&Secret::new(token.as_bytes().to_vec()), OffsetDateTime::now_utc()).await
+    reviews.authenticate(&Secret::new(token.as_bytes().to_vec()), SystemClock.now()).await
 }
 
 fn label(outcome: Result<Caller, AuthenticationError>) -> &'static str {

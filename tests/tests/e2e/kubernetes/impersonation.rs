@@ -62,8 +62,9 @@ async fn ask(ca: &Ca, client: &Client, token: &str, asked: &str, cluster: &str) 
         Err(status) if status.code() == Code::Unavailable => Ok("unavailable".to_owned()),
         Err(status) => {
             ensure((status.code(), status.message()) == (Code::Unauthenticated, OPAQUE), || format!("{status:?}"))?;
-            let newest = ca.newest(&["--outcome", "refused"])?;
-            Ok(newest["reason"].as_str().unwrap_or_default().to_owned())
+            let newest = ca.audit(&["--outcome", "refused"])?;
+            let reason = newest.first().and_then(|event| event["reason"].as_str());
+            Ok(reason.unwrap_or("a reason that is not on record yet").to_owned())
         }
     }
 }
