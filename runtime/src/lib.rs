@@ -14,6 +14,7 @@ pub mod config;
 pub mod ending;
 pub mod files;
 pub mod liveness;
+pub mod manual;
 pub mod metrics;
 pub mod open_files;
 pub mod ops;

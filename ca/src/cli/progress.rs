@@ -1,8 +1,11 @@
 //! How a rotation that somebody waits for is told: a picture that is redrawn in place on a terminal, a line per change
 //! on a pipe, a JSON object per change for programs. Nothing here asks or waits.
 
+use prost_types::Timestamp;
 use signet_core::clock::rfc3339;
+use signet_core::shown_time::relative;
 use signet_proto::admin::v1alpha1::{Coverage, Rotation};
+use signet_runtime::output::Size;
 use time::OffsetDateTime;
 
 use super::describe::{self, short};
@@ -28,13 +31,6 @@ pub(super) struct Moment<'a> {
     pub(super) trouble: Option<&'a str>,
     /// When.
     pub(super) now: OffsetDateTime,
-}
-
-/// Columns and rows of a terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Size {
-    pub(super) columns: usize,
-    pub(super) rows: usize,
 }
 
 /// The picture: lines of printable ASCII that fit the terminal, one row each.
@@ -82,7 +78,7 @@ pub(super) fn picture(moment: &Moment<'_>, size: Size) -> Vec<String> {
         }
     }
     if let Some(at) = &rotation.expected_at {
-        line("expected", &format!("by {}, {}", describe::time(at), left(at.seconds, moment.now)));
+        line("expected", &format!("by {}, {}", describe::time(at), left(at, moment.now)));
     }
     lines.push("Ctrl-C ends this view; the CA goes on by itself.".to_owned());
     lines.truncate(size.rows.saturating_sub(SPARE_ROWS).max(1));
@@ -124,14 +120,10 @@ fn percent(part: u64, all: u64) -> usize {
     if all == 0 { 100 } else { scaled(part, all, 100) }
 }
 
-fn left(at: i64, now: OffsetDateTime) -> String {
-    let seconds = at.saturating_sub(now.unix_timestamp());
-    match seconds {
-        ..=0 => "any moment".to_owned(),
-        1..=119 => format!("in {seconds} s"),
-        120..=7199 => format!("in {} min", seconds / 60),
-        7200..=172_799 => format!("in {} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("in {} days", seconds / 86_400),
+fn left(at: &Timestamp, now: OffsetDateTime) -> String {
+    match OffsetDateTime::from_unix_timestamp(at.seconds) {
+        Ok(at) if at > now => relative(at, now),
+        _ => "any moment".to_owned(),
     }
 }
 

@@ -165,7 +165,7 @@ fn only_what_matters_is_a_change() {
 
 #[test]
 fn the_time_left_is_told_in_fitting_units() {
-    let at = |seconds: i64| left(NOW.unix_timestamp() + seconds, NOW);
+    let at = |seconds: i64| left(&Timestamp { seconds: NOW.unix_timestamp() + seconds, nanos: 0 }, NOW);
     let told: Vec<String> = [-5, 30, 600, 9000, 400_000].into_iter().map(at).collect();
-    assert_eq!(told, ["any moment", "in 30 s", "in 10 min", "in 2 h 30 min", "in 4 days"]);
+    assert_eq!(told, ["any moment", "in 30s", "in 10m", "in 2h 30m", "in 4d 15h"]);
 }

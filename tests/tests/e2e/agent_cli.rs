@@ -21,7 +21,7 @@ async fn fetch_writes_a_matching_set_with_a_private_key_of_its_own() -> Outcome 
     let _ca = dev.start_ca().await?;
     let out = dev.path("files");
     let fetch = || -> Outcome<Vec<(String, String)>> {
-        tools::run(dev.agent_command("client", &["fetch"])?.arg("--out").arg(&out))?;
+        tools::run(dev.agent_command("client", &["fetch"])?.arg("--dir").arg(&out))?;
         let mut files: Vec<_> = std::fs::read_dir(&out)
             .map_err(Failure::io("list the files"))?
             .flatten()
@@ -152,7 +152,7 @@ async fn a_ca_that_the_root_file_does_not_vouch_for_gets_no_token() -> Outcome {
     let failing = async || (agent.identity().await.ok()?.failures_in_a_row >= 1).then_some(());
     eventually("a failure", WITHIN, failing).await?;
     let output =
-        tools::output(dev.agent_command("client", &["fetch", "--timeout", "2s"])?.arg("--out").arg(dev.path("none")))?;
+        tools::output(dev.agent_command("client", &["fetch", "--timeout", "2s"])?.arg("--dir").arg(dev.path("none")))?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure(output.status.code() == Some(3) && !text.is_empty(), || format!("{}: {text}", output.status))?;
     ensure(!dev.path("none").join("key.pem").exists(), || "files were written".to_owned())?;
