@@ -12,7 +12,7 @@ use crate::app::{self, fingerprint};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BundleCommand {
-    /// Show the roots that workloads must trust; `--output pem` prints them for a file
+    /// Show the roots that workloads must trust; `-o pem` prints them for a file
     Show(ShowArgs),
 }
 

@@ -54,7 +54,7 @@ fn as_text(made: &Authorities, path: Option<&Path>) -> String {
         text += &format!("root {}, {}, until {until}\n", root.id, root.state.as_str());
         text += &format!("  SHA-256 fingerprint {}\n", fingerprint(&root.certificate));
     }
-    let show = "`signet-ca bundle show --output pem` prints the trust bundle";
+    let show = "`signet-ca bundle show -o pem` prints the trust bundle";
     text + &match path {
         Some(path) => format!("{show}, and the CA keeps it in {} while it runs\n", path.display()),
         None => format!("{show}\n"),

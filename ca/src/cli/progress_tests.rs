@@ -57,7 +57,7 @@ lagging   REFUSED  spiffe://cluster.local/ns/default/sa/api  pod api-7f9c on nod
           bundle 3  spiffe://cluster.local/ns/default/sa/queue  pod queue-7f9c on node-1
           and 3 more
 next      root 5a1b2c3d is activated when 8 more holders have received it
-expected  by 2026-03-02T11:53:20Z, in 23 h 53 min
+expected  by 2026-03-02T11:53:20Z, in 23h
 Ctrl-C ends this view; the CA goes on by itself.";
     assert_eq!(shown.join("\n"), expected);
 }

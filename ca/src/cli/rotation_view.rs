@@ -117,12 +117,13 @@ pub(super) fn count(length: usize) -> u64 {
 /// Roots and issuing CAs.
 pub(super) fn authorities_table(authorities: &[Authority], view: &View) -> Table {
     let mut headings = vec!["authority", "kind", "root", "state", "holders", "needed until", "not after", "renews at"];
-    headings.extend(view.wide.then_some(["generation", "published", "since", "key"]).into_iter().flatten());
+    headings.extend(view.wide.then_some(["generation", "since"]).into_iter().flatten());
     let mut table = Table::with(headings);
-    let ids = view.ids(authorities.iter().flat_map(|one| [one.id.as_str(), one.root.as_str()]));
+    let ids = view.ids(authorities.iter().map(|one| one.id.as_str()));
+    // Those have a row of their own.
+    let roots = ShownIds::enough(authorities.iter().flat_map(|one| [one.id.as_str(), one.root.as_str()]));
     for authority in authorities {
         let root = authority.kind() == AuthorityKind::Root;
-        let number = |value: u64| if root { value.to_string() } else { "-".to_owned() };
         let mut state = describe::state(authority.state);
         if authority.tainted_at.is_some() && authority.state() != AuthorityState::Tainted {
             state += ", tainted";
@@ -140,7 +141,7 @@ pub(super) fn authorities_table(authorities: &[Authority], view: &View) -> Table
             ids.show(&authority.id).to_owned(),
             describe::kind(authority.kind),
             // An issuing CA that two roots have certified is listed below each of them.
-            ids.show(&authority.root).to_owned(),
+            roots.show(&authority.root).to_owned(),
             state,
             authority.holders.to_string(),
             view.time(authority.needed_until.as_ref()),
@@ -148,8 +149,8 @@ pub(super) fn authorities_table(authorities: &[Authority], view: &View) -> Table
             view.time(authority.renews_at.as_ref()),
         ];
         let more = view.wide.then(|| {
-            let (generation, published) = (number(authority.generation), number(authority.published));
-            [generation, published, view.time(authority.since.as_ref()), ids.show(&authority.key_id).to_owned()]
+            let generation = if root { authority.generation.to_string() } else { "-".to_owned() };
+            [generation, view.time(authority.since.as_ref())]
         });
         table.row(cells.into_iter().chain(more.into_iter().flatten()));
     }
@@ -160,13 +161,13 @@ pub(super) fn authorities_table(authorities: &[Authority], view: &View) -> Table
 pub(super) fn holders_table(holders: &[Holder], view: &View) -> Table {
     let refused = holders.iter().any(|holder| holder.refused.is_some());
     let mut headings = vec!["holder", "pod or instance", "authority", "bundle", "not after"];
-    let more = ["instance", "node", "cluster", "serial", "learns by", "seen"];
+    let more = ["node", "serial", "learns by", "seen"];
     headings.extend(view.wide.then_some(more).into_iter().flatten());
     headings.extend(refused.then_some("refused"));
     let mut table = Table::with(headings);
     let text = |value: &str| if value.is_empty() { "-".to_owned() } else { value.to_owned() };
     let instances = view.ids(holders.iter().map(|holder| holder.instance.as_str()));
-    let authorities = view.ids(holders.iter().map(|holder| holder.authority.as_str()));
+    let authorities = ShownIds::enough(holders.iter().map(|holder| holder.authority.as_str()));
     for holder in holders {
         let cells = [
             holder.spiffe_id.clone(),
@@ -176,9 +177,9 @@ pub(super) fn holders_table(holders: &[Holder], view: &View) -> Table {
             view.time(holder.not_after.as_ref()),
         ];
         let more = view.wide.then(|| {
-            let (node, cluster, serial) = (text(&holder.node), text(&holder.cluster), text(&holder.serial));
+            let (node, serial) = (text(&holder.node), text(&holder.serial));
             let (learns_by, seen) = (describe::learns_by(holder.learns_by), view.time(holder.seen_at.as_ref()));
-            [holder.instance.clone(), node, cluster, serial, learns_by, seen]
+            [node, serial, learns_by, seen]
         });
         let refused = refused.then(|| text(&holder.refused.as_ref().map(describe::refused).unwrap_or_default()));
         table.row(cells.into_iter().chain(more.into_iter().flatten()).chain(refused));

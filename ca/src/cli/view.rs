@@ -50,18 +50,9 @@ impl View {
         self.times.seconds(seconds)
     }
 
-    /// How much of these ids, which stand in one column, is shown.
+    /// How much of these ids, which stand in one column, is shown: enough, or all where there is room for everything.
     pub(super) fn ids<'a>(&self, ids: impl Iterator<Item = &'a str>) -> ShownIds {
-        if self.wide {
-            return ShownIds { digits: usize::MAX };
-        }
-        let ids: BTreeSet<&str> = ids.collect();
-        // In their order, those that have most in common stand beside each other.
-        let alike = ids
-            .iter()
-            .zip(ids.iter().skip(1))
-            .map(|(one, next)| one.bytes().zip(next.bytes()).take_while(|(one, next)| one == next).count());
-        ShownIds { digits: alike.map(|alike| alike + 1).max().unwrap_or_default().max(DIGITS) }
+        if self.wide { ShownIds { digits: usize::MAX } } else { ShownIds::enough(ids) }
     }
 }
 
@@ -72,6 +63,17 @@ pub(super) struct ShownIds {
 }
 
 impl ShownIds {
+    /// Enough of these to tell them apart.
+    pub(super) fn enough<'a>(ids: impl Iterator<Item = &'a str>) -> Self {
+        let ids: BTreeSet<&str> = ids.collect();
+        // In their order, those that have most in common stand beside each other.
+        let alike = ids
+            .iter()
+            .zip(ids.iter().skip(1))
+            .map(|(one, next)| one.bytes().zip(next.bytes()).take_while(|(one, next)| one == next).count());
+        Self { digits: alike.map(|alike| alike + 1).max().unwrap_or_default().max(DIGITS) }
+    }
+
     /// What is shown of `id`.
     pub(super) fn show(self, id: &str) -> &str {
         match id.get(..self.digits).unwrap_or(id) {

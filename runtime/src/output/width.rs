@@ -27,7 +27,8 @@ impl Size {
     /// The size of the terminal on standard output, or a usual one.
     #[must_use]
     pub fn of_stdout() -> Self {
-        told().unwrap_or(USUAL)
+        let (columns, rows) = told();
+        Self { columns: columns.unwrap_or(USUAL.columns), rows: rows.unwrap_or(USUAL.rows) }
     }
 }
 
@@ -41,7 +42,7 @@ impl Width {
     )]
     pub fn of_stdout() -> Self {
         let said = std::env::var("COLUMNS").ok();
-        Self::chosen(io::stdout().is_terminal(), told().map(|size| size.columns), said.as_deref())
+        Self::chosen(io::stdout().is_terminal(), told().0, said.as_deref())
     }
 
     fn chosen(terminal: bool, told: Option<usize>, said: Option<&str>) -> Self {
@@ -54,10 +55,11 @@ impl Width {
     }
 }
 
-fn told() -> Option<Size> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    let size = Size { columns: usize::from(size.ws_col), rows: usize::from(size.ws_row) };
-    (size.columns > 0 && size.rows > 0).then_some(size)
+/// What the terminal on standard output says of its columns and rows.
+fn told() -> (Option<usize>, Option<usize>) {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let some = |number: u16| Some(usize::from(number)).filter(|number| *number > 0);
+    (size.and_then(|size| some(size.ws_col)), size.and_then(|size| some(size.ws_row)))
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ struct FetchArgs {
     /// Keep the files fresh until stopped, instead of writing them once
     #[arg(long)]
     watch: bool,
-    /// Without --watch: how long to try
+    /// How long to try, when the files are written once
     #[arg(long, default_value = "60s", value_parser = parse_duration, value_name = "DURATION", conflicts_with = "watch")]
     timeout: Duration,
     #[command(flatten)]
