@@ -22,7 +22,7 @@ pub enum OutputFormat {
     /// For people: columns that fit the terminal, times as distances from now, the beginnings of ids
     #[default]
     Table,
-    /// For people who want all of it: more columns, times as they are, whole ids
+    /// For people who want all of it: more columns, times as they are, the whole ids of rows
     Wide,
     /// For programs: one JSON document
     Json,

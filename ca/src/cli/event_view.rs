@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use serde_json::{Map, Value};
-use signet_core::audit::{AuditEvent, EventKind, Page, StoredEvent, UnreadEvent};
+use signet_core::audit::{AuditEvent, EventKind, Outcome, Page, StoredEvent, UnreadEvent};
 use signet_core::clock::rfc3339;
 use signet_runtime::output::{Table, more};
 
@@ -75,7 +75,7 @@ fn row(StoredEvent { sequence, event, unknown_fields }: &StoredEvent, view: &Vie
         cells.extend([event.kind.to_string(), event.outcome.to_string()]);
         cells.extend([or_none(identity), gist, or_none(peer), or_none(request)]);
     } else {
-        cells.extend([format!("{} {}", event.kind, event.outcome), or_none(identity.or(peer)), gist]);
+        cells.extend([what(event.kind, event.outcome), or_none(identity.or(peer)), gist]);
     }
     cells
 }
@@ -83,13 +83,19 @@ fn row(StoredEvent { sequence, event, unknown_fields }: &StoredEvent, view: &Vie
 /// What the columns of storage say of an event, and why it does not speak for itself.
 fn unread_row(event: &UnreadEvent, view: &View) -> Vec<String> {
     let at = view.seconds(event.at().unix_timestamp());
-    let (kind, outcome, problem) = (event.kind.to_string(), event.outcome.to_string(), event.problem.to_string());
+    let (sequence, problem) = (event.sequence.to_string(), event.problem.to_string());
     let unknown = || "?".to_owned();
     if view.wide {
-        vec![event.sequence.to_string(), at, kind, outcome, unknown(), problem, unknown(), unknown()]
+        let (kind, outcome) = (event.kind.to_string(), event.outcome.to_string());
+        vec![sequence, at, kind, outcome, unknown(), problem, unknown(), unknown()]
     } else {
-        vec![event.sequence.to_string(), at, format!("{kind} {outcome}"), unknown(), problem]
+        vec![sequence, at, what(event.kind, event.outcome), unknown(), problem]
     }
+}
+
+/// Kind and outcome in words.
+fn what(kind: EventKind, outcome: Outcome) -> String {
+    format!("{kind} {outcome}").replace('_', " ")
 }
 
 /// Characters of an event's text that fit a table; the JSON form has all of it.
@@ -116,7 +122,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use serde_json::json;
-    use signet_core::audit::{Attributed, Certified, Outcome, Repeated, UnknownFields, Unreadable};
+    use signet_core::audit::{Attributed, Certified, Repeated, UnknownFields, Unreadable};
     use time::{OffsetDateTime, macros::datetime};
 
     const NOW: OffsetDateTime = datetime!(2026-03-01 12:02 UTC);
@@ -233,12 +239,12 @@ mod tests {
     #[test]
     fn what_one_record_tells_of_many_times_says_how_often_and_since_when() {
         let mut event = event();
-        let gist = |event: &AuditEvent| super::gist(event, ShownIds::enough(std::iter::empty()));
-        assert_eq!(gist(&event), "token_expired");
+        let told = |event: &AuditEvent| gist(event, ShownIds::enough(std::iter::empty()));
+        assert_eq!(told(&event), "token_expired");
         event.repeated = Some(Repeated { count: 1234, since_micros: 1_772_366_400_000_000 });
-        assert_eq!(gist(&event), "token_expired ×1234 since 2026-03-01T12:00:00Z");
+        assert_eq!(told(&event), "token_expired ×1234 since 2026-03-01T12:00:00Z");
         event.kind = EventKind::Admin;
         event.detail = Some("d".repeat(GIST + 1));
-        assert!(gist(&event).ends_with("d… ×1234 since 2026-03-01T12:00:00Z"));
+        assert!(told(&event).ends_with("d… ×1234 since 2026-03-01T12:00:00Z"));
     }
 }

@@ -50,7 +50,8 @@ fn the_picture_shows_phase_coverage_laggards_and_end() {
 Rotation to root 5a1b2c3d (generation 2)
 phase     propagate: the next root is on its way to all holders and signs nothing yet
 coverage  [##################----------------------]  46%  7 of 15 holders have bundle 4 (100 % needed)
-lagging   REFUSED  spiffe://cluster.local/ns/default/sa/api  pod api-7f9c on node-1  bundle 4: unknown \\u{1b}
+lagging   REFUSED spiffe://cluster.local/ns/default/sa/api pod api-7f9c on node-1 bundle 4: unknown
+          \\u{1b}[2Jalgorithm
           bundle 3  spiffe://cluster.local/ns/default/sa/web  pod web-7f9c on node-1
           bundle 3  spiffe://cluster.local/ns/default/sa/db  pod db-7f9c on node-1
           bundle 3  spiffe://cluster.local/ns/default/sa/cache  pod cache-7f9c on node-1
@@ -92,6 +93,19 @@ fn what_comes_next_is_told_in_full_on_a_narrow_terminal_and_without_long_ids() {
         shown[next..next + 2],
         ["next      root 5a1b2c3d is activated when 8 more", "          holders have received it"]
     );
+}
+
+#[test]
+fn nothing_that_tells_holders_apart_is_cut_off_on_a_narrow_terminal() {
+    let (one, other) = (format!("{}-b", "a".repeat(250)), format!("{}-c", "a".repeat(250)));
+    let rotation = propagating(7, &[&one, &other]);
+    let shown = picture(&Moment { renewed: Some((2, 15)), ..moment(&rotation) }, Size { columns: 60, rows: 60 });
+    let text: String = shown.iter().flat_map(|line| line.chars().skip(NAMES)).filter(|c| *c != ' ').collect();
+    assert!(text.contains(&one) && text.contains(&other), "{shown:#?}");
+    let words = shown.iter().flat_map(|line| line.split_whitespace()).collect::<Vec<_>>().join(" ");
+    for told in ["7 of 15 holders have bundle 4 (100 % needed)", "2 of 15 holders have renewed under the new root"] {
+        assert!(words.contains(told), "{shown:#?}");
+    }
 }
 
 #[test]

@@ -139,13 +139,19 @@ fn wrapped(headings: Option<&Vec<String>>, rows: &[Vec<String>], widths: &[usize
     table.lines().fold(String::new(), |text, line| text + line.replace(BREAK, "").trim_end() + "\n")
 }
 
-/// The cell with the places where it may be broken: behind words, and behind the parts of paths, SPIFFE IDs and names.
+/// The cell with the places where it may be broken: behind words, and behind the parts of paths, SPIFFE IDs and JSON.
 fn breakable(cell: &str) -> String {
     let mut text = String::with_capacity(cell.len());
     let mut rest = cell.chars().peekable();
     while let Some(c) = rest.next() {
         text.push(c);
-        if matches!(c, ' ' | ',' | '_') || c == '/' && rest.peek() != Some(&'/') {
+        let here = match c {
+            ' ' => true,
+            '/' => rest.peek() != Some(&'/'),
+            ',' => rest.peek() != Some(&' '),
+            _ => false,
+        };
+        if here {
             text.push(BREAK);
         }
     }

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use signet_tests::client::certify::Client;
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::dev::DevOptions;
+use signet_tests::harness::process::eventually;
 use signet_tests::harness::{Agent, Ca, Dev};
 use signet_tests::tools;
+
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Commands of the CA that answer with a table.
 const ANSWERS: [&[&str]; 5] =
@@ -39,6 +43,11 @@ async fn mesh() -> Outcome<(Dev, Ca, Agent)> {
     }
     let mut agent = dev.start_agent("long").await?;
     agent.ready().await?;
+    let acknowledged = async || {
+        let behind = ca.ask(&["holders", "list", "--behind"]).ok()?;
+        behind["holders"].as_array().is_some_and(Vec::is_empty).then_some(())
+    };
+    eventually("the acknowledgement of the bundle", WITHIN, acknowledged).await?;
     Ok((dev, ca, agent))
 }
 
