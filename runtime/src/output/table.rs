@@ -11,8 +11,8 @@ const GAP: usize = 2;
 /// The longest word that a column is made wide enough for; longer ones are broken.
 const WORD: usize = 20;
 
-/// The longest path that is not broken although it consists of parts.
-const PATH: usize = 24;
+/// The longest URI that is not broken although it consists of parts.
+const URI: usize = 24;
 
 /// The longest cell that is not broken although it consists of words: times and numbers.
 const SHORT: usize = 10;
@@ -163,9 +163,11 @@ fn longest_word(cell: &str) -> usize {
     words.min(WORD)
 }
 
-/// The columns that a cell needs. A path may be broken, but into two pieces rather than many.
+/// The columns that a cell needs. A URI may be broken, but into two pieces rather than many.
 fn least(cell: &str) -> usize {
-    let whole = if cell.contains('/') { PATH } else { SHORT };
+    let scheme = cell.split_once("://").map(|(scheme, _)| scheme);
+    let whole =
+        if scheme.is_some_and(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) { URI } else { SHORT };
     longest_word(cell).max(length(cell).min(whole))
 }
 

@@ -44,9 +44,9 @@ fn what_has_room_is_a_line_a_row_and_what_has_none_a_block() {
     assert_eq!(table.render(Width::Columns(100)).lines().nth(1), Some(line.as_str()));
     let wrapped = table.render(Width::Columns(80));
     let expected = [
-        "HOLDER                      POD                 BUNDLE  ENDS    REFUSED",
-        "spiffe://cluster.local/ns/  client-7d9c5-x2v4q  3       in 23h  -",
-        "default/sa/client",
+        "HOLDER                               POD                 BUNDLE  ENDS    REFUSED",
+        "spiffe://cluster.local/ns/default/   client-7d9c5-x2v4q  3       in 23h  -",
+        "sa/client",
     ];
     assert_eq!(wrapped.lines().take(3).collect::<Vec<_>>(), expected, "{wrapped}");
     let blocks = table.render(Width::Columns(50));
