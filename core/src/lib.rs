@@ -25,6 +25,7 @@ pub mod revocation;
 pub mod rotation;
 pub mod seams;
 pub mod secret;
+pub mod shown_time;
 pub mod signature;
 pub mod source;
 pub mod time_math;

@@ -3,7 +3,7 @@
 //! Both programs are put together from these parts: a strict configuration reader that reports every problem
 //! at once ([`config`]), structured logs ([`telemetry`]), named tasks whose end is never overlooked
 //! ([`supervisor`], [`signal`], [`ending`], [`backoff`]), and what an operator looks at ([`metrics`], [`readiness`],
-//! [`liveness`], [`ops`], [`output`], [`command`]). [`files`] holds the few careful ways to touch the file system. This crate
+//! [`liveness`], [`ops`], [`output`], [`command`], [`manual`]). [`files`] holds the few careful ways to touch the file system. This crate
 //! depends on no other crate of the project and never asks for the wall clock.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests say what they mean with operators"))]
@@ -14,6 +14,7 @@ pub mod config;
 pub mod ending;
 pub mod files;
 pub mod liveness;
+pub mod manual;
 pub mod metrics;
 pub mod open_files;
 pub mod ops;

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     liveness::Liveness,
     metrics::{CONTENT_TYPE, Metrics},
-    output::{Table, error_chain},
+    output::{Table, Width, error_chain},
     readiness::{Readiness, Snapshot},
 };
 
@@ -191,7 +191,7 @@ fn readiness_table(snapshot: &Snapshot) -> String {
     for check in &snapshot.checks {
         table.row([check.name.as_str(), &check.state.to_string(), &check.detail]);
     }
-    format!("{}\n\n{}", if snapshot.ready { "ready" } else { "not ready" }, table.render())
+    format!("{}\n\n{}", if snapshot.ready { "ready" } else { "not ready" }, table.render(Width::Unlimited))
 }
 
 #[cfg(test)]

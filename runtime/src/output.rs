@@ -1,41 +1,49 @@
 //! What commands print: a table for people or JSON for programs, on any writer, quiet when the reader went away.
 
+mod table;
+mod width;
+
 use std::{
     error::Error,
     fmt::Write as _,
     io::{self, Stdout, Write},
-    str::FromStr,
 };
 
-use comfy_table::{CellAlignment, ContentArrangement, presets};
-use serde::Serialize;
+use clap::{Args, ValueEnum};
+use serde_json::Value;
 use thiserror::Error;
 
+pub use table::Table;
+pub use width::{Size, Width};
+
 /// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum OutputFormat {
-    /// Columns for people.
+    /// For people: columns that fit the terminal, times as distances from now, the beginnings of ids
     #[default]
     Table,
-    /// One JSON document for programs.
+    /// For people who want all of it: more columns, times as they are, the whole ids of rows
+    Wide,
+    /// For programs: one JSON document
     Json,
+    /// For programs: a JSON object on a line of its own for each entry of a list
+    Jsonl,
 }
 
-/// The words accepted for an [`OutputFormat`].
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is not an output format; choose table or json")]
-pub struct UnknownFormat(String);
-
-impl FromStr for OutputFormat {
-    type Err = UnknownFormat;
-
-    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
-        match text {
-            "table" => Ok(Self::Table),
-            "json" => Ok(Self::Json),
-            other => Err(UnknownFormat(other.to_owned())),
-        }
+impl OutputFormat {
+    /// Whether programs read it.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Jsonl)
     }
+}
+
+/// Chooses the form of the answer; one option for all commands that answer.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OutputArg {
+    /// How the answer is printed
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    pub output: OutputFormat,
 }
 
 /// Why nothing, or not all, was printed.
@@ -50,44 +58,19 @@ pub enum OutputError {
     Json(#[from] serde_json::Error),
 }
 
-/// Rows under headings.
-#[derive(Debug, Clone)]
-pub struct Table {
-    inner: comfy_table::Table,
-    rows: usize,
+/// A page of a list.
+#[derive(Debug)]
+pub struct Page {
+    /// The entries, as programs read them.
+    pub entries: Vec<Value>,
+    /// What continues it, if there is more.
+    pub next: Option<String>,
 }
 
-impl Table {
-    /// A table with these headings, which are shown in capitals.
-    #[must_use]
-    pub fn new<const N: usize>(headings: [&str; N]) -> Self {
-        let mut inner = comfy_table::Table::new();
-        inner.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        inner.set_header(headings.map(str::to_uppercase));
-        for column in inner.column_iter_mut() {
-            column.set_padding((0, 2)).set_cell_alignment(CellAlignment::Left);
-        }
-        Self { inner, rows: 0 }
-    }
-
-    /// Adds a row. Control characters are escaped: a name from outside must not steer the terminal.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) -> &mut Self {
-        self.inner.add_row(cells.into_iter().map(|cell| escaped(cell.as_ref())));
-        self.rows += 1;
-        self
-    }
-
-    /// Whether there is no row.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows == 0
-    }
-
-    /// The table as text with a closing newline.
-    #[must_use]
-    pub fn render(&self) -> String {
-        self.inner.lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
-    }
+/// What tells that a list goes on.
+#[must_use]
+pub fn more(next: &str) -> String {
+    format!("more: the same with --page {next}\n")
 }
 
 /// A place to print results to, in one format.
@@ -116,18 +99,36 @@ impl<W: Write> Output<W> {
         self.format
     }
 
-    /// Prints a result: `value` as JSON, or what `table` makes of it.
+    /// Prints a result: `value` for programs, or `text` for people.
     ///
     /// # Errors
     /// [`OutputError`]; a reader that went away is none.
-    pub fn show<T: Serialize + ?Sized>(
-        &mut self,
-        value: &T,
-        table: impl FnOnce(&T) -> Table,
-    ) -> Result<(), OutputError> {
+    pub fn show(&mut self, value: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), OutputError> {
         match self.format {
-            OutputFormat::Json => self.json(value),
-            OutputFormat::Table => self.raw(&table(value).render()),
+            OutputFormat::Json => self.json(&value()),
+            OutputFormat::Jsonl => self.line(&value().to_string()),
+            OutputFormat::Table | OutputFormat::Wide => self.raw(&text()),
+        }
+    }
+
+    /// Prints a list: as [`Output::show`], but with an entry of `page` on each line for whoever wants lines. Those hold
+    /// entries only; that there is more is said beside them, on standard error.
+    ///
+    /// # Errors
+    /// As [`Output::show`].
+    pub fn show_list(
+        &mut self,
+        page: Page,
+        value: impl FnOnce(Page) -> Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), OutputError> {
+        if self.format != OutputFormat::Jsonl {
+            return self.show(|| value(page), text);
+        }
+        self.raw(&page.entries.iter().map(|entry| format!("{entry}\n")).collect::<String>())?;
+        match page.next {
+            Some(next) => Ok(io::stderr().write_all(more(&next).as_bytes())?),
+            None => Ok(()),
         }
     }
 
@@ -135,7 +136,7 @@ impl<W: Write> Output<W> {
     ///
     /// # Errors
     /// As [`Output::show`].
-    pub fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), OutputError> {
+    pub fn json(&mut self, value: &Value) -> Result<(), OutputError> {
         let text = serde_json::to_string_pretty(value)?;
         self.line(&text)
     }
@@ -176,57 +177,62 @@ pub fn error_chain(error: &dyn Error) -> String {
     text
 }
 
-fn escaped(text: &str) -> String {
-    let unsafe_to_print = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().fold(String::with_capacity(text.len()), |mut safe, c| {
-        if unsafe_to_print(c) {
-            safe.extend(c.escape_default())
-        } else {
-            safe.push(c)
-        }
-        safe
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use clap::Parser;
     use serde_json::json;
 
     use super::*;
 
-    fn sample() -> Table {
-        let mut table = Table::new(["id", "state"]);
-        table.row(["abc", "active"]).row(["evil\u{1b}[2J\n\u{202e}", ""]);
-        table
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        format: OutputArg,
+    }
+
+    fn format(line: &str) -> Result<OutputFormat, clap::Error> {
+        Line::try_parse_from(std::iter::once("list").chain(line.split_whitespace())).map(|line| line.format.output)
     }
 
     fn printed(format: OutputFormat) -> String {
         let mut bytes = Vec::new();
-        Output::new(format, &mut bytes).show(&json!([{"id": "abc"}]), |_| sample()).unwrap();
+        let page = Page { entries: vec![json!({"id": "abc"}), json!({"id": "def"})], next: None };
+        let whole = |page: Page| json!({"things": page.entries});
+        Output::new(format, &mut bytes).show_list(page, whole, || "a table\n".to_owned()).unwrap();
         String::from_utf8(bytes).unwrap()
     }
 
     #[test]
-    fn the_same_result_prints_as_table_or_as_json() {
-        assert_eq!(printed(OutputFormat::Json), "[\n  {\n    \"id\": \"abc\"\n  }\n]\n");
-        let table = printed(OutputFormat::Table);
-        let lines: Vec<&str> = table.lines().collect();
-        let width = r"evil\u{1b}[2J\n\u{202e}".len() + 2;
-        assert_eq!(
-            lines,
-            [format!("{:width$}STATE", "ID"), format!("{:width$}active", "abc"), r"evil\u{1b}[2J\n\u{202e}".to_owned()]
-        );
-        assert!(!sample().is_empty() && Table::new(["a"]).is_empty());
+    fn the_same_list_is_printed_for_people_as_a_document_or_as_lines() {
+        assert_eq!(printed(OutputFormat::Table), "a table\n");
+        assert_eq!(printed(OutputFormat::Wide), "a table\n");
+        assert_eq!(printed(OutputFormat::Jsonl), "{\"id\":\"abc\"}\n{\"id\":\"def\"}\n");
+        let document: Value = serde_json::from_str(&printed(OutputFormat::Json)).unwrap();
+        assert_eq!(document, json!({"things": [{"id": "abc"}, {"id": "def"}]}));
+    }
+
+    #[test]
+    fn what_is_no_list_is_one_line_for_whoever_wants_lines() {
+        let mut bytes = Vec::new();
+        Output::new(OutputFormat::Jsonl, &mut bytes).show(|| json!({"a": [1, 2]}), String::new).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), "{\"a\":[1,2]}\n");
     }
 
     #[test]
     fn formats_are_read_by_name() {
-        assert_eq!("json".parse(), Ok(OutputFormat::Json));
-        assert_eq!("table".parse(), Ok(OutputFormat::Table));
-        assert!("yaml".parse::<OutputFormat>().unwrap_err().to_string().contains("choose table or json"));
+        for (line, expected) in [
+            ("", OutputFormat::Table),
+            ("-o table", OutputFormat::Table),
+            ("-o wide", OutputFormat::Wide),
+            ("--output json", OutputFormat::Json),
+            ("--output=jsonl", OutputFormat::Jsonl),
+        ] {
+            assert_eq!(format(line).unwrap(), expected, "{line}");
+        }
+        let refused = format("-o yaml").unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+        assert!(refused.to_string().contains("table, wide, json, jsonl"), "{refused}");
     }
 
     #[test]

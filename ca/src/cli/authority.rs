@@ -5,12 +5,13 @@ use signet_proto::admin::v1alpha1::{
     AdoptAuthorityRequest, Authority, AuthorityKind, ChangeAuthorityRequest, PrepareAuthorityRequest,
     ResumeAuthorityRequest, RetireAuthorityRequest, RollbackAuthorityRequest, RotateAuthorityRequest, Rotation,
 };
-use signet_runtime::output::{Output, OutputFormat};
+use signet_runtime::output::{Output, OutputFormat, Page};
 
 use super::admin_client::{AdminArgs, CHANGE, Client, failure, within};
 use super::describe;
 use super::goal::Goal;
-use super::rotation_view::{rotation_json, rotation_text};
+use super::rotation_view::{authority_json, rotation_json, rotation_text};
+use super::view::View;
 use super::wait::{WaitArgs, follow};
 use super::{Failure, OutputArg, printable};
 
@@ -172,7 +173,10 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
 
 async fn list(args: &ListArgs) -> Result<(), Failure> {
     let rotation = args.admin.connect().await?.rotation().await.map_err(|status| failure(&status))?;
-    show(&rotation, args.output.output)
+    let format = args.output.output;
+    let page = Page { entries: rotation.authorities.iter().map(authority_json).collect(), next: None };
+    let text = || rotation_text(&rotation, &View::of(format));
+    Output::stdout(format).show_list(page, |_| rotation_json(&rotation), text).map_err(Failure::failed)
 }
 
 async fn rotate(args: &RotateArgs) -> Result<(), Failure> {
@@ -209,7 +213,7 @@ impl PlainArgs {
             // Success would say that it is over.
             return Err(Failure::Failed(NOTHING_TO_WAIT_FOR.to_owned()));
         };
-        if let (OutputFormat::Table, Some(done)) = (format, &rotation.done) {
+        if let (false, Some(done)) = (format.is_json(), &rotation.done) {
             Output::stdout(format).line(&printable(&describe::done(done, describe::whole))).map_err(Failure::failed)?;
         }
         follow(&self.admin, client, goal, rotation, wait, format).await
@@ -217,15 +221,11 @@ impl PlainArgs {
 }
 
 fn show(rotation: &Rotation, format: OutputFormat) -> Result<(), Failure> {
-    let mut out = Output::stdout(format);
-    let shown = match format {
-        OutputFormat::Json => out.json(&rotation_json(rotation)),
-        OutputFormat::Table => {
-            let done = rotation.done.as_ref().map(|done| printable(&describe::done(done, describe::whole)) + "\n\n");
-            out.raw(&format!("{}{}", done.unwrap_or_default(), rotation_text(rotation)))
-        }
+    let text = || {
+        let done = rotation.done.as_ref().map(|done| printable(&describe::done(done, describe::whole)) + "\n\n");
+        format!("{}{}", done.unwrap_or_default(), rotation_text(rotation, &View::of(format)))
     };
-    shown.map_err(Failure::failed)
+    Output::stdout(format).show(|| rotation_json(rotation), text).map_err(Failure::failed)
 }
 
 impl NamedArgs {

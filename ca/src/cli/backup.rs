@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
-use signet_runtime::output::{Output, OutputFormat};
+use signet_runtime::output::Output;
 use signet_runtime::signal::Signals;
 
 use super::copy_progress::CopyProgress;
@@ -28,7 +28,7 @@ pub(super) struct BackupArgs {
 pub(super) async fn run(args: &BackupArgs) -> Result<(), Failure> {
     let config = args.config.load()?.config;
     let signals = Signals::install(END).map_err(Failure::failed)?;
-    let (progress, format) = (CopyProgress::new(), args.output.output);
+    let progress = CopyProgress::new();
     let made = tokio::select! {
         made = app::backup(&config, &args.file, |done, all| progress.show(&format!("copied {} MB of about {} MB", done >> 20, all >> 20))) => made,
         // What was written so far goes with the draft.
@@ -40,18 +40,20 @@ pub(super) async fn run(args: &BackupArgs) -> Result<(), Failure> {
         app::AppError::Interrupted => Failure::Interrupted(error.to_string()),
         other => Failure::failed(other),
     })?;
-    let mut out = Output::stdout(format);
     let file = args.file.display();
-    let shown = match format {
-        OutputFormat::Json => out.json(&json!({
+    let value = || {
+        json!({
             "file": file.to_string(), "bytes": bytes, "events": held.events, "journal_version": held.journal,
             "sealed_keys": held.keys,
-        })),
-        OutputFormat::Table => out.line(&format!(
-            "{file}: {bytes} bytes, {} events, authority journal version {}, {} encrypted keys; checked and on disk\n\
-             the key that those are encrypted with is not in it: keep keys.encryption_key_file too, somewhere else",
-            held.events, held.journal, held.keys
-        )),
+        })
     };
+    let text = || {
+        format!(
+            "{file}: {bytes} bytes, {} events, authority journal version {}, {} encrypted keys; checked and on disk\n\
+             the key that those are encrypted with is not in it: keep keys.encryption_key_file too, somewhere else\n",
+            held.events, held.journal, held.keys
+        )
+    };
+    let shown = Output::stdout(args.output.output).show(value, text);
     shown.map_err(Failure::failed)
 }

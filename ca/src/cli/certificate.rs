@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use signet_core::certificate::Serial;
 use signet_proto::admin::v1alpha1::{RevocationReason, RevokeCertificateRequest};
-use signet_runtime::output::{Output, OutputFormat};
+use signet_runtime::output::Output;
 
 use super::admin_client::{AdminArgs, CHANGE, failure, within};
 use super::{Failure, OutputArg, describe, printable};
@@ -34,7 +34,8 @@ pub(super) struct RevokeArgs {
 }
 
 fn serial(text: &str) -> Result<Serial, &'static str> {
-    Serial::parse(text).ok_or("not 32 hexadecimal digits")
+    Serial::parse(text)
+        .ok_or("not 32 hexadecimal digits; `audit list` and `holders list` show whole ones with `-o wide`")
 }
 
 /// Those that fit a leaf.
@@ -62,20 +63,23 @@ pub(super) async fn run(command: &CertificateCommand) -> Result<(), Failure> {
     };
     let answer = within(CHANGE, client.service.revoke_certificate(request)).await;
     let revoked = answer.map_err(|status| failure(&status))?;
-    let mut out = Output::stdout(args.output.output);
-    let shown = match args.output.output {
-        OutputFormat::Json => out.json(&json!({
-            "serial": revoked.serial, "spiffe_id": revoked.spiffe_id, "not_after": revoked.not_after.as_ref().map(describe::time),
+    let value = || {
+        json!({
+            "serial": revoked.serial, "spiffe_id": revoked.spiffe_id,
+            "not_after": revoked.not_after.as_ref().map(describe::time),
             "revoked": !args.clear, "revoked_certificates": revoked.revoked,
-        })),
-        OutputFormat::Table => out.line(&format!(
-            "{} of {}, which ends at {}, is {} the revocation list; certificates on such lists now: {}",
+        })
+    };
+    let text = || {
+        format!(
+            "{} of {}, which ends at {}, is {} the revocation list; certificates on such lists now: {}\n",
             printable(&revoked.serial),
             printable(&revoked.spiffe_id),
             describe::time_or_dash(revoked.not_after.as_ref()),
             if args.clear { "off" } else { "on" },
             revoked.revoked,
-        )),
+        )
     };
+    let shown = Output::stdout(args.output.output).show(value, text);
     shown.map_err(Failure::failed)
 }

@@ -79,7 +79,9 @@ impl ClusterKey {
 
 impl TokenClaims<'_> {
     fn json(&self) -> Value {
-        let name = format!("{}-{}", self.service_account, "5d9c6b7f8d-x2x4v");
+        // Kubernetes makes names of pods so that they fit a label.
+        let beginning: String = self.service_account.chars().take(46).collect();
+        let name = format!("{}-{}", beginning.trim_end_matches(['-', '.']), "5d9c6b7f8d-x2x4v");
         let mut kubernetes = json!({
             "namespace": self.namespace,
             "serviceaccount": { "name": self.service_account, "uid": uid(&[self.namespace, self.service_account]) },

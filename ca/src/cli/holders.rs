@@ -3,10 +3,11 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 use signet_proto::admin::v1alpha1::{ListHoldersRequest, ListHoldersResponse};
-use signet_runtime::output::{Output, OutputFormat};
+use signet_runtime::output::{Output, Page, more};
 
 use super::admin_client::{ANSWER, AdminArgs, failure, within};
 use super::rotation_view::{holder_json, holders_table};
+use super::view::View;
 use super::{Failure, OutputArg, printable};
 
 #[derive(Debug, Subcommand)]
@@ -55,19 +56,18 @@ pub(super) async fn run(command: &HoldersCommand) -> Result<(), Failure> {
         cut_off: args.cut_off,
     };
     let page = within(ANSWER, client.service.list_holders(request)).await.map_err(|status| failure(&status))?;
-    let mut out = Output::stdout(args.output.output);
-    let shown = match args.output.output {
-        OutputFormat::Json => out.json(&json!({
-            "holders": page.holders.iter().map(holder_json).collect::<Vec<_>>(),
-            "behind_sequence": args.behind.then_some(page.sequence),
-            "next_page": (!page.next_page_token.is_empty()).then_some(&page.next_page_token),
-        })),
-        OutputFormat::Table => out.raw(&as_text(&page, args)),
+    let view = View::of(args.output.output);
+    let lines = Page {
+        entries: page.holders.iter().map(holder_json).collect(),
+        next: (!page.next_page_token.is_empty()).then(|| printable(&page.next_page_token)),
     };
+    let behind = args.behind.then_some(page.sequence);
+    let whole = |lines: Page| json!({ "holders": lines.entries, "behind_sequence": behind, "next_page": lines.next });
+    let shown = Output::stdout(args.output.output).show_list(lines, whole, || as_text(&page, args, &view));
     shown.map_err(Failure::failed)
 }
 
-fn as_text(page: &ListHoldersResponse, args: &ListArgs) -> String {
+fn as_text(page: &ListHoldersResponse, args: &ListArgs, view: &View) -> String {
     if page.holders.is_empty() {
         // An empty later page, or one of some holders only, says nothing about all of them.
         return match (&args.page, &args.authority, args.behind) {
@@ -81,9 +81,9 @@ fn as_text(page: &ListHoldersResponse, args: &ListArgs) -> String {
             (None, None, false) => "no holders\n".to_owned(),
         };
     }
-    let mut text = holders_table(&page.holders).render();
+    let mut text = holders_table(&page.holders, view).render(view.width);
     if !page.next_page_token.is_empty() {
-        text += &format!("more: the same with --page {}\n", printable(&page.next_page_token));
+        text += &more(&printable(&page.next_page_token));
     }
     text
 }
@@ -118,7 +118,7 @@ mod tests {
             ("--cut-off --page x", "no more holders\n"),
             ("", "no holders\n"),
         ] {
-            assert_eq!(as_text(&empty, &args(line)), expected, "{line}");
+            assert_eq!(as_text(&empty, &args(line), &View::wide()), expected, "{line}");
         }
     }
 
@@ -126,6 +126,6 @@ mod tests {
     fn the_token_of_the_next_page_cannot_steer_the_terminal() {
         let next_page_token = "a\u{1b}[2J".to_owned();
         let page = ListHoldersResponse { holders: vec![Holder::default()], next_page_token, sequence: 0 };
-        assert!(as_text(&page, &args("")).ends_with("more: the same with --page a\\u{1b}[2J\n"));
+        assert!(as_text(&page, &args(""), &View::wide()).ends_with("more: the same with --page a\\u{1b}[2J\n"));
     }
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 use signet_core::rotation::Authorities;
-use signet_runtime::output::{Output, OutputFormat};
+use signet_runtime::output::Output;
 
+use super::bundle::root_json;
 use super::{ConfigFile, Failure, OutputArg, time_text};
 use crate::app::{self, fingerprint};
 use crate::config::Config;
@@ -36,17 +37,8 @@ pub(super) async fn run(args: &InitArgs) -> Result<(), Failure> {
     let replacing: BTreeSet<String> = args.replacing.iter().cloned().collect();
     let made = init(&config, &replacing).await?;
     let path = config.bundle_file.as_deref();
-    let mut out = Output::stdout(args.output.output);
-    let shown = match args.output.output {
-        OutputFormat::Json => out.json(&json!({
-            "roots": made.roots.iter().map(|root| json!({
-                "id": root.id.as_str(), "generation": root.generation, "state": root.state.as_str(),
-                "fingerprint": fingerprint(&root.certificate), "not_after": time_text(root.not_after.unix_timestamp()),
-            })).collect::<Vec<_>>(),
-            "bundle_file": path,
-        })),
-        OutputFormat::Table => out.raw(&as_text(&made, path)),
-    };
+    let value = || json!({ "roots": made.roots.iter().map(root_json).collect::<Vec<_>>(), "bundle_file": path });
+    let shown = Output::stdout(args.output.output).show(value, || as_text(&made, path));
     shown.map_err(Failure::failed)
 }
 
@@ -62,7 +54,7 @@ fn as_text(made: &Authorities, path: Option<&Path>) -> String {
         text += &format!("root {}, {}, until {until}\n", root.id, root.state.as_str());
         text += &format!("  SHA-256 fingerprint {}\n", fingerprint(&root.certificate));
     }
-    let show = "`signet-ca bundle show --output pem` prints the trust bundle";
+    let show = "`signet-ca bundle show -o pem` prints the trust bundle";
     text + &match path {
         Some(path) => format!("{show}, and the CA keeps it in {} while it runs\n", path.display()),
         None => format!("{show}\n"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use signet_runtime::config;
-use signet_runtime::output::{Output, OutputFormat, error_chain};
+use signet_runtime::output::{Output, error_chain};
 use signet_runtime::signal::Signals;
 
 use super::copy_progress::CopyProgress;
@@ -91,11 +91,8 @@ pub(super) async fn run(args: &MigrateArgs) -> Result<(), Failure> {
     };
     copy_progress.end();
     let moved = moved?;
-    let mut out = Output::stdout(args.output.output);
-    let shown = match args.output.output {
-        OutputFormat::Json => out.json(&as_json(&moved, &config.storage, &target)),
-        OutputFormat::Table => out.raw(&as_text(&moved, args, &config.storage)),
-    };
+    let value = || as_json(&moved, &config.storage, &target);
+    let shown = Output::stdout(args.output.output).show(value, || as_text(&moved, args, &config.storage));
     shown.map_err(Failure::failed)
 }
 

@@ -11,6 +11,7 @@ mod copy_progress;
 mod describe;
 mod dev;
 mod dev_tokens;
+mod event_view;
 mod goal;
 mod holders;
 mod init;
@@ -20,17 +21,19 @@ mod progress;
 mod rekey;
 mod rotation_view;
 mod status;
+mod view;
 mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use signet_core::clock::rfc3339;
 use signet_runtime::command::{self, Failure};
 use signet_runtime::config::{self, Loaded};
 use signet_runtime::ending;
-use signet_runtime::output::{OutputFormat, error_chain};
+use signet_runtime::manual::ManualCommand;
+use signet_runtime::output::{OutputArg, error_chain};
 
 use crate::app;
 use crate::config::{Config, read};
@@ -78,6 +81,8 @@ enum Command {
     /// Set up a throw-away state and tokens for trying things out; not for production
     #[command(subcommand)]
     Dev(dev::DevCommand),
+    #[command(flatten)]
+    Manual(ManualCommand),
 }
 
 /// Names the configuration file.
@@ -86,14 +91,6 @@ struct ConfigFile {
     /// The configuration file
     #[arg(long, short, value_name = "FILE", default_value = "/etc/signet/signet-ca.yaml")]
     config: PathBuf,
-}
-
-/// Chooses the form of the answer.
-#[derive(Debug, Clone, Copy, Args)]
-struct OutputArg {
-    /// `table` for people, `json` for programs
-    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
-    output: OutputFormat,
 }
 
 impl ConfigFile {
@@ -137,6 +134,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Migrate(args) => migrate::run(&args).await,
         Command::Rekey(args) => rekey::run(&args).await,
         Command::Dev(command) => dev::run(command).await,
+        Command::Manual(command) => command.run(Cli::command()),
     }
 }
 
@@ -162,7 +160,6 @@ fn printable(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -1,8 +1,11 @@
 //! How a rotation that somebody waits for is told: a picture that is redrawn in place on a terminal, a line per change
 //! on a pipe, a JSON object per change for programs. Nothing here asks or waits.
 
+use prost_types::Timestamp;
 use signet_core::clock::rfc3339;
+use signet_core::shown_time::relative;
 use signet_proto::admin::v1alpha1::{Coverage, Rotation};
+use signet_runtime::output::Size;
 use time::OffsetDateTime;
 
 use super::describe::{self, short};
@@ -30,13 +33,6 @@ pub(super) struct Moment<'a> {
     pub(super) now: OffsetDateTime,
 }
 
-/// Columns and rows of a terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Size {
-    pub(super) columns: usize,
-    pub(super) rows: usize,
-}
-
 /// The picture: lines of printable ASCII that fit the terminal, one row each.
 pub(super) fn picture(moment: &Moment<'_>, size: Size) -> Vec<String> {
     let rotation = moment.rotation;
@@ -44,61 +40,74 @@ pub(super) fn picture(moment: &Moment<'_>, size: Size) -> Vec<String> {
     let coverage = rotation.coverage.as_ref().unwrap_or(&empty);
     let trouble =
         moment.trouble.map(|trouble| format!("the CA does not answer, still trying: {trouble}")).unwrap_or_default();
-    let mut lines = vec![moment.title.to_owned()];
     // One column stays free: some terminals wrap when the last one is written.
     let width = size.columns.saturating_sub(1).max(1);
-    let mut line = |name: &str, text: &str| lines.push(format!("{name:<NAMES$}{text}"));
-    let phase = describe::phase_with_meaning(rotation.phase);
-    for (index, row) in wrapped(&phase, width.saturating_sub(NAMES)).iter().enumerate() {
-        line(if index == 0 { "phase" } else { "" }, row);
-    }
+    let mut lines = wrapped(moment.title, width);
+    let mut tell = |name: &str, text: &str| {
+        for (index, row) in wrapped(text, width.saturating_sub(NAMES)).iter().enumerate() {
+            lines.push(format!("{:<NAMES$}{row}", if index == 0 { name } else { "" }));
+        }
+    };
+    tell("phase", &describe::phase_with_meaning(rotation.phase));
     let covered = describe::coverage(coverage);
     let renewed = moment
         .renewed
         .map(|(renewed, all)| (renewed, all, format!("{renewed} of {all} holders have renewed under the new root")));
-    // Both bars are as wide as the longer text leaves room for.
+    // Both bars are as wide as the longer text leaves room for; where it leaves none, texts stand below.
     let longest = covered.len().max(renewed.as_ref().map_or(0, |(_, _, text)| text.len()));
-    let room = size.columns.saturating_sub(NAMES + longest + "[] 100%  .".len()).clamp(*BAR.start(), *BAR.end());
-    line("coverage", &format!("{}  {covered}", bar(coverage.covered, coverage.holders, room)));
+    let room = size.columns.saturating_sub(NAMES + longest + "[] 100%  .".len());
+    let beside = room >= *BAR.start();
+    let mut measure = |name: &str, part: u64, all: u64, text: &str| {
+        let bar = bar(part, all, room.clamp(*BAR.start(), *BAR.end()));
+        if beside {
+            tell(name, &format!("{bar}  {text}"));
+        } else {
+            tell(name, &bar);
+            tell("", text);
+        }
+    };
+    measure("coverage", coverage.covered, coverage.holders, &covered);
     if let Some((renewed, all, text)) = &renewed {
-        line("renewed", &format!("{}  {text}", bar(*renewed, *all, room)));
+        measure("renewed", *renewed, *all, text);
     }
     let mut name = "lagging";
     for holder in coverage.laggards.iter().take(NAMED) {
-        line(std::mem::take(&mut name), &describe::holder(holder));
+        tell(std::mem::take(&mut name), &describe::holder(holder));
     }
     let unnamed = behind(coverage).saturating_sub(count(coverage.laggards.len().min(NAMED)));
     if unnamed > 0 {
-        line(name, &format!("and {unnamed} more"));
+        tell(name, &format!("and {unnamed} more"));
     }
     if rotation.paused {
-        line("paused", "roots are not replaced by themselves until an operator says so");
+        tell("paused", "roots are not replaced by themselves until an operator says so");
     }
-    let next = rotation.next.as_ref().map(|next| describe::next(next, short)).unwrap_or_default();
-    for (name, text) in [("next", &next), ("trouble", &trouble)] {
-        let rows = wrapped(text, width.saturating_sub(NAMES));
-        for (index, row) in rows.iter().enumerate() {
-            line(if index == 0 { name } else { "" }, row);
-        }
-    }
+    tell("next", &rotation.next.as_ref().map(|next| describe::next(next, short)).unwrap_or_default());
+    tell("trouble", &trouble);
     if let Some(at) = &rotation.expected_at {
-        line("expected", &format!("by {}, {}", describe::time(at), left(at.seconds, moment.now)));
+        tell("expected", &format!("by {}, {}", describe::time(at), left(at, moment.now)));
     }
-    lines.push("Ctrl-C ends this view; the CA goes on by itself.".to_owned());
+    lines.extend(wrapped("Ctrl-C ends this view; the CA goes on by itself.", width));
     lines.truncate(size.rows.saturating_sub(SPARE_ROWS).max(1));
-    lines.iter().map(|line| printable(line).chars().take(width).collect()).collect()
+    // Narrower than the names of the lines, nothing can be told.
+    lines.iter().map(|line| line.chars().take(width).collect()).collect()
 }
 
-/// Words in rows of at most `width`, as far as the words let; nothing for no words.
+/// Rows of printable ASCII of at most `width`, broken between words as far as their length lets; nothing for no words.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let text = printable(text);
+    if (1..=width).contains(&text.len()) {
+        return vec![text];
+    }
     let mut rows: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
-        match rows.last_mut() {
-            Some(row) if row.len() + 1 + word.len() <= width => {
-                row.push(' ');
-                row.push_str(word);
+        for part in word.as_bytes().chunks(width.max(1)).map(String::from_utf8_lossy) {
+            match rows.last_mut() {
+                Some(row) if row.len() + 1 + part.len() <= width => {
+                    row.push(' ');
+                    row.push_str(&part);
+                }
+                _ => rows.push(part.into_owned()),
             }
-            _ => rows.push(word.to_owned()),
         }
     }
     rows
@@ -124,14 +133,10 @@ fn percent(part: u64, all: u64) -> usize {
     if all == 0 { 100 } else { scaled(part, all, 100) }
 }
 
-fn left(at: i64, now: OffsetDateTime) -> String {
-    let seconds = at.saturating_sub(now.unix_timestamp());
-    match seconds {
-        ..=0 => "any moment".to_owned(),
-        1..=119 => format!("in {seconds} s"),
-        120..=7199 => format!("in {} min", seconds / 60),
-        7200..=172_799 => format!("in {} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("in {} days", seconds / 86_400),
+fn left(at: &Timestamp, now: OffsetDateTime) -> String {
+    match OffsetDateTime::from_unix_timestamp(at.seconds) {
+        Ok(at) if at > now => relative(at, now),
+        _ => "any moment".to_owned(),
     }
 }
 

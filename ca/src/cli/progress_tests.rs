@@ -50,14 +50,15 @@ fn the_picture_shows_phase_coverage_laggards_and_end() {
 Rotation to root 5a1b2c3d (generation 2)
 phase     propagate: the next root is on its way to all holders and signs nothing yet
 coverage  [##################----------------------]  46%  7 of 15 holders have bundle 4 (100 % needed)
-lagging   REFUSED  spiffe://cluster.local/ns/default/sa/api  pod api-7f9c on node-1  bundle 4: unknown \\u{1b}
+lagging   REFUSED spiffe://cluster.local/ns/default/sa/api pod api-7f9c on node-1 bundle 4: unknown
+          \\u{1b}[2Jalgorithm
           bundle 3  spiffe://cluster.local/ns/default/sa/web  pod web-7f9c on node-1
           bundle 3  spiffe://cluster.local/ns/default/sa/db  pod db-7f9c on node-1
           bundle 3  spiffe://cluster.local/ns/default/sa/cache  pod cache-7f9c on node-1
           bundle 3  spiffe://cluster.local/ns/default/sa/queue  pod queue-7f9c on node-1
           and 3 more
 next      root 5a1b2c3d is activated when 8 more holders have received it
-expected  by 2026-03-02T11:53:20Z, in 23 h 53 min
+expected  by 2026-03-02T11:53:20Z, in 23h
 Ctrl-C ends this view; the CA goes on by itself.";
     assert_eq!(shown.join("\n"), expected);
 }
@@ -92,6 +93,19 @@ fn what_comes_next_is_told_in_full_on_a_narrow_terminal_and_without_long_ids() {
         shown[next..next + 2],
         ["next      root 5a1b2c3d is activated when 8 more", "          holders have received it"]
     );
+}
+
+#[test]
+fn nothing_that_tells_holders_apart_is_cut_off_on_a_narrow_terminal() {
+    let (one, other) = (format!("{}-b", "a".repeat(250)), format!("{}-c", "a".repeat(250)));
+    let rotation = propagating(7, &[&one, &other]);
+    let shown = picture(&Moment { renewed: Some((2, 15)), ..moment(&rotation) }, Size { columns: 60, rows: 60 });
+    let text: String = shown.iter().flat_map(|line| line.chars().skip(NAMES)).filter(|c| *c != ' ').collect();
+    assert!(text.contains(&one) && text.contains(&other), "{shown:#?}");
+    let words = shown.iter().flat_map(|line| line.split_whitespace()).collect::<Vec<_>>().join(" ");
+    for told in ["7 of 15 holders have bundle 4 (100 % needed)", "2 of 15 holders have renewed under the new root"] {
+        assert!(words.contains(told), "{shown:#?}");
+    }
 }
 
 #[test]
@@ -165,7 +179,7 @@ fn only_what_matters_is_a_change() {
 
 #[test]
 fn the_time_left_is_told_in_fitting_units() {
-    let at = |seconds: i64| left(NOW.unix_timestamp() + seconds, NOW);
+    let at = |seconds: i64| left(&Timestamp { seconds: NOW.unix_timestamp() + seconds, nanos: 0 }, NOW);
     let told: Vec<String> = [-5, 30, 600, 9000, 400_000].into_iter().map(at).collect();
-    assert_eq!(told, ["any moment", "in 30 s", "in 10 min", "in 2 h 30 min", "in 4 days"]);
+    assert_eq!(told, ["any moment", "in 30s", "in 10m", "in 2h 30m", "in 4d 15h"]);
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use signet_runtime::output::{Output, OutputFormat};
+use signet_runtime::output::Output;
 
 use super::{ConfigFile, Failure, OutputArg};
 use crate::app;
@@ -24,19 +24,17 @@ pub(super) struct RekeyArgs {
 pub(super) async fn run(args: &RekeyArgs) -> Result<(), Failure> {
     let config = args.file.load()?.config;
     let done = app::rekey(&config, args.new_key_file.as_deref()).await.map_err(Failure::failed)?;
-    let mut out = Output::stdout(args.output.output);
-    let shown = match args.output.output {
-        OutputFormat::Json => {
-            out.json(&json!({ "key": done.key.to_string(), "resealed": done.resealed, "sealed_keys": done.all }))
-        }
-        OutputFormat::Table => out.line(&format!(
+    let value = || json!({ "key": done.key.to_string(), "resealed": done.resealed, "sealed_keys": done.all });
+    let text = || {
+        format!(
             "all {} private keys are sealed with {}, {} of them from now on\n\
-             the former keys in {} open older backups; remove their lines when you keep none of those",
+             the former keys in {} open older backups; remove their lines when you keep none of those\n",
             done.all,
             done.key,
             done.resealed,
             config.encryption_key_file.display()
-        )),
+        )
     };
+    let shown = Output::stdout(args.output.output).show(value, text);
     shown.map_err(Failure::failed)
 }

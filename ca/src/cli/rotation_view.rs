@@ -6,6 +6,7 @@ use signet_proto::admin::v1alpha1::{Authority, AuthorityKind, AuthorityState, Co
 use signet_runtime::output::Table;
 
 use super::describe::{self, short};
+use super::view::{ShownIds, View};
 
 /// Laggards that are named before the rest is counted.
 pub(super) const NAMED: usize = 5;
@@ -17,7 +18,7 @@ pub(super) fn rotation_json(rotation: &Rotation) -> Value {
         "bundle_sequence": rotation.bundle_sequence,
         "authorities": rotation.authorities.iter().map(authority_json).collect::<Vec<_>>(),
         "coverage": rotation.coverage.as_ref().map(|coverage| json!({
-            "sequence": coverage.sequence,
+            "bundle_sequence": coverage.sequence,
             "holders": coverage.holders,
             "covered": coverage.covered,
             "threshold_percent": coverage.threshold_percent,
@@ -64,25 +65,26 @@ pub(super) fn holder_json(holder: &Holder) -> Value {
 }
 
 /// Phase and what comes next, the authorities, and who lags.
-pub(super) fn rotation_text(rotation: &Rotation) -> String {
+pub(super) fn rotation_text(rotation: &Rotation, view: &View) -> String {
     let mut head = Table::new(["rotation", ""]);
-    for (what, value) in rotation_rows(rotation) {
+    for (what, value) in rotation_rows(rotation, view) {
         head.row([what, &value]);
     }
-    let mut text = format!("{}\n{}", head.render(), authorities_table(&rotation.authorities).render());
+    let mut text =
+        format!("{}\n{}", head.render(view.width), authorities_table(&rotation.authorities, view).render(view.width));
     let coverage = rotation.coverage.clone().unwrap_or_default();
     if !coverage.laggards.is_empty() {
         let rest = behind(&coverage).saturating_sub(count(coverage.laggards.len()));
         // Without the sequence, the list would be about the newest bundle, which may be a later one.
         let list = format!("signet-ca holders list --behind --sequence {}", coverage.sequence);
         let rest = if rest > 0 { format!("and {rest} more: `{list}`\n") } else { String::new() };
-        text = format!("{text}\n{}{rest}", holders_table(&coverage.laggards).render());
+        text = format!("{text}\n{}{rest}", holders_table(&coverage.laggards, view).render(view.width));
     }
     text
 }
 
 /// Phase, coverage and what comes next, as rows of two.
-pub(super) fn rotation_rows(rotation: &Rotation) -> Vec<(&'static str, String)> {
+pub(super) fn rotation_rows(rotation: &Rotation, view: &View) -> Vec<(&'static str, String)> {
     let mut rows = vec![("phase", describe::phase_with_meaning(rotation.phase))];
     if let Some(coverage) = &rotation.coverage {
         rows.push(("coverage", describe::coverage(coverage)));
@@ -94,7 +96,7 @@ pub(super) fn rotation_rows(rotation: &Rotation) -> Vec<(&'static str, String)> 
         rows.push(("next", describe::next(next, short)));
     }
     if let Some(at) = &rotation.expected_at {
-        rows.push(("expected by", describe::time(at)));
+        rows.push(("expected by", view.time(Some(at))));
     }
     if rotation.revoked_certificates > 0 {
         rows.push(("revoked certificates", rotation.revoked_certificates.to_string()));
@@ -113,21 +115,15 @@ pub(super) fn count(length: usize) -> u64 {
 }
 
 /// Roots and issuing CAs.
-pub(super) fn authorities_table(authorities: &[Authority]) -> Table {
-    let mut table = Table::new([
-        "authority",
-        "kind",
-        "state",
-        "generation",
-        "published",
-        "holders",
-        "needed until",
-        "not after",
-        "renews at",
-    ]);
+pub(super) fn authorities_table(authorities: &[Authority], view: &View) -> Table {
+    let mut headings = vec!["authority", "kind", "root", "state", "holders", "needed until", "not after", "renews at"];
+    headings.extend(view.wide.then_some(["generation", "since"]).into_iter().flatten());
+    let mut table = Table::with(headings);
+    let ids = view.ids(authorities.iter().map(|one| one.id.as_str()));
+    // Those have a row of their own.
+    let roots = ShownIds::enough(authorities.iter().flat_map(|one| [one.id.as_str(), one.root.as_str()]));
     for authority in authorities {
         let root = authority.kind() == AuthorityKind::Root;
-        let number = |value: u64| if root { value.to_string() } else { "-".to_owned() };
         let mut state = describe::state(authority.state);
         if authority.tainted_at.is_some() && authority.state() != AuthorityState::Tainted {
             state += ", tainted";
@@ -141,44 +137,65 @@ pub(super) fn authorities_table(authorities: &[Authority]) -> Table {
         if authority.held {
             state += ", held";
         }
-        table.row([
-            short(&authority.id),
-            &describe::kind(authority.kind),
-            &state,
-            &number(authority.generation),
-            &number(authority.published),
-            &authority.holders.to_string(),
-            &describe::time_or_dash(authority.needed_until.as_ref()),
-            &describe::time_or_dash(authority.not_after.as_ref()),
-            &describe::time_or_dash(authority.renews_at.as_ref()),
-        ]);
+        let cells = [
+            ids.show(&authority.id).to_owned(),
+            describe::kind(authority.kind),
+            // An issuing CA that two roots have certified is listed below each of them.
+            roots.show(&authority.root).to_owned(),
+            state,
+            authority.holders.to_string(),
+            view.time(authority.needed_until.as_ref()),
+            view.time(authority.not_after.as_ref()),
+            view.time(authority.renews_at.as_ref()),
+        ];
+        let more = view.wide.then(|| {
+            let generation = if root { authority.generation.to_string() } else { "-".to_owned() };
+            [generation, view.time(authority.since.as_ref())]
+        });
+        table.row(cells.into_iter().chain(more.into_iter().flatten()));
     }
     table
 }
 
-/// Characters of a refusal that fit a table; the whole text is in the JSON form.
-const REFUSAL: usize = 48;
-
 /// Holders.
-pub(super) fn holders_table(holders: &[Holder]) -> Table {
-    let mut table =
-        Table::new(["holder", "instance", "pod", "node", "authority", "bundle", "learns by", "not after", "refused"]);
+pub(super) fn holders_table(holders: &[Holder], view: &View) -> Table {
+    let refused = holders.iter().any(|holder| holder.refused.is_some());
+    let mut headings = vec!["holder", "pod or instance", "authority", "bundle", "not after"];
+    let more = ["node", "serial", "learns by", "seen"];
+    headings.extend(view.wide.then_some(more).into_iter().flatten());
+    headings.extend(refused.then_some("refused"));
+    let mut table = Table::with(headings);
     let text = |value: &str| if value.is_empty() { "-".to_owned() } else { value.to_owned() };
+    let instances = view.ids(holders.iter().map(|holder| holder.instance.as_str()));
+    let authorities = ShownIds::enough(holders.iter().map(|holder| holder.authority.as_str()));
     for holder in holders {
-        let refused = holder.refused.as_ref().map(describe::refused).unwrap_or_default();
-        table.row([
-            &holder.spiffe_id,
-            &holder.instance,
-            &text(&holder.pod),
-            &text(&holder.node),
-            short(&holder.authority),
-            &holder.bundle_sequence.to_string(),
-            &describe::learns_by(holder.learns_by),
-            &describe::time_or_dash(holder.not_after.as_ref()),
-            &text(&refused.chars().take(REFUSAL).collect::<String>()),
-        ]);
+        let cells = [
+            holder.spiffe_id.clone(),
+            pod_or_instance(holder, holders, instances),
+            authorities.show(&holder.authority).to_owned(),
+            holder.bundle_sequence.to_string(),
+            view.time(holder.not_after.as_ref()),
+        ];
+        let more = view.wide.then(|| {
+            let (node, serial) = (text(&holder.node), text(&holder.serial));
+            let (learns_by, seen) = (describe::learns_by(holder.learns_by), view.time(holder.seen_at.as_ref()));
+            [node, serial, learns_by, seen]
+        });
+        let refused = refused.then(|| text(&holder.refused.as_ref().map(describe::refused).unwrap_or_default()));
+        table.row(cells.into_iter().chain(more.into_iter().flatten()).chain(refused));
     }
     table
+}
+
+/// The name of its pod, with the instance where another holder of this identity has a pod of that name.
+fn pod_or_instance(holder: &Holder, holders: &[Holder], instances: ShownIds) -> String {
+    let instance = instances.show(&holder.instance);
+    let namesake = |one: &Holder| one.spiffe_id == holder.spiffe_id && one.pod == holder.pod;
+    match holder.pod.as_str() {
+        "" => instance.to_owned(),
+        pod if holders.iter().filter(|one| namesake(one)).count() > 1 => format!("{pod} ({instance})"),
+        pod => pod.to_owned(),
+    }
 }
 
 fn moment(at: Option<&Timestamp>) -> Option<String> {
@@ -192,13 +209,45 @@ fn some(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use signet_runtime::output::Width;
+
+    #[test]
+    fn two_holders_are_told_apart_in_a_table_whatever_they_have_in_common() {
+        let id = "spiffe://td/ns/a/sa/b";
+        let holder = |instance: &str, pod: &str| Holder {
+            spiffe_id: id.to_owned(),
+            instance: instance.to_owned(),
+            pod: pod.to_owned(),
+            ..Holder::default()
+        };
+        let uids = ["0b0c5a1e-0000-4000-8000-000000000001", "0b0c5a1e-0000-4000-8000-000000000002"];
+        let holders = [holder(uids[0], "web-0"), holder(uids[1], "web-0"), holder(uids[1], "web-1"), holder("vm", "")];
+        let text = holders_table(&holders, &View::at(time::OffsetDateTime::UNIX_EPOCH)).render(Width::Unlimited);
+        for row in [
+            format!("{id}  web-0 ({})", uids[0]),
+            format!("{id}  web-0 ({})", uids[1]),
+            format!("{id}  web-1  "),
+            format!("{id}  vm  "),
+        ] {
+            assert_eq!(text.lines().filter(|line| line.starts_with(&row)).count(), 1, "{row}\n{text}");
+        }
+        let authority = |id: &str, root: &str| Authority {
+            kind: AuthorityKind::Issuing.into(),
+            id: id.to_owned(),
+            root: root.to_owned(),
+            ..Authority::default()
+        };
+        let certified = [authority("99aaaaaaaaaa", "11aaaaaaaaaa"), authority("99aaaaaaaaaa", "11aaaaaaaabb")];
+        let text = authorities_table(&certified, &View::at(time::OffsetDateTime::UNIX_EPOCH)).render(Width::Unlimited);
+        assert!(text.contains("  11aaaaaaaaa  ") && text.contains("  11aaaaaaaab  "), "{text}");
+    }
 
     #[test]
     fn the_rest_of_those_that_lag_is_listed_by_the_awaited_bundle() {
         let coverage =
             Coverage { sequence: 3, holders: 9, covered: 2, laggards: vec![Holder::default()], ..Coverage::default() };
         let rotation = Rotation { bundle_sequence: 4, coverage: Some(coverage), ..Rotation::default() };
-        let text = rotation_text(&rotation);
+        let text = rotation_text(&rotation, &View::wide());
         assert!(text.ends_with("and 6 more: `signet-ca holders list --behind --sequence 3`\n"), "{text}");
     }
 }

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use signet_proto::admin::v1alpha1::{CheckState, Rotation, StatusRequest, StatusResponse};
 use signet_runtime::command::wait_for;
 use signet_runtime::config::units::parse_duration;
-use signet_runtime::output::{Output, OutputFormat, Table};
+use signet_runtime::output::{Output, Table};
 
 use super::admin_client::{ANSWER, AdminArgs, Client, explanation, failure, within};
 use super::describe::{self, short};
 use super::rotation_view::{authorities_table, authority_json, rotation_json, rotation_rows};
+use super::view::View;
 use super::{Failure, OutputArg, printable};
 
 #[derive(Debug, Args)]
@@ -40,11 +41,8 @@ pub(super) async fn run(args: &StatusArgs) -> Result<(), Failure> {
     };
     // Storage may be what is broken; the rest is worth to be seen then.
     let rotation = client.rotation().await.map_err(|status| explanation(&status));
-    let mut out = Output::stdout(args.output.output);
-    let shown = match args.output.output {
-        OutputFormat::Json => out.json(&as_json(&status, rotation.as_ref())),
-        OutputFormat::Table => out.raw(&as_text(&status, rotation.as_ref())),
-    };
+    let (value, view) = (|| as_json(&status, rotation.as_ref()), View::of(args.output.output));
+    let shown = Output::stdout(args.output.output).show(value, || as_text(&status, rotation.as_ref(), &view));
     shown.map_err(Failure::failed)
 }
 
@@ -74,7 +72,8 @@ fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Val
             "name": check.name, "state": describe::check_state(check.state), "detail": check.detail,
         })).collect::<Vec<_>>(),
         "authorities": authorities.iter().map(authority_json).collect::<Vec<_>>(),
-        "bundle": status.bundle.as_ref().map(|bundle| json!({ "sequence": bundle.sequence, "roots": bundle.roots })),
+        "bundle_sequence": status.bundle.as_ref().map(|bundle| bundle.sequence),
+        "root_count": status.bundle.as_ref().map(|bundle| bundle.roots),
         "serving": status.serving.as_ref().map(|serving| json!({
             "serial": serving.serial, "names": serving.names, "root": serving.root,
             "not_after": serving.not_after.as_ref().map(describe::time),
@@ -91,20 +90,20 @@ fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Val
     })
 }
 
-fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> String {
+fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>, view: &View) -> String {
     let mut head = Table::new(["what", "value"]);
     head.row(["trust domain", status.trust_domain.as_str()]);
     head.row(["version", status.version.as_str()]);
     head.row(["storage", if status.storage.is_empty() { "-" } else { status.storage.as_str() }]);
-    head.row(["running since", &describe::time_or_dash(status.started_at.as_ref())]);
+    head.row(["running since", &view.time(status.started_at.as_ref())]);
     head.row(["ready", if status.ready { "yes" } else { "NO" }]);
     if let Some(bundle) = &status.bundle {
         head.row(["trust bundle", &format!("sequence {}, {} root(s)", bundle.sequence, bundle.roots)]);
     }
     if let Some(serving) = &status.serving {
         let names = serving.names.join(", ");
-        let (root, until) = (short(&serving.root), describe::time_or_dash(serving.not_after.as_ref()));
-        head.row(["serving certificate", &format!("{names}; under root {root}; until {until}")]);
+        let (root, end) = (short(&serving.root), view.time(serving.not_after.as_ref()));
+        head.row(["serving certificate", &format!("{names}; under root {root}; ends {end}")]);
     }
     if let Some(counters) = &status.counters {
         let text = format!("{} issued, {} refused, {} failed", counters.issued, counters.refused, counters.failed);
@@ -118,7 +117,7 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Str
     }
     match rotation {
         Ok(rotation) => {
-            for (what, value) in rotation_rows(rotation) {
+            for (what, value) in rotation_rows(rotation, view) {
                 head.row([what, &value]);
             }
         }
@@ -132,5 +131,6 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Str
     }
     // Storage knows who needs which authority; memory does not.
     let authorities = rotation.map_or(&status.authorities, |rotation| &rotation.authorities);
-    format!("{}\n{}\n{}", head.render(), checks.render(), authorities_table(authorities).render())
+    let authorities = authorities_table(authorities, view);
+    format!("{}\n{}\n{}", head.render(view.width), checks.render(view.width), authorities.render(view.width))
 }

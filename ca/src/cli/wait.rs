@@ -8,20 +8,17 @@ use clap::Args;
 use signet_core::clock::{Clock, SystemClock};
 use signet_proto::admin::v1alpha1::Rotation;
 use signet_runtime::config::units::{UnitError, parse_duration};
-use signet_runtime::output::OutputFormat;
+use signet_runtime::output::{OutputFormat, Size};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::admin_client::{AdminArgs, Client, Setback};
 use super::goal::{Goal, Verdict};
-use super::progress::{Change, Moment, Screen, Size, line, picture};
+use super::progress::{Change, Moment, Screen, line, picture};
 use super::rotation_view::rotation_json;
 use super::{Failure, printable};
 
 /// How often the CA is asked.
 const POLL: Duration = Duration::from_secs(1);
-
-/// A terminal that does not tell its size.
-const USUAL: Size = Size { columns: 80, rows: 24 };
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct WaitArgs {
@@ -106,9 +103,9 @@ enum Presentation {
 impl ProgressWriter<io::Stdout> {
     fn new(output: OutputFormat, writer: io::Stdout) -> Self {
         let presentation = match output {
-            OutputFormat::Json => Presentation::Objects(None),
-            OutputFormat::Table if writer.is_terminal() => Presentation::Picture(Screen::default()),
-            OutputFormat::Table => Presentation::Lines(None),
+            OutputFormat::Json | OutputFormat::Jsonl => Presentation::Objects(None),
+            _ if writer.is_terminal() => Presentation::Picture(Screen::default()),
+            _ => Presentation::Lines(None),
         };
         Self { writer, presentation }
     }
@@ -119,7 +116,7 @@ impl<W: Write> ProgressWriter<W> {
         let change = Change::of(moment);
         let text = match &mut self.presentation {
             Presentation::Picture(screen) => {
-                let size = terminal_size();
+                let size = Size::of_stdout();
                 screen.redraw(&picture(moment, size), size.columns)
             }
             Presentation::Lines(told) | Presentation::Objects(told) if told.as_ref() == Some(&change) => return Ok(()),
@@ -156,16 +153,6 @@ impl<W: Write> ProgressWriter<W> {
         let written = self.writer.write_all(text.as_bytes()).and_then(|()| self.writer.flush());
         written
             .map_err(|error| Failure::Failed(format!("nobody reads the progress ({error}); the CA goes on by itself")))
-    }
-}
-
-fn terminal_size() -> Size {
-    let told = rustix::termios::tcgetwinsize(io::stdout());
-    match told {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
-            Size { columns: usize::from(size.ws_col), rows: usize::from(size.ws_row) }
-        }
-        _ => USUAL,
     }
 }
 

@@ -27,6 +27,7 @@ use crate::ca::obtain::{ObtainError, Obtainer};
 use crate::config::{Config, Sds};
 use crate::files::{WriteError, write_set};
 use crate::health::{watch_bundle_stream, watch_certificate};
+use crate::identity::issued::Issued;
 use crate::identity::status::Status;
 use crate::identity::store::IdentityStore;
 use crate::inspection::Inspection;
@@ -220,7 +221,7 @@ pub(crate) async fn keep_files(config: Config, directory: &Path) -> Result<(), A
 ///
 /// # Errors
 /// [`AppError`].
-pub(crate) async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> Result<(), AppError> {
+pub(crate) async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> Result<Arc<Issued>, AppError> {
     let store = IdentityStore::new(config, Arc::new(SystemClock));
     let channel = Arc::new(CaChannel::new(config.ca.clone(), store.statuses()));
     let obtainer = Obtainer::new(config, Arc::new(SystemClock), channel, Acknowledges::Never);
@@ -241,8 +242,10 @@ pub(crate) async fn fetch_once(config: &Config, directory: &Path, within: Durati
     };
     match tokio::time::timeout(within, Box::pin(trying)).await {
         Ok(issued) => {
-            let bundle = issued.bundle.clone();
-            Ok(in_time(directory, move |directory| write_set(directory, &issued, &bundle)).await?)
+            let issued = Arc::new(issued);
+            let written = Arc::clone(&issued);
+            in_time(directory, move |directory| write_set(directory, &written, &written.bundle)).await?;
+            Ok(issued)
         }
         Err(_elapsed) => Err(AppError::NoCertificate { within, last }),
     }

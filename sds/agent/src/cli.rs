@@ -3,18 +3,25 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use serde_json::json;
+use signet_core::clock::{Clock, SystemClock, rfc3339};
+use signet_core::shown_time::ShownTimes;
 use signet_runtime::command::{self, Failure, wait_for};
 use signet_runtime::config::units::parse_duration;
 use signet_runtime::config::{Loaded, load};
 use signet_runtime::ending;
-use signet_runtime::output::{Output, OutputFormat, error_chain};
+use signet_runtime::manual::ManualCommand;
+use signet_runtime::output::{Output, OutputArg, OutputFormat, Width, error_chain};
 use signet_runtime::telemetry;
 
 use crate::app;
 use crate::config::{Config, DEFAULT_PATH, read, reference};
+use crate::files::FILES;
 use crate::inspection;
+use crate::inspection_view::{View, as_json, as_tables};
 
 /// Threads of the runtime. One identity and its streams need little; the second keeps probes answered while the first
 /// is busy.
@@ -22,7 +29,7 @@ const THREADS: usize = 2;
 
 /// Obtains and renews certificates from a mesh CA and serves them to local proxies over SDS.
 #[derive(Debug, Parser)]
-#[command(name = "signet-agent", version, disable_help_subcommand = true)]
+#[command(name = "signet-agent", version, disable_help_subcommand = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -30,19 +37,21 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Renew and serve until stopped.
+    /// Renew and serve until stopped
     Run(ConfigArgs),
-    /// Check the configuration without starting anything.
+    /// Check the configuration without starting anything
     Check(CheckArgs),
-    /// Write certificate, key and roots to files, once or with --watch at each renewal.
+    /// Write certificate, key and roots to files, once or with --watch at each renewal
     Fetch(FetchArgs),
-    /// Show what a running agent serves, until when, and to whom.
+    /// Show what a running agent serves, until when, and to whom
     Inspect(InspectArgs),
+    #[command(flatten)]
+    Manual(ManualCommand),
 }
 
 #[derive(Debug, Args)]
 struct ConfigArgs {
-    /// The configuration file.
+    /// The configuration file
     #[arg(short, long, default_value = DEFAULT_PATH, value_name = "FILE")]
     config: PathBuf,
 }
@@ -51,10 +60,10 @@ struct ConfigArgs {
 struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Print the reference of all fields as Markdown instead.
+    /// Print the reference of all fields as Markdown instead
     #[arg(long)]
     reference: bool,
-    /// Print the shape of the file as JSON Schema instead, for editors.
+    /// Print the shape of the file as JSON Schema instead, for editors
     #[arg(long, conflicts_with = "reference")]
     schema: bool,
 }
@@ -63,33 +72,34 @@ struct CheckArgs {
 struct FetchArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The directory for cert-chain.pem, key.pem and root-cert.pem.
+    /// The directory for cert-chain.pem, key.pem and root-cert.pem, which is made when missing
     #[arg(short, long, value_name = "DIR")]
-    out: PathBuf,
-    /// Keep the files fresh until stopped, instead of writing them once.
+    dir: PathBuf,
+    /// Keep the files fresh until stopped, instead of writing them once
     #[arg(long)]
     watch: bool,
-    /// Without --watch: how long to try.
-    #[arg(long, default_value = "60s", value_parser = parse_duration, value_name = "DURATION")]
-    timeout: std::time::Duration,
+    /// How long to try, when the files are written once
+    #[arg(long, default_value = "60s", value_parser = parse_duration, value_name = "DURATION", conflicts_with = "watch")]
+    timeout: Duration,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
 #[derive(Debug, Args)]
 struct InspectArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The agent's socket, instead of the one in the configuration.
+    /// The agent's socket, instead of the one in the configuration
     #[arg(short, long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// table or json.
-    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
-    output: OutputFormat,
-    /// Wait until the agent is ready: until it serves a certificate and roots.
+    #[command(flatten)]
+    output: OutputArg,
+    /// Wait until the agent is ready: until it serves a certificate and roots
     #[arg(long)]
     wait: bool,
-    /// With --wait: for how long.
+    /// With --wait: for how long
     #[arg(long, requires = "wait", default_value = "1m", value_parser = parse_duration, value_name = "DURATION")]
-    timeout: std::time::Duration,
+    timeout: Duration,
 }
 
 /// The name that errors begin with.
@@ -126,20 +136,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             load_config(&args.config.config)?;
             out.line(&format!("{} is in order", args.config.config.display())).map_err(Failure::failed)
         }
-        Command::Fetch(args) => {
-            let config = configured(&args.config.config)?.config;
-            with_runtime(async {
-                let done = if args.watch {
-                    app::keep_files(config, &args.out).await
-                } else {
-                    app::fetch_once(&config, &args.out, args.timeout).await
-                };
-                done.map_err(|error| match error {
-                    app::AppError::NoCertificate { .. } => Failure::TimedOut(error_chain(&error)),
-                    other => Failure::failed(other),
-                })
-            })
-        }
+        Command::Fetch(args) => fetch(&args),
         Command::Inspect(args) => {
             let socket = match args.socket {
                 Some(socket) => socket,
@@ -152,14 +149,36 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             };
             let answer =
                 with_runtime(async { if args.wait { wait_for(args.timeout, ready).await } else { ask().await } })?;
-            let mut output = Output::stdout(args.output);
-            let printed = match args.output {
-                OutputFormat::Json => output.json(&inspection::as_json(&answer)),
-                OutputFormat::Table => output.raw(&inspection::as_tables(&answer)),
-            };
-            printed.map_err(Failure::failed)
+            let format = args.output.output;
+            let wide = format == OutputFormat::Wide;
+            let times = if wide { ShownTimes::Absolute } else { ShownTimes::From(SystemClock.now()) };
+            let view = View { width: Width::of_stdout(), times };
+            let shown = Output::stdout(format).show(|| as_json(&answer), || as_tables(&answer, view));
+            shown.map_err(Failure::failed)
         }
+        Command::Manual(command) => command.run(Cli::command()),
     }
+}
+
+fn fetch(args: &FetchArgs) -> Result<(), Failure> {
+    let config = configured(&args.config.config)?.config;
+    let failed = |error| match error {
+        app::AppError::NoCertificate { .. } => Failure::TimedOut(error_chain(&error)),
+        other => Failure::failed(other),
+    };
+    if args.watch {
+        return with_runtime(async { app::keep_files(config, &args.dir).await.map_err(failed) });
+    }
+    let written = with_runtime(async { app::fetch_once(&config, &args.dir, args.timeout).await.map_err(failed) })?;
+    let (dir, until) = (args.dir.display(), rfc3339(written.not_after));
+    let value = || {
+        json!({
+            "dir": dir.to_string(), "files": FILES, "spiffe_id": written.spiffe_id.to_string(),
+            "serial": written.serial, "not_after": until,
+        })
+    };
+    let text = || format!("{} is in {dir} ({}), until {until}\n", written.spiffe_id, FILES.join(", "));
+    Output::stdout(args.output.output).show(value, text).map_err(Failure::failed)
 }
 
 fn load_config(path: &Path) -> Result<Loaded<Config>, Failure> {
@@ -183,13 +202,12 @@ fn with_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent_and_reads_durations_and_formats() {
         Cli::command().debug_assert();
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
-        let Command::Fetch(fetch) = parse("signet-agent fetch --out /x --timeout 5s").unwrap().command else {
+        let Command::Fetch(fetch) = parse("signet-agent fetch --dir /x --timeout 5s").unwrap().command else {
             unreachable!("fetch")
         };
         assert!(!fetch.watch && fetch.timeout.as_secs() == 5);
@@ -197,7 +215,9 @@ mod tests {
             "signet-agent",
             "signet-agent fetch",
             "signet-agent inspect -o yaml",
-            "signet-agent fetch -o /x --timeout 5",
+            "signet-agent fetch -d /x --timeout 5",
+            "signet-agent fetch -d /x --timeout 5s --watch",
+            "signet-agent fetch -o /x",
         ] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }

@@ -25,7 +25,8 @@ pub(crate) const KEY_FILE: &str = "key.pem";
 /// The trust bundle.
 pub(crate) const ROOT_FILE: &str = "root-cert.pem";
 
-const FILES: [&str; 3] = [CHAIN_FILE, KEY_FILE, ROOT_FILE];
+/// All of them.
+pub(crate) const FILES: [&str; 3] = [CHAIN_FILE, KEY_FILE, ROOT_FILE];
 const CURRENT: &str = "..data";
 const CURRENT_NEW: &str = "..data_tmp";
 const GENERATION: &str = "..generation-";

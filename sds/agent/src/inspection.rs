@@ -4,14 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use signet_core::clock::rfc3339;
 use signet_proto::agent::v1alpha1::agent_inspection_client::AgentInspectionClient;
 use signet_proto::agent::v1alpha1::agent_inspection_server::AgentInspection;
 use signet_proto::agent::v1alpha1::{
     BundleStream, Check, Identity, InspectRequest, InspectResponse, Secret, Stream as StreamMessage,
 };
-use signet_runtime::output::{Table, error_chain};
+use signet_runtime::output::error_chain;
 use signet_runtime::readiness::{Readiness, State};
 use signet_sds::ledger::{Ledger, StreamView};
 use signet_sds::session::WILDCARD;
@@ -165,104 +163,4 @@ pub(crate) fn unready(answer: &InspectResponse) -> String {
     let failing = answer.checks.iter().filter(|check| check.state == State::Failing.to_string());
     let failing: Vec<String> = failing.map(|check| format!("{}: {}", check.name, check.detail)).collect();
     format!("the agent is not ready: {}", failing.join("; "))
-}
-
-/// The answer for programs: times as RFC 3339, absent where they are unknown.
-#[must_use]
-pub(crate) fn as_json(answer: &InspectResponse) -> Value {
-    let identities = answer.identities.iter().map(|it| {
-        json!({
-            "spiffe_id": it.spiffe_id, "serial": it.serial, "issuer": it.issuer, "authority": it.authority,
-            "not_before": moment(it.not_before), "not_after": moment(it.not_after),
-            "next_renewal": moment(it.next_renewal), "renewals": it.renewals,
-            "failures_in_a_row": it.failures_in_a_row, "last_error": it.last_error,
-            "last_error_at": moment(it.last_error_at), "roots": it.roots,
-            "bundle_sequence": it.bundle_sequence, "revocation_lists": it.revocation_lists,
-            "bundle_stream": it.bundle_stream.as_ref().map(|stream| json!({
-                "state": stream.state, "since": moment(stream.since),
-                "last_error": stream.last_error, "last_error_at": moment(stream.last_error_at),
-            })),
-        })
-    });
-    let streams = answer.streams.iter().map(|it| {
-        json!({
-            "peer": it.peer, "node_id": it.node_id, "names": it.names,
-            "unserved_names": it.unserved_names, "connected_at": moment(it.connected_at),
-            "acked_version": it.acked_version, "pushes": it.pushes, "acks": it.acks, "nacks": it.nacks,
-            "last_nack": it.last_nack, "last_nack_at": moment(it.last_nack_at),
-        })
-    });
-    let secrets = answer.secrets.iter().map(|it| json!({"name": it.name, "version": it.version}));
-    let checks = answer.checks.iter().map(|it| json!({"name": it.name, "state": it.state, "detail": it.detail}));
-    json!({
-        "version": answer.version, "started_at": moment(answer.started_at), "ready": answer.ready,
-        "checks": checks.collect::<Vec<_>>(), "identities": identities.collect::<Vec<_>>(),
-        "secrets": secrets.collect::<Vec<_>>(), "streams": streams.collect::<Vec<_>>(),
-    })
-}
-
-/// The answer for people: one block per subject.
-#[must_use]
-pub(crate) fn as_tables(answer: &InspectResponse) -> String {
-    let mut about = Table::new(["agent", ""]);
-    let ready = if answer.ready { "ready" } else { "not ready" };
-    about.row(["version", &answer.version]).row(["started", &shown(answer.started_at)]).row(["state", ready]);
-    for check in &answer.checks {
-        about.row([&check.name, &format!("{}: {}", check.state, check.detail)]);
-    }
-    let mut text = about.render();
-    for it in &answer.identities {
-        let mut table = Table::new(["identity", ""]);
-        let failures = format!("{} in a row", it.failures_in_a_row);
-        let last_error = error_shown(&it.last_error, it.last_error_at);
-        table.row(["SPIFFE ID", or_none(&it.spiffe_id)]).row(["serial", or_none(&it.serial)]);
-        table.row(["issuer", or_none(&it.issuer)]).row(["authority", or_none(&it.authority)]);
-        table.row(["valid from", &shown(it.not_before)]).row(["valid until", &shown(it.not_after)]);
-        table.row(["next renewal", &shown(it.next_renewal)]).row(["renewals", &it.renewals.to_string()]);
-        table.row(["failures", &failures]).row(["last error", &last_error]);
-        let sequence = if it.bundle_sequence == 0 { "-".to_owned() } else { it.bundle_sequence.to_string() };
-        table.row(["roots", &it.roots.to_string()]).row(["bundle sequence", &sequence]);
-        table.row(["revocation lists", &it.revocation_lists.to_string()]);
-        if let Some(stream) = &it.bundle_stream {
-            let state = format!("{} since {}", stream.state, shown(stream.since));
-            table.row(["bundle stream", &state]);
-            table.row(["its last error", &error_shown(&stream.last_error, stream.last_error_at)]);
-        }
-        text += &format!("\n{}", table.render());
-    }
-    let mut secrets = Table::new(["secret", "version"]);
-    for it in &answer.secrets {
-        secrets.row([&it.name, &it.version]);
-    }
-    let mut streams = Table::new(["stream of", "node", "names", "since", "pushes", "acks", "nacks", "last nack"]);
-    for it in &answer.streams {
-        let [pushes, acks, nacks] = [it.pushes, it.acks, it.nacks].map(|count| count.to_string());
-        let marked = |name: &String| {
-            let mark = if it.unserved_names.contains(name) { " (not served)" } else { "" };
-            format!("{name}{mark}")
-        };
-        let names = it.names.iter().map(marked).collect::<Vec<_>>().join(", ");
-        let since = shown(it.connected_at);
-        streams.row([&it.peer, &it.node_id, &names, &since, &pushes, &acks, &nacks, &it.last_nack]);
-    }
-    for (table, none) in [(secrets, "no secrets yet\n"), (streams, "no streams\n")] {
-        text += &format!("\n{}", if table.is_empty() { none.to_owned() } else { table.render() });
-    }
-    text
-}
-
-fn moment(seconds: i64) -> Option<String> {
-    (seconds != 0).then(|| OffsetDateTime::from_unix_timestamp(seconds).ok().map(rfc3339))?
-}
-
-fn shown(seconds: i64) -> String {
-    moment(seconds).unwrap_or_else(|| "-".to_owned())
-}
-
-fn error_shown(text: &str, at: i64) -> String {
-    if at == 0 { "none".to_owned() } else { format!("{text} at {}", shown(at)) }
-}
-
-fn or_none(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
 }

@@ -15,6 +15,7 @@ mod files;
 mod health;
 pub mod identity;
 mod inspection;
+mod inspection_view;
 mod metrics;
 mod random;
 mod renewer;

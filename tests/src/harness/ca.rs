@@ -133,20 +133,20 @@ impl Ca {
     /// [`Failure`].
     pub fn audit(&self, filters: &[&str]) -> Outcome<Vec<Value>> {
         let mut all = Vec::new();
-        let mut before: Option<String> = None;
+        let mut next: Option<String> = None;
         loop {
             let mut args = vec!["audit", "list", "--limit", PAGE];
             args.extend_from_slice(filters);
-            if let Some(before) = &before {
-                args.extend(["--before", before]);
+            if let Some(next) = &next {
+                args.extend(["--page", next]);
             }
             let mut page = self.ask(&args)?;
             let Some(events) = page.get_mut("events").and_then(Value::as_array_mut) else {
                 return Err(Failure::unexpected(format!("audit list printed no events: {page}")));
             };
             all.append(events);
-            match page.get("next").and_then(Value::as_u64) {
-                Some(next) => before = Some(next.to_string()),
+            match page.get("next_page").and_then(Value::as_str) {
+                Some(more) => next = Some(more.to_owned()),
                 None => return Ok(all),
             }
         }

@@ -21,7 +21,7 @@ async fn fetch_writes_a_matching_set_with_a_private_key_of_its_own() -> Outcome 
     let _ca = dev.start_ca().await?;
     let out = dev.path("files");
     let fetch = || -> Outcome<Vec<(String, String)>> {
-        tools::run(dev.agent_command("client", &["fetch"])?.arg("--out").arg(&out))?;
+        tools::run(dev.agent_command("client", &["fetch"])?.arg("--dir").arg(&out))?;
         let mut files: Vec<_> = std::fs::read_dir(&out)
             .map_err(Failure::io("list the files"))?
             .flatten()
@@ -57,6 +57,44 @@ async fn fetch_writes_a_matching_set_with_a_private_key_of_its_own() -> Outcome 
     let old = generations.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).count();
     // The one before stays for readers that have just opened it.
     ensure(old <= 2, || format!("{old} sets are kept"))
+}
+
+#[tokio::test]
+async fn the_page_about_fetch_shows_what_works_and_names_every_option() -> Outcome {
+    let page = include_str!("../../../docs/fetch.md");
+    let dev = Dev::plain()?;
+    let _ca = dev.start_ca().await?;
+    let example = page.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let programs = tools::own("signet-agent")?;
+    let path = format!("{}:{}", programs.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-e", "-c", &example.replace("/tmp/signet", &dev.path("").display().to_string())]).env("PATH", path);
+    let said = tools::run(&mut shell)?;
+    ensure(said.contains(CLIENT_ID) && said.contains("cert-chain.pem: OK"), || said.clone())?;
+    for (name, mode) in [("cert-chain.pem", 0o644), ("key.pem", 0o600), ("root-cert.pem", 0o644)] {
+        let found = std::fs::metadata(dev.path("files").join(name)).unwrap().permissions().mode() & 0o777;
+        let row = format!("| `{name}` | 0{found:o} |");
+        ensure(found == mode && page.contains(&row), || format!("{row} is not in the page"))?;
+    }
+    let help = tools::run(std::process::Command::new(tools::own("signet-agent")?).args(["fetch", "--help"]))?;
+    let options: Vec<&str> =
+        help.split_whitespace().map(|word| word.trim_end_matches(':')).filter(|word| word.starts_with("--")).collect();
+    let undocumented: Vec<&&str> =
+        options.iter().filter(|option| **option != "--help" && !page.contains(**option)).collect();
+    ensure(options.len() > 4 && undocumented.is_empty(), || format!("{undocumented:?} of {options:?}"))?;
+    // The answer for programs, and the codes that the page tells of.
+    let fetch = |more: &[&str]| -> Outcome<std::process::Output> {
+        tools::output(dev.agent_command("client", &["fetch", "-o", "json", "--timeout", "5s"])?.args(more))
+    };
+    let out = dev.path("files").display().to_string();
+    let written = fetch(&["--dir", &out])?;
+    let told: Value = serde_json::from_slice(&written.stdout).map_err(Failure::while_doing("read the answer"))?;
+    assert_eq!((&told["spiffe_id"], &told["files"][1]), (&CLIENT_ID.into(), &"key.pem".into()));
+    std::fs::write(dev.path("occupied"), "").unwrap();
+    let below = dev.path("occupied/files").display().to_string();
+    assert_eq!(fetch(&["--dir", &below])?.status.code(), Some(1));
+    assert_eq!(fetch(&[])?.status.code(), Some(2));
+    Ok(())
 }
 
 #[tokio::test]
@@ -152,7 +190,7 @@ async fn a_ca_that_the_root_file_does_not_vouch_for_gets_no_token() -> Outcome {
     let failing = async || (agent.identity().await.ok()?.failures_in_a_row >= 1).then_some(());
     eventually("a failure", WITHIN, failing).await?;
     let output =
-        tools::output(dev.agent_command("client", &["fetch", "--timeout", "2s"])?.arg("--out").arg(dev.path("none")))?;
+        tools::output(dev.agent_command("client", &["fetch", "--timeout", "2s"])?.arg("--dir").arg(dev.path("none")))?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure(output.status.code() == Some(3) && !text.is_empty(), || format!("{}: {text}", output.status))?;
     ensure(!dev.path("none").join("key.pem").exists(), || "files were written".to_owned())?;

@@ -1,6 +1,7 @@
 //! What was issued and refused is on record, and can be found.
 
 use serde_json::Value;
+use signet_core::clock::rfc3339;
 use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
 use signet_tests::failure::{Outcome, ensure};
@@ -45,8 +46,8 @@ async fn issued_and_refused_requests_are_on_record_with_who_what_and_why() -> Ou
     for key in ["service_account_uid", "pod", "pod_uid", "node", "peer"] {
         ensure(event["who"][key].as_str().is_some_and(|text| !text.is_empty()), || format!("no {key} in {event}"))?;
     }
-    assert_eq!(event["what"]["not_before"], leaf.not_before.unix_timestamp());
-    assert_eq!(event["what"]["not_after"], leaf.not_after.unix_timestamp());
+    assert_eq!(event["what"]["not_before"], rfc3339(leaf.not_before));
+    assert_eq!(event["what"]["not_after"], rfc3339(leaf.not_after));
     let hash: String = signet_core::digest::key_hash(&leaf.spki_der).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(event["what"]["key_hash"], hash);
     ensure(event["request_id"].as_str().is_some_and(|id| id.len() >= 16), || format!("no request id in {event}"))?;
@@ -89,15 +90,15 @@ async fn pages_join_without_gap_or_repetition_while_events_are_added() -> Outcom
     let ca = dev.start_ca().await?;
     history(&dev, &ca).await?;
     let mut paged = Vec::new();
-    let mut before: Option<String> = None;
+    let mut next: Option<String> = None;
     loop {
         let mut args = vec!["audit", "list", "--limit", "2"];
-        args.extend(before.iter().flat_map(|before| ["--before", before]));
+        args.extend(next.iter().flat_map(|next| ["--page", next]));
         let page = ca.ask(&args)?;
         paged.extend(page["events"].as_array().unwrap().iter().filter_map(|event| event["sequence"].as_u64()));
         Client::connect(&dev).await?.certificate(&dev, "server").await?;
-        match page["next"].as_u64() {
-            Some(next) => before = Some(next.to_string()),
+        match page["next_page"].as_str() {
+            Some(more) => next = Some(more.to_owned()),
             None => break,
         }
     }
@@ -121,7 +122,7 @@ async fn the_table_is_for_people_and_wrong_filters_are_usage_errors() -> Outcome
     let table_again = tools::run(&mut dev.ca_command(&["audit", "list"])?)?;
     ensure(table_again.contains(SERVER_ID), || table_again.clone())?;
     for wrong in
-        [["--outcome", "maybe"], ["--since", "yesterday"], ["--serial", "xyz"], ["--limit", "0"], ["--before", "-1"]]
+        [["--outcome", "maybe"], ["--since", "yesterday"], ["--serial", "xyz"], ["--limit", "0"], ["--page", "-1"]]
     {
         let output = tools::output(dev.ca_command(&["audit", "list"])?.args(wrong))?;
         ensure(output.status.code() == Some(2), || format!("{wrong:?} ended with {}", output.status))?;

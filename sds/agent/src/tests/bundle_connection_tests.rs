@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use signet_core::clock::ManualClock;
+use signet_core::shown_time::ShownTimes;
+use signet_runtime::output::Width;
 use signet_runtime::readiness::State;
 use signet_runtime::supervisor::Supervisor;
 use time::OffsetDateTime;
@@ -14,6 +16,7 @@ use crate::app::Agent;
 use crate::files::{CHAIN_FILE, ROOT_FILE};
 use crate::identity::status::{Link, Status};
 use crate::inspection;
+use crate::inspection_view::{View, as_json, as_tables};
 use crate::tests::test_bundles::{Heard, validation};
 use crate::tests::test_ca::{Authority, TestCa};
 use crate::tests::test_world::{World, token, within};
@@ -237,13 +240,13 @@ async fn inspection_tells_about_the_bundle_and_its_stream() {
     let (world, mut agent) = started().await;
     agent.until(|status| status.validation.as_ref().is_some_and(|held| held.sequence == Some(5))).await;
     let answer = inspection::ask(&world.config.sds.socket).await.unwrap();
-    let json = inspection::as_json(&answer);
+    let json = as_json(&answer);
     let identity = &json["identities"][0];
     assert_eq!((&identity["bundle_sequence"], &identity["revocation_lists"]), (&5.into(), &0.into()));
-    assert_eq!((&identity["bundle_stream"]["state"], &identity["roots"]), (&"up".into(), &1.into()));
+    assert_eq!((&identity["bundle_stream"]["state"], &identity["root_count"]), (&"up".into(), &1.into()));
     assert_eq!(identity["bundle_stream"]["since"], "2023-11-14T22:13:20Z");
     assert!(identity["bundle_stream"]["last_error_at"].is_null());
-    let tables = inspection::as_tables(&answer);
+    let tables = as_tables(&answer, View { width: Width::Unlimited, times: ShownTimes::Absolute });
     for part in ["bundle sequence   5", "revocation lists  0", "bundle stream     up since 2023-11-14T22:13:20Z"] {
         assert!(tables.contains(part), "{part}\n{tables}");
     }

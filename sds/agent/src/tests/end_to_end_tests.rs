@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use signet_core::clock::{Clock, ManualClock, SystemClock};
 use signet_core::csr::CertificateRequest;
+use signet_core::shown_time::ShownTimes;
+use signet_runtime::output::Width;
 use signet_runtime::readiness::State;
 use tonic::Code;
 
@@ -13,6 +15,7 @@ use crate::app::{AppError, fetch_once};
 use crate::files::{CHAIN_FILE, KEY_FILE};
 use crate::identity::status::Status;
 use crate::inspection;
+use crate::inspection_view::{View, as_json, as_tables};
 use crate::tests::test_ca::{Authority, Mode, TestCa};
 use crate::tests::test_world::{ID, World, token, within};
 
@@ -230,7 +233,7 @@ async fn inspection_tells_what_is_served_until_when_and_to_whom() {
     let mut proxy = world.connect(&["default"]).await;
     proxy.next().await;
     let answer = inspection::ask(socket).await.unwrap();
-    let json = inspection::as_json(&answer);
+    let json = as_json(&answer);
     assert_eq!(json["ready"], true);
     assert_eq!(
         (&json["identities"][0]["spiffe_id"], &json["identities"][0]["serial"]),
@@ -239,7 +242,7 @@ async fn inspection_tells_what_is_served_until_when_and_to_whom() {
     assert_eq!(json["secrets"][0]["name"], "ROOTCA");
     assert_eq!((&json["streams"][0]["names"][0], &json["streams"][0]["pushes"]), (&"default".into(), &1.into()));
     assert!(json["identities"][0]["last_error_at"].is_null());
-    let tables = inspection::as_tables(&answer);
+    let tables = as_tables(&answer, View { width: Width::Unlimited, times: ShownTimes::Absolute });
     for part in [ID, &held.serial, "CN=test issuer", "ROOTCA", "last error    none", "2023-11-14T"] {
         assert!(tables.contains(part), "{part}\n{tables}");
     }

@@ -9,6 +9,7 @@ use signet_runtime::readiness::State;
 use super::bundle_stream_tests::started;
 use crate::identity::status::Link;
 use crate::inspection;
+use crate::inspection_view::as_json;
 use crate::tests::test_bundles::{Heard, validation};
 use crate::tests::test_ca::Authority;
 use crate::tests::test_world::World;
@@ -78,7 +79,7 @@ async fn numbers_by_a_clock_that_was_years_ahead_are_left_behind_as_soon_as_the_
     world.ca.bundles.applied(AHEAD + 1).await;
     agent.check_of("bundle_stream", State::Ready).await;
     assert_eq!(world.fetch().await.1, 1);
-    let json = inspection::as_json(&inspection::ask(&world.config.sds.socket).await.unwrap());
+    let json = as_json(&inspection::ask(&world.config.sds.socket).await.unwrap());
     assert_eq!(json["identities"][0]["bundle_sequence"], AHEAD + 1);
     world.ca.bundles.publish(validation(AHEAD + 2, &older, &[]), "[]");
     world.ca.bundles.applied(AHEAD + 2).await;

@@ -24,7 +24,7 @@ fn give_token(dev: &Dev, seconds: i64) -> Outcome {
 /// Starts the shipped proxy, with a certificate in files.
 async fn proxy(dev: &Dev) -> Outcome<Envoy> {
     let files = dev.path("files");
-    tools::run(dev.agent_command("server", &["fetch"])?.arg("--out").arg(&files))?;
+    tools::run(dev.agent_command("server", &["fetch"])?.arg("--dir").arg(&files))?;
     let upstream = signet_tests::upstream::Upstream::start().await?;
     let places = (&*files, &*dev.path("root-cert.pem"), &*dev.path("token"));
     let bootstrap = Bootstrap::following_ca(dev.listen, places, upstream.address, CLIENT_ID)?;

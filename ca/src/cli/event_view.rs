@@ -1,0 +1,250 @@
+//! How events of the record look in tables and JSON.
+
+use std::cmp::Reverse;
+
+use serde_json::{Map, Value};
+use signet_core::audit::{AuditEvent, EventKind, Outcome, Page, StoredEvent, UnreadEvent};
+use signet_core::clock::rfc3339;
+use signet_runtime::output::{Table, more};
+
+use super::time_text;
+use super::view::{ShownIds, View};
+
+/// An event for programs: its fields, with each time in RFC 3339.
+pub(super) fn event_json(event: &StoredEvent) -> Result<Value, serde_json::Error> {
+    Ok(with_times(serde_json::to_value(event)?))
+}
+
+/// What is known for programs of an event that cannot be read.
+pub(super) fn unread_json(event: &UnreadEvent) -> Result<Value, serde_json::Error> {
+    Ok(with_times(serde_json::to_value(event)?))
+}
+
+/// Storage counts time in numbers.
+fn with_times(value: Value) -> Value {
+    let Value::Object(fields) = value else { return value };
+    let told = fields.into_iter().map(|(name, value)| match (name.as_str(), value.as_i64()) {
+        ("at_micros", Some(micros)) => ("at".to_owned(), Value::from(time_text(micros.div_euclid(1_000_000)))),
+        ("since_micros", Some(micros)) => ("since".to_owned(), Value::from(time_text(micros.div_euclid(1_000_000)))),
+        ("not_before" | "not_after", Some(seconds)) => (name, Value::from(time_text(seconds))),
+        _ => (name, with_times(value)),
+    });
+    Value::Object(told.collect::<Map<_, _>>())
+}
+
+/// All entries of a page, newest first, those that cannot be read in their places.
+pub(super) fn entries(page: &Page<StoredEvent>) -> Result<Vec<Value>, serde_json::Error> {
+    let read = page.items.iter().map(|event| Ok((event.sequence, event_json(event)?)));
+    let unread = page.unread.iter().map(|event| Ok((event.sequence, unread_json(event)?)));
+    let mut all: Vec<(u64, Value)> = read.chain(unread).collect::<Result<_, serde_json::Error>>()?;
+    all.sort_by_key(|(sequence, _)| Reverse(*sequence));
+    Ok(all.into_iter().map(|(_, entry)| entry).collect())
+}
+
+/// A page for people.
+pub(super) fn as_text(page: &Page<StoredEvent>, view: &View) -> String {
+    let serials = page.items.iter().filter_map(|stored| stored.event.what.as_ref());
+    let serials = view.ids(serials.map(|what| what.serial.as_str()));
+    let read = page.items.iter().map(|stored| (stored.sequence, row(stored, view, serials)));
+    let unread = page.unread.iter().map(|event| (event.sequence, unread_row(event, view)));
+    let mut rows: Vec<(u64, Vec<String>)> = read.chain(unread).collect();
+    rows.sort_by_key(|(sequence, _)| Reverse(*sequence));
+    let mut table = if view.wide {
+        Table::new(["event", "time", "kind", "outcome", "identity", "serial or reason", "peer", "request"])
+    } else {
+        Table::new(["event", "time", "what", "identity or peer", "serial or reason"])
+    };
+    for (_, cells) in rows {
+        table.row(cells);
+    }
+    let more = page.next.map(|next| more(&next.to_string())).unwrap_or_default();
+    if table.is_empty() { "no events match\n".to_owned() } else { table.render(view.width) + &more }
+}
+
+fn row(StoredEvent { sequence, event, unknown_fields }: &StoredEvent, view: &View, serials: ShownIds) -> Vec<String> {
+    let or_none = |text: Option<&String>| text.cloned().unwrap_or_else(|| "-".to_owned());
+    let mut gist = gist(event, serials);
+    if !unknown_fields.is_empty() {
+        gist += &format!(" (fields of a newer version: {})", unknown_fields.len());
+    }
+    let (identity, peer) = (event.who.spiffe_id.as_ref(), event.who.peer.as_ref());
+    let at = event.at().unix_timestamp();
+    let mut cells = vec![sequence.to_string(), view.seconds(at)];
+    if view.wide {
+        let request = Some(&event.request_id).filter(|id| !id.is_empty());
+        cells.extend([event.kind.to_string(), event.outcome.to_string()]);
+        cells.extend([or_none(identity), gist, or_none(peer), or_none(request)]);
+    } else {
+        cells.extend([what(event.kind, event.outcome), or_none(identity.or(peer)), gist]);
+    }
+    cells
+}
+
+/// What the columns of storage say of an event, and why it does not speak for itself.
+fn unread_row(event: &UnreadEvent, view: &View) -> Vec<String> {
+    let at = view.seconds(event.at().unix_timestamp());
+    let (sequence, problem) = (event.sequence.to_string(), event.problem.to_string());
+    let unknown = || "?".to_owned();
+    if view.wide {
+        let (kind, outcome) = (event.kind.to_string(), event.outcome.to_string());
+        vec![sequence, at, kind, outcome, unknown(), problem, unknown(), unknown()]
+    } else {
+        vec![sequence, at, what(event.kind, event.outcome), unknown(), problem]
+    }
+}
+
+/// Kind and outcome in words.
+fn what(kind: EventKind, outcome: Outcome) -> String {
+    format!("{kind} {outcome}").replace('_', " ")
+}
+
+/// Characters of an event's text that fit a table; the JSON form has all of it.
+const GIST: usize = 120;
+
+fn gist(event: &AuditEvent, serials: ShownIds) -> String {
+    let serial = event.what.as_ref().map(|what| serials.show(&what.serial).to_owned());
+    // What an operator did says more than the name of the command.
+    let said = event.detail.clone().filter(|_| event.kind == EventKind::Admin);
+    let text = serial.or(said).or_else(|| event.reason.clone()).or_else(|| event.detail.clone());
+    let mut gist = text.unwrap_or_else(|| "-".to_owned());
+    if let Some((end, _)) = gist.char_indices().nth(GIST) {
+        gist.truncate(end);
+        gist.push('…');
+    }
+    match event.repeated {
+        None => gist,
+        Some(repeated) => format!("{gist} ×{} since {}", repeated.count, rfc3339(event.since())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use serde_json::json;
+    use signet_core::audit::{Attributed, Certified, Repeated, UnknownFields, Unreadable};
+    use time::{OffsetDateTime, macros::datetime};
+
+    const NOW: OffsetDateTime = datetime!(2026-03-01 12:02 UTC);
+
+    fn event() -> AuditEvent {
+        AuditEvent {
+            at_micros: 1_772_366_460_000_000,
+            request_id: "r1".into(),
+            kind: EventKind::Certificate,
+            outcome: Outcome::Refused,
+            reason: Some("token_expired".into()),
+            detail: Some("exp was then".into()),
+            who: Attributed::default(),
+            what: None,
+            repeated: None,
+        }
+    }
+
+    fn issued(serial: &str) -> AuditEvent {
+        let what = Certified {
+            serial: serial.into(),
+            key_hash: String::new(),
+            other_names: Vec::new(),
+            not_before: 1_772_366_400,
+            not_after: 1_772_370_000,
+            authority: "1a".into(),
+            bundle_sequence: 1,
+            acknowledges: false,
+        };
+        AuditEvent { outcome: Outcome::Issued, reason: None, detail: None, what: Some(what), ..event() }
+    }
+
+    fn stored(sequence: u64, event: AuditEvent) -> StoredEvent {
+        StoredEvent { sequence, event, unknown_fields: UnknownFields::new() }
+    }
+
+    fn words(text: &str) -> Vec<Vec<&str>> {
+        text.lines().map(|line| line.split_whitespace().collect()).collect()
+    }
+
+    #[test]
+    fn what_newer_versions_have_written_is_shown_in_its_place_with_what_is_known_of_it() {
+        let unknown = AuditEvent { kind: EventKind::Unknown(17), outcome: Outcome::Unknown(9), ..event() };
+        let unknown_fields = UnknownFields::from([("who.13".to_owned(), "h'00ff'".to_owned())]);
+        let unread = |sequence, problem| {
+            let (kind, outcome) = (EventKind::Admin, Outcome::Done);
+            UnreadEvent { sequence, at_micros: 1_772_366_400_000_000, kind, outcome, problem }
+        };
+        let page = Page {
+            items: vec![StoredEvent { unknown_fields, ..stored(8, unknown) }, stored(6, event())],
+            unread: vec![unread(7, Unreadable::Newer), unread(5, Unreadable::Damaged)],
+            next: Some(5),
+        };
+        let text = as_text(&page, &View::at(NOW));
+        let expected = [
+            "8 1m ago unknown (17) unknown (9) - token_expired (fields of a newer version: 1)",
+            "7 2m ago admin done ? written by a newer version",
+            "6 1m ago certificate refused - token_expired",
+            "5 2m ago admin done ? damaged",
+            "more: the same with --page 5",
+        ];
+        assert_eq!(words(&text).get(1..).unwrap(), words(&expected.join("\n")), "{text}");
+        let wide = as_text(&page, &View::wide());
+        assert_eq!(
+            words(&wide).get(2).unwrap().join(" "),
+            "7 2026-03-01T12:00:00Z admin done ? written by a newer version ? ?"
+        );
+        let entries = entries(&page).unwrap();
+        let sequences: Vec<_> = entries.iter().map(|entry| entry.get("sequence").cloned().unwrap()).collect();
+        assert_eq!(sequences, [8, 7, 6, 5]);
+        let newest = entries.first().unwrap();
+        assert_eq!(
+            (newest.get("kind"), newest.get("outcome")),
+            (Some(&json!("unknown (17)")), Some(&json!("unknown (9)")))
+        );
+        assert_eq!(newest.get("unknown_fields"), Some(&json!({"who.13": "h'00ff'"})));
+        let expected = json!({"sequence": 7, "at": "2026-03-01T12:00:00Z", "kind": "admin", "outcome": "done",
+            "problem": "written by a newer version"});
+        assert_eq!(entries.get(1), Some(&expected));
+        assert_eq!(entries.get(2).unwrap().get("unknown_fields"), None);
+    }
+
+    #[test]
+    fn programs_read_times_in_one_format() {
+        let repeated = Some(Repeated { count: 1234, since_micros: 1_772_366_400_000_000 });
+        let json = event_json(&stored(1, AuditEvent { repeated, ..issued("aa") })).unwrap();
+        assert_eq!(json.get("at"), Some(&json!("2026-03-01T12:01:00Z")));
+        assert_eq!(json.get("repeated"), Some(&json!({"count": 1234, "since": "2026-03-01T12:00:00Z"})));
+        assert_eq!(json.pointer("/what/not_before"), Some(&json!("2026-03-01T12:00:00Z")));
+        assert_eq!(json.pointer("/what/not_after"), Some(&json!("2026-03-01T13:00:00Z")));
+        assert_eq!(json.pointer("/what/bundle_sequence"), Some(&json!(1)));
+    }
+
+    #[test]
+    fn so_much_of_a_serial_is_shown_that_two_of_them_differ_and_all_of_it_where_there_is_room() {
+        let serials = ["06501b4a7c1122334455667788990011", "06501b4a7c2222334455667788990011"];
+        let items = vec![stored(2, issued(serials[1])), stored(1, issued(serials[0]))];
+        let page = Page { items, unread: Vec::new(), next: None };
+        let text = as_text(&page, &View::at(NOW));
+        let shown: Vec<_> = text.lines().skip(1).filter_map(|line| line.split_whitespace().last()).collect();
+        assert_eq!(shown, ["06501b4a7c2", "06501b4a7c1"], "{text}");
+        let wide = as_text(&page, &View::wide());
+        assert!(serials.iter().all(|serial| wide.contains(serial)) && wide.contains("r1"), "{wide}");
+    }
+
+    #[test]
+    fn who_has_shown_no_identity_is_told_by_the_address() {
+        let who = Attributed { peer: Some("10.0.0.1:4711".into()), ..Attributed::default() };
+        let page = Page { items: vec![stored(1, AuditEvent { who, ..event() })], unread: Vec::new(), next: None };
+        let text = as_text(&page, &View::at(NOW));
+        assert!(text.contains("refused  10.0.0.1:4711"), "{text}");
+    }
+
+    #[test]
+    fn what_one_record_tells_of_many_times_says_how_often_and_since_when() {
+        let mut event = event();
+        let told = |event: &AuditEvent| gist(event, ShownIds::enough(std::iter::empty()));
+        assert_eq!(told(&event), "token_expired");
+        event.repeated = Some(Repeated { count: 1234, since_micros: 1_772_366_400_000_000 });
+        assert_eq!(told(&event), "token_expired ×1234 since 2026-03-01T12:00:00Z");
+        event.kind = EventKind::Admin;
+        event.detail = Some("d".repeat(GIST + 1));
+        assert!(told(&event).ends_with("d… ×1234 since 2026-03-01T12:00:00Z"));
+    }
+}
