@@ -60,6 +60,32 @@ fn a_leaf_never_outlives_its_issuer_and_says_that_it_was_cut() {
 }
 
 #[test]
+fn a_leaf_is_backdated_by_a_tenth_of_what_is_left_two_minutes_at_most_and_never_to_before_its_issuer() {
+    let seconds = time::Duration::seconds;
+    for (issuer_started, issuer_left, asked, backdate) in [
+        (86_400, 86_400, 86_400, 120),
+        (86_400, 86_400, 1_200, 120),
+        (86_400, 86_400, 1_190, 119),
+        (86_400, 86_400, 60, 6),
+        // Cut at the issuer's end: a tenth of what that leaves, not of what was asked for.
+        (86_400, 100, 86_400, 10),
+        (86_400, 9, 86_400, 0),
+        // The issuer has just started.
+        (30, 86_400, 86_400, 30),
+        (0, 86_400, 86_400, 0),
+    ] {
+        let limits = IssuerLimits {
+            not_before: NOW - seconds(issuer_started),
+            not_after: NOW + seconds(issuer_left),
+            ..issuer()
+        };
+        let serial = Serial::new(NOW, [1; 16]);
+        let request = decide(&policy(), workload(), csr(&[]), Some(asked), &limits, serial, NOW).unwrap();
+        assert_eq!(NOW - request.not_before(), seconds(backdate), "{issuer_started} {issuer_left} {asked}");
+    }
+}
+
+#[test]
 fn an_ended_issuer_or_a_clock_set_back_refuses() {
     let at = |now| decide(&policy(), workload(), csr(&[]), None, &issuer(), Serial::new(NOW, [1; 16]), now).map(drop);
     assert_eq!(at(NOW + 30 * DAY), Err(Refusal::IssuerExpired(NOW + 30 * DAY)));

@@ -103,6 +103,47 @@ fn the_decided_certificate_passes() {
     assert_eq!(check(|_| {}), Ok(()));
 }
 
+/// What signs may say less than what was decided with: an issuing CA whose life a backend has cut, or whose clock is ahead.
+#[test]
+fn a_leaf_lives_within_every_certificate_that_it_was_verified_by() {
+    let root_key = KeyPair::generate().unwrap();
+    let root_params = ca_params("root");
+    let root = root_params.self_signed(&root_key).unwrap().der().clone();
+    let root_issuer = Issuer::new(root_params, root_key);
+    let request_life = || {
+        let request = request();
+        (request.not_before(), request.not_after())
+    };
+    let (start, end) = request_life();
+    let second = Duration::from_secs(1);
+    for (of_root, not_before, not_after, expected) in [
+        (false, start, end, Ok(())),
+        (false, start + second, end, Err(Mismatch::Chain("a certificate starts before its issuer"))),
+        (false, start, end - second, Err(Mismatch::Chain("a certificate outlives its issuer"))),
+        (true, start + second, end, Err(Mismatch::Chain("a certificate starts before its issuer"))),
+        (true, start, end - second, Err(Mismatch::Chain("a certificate outlives its issuer"))),
+    ] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = ca_params("issuing");
+        let (mut root, mut bounded) = (root.clone(), ca_params("root"));
+        if of_root {
+            (bounded.not_before, bounded.not_after) = (not_before, not_after);
+            root = bounded.self_signed(root_issuer.key()).unwrap().der().clone();
+        } else {
+            (params.not_before, params.not_after) = (not_before, not_after);
+        }
+        let issuing = params.signed_by(&key, &root_issuer).unwrap().der().clone();
+        let world = World { root, issuing, issuer: Issuer::new(params, key) };
+        let request = request();
+        let leaf_key = SubjectPublicKeyInfo::from_der(request.key().spki_der()).unwrap();
+        let leaf = leaf_params(&request).signed_by(&leaf_key, &world.issuer).unwrap().der().clone();
+        let path = verified(&world);
+        let chain = CertificateChain::new(leaf, vec![world.issuing]);
+        let found = check_issued(request, chain, &path, Signer::Elsewhere).map(drop);
+        assert_eq!(found, expected, "of the root: {of_root}, {not_before} to {not_after}");
+    }
+}
+
 #[test]
 fn any_difference_from_the_decision_is_found() {
     type Change = fn(&mut CertificateParams);
