@@ -13,10 +13,12 @@ use signet_proto::agent::v1alpha1::{
 };
 use signet_runtime::output::{Table, error_chain};
 use signet_runtime::readiness::{Readiness, State};
+use signet_runtime::unix_socket;
 use signet_sds::ledger::{Ledger, StreamView};
 use signet_sds::session::WILDCARD;
-use signet_sds::snapshot::Snapshot;
+use signet_sds::snapshot::{Snapshot, Version};
 use time::OffsetDateTime;
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status as GrpcStatus};
@@ -54,9 +56,11 @@ impl AgentInspection for Inspection {
             state: check.state.to_string(),
             detail: check.detail,
         };
-        let secrets = snapshot
-            .iter()
-            .map(|(name, secret)| Secret { name: name.to_string(), version: secret.version().to_string() });
+        let secrets = snapshot.iter().map(|(name, secret)| {
+            // What goes out to a stream that asks for nothing else, and what its proxy then shows.
+            let version = Version::of_set([(&**name, secret.version())]);
+            Secret { name: name.to_string(), version: version.to_string() }
+        });
         Ok(Response::new(InspectResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at.unix_timestamp(),
@@ -135,7 +139,7 @@ fn stream(view: StreamView) -> StreamMessage {
 
 /// Why an agent could not be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("no agent answers on {path}; is it running, and may you open its socket? ({cause})")]
+#[error("no agent answers on {path}: {cause}")]
 pub(crate) struct AskError {
     path: String,
     cause: String,
@@ -148,6 +152,10 @@ pub(crate) struct AskError {
 pub(crate) async fn ask(socket: &Path) -> Result<InspectResponse, AskError> {
     let failed = |cause: String| AskError { path: socket.display().to_string(), cause };
     let asking = async {
+        // By itself: below, what the system says is hidden in what libraries say.
+        if let Err(error) = UnixStream::connect(socket).await {
+            return Err(failed(unix_socket::explain(socket, &error, "`signet-agent run`")));
+        }
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
         let channel = endpoint.map_err(|error| failed(error_chain(&error)))?.connect().await;
         let mut client = AgentInspectionClient::new(channel.map_err(|error| failed(error_chain(&error)))?)
@@ -234,7 +242,8 @@ pub(crate) fn as_tables(answer: &InspectResponse) -> String {
     for it in &answer.secrets {
         secrets.row([&it.name, &it.version]);
     }
-    let mut streams = Table::new(["stream of", "node", "names", "since", "pushes", "acks", "nacks", "last nack"]);
+    let heads = ["stream of", "node", "names", "version", "since", "pushes", "acks", "nacks", "last nack"];
+    let mut streams = Table::new(heads);
     for it in &answer.streams {
         let [pushes, acks, nacks] = [it.pushes, it.acks, it.nacks].map(|count| count.to_string());
         let marked = |name: &String| {
@@ -243,7 +252,8 @@ pub(crate) fn as_tables(answer: &InspectResponse) -> String {
         };
         let names = it.names.iter().map(marked).collect::<Vec<_>>().join(", ");
         let since = shown(it.connected_at);
-        streams.row([&it.peer, &it.node_id, &names, &since, &pushes, &acks, &nacks, &it.last_nack]);
+        let version = or_none(&it.acked_version);
+        streams.row([&it.peer, &it.node_id, &names, version, &since, &pushes, &acks, &nacks, &it.last_nack]);
     }
     for (table, none) in [(secrets, "no secrets yet\n"), (streams, "no streams\n")] {
         text += &format!("\n{}", if table.is_empty() { none.to_owned() } else { table.render() });

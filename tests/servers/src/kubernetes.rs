@@ -140,7 +140,7 @@ impl Kubernetes {
     /// When there is none.
     pub fn hold(&self, held: bool) -> Result<(), ServerError> {
         use rustix::process::{Pid, Signal, kill_process};
-        let id = self.running().api.as_ref().map(|api| Pid::from_child(api));
+        let id = self.running().api.as_ref().map(Pid::from_child);
         let id = id.ok_or_else(|| ServerError::refused("hold kube-apiserver", "it is stopped"))?;
         let signal = if held { Signal::STOP } else { Signal::CONT };
         kill_process(id, signal).map_err(|error| ServerError::io("signal kube-apiserver")(error.into()))
