@@ -11,6 +11,7 @@ use signet_core::seams::authenticator::AuthenticationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
 use crate::audit_log::AuditMetrics;
+use crate::client_identity::RefusedClients;
 use crate::issue_error::IssueError;
 use crate::over_limit::TurnedAway;
 use crate::refusals::DenialCause;
@@ -41,6 +42,8 @@ pub struct CaMetrics {
     pub cert_signer_ignored: IntCounter,
     /// TLS handshakes that failed.
     pub handshake_failures: IntCounter,
+    /// Client certificates that were refused.
+    pub refused_clients: RefusedClients,
     /// Connections open now.
     pub connections: IntGauge,
     /// End of the root, the issuing CA and the serving certificate in seconds since 1970.
@@ -213,6 +216,7 @@ impl CaMetrics {
                 "Requests whose metadata names a signer (CertSigner); this CA has one, and signs with it.",
             )?,
             handshake_failures: metrics.counter("signet_ca_tls_handshake_failures_total", "Failed TLS handshakes.")?,
+            refused_clients: RefusedClients::new(metrics)?,
             connections: metrics.gauge("signet_ca_connections", "Open connections.")?,
             expiry: Expiry {
                 root: metrics.gauge("signet_ca_root_expiry_timestamp_seconds", "End of the active root.")?,
