@@ -6,7 +6,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use signet_core::audit::Outcome;
 use signet_core::clock::SharedClock;
 use signet_core::policy::Refusal;
-use signet_core::rotation::{Authorities, Phase};
+use signet_core::rotation::{Authorities, Phase, Unsettled};
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
@@ -65,8 +65,15 @@ pub struct RotationMetrics {
     roots: IntGauge,
     holders: IntGauge,
     behind: IntGauge,
-    phases: IntGaugeVec,
+    /// 1 for the phase of rotation.
+    pub phases: IntGaugeVec,
     revoked: IntGauge,
+    /// Holders whose certificate is accepted by nobody.
+    pub cut_off: IntGauge,
+    /// Holders that have refused a bundle and applied none since.
+    pub refusing: IntGauge,
+    /// Compromised authorities that are still in use or still accepted.
+    pub tainted: IntGaugeVec,
     /// 1 while other replicas follow newer CA files, or another backend, than this one has.
     pub late: IntGauge,
     /// 1 while the storage is older than what was once given out from it.
@@ -88,6 +95,17 @@ impl RotationMetrics {
             behind: metrics.gauge("signet_ca_holders_behind", "Holders without the bundle that is waited for.")?,
             phases: metrics.gauges("signet_ca_rotation_phase", "1 for the phase of rotation.", &["phase"])?,
             revoked: metrics.gauge("signet_ca_revoked_certificates", "Certificates on revocation lists.")?,
+            cut_off: metrics.gauge(
+                "signet_ca_holders_cut_off",
+                "Holders whose certificate is accepted by nobody: its root is gone, or its issuing CA is revoked.",
+            )?,
+            refusing: metrics
+                .gauge("signet_ca_holders_refusing", "Holders that have refused a bundle and applied none since.")?,
+            tainted: metrics.gauges(
+                "signet_ca_authorities_tainted",
+                "Compromised authorities that are still in use or still accepted.",
+                &["kind"],
+            )?,
             late: metrics.gauge(
                 "signet_ca_superseded",
                 "1 while other replicas follow newer CA files, or another backend, than this one has.",
@@ -113,9 +131,17 @@ impl RotationMetrics {
         self.holders.set(number(holders));
         self.behind.set(number(holders.saturating_sub(covered)));
         self.revoked.set(number(authorities.revocations.entries.len() as u64));
-        for phase in Phase::ALL {
-            let is_it = Phase::of(authorities) == phase;
-            self.phases.with_label_values(&[phase.as_str()]).set(i64::from(is_it));
+    }
+
+    /// Sets where the rotation stands, and what is not over.
+    pub fn set_unsettled(&self, phase: Phase, unsettled: &Unsettled) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.cut_off.set(number(unsettled.cut_off));
+        self.refusing.set(number(unsettled.refusing));
+        self.tainted.with_label_values(&["root"]).set(number(unsettled.tainted_roots));
+        self.tainted.with_label_values(&["issuing"]).set(number(unsettled.tainted_issuing));
+        for one in Phase::ALL {
+            self.phases.with_label_values(&[one.as_str()]).set(i64::from(one == phase));
         }
     }
 }

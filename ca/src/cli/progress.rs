@@ -71,6 +71,11 @@ pub(super) fn picture(moment: &Moment<'_>, size: Size) -> Vec<String> {
     if unnamed > 0 {
         line(name, &format!("and {unnamed} more"));
     }
+    for (name, text) in rotation.unsettled.iter().flat_map(describe::unsettled) {
+        for (index, row) in wrapped(&format!("{name} {text}"), width.saturating_sub(NAMES)).iter().enumerate() {
+            line(if index == 0 { "not over" } else { "" }, row);
+        }
+    }
     if rotation.paused {
         line("paused", "roots are not replaced by themselves until an operator says so");
     }
@@ -208,6 +213,9 @@ pub(super) fn line(moment: &Moment<'_>) -> String {
         let unnamed = behind(&coverage).saturating_sub(count(named.len()));
         let more = if unnamed > 0 { format!(" and {unnamed} more") } else { String::new() };
         text += &format!("; lagging: {}{more}", named.join(", "));
+    }
+    for (name, what) in rotation.unsettled.iter().flat_map(describe::unsettled) {
+        text += &format!("; {name} {what}");
     }
     if rotation.paused {
         text += "; paused";

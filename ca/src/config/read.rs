@@ -58,6 +58,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     });
     let authority = s.section("authority", "the authorities that sign", read_authority);
     let svid = s.section("svid", "rules for the certificates of workloads", read_svid);
+    let authority = authority.zip(svid).map(|(authority, svid)| authority.with_leaves(&svid));
     let clusters = s.list("clusters", "the clusters whose service-account tokens are accepted", read_cluster);
     let proxy_protocol_from = s.defaulted(
         "proxy_protocol_from",
