@@ -1,6 +1,6 @@
 //! Reads the configuration file: every field, its default, its meaning, and the rules between fields.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -70,6 +70,19 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     let log = s.section("log", "logging, to standard error", read_log);
     let drain = s.defaulted("drain", "10s", kind::duration(), "how long requests in flight may take at shutdown");
 
+    if let (Some(listen), Some(ops)) = (listen, ops)
+        && overlap(listen, ops)
+    {
+        s.problem("ops", format!("{ops} is an address of `listen` ({listen}) too: one of them could not be opened"));
+    }
+    if let (Some(admins), Some(trust_domain)) = (&admins, &trust_domain) {
+        for admin in admins.iter().filter(|admin| !admin.is_member_of(trust_domain)) {
+            s.problem(
+                "admins",
+                format!("{admin} is not in the trust domain {trust_domain}, so that it is never let in"),
+            );
+        }
+    }
     if let (Some(authority), Some(svid)) = (&authority, &svid) {
         check_lifetimes(s, authority, svid);
     }
@@ -94,6 +107,15 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
         log: log?,
         drain: drain?,
     })
+}
+
+/// Whether two listeners would want one address. Port 0 is a free one each time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (here, there) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let all = |address: IpAddr| address.is_unspecified();
+    // On Linux, [::] is every IPv4 address, too.
+    let meets = |wide: IpAddr, address: IpAddr| all(wide) && (wide.is_ipv6() || address.is_ipv4());
+    one.port() == other.port() && one.port() != 0 && (here == there || meets(here, there) || meets(there, here))
 }
 
 fn trust_domain_kind() -> kind::Kind<TrustDomain> {

@@ -103,8 +103,33 @@ fn good_configurations_pass_the_check() -> Outcome {
     for mut command in [dev.ca_command(&["check"])?, dev.agent_command("client", &["check"])?] {
         let output = tools::output(&mut command)?;
         ensure(output.status.success(), || format!("{command:?}: {}", told(&output)))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure(text.contains("not looked at: whether"), || format!("what was not looked at is not said: {text}"))?;
     }
     Ok(())
+}
+
+/// What serving would stumble over is found without serving, and nothing is made by looking.
+#[test]
+fn a_check_opens_what_is_named_and_says_what_is_wrong_with_it() -> Outcome {
+    let dev = Dev::plain()?;
+    dev.edit("signet-ca.yaml", |config| {
+        yaml::set(config, "bundle_file", dev.path("no/roots.pem").to_string_lossy())?;
+        yaml::set(config, "admin", format!("unix://{}/ca-admin.sock", dev.path("root-cert.pem").display()))
+    })?;
+    refuses(dev.ca_command(&["check"])?, 2, &["bundle_file: the directory", "admin: ", "is not a directory"])?;
+    let other = Dev::plain()?;
+    // The key of another installation: the names of keys are the same.
+    std::fs::copy(other.path("key-encryption.key"), dev.path("key-encryption.key"))
+        .map_err(Failure::io("copy a key file"))?;
+    refuses(dev.ca_command(&["check"])?, 2, &["key-encryption.key: "])?;
+    dev.edit("agent-client.yaml", |config| {
+        yaml::set(config, "token_file", dev.path("no-token").to_string_lossy())?;
+        yaml::set(config, "ca.root_file", dev.path("no-roots.pem").to_string_lossy())?;
+        yaml::set(config, "sds.user", "nobody-of-this-name")
+    })?;
+    refuses(dev.agent_command("client", &["check"])?, 2, &["token_file: ", "ca.root_file: ", "sds.user"])?;
+    ensure(!dev.path("no").exists(), || "a check has made something".to_owned())
 }
 
 /// Prints the paths of what a validator that is not ours finds wrong in a file, by the schema of the program.
