@@ -29,10 +29,11 @@ fn denied(path: &Path, uid: u32) -> String {
         true => ("it", mode & 0o020, mode & 0o002),
         false => ("a directory above it", mode & 0o010, mode & 0o001),
     };
+    let owner = if owner == 0 { String::new() } else { format!(", and uid {owner}") };
     let group = if of_group == 0 { String::new() } else { format!(", the group gid {group}") };
     let all = if of_all == 0 { "" } else { ", by its mode everybody, so that something else forbids it" };
     format!(
-        "uid {uid} may not open {what} ({}, mode {mode:04o}): root may, and uid {owner}{group}{all}; run this as one of them",
+        "uid {uid} may not open {what} ({}, mode {mode:04o}): root may{owner}{group}{all}; run this as one of them",
         at.display()
     )
 }
@@ -55,7 +56,8 @@ mod tests {
         for (mode, words) in [(0o600, "mode 0600"), (0o660, "the group gid")] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let text = explain(&path, &io::Error::from(io::ErrorKind::PermissionDenied), "`x`");
-            assert!(text.contains(words) && text.contains(&format!("root may, and uid {}", own())), "{text}");
+            let owner = if own() == 0 { "root may".to_owned() } else { format!("root may, and uid {}", own()) };
+            assert!(text.contains(words) && text.contains(&owner), "{text}");
             assert!(text.contains(&path.display().to_string()), "{text}");
         }
         // What lies in a directory that is closed cannot be looked at either.

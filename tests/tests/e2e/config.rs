@@ -1,6 +1,7 @@
 //! Wrong configurations and files: every mistake at once, by name, with exit code 2, and nothing started.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ fn refuses(mut command: Command, code: i32, words: &[&str]) -> Outcome {
     let output = tools::output(&mut command)?;
     let text = told(&output);
     ensure(output.status.code() == Some(code), || format!("{command:?} ended with {}:\n{text}", output.status))?;
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy();
+    ensure(text.starts_with(&format!("{program}: ")), || {
+        format!("{command:?} does not say whose error it is:\n{text}")
+    })?;
     let missing: Vec<_> = words.iter().filter(|word| !text.contains(**word)).collect();
     ensure(missing.is_empty(), || format!("{command:?} does not mention {missing:?}:\n{text}"))
 }
