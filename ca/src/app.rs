@@ -1,6 +1,7 @@
 //! Puts the process together: the only place of this program that names concrete plugins.
 
 mod backup;
+mod check;
 mod cluster_keys;
 mod error;
 mod init;
@@ -21,11 +22,11 @@ use signet_plugins::store::Store;
 use zeroize::Zeroizing;
 
 pub use backup::{Backup, backup};
+pub use check::{Checked, check};
 pub use error::AppError;
 pub use init::{InitError, fingerprint, has_authority, init};
 #[cfg(feature = "postgres")]
 pub use migrate::migrate;
-pub use plugins::check_files;
 pub use process::{ServeError, serve};
 pub use sealing_keys::{SealedBy, rekey, sealed_by};
 #[cfg(feature = "postgres")]

@@ -89,6 +89,15 @@ pub struct Authority {
     pub renewal_window: Duration,
 }
 
+impl Authority {
+    /// The same, of leaves with these rules.
+    #[must_use]
+    fn with_leaves(mut self, svid: &Svid) -> Self {
+        self.rules.leaf_ttl = svid.max_ttl;
+        self
+    }
+}
+
 /// Who makes authorities.
 #[derive(Debug, Clone)]
 pub enum Backend {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use signet_core::authority::AuthorityId;
-use signet_core::holder::{Acknowledgement, Coverage, Handover, Holder, HolderQuery, Mark};
+use signet_core::holder::{Acknowledgement, Coverage, Handover, Holder, HolderQuery, Lag, Mark};
 use signet_core::seams::store::{HolderStore, StoreError};
 use time::OffsetDateTime;
 
@@ -42,6 +42,9 @@ impl HolderStore for Kept {
     }
     async fn coverage(&self, _: OffsetDateTime) -> Result<Coverage, StoreError> {
         Ok(Coverage::default())
+    }
+    async fn lag(&self, _: OffsetDateTime, _: u64) -> Result<Lag, StoreError> {
+        Ok(Lag::default())
     }
     async fn holders(&self, _: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
         Ok(vec![])

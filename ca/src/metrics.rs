@@ -6,12 +6,13 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use signet_core::audit::Outcome;
 use signet_core::clock::SharedClock;
 use signet_core::policy::Refusal;
-use signet_core::rotation::{Authorities, Phase};
+use signet_core::rotation::{Authorities, Phase, Unsettled};
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_core::seams::impersonation::ImpersonationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
 use crate::audit_log::AuditMetrics;
+use crate::client_identity::RefusedClients;
 use crate::issue_error::IssueError;
 use crate::over_limit::TurnedAway;
 use crate::refusals::DenialCause;
@@ -42,6 +43,8 @@ pub struct CaMetrics {
     pub cert_signer_ignored: IntCounter,
     /// TLS handshakes that failed.
     pub handshake_failures: IntCounter,
+    /// Client certificates that were refused.
+    pub refused_clients: RefusedClients,
     /// Connections open now.
     pub connections: IntGauge,
     /// End of the root, the issuing CA and the serving certificate in seconds since 1970.
@@ -63,8 +66,15 @@ pub struct RotationMetrics {
     roots: IntGauge,
     holders: IntGauge,
     behind: IntGauge,
-    phases: IntGaugeVec,
+    /// 1 for the phase of rotation.
+    pub phases: IntGaugeVec,
     revoked: IntGauge,
+    /// Holders whose certificate is accepted by nobody.
+    pub cut_off: IntGauge,
+    /// Holders that have refused a bundle and applied none since.
+    pub refusing: IntGauge,
+    /// Compromised authorities that are still in use or still accepted.
+    pub tainted: IntGaugeVec,
     /// 1 while other replicas follow newer CA files, or another backend, than this one has.
     pub late: IntGauge,
     /// 1 while the storage is older than what was once given out from it.
@@ -86,6 +96,17 @@ impl RotationMetrics {
             behind: metrics.gauge("signet_ca_holders_behind", "Holders without the bundle that is waited for.")?,
             phases: metrics.gauges("signet_ca_rotation_phase", "1 for the phase of rotation.", &["phase"])?,
             revoked: metrics.gauge("signet_ca_revoked_certificates", "Certificates on revocation lists.")?,
+            cut_off: metrics.gauge(
+                "signet_ca_holders_cut_off",
+                "Holders whose certificate is accepted by nobody: its root is gone, or its issuing CA is revoked.",
+            )?,
+            refusing: metrics
+                .gauge("signet_ca_holders_refusing", "Holders that have refused a bundle and applied none since.")?,
+            tainted: metrics.gauges(
+                "signet_ca_authorities_tainted",
+                "Compromised authorities that are still in use or still accepted.",
+                &["kind"],
+            )?,
             late: metrics.gauge(
                 "signet_ca_superseded",
                 "1 while other replicas follow newer CA files, or another backend, than this one has.",
@@ -111,9 +132,17 @@ impl RotationMetrics {
         self.holders.set(number(holders));
         self.behind.set(number(holders.saturating_sub(covered)));
         self.revoked.set(number(authorities.revocations.entries.len() as u64));
-        for phase in Phase::ALL {
-            let is_it = Phase::of(authorities) == phase;
-            self.phases.with_label_values(&[phase.as_str()]).set(i64::from(is_it));
+    }
+
+    /// Sets where the rotation stands, and what is not over.
+    pub fn set_unsettled(&self, phase: Phase, unsettled: &Unsettled) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.cut_off.set(number(unsettled.cut_off));
+        self.refusing.set(number(unsettled.refusing));
+        self.tainted.with_label_values(&["root"]).set(number(unsettled.tainted_roots));
+        self.tainted.with_label_values(&["issuing"]).set(number(unsettled.tainted_issuing));
+        for one in Phase::ALL {
+            self.phases.with_label_values(&[one.as_str()]).set(i64::from(one == phase));
         }
     }
 }
@@ -214,6 +243,7 @@ impl CaMetrics {
                 "Requests whose metadata names a signer (CertSigner); this CA has one, and signs with it.",
             )?,
             handshake_failures: metrics.counter("signet_ca_tls_handshake_failures_total", "Failed TLS handshakes.")?,
+            refused_clients: RefusedClients::new(metrics)?,
             connections: metrics.gauge("signet_ca_connections", "Open connections.")?,
             expiry: Expiry {
                 root: metrics.gauge("signet_ca_root_expiry_timestamp_seconds", "End of the active root.")?,

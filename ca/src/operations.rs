@@ -13,7 +13,7 @@ use std::sync::Arc;
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::authority::AuthorityId;
 use signet_core::holder::{Coverage, Holder, HolderQuery};
-use signet_core::rotation::{Activation, Authorities, Command, Phase, Refused, Step, judge, next_step};
+use signet_core::rotation::{Activation, Authorities, Command, Phase, Refused, Step, Unsettled, judge, next_step};
 use signet_core::seams::store::{AuditStore, StoreError};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -97,8 +97,10 @@ pub struct View {
     pub laggards: Vec<Holder>,
     /// How many holders must have received a root before it signs, in percent.
     pub threshold_percent: u8,
-    /// Where a rotation stands.
+    /// Where a rotation stands, in view of what else is not over.
     pub phase: Phase,
+    /// What is not over although no root may be under way.
+    pub unsettled: Unsettled,
     /// What happens next.
     pub next: Next,
     /// Whether a former root leaves the trust bundle in the end.
@@ -140,7 +142,8 @@ impl Operations {
         };
         let laggards = self.executor.holders.holders(&behind).await?;
         let (next, expected_at) = progress::what_next(&observation, &self.executor.rules);
-        let phase = Phase::of(&observation.authorities);
+        let unsettled = observation.unsettled();
+        let phase = Phase::of(&observation.authorities).with(&unsettled);
         let threshold_percent = self.executor.rules.coverage;
         let held = progress::held(&observation, &self.executor.rules);
         let has_former = progress::has_former(&observation.authorities);
@@ -153,6 +156,7 @@ impl Operations {
             laggards,
             threshold_percent,
             phase,
+            unsettled,
             next,
             has_former,
             expected_at,
@@ -187,15 +191,15 @@ impl Operations {
             };
             let at_once = matches!(command, Command::Taint { force: true, .. });
             let Some(step) = step else {
-                let done = if at_once { Done::Replaced } else { Done::Nothing };
+                let mut done = Done::Nothing;
                 if at_once {
-                    self.replace_at_once(operator).await?;
+                    done = self.replace_at_once(operator).await?.unwrap_or(done);
                     self.wake_up.notify_one();
                 }
                 self.record(operator, &command, reason, Outcome::Done, &done.to_string()).await?;
                 return Ok((done, self.view().await?));
             };
-            let done = progress::done(&step, &observation);
+            let mut done = progress::done(&step, &observation);
             let entry = match &step {
                 Step::RevokeIssuing(id) => revoked_issuing(&observation, id)?,
                 _ => RevocationChange::Unchanged,
@@ -211,7 +215,7 @@ impl Operations {
             }
             self.wake_up.notify_one();
             if at_once && matches!(step, Step::Taint(_)) {
-                self.replace_at_once(operator).await?;
+                done = self.replace_at_once(operator).await?.unwrap_or(done);
                 self.wake_up.notify_one();
             }
             if step == Step::AdoptRoots {
@@ -247,14 +251,17 @@ impl Operations {
         }
     }
 
-    /// Lets another root sign although holders may not know it: the operator has said so.
-    async fn replace_at_once(&self, operator: &Operator) -> Result<(), OperationError> {
+    /// Lets another root sign although holders may not know it: the operator has said so. Says what was done, if anything.
+    async fn replace_at_once(&self, operator: &Operator) -> Result<Option<Done>, OperationError> {
+        let mut compromised = None;
         for _ in 0..RACES {
             let observation = self.executor.observe().await?;
-            let replaced = observation.authorities.active().is_some_and(|root| root.tainted_at.is_none());
-            if replaced {
-                return Ok(());
+            let Some(active) = observation.authorities.active() else { return Err(Refused::NoAuthority.into()) };
+            if active.tainted_at.is_none() {
+                let behind = observation.coverage.live().saturating_sub(observation.coverage.covered(active.published));
+                return Ok(compromised.map(|of| Done::Replaced { of, by: active.id.clone(), behind }));
             }
+            compromised = Some(active.id.clone());
             let fallback =
                 next_step(observation.now, &observation.authorities, &observation.seen(), &self.executor.rules);
             let step = match (observation.authorities.prepared(), fallback) {

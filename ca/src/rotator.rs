@@ -16,7 +16,7 @@ use signet_core::authority::IssuingCa;
 use signet_core::bundle::BundleError;
 use signet_core::certificate::CertificateError;
 use signet_core::identity::TrustDomain;
-use signet_core::rotation::{FormatError, Phase, Step, next_step};
+use signet_core::rotation::{FormatError, Phase, Step, Unsettled, next_step};
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
 use signet_core::seams::store::{JournalVersion, StoreError};
@@ -128,6 +128,8 @@ struct Next {
     version: JournalVersion,
     /// Nothing is due before this time of day.
     due: OffsetDateTime,
+    /// What was found that is not over.
+    unsettled: Unsettled,
     /// When to look at everything again, whatever the time of day.
     observe_at: Option<Instant>,
     /// Not before this, however often it is woken up: ten thousand acknowledgements are one reason to look.
@@ -143,6 +145,7 @@ impl Rotator {
         let mut next: Option<Next> = None;
         let mut forget_at = Instant::now();
         let mut absent = no_authority::Absent::default();
+        let mut unsettled = Unsettled::default();
         loop {
             if !self.executor.watch_clock() {
                 next = None;
@@ -154,7 +157,7 @@ impl Rotator {
                 match stop.run_until_cancelled(self.turn_at()).await {
                     None => return Ok(()),
                     Some(Ok(found)) => {
-                        next = Some(found);
+                        (next, unsettled) = (Some(found), found.unsettled);
                         without = absent.tell(found);
                     }
                     Some(Err(error)) => {
@@ -167,7 +170,7 @@ impl Rotator {
                         next = None;
                     }
                 }
-                self.report(&condition, trouble.clone().or(without));
+                self.report(&condition, trouble.clone().or(without), &unsettled);
             }
             if trouble.is_some() && stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
                 return Ok(());
@@ -222,7 +225,9 @@ impl Rotator {
                 Err(_) => Step::WaitUntil(time_math::after(observation.now, LEFT_TO_OTHERS)),
             };
             if let Step::WaitUntil(due) = step {
-                self.measure(&observation);
+                let unsettled = observation.unsettled();
+                let phase = Phase::of(&observation.authorities).with(&unsettled);
+                self.measure(&observation, phase, &unsettled);
                 // Also files that cannot be used: they may be put right.
                 let is_offered = observation.source.offer.is_some()
                     || observation.offer.is_some()
@@ -233,15 +238,12 @@ impl Rotator {
                     .iter()
                     .flat_map(|root| &root.issuing)
                     .any(|one| one.after_sequence > 0);
-                let busy = Phase::of(&observation.authorities) != Phase::Settled
-                    || waits
-                    || is_offered
-                    || !observation.clock_is_steady;
+                let busy = phase != Phase::Settled || waits || is_offered || !observation.clock_is_steady;
                 let observe_at = busy.then(|| Instant::now() + OBSERVE.max(took * OBSERVE_SHARE));
                 let version = observation.version;
                 self.publish(observation.authorities).await?;
                 let earliest = Instant::now() + (took * OBSERVE_SHARE).min(OBSERVE);
-                return Ok(Next { version, due, observe_at, earliest });
+                return Ok(Next { version, due, unsettled, observe_at, earliest });
             }
             // Whoever else signs must be known before the first use of it; a lost race is looked at again.
             self.executor.take(&observation, &step, Order::default()).await?;
@@ -251,13 +253,11 @@ impl Rotator {
         Err(StepError::Endless)
     }
 
-    fn measure(&self, observation: &Observation) {
+    fn measure(&self, observation: &Observation, phase: Phase, unsettled: &Unsettled) {
         let awaited = observation.authorities.awaited_sequence();
-        self.metrics.rotation.set(
-            &observation.authorities,
-            observation.coverage.live(),
-            observation.coverage.covered(awaited),
-        );
+        let (live, covered) = (observation.coverage.live(), observation.coverage.covered(awaited));
+        self.metrics.rotation.set(&observation.authorities, live, covered);
+        self.metrics.rotation.set_unsettled(phase, unsettled);
         self.metrics.rotation.late.set(i64::from(self.executor.is_superseded()));
     }
 
@@ -292,7 +292,7 @@ impl Rotator {
         }
     }
 
-    pub(crate) fn report(&self, condition: &Condition, trouble: Option<String>) {
+    pub(crate) fn report(&self, condition: &Condition, trouble: Option<String>, unsettled: &Unsettled) {
         let now = self.executor.clock.now();
         let Some(state) = self.output.borrow().clone() else {
             return condition.failing(trouble.unwrap_or_else(|| describe::UNUSABLE.to_owned()));
@@ -304,6 +304,7 @@ impl Rotator {
         let mut all = vec![describe::in_use(limits)];
         all.extend(trouble);
         all.extend(describe::alerts(&state.authorities, self.executor.is_superseded(), now));
+        all.extend(describe::unsettled(&state.authorities, unsettled));
         match all.as_slice() {
             [text] => condition.ready(text.clone()),
             // What is there still signs, but its renewal does not work: the time to act is now.
@@ -325,3 +326,5 @@ mod test_own_ca;
 #[cfg(test)]
 #[path = "rotator_tests.rs"]
 mod tests;
+#[cfg(test)]
+mod unsettled_tests;

@@ -65,6 +65,12 @@ impl Serving {
         &self.issuer.0
     }
 
+    /// Whether clients that read revocation lists refuse it.
+    fn is_revoked(&self, state: &SigningState) -> bool {
+        let serial = self.serial.to_string();
+        state.authorities.revocations.find(&serial, &self.issuer.1).is_some()
+    }
+
     /// Whether it was made while the clock was ahead of `now`: nobody accepts it before its time.
     fn is_of_the_future(&self, now: OffsetDateTime) -> bool {
         now < self.not_before
@@ -125,6 +131,7 @@ impl ServingRenewer {
             // Away from a root that is about to be dropped, or compromised; or back to one that signs again.
             (Some(state), Some(serving)) if state.serving.is != serving.issuer => Some(now),
             (Some(_), Some(serving)) if serving.is_of_the_future(now) => Some(now),
+            (Some(state), Some(serving)) if serving.is_revoked(state) => Some(now),
             (Some(_), Some(serving)) => Some(serving.renews_at()),
         };
         let mut wait_until = due;

@@ -59,6 +59,7 @@ pub(crate) fn rules() -> Rules {
         propagation: Duration::from_secs(10),
         list_ttl: DAY,
         retirement: Retirement::Automatic,
+        leaf_ttl: 20 * DAY,
     }
 }
 

@@ -185,6 +185,15 @@ impl Coverage {
     }
 }
 
+/// Who lacks a bundle, and who refuses bundles, of the holders of unexpired certificates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Those that have refused a bundle, and applied none since.
+    pub refusing: u64,
+    /// When the last certificate ends of those that have not received the bundle in question; `None` when all have.
+    pub last_end: Option<OffsetDateTime>,
+}
+
 /// The largest page of holders.
 pub const MAX_HOLDERS: u32 = 1000;
 

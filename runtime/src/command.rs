@@ -6,6 +6,15 @@ use tokio::time::{sleep, timeout};
 
 use crate::{config::units::format_duration, output::error_chain, telemetry};
 
+/// What the exit codes of both programs mean, for `--help`.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    refused or failed
+  2    wrong usage or configuration
+  3    not over in the time that was given (--timeout); what goes on elsewhere goes on
+  130  interrupted (Ctrl-C)";
+
 /// Between two attempts of a command that waits.
 const PAUSE: Duration = Duration::from_millis(200);
 

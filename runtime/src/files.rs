@@ -3,6 +3,7 @@
 
 mod draft;
 mod in_time;
+mod place;
 
 use std::{
     collections::HashMap,
@@ -19,6 +20,7 @@ use zeroize::Zeroizing;
 
 pub use self::draft::Draft;
 pub use self::in_time::{DEADLINE, Hanging, hanging, in_time, read_in_time};
+pub use self::place::{Directories, no_place};
 
 /// Why a file could not be read or written. The path is part of every message.
 #[derive(Debug, Error)]

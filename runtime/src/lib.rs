@@ -3,7 +3,8 @@
 //! Both programs are put together from these parts: a strict configuration reader that reports every problem
 //! at once ([`config`]), structured logs ([`telemetry`]), named tasks whose end is never overlooked
 //! ([`supervisor`], [`signal`], [`ending`], [`backoff`]), and what an operator looks at ([`metrics`], [`readiness`],
-//! [`liveness`], [`ops`], [`output`], [`command`], [`manual`]). [`files`] holds the few careful ways to touch the file system. This crate
+//! [`liveness`], [`ops`], [`output`], [`command`], [`manual`]). [`files`] holds the few careful ways to touch the file system,
+//! [`unix_socket`] says why a socket cannot be opened. This crate
 //! depends on no other crate of the project and never asks for the wall clock.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests say what they mean with operators"))]
@@ -23,3 +24,4 @@ pub mod readiness;
 pub mod signal;
 pub mod supervisor;
 pub mod telemetry;
+pub mod unix_socket;

@@ -9,14 +9,13 @@ use signet_core::seams::certificate_authority::{CertificateAuthority, SignError}
 use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
-use signet_plugins::custody::{BundleProofs, MemoryCustody, SealedCustody};
+use signet_plugins::custody::{BundleProofs, SealedCustody};
 use signet_plugins::store::Store;
 use tokio::sync::Notify;
 
 use super::error::AppError;
-use super::sealing_keys::{keyring, missing_keys};
+use super::sealing_keys::keyring;
 use super::storage;
-use super::tokens::Opened;
 use crate::audit_log::AuditLog;
 use crate::config::{Backend, Config};
 use crate::health::{CaFiles, FileProblems};
@@ -84,30 +83,6 @@ impl Plugins {
 fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
     let authority = NativeAuthority::new(key, issuing).map_err(|error| SignError::Failed(error.to_string()))?;
     Ok(Arc::new(authority))
-}
-
-/// What is wrong with the files that a well-formed configuration names; for `check`.
-#[must_use]
-pub async fn check_files(config: &Config) -> Vec<String> {
-    let mut problems = Vec::new();
-    problems.extend(missing_keys(config).await);
-    if let Backend::Files(directory) = &config.authority.backend {
-        let custody = Arc::new(MemoryCustody::new());
-        let files = FilesAuthority::new(directory.clone(), custody, Arc::new(SystemClock));
-        problems.extend(files.offer().await.err().map(|error| format!("authority.files: {error}")));
-        problems.extend(files.crl_problem().map(|problem| format!("authority.files: {problem}")));
-    }
-    for (index, cluster) in config.clusters.iter().enumerate() {
-        if let Err(error) = Opened::open(cluster).await {
-            problems.push(format!("clusters[{index}].tokens: {}", signet_runtime::output::error_chain(&error)));
-        }
-    }
-    let checked = match storage::location(&config.storage) {
-        Ok(location) => location.check(storage::DEADLINE).await,
-        Err(error) => Err(error),
-    };
-    problems.extend(checked.err().map(|error| format!("storage: {error}")));
-    problems
 }
 
 /// The operator's CA files, as the rotator finds them.

@@ -13,6 +13,7 @@ use signet_proto::admin::v1alpha1::admin_client::AdminClient;
 use signet_proto::admin::v1alpha1::{GetRotationRequest, Rotation};
 use signet_runtime::files;
 use signet_runtime::output::error_chain;
+use signet_runtime::unix_socket;
 use tokio::net::UnixStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 use tonic::{Code, Response, Status};
@@ -119,10 +120,11 @@ impl AdminArgs {
         let unusable = |error| Failure::Usage(format!("--address, --cert, --key, --ca: {}", error_chain(&error)));
         let endpoint = Endpoint::from_shared(address.to_owned()).map_err(unusable)?.connect_timeout(ANSWER);
         let endpoint = endpoint.tls_config(tls).map_err(unusable)?;
-        endpoint
-            .connect()
-            .await
-            .map_err(|error| Failure::Failed(format!("cannot connect to the CA at {address}: {}", error_chain(&error))))
+        endpoint.connect().await.map_err(|error| {
+            let cause = error_chain(&error);
+            let hint = hint(&cause, ca);
+            Failure::Failed(format!("cannot connect to the CA at {address}: {cause}{hint}"))
+        })
     }
 }
 
@@ -133,17 +135,19 @@ fn given<'a>(option: &str, path: &'a Option<PathBuf>) -> Result<&'a Path, Failur
 
 async fn on_socket(socket: PathBuf) -> Result<Channel, Failure> {
     let shown = socket.display().to_string();
+    // By itself: below, what the system says is hidden in what libraries say.
+    if let Err(error) = UnixStream::connect(&socket).await {
+        let why = unix_socket::explain(&socket, &error, "`signet-ca serve`");
+        return Err(Failure::Failed(format!("no CA answers at {shown}: {why}")));
+    }
     let connector = tower::service_fn(move |_: Uri| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     // The address is not used: the connector knows the socket.
     let endpoint = Endpoint::from_static("http://admin").connect_timeout(ANSWER);
-    endpoint.connect_with_connector(connector).await.map_err(|_| {
-        Failure::Failed(format!(
-            "no CA answers at {shown}; is `signet-ca serve` running with this configuration, as this user?"
-        ))
-    })
+    let connected = endpoint.connect_with_connector(connector).await;
+    connected.map_err(|error| Failure::Failed(format!("no CA answers at {shown}: {}", error_chain(&error))))
 }
 
 impl Client {
@@ -217,8 +221,36 @@ const JUDGEMENTS: [AlertDescription; 9] = [
 ];
 
 /// The HTTP/2 library keeps nothing of the TLS error but its text.
+fn judgement(cause: &str) -> Option<AlertDescription> {
+    JUDGEMENTS.into_iter().find(|alert| cause.contains(&rustls::Error::AlertReceived(*alert).to_string()))
+}
+
 fn is_about_the_certificate(cause: &str) -> bool {
-    JUDGEMENTS.into_iter().any(|alert| cause.contains(&rustls::Error::AlertReceived(alert).to_string()))
+    judgement(cause).is_some()
+}
+
+/// What the alert says of the certificate of --cert. More a server does not tell; the CA's log does.
+fn judged(cause: &str) -> &'static str {
+    match judgement(cause) {
+        Some(AlertDescription::CertificateExpired) => ", which has expired",
+        Some(AlertDescription::CertificateRevoked) => ", which has been revoked",
+        Some(AlertDescription::UnknownCA) => ", which chains to no root of this CA that is sound",
+        Some(AlertDescription::CertificateUnknown) => ", which is of another trust domain or is no X.509-SVID",
+        _ => "",
+    }
+}
+
+/// What a failed handshake means that the CA's certificate, or ours, is the reason of; nothing for others.
+fn hint(cause: &str, roots: &Path) -> String {
+    let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer).to_string();
+    if cause.contains(&unknown) {
+        return format!(
+            "; its certificate chains to none of the roots in {} (--ca): is that the root file of this CA, and as new as \
+             its trust bundle?",
+            roots.display()
+        );
+    }
+    if is_about_the_certificate(cause) { format!("; {NOT_ACCEPTED}{}", judged(cause)) } else { String::new() }
 }
 
 /// What a failed call means to the person who made it.
@@ -244,7 +276,7 @@ pub(super) fn explanation(status: &Status) -> String {
     let cause = std::error::Error::source(status).map(error_chain);
     let text = match cause {
         // TLS 1.3 servers judge the client's certificate after the client thinks that the handshake is over.
-        Some(cause) if is_about_the_certificate(&cause) => format!("{NOT_ACCEPTED} ({cause})"),
+        Some(cause) if is_about_the_certificate(&cause) => format!("{NOT_ACCEPTED}{} ({cause})", judged(&cause)),
         Some(cause) if cause.contains(status.message()) => cause,
         Some(cause) => format!("{}: {cause}", status.message()),
         None => status.message().to_owned(),

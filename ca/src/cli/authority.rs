@@ -19,9 +19,28 @@ use super::{Failure, OutputArg, printable};
 const NOTHING_TO_WAIT_FOR: &str = "the change is made, but --wait has found nothing to wait for; look how it goes on with \
                                    `signet-ca authority list`";
 
+/// What the words in the column STATE mean, for `--help`.
+const STATES: &str = "\
+States:
+  prepared  in the trust bundle, signs nothing yet; an issuing CA: waits for its turn
+  active    signs
+  old       signs no more, stays until nothing needs it
+  tainted   declared compromised: agents leave it, and `authority revoke` ends it
+  revoked   an issuing CA on the revocation list of its root
+  unknown   one of a newer version of signet-ca
+With one of these:
+  , tainted   compromised, and signs until another root can
+  , pinned    the CA files list it, so that it stays
+  , leaving   leaves the trust bundle within seconds
+  , held      nothing chains to it any more; `authority retire` lets it go
+
+NEEDED UNTIL: when the last certificate ends that chains to it. RENEWS AT: when this CA replaces it by itself; the CA
+files, and issuing CAs that another one has replaced or that end with their root, are not renewed.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum AuthorityCommand {
     /// List roots and issuing CAs, who needs them, and where rotation stands
+    #[command(after_help = STATES)]
     List(ListArgs),
     /// Replace the root: prepare the next one, activate it when all holders know it, retire the old one when drained
     Rotate(RotateArgs),

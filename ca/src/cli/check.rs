@@ -31,7 +31,7 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
     }
     let loaded = args.file.load()?;
     let file = args.file.config.display();
-    let problems = app::check_files(&loaded.config).await;
+    let app::Checked { problems, unseen } = app::check(&loaded.config).await;
     if problems.is_empty() {
         out.line(&format!("{file}: the configuration is in order")).map_err(Failure::failed)?;
         if let Some(warning) = app::storage_warning(&loaded.config.storage) {
@@ -45,6 +45,9 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
         }
         for sealed in app::sealed_by(&loaded.config).await {
             out.line(&sealed.to_string()).map_err(Failure::failed)?;
+        }
+        for what in unseen {
+            out.line(&format!("not looked at: {what}")).map_err(Failure::failed)?;
         }
         return Ok(());
     }

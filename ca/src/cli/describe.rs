@@ -6,7 +6,7 @@ use signet_core::clock::rfc3339;
 use signet_core::rotation::Refused;
 use signet_proto::admin::v1alpha1::{
     AuthorityKind, AuthorityState, CheckState, Coverage, Done as WireDone, Holder, LearnsBy, Next, Phase,
-    RefusedBundle, done as wire_done, next as wire_next,
+    RefusedBundle, Unsettled, done as wire_done, next as wire_next,
 };
 use time::OffsetDateTime;
 
@@ -92,7 +92,8 @@ pub(super) fn phase_with_meaning(number: i32) -> String {
         Phase::Settled => "one root signs, nothing is under way",
         Phase::Propagate => "the next root is on its way to all holders and signs nothing yet",
         Phase::Drain => "the new root signs; the former one stays until nothing chains to it",
-        Phase::Emergency => "a compromised root is being replaced",
+        Phase::Emergency => "an authority is compromised, or holders are accepted by nobody",
+        Phase::Degraded => "one root signs, no other is under way, but not all is in order",
         Phase::None => "there is no authority in this storage",
         Phase::Unspecified => "the CA is newer than this command",
     };
@@ -113,8 +114,18 @@ pub(super) fn next(next: &Next, id: fn(&str) -> &str) -> String {
     };
     let awaited = match next.holders {
         0 => format!("its propagation time is over{}", at(", at ", "")),
-        1 => "1 more holder has received it".to_owned(),
-        holders => format!("{holders} more holders have received it"),
+        1 => format!("1 more holder has received it{}", at(", or its certificate has ended (at ", ")")),
+        holders => {
+            format!(
+                "{holders} more holders have received it{}",
+                at(", or their certificates have ended (the last one at ", ")")
+            )
+        }
+    };
+    let awaited = match next.refusing {
+        0 => awaited,
+        1 => format!("{awaited}; 1 holder has refused a bundle, which takes somebody to look"),
+        refusing => format!("{awaited}; {refusing} holders have refused a bundle, which takes somebody to look"),
     };
     let Ok(step) = Step::try_from(next.step) else { return newer(next.step) };
     let mut text = match step {
@@ -136,13 +147,30 @@ pub(super) fn next(next: &Next, id: fn(&str) -> &str) -> String {
             "another root takes the place of the compromised one; with CA files, put new ones there".to_owned()
         }
         Step::Renew if next.holders == 1 => {
-            "1 holder still uses a certificate of the compromised root; agents renew now".to_owned()
+            "1 holder still uses a certificate of the compromised authority; agents renew now".to_owned()
         }
         Step::Renew => {
-            format!("{} holders still use certificates of the compromised root; agents renew now", next.holders)
+            format!("{} holders still use certificates of the compromised authority; agents renew now", next.holders)
         }
+        Step::RenewCutOff => format!(
+            "{} renewed by its agent, or ends: nobody accepts it until then; `holders list --cut-off` names whose it is",
+            if next.holders == 1 {
+                "1 certificate is".to_owned()
+            } else {
+                format!("each of {} certificates is", next.holders)
+            }
+        ),
+        Step::Accept => format!(
+            "{} a bundle; `holders list` says which and why, and it is sent again when that is mended",
+            if next.holders == 1 {
+                "1 holder has refused".to_owned()
+            } else {
+                format!("{} holders have refused", next.holders)
+            }
+        ),
+        Step::Follow => "this replica gets the CA files, or the backend, that others have adopted".to_owned(),
         Step::RevokeByCommand => {
-            format!("nobody uses the compromised root any more: `authority revoke {root}` removes it")
+            format!("nobody uses the compromised authority any more: `authority revoke {root}` removes it")
         }
         Step::RotateByCommand => "automatic rotation is paused since a rollback; `authority rotate` goes on".to_owned(),
         Step::ReplaceFilesByHand => {
@@ -186,7 +214,8 @@ pub(super) fn done(done: &WireDone, id: fn(&str) -> &str) -> String {
         Step::Reinstated => Done::Reinstated(authority),
         Step::Tainted => Done::Tainted(authority),
         Step::IssuingTainted => Done::IssuingTainted(authority),
-        Step::Replaced => Done::Replaced,
+        Step::FormerTainted => Done::FormerTainted(authority),
+        Step::Replaced => Done::Replaced { of: authority, by: id(&done.successor), behind: holders },
         Step::Leaving => Done::Leaving(authority, done.seconds),
         Step::Revoked => Done::Revoked(authority, holders),
         Step::IssuingRevoked => Done::IssuingRevoked(authority, holders),
@@ -205,6 +234,29 @@ pub(super) fn coverage(coverage: &Coverage) -> String {
         0 => format!("no holders; bundle {sequence} is the one that counts"),
         _ => format!("{covered} of {holders} holders have bundle {sequence} ({threshold_percent} % needed)"),
     }
+}
+
+/// What is not over, a line for each.
+pub(super) fn unsettled(unsettled: &Unsettled) -> Vec<(&'static str, String)> {
+    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded } = *unsettled;
+    let holders = |count: u64| if count == 1 { "1 holder".to_owned() } else { format!("{count} holders") };
+    let mut rows = Vec::new();
+    if cut_off > 0 {
+        rows.push(("CUT OFF", format!("{} accepted by nobody: `holders list --cut-off`", holders(cut_off))));
+    }
+    if tainted_roots > 0 || tainted_issuing > 0 {
+        let text =
+            format!("{tainted_roots} root(s) and {tainted_issuing} issuing CA(s), still accepted: `authority list`");
+        rows.push(("COMPROMISED", text));
+    }
+    if refusing > 0 {
+        rows.push(("REFUSED", format!("by {}, a bundle: `holders list` says which and why", holders(refusing))));
+    }
+    if superseded {
+        let text = "newer CA files, or another backend, than this replica has were adopted: see its checks in `status`";
+        rows.push(("LEFT BEHIND", text.to_owned()));
+    }
+    rows
 }
 
 /// A bundle that was refused.

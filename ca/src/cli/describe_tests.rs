@@ -50,6 +50,7 @@ fn what_comes_next_says_who_has_to_act_and_on_what() {
         holders,
         at,
         static_files: false,
+        refusing: 0,
     };
     for (what, expected) in [
         (step(next::Step::Activate, 0, None), "root 5a1b2c3d is activated when its propagation time is over"),
@@ -58,6 +59,26 @@ fn what_comes_next_says_who_has_to_act_and_on_what() {
             "root 5a1b2c3d is activated when its propagation time is over, at 2026-03-01T12:00:00Z",
         ),
         (step(next::Step::Activate, 1, None), "root 5a1b2c3d is activated when 1 more holder has received it"),
+        (
+            step(next::Step::Activate, 1, at),
+            "root 5a1b2c3d is activated when 1 more holder has received it, or its certificate has ended (at \
+             2026-03-01T12:00:00Z)",
+        ),
+        (
+            Next { refusing: 1, ..step(next::Step::Activate, 2, None) },
+            "root 5a1b2c3d is activated when 2 more holders have received it; 1 holder has refused a bundle, which takes \
+             somebody to look",
+        ),
+        (
+            step(next::Step::RenewCutOff, 2, None),
+            "each of 2 certificates is renewed by its agent, or ends: nobody accepts it until then; `holders list \
+             --cut-off` names whose it is",
+        ),
+        (
+            step(next::Step::Accept, 1, None),
+            "1 holder has refused a bundle; `holders list` says which and why, and it is sent again when that is mended",
+        ),
+        (step(next::Step::Follow, 0, None), "this replica gets the CA files, or the backend, that others have adopted"),
         (
             step(next::Step::ActivateByCommand, 2, None),
             "`authority activate 5a1b2c3d`, or `authority rotate`, lets the prepared root sign when 2 more holders have \
@@ -69,7 +90,7 @@ fn what_comes_next_says_who_has_to_act_and_on_what() {
         ),
         (
             step(next::Step::Renew, 1, None),
-            "1 holder still uses a certificate of the compromised root; agents renew now",
+            "1 holder still uses a certificate of the compromised authority; agents renew now",
         ),
         (
             step(next::Step::RetireByCommand, 0, None),

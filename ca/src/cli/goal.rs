@@ -32,6 +32,10 @@ pub(super) enum Verdict {
 impl Goal {
     /// What a rotation leads to: the newest root, which is either on its way or signs already.
     pub(super) fn of_rotate(rotation: &Rotation) -> Option<Self> {
+        // With files, what was put there counts, and another set may be put there meanwhile.
+        if signing_root(rotation)?.pinned || has_listed(rotation) {
+            return Some(Self::Adopted);
+        }
         let fresh =
             |one: &&Authority| is_root(one) && matches!(one.state(), AuthorityState::Prepared | AuthorityState::Active);
         let newest = rotation.authorities.iter().filter(fresh).max_by_key(|root| root.generation)?;
@@ -178,9 +182,7 @@ fn adopted_verdict(rotation: &Rotation) -> Verdict {
         Some(root) if phase == Phase::Drain && root.pinned == has_listed(rotation) && is_held_by_hand(rotation) => {
             held_by_hand(root, rotation)
         }
-        Some(root) if phase == Phase::Settled => {
-            Verdict::Done(format!("root {} signs, and nothing else is under way", short(&root.id)))
-        }
+        Some(root) if is_over(root, rotation) => over(short(&root.id), rotation),
         Some(root) if !root.pinned && has_listed(rotation) && listed().all(|one| one.tainted_at.is_some()) => {
             Verdict::Stopped("the CA files list compromised roots only; put others into that directory".to_owned())
         }
@@ -195,9 +197,7 @@ fn root_verdict(id: &str, root: &Authority, rotation: &Rotation) -> Verdict {
     let overtaken = signing_root(rotation).is_some_and(|signing| signing.generation > root.generation);
     match root.state() {
         _ if root.tainted_at.is_some() => Verdict::Stopped(format!("root {id} has been declared compromised")),
-        AuthorityState::Active if rotation.phase() == Phase::Settled => {
-            Verdict::Done(format!("root {id} signs, and nothing else is under way"))
-        }
+        AuthorityState::Active if is_over(root, rotation) => over(id, rotation),
         // Somebody has prepared another one in the meantime, which is another rotation.
         AuthorityState::Active if !has_predecessor(root, rotation) => {
             Verdict::Done(format!("root {id} signs, and no root of before is left"))
@@ -214,6 +214,25 @@ fn root_verdict(id: &str, root: &Authority, rotation: &Rotation) -> Verdict {
                 .to_owned(),
         ),
     }
+}
+
+/// Whether nothing is under way but what holders, or those who run them, have to see to.
+fn is_over(signing: &Authority, rotation: &Rotation) -> bool {
+    let moves = |one: &Authority| is_root(one) && (is_former(one) || one.state() == AuthorityState::Prepared);
+    match rotation.phase() {
+        Phase::Settled | Phase::Degraded => true,
+        Phase::Emergency => {
+            let stays = signing.tainted_at.is_none() && signing.pinned == has_listed(rotation);
+            stays && !rotation.authorities.iter().any(moves)
+        }
+        _ => false,
+    }
+}
+
+fn over(id: &str, rotation: &Rotation) -> Verdict {
+    let rest =
+        if rotation.phase() == Phase::Settled { "" } else { "; `signet-ca status` tells what is not in order yet" };
+    Verdict::Done(format!("root {id} signs, and nothing else is under way{rest}"))
 }
 
 /// Whether a root of before is still to be retired.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use AuthorityState::{Active, Old, Prepared, Revoked, Tainted, Unspecified};
-use Phase::{Drain, Emergency, Propagate, Settled};
+use Phase::{Degraded, Drain, Emergency, Propagate, Settled};
 use prost_types::Timestamp;
 use signet_proto::admin::v1alpha1::Coverage;
 
@@ -43,6 +43,9 @@ fn a_rotation_is_over_when_the_new_root_signs_alone_or_somebody_has_ended_it() {
         (rotation(Emergency, vec![root(0, Tainted), held(1), root(2, Active)]), "going"),
         (rotation(Emergency, vec![root(1, Tainted), root(2, Active)]), "going"),
         (rotation(Settled, vec![root(2, Active)]), "done"),
+        // Somebody has refused a bundle, or is cut off, which is told elsewhere.
+        (rotation(Degraded, vec![root(2, Active)]), "done"),
+        (rotation(Emergency, vec![root(2, Active)]), "done"),
         (rotation(Propagate, vec![root(2, Active), root(3, Prepared)]), "done"),
         (rotation(Propagate, vec![root(1, Old), root(2, Active), root(3, Prepared)]), "going"),
         (rotation(Propagate, vec![pinned, root(2, Active), root(3, Prepared)]), "done"),
@@ -66,6 +69,15 @@ fn the_goal_of_a_rotation_is_the_newest_root_on_its_way() {
     // Picked up while the old one drains; an even newer one that was compromised is none to wait for.
     assert_eq!(goal(vec![root(1, Old), root(2, Active), root(3, Tainted)]), two);
     assert_eq!(goal(vec![]), None);
+    // With files, it is whatever was put there.
+    let pinned = |root: Authority| Authority { pinned: true, ..root };
+    for authorities in [
+        vec![pinned(root(1, Active))],
+        vec![root(1, Active), pinned(root(2, Prepared))],
+        vec![pinned(root(1, Active)), pinned(root(2, Old))],
+    ] {
+        assert_eq!(goal(authorities), Some(Goal::Adopted));
+    }
 }
 
 #[test]
@@ -84,6 +96,9 @@ fn a_word_to_follow_other_files_is_over_when_a_root_of_theirs_signs_alone() {
         (of(Propagate, vec![pinned(root(1, Old)), root(2, Active)]), "going"),
         (signing.clone(), "going"),
         (of(Settled, vec![pinned(root(1, Active)), pinned(root(3, Old))]), "done"),
+        (of(Degraded, vec![pinned(root(1, Active)), pinned(root(3, Old))]), "done"),
+        (of(Emergency, vec![pinned(root(1, Active)), pinned(root(3, Old))]), "done"),
+        (of(Emergency, vec![pinned(root(1, Old)), root(2, Active)]), "going"),
         (of(Drain, vec![pinned(root(1, Active)), Authority { held: true, ..root(2, Old) }]), "done"),
         (of(Drain, vec![pinned(root(1, Old)), root(2, Active), Authority { held: true, ..root(3, Old) }]), "going"),
         (of(Propagate, vec![tainted(pinned(root(1, Tainted))), root(2, Active)]), "compromised"),

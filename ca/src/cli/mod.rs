@@ -40,7 +40,7 @@ use crate::config::{Config, read};
 
 /// Signet's certificate authority: issues SPIFFE X.509 certificates to workloads of a mesh.
 #[derive(Debug, Parser)]
-#[command(name = "signet-ca", version, max_term_width = 100)]
+#[command(name = "signet-ca", version, max_term_width = 100, after_help = command::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -164,6 +164,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_explains_exit_codes_and_every_state_that_a_table_shows() {
+        let help = Cli::command().render_help().to_string();
+        for code in ["1", "2", "3", "130"] {
+            assert!(help.contains(&format!("  {code} ")), "{code}: {help}");
+        }
+        let mut cli = Cli::command();
+        let list = cli.find_subcommand_mut("authority").unwrap().find_subcommand_mut("list").unwrap();
+        let help = list.render_help().to_string();
+        use signet_proto::admin::v1alpha1::AuthorityState::{Active, Old, Prepared, Revoked, Tainted, Unspecified};
+        for state in [Unspecified, Prepared, Active, Old, Tainted, Revoked] {
+            let name = describe::state(state.into());
+            assert!(help.contains(&format!("\n  {name} ")), "{name}: {help}");
+        }
     }
 
     #[test]

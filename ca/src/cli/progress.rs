@@ -78,6 +78,9 @@ pub(super) fn picture(moment: &Moment<'_>, size: Size) -> Vec<String> {
     if unnamed > 0 {
         tell(name, &format!("and {unnamed} more"));
     }
+    for (name, text) in rotation.unsettled.iter().flat_map(describe::unsettled) {
+        tell("not over", &format!("{name} {text}"));
+    }
     if rotation.paused {
         tell("paused", "roots are not replaced by themselves until an operator says so");
     }
@@ -213,6 +216,9 @@ pub(super) fn line(moment: &Moment<'_>) -> String {
         let unnamed = behind(&coverage).saturating_sub(count(named.len()));
         let more = if unnamed > 0 { format!(" and {unnamed} more") } else { String::new() };
         text += &format!("; lagging: {}{more}", named.join(", "));
+    }
+    for (name, what) in rotation.unsettled.iter().flat_map(describe::unsettled) {
+        text += &format!("; {name} {what}");
     }
     if rotation.paused {
         text += "; paused";

@@ -24,6 +24,13 @@ pub(super) fn rotation_json(rotation: &Rotation) -> Value {
             "threshold_percent": coverage.threshold_percent,
             "laggards": coverage.laggards.iter().map(holder_json).collect::<Vec<_>>(),
         })),
+        "unsettled": rotation.unsettled.as_ref().map(|unsettled| json!({
+            "cut_off": unsettled.cut_off,
+            "refusing": unsettled.refusing,
+            "tainted_roots": unsettled.tainted_roots,
+            "tainted_issuing": unsettled.tainted_issuing,
+            "superseded": unsettled.superseded,
+        })),
         "paused": rotation.paused,
         "next": rotation.next.as_ref().map(|next| describe::next(next, describe::whole)),
         "expected_at": moment(rotation.expected_at.as_ref()),
@@ -89,6 +96,7 @@ pub(super) fn rotation_rows(rotation: &Rotation, view: &View) -> Vec<(&'static s
     if let Some(coverage) = &rotation.coverage {
         rows.push(("coverage", describe::coverage(coverage)));
     }
+    rows.extend(rotation.unsettled.iter().flat_map(describe::unsettled));
     if rotation.paused {
         rows.push(("paused", "roots are not replaced by themselves until an operator rotates or prepares".to_owned()));
     }
@@ -96,7 +104,7 @@ pub(super) fn rotation_rows(rotation: &Rotation, view: &View) -> Vec<(&'static s
         rows.push(("next", describe::next(next, short)));
     }
     if let Some(at) = &rotation.expected_at {
-        rows.push(("expected by", view.time(Some(at))));
+        rows.push(("expected by", format!("{}, at the latest", view.time(Some(at)))));
     }
     if rotation.revoked_certificates > 0 {
         rows.push(("revoked certificates", rotation.revoked_certificates.to_string()));

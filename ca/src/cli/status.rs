@@ -59,6 +59,21 @@ fn unready(status: &StatusResponse) -> String {
     format!("the CA is not ready: {}", failing.join("; "))
 }
 
+/// The names of the checks in this state.
+fn checks_in(status: &StatusResponse, state: CheckState) -> Vec<String> {
+    status.checks.iter().filter(|check| check.state() == state).map(|check| printable(&check.name)).collect()
+}
+
+/// Whether the CA does its work, and what somebody should look at.
+fn readiness(status: &StatusResponse) -> String {
+    let (failing, degraded) = (checks_in(status, CheckState::Failing), checks_in(status, CheckState::Degraded));
+    match (status.ready, degraded.is_empty()) {
+        (false, _) => format!("NO: {}", failing.join(", ")),
+        (true, true) => "yes".to_owned(),
+        (true, false) => format!("yes, DEGRADED: {}", degraded.join(", ")),
+    }
+}
+
 fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Value {
     // Storage knows who needs which authority; memory does not.
     let authorities = rotation.map_or(&status.authorities, |rotation| &rotation.authorities);
@@ -68,6 +83,7 @@ fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Val
         "storage": status.storage,
         "started_at": status.started_at.as_ref().map(describe::time),
         "ready": status.ready,
+        "degraded": checks_in(status, CheckState::Degraded),
         "checks": status.checks.iter().map(|check| json!({
             "name": check.name, "state": describe::check_state(check.state), "detail": check.detail,
         })).collect::<Vec<_>>(),
@@ -96,7 +112,7 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>, view: 
     head.row(["version", status.version.as_str()]);
     head.row(["storage", if status.storage.is_empty() { "-" } else { status.storage.as_str() }]);
     head.row(["running since", &view.time(status.started_at.as_ref())]);
-    head.row(["ready", if status.ready { "yes" } else { "NO" }]);
+    head.row(["ready", &readiness(status)]);
     if let Some(bundle) = &status.bundle {
         head.row(["trust bundle", &format!("sequence {}, {} root(s)", bundle.sequence, bundle.roots)]);
     }

@@ -1,6 +1,6 @@
 //! Reads the configuration file: every field, its default, its meaning, and the rules between fields.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -59,6 +59,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     });
     let authority = s.section("authority", "the authorities that sign", read_authority);
     let svid = s.section("svid", "rules for the certificates of workloads", read_svid);
+    let authority = authority.zip(svid).map(|(authority, svid)| authority.with_leaves(&svid));
     let clusters = s.list("clusters", "the clusters whose service-account tokens are accepted", read_cluster);
     let proxy_protocol_from = s.defaulted(
         "proxy_protocol_from",
@@ -70,6 +71,19 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     let log = s.section("log", "logging, to standard error", read_log);
     let drain = s.defaulted("drain", "10s", kind::duration(), "how long requests in flight may take at shutdown");
 
+    if let (Some(listen), Some(ops)) = (listen, ops)
+        && overlap(listen, ops)
+    {
+        s.problem("ops", format!("{ops} is an address of `listen` ({listen}) too: one of them could not be opened"));
+    }
+    if let (Some(admins), Some(trust_domain)) = (&admins, &trust_domain) {
+        for admin in admins.iter().filter(|admin| !admin.is_member_of(trust_domain)) {
+            s.problem(
+                "admins",
+                format!("{admin} is not in the trust domain {trust_domain}, so that it is never let in"),
+            );
+        }
+    }
     if let (Some(authority), Some(svid)) = (&authority, &svid) {
         check_lifetimes(s, authority, svid);
     }
@@ -94,6 +108,15 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
         log: log?,
         drain: drain?,
     })
+}
+
+/// Whether two listeners would want one address. Port 0 is a free one each time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (here, there) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let all = |address: IpAddr| address.is_unspecified();
+    // On Linux, [::] is every IPv4 address, too.
+    let meets = |wide: IpAddr, address: IpAddr| all(wide) && (wide.is_ipv6() || address.is_ipv4());
+    one.port() == other.port() && one.port() != 0 && (here == there || meets(here, there) || meets(there, here))
 }
 
 pub(super) fn trust_domain_kind() -> kind::Kind<TrustDomain> {

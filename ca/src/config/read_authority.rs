@@ -113,6 +113,8 @@ fn read_rotation(s: &mut Section<'_>) -> Option<(Rules, Duration)> {
         propagation: propagation?,
         list_ttl: list_ttl?,
         retirement: retirement?,
+        // Until the section about certificates has been read.
+        leaf_ttl: 365 * DAY,
     };
     Some((rules, renewal_window?))
 }

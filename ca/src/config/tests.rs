@@ -72,6 +72,24 @@ limits: { concurent_requests: 5 }
 }
 
 #[test]
+fn two_surfaces_on_one_address_are_refused_and_so_are_administrators_of_elsewhere() {
+    for (lines, field) in [
+        ("ops: 127.0.0.1:15012", Some("ops")),
+        ("ops: 0.0.0.0:15012", Some("ops")),
+        ("listen: '[::]:7'\nops: 127.0.0.1:7", Some("ops")),
+        ("listen: 0.0.0.0:7\nops: '[::1]:7'", None),
+        ("listen: 127.0.0.1:7\nops: 127.0.0.2:7", None),
+        ("listen: 127.0.0.1:0\nops: 127.0.0.1:0", None),
+        ("admins: [spiffe://cluster.local/ns/a/sa/b]", None),
+        ("admins: [spiffe://elsewhere/ns/a/sa/b]", Some("admins")),
+    ] {
+        let found = problems(&format!("{SMALLEST}\n{lines}\n"));
+        let fits = field.is_none_or(|field| found.iter().any(|line| line.contains(&format!(": {field}: "))));
+        assert!(fits && found.is_empty() == field.is_none(), "{lines}: {found:?}");
+    }
+}
+
+#[test]
 fn lifetimes_that_cannot_be_honoured_are_refused() {
     let table = [
         ("svid: { default_ttl: 48h, max_ttl: 24h }", "svid.default_ttl"),

@@ -3,7 +3,7 @@
 use signet_core::clock::rfc3339;
 use signet_core::policy::IssuerLimits;
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Activation, Authorities};
+use signet_core::rotation::{Activation, Authorities, Unsettled};
 use signet_core::time_math;
 use time::OffsetDateTime;
 
@@ -78,4 +78,19 @@ pub(crate) fn alerts(authorities: &Authorities, is_superseded: bool, now: Offset
         alerts.push(format!("the root ends at {}: {hint}", rfc3339(active.not_after)));
     }
     alerts
+}
+
+/// What is not over although certificates are issued: who is accepted by nobody, who refuses, what is compromised.
+pub(crate) fn unsettled(authorities: &Authorities, unsettled: &Unsettled) -> Vec<String> {
+    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded: _ } = *unsettled;
+    // The one that signs has an alert of its own.
+    let signing = authorities.active().filter(|root| root.tainted_at.is_some());
+    let tainted_roots = tainted_roots.saturating_sub(u64::from(signing.is_some()));
+    let lines = [
+        (cut_off, "cut off until renewed, `holders list --cut-off` names them: holders"),
+        (refusing, "bundles refused, `holders list --behind` says why: holders"),
+        (tainted_roots, "compromised and still in the trust bundle, see `authority list`: roots"),
+        (tainted_issuing, "compromised and still accepted, `authority revoke` ends that: issuing CAs"),
+    ];
+    lines.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}")).collect()
 }

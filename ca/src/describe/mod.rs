@@ -6,7 +6,7 @@ mod step;
 
 use signet_core::holder::Holder;
 
-pub(crate) use alerts::{SUPERSEDED, UNUSABLE, alerts, in_use, outage};
+pub(crate) use alerts::{SUPERSEDED, UNUSABLE, alerts, in_use, outage, unsettled};
 pub(crate) use step::{needs, step};
 
 /// A holder as refusals name it.

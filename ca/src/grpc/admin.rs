@@ -338,7 +338,7 @@ impl Admin for AdminService {
                 query.authorities = select::issuers(&authorities, &coverage, &message.authority)?;
             }
             if message.cut_off {
-                let cut_off = select::cut_off(&authorities, &coverage);
+                let cut_off = authorities.cut_off(&coverage);
                 let named = |id: &AuthorityId| message.authority.is_empty() || query.authorities.contains(id);
                 query.authorities = cut_off.into_iter().filter(named).collect();
                 // No authorities means any of them.

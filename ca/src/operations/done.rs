@@ -23,12 +23,21 @@ pub enum Done<I = AuthorityId> {
     Dropped(I),
     /// This root signs again.
     Reinstated(I),
-    /// This root is declared compromised.
+    /// This root, which signs, is declared compromised.
     Tainted(I),
+    /// This root, which does not sign, is declared compromised.
+    FormerTainted(I),
     /// This issuing CA is to be left.
     IssuingTainted(I),
-    /// Another root signs in place of the compromised one.
-    Replaced,
+    /// The compromised root is replaced at once.
+    Replaced {
+        /// The compromised one.
+        of: I,
+        /// The one that signs in its place.
+        by: I,
+        /// Holders that do not know that one, and refuse what it signs until they do.
+        behind: u64,
+    },
     /// This root leaves the trust bundle in so many seconds.
     Leaving(I, u64),
     /// This root is in no bundle any more, and so many holders are refused until they have renewed.
@@ -62,7 +71,21 @@ impl<I: fmt::Display> fmt::Display for Done<I> {
             Self::IssuingTainted(issuing) => {
                 write!(f, "agents renew the certificates of issuing CA {issuing}; then it can be revoked")
             }
-            Self::Replaced => f.write_str("another root signs in place of the compromised one"),
+            Self::FormerTainted(root) => write!(
+                f,
+                "root {root} is declared compromised; it does not sign, and agents renew what chains to it; then it can be \
+                 revoked"
+            ),
+            Self::Replaced { of, by, behind } => {
+                write!(f, "root {of} is compromised, and root {by} signs in its place from now on")?;
+                match behind {
+                    0 => f.write_str("; every holder knows that one"),
+                    1 => f.write_str("; 1 holder does not know that one yet, and refuses what it signs until it does"),
+                    _ => {
+                        write!(f, "; {behind} holders do not know that one yet, and refuse what it signs until they do")
+                    }
+                }
+            }
             Self::Leaving(root, seconds) => write!(
                 f,
                 "root {root} leaves the trust bundle in {seconds} s, when every serving certificate has moved to another root"

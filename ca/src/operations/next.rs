@@ -20,9 +20,15 @@ pub enum Next {
     ActivateNotBefore(AuthorityId, OffsetDateTime),
     /// Another root takes the place of the compromised one that signs.
     ReplaceCompromised,
-    /// So many holders renew certificates that chain to compromised roots.
+    /// So many holders renew certificates of compromised authorities.
     Renew(u64),
-    /// Nobody uses these compromised roots any more, and an operator removes them.
+    /// So many holders renew certificates that nobody accepts.
+    RenewCutOff(u64),
+    /// So many holders apply a bundle that they have refused.
+    Accept(u64),
+    /// This replica gets what others have adopted.
+    Follow,
+    /// Nobody uses these compromised roots, or issuing CAs, any more, and an operator removes them.
     RevokeByCommand(Vec<AuthorityId>),
     /// An operator goes on with the rotation that a rollback has paused.
     RotateByCommand,
@@ -47,8 +53,15 @@ pub enum Next {
 /// What a prepared root waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
-    /// So many more holders, at least one, that have not received it.
-    Holders(u64),
+    /// Holders that have not received it.
+    Holders {
+        /// How many more, at least one.
+        holders: u64,
+        /// How many refuse a bundle.
+        refusing: u64,
+        /// When the last of their certificates ends, if none of them renews before it has received it.
+        until: Option<OffsetDateTime>,
+    },
     /// The end of its propagation time, when that is known.
     Propagation(Option<OffsetDateTime>),
 }

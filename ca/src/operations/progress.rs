@@ -20,7 +20,10 @@ pub(super) fn done(step: &Step, observation: &Observation) -> Done {
         Step::Activate(id) => Done::Activated(id.clone()),
         Step::DropPrepared(id, _) => Done::Dropped(id.clone()),
         Step::Reinstate(id) => Done::Reinstated(id.clone()),
-        Step::Taint(id) => Done::Tainted(id.clone()),
+        Step::Taint(id) if observation.authorities.active().is_some_and(|root| root.id == *id) => {
+            Done::Tainted(id.clone())
+        }
+        Step::Taint(id) => Done::FormerTainted(id.clone()),
         Step::TaintIssuing(id) => Done::IssuingTainted(id.clone()),
         Step::Leave(id) => Done::Leaving(id.clone(), SETTLE.as_secs()),
         Step::Revoke(id) => {
@@ -72,19 +75,18 @@ pub(super) fn what_next(observation: &Observation, rules: &Rules) -> (Next, Opti
     if authorities.active().is_none() {
         return (Next::Init, None);
     }
-    let expected = authorities.expected_end(&seen);
+    let expected = authorities.expected_end(&seen, rules, observation.now);
     if !observation.clock_is_steady {
         return (Next::TrustClock, None);
     }
     let phase = Phase::of(authorities);
     if let Some(root) = authorities.prepared().filter(|_| matches!(phase, Phase::Propagate | Phase::Emergency)) {
         let behind = observation.coverage.live().saturating_sub(observation.coverage.covered(root.published));
-        let (awaited, expected) = match behind {
-            0 => {
-                let at = signs_at(observation, root, rules);
-                (Awaited::Propagation(at), at)
+        let awaited = match behind {
+            0 => Awaited::Propagation(signs_at(observation, root, rules)),
+            holders => {
+                Awaited::Holders { holders, refusing: observation.lag.refusing, until: observation.lag.last_end }
             }
-            holders => (Awaited::Holders(holders), expected),
         };
         let activation = root.activation().unwrap_or_default();
         let at = match activation {
@@ -97,12 +99,14 @@ pub(super) fn what_next(observation: &Observation, rules: &Rules) -> (Next, Opti
         return match (activation, at) {
             _ if phase == Phase::Emergency => (Next::Activate(id, awaited), expected),
             (Activation::OnCommand, _) => (Next::ActivateByCommand(id, awaited), None),
-            (_, Some(at)) => (Next::ActivateNotBefore(id, at), Some(at)),
+            (_, Some(at)) => (Next::ActivateNotBefore(id, at), expected),
             _ => (Next::Activate(id, awaited), expected),
         };
     }
     match phase {
-        Phase::None | Phase::Settled => (settled(authorities, rules), None),
+        Phase::None | Phase::Settled | Phase::Degraded => {
+            (unsettled(observation).unwrap_or_else(|| settled(authorities, rules)), expected)
+        }
         Phase::Emergency if authorities.active().is_some_and(|root| root.tainted_at.is_some()) => {
             (Next::ReplaceCompromised, expected)
         }
@@ -153,6 +157,26 @@ fn emergency(authorities: &Authorities, seen: &Observed<'_>) -> Next {
         0 => Next::RevokeByCommand(tainted.map(|root| root.id.clone()).collect()),
         holders => Next::Renew(holders),
     }
+}
+
+/// What is waited for although every root is in its place.
+fn unsettled(observation: &Observation) -> Option<Next> {
+    let (authorities, seen) = (&observation.authorities, observation.unsettled());
+    let holders = |id| observation.coverage.by_authority.get(id).copied().unwrap_or_default();
+    if seen.cut_off > 0 {
+        return Some(Next::RenewCutOff(seen.cut_off));
+    }
+    let tainted: Vec<&AuthorityId> = authorities.tainted_issuing(observation.now).map(|issuing| &issuing.id).collect();
+    if !tainted.is_empty() {
+        return Some(match tainted.iter().copied().map(holders).sum() {
+            0 => Next::RevokeByCommand(tainted.into_iter().cloned().collect()),
+            holders => Next::Renew(holders),
+        });
+    }
+    if seen.refusing > 0 {
+        return Some(Next::Accept(seen.refusing));
+    }
+    seen.superseded.then_some(Next::Follow)
 }
 
 fn settled(authorities: &Authorities, rules: &Rules) -> Next {

@@ -113,7 +113,7 @@ async fn what_only_newer_programs_may_change_is_served_and_every_command_and_ste
         replica.issuance.issue(&application()).await.unwrap();
         let readiness = signet_runtime::readiness::Readiness::new();
         let condition = readiness.condition("authority");
-        replica.rotator.report(&condition, None);
+        replica.rotator.report(&condition, None, &Unsettled::default());
         let text = format!("{:?}", readiness.snapshot());
         assert!(text.contains("egraded") && text.contains("of format 9"), "{text}");
         for command in [Command::Prepare, Command::Rotate, Command::RenewIssuing] {

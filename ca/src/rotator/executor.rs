@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::authority::{AuthorityId, IssuingCa, KeyId};
 use signet_core::clock::SharedClock;
-use signet_core::holder::Coverage;
+use signet_core::holder::{Coverage, Lag};
 use signet_core::revocation::Revoked;
-use signet_core::rotation::{Authorities, Made, Needs, Observed, Rules, Step, apply, conditions, needs};
+use signet_core::rotation::{Authorities, Made, Needs, Observed, Rules, Step, Unsettled, apply, conditions, needs};
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
 use signet_core::source::{Offer, ReplicaSource};
@@ -63,6 +63,8 @@ pub struct Observation {
     pub authorities: Authorities,
     /// Who knows which bundle.
     pub coverage: Coverage,
+    /// Who lacks the bundle that is waited for, and who refuses bundles.
+    pub lag: Lag,
     /// When the last certificate of each issuing CA ends.
     pub last_ends: BTreeMap<AuthorityId, OffsetDateTime>,
     /// The CA that somebody else runs, as it counts now.
@@ -79,11 +81,18 @@ impl Observation {
     pub fn seen(&self) -> Observed<'_> {
         Observed {
             coverage: &self.coverage,
+            lag: self.lag,
             last_ends: &self.last_ends,
             offer: self.offer.as_ref(),
             source: &self.source,
             clock_is_steady: self.clock_is_steady,
         }
+    }
+
+    /// What is not over.
+    #[must_use]
+    pub fn unsettled(&self) -> Unsettled {
+        Unsettled::of(&self.authorities, &self.seen(), self.now)
     }
 }
 
@@ -225,8 +234,9 @@ impl Executor {
         let (_, clock_is_steady) = self.is_steady(now);
         // After the journal. A holder that comes later is counted when the step is taken.
         let coverage = self.holders.coverage(now).await?;
+        let lag = self.holders.lag(now, authorities.awaited_sequence()).await?;
         let last_ends = self.holders.last_ends().await?;
-        Ok(Observation { now, version, authorities, coverage, last_ends, offer, source, clock_is_steady })
+        Ok(Observation { now, version, authorities, coverage, lag, last_ends, offer, source, clock_is_steady })
     }
 
     /// The offer, if clients accept what its issuing CA signs. The one in use is not judged any more.

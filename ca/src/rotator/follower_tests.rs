@@ -40,7 +40,7 @@ async fn signing_root(world: &World) -> AuthorityId {
 fn readiness(world: &World) -> String {
     let readiness = signet_runtime::readiness::Readiness::new();
     let condition = readiness.condition("authority");
-    world.rotator.report(&condition, None);
+    world.rotator.report(&condition, None, &Unsettled::default());
     format!("{:?}", readiness.snapshot())
 }
 

@@ -134,7 +134,7 @@ async fn a_step_whose_list_cannot_be_made_goes_on_without_lists_and_they_come_ba
     world.rotator.turn().await.unwrap();
     let readiness = signet_runtime::readiness::Readiness::new();
     let condition = readiness.condition("authority");
-    world.rotator.report(&condition, None);
+    world.rotator.report(&condition, None, &Unsettled::default());
     let text = format!("{:?}", readiness.snapshot());
     assert!(text.contains("no revocation lists are served"), "{text}");
     // Tried again after a minute, not at once; then not so often, since each time is on record.

@@ -7,7 +7,7 @@ use signet_core::seams::store::JournalVersion;
 use signet_core::time_math;
 use time::OffsetDateTime;
 
-use super::{Next, OBSERVE};
+use super::{Next, OBSERVE, Unsettled};
 
 /// How often it is told at most.
 const TELL: Duration = Duration::from_secs(60);
@@ -16,7 +16,9 @@ impl Next {
     /// Without an authority there is nothing to do but to look whether somebody has made one.
     pub(super) fn without_authority(now: OffsetDateTime) -> Self {
         let (version, earliest) = (JournalVersion::default(), Instant::now());
-        Self { version, due: time_math::after(now, OBSERVE), observe_at: Some(earliest + OBSERVE), earliest }
+        let unsettled = Unsettled::default();
+        let due = time_math::after(now, OBSERVE);
+        Self { version, due, unsettled, observe_at: Some(earliest + OBSERVE), earliest }
     }
 }
 

@@ -213,3 +213,21 @@ async fn the_root_it_stays_under_is_retired_all_the_same() {
     world.rotator.turn().await.unwrap();
     assert!(journal(&world).root(&first).is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_serving_certificate_that_is_revoked_is_replaced_at_once() {
+    use signet_core::revocation::RevocationReason;
+    let world = World::new().await;
+    let mut running = start(&world);
+    let first = running.under(&journal(&world).active().unwrap().id.clone()).await;
+    let operator = Operator { name: "uid 0".to_owned(), peer: None };
+    let revoked = world.operations.revoke_certificate(&operator, first.serial, RevocationReason::KeyCompromise, false);
+    assert_eq!(revoked.await.unwrap().revoked, 1);
+    world.rotator.turn().await.unwrap();
+    let other = |serving: &Option<Arc<Serving>>| serving.as_ref().is_some_and(|one| one.serial != first.serial);
+    let waited = tokio::time::timeout(2 * LOOK, running.serving.wait_for(other)).await;
+    let second = waited.expect("another serving certificate at once").unwrap().clone().unwrap();
+    // The list names the one of before, and nothing else happens.
+    tokio::time::sleep(10 * LOOK).await;
+    assert_eq!(running.serving.borrow().as_ref().unwrap().serial, second.serial);
+}

@@ -132,7 +132,7 @@ async fn readiness_fails_while_the_certificate_is_not_valid_and_cannot_be_made_a
 #[tokio::test(start_paused = true)]
 async fn a_root_from_the_future_is_told_with_what_to_do_and_an_operator_replaces_it() {
     use crate::operations::Operator;
-    use signet_core::rotation::Command;
+    use signet_core::rotation::{Command, Unsettled};
     let first = World::empty();
     jump(&first, NOW + 2 * DAY);
     first.make_authority().await;
@@ -142,7 +142,7 @@ async fn a_root_from_the_future_is_told_with_what_to_do_and_an_operator_replaces
     world.rotator.turn().await.expect("nothing fails: there is nothing that could be made");
     let readiness = Readiness::new();
     let condition = readiness.condition("signer");
-    world.rotator.report(&condition, None);
+    world.rotator.report(&condition, None, &Unsettled::default());
     let said = format!("{:?}", readiness.snapshot());
     let (told, helped) = (said.contains("starts only at 2026-03-03T11:58:00Z"), said.contains("authority rotate"));
     assert!(!readiness.snapshot().ready && told && helped, "{said}");
@@ -153,7 +153,7 @@ async fn a_root_from_the_future_is_told_with_what_to_do_and_an_operator_replaces
     let activate = Command::Activate { id: id.clone(), force: true };
     world.operations.command(&operator, activate, "the clock was ahead").await.unwrap();
     turn(&world).await;
-    world.rotator.report(&condition, None);
+    world.rotator.report(&condition, None, &Unsettled::default());
     assert!(readiness.snapshot().ready);
     assert!(world.issuance.issue(&application()).await.is_ok());
     assert_eq!(signing_state::current(&world.state).unwrap().authorities.active().unwrap().id, id);

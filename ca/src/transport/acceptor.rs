@@ -19,7 +19,7 @@ use super::connection::Connection;
 use super::connections::{Connections, NotLetIn, Place};
 use super::proxy_protocol;
 use crate::client_address::Source;
-use crate::client_identity::{ClientIdentity, ClientRefused};
+use crate::client_identity::{ClientFault, ClientIdentity, ClientRefused};
 use crate::metrics::CaMetrics;
 use crate::over_limit::Limit;
 
@@ -153,11 +153,14 @@ impl Handshake {
             () = gave_way => return,
         };
         let done = match shaken {
-            Ok(Ok(stream)) => identify(&stream).map(|identity| (stream, identity)).map_err(|error| error.to_string()),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(stream)) => identify(&stream).map(|identity| (stream, identity)).map_err(|refused| {
+                let text = refused.to_string();
+                (text, ClientFault::of(&refused.into()))
+            }),
+            Ok(Err(error)) => Err((error.to_string(), fault(&error))),
             Err(_) => {
                 place.note(Limit::HandshakeTime);
-                Err("it took too long".to_owned())
+                Err(("it took too long".to_owned(), None))
             }
         };
         match done {
@@ -167,12 +170,20 @@ impl Handshake {
                 }
                 drop(ready.send(Ok(Connection::new(stream, tcp, identity, place))).await);
             }
-            Err(error) => {
+            Err((error, fault)) => {
                 metrics.handshake_failures.inc();
+                if let Some(fault) = fault {
+                    metrics.refused_clients.note(fault, from, &error);
+                }
                 tracing::debug!(error, "a TLS handshake failed");
             }
         }
     }
+}
+
+/// What is wrong with the client's certificate, when that is why a handshake failed.
+fn fault(error: &io::Error) -> Option<ClientFault> {
+    ClientFault::of(error.get_ref()?.downcast_ref()?)
 }
 
 fn identify(stream: &TlsStream<TcpStream>) -> Result<Option<Arc<ClientIdentity>>, ClientRefused> {

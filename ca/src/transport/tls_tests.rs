@@ -19,6 +19,7 @@ use tonic::transport::server::Connected;
 
 use super::*;
 use crate::client_address::Source;
+use crate::client_identity::ClientFault;
 use crate::client_identity::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
 use crate::metrics::CaMetrics;
 use crate::signing_state::StateWriter;
@@ -135,12 +136,21 @@ async fn a_certificate_that_is_refused_ends_the_handshake() {
     let edge = Edge::new().await;
     let stranger = TestRoot::new("b").leaf(WEB, NOW, |_| {});
     let expired = edge.root.leaf(WEB, NOW, |leaf| leaf.not_after = NOW - Duration::from_secs(1));
+    let foreign = edge.root.leaf("spiffe://elsewhere/ns/default/sa/web", NOW, |_| {});
     let ca = edge.root.leaf(WEB, NOW, |leaf| leaf.key_usages.push(rcgen::KeyUsagePurpose::KeyCertSign));
+    let cases = [
+        (&stranger, ClientFault::UnknownIssuer),
+        (&expired, ClientFault::Expired),
+        (&foreign, ClientFault::Foreign),
+        (&ca, ClientFault::Invalid),
+    ];
     for version in VERSIONS {
-        for shown in [&stranger, &expired, &ca] {
-            let failures = edge.metrics.handshake_failures.get();
+        for (shown, fault) in cases {
+            let (failures, refused) =
+                (edge.metrics.handshake_failures.get(), edge.metrics.refused_clients.count(fault));
             assert!(edge.run(&edge.client(Some(shown), version)).await.1.is_none());
             assert_eq!(edge.metrics.handshake_failures.get(), failures + 1);
+            assert_eq!(edge.metrics.refused_clients.count(fault), refused + 1, "{fault:?}");
         }
     }
 }

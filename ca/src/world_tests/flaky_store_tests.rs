@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::authority::{AuthorityId, KeyId};
-use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Mark};
+use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Lag, Mark};
 use signet_core::key_type::KeyType;
 use signet_core::record_before_release::Recorded;
 use signet_core::rotation::Authorities;
@@ -159,6 +159,9 @@ impl HolderStore for FlakyStore {
     }
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         self.inner.coverage(now).await
+    }
+    async fn lag(&self, now: OffsetDateTime, sequence: u64) -> Result<Lag, StoreError> {
+        self.inner.lag(now, sequence).await
     }
     async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {
         self.inner.holders(query).await

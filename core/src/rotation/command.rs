@@ -10,7 +10,7 @@ use super::state::{Activation, Authorities, AuthorityState, RootAuthority};
 use super::step::{Step, is_covered, is_ours, propagated_at, usable_issuer};
 use crate::authority::AuthorityId;
 use crate::clock::rfc3339;
-use crate::source::SourceStanding;
+use crate::source::{Offer, SourceStanding};
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -255,6 +255,18 @@ fn adopt(seen: &Observed<'_>) -> Result<Option<Step>, Refused> {
     }
 }
 
+/// With files, what an operator has put there is all that there is to rotate to. Said while that is under way, nothing is
+/// begun, so that whoever waits for the end may say it.
+fn follow_files(authorities: &Authorities, seen: &Observed<'_>, offer: &Offer) -> Result<Option<Step>, Refused> {
+    if seen.source.standing == SourceStanding::New {
+        return Ok(Some(Step::AdoptRoots));
+    }
+    let signs = authorities.active().is_some_and(|root| root.id == offer.signer);
+    let compromised = authorities.root(&offer.signer).is_some_and(|root| root.tainted_at.is_some());
+    let under_way = if signs { Phase::of(authorities) == Phase::Drain } else { !compromised };
+    if under_way { Ok(None) } else { Err(Refused::Foreign) }
+}
+
 /// Run again after an interruption, it goes on with the rotation that is under way instead of beginning another one.
 /// Former roots that an operator holds are no part of one.
 fn rotate(
@@ -263,10 +275,12 @@ fn rotate(
     seen: &Observed<'_>,
     rules: &Rules,
 ) -> Result<Option<Step>, Refused> {
+    if let Some(offer) = seen.offer {
+        return follow_files(authorities, seen, offer);
+    }
     let mut former = authorities.roots.iter().filter(|root| root.is_old() && !root.pinned);
     let drains = Phase::of(authorities) == Phase::Drain && former.any(|root| !is_held(root, seen, rules, now));
     match authorities.prepared() {
-        _ if seen.offer.is_some() => Err(Refused::Foreign),
         Some(root) if root.activation() == Some(Activation::WhenCovered) => Ok(None),
         Some(root) => Ok(Some(Step::Await(root.id.clone(), Activation::WhenCovered))),
         None if drains && !authorities.paused => Ok(None),

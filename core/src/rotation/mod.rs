@@ -9,6 +9,7 @@ mod command;
 mod compromise;
 mod condition;
 mod fence;
+mod forecast;
 mod format;
 mod phase;
 mod renewal_hint;
@@ -20,6 +21,7 @@ mod serving;
 mod shared_key;
 mod state;
 mod step;
+mod unsettled;
 mod wire;
 
 #[cfg(test)]
@@ -43,3 +45,4 @@ pub use revocation_lists::{is_revoked, lists_possible};
 pub use rules::{Observed, Retirement, Rules, SETTLE, Schedule};
 pub use state::{Activation, Authorities, AuthorityState, IssuingAuthority, RootAuthority};
 pub use step::{LAG, Step, next_step, propagated_at, usable_issuer};
+pub use unsettled::Unsettled;

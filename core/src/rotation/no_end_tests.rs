@@ -82,7 +82,7 @@ fn every_decision_is_made_at_both_ends_of_the_calendar() {
                             let _judged = judge(now, &authorities, &seen.view(), &rules(), &command);
                         }
                         let _alert = authorities.revocations.alert(&authorities.lists_of(now), now);
-                        let _end = authorities.expected_end(&seen.view());
+                        let _end = authorities.expected_end(&seen.view(), &rules(), now);
                         let _serving = authorities.serving_issuers(now);
                         let mut changed = authorities.clone();
                         changed.revocations.forget_ended(now);

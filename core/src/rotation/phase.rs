@@ -1,10 +1,7 @@
-//! Where a rotation stands, and when it will be over.
+//! Where a rotation stands.
 
-use time::OffsetDateTime;
-
-use super::rules::{Observed, SETTLE};
 use super::state::{Authorities, AuthorityState, RootAuthority};
-use crate::time_math;
+use super::unsettled::Unsettled;
 
 /// Where a rotation stands, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,17 +10,19 @@ pub enum Phase {
     None,
     /// The root of the adopted source signs, and nothing else is in the bundle but what an operator put there.
     Settled,
+    /// The same, but holders refuse what they are to have, or this replica was left behind.
+    Degraded,
     /// A root is on its way to sign: one that holders do not know yet, or that of the source that was adopted
     /// last.
     Propagate,
     /// A former root stays until nothing chains to it.
     Drain,
-    /// A compromised root signs still, or is still in the bundle.
+    /// A compromised authority signs still, or is still accepted; or holders are accepted by nobody.
     Emergency,
 }
 
 impl Phase {
-    /// Where `authorities` stand.
+    /// Where the roots of `authorities` stand. What people are told is [`with`](Self::with) what else is not over.
     #[must_use]
     pub fn of(authorities: &Authorities) -> Self {
         let Some(active) = authorities.active() else { return Self::None };
@@ -44,8 +43,20 @@ impl Phase {
         }
     }
 
+    /// The same in view of what else is not over.
+    #[must_use]
+    pub fn with(self, unsettled: &Unsettled) -> Self {
+        match self {
+            Self::None => Self::None,
+            _ if unsettled.is_emergency() => Self::Emergency,
+            Self::Settled if !unsettled.is_nothing() => Self::Degraded,
+            other => other,
+        }
+    }
+
     /// Every phase.
-    pub const ALL: [Self; 5] = [Self::None, Self::Settled, Self::Propagate, Self::Drain, Self::Emergency];
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Settled, Self::Degraded, Self::Propagate, Self::Drain, Self::Emergency];
 
     /// The name shown to people and programs.
     #[must_use]
@@ -53,6 +64,7 @@ impl Phase {
         match self {
             Self::None => "none",
             Self::Settled => "settled",
+            Self::Degraded => "degraded",
             Self::Propagate => "propagate",
             Self::Drain => "drain",
             Self::Emergency => "emergency",
@@ -65,20 +77,5 @@ impl Authorities {
     #[must_use]
     pub fn awaited_sequence(&self) -> u64 {
         self.prepared().map_or(self.bundle_sequence, |root| root.published)
-    }
-
-    /// When what is in progress will be over at the latest, if time alone brings it about: holders that lag lose their
-    /// certificates, and certificates of a former root end.
-    #[must_use]
-    pub fn expected_end(&self, seen: &Observed<'_>) -> Option<OffsetDateTime> {
-        let ends = |root: &RootAuthority| seen.drained_at(root).max(root.leaving_since().unwrap_or(root.since));
-        match Phase::of(self) {
-            Phase::Drain => {
-                let old = self.roots.iter().filter(|root| root.is_old() && !root.pinned);
-                old.map(ends).max().map(|end| time_math::after(end, SETTLE))
-            }
-            Phase::Propagate => seen.last_ends.values().max().copied(),
-            _ => None,
-        }
     }
 }

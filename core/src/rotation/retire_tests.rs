@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::super::test_authorities::{DAY, START, Seen, draining, first, id, prepared, rules, take};
-use super::super::{Activation, Command, Condition, Phase, conditions, judge, next_step};
+use super::super::{Activation, Command, Condition, LAG, Phase, conditions, judge, next_step};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ fn a_drained_root_is_left_first_and_dropped_when_every_replica_has_moved() {
         let left = end + late;
         let leaving = take(&Step::Leave(r1.clone()), &draining(), &seen, left, "x");
         assert_eq!((leaving.bundle_sequence, Phase::of(&leaving)), (2, Phase::Drain), "nothing is published anew");
-        assert_eq!(leaving.expected_end(&seen.view()), Some(left + SETTLE));
+        assert_eq!(leaving.expected_end(&seen.view(), &rules(), left), Some(left + SETTLE + LAG));
         assert_eq!(next(left + SETTLE - SECOND, &leaving, &seen, automatic), Step::WaitUntil(left + SETTLE));
         assert_eq!(next(left + SETTLE, &leaving, &seen, automatic), Step::Retire(r1.clone()));
     }

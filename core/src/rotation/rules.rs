@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::state::RootAuthority;
 use crate::authority::AuthorityId;
-use crate::holder::Coverage;
+use crate::holder::{Coverage, Lag};
 use crate::source::{Offer, ReplicaSource};
 
 /// The configured lifetimes of authorities.
@@ -37,6 +37,8 @@ pub struct Rules {
     pub list_ttl: Duration,
     /// Who lets a former root go that nothing chains to any more.
     pub retirement: Retirement,
+    /// The longest lifetime of a workload's certificate.
+    pub leaf_ttl: Duration,
 }
 
 /// Who takes the last step of a rotation.
@@ -71,6 +73,8 @@ pub const SETTLE: Duration = Duration::from_secs(15);
 pub struct Observed<'a> {
     /// Who has received which bundle.
     pub coverage: &'a Coverage,
+    /// Who lacks the bundle that is waited for, and who refuses bundles.
+    pub lag: Lag,
     /// When the last certificate of each issuing CA ends.
     pub last_ends: &'a BTreeMap<AuthorityId, OffsetDateTime>,
     /// The CA that somebody else runs, as it counts now: what this replica's source brings or, when others have

@@ -313,7 +313,7 @@ impl Plan {
 }
 
 /// Whether the root that signs should have a successor already.
-fn is_urgent(active: &RootAuthority, now: OffsetDateTime) -> bool {
+pub(super) fn is_urgent(active: &RootAuthority, now: OffsetDateTime) -> bool {
     active.tainted_at.is_some() || now < active.not_before || active.not_after <= now
 }
 

@@ -370,9 +370,12 @@ fn an_operators_own_ca_is_published_first_and_signs_once_covered() {
         (AuthorityState::Prepared(Activation::WhenCovered), Phase::Propagate)
     );
     // Commands are for the files.
-    for command in [Command::Prepare, Command::Rotate, Command::RenewIssuing, Command::Rollback] {
+    for command in [Command::Prepare, Command::RenewIssuing, Command::Rollback] {
         assert_eq!(judge(now, &authorities, &seen.view(), &rules(), &command), Err(Refused::Foreign));
     }
+    // Whoever waits for what is under way may say so; there is nothing to begin.
+    assert_eq!(Phase::of(&authorities), Phase::Drain);
+    assert_eq!(judge(now, &authorities, &seen.view(), &rules(), &Command::Rotate), Ok(None));
     // Back to our own: a root rotation like any other.
     let seen = Seen::holders(&[(2, 3)]);
     let authorities = take(&step(now, &authorities, &seen), &authorities, &seen, now, "x");

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::*;
 use crate::authority::{AuthorityId, IssuingCa, KeyId, Root};
-use crate::holder::{Count, Coverage};
+use crate::holder::{Count, Coverage, Lag};
 use crate::revocation::RevocationList;
 use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
 use crate::unknown_fields::Unknown;
@@ -25,6 +25,7 @@ pub(super) fn rules() -> Rules {
         propagation: Duration::from_secs(60),
         list_ttl: DAY,
         retirement: Retirement::Automatic,
+        leaf_ttl: 2 * DAY,
     }
 }
 
@@ -87,6 +88,7 @@ pub(super) fn id(name: &str) -> AuthorityId {
 /// The records and the source of a test.
 pub(super) struct Seen {
     pub(super) coverage: Coverage,
+    pub(super) lag: Lag,
     pub(super) ends: BTreeMap<AuthorityId, OffsetDateTime>,
     pub(super) offer: Option<Offer>,
     pub(super) steady: bool,
@@ -97,7 +99,14 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn nobody() -> Self {
         let source = ReplicaSource { fingerprint: Some(SourceFingerprint::own()), ..ReplicaSource::default() };
-        Self { coverage: Coverage::default(), ends: BTreeMap::new(), offer: None, steady: true, source }
+        Self {
+            coverage: Coverage::default(),
+            lag: Lag::default(),
+            ends: BTreeMap::new(),
+            offer: None,
+            steady: true,
+            source,
+        }
     }
 
     /// So many holders with these newest sequences; all of them acknowledge.
@@ -129,6 +138,7 @@ impl Seen {
     pub(super) fn view(&self) -> Observed<'_> {
         Observed {
             coverage: &self.coverage,
+            lag: self.lag,
             last_ends: &self.ends,
             offer: self.offer.as_ref(),
             source: &self.source,

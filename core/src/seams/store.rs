@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use crate::authority::{AuthorityId, KeyId};
-use crate::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Mark};
+use crate::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Lag, Mark};
 use crate::record_before_release::Recorded;
 use crate::rotation::{Authorities, Condition};
 
@@ -190,6 +190,13 @@ pub trait HolderStore: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError>;
+
+    /// Of the same holders, who refuses bundles, and until when those have certificates that have not received the bundle
+    /// `sequence`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn lag(&self, now: OffsetDateTime, sequence: u64) -> Result<Lag, StoreError>;
 
     /// Holders, ordered by key (SPIFFE ID, then instance, by bytes).
     ///

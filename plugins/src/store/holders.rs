@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use signet_core::audit::{AuditEvent, Certified};
 use signet_core::authority::AuthorityId;
-use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderKey, HolderQuery, Raise};
+use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderKey, HolderQuery, Lag, Raise};
 use signet_core::seams::store::StoreError;
 use time::{Duration, OffsetDateTime};
 
@@ -288,6 +288,28 @@ where
         }
     }
     Ok(coverage)
+}
+
+/// How many refuse bundles, and when the last one ends of those that lag, as a statement counts them.
+pub(super) type LagRow = (i64, Option<i64>);
+
+/// What such a row says.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when a column holds a time that was never written.
+pub(super) fn lag((refusing, last_end): LagRow) -> Result<Lag, StoreError> {
+    let damaged = || StoreError::Damaged("the last end of holders that lag is no valid time".to_owned());
+    let last_end = last_end.map(|end| seconds(end).ok_or_else(damaged)).transpose()?;
+    Ok(Lag { refusing: refusing.unsigned_abs(), last_end })
+}
+
+/// The same of rows that are at hand, of which those count that end after `now`.
+pub(super) fn lag_of<'a>(rows: impl IntoIterator<Item = &'a HolderRow>, now: OffsetDateTime, sequence: u64) -> LagRow {
+    let live = rows.into_iter().filter(|row| row.not_after > live_above(now));
+    live.fold((0, None), |(refusing, last_end), row| {
+        let end = (row.sequence < column(sequence)).then_some(row.not_after);
+        (i64::saturating_add(refusing, row.refused_sequence.is_some().into()), last_end.max(end))
+    })
 }
 
 /// When the last certificate of each issuing CA ends, from its columns.

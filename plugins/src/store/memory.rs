@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::certificate::Serial;
-use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Mark};
+use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Lag, Mark};
 use signet_core::record_before_release::Recorded;
 use signet_core::rotation::{Authorities, Fence};
 use signet_core::seams::store::{
@@ -17,7 +17,7 @@ use signet_core::seams::store::{
 use time::OffsetDateTime;
 
 use super::holder_marks::{Marked, Seen, hand_over};
-use super::holders::{HolderRow, Raises, Renewals, column, coverage, ended_below, last_ends, live_above};
+use super::holders::{HolderRow, Raises, Renewals, column, coverage, ended_below, lag, lag_of, last_ends, live_above};
 use super::rows::{matches, page, remembered};
 
 /// An audit log, holders, a journal and sealed keys in memory.
@@ -170,6 +170,10 @@ impl HolderStore for MemoryStore {
 
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         self.content().coverage(now)
+    }
+
+    async fn lag(&self, now: OffsetDateTime, sequence: u64) -> Result<Lag, StoreError> {
+        lag(lag_of(self.content().holders.values(), now, sequence))
     }
 
     async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {

@@ -18,6 +18,7 @@ use signet_runtime::output::{Output, OutputArg, OutputFormat, Width, error_chain
 use signet_runtime::telemetry;
 
 use crate::app;
+use crate::check::{Checked, check};
 use crate::config::{Config, DEFAULT_PATH, read, reference};
 use crate::files::FILES;
 use crate::inspection;
@@ -29,7 +30,13 @@ const THREADS: usize = 2;
 
 /// Obtains and renews certificates from a mesh CA and serves them to local proxies over SDS.
 #[derive(Debug, Parser)]
-#[command(name = "signet-agent", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "signet-agent",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = command::EXIT_CODES
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -39,7 +46,7 @@ struct Cli {
 enum Command {
     /// Renew and serve until stopped
     Run(ConfigArgs),
-    /// Check the configuration without starting anything
+    /// Check the configuration and the files it names, without starting anything or asking the CA
     Check(CheckArgs),
     /// Write certificate, key and roots to files, once or with --watch at each renewal
     Fetch(FetchArgs),
@@ -133,8 +140,18 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                     .json(&reference.to_json_schema("The configuration of signet-agent"))
                     .map_err(Failure::failed);
             }
-            load_config(&args.config.config)?;
-            out.line(&format!("{} is in order", args.config.config.display())).map_err(Failure::failed)
+            let (file, config) = (args.config.config.display(), load_config(&args.config.config)?.config);
+            let Checked { problems, unseen } = with_runtime(async { Ok(check(&config).await) })?;
+            if !problems.is_empty() {
+                let lines: Vec<String> = problems.iter().map(|problem| format!("{file}: {problem}")).collect();
+                let text = format!("the configuration is well-formed, but\n{}", lines.join("\n"));
+                return Err(Failure::Usage(text));
+            }
+            out.line(&format!("{file} is in order")).map_err(Failure::failed)?;
+            for what in unseen {
+                out.line(&format!("not looked at: {what}")).map_err(Failure::failed)?;
+            }
+            Ok(())
         }
         Command::Fetch(args) => fetch(&args),
         Command::Inspect(args) => {
@@ -223,7 +240,7 @@ mod tests {
         }
     }
 
-    fn check(config: PathBuf) -> Command {
+    fn checking(config: PathBuf) -> Command {
         Command::Check(CheckArgs { config: ConfigArgs { config }, reference: false, schema: false })
     }
 
@@ -238,9 +255,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("c.yaml");
         std::fs::write(&config, "trust_domain: TD\nextra: 1\n").unwrap();
-        let refused = dispatch(check(config.clone())).unwrap_err();
+        let refused = dispatch(checking(config.clone())).unwrap_err();
         assert!(matches!(&refused, Failure::Usage(text) if text.lines().count() == 4), "{refused:?}");
-        let missing = dispatch(check(directory.path().join("no.yaml")));
+        let missing = dispatch(checking(directory.path().join("no.yaml")));
         assert!(matches!(missing, Err(Failure::Usage(_))));
     }
 }

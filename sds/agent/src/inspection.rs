@@ -11,10 +11,12 @@ use signet_proto::agent::v1alpha1::{
 };
 use signet_runtime::output::error_chain;
 use signet_runtime::readiness::{Readiness, State};
+use signet_runtime::unix_socket;
 use signet_sds::ledger::{Ledger, StreamView};
 use signet_sds::session::WILDCARD;
-use signet_sds::snapshot::Snapshot;
+use signet_sds::snapshot::{Snapshot, Version};
 use time::OffsetDateTime;
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status as GrpcStatus};
@@ -52,9 +54,11 @@ impl AgentInspection for Inspection {
             state: check.state.to_string(),
             detail: check.detail,
         };
-        let secrets = snapshot
-            .iter()
-            .map(|(name, secret)| Secret { name: name.to_string(), version: secret.version().to_string() });
+        let secrets = snapshot.iter().map(|(name, secret)| {
+            // What goes out to a stream that asks for nothing else, and what its proxy then shows.
+            let version = Version::of_set([(&**name, secret.version())]);
+            Secret { name: name.to_string(), version: version.to_string() }
+        });
         Ok(Response::new(InspectResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at.unix_timestamp(),
@@ -133,7 +137,7 @@ fn stream(view: StreamView) -> StreamMessage {
 
 /// Why an agent could not be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("no agent answers on {path}; is it running, and may you open its socket? ({cause})")]
+#[error("no agent answers on {path}: {cause}")]
 pub(crate) struct AskError {
     path: String,
     cause: String,
@@ -146,6 +150,10 @@ pub(crate) struct AskError {
 pub(crate) async fn ask(socket: &Path) -> Result<InspectResponse, AskError> {
     let failed = |cause: String| AskError { path: socket.display().to_string(), cause };
     let asking = async {
+        // By itself: below, what the system says is hidden in what libraries say.
+        if let Err(error) = UnixStream::connect(socket).await {
+            return Err(failed(unix_socket::explain(socket, &error, "`signet-agent run`")));
+        }
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
         let channel = endpoint.map_err(|error| failed(error_chain(&error)))?.connect().await;
         let mut client = AgentInspectionClient::new(channel.map_err(|error| failed(error_chain(&error)))?)

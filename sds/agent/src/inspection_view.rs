@@ -99,8 +99,11 @@ pub(crate) fn as_tables(answer: &InspectResponse, view: View) -> String {
     text
 }
 
+/// The columns of streams. The version is the one that the proxy shows.
+const STREAM: [&str; 9] = ["stream of", "node", "names", "version", "since", "pushes", "acks", "nacks", "last nack"];
+
 fn streams(streams: &[Stream], view: View) -> Table {
-    let mut table = Table::new(["stream of", "node", "names", "since", "pushes", "acks", "nacks", "last nack"]);
+    let mut table = Table::new(STREAM);
     for it in streams {
         let [pushes, acks, nacks] = [it.pushes, it.acks, it.nacks].map(|count| count.to_string());
         let marked = |name: &String| {
@@ -109,7 +112,8 @@ fn streams(streams: &[Stream], view: View) -> Table {
         };
         let names = it.names.iter().map(marked).collect::<Vec<_>>().join(", ");
         let nack = if it.last_nack.is_empty() { "-".to_owned() } else { view.error(&it.last_nack, it.last_nack_at) };
-        table.row([&it.peer, &it.node_id, &names, &view.time(it.connected_at), &pushes, &acks, &nacks, &nack]);
+        let version = or_none(&it.acked_version);
+        table.row([&it.peer, &it.node_id, &names, version, &view.time(it.connected_at), &pushes, &acks, &nacks, &nack]);
     }
     table
 }

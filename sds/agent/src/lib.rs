@@ -9,6 +9,7 @@
 mod app;
 mod bundle;
 pub mod ca;
+mod check;
 pub mod cli;
 pub mod config;
 mod files;

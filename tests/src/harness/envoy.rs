@@ -1,5 +1,6 @@
 //! A real Envoy, configured by the bootstraps that we ship in `deploy/envoy`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -182,6 +183,18 @@ impl Envoy {
     /// The answer of its admin port.
     pub(super) async fn dump(&self, path: &str) -> Outcome<String> {
         Ok(probe::fetch(self.admin, path).await?.1)
+    }
+
+    /// The secrets that it holds, with the version that it shows of each.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn versions(&self) -> Outcome<BTreeMap<String, String>> {
+        let text = self.dump("/config_dump?resource=dynamic_active_secrets").await?;
+        let answer: Value = serde_json::from_str(&text).map_err(Failure::while_doing("read Envoy's secrets"))?;
+        let secrets = answer.get("configs").and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |secret: &Value, key: &str| secret.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(secrets.iter().map(|secret| (text(secret, "name"), text(secret, "version_info"))).collect())
     }
 
     /// The certificates with which it identifies itself.

@@ -1,6 +1,7 @@
 //! Wrong configurations and files: every mistake at once, by name, with exit code 2, and nothing started.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ fn refuses(mut command: Command, code: i32, words: &[&str]) -> Outcome {
     let output = tools::output(&mut command)?;
     let text = told(&output);
     ensure(output.status.code() == Some(code), || format!("{command:?} ended with {}:\n{text}", output.status))?;
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy();
+    ensure(text.starts_with(&format!("{program}: ")), || {
+        format!("{command:?} does not say whose error it is:\n{text}")
+    })?;
     let missing: Vec<_> = words.iter().filter(|word| !text.contains(**word)).collect();
     ensure(missing.is_empty(), || format!("{command:?} does not mention {missing:?}:\n{text}"))
 }
@@ -103,8 +108,33 @@ fn good_configurations_pass_the_check() -> Outcome {
     for mut command in [dev.ca_command(&["check"])?, dev.agent_command("client", &["check"])?] {
         let output = tools::output(&mut command)?;
         ensure(output.status.success(), || format!("{command:?}: {}", told(&output)))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure(text.contains("not looked at: whether"), || format!("what was not looked at is not said: {text}"))?;
     }
     Ok(())
+}
+
+/// What serving would stumble over is found without serving, and nothing is made by looking.
+#[test]
+fn a_check_opens_what_is_named_and_says_what_is_wrong_with_it() -> Outcome {
+    let dev = Dev::plain()?;
+    dev.edit("signet-ca.yaml", |config| {
+        yaml::set(config, "bundle_file", dev.path("no/roots.pem").to_string_lossy())?;
+        yaml::set(config, "admin", format!("unix://{}/ca-admin.sock", dev.path("root-cert.pem").display()))
+    })?;
+    refuses(dev.ca_command(&["check"])?, 2, &["bundle_file: the directory", "admin: ", "is not a directory"])?;
+    let other = Dev::plain()?;
+    // The key of another installation: the names of keys are the same.
+    std::fs::copy(other.path("key-encryption.key"), dev.path("key-encryption.key"))
+        .map_err(Failure::io("copy a key file"))?;
+    refuses(dev.ca_command(&["check"])?, 2, &["key-encryption.key: "])?;
+    dev.edit("agent-client.yaml", |config| {
+        yaml::set(config, "token_file", dev.path("no-token").to_string_lossy())?;
+        yaml::set(config, "ca.root_file", dev.path("no-roots.pem").to_string_lossy())?;
+        yaml::set(config, "sds.user", "nobody-of-this-name")
+    })?;
+    refuses(dev.agent_command("client", &["check"])?, 2, &["token_file: ", "ca.root_file: ", "sds.user"])?;
+    ensure(!dev.path("no").exists(), || "a check has made something".to_owned())
 }
 
 /// Prints the paths of what a validator that is not ours finds wrong in a file, by the schema of the program.

@@ -40,6 +40,12 @@ async fn two_envoys_speak_mutual_tls_and_each_knows_the_other() -> Outcome {
             format!("Envoy holds {loaded:?}, the agent serves {serial} of {id}")
         })?;
     }
+    // Versions are the same on both sides, so that they can be compared.
+    for (envoy, agent) in [(&stage.client, &stage.client_agent), (&stage.server, &stage.server_agent)] {
+        let (shown, told) = (envoy.versions().await?, agent.inspect().await?.secrets);
+        let equal = told.iter().all(|secret| shown.get(&secret.name) == Some(&secret.version));
+        ensure(equal && told.len() == 2, || format!("Envoy shows {shown:?}, the agent {told:?}"))?;
+    }
     // A caller that is not admitted, and one that forges the header.
     let forged = Bootstrap::new(Side::Client, stage.client_agent.socket(), stage.server.listen, CLIENT_ID)?;
     let wrong_server = Envoy::started("envoy-wrong-server", stage.dev.directory(), &forged).await?;

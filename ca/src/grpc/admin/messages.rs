@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use signet_core::authority::{AuthorityId, IssuingCa, subject_key_id};
 use signet_core::holder::{Coverage, Holder, HolderKey};
 use signet_core::renewal::half_life;
-use signet_core::rotation::{Authorities, AuthorityState, RootAuthority, is_revoked};
+use signet_core::rotation::{Authorities, AuthorityState, IssuingAuthority, RootAuthority, Unsettled, is_revoked};
 use signet_proto::admin::v1alpha1 as wire;
 use time::OffsetDateTime;
 
@@ -55,7 +55,13 @@ pub(super) fn rotation(view: &View, done: Option<&Done>, now: OffsetDateTime) ->
         expected_at: view.expected_at.map(time),
         revoked_certificates: count(view.authorities.revocations.entries.len()),
         done: done.map(progress::done),
+        unsettled: Some(unsettled(&view.unsettled)),
     }
+}
+
+fn unsettled(unsettled: &Unsettled) -> wire::Unsettled {
+    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded } = *unsettled;
+    wire::Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded }
 }
 
 /// A limit that was met.
@@ -95,7 +101,7 @@ pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: Offset
                 state: issuing_state(authorities, root, index, issuing, signs).into(),
                 not_before: Some(time(issuing.not_before)),
                 not_after: Some(time(issuing.not_after)),
-                renews_at: Some(time(half_life(issuing.not_before, issuing.not_after))),
+                renews_at: renews_at(authorities, root, issuing).map(time),
                 root: root.id.to_string(),
                 holders: used.holders(&issuing.id),
                 needed_until: used.needed_until(&issuing.id).map(time),
@@ -106,6 +112,15 @@ pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: Offset
         }
     }
     rows
+}
+
+/// When an issuing CA is renewed, if it will be: the newest one of the root that signs, as long as that root is our own and
+/// goes on after it.
+fn renews_at(authorities: &Authorities, root: &RootAuthority, issuing: &IssuingAuthority) -> Option<OffsetDateTime> {
+    let newest = root.issuing.iter().rev().find(|one| !is_revoked(authorities, one));
+    let is_ours = root.key.is_some() && !root.pinned;
+    let renewed = root.is_active() && is_ours && newest == Some(issuing) && issuing.not_after < root.not_after;
+    renewed.then(|| half_life(issuing.not_before, issuing.not_after))
 }
 
 /// An issuing CA shares the state of its root, but under the root that signs only one of them does.

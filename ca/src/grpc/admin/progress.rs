@@ -12,7 +12,9 @@ pub(super) fn next(what: &Next, static_files: bool) -> Option<WireNext> {
     let plain = |step: Step| WireNext { step: step.into(), static_files, ..WireNext::default() };
     let about = |step, id: &AuthorityId| WireNext { authorities: vec![id.to_string()], ..plain(step) };
     let when = |step, id, awaited: &Awaited| match *awaited {
-        Awaited::Holders(holders) => WireNext { holders, ..about(step, id) },
+        Awaited::Holders { holders, refusing, until } => {
+            WireNext { holders, refusing, at: until.map(time), ..about(step, id) }
+        }
         Awaited::Propagation(at) => WireNext { at: at.map(time), ..about(step, id) },
     };
     Some(match what {
@@ -24,6 +26,9 @@ pub(super) fn next(what: &Next, static_files: bool) -> Option<WireNext> {
         Next::ActivateNotBefore(root, at) => WireNext { at: Some(time(*at)), ..about(Step::ActivateNotBefore, root) },
         Next::ReplaceCompromised => plain(Step::ReplaceCompromised),
         Next::Renew(holders) => WireNext { holders: *holders, ..plain(Step::Renew) },
+        Next::RenewCutOff(holders) => WireNext { holders: *holders, ..plain(Step::RenewCutOff) },
+        Next::Accept(holders) => WireNext { holders: *holders, ..plain(Step::Accept) },
+        Next::Follow => plain(Step::Follow),
         Next::RevokeByCommand(roots) => {
             let authorities = roots.iter().map(ToString::to_string).collect();
             WireNext { authorities, ..plain(Step::RevokeByCommand) }
@@ -56,7 +61,10 @@ pub(super) fn done(what: &Done) -> WireDone {
         Done::Reinstated(root) => about(Step::Reinstated, root),
         Done::Tainted(root) => about(Step::Tainted, root),
         Done::IssuingTainted(issuing) => about(Step::IssuingTainted, issuing),
-        Done::Replaced => plain(Step::Replaced),
+        Done::FormerTainted(root) => about(Step::FormerTainted, root),
+        Done::Replaced { of, by, behind } => {
+            WireDone { holders: *behind, successor: by.to_string(), ..about(Step::Replaced, of) }
+        }
         Done::Leaving(root, seconds) => WireDone { seconds: *seconds, ..about(Step::Leaving, root) },
         Done::Revoked(root, holders) => WireDone { holders: *holders, ..about(Step::Revoked, root) },
         Done::IssuingRevoked(issuing, holders) => {

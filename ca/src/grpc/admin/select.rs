@@ -1,9 +1,9 @@
-//! Which authorities the operators mean: by the beginning of an id or of the key identifier that is in certificates, by
-//! who holds certificates of them, or by what has become of them.
+//! Which authorities the operators mean: by the beginning of an id or of the key identifier that is in certificates, or by
+//! who holds certificates of them.
 
 use signet_core::authority::{AuthorityId, subject_key_id};
 use signet_core::holder::Coverage;
-use signet_core::rotation::{Authorities, is_revoked};
+use signet_core::rotation::Authorities;
 use tonic::Status;
 
 /// The one authority, root or issuing CA, whose id, or whose key identifier, begins like this.
@@ -38,16 +38,6 @@ pub(super) fn issuers(
         Some(root) => root.issuing.iter().map(|issuing| issuing.id.clone()).chain([id]).collect(),
         None => vec![id],
     })
-}
-
-/// The issuing CAs that holders have certificates of and proxies accept nothing of: their root is in the bundle no more,
-/// or they are revoked.
-pub(super) fn cut_off(authorities: &Authorities, coverage: &Coverage) -> Vec<AuthorityId> {
-    let accepted = |id: &AuthorityId| {
-        let issuing = authorities.roots.iter().flat_map(|root| &root.issuing).find(|issuing| issuing.id == *id);
-        issuing.map_or_else(|| authorities.root(id).is_some(), |issuing| !is_revoked(authorities, issuing))
-    };
-    coverage.by_authority.keys().filter(|id| !accepted(id)).cloned().collect()
 }
 
 /// All authorities, with the key identifiers that certificates below them name.
@@ -142,12 +132,12 @@ mod tests {
         assert_eq!(find(&all, gone.issuing_id().as_str()).unwrap_err().code(), Code::NotFound, "nothing to change");
         let unknown = issuers(&all, &coverage, gone.id().as_str()).unwrap_err();
         assert!(unknown.code() == Code::NotFound && unknown.message().contains("--cut-off"), "{unknown}");
-        assert_eq!(cut_off(&all, &coverage), [gone.issuing_id()]);
+        assert_eq!(all.cut_off(&coverage), [gone.issuing_id()]);
         let mut both = vec![gone.issuing_id(), old.issuing_id()];
         both.sort();
-        assert_eq!(cut_off(&authorities(3, &[&old, &new], &[entry]), &coverage), both);
+        assert_eq!(authorities(3, &[&old, &new], &[entry]).cut_off(&coverage), both);
         // A root that signs leaves itself is accepted as long as it is there.
         coverage.by_authority.insert(new.id(), 1);
-        assert_eq!(cut_off(&all, &coverage), [gone.issuing_id()]);
+        assert_eq!(all.cut_off(&coverage), [gone.issuing_id()]);
     }
 }

@@ -10,7 +10,7 @@ use signet_core::clock::{ManualClock, SharedClock};
 use signet_core::holder::{Coverage, Holder, HolderKey, HolderQuery};
 use signet_core::identity::SpiffeId;
 use signet_core::revocation::RevocationReason;
-use signet_core::rotation::{Authorities, Command, Phase};
+use signet_core::rotation::{Authorities, Command, Phase, Unsettled};
 use signet_runtime::metrics::Metrics;
 use signet_runtime::readiness::Readiness;
 use time::OffsetDateTime;
@@ -65,6 +65,7 @@ impl Operate for Fake {
             held: Vec::new(),
             threshold_percent: 100,
             phase: Phase::of(&self.authorities),
+            unsettled: Unsettled::default(),
             next: Next::Retire,
             has_former: true,
             expected_at: Some(NOW),

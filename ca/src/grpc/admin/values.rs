@@ -40,6 +40,7 @@ pub(super) fn phase(phase: Phase) -> wire::Phase {
     match phase {
         Phase::None => wire::Phase::None,
         Phase::Settled => wire::Phase::Settled,
+        Phase::Degraded => wire::Phase::Degraded,
         Phase::Propagate => wire::Phase::Propagate,
         Phase::Drain => wire::Phase::Drain,
         Phase::Emergency => wire::Phase::Emergency,

@@ -24,6 +24,10 @@ const RAISES: &str = "coalesce((SELECT json_agg(json_build_array(before, after, 
 
 pub(super) const LAST_ENDS: &str = "SELECT authority, last_not_after FROM authority_usage";
 
+/// Who refuses bundles, and who lags behind bundle `$2`, of those who are live at `$1`.
+pub(super) const LAG: &str = "SELECT count(refused_sequence), max(not_after) FILTER (WHERE sequence < $2) \
+    FROM holder AS h WHERE not_after > $1";
+
 /// Live holders in groups, for statements that begin with it; `$1` is the moment.
 pub(super) const LIVE: &str = "SELECT authority, former, sequence, count(*) AS holders, \
     count(*) FILTER (WHERE acknowledges) AS acknowledging, min(not_after) AS next_end \

@@ -6,20 +6,20 @@ use async_trait::async_trait;
 use signet_core::audit::AuditEvent;
 use signet_core::authority::AuthorityId;
 use signet_core::certificate::Serial;
-use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Mark};
+use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Lag, Mark};
 use signet_core::seams::store::{HolderStore, StoreError};
 use sqlx::postgres::PgConnection;
 use sqlx::{Postgres, QueryBuilder};
 use time::OffsetDateTime;
 
-use super::coverage::LAST_ENDS;
 pub(super) use super::coverage::all_hold;
+use super::coverage::{LAG, LAST_ENDS};
 use super::error::store_error;
 use super::loaded_holders::{Loaded, kept_key, plain};
 use super::pool::Use;
 use super::view::View;
 use super::{PostgresStore, holder_marks, holder_projection};
-use crate::store::holders::{HolderRow, column, ended_below, last_ends, live_above};
+use crate::store::holders::{HolderRow, LagRow, column, ended_below, lag, last_ends, live_above};
 
 /// Forgets raises that cross no bundle that something waits for: those that end before the oldest, and those that begin at
 /// the newest.
@@ -119,6 +119,22 @@ impl HolderStore for PostgresStore {
             if self.writes { self.count_holders(now).await } else { View::open(self).await?.coverage(now).await }
         };
         self.within("counting holders", Box::pin(read)).await
+    }
+
+    async fn lag(&self, now: OffsetDateTime, sequence: u64) -> Result<Lag, StoreError> {
+        const DOING: &str = "looking for holders that lag";
+        let read = async {
+            if !self.writes {
+                return View::open(self).await?.lag(now, sequence).await;
+            }
+            self.catch_up().await?;
+            let mut lease = self.lease(Use::Reading).await?;
+            let row = sqlx::query_as(LAG).bind(live_above(now)).bind(column(sequence)).fetch_one(&mut *lease).await;
+            let row: LagRow = row.map_err(|error| store_error(DOING, &error))?;
+            lease.keep();
+            lag(row)
+        };
+        self.within(DOING, Box::pin(read)).await
     }
 
     async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {

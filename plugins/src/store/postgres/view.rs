@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use signet_core::authority::AuthorityId;
-use signet_core::holder::{Coverage, Holder, HolderKey, HolderQuery};
+use signet_core::holder::{Coverage, Holder, HolderKey, HolderQuery, Lag};
 use signet_core::seams::store::StoreError;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
@@ -16,7 +16,7 @@ use super::holder_projection::{Bounds, Piece};
 use super::holders::page_statement;
 use super::loaded_holders::{Loaded, columns};
 use super::pool::{Lease, Use};
-use crate::store::holders::{Group, HolderRow, RaiseRow, coverage, last_ends, live_above};
+use crate::store::holders::{Group, HolderRow, LagRow, RaiseRow, column, coverage, lag, lag_of, last_ends, live_above};
 
 const DOING: &str = "reading holders";
 
@@ -74,6 +74,22 @@ impl<'a> View<'a> {
         let raises: Vec<RaiseRow> = raises.fetch_all(&mut *self.lease).await.map_err(failed)?;
         self.close().await?;
         coverage(groups, raises)
+    }
+
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn lag(mut self, now: OffsetDateTime, sequence: u64) -> Result<Lag, StoreError> {
+        let (spiffe_ids, instances) = columns(&self.keys);
+        let text = format!(
+            "SELECT count(refused_sequence), max(not_after) FILTER (WHERE sequence < $4) FROM holder AS h \
+             WHERE not_after > $1{OTHERS}"
+        );
+        let others = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(live_above(now)).bind(spiffe_ids).bind(instances);
+        let others = others.bind(column(sequence)).fetch_one(&mut *self.lease).await;
+        let (refusing, last_end): LagRow = others.map_err(|error| store_error(DOING, &error))?;
+        let (more, later) = lag_of(self.loaded.now.values(), now, sequence);
+        self.close().await?;
+        lag((refusing.saturating_add(more), last_end.max(later)))
     }
 
     /// # Errors

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use signet_core::audit::AuditEvent;
 use signet_core::authority::AuthorityId;
 use signet_core::certificate::Serial;
-use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, MAX_HOLDERS, Mark};
+use signet_core::holder::{
+    Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Lag, MAX_HOLDERS, Mark,
+};
 use signet_core::rotation::Condition;
 use signet_core::seams::store::{HolderStore, StoreError};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
@@ -17,7 +19,8 @@ use time::OffsetDateTime;
 use super::error::store_error;
 use super::{Session, SqliteStore, holder_marks, holder_projection};
 use crate::store::holders::{
-    Group, HolderRow, RaiseRow, Raises, Renewal, Renewals, column, coverage, ended_below, last_ends, live_above,
+    Group, HolderRow, LagRow, RaiseRow, Raises, Renewal, Renewals, column, coverage, ended_below, lag, last_ends,
+    live_above,
 };
 
 /// Holders per statement at most: each count is a prepared statement.
@@ -53,6 +56,9 @@ const USAGE: &str = "INSERT INTO authority_usage (authority, last_not_after) VAL
 /// Live holders in groups. One statement for both sums, so that both are of the same moment.
 const COVERAGE: &str = "SELECT authority, former, sequence, count(*), sum(acknowledges) FROM holder \
     WHERE not_after > ? GROUP BY authority, former, sequence";
+
+const LAG: &str = "SELECT count(refused_sequence), max(iif(sequence < ?2, not_after, NULL)) FROM holder \
+    WHERE not_after > ?1";
 
 /// A handful: what nothing waits for is removed.
 const RAISED: &str = "SELECT before, after, at FROM holder_raise";
@@ -230,6 +236,17 @@ impl HolderStore for SqliteStore {
             coverage::<_, Vec<RaiseRow>>(groups, raised)
         };
         self.within(DOING, Box::pin(read)).await
+    }
+
+    async fn lag(&self, now: OffsetDateTime, sequence: u64) -> Result<Lag, StoreError> {
+        const DOING: &str = "looking for holders that lag";
+        let read = sqlx::query_as(LAG).bind(live_above(now)).bind(column(sequence));
+        let read = async {
+            let mut reader = self.whole_holders().await?;
+            read.fetch_one(&mut *reader).await.map_err(|error| store_error(DOING, &error))
+        };
+        let row: LagRow = self.within(DOING, Box::pin(read)).await?;
+        lag(row)
     }
 
     async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, StoreError> {

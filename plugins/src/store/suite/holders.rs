@@ -7,7 +7,8 @@ use std::sync::Arc;
 use signet_core::audit::{AuditEvent, EventKind, Outcome};
 use signet_core::authority::AuthorityId;
 use signet_core::holder::{
-    Acknowledgement, Acknowledger, Count, Coverage, Handover, Holder, HolderKey, HolderQuery, MAX_HOLDERS, Mark, Reply,
+    Acknowledgement, Acknowledger, Count, Coverage, Handover, Holder, HolderKey, HolderQuery, Lag, MAX_HOLDERS, Mark,
+    Reply,
 };
 use signet_core::seams::store::{AppendError, AuditStore, HolderStore};
 use time::{Duration, OffsetDateTime};
@@ -31,6 +32,7 @@ where
     a_taken_serial_changes_no_holder(&*make().await[0]).await;
     a_reply_that_was_handed_over_counts_as_received_unless_the_holder_acknowledges(&*make().await[0]).await;
     acknowledgements_raise_and_refusals_do_not(&*make().await[0]).await;
+    who_lags_and_who_refuses_is_counted_while_its_certificate_lives(&*make().await[0]).await;
     an_acknowledgement_by_any_of_its_certificates_is_the_holders(&*make().await[0]).await;
     two_handles_agree_on_everything(make().await).await;
 }
@@ -122,7 +124,27 @@ pub(super) fn counts(counts: &[(u64, u64, u64)]) -> BTreeMap<u64, Count> {
     counts.iter().map(count).collect()
 }
 
+async fn who_lags_and_who_refuses_is_counted_while_its_certificate_lives(store: &(impl AuditStore + HolderStore)) {
+    let events = [("a", 100), ("b", 200), ("c", 300)].into_iter().zip(1..);
+    let events = events.map(|((pod, life), number)| acknowledging(held("a", pod, number, 3, life)));
+    hand_over(store, events.collect()).await;
+    let [a, b, c] = ["a", "b", "c"].map(|pod| holder("a", pod));
+    let seen = async |life, sequence| store.lag(ended(life), sequence).await.unwrap();
+    let lag = |refusing, life: Option<i64>| Lag { refusing, last_end: life.map(ended) };
+    assert_eq!(seen(0, 3).await, lag(0, Some(300)), "nobody has acknowledged yet");
+    assert_eq!(seen(0, 0).await, lag(0, None), "no bundle is wanted");
+    store.acknowledge(&[applied(a.clone(), 3, 1), applied(c, 3, 1), refusing(b.clone(), 3, "no")]).await.unwrap();
+    assert_eq!((seen(0, 3).await, seen(0, 4).await), (lag(1, Some(200)), lag(1, Some(300))));
+    // One that has it may refuse it later, too: it is asked anew after a restart.
+    store.acknowledge(&[refusing(a.clone(), 3, "no")]).await.unwrap();
+    assert_eq!(seen(0, 3).await, lag(2, Some(200)));
+    assert_eq!(seen(100, 3).await, lag(1, Some(200)), "the certificate of the other one has ended");
+    store.acknowledge(&[applied(a, 4, 1), applied(b, 4, 1)]).await.unwrap();
+    assert_eq!((seen(0, 3).await, seen(0, 4).await), (lag(0, None), lag(0, Some(300))));
+}
+
 async fn nobody_is_a_holder_at_first(store: &impl HolderStore) {
+    assert_eq!(store.lag(ended(0), 9).await.unwrap(), Lag::default());
     assert_eq!(store.coverage(ended(0)).await.unwrap(), Coverage::default());
     assert_eq!(listed(store).await, []);
     assert_eq!(store.last_ends().await.unwrap(), BTreeMap::new());

@@ -157,7 +157,10 @@ impl CaChannel {
             .http2_keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1);
         let connected = endpoint.connect().await;
-        connected.map_err(|error| CaError::Connect { address: self.address(), cause: error_chain(&error) })
+        connected.map_err(|error| {
+            let cause = with_roots_named(error_chain(&error), &self.settings.root_file);
+            CaError::Connect { address: self.address(), cause }
+        })
     }
 
     /// Keeps the deadline of a call.
@@ -243,6 +246,29 @@ impl CaChannel {
     }
 }
 
+/// The roots in the file at `path`, all of them.
+///
+/// # Errors
+/// [`CaError`] about the file.
+pub(crate) async fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaError> {
+    let pem = files::read_in_time(path, MAX_ROOT_BYTES).await.map_err(CaError::Roots)?;
+    roots_in(path, &pem)
+}
+
+/// The same, with the file of the roots that a CA's certificate chains to none of, when that is what it is about.
+fn with_roots_named(cause: String, root_file: &Path) -> String {
+    // The library keeps nothing of the TLS error but its text.
+    let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer).to_string();
+    if !cause.contains(&unknown) {
+        return cause;
+    }
+    format!(
+        "{cause}: its certificate chains to no root in {} (ca.root_file), nor in the trust bundle held; is that the root \
+         file of this CA?",
+        root_file.display()
+    )
+}
+
 /// The roots in the content of the file at `path`, all of them.
 fn roots_in(path: &Path, content: &[u8]) -> Result<Vec<CertificateDer<'static>>, CaError> {
     let path = || path.to_owned();
@@ -287,6 +313,23 @@ mod tests {
         assert_eq!(trusted(b"three", &removed(1, &[&a, &c])), file());
         assert_eq!(trusted(b"two", &removed(1, &[&a, &c])), file(), "written anew is written anew");
         assert_eq!(trusted(b"two", &removed(2, &[&a, &c, &b])), []);
+    }
+
+    #[test]
+    fn a_ca_that_is_not_trusted_is_told_with_the_file_of_the_roots() {
+        let file = Path::new("/etc/signet/root-cert.pem");
+        for (error, named) in [
+            (rustls::CertificateError::UnknownIssuer, true),
+            (rustls::CertificateError::NotValidForName, false),
+            (rustls::CertificateError::Expired, false),
+        ] {
+            let text = format!("transport error: {}", rustls::Error::InvalidCertificate(error));
+            let told = with_roots_named(text.clone(), file);
+            assert!(
+                told.starts_with(&text) && told.contains("/etc/signet/root-cert.pem (ca.root_file)") == named,
+                "{told}"
+            );
+        }
     }
 
     #[test]

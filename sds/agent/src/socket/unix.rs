@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use signet_runtime::files::{self, FileError};
+use signet_runtime::files::{self, Directories, FileError, no_place};
 use tokio::net::{UnixListener, UnixStream};
 
 /// How long another server may take to accept before it counts as live.
@@ -36,6 +36,14 @@ pub(crate) enum SocketError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// Its directory is not there and cannot be made, or is closed.
+    #[error("no socket can be made at {}: {cause} (sds.socket)", path.display())]
+    NoPlace {
+        /// Where it is to be.
+        path: PathBuf,
+        /// What is in the way.
+        cause: String,
     },
     /// The user database cannot be read.
     #[error("cannot look up the owner of the socket")]
@@ -128,6 +136,23 @@ pub(crate) async fn bind(path: &Path, access: &Access) -> Result<Socket, SocketE
     Ok(Socket { listener, file: placed? })
 }
 
+/// Finds out whether [`bind`] could do its work, as far as that can be told without doing it. A socket that is there is left
+/// alone: an agent may serve it.
+///
+/// # Errors
+/// [`SocketError`].
+pub(crate) async fn check(path: &Path, access: &Access) -> Result<(), SocketError> {
+    look_up("user", access.user.as_deref()).await?;
+    look_up("group", access.group.as_deref()).await?;
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+        return Err(SocketError::NotASocket(path.to_owned()));
+    }
+    match no_place(path, Directories::AreMade) {
+        Some(cause) => Err(SocketError::NoPlace { path: path.to_owned(), cause }),
+        None => Ok(()),
+    }
+}
+
 fn place(
     making: &Path,
     path: &Path,
@@ -190,6 +215,26 @@ mod tests {
 
     fn access(mode: u32) -> Access {
         Access { mode, ..Access::default() }
+    }
+
+    #[tokio::test]
+    async fn a_check_says_what_would_be_in_the_way_and_makes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        fs::write(at("file"), "x").unwrap();
+        let named = |user: &str| Access { user: Some(user.to_owned()), ..access(0o600) };
+        for (path, access, expected) in [
+            ("a/b/agent.sock", access(0o600), None),
+            ("file", access(0o600), Some("is not a socket")),
+            ("file/agent.sock", access(0o600), Some("is not a directory")),
+            ("agent.sock", named("nobody-of-this-name"), Some("sds.user")),
+            ("agent.sock", named("0"), None),
+        ] {
+            let told = check(&at(path), &access).await.map_err(|error| error.to_string());
+            let fits = expected.is_none_or(|words| told.as_ref().is_err_and(|text| text.contains(words)));
+            assert!(fits && told.is_err() == expected.is_some(), "{path}: {told:?}");
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[tokio::test]

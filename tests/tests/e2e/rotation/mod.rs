@@ -25,6 +25,7 @@ mod static_roots;
 mod stream;
 mod streams;
 mod terminal;
+mod told;
 
 use std::time::Duration;
 

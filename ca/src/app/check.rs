@@ -1,0 +1,122 @@
+//! What a well-formed configuration names, looked at as closely as can be without changing anything; for `check`.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use signet_core::authority::KeyId;
+use signet_core::clock::{Clock, SystemClock};
+use signet_core::seams::custody::KeyCustody;
+use signet_core::seams::store::SealedKeys;
+use signet_core::seams::upstream_authority::UpstreamAuthority;
+use signet_plugins::authority::FilesAuthority;
+use signet_plugins::custody::{MemoryCustody, SealedCustody};
+use signet_plugins::store::Store;
+use signet_runtime::files::{Directories, no_place};
+use signet_runtime::output::error_chain;
+
+use super::sealing_keys::{keyring, missing_keys};
+use super::storage;
+use super::tokens::Opened;
+use crate::config::{Backend, Config};
+
+/// The longest path of a Unix socket on Linux, in bytes; one more ends it (unix(7)).
+const SOCKET_PATH: usize = 107;
+
+/// What a check says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// What is wrong.
+    pub problems: Vec<String>,
+    /// What nobody has looked at, so that it may be wrong.
+    pub unseen: Vec<String>,
+}
+
+/// Looks at everything.
+#[must_use]
+pub async fn check(config: &Config) -> Checked {
+    let mut problems = missing_keys(config).await;
+    let keys_are_there = problems.is_empty();
+    if let Backend::Files(directory) = &config.authority.backend {
+        let custody = Arc::new(MemoryCustody::new());
+        let files = FilesAuthority::new(directory.clone(), custody, Arc::new(SystemClock));
+        problems.extend(files.offer().await.err().map(|error| format!("authority.files: {error}")));
+        problems.extend(files.crl_problem().map(|problem| format!("authority.files: {problem}")));
+    }
+    for (index, cluster) in config.clusters.iter().enumerate() {
+        if let Err(error) = Opened::open(cluster).await {
+            problems.push(format!("clusters[{index}].tokens: {}", error_chain(&error)));
+        }
+    }
+    problems.extend(places(config));
+    let asks = config.clusters.iter().any(|cluster| cluster.api_server.is_some() || cluster.tokens.ask_the_issuer());
+    let mut unseen = vec![
+        "whether the ports of listen and ops are free, and whether clients reach them".to_owned(),
+        "whether clients find this CA by serving.dns_names and serving.ip_addresses".to_owned(),
+        "whether the keys in clusters[].tokens.file are those that the clusters sign with now".to_owned(),
+    ];
+    if asks {
+        unseen
+            .push("whether the API servers and issuers of clusters[] answer, and what they let this CA do".to_owned());
+    }
+    let location = match storage::location(&config.storage) {
+        Ok(location) => location,
+        Err(error) => {
+            problems.push(format!("storage: {error}"));
+            return Checked { problems, unseen };
+        }
+    };
+    if let Err(error) = location.check(storage::DEADLINE).await {
+        problems.push(format!("storage: {error}"));
+    } else if location.is_missing(storage::DEADLINE).await {
+        unseen.push("whether keys.encryption_key_file opens the keys in the storage: there is none yet".to_owned());
+    } else if keys_are_there {
+        match location.open_read_only(storage::DEADLINE).await {
+            Ok(store) => problems.extend(closed_keys(config, store).await),
+            Err(error) => problems.push(format!("storage: {error}")),
+        }
+    }
+    Checked { problems, unseen }
+}
+
+/// Where files and sockets are to be made, if they cannot be.
+fn places(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    let admin = &config.admin;
+    if admin.as_os_str().as_bytes().len() > SOCKET_PATH {
+        problems.push(format!("admin: {} is longer than {SOCKET_PATH} bytes, which no socket may be", admin.display()));
+    }
+    let socket = |path: &Path| no_place(path, Directories::AreMade);
+    problems.extend(socket(admin).map(|problem| format!("admin: {problem}")));
+    let bundle = config.bundle_file.as_deref().and_then(|path| no_place(path, Directories::Exist));
+    problems.extend(bundle.map(|problem| format!("bundle_file: {problem}")));
+    problems
+}
+
+/// The keys of authorities that are in use and cannot be opened.
+async fn closed_keys(config: &Config, store: Arc<dyn Store>) -> Vec<String> {
+    let authorities = match store.load().await {
+        Ok(Some((_, authorities))) => authorities,
+        Ok(None) => return Vec::new(),
+        Err(error) => return vec![format!("storage: {error}")],
+    };
+    let keyring = match keyring(&config.encryption_key_file).await {
+        Ok(keyring) => keyring,
+        Err(error) => return vec![error_chain(&error)],
+    };
+    let custody = SealedCustody::new(store as Arc<dyn SealedKeys>, Arc::new(keyring));
+    let now = SystemClock.now();
+    let mut names: Vec<(String, &KeyId)> = Vec::new();
+    for root in &authorities.roots {
+        names.extend(root.key.iter().map(|key| (format!("root {}", root.id), key)));
+        let issuing = root.issuing.iter().filter(|issuing| now < issuing.not_after);
+        names.extend(issuing.map(|issuing| (format!("issuing CA {}", issuing.id), &issuing.key)));
+    }
+    let mut problems = Vec::new();
+    for (whose, key) in names {
+        if let Err(error) = custody.open(key).await {
+            problems.push(format!("storage: the key of {whose} cannot be opened: {}", error_chain(&error)));
+        }
+    }
+    problems
+}
