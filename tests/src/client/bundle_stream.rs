@@ -144,6 +144,19 @@ impl BundleStream {
         self.stream.send(refuse(&update.response, &NAMES, why)).await
     }
 
+    /// The same when one update may still come: what ends the stream also makes for it, and which of the two the stream
+    /// hears of first is open.
+    ///
+    /// # Errors
+    /// As [`ended`](Self::ended).
+    pub async fn ended_after_an_update(&mut self) -> Outcome<Status> {
+        match tokio::time::timeout(WITHIN, self.stream.next()).await {
+            Ok(Ok(_)) => self.ended().await,
+            Ok(Err(status)) => Ok(status),
+            Err(_late) => Err(Failure::unexpected("the stream stays open and silent")),
+        }
+    }
+
     /// The status with which the CA ends the stream.
     ///
     /// # Errors

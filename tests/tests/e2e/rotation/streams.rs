@@ -114,7 +114,7 @@ async fn a_stream_ends_at_once_when_its_certificate_is_revoked_and_others_go_on(
     let mut revoked = open(&chain, &key).await?;
     let mut other = open(&other_chain, &other_key).await?;
     ca.operator().revoke_certificate(&keys::serial(&keys::facts(&chain)?), "key_compromise")?;
-    let status = revoked.ended().await?;
+    let status = revoked.ended_after_an_update().await?;
     ensure(status.code() == Code::Unauthenticated && status.message().contains("certificate"), || status.to_string())?;
     // It gets the lists that name the first one.
     other.next().await?;
