@@ -184,6 +184,8 @@ pub enum Tokens {
         leeway: Duration,
         /// How long after `iat` a token is believed.
         max_age: Duration,
+        /// Whether a token is believed only while its pod and account are there.
+        live_objects: bool,
     },
     /// By the cluster's API server.
     Review {
@@ -200,7 +202,10 @@ impl Tokens {
     /// Whether the cluster's API server is asked for anything.
     #[must_use]
     pub fn ask_the_api_server(&self) -> bool {
-        matches!(self, Self::Review { .. } | Self::Jwks { keys: KeySource::ApiServer, .. })
+        matches!(
+            self,
+            Self::Review { .. } | Self::Jwks { keys: KeySource::ApiServer, .. } | Self::Jwks { live_objects: true, .. }
+        )
     }
 
     /// Whether the issuer of tokens is asked for its keys.

@@ -77,6 +77,7 @@ impl TokenAuthenticator for OneToken {
                 node: None,
                 cluster: "Kubernetes".into(),
                 method: AuthMethod::Jwks,
+                made_at: None,
                 until: None,
             }),
             _ => Err(AuthenticationError::denied(Denial::SignatureInvalid, "no")),

@@ -60,6 +60,8 @@ pub struct Caller {
     pub cluster: String,
     /// How it was proved.
     pub method: AuthMethod,
+    /// When the token says that it was made.
+    pub made_at: Option<OffsetDateTime>,
     /// Until when the proof holds, with what its verification allows for clocks that differ; `None` for one without an
     /// end. What goes on for longer than a call, such as a stream, ends then.
     pub until: Option<OffsetDateTime>,

@@ -8,9 +8,9 @@ use prometheus::{Histogram, IntCounterVec};
 use signet_core::seams::authenticator::{AuthenticationError, Outage, TokenAuthenticator};
 use signet_core::seams::impersonation::{ImpersonationAuthorizer, PodsUnknown};
 use signet_plugins::authenticator::{
-    ApiServerKeys, IssuerKeys, OnReview, PublishedKeys, ReviewLimits, TokenReviewAuthenticator, TokenRules,
+    ApiServerKeys, IssuerKeys, LiveObjects, OnReview, PublishedKeys, ReviewLimits, TokenReviewAuthenticator, TokenRules,
 };
-use signet_plugins::kubernetes::{ApiServer, ApiServerError, Credentials, NodeAuthorizer, PodIndex};
+use signet_plugins::kubernetes::{ApiServer, ApiServerError, Credentials, Followed, NodeAuthorizer, PodIndex};
 use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::readiness::{Condition, Readiness};
 use signet_runtime::supervisor::{Importance, Supervisor};
@@ -81,23 +81,27 @@ pub(super) async fn renew(
     Ok(())
 }
 
-/// The pods of clusters that trust node agents.
+/// The pods of clusters by which something is decided.
 #[derive(Default)]
 pub(super) struct Pods(Mutex<Vec<Arc<PodIndex>>>);
 
 impl Pods {
-    /// Who judges the node agents of a cluster, with a task that follows its pods; nobody when it trusts none.
-    pub(super) fn authorizer(
+    /// The pods of a cluster, with a task that follows them, when anything is decided by them.
+    pub(super) fn of(
         &self,
         cluster: &Cluster,
         server: Arc<ApiServer>,
         readiness: &Readiness,
         supervisor: &Supervisor,
-    ) -> Option<Arc<dyn ImpersonationAuthorizer>> {
-        if cluster.trusted_node_accounts.is_empty() {
+    ) -> Option<Arc<PodIndex>> {
+        let followed = Followed {
+            nodes: !cluster.trusted_node_accounts.is_empty(),
+            accounts: matches!(cluster.tokens, Tokens::Jwks { live_objects: true, .. }),
+        };
+        if followed == Followed::default() {
             return None;
         }
-        let index = PodIndex::new();
+        let index = PodIndex::new(followed);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&index));
         let name = format!("pods of {}", cluster.id);
         let (followed, condition) = (Arc::clone(&index), readiness.condition(name.as_str()));
@@ -106,8 +110,7 @@ impl Pods {
             let _stopped = stop.run_until_cancelled(async { tokio::join!(followed.follow(&server), telling) }).await;
             Ok::<_, Infallible>(())
         });
-        let trusted = cluster.trusted_node_accounts.iter().cloned();
-        Some(Arc::new(NodeAuthorizer::new(trusted, index)))
+        Some(index)
     }
 
     /// Registers how many pods are known, and of how many clusters they are not known at the moment.
@@ -115,13 +118,32 @@ impl Pods {
         let all = Arc::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let counted = Arc::clone(&all);
         let pods = move || counted.iter().map(|index| index.health().pods).sum::<usize>() as f64;
-        metrics.gauge_fn("signet_ca_pods", "Pods known of the clusters that trust node agents.", pods)?;
+        metrics.gauge_fn("signet_ca_pods", "Pods known of the clusters whose pods are followed.", pods)?;
         let unknown = move || all.iter().filter(|index| index.health().unknown.is_some()).count() as f64;
         metrics.gauge_fn(
             "signet_ca_pods_unknown",
-            "Clusters whose pods are not known at the moment, so that their node agents get nothing.",
+            "Clusters whose pods are followed and not known at the moment, so that what depends on them is put off.",
             unknown,
         )
+    }
+}
+
+/// Who judges the node agents of a cluster by its pods; nobody when it trusts none.
+pub(super) fn authorizer(cluster: &Cluster, pods: Option<&Arc<PodIndex>>) -> Option<Arc<dyn ImpersonationAuthorizer>> {
+    let trusted = cluster.trusted_node_accounts.iter().cloned();
+    let authorizer = |pods| Arc::new(NodeAuthorizer::new(trusted, Arc::clone(pods))) as _;
+    pods.filter(|_| !cluster.trusted_node_accounts.is_empty()).map(authorizer)
+}
+
+/// What verifies tokens offline, and by the cluster's pods and accounts where these count.
+pub(super) fn live(
+    tokens: &Tokens,
+    inner: Arc<dyn TokenAuthenticator>,
+    pods: Option<Arc<PodIndex>>,
+) -> Arc<dyn TokenAuthenticator> {
+    match (tokens, pods) {
+        (Tokens::Jwks { live_objects: true, .. }, Some(pods)) => Arc::new(LiveObjects::new(inner, pods)),
+        _ => inner,
     }
 }
 
@@ -134,7 +156,7 @@ async fn tell(index: &PodIndex, condition: &Condition) {
         let counted = format!("{} pods on {} nodes", health.pods, health.nodes);
         match (health.unknown, &health.problem) {
             (Some(reason), _) => {
-                let consequence = "node agents get no certificates for others";
+                let consequence = "what depends on them is put off";
                 condition.degraded(format!("{}, so that {consequence}{problem}", reason.label()));
             }
             (None, Some(_)) => condition.degraded(format!("{counted}, as they were last{problem}")),

@@ -130,12 +130,14 @@ pub(super) fn clusters(
         let followed = ClusterKeys::new(&cluster, Arc::clone(&keys), condition, refused);
         supervisor.spawn(&format!("keys of {}", cluster.id), Importance::Critical, |stop| followed.keep(stop));
         #[cfg(feature = "kubernetes")]
-        let authorizer = opened.server.clone().and_then(|server| {
+        let beside = opened.server.clone().and_then(|server| {
             let condition = readiness.condition(format!("API server of {}", cluster.id));
             let (name, renewed) = (format!("credentials for {}", cluster.id), Arc::clone(&server));
             supervisor.spawn(&name, Importance::Critical, |stop| kubernetes::renew(renewed, condition, stop));
-            pods.authorizer(&cluster, server, readiness, supervisor)
+            pods.of(&cluster, server, readiness, supervisor)
         });
+        #[cfg(feature = "kubernetes")]
+        let authorizer = kubernetes::authorizer(&cluster, beside.as_ref());
         #[cfg(not(feature = "kubernetes"))]
         let authorizer = None;
         let authenticator: Arc<dyn TokenAuthenticator> = match &cluster.tokens {
@@ -146,6 +148,8 @@ pub(super) fn clusters(
             }
             _ => Arc::new(JwksAuthenticator::new(rules, keys)),
         };
+        #[cfg(feature = "kubernetes")]
+        let authenticator = kubernetes::live(&cluster.tokens, authenticator, beside);
         served.push(Served { id: cluster.id, aliases: cluster.aliases, authenticator, authorizer });
     }
     measure(metrics, measured)?;

@@ -149,6 +149,12 @@ fn read_jwks(s: &mut Section<'_>) -> Option<Tokens> {
         kind::duration_within(Duration::from_secs(60)..=365 * DAY),
         "a token is believed until `exp`, or `kubernetes.io.warnafter` if it has one, but no longer than this, and two minutes for its renewal, after `iat`; no less than four fifths of the `expirationSeconds` of projected tokens, when kubelet renews them, or 24h",
     );
+    let live_objects = s.defaulted(
+        "live_objects",
+        false,
+        kind::boolean(),
+        "whether a token is believed only while its service account and pod are there, and the pod has not ended: pods and service accounts are followed at `api_server` for that, and while they are not known, callers are told to retry",
+    );
     let keys = match (file?, from?, ca_file?) {
         (Some(file), None, None) => Some(KeySource::File(file)),
         (None, Some(From::ApiServer), None) => Some(KeySource::ApiServer),
@@ -174,7 +180,7 @@ fn read_jwks(s: &mut Section<'_>) -> Option<Tokens> {
     {
         s.problem("issuer", format!("{first:?} is no https URL, which `from: issuer` needs"));
     }
-    Some(Tokens::Jwks { issuers, keys, leeway: leeway?, max_age: max_age? })
+    Some(Tokens::Jwks { issuers, keys, leeway: leeway?, max_age: max_age?, live_objects: live_objects? })
 }
 
 #[derive(Clone, Copy)]

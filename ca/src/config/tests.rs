@@ -176,6 +176,10 @@ fn keys_come_from_one_place_and_who_is_asked_is_named() {
     for (tokens, more, expected) in [
         ("kind: token-review", "", "clusters[0].api_server: is missing"),
         ("kind: jwks, issuer: a, from: api-server", "", "clusters[0].api_server: is missing"),
+        ("kind: jwks, issuer: a, file: /f, live_objects: true", "", "clusters[0].api_server: is missing"),
+        ("kind: jwks, issuer: a, file: /f", "trusted_node_accounts: [a/b]", "clusters[0].api_server: is missing"),
+        ("kind: token-review", "api_server: in-cluster\n    trusted_node_accounts: [ztunnel]", "write namespace/name"),
+        ("kind: token-review", "api_server: in-cluster\n    trusted_node_accounts: [a/B]", "write namespace/name"),
         ("kind: token-review", "api_server: kubeconfig", "clusters[0].api_server: "),
         ("kind: jwks, issuer: a", "", "clusters[0].tokens.file: is missing"),
         ("kind: jwks, issuer: a, file: /f, from: issuer", "", "clusters[0].tokens.from: and `file` name two places"),

@@ -182,6 +182,7 @@ impl TokenAuthenticator for Until {
             node: None,
             cluster: "Kubernetes".into(),
             method: AuthMethod::Jwks,
+            made_at: None,
             until: self.0,
         })
     }

@@ -27,6 +27,10 @@ pub enum Denial {
     /// The cluster's API server does not know the token: it is not signed by the cluster, or has ended, or its pod or account
     /// is gone.
     TokenRejected,
+    /// The pod that the token is bound to is gone or has ended, or another one has its name.
+    PodGone,
+    /// The service account of the token is gone, or another one has its name.
+    AccountGone,
     /// `iss` is none of the configured issuers.
     IssuerMismatch,
     /// None of `aud` is a configured audience.
@@ -56,6 +60,8 @@ impl Denial {
             Self::SignatureInvalid => "signature_invalid",
             Self::TokenLegacy => "token_legacy",
             Self::TokenRejected => "token_rejected",
+            Self::PodGone => "pod_gone",
+            Self::AccountGone => "account_gone",
             Self::IssuerMismatch => "issuer_mismatch",
             Self::AudienceMismatch => "audience_mismatch",
             Self::TokenExpired => "token_expired",
@@ -87,11 +93,13 @@ pub enum Outage {
     Busy,
     /// The cluster's keys have not been obtained yet.
     KeysMissing,
+    /// It is not known at the moment which pods and accounts the cluster has.
+    ObjectsUnknown,
 }
 
 impl Outage {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ApiUnauthorized,
         Self::ApiForbidden,
         Self::ApiThrottled,
@@ -100,6 +108,7 @@ impl Outage {
         Self::ApiTimedOut,
         Self::Busy,
         Self::KeysMissing,
+        Self::ObjectsUnknown,
     ];
 
     /// A short constant for metrics and records.
@@ -114,6 +123,7 @@ impl Outage {
             Self::ApiTimedOut => "api_timed_out",
             Self::Busy => "api_busy",
             Self::KeysMissing => "keys_missing",
+            Self::ObjectsUnknown => "objects_unknown",
         }
     }
 }

@@ -25,6 +25,7 @@ fn the_own_identity_needs_nobody_and_another_one_somebody_who_agrees_and_the_one
         node: None,
         cluster: "Kubernetes".into(),
         method: AuthMethod::Jwks,
+        made_at: None,
         until: None,
     };
     let ask = |asked: Option<&str>, authorizer: Option<&dyn ImpersonationAuthorizer>| {

@@ -4,6 +4,8 @@ mod jwks;
 mod jwt;
 #[cfg(feature = "kubernetes")]
 mod key_lookup;
+#[cfg(feature = "kubernetes")]
+mod live_objects;
 mod published_keys;
 mod token_cache;
 #[cfg(feature = "kubernetes")]
@@ -14,6 +16,8 @@ pub use jwt::TokenRules;
 pub use jwt::keys::{KeySetError, LeftOut};
 #[cfg(feature = "kubernetes")]
 pub use key_lookup::{ApiServerKeys, IssuerKeys};
+#[cfg(feature = "kubernetes")]
+pub use live_objects::LiveObjects;
 pub use published_keys::{KeyLookup, Published, PublishedKeys, Refreshed};
 #[cfg(feature = "kubernetes")]
 pub use token_review::{OnReview, ReviewLimits, TokenReviewAuthenticator};

@@ -146,6 +146,7 @@ mod tests {
             node: None,
             cluster: "Kubernetes".into(),
             method: AuthMethod::Jwks,
+            made_at: None,
             until: None,
         }
     }

@@ -9,7 +9,8 @@ use signet_core::seams::impersonation::{
     ImpersonationAuthorizer, ImpersonationDenial, ImpersonationError, PodsUnknown,
 };
 
-use super::pods::{Known, PodIndex};
+use super::known::Known;
+use super::pods::PodIndex;
 
 /// Judges node agents of one cluster by its pods.
 #[derive(Debug)]

@@ -2,10 +2,15 @@
 
 mod api_server;
 mod authorizer;
+mod bound;
+mod known;
 mod pods;
+#[cfg(test)]
+pub(crate) use pods::tests;
 mod watch;
 
 pub(crate) use api_server::outage;
 pub use api_server::{ApiServer, ApiServerError, Credentials};
 pub use authorizer::NodeAuthorizer;
-pub use pods::{PodIndex, PodsHealth};
+pub use bound::Bound;
+pub use pods::{Followed, PodIndex, PodsHealth};

@@ -1,100 +1,24 @@
 //! The pods and nodes of a cluster, as its API server told of them last: one list and one watch each, for the whole process.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use futures::future::OptionFuture;
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::Api;
 use kube::api::PartialObjectMeta;
-use kube::core::NamespaceResourceScope;
-use kube::{Api, Resource};
-use serde::Deserialize;
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_core::seams::impersonation::PodsUnknown;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::api_server::ApiServer;
+use super::known::{Known, WatchedPod, account_of};
 use super::watch::{Listener, Metadata, Whole, follow};
 
 /// How long after the last word of the API server its pods are believed to be as they were.
 pub(super) const BELIEVED: Duration = Duration::from_secs(120);
-
-/// What of a pod matters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct KnownPod {
-    pub(super) uid: Box<str>,
-    pub(super) account: Box<str>,
-    pub(super) node: Option<Box<str>>,
-    pub(super) ended: bool,
-}
-
-/// Namespace and service account, on a node.
-type Beside = (Box<str>, Box<str>, Box<str>);
-
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// By namespace and name.
-    pods: HashMap<(Box<str>, Box<str>), KnownPod>,
-    /// How many pods of an account run on a node and have not ended.
-    beside: HashMap<Beside, u32>,
-    /// UIDs by name.
-    nodes: HashMap<Box<str>, Box<str>>,
-}
-
-impl Known {
-    pub(super) fn pod(&self, namespace: &str, name: &str) -> Option<&KnownPod> {
-        self.pods.get(&(namespace.into(), name.into()))
-    }
-
-    pub(super) fn node_uid(&self, name: &str) -> Option<&str> {
-        self.nodes.get(name).map(AsRef::as_ref)
-    }
-
-    pub(super) fn runs_on(&self, namespace: &str, account: &str, node: &str) -> bool {
-        self.beside.contains_key(&(namespace.into(), account.into(), node.into()))
-    }
-
-    fn put(&mut self, pod: WatchedPod) {
-        let (Some(namespace), Some(name), Some(uid)) = (pod.metadata.namespace, pod.metadata.name, pod.metadata.uid)
-        else {
-            return;
-        };
-        let known = KnownPod {
-            uid: uid.into(),
-            account: pod.spec.service_account_name.unwrap_or_default().into(),
-            node: pod.spec.node_name.map(Into::into),
-            ended: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
-        };
-        let key: (Box<str>, Box<str>) = (namespace.into(), name.into());
-        self.count(&key.0, &known, true);
-        if let Some(before) = self.pods.insert(key.clone(), known) {
-            self.count(&key.0, &before, false);
-        }
-    }
-
-    fn remove(&mut self, pod: WatchedPod) {
-        let (Some(namespace), Some(name)) = (pod.metadata.namespace, pod.metadata.name) else { return };
-        let key: (Box<str>, Box<str>) = (namespace.into(), name.into());
-        if let Some(before) = self.pods.remove(&key) {
-            self.count(&key.0, &before, false);
-        }
-    }
-
-    fn count(&mut self, namespace: &str, pod: &KnownPod, one_more: bool) {
-        let Some(node) = pod.node.clone().filter(|_| !pod.ended) else { return };
-        let key = (namespace.into(), pod.account.clone(), node);
-        let count = self.beside.get(&key).copied().unwrap_or_default();
-        let count = if one_more { count.saturating_add(1) } else { count.saturating_sub(1) };
-        if count == 0 {
-            self.beside.remove(&key);
-        } else {
-            self.beside.insert(key, count);
-        }
-    }
-}
 
 /// What was heard of one kind of objects.
 #[derive(Debug, Clone, Default)]
@@ -118,12 +42,23 @@ pub struct PodsHealth {
     pub problem: Option<String>,
 }
 
-/// The pods and nodes of one cluster.
+/// What is followed beside pods.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// Nodes, for node agents.
+    pub nodes: bool,
+    /// Service accounts, for tokens that nobody is asked about.
+    pub accounts: bool,
+}
+
+/// The pods of one cluster, and what is followed beside them.
 #[derive(Default)]
 pub struct PodIndex {
+    followed: Followed,
     known: RwLock<Known>,
     of_pods: RwLock<Heard>,
     of_nodes: RwLock<Heard>,
+    of_accounts: RwLock<Heard>,
     /// Told when a list has come, or trouble.
     changed: Notify,
 }
@@ -137,19 +72,28 @@ impl fmt::Debug for PodIndex {
 impl PodIndex {
     /// Knows nothing yet.
     #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::default()
+    pub fn new(followed: Followed) -> Arc<Self> {
+        Arc::new(Self { followed, ..Self::default() })
     }
 
-    /// Follows the cluster's pods and nodes for ever.
+    /// Follows the cluster's pods, and the rest, for ever.
     pub async fn follow(&self, server: &ApiServer) {
         let pods = Whole(|| Api::<WatchedPod>::all(server.client()));
         let nodes = Metadata(|| Api::<Node>::all(server.client()));
+        let accounts = Metadata(|| Api::<ServiceAccount>::all(server.client()));
+        let Followed { nodes: with_nodes, accounts: with_accounts } = self.followed;
         tokio::join!(
-            follow(&pods, self as &dyn Listener<WatchedPod>, |pod| pod.metadata.resource_version.as_deref()),
-            follow(&nodes, self as &dyn Listener<PartialObjectMeta<Node>>, |node| {
-                node.metadata.resource_version.as_deref()
-            }),
+            follow(&pods, self as &dyn Listener<WatchedPod>, WatchedPod::version),
+            OptionFuture::from(with_nodes.then(|| {
+                follow(&nodes, self as &dyn Listener<PartialObjectMeta<Node>>, |node| {
+                    node.metadata.resource_version.as_deref()
+                })
+            })),
+            OptionFuture::from(with_accounts.then(|| {
+                follow(&accounts, self as &dyn Listener<PartialObjectMeta<ServiceAccount>>, |account| {
+                    account.metadata.resource_version.as_deref()
+                })
+            })),
         );
     }
 
@@ -160,7 +104,7 @@ impl PodIndex {
             let known = read(&self.known);
             (known.pods.len(), known.nodes.len())
         };
-        let heard = [read(&self.of_pods).clone(), read(&self.of_nodes).clone()];
+        let heard = [&self.of_pods, &self.of_nodes, &self.of_accounts].map(|heard| read(heard).clone());
         let problem = heard.iter().find_map(|heard| heard.problem.clone());
         PodsHealth { pods, nodes, unknown: self.unknown(), problem }
     }
@@ -168,15 +112,6 @@ impl PodIndex {
     /// Waits until a list has come, or trouble, after the last time that this was waited for.
     pub async fn changed(&self) {
         self.changed.notified().await;
-    }
-
-    /// Whether a pod of this name and UID is there and has not ended; `None` while that cannot be said.
-    #[must_use]
-    pub fn is_alive(&self, namespace: &str, name: &str, uid: &str) -> Option<bool> {
-        if self.unknown().is_some() {
-            return None;
-        }
-        Some(read(&self.known).pod(namespace, name).is_some_and(|pod| *pod.uid == *uid && !pod.ended))
     }
 
     /// What is known, unless it is not to be believed.
@@ -188,12 +123,14 @@ impl PodIndex {
     }
 
     fn unknown(&self) -> Option<PodsUnknown> {
-        let at = |heard: &RwLock<Heard>| read(heard).at;
-        match (at(&self.of_pods), at(&self.of_nodes)) {
-            (Some(pods), Some(nodes)) if pods.min(nodes).elapsed() <= BELIEVED => None,
-            (Some(_), Some(_)) => Some(PodsUnknown::Stale),
-            _ => Some(PodsUnknown::NotSynced),
+        let Followed { nodes, accounts } = self.followed;
+        let needed = [(true, &self.of_pods), (nodes, &self.of_nodes), (accounts, &self.of_accounts)];
+        let mut oldest = Instant::now();
+        for (_, heard) in needed.into_iter().filter(|(needed, _)| *needed) {
+            let Some(at) = read(heard).at else { return Some(PodsUnknown::NotSynced) };
+            oldest = oldest.min(at);
         }
+        (oldest.elapsed() > BELIEVED).then_some(PodsUnknown::Stale)
     }
 }
 
@@ -281,57 +218,38 @@ impl Listener<PartialObjectMeta<Node>> for PodIndex {
     }
 }
 
-/// A pod as it is read: most of what it holds is passed over.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct WatchedPod {
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: WatchedSpec,
-    #[serde(default)]
-    status: WatchedStatus,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WatchedSpec {
-    service_account_name: Option<String>,
-    node_name: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-struct WatchedStatus {
-    phase: Option<String>,
-}
-
-impl Resource for WatchedPod {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> std::borrow::Cow<'_, str> {
-        Pod::kind(&())
+impl Listener<PartialObjectMeta<ServiceAccount>> for PodIndex {
+    fn replace(&self, all: Vec<PartialObjectMeta<ServiceAccount>>) {
+        let accounts = all.into_iter().filter_map(|account| account_of(account.metadata));
+        write(&self.known).accounts = accounts.collect();
+        heard_now(&self.of_accounts);
+        self.changed.notify_one();
     }
 
-    fn group((): &()) -> std::borrow::Cow<'_, str> {
-        Pod::group(&())
+    fn apply(&self, account: PartialObjectMeta<ServiceAccount>) {
+        if let Some((key, uid)) = account_of(account.metadata) {
+            write(&self.known).accounts.insert(key, uid);
+        }
+        heard_now(&self.of_accounts);
     }
 
-    fn version((): &()) -> std::borrow::Cow<'_, str> {
-        Pod::version(&())
+    fn delete(&self, account: PartialObjectMeta<ServiceAccount>) {
+        if let Some((key, _)) = account_of(account.metadata) {
+            write(&self.known).accounts.remove(&key);
+        }
+        heard_now(&self.of_accounts);
     }
 
-    fn plural((): &()) -> std::borrow::Cow<'_, str> {
-        Pod::plural(&())
+    fn heard(&self) {
+        heard_now(&self.of_accounts);
     }
 
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+    fn failed(&self, error: &AuthenticationError) {
+        not_heard(&self.of_accounts, error);
+        self.changed.notify_one();
     }
 }
 
 #[cfg(test)]
 #[path = "pods_tests.rs"]
-mod tests;
+pub(crate) mod tests;

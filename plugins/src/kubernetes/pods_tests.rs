@@ -13,12 +13,24 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::kubernetes::{Credentials, NodeAuthorizer};
 
-fn pod(name: &str, uid: &str, account: &str, node: Option<&str>, phase: &str) -> Value {
+const NODES: Followed = Followed { nodes: true, accounts: false };
+
+pub(crate) fn pod(name: &str, uid: &str, account: &str, node: Option<&str>, phase: &str) -> Value {
     json!({
         "metadata": {"namespace": "demo", "name": name, "uid": uid, "resourceVersion": "7"},
         "spec": {"serviceAccountName": account, "nodeName": node, "containers": [{"name": "main", "image": "none"}]},
         "status": {"phase": phase},
     })
+}
+
+/// Has an index hear that these are all the pods there are.
+pub(crate) fn hear(index: &PodIndex, all: Vec<Value>) {
+    pods(index).replace(all.into_iter().map(watched).collect());
+}
+
+/// The same of service accounts.
+pub(crate) fn hear_accounts(index: &PodIndex, all: Vec<PartialObjectMeta<ServiceAccount>>) {
+    (index as &dyn Listener<PartialObjectMeta<ServiceAccount>>).replace(all);
 }
 
 fn watched(pod: Value) -> WatchedPod {
@@ -39,7 +51,7 @@ fn nodes(index: &PodIndex) -> &dyn Listener<PartialObjectMeta<Node>> {
 
 /// A node agent and a workload on node-a, a workload on node-b, one that has ended, and one that is not placed yet.
 fn index() -> Arc<PodIndex> {
-    let index = PodIndex::new();
+    let index = PodIndex::new(NODES);
     nodes(&index).replace(vec![node("node-a", "uid-a"), node("node-b", "uid-b")]);
     pods(&index).replace(
         [
@@ -68,6 +80,7 @@ fn caller(account: &str, pod: Option<(&str, &str)>, node: Option<(&str, Option<&
         node: node.map(|(name, uid)| BoundNode { name: name.into(), uid: uid.map(str::to_owned) }),
         cluster: "Kubernetes".into(),
         method: AuthMethod::Jwks,
+        made_at: None,
         until: None,
     }
 }
@@ -141,10 +154,6 @@ async fn what_pods_do_counts_at_once_and_an_account_is_beside_an_agent_as_long_a
     }
     pods(&index).delete(watched(pod("waiting", "uid-waiting", "waiting", Some("node-a"), "Running")));
     assert_eq!(asks(&index, &agent, "waiting"), "impersonated_not_on_node");
-    assert_eq!(index.is_alive("demo", "agent", "uid-agent"), Some(true));
-    for (name, uid) in [("agent", "x"), ("gone", "x"), ("done", "uid-done")] {
-        assert_eq!(index.is_alive("demo", name, uid), Some(false), "{name}");
-    }
     pods(&index).replace(Vec::new());
     assert_eq!((index.health().pods, asks(&index, &agent, "web")), (0, "impersonator_pod_unknown"));
     assert!(read(&index.known).beside.is_empty(), "nothing is left of what is gone");
@@ -152,7 +161,7 @@ async fn what_pods_do_counts_at_once_and_an_account_is_beside_an_agent_as_long_a
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_allowed_or_refused_by_pods_that_were_not_listed_or_not_heard_of_for_two_minutes() {
-    let index = PodIndex::new();
+    let index = PodIndex::new(NODES);
     let agent = caller("ztunnel", Some(("agent", "uid-agent")), None);
     assert_eq!(asks(&index, &agent, "web"), "pods_not_synced");
     assert_eq!(asks(&index, &caller("web", None, None), "web"), "impersonator_not_trusted", "that needs no pods");
@@ -163,7 +172,7 @@ async fn nobody_is_allowed_or_refused_by_pods_that_were_not_listed_or_not_heard_
     tokio::time::advance(BELIEVED).await;
     assert_eq!(asks(&index, &agent, "ztunnel"), "allowed");
     tokio::time::advance(Duration::from_millis(1)).await;
-    assert_eq!((asks(&index, &agent, "ztunnel"), index.is_alive("demo", "agent", "uid-agent")), ("pods_stale", None));
+    assert_eq!(asks(&index, &agent, "ztunnel"), "pods_stale");
     pods(&index).heard();
     assert_eq!(asks(&index, &agent, "ztunnel"), "pods_stale", "of nodes nothing was heard");
     nodes(&index).heard();
@@ -216,7 +225,7 @@ async fn world() -> World {
     let kubeconfig = directory.path().join("kubeconfig");
     std::fs::write(&kubeconfig, api.kubeconfig()).unwrap();
     let server = ApiServer::open(Credentials::Kubeconfig(kubeconfig)).await.unwrap();
-    let (index, mut following) = (PodIndex::new(), tokio::task::JoinSet::new());
+    let (index, mut following) = (PodIndex::new(NODES), tokio::task::JoinSet::new());
     let followed = Arc::clone(&index);
     following.spawn(async move { followed.follow(&server).await });
     World { api, index, opened, listed, following, _directory: directory }

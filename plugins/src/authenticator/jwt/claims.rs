@@ -255,6 +255,7 @@ impl Claims {
             node: claims.node.as_ref().map(node).transpose()?,
             cluster: rules.cluster.clone(),
             method: rules.method,
+            made_at: instant("iat", self.iat.as_ref())?,
             until,
         })
     }

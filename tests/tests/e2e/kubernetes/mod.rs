@@ -67,7 +67,7 @@ pub(crate) fn may_review() -> Value {
 
 /// What following pods and nodes needs.
 pub(crate) fn may_watch() -> Value {
-    json!([{"apiGroups": [""], "resources": ["pods", "nodes"], "verbs": ["list", "watch"]}])
+    json!([{"apiGroups": [""], "resources": ["pods", "nodes", "serviceaccounts"], "verbs": ["list", "watch"]}])
 }
 
 /// One cluster whose tokens are verified like this, asked through the kubeconfig of [`credentials`].

@@ -7,7 +7,7 @@ use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::Dev;
 use tonic::Code;
 
-use super::{Workload, ask, cluster_of, condition, credentials, may_review, until};
+use super::{Workload, ask, cluster_of, condition, credentials, may_review, may_watch, until};
 
 fn made<T>(result: Result<T, signet_test_servers::ServerError>) -> Outcome<T> {
     result.map_err(Failure::while_doing("change the cluster"))
@@ -152,4 +152,27 @@ async fn keys_of_an_issuer_are_found_by_its_discovery_document() -> Outcome {
     let _ca = dev.start_ca().await?;
     let client = Client::connect(&dev).await?;
     until(&client, &web.token().await?, None).await
+}
+
+#[tokio::test]
+#[ignore = "needs a real API server; run it with: make test-kubernetes"]
+async fn offline_too_a_token_ends_with_its_pod_or_account_where_these_are_followed() -> Outcome {
+    let kubernetes = Kubernetes::shared().map_err(|error| Failure::unexpected(error.to_string()))?;
+    let (dev, web) = (Dev::plain()?, Workload::of(kubernetes).await?);
+    credentials(&dev, kubernetes, may_watch()).await?;
+    cluster_of(&dev, json!({"kind": "jwks", "issuer": ISSUER, "from": "api-server", "live_objects": true}))?;
+    let mut ca = dev.start_ca().await?;
+    let client = Client::connect(&dev).await?;
+    let of_pod = web.token().await?;
+    let of_account = made(web.cluster.token(&web.namespace, "web", "istio-ca").await)?;
+    until(&client, &of_pod, None).await?;
+    until(&client, &of_account, None).await?;
+    // What ended is seen at once. What is gone is put off for as long as it may be news, which tokens of a minute are.
+    made(web.cluster.phase(&web.pod, "Failed").await)?;
+    until(&client, &of_pod, Some(Code::Unauthenticated)).await?;
+    ca.refused_for("pod_gone").await?;
+    made(web.cluster.delete_account(&web.namespace, "web").await)?;
+    until(&client, &of_account, Some(Code::Unavailable)).await?;
+    let (state, detail) = condition(&mut ca, "pods of Kubernetes").await?;
+    ensure(state == "ready", || format!("{state}: {detail}"))
 }
