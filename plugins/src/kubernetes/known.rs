@@ -17,6 +17,9 @@ pub(super) struct KnownPod {
     pub(super) ended: bool,
 }
 
+/// Namespace and name.
+type Key = (Box<str>, Box<str>);
+
 /// Namespace and service account, on a node.
 type Beside = (Box<str>, Box<str>, Box<str>);
 
@@ -24,13 +27,13 @@ type Beside = (Box<str>, Box<str>, Box<str>);
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// By namespace and name.
-    pub(super) pods: HashMap<(Box<str>, Box<str>), KnownPod>,
+    pub(super) pods: HashMap<Key, KnownPod>,
     /// How many pods of an account run on a node and have not ended.
     pub(super) beside: HashMap<Beside, u32>,
     /// UIDs by name.
     pub(super) nodes: HashMap<Box<str>, Box<str>>,
     /// UIDs of service accounts by namespace and name.
-    pub(super) accounts: HashMap<(Box<str>, Box<str>), Box<str>>,
+    pub(super) accounts: HashMap<Key, Box<str>>,
 }
 
 impl Known {
@@ -61,7 +64,7 @@ impl Known {
             node: pod.spec.node_name.map(Into::into),
             ended: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
         };
-        let key: (Box<str>, Box<str>) = (namespace.into(), name.into());
+        let key: Key = (namespace.into(), name.into());
         self.count(&key.0, &known, true);
         if let Some(before) = self.pods.insert(key.clone(), known) {
             self.count(&key.0, &before, false);
@@ -70,7 +73,7 @@ impl Known {
 
     pub(super) fn remove(&mut self, pod: WatchedPod) {
         let (Some(namespace), Some(name)) = (pod.metadata.namespace, pod.metadata.name) else { return };
-        let key: (Box<str>, Box<str>) = (namespace.into(), name.into());
+        let key: Key = (namespace.into(), name.into());
         if let Some(before) = self.pods.remove(&key) {
             self.count(&key.0, &before, false);
         }
@@ -90,7 +93,7 @@ impl Known {
 }
 
 /// Namespace and name, and the UID.
-pub(super) fn account_of(metadata: ObjectMeta) -> Option<((Box<str>, Box<str>), Box<str>)> {
+pub(super) fn account_of(metadata: ObjectMeta) -> Option<(Key, Box<str>)> {
     Some(((metadata.namespace?.into(), metadata.name?.into()), metadata.uid?.into()))
 }
 
