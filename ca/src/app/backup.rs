@@ -60,6 +60,10 @@ pub async fn backup(config: &Config, file: &Path, progress: impl Fn(u64, u64)) -
 /// SQLite would take files of these names for parts of a database: neither may the copy have one, nor may one lie beside it.
 fn not_beside_another(file: &Path) -> Result<(), AppError> {
     const SUFFIXES: [&str; 3] = ["-wal", "-shm", "-journal"];
+    // Of a file that is there something else is said: nothing is ever overwritten.
+    if file.symlink_metadata().is_ok() {
+        return Ok(());
+    }
     let name = file.to_string_lossy();
     if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
         let cause = "SQLite would take a file of this name for a part of another database; choose another name";

@@ -26,12 +26,15 @@ pub(super) async fn run(args: &RekeyArgs) -> Result<(), Failure> {
     let done = app::rekey(&config, args.new_key_file.as_deref()).await.map_err(Failure::failed)?;
     let value = || json!({ "key": done.key.to_string(), "resealed": done.resealed, "sealed_keys": done.all });
     let text = || {
+        if done.resealed == 0 {
+            return format!("nothing to do: all {} private keys are sealed with {} already\n", done.all, done.key);
+        }
         format!(
-            "all {} private keys are sealed with {}, {} of them from now on\n\
+            "{} of {} private keys are now sealed with {}, as the others were before\n\
              the former keys in {} open older backups; remove their lines when you keep none of those\n",
+            done.resealed,
             done.all,
             done.key,
-            done.resealed,
             config.encryption_key_file.display()
         )
     };

@@ -317,7 +317,11 @@ impl Admin for AdminService {
         request: Request<wire::ListHoldersRequest>,
     ) -> Result<Response<wire::ListHoldersResponse>, Status> {
         let (_operator, message) = admitted(request)?;
-        let bad_page = || Status::invalid_argument("page_token is none that this service gave");
+        let bad_page = || {
+            Status::invalid_argument(
+                "page: none that this service gave; take it from the answer before, as it was given (page_token)",
+            )
+        };
         let after = Some(message.page_token.as_str()).filter(|token| !token.is_empty());
         let after = after.map(|token| messages::page_after(token).ok_or_else(bad_page)).transpose()?;
         let mut query = HolderQuery {
