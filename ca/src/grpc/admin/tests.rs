@@ -171,7 +171,8 @@ async fn commands_carry_their_operator_authority_and_reason() {
     for (why, request, code) in [
         ("force without a reason", change(id.as_str(), true, " "), Code::InvalidArgument),
         ("no id", change("", false, ""), Code::InvalidArgument),
-        ("an unknown id", change("zz", false, ""), Code::NotFound),
+        ("too few digits", change(&id.as_str()[..7], false, ""), Code::InvalidArgument),
+        ("an unknown id", change("zzzzzzzz", false, ""), Code::NotFound),
     ] {
         for method in ["ActivateAuthority", "TaintAuthority", "RevokeAuthority"] {
             let refused = stage.answer::<wire::Rotation>(method, &request).await.unwrap_err();
