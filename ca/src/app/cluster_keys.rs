@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use signet_core::seams::authenticator::AuthenticationError;
+use signet_core::seams::authenticator::{AuthenticationError, Outage};
 use signet_plugins::authenticator::{Published, PublishedKeys, Refreshed};
 use signet_runtime::files::{self, FileError};
 use signet_runtime::output::error_chain;
@@ -36,6 +36,12 @@ pub(super) async fn read_file(file: &Path) -> Result<Vec<u8>, FileError> {
 enum Unread {
     File(TokensError),
     Server(AuthenticationError),
+}
+
+impl Unread {
+    fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Server(AuthenticationError::Unavailable { reason: Outage::ApiForbidden, .. }))
+    }
 }
 
 /// The keys of one cluster and where they come from.
@@ -166,7 +172,11 @@ impl ClusterKeys {
         }
         match self.keys.published() {
             Some(_) => self.condition.degraded(format!("the old keys stay in use: {text}")),
-            None if self.dispensable => self.condition.ready(format!("not used, since they cannot be read: {text}")),
+            // It need not let us read them. Whatever else keeps us from that may keep us from asking about tokens, too.
+            None if self.dispensable && unread.is_forbidden() => {
+                self.condition.ready(format!("not used, since they may not be read: {text}"));
+            }
+            None if self.dispensable => self.condition.degraded(format!("they cannot be read: {text}")),
             None => self.condition.degraded(format!("there are none, so that no token can be verified: {text}")),
         }
         self.complained = Some(complaint);

@@ -216,7 +216,7 @@ impl Reviews {
 
     fn listener(&self, cluster: String, condition: Condition) -> Arc<OnReview> {
         let (results, seconds) = (self.results.clone(), self.seconds.clone());
-        condition.ready("the API server is asked about each token");
+        condition.ready("the API server is to be asked about each token; it was not asked about any yet");
         // What keeps us from asking, so that it is told once.
         let trouble: Mutex<Option<Outage>> = Mutex::default();
         Arc::new(move |outcome, took| {

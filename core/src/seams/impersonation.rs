@@ -131,10 +131,10 @@ pub trait ImpersonationAuthorizer: Send + Sync {
 ///
 /// # Errors
 /// [`ImpersonationError`].
-pub fn subject(
+pub fn subject<'a>(
     caller: &Caller,
     impersonated: Option<&str>,
-    authorizer: Option<&dyn ImpersonationAuthorizer>,
+    authorizer: impl FnOnce() -> Option<&'a dyn ImpersonationAuthorizer>,
 ) -> Result<WorkloadId, ImpersonationError> {
     let own = &caller.identity;
     let asked = match impersonated {
@@ -143,7 +143,7 @@ pub fn subject(
         Some(asked) => asked,
     };
     let shown: String = asked.chars().take(200).collect();
-    let authorizer = authorizer.ok_or_else(|| {
+    let authorizer = authorizer().ok_or_else(|| {
         let detail = format!(
             "{own} asks for {shown:?}, but its cluster has no clusters[].trusted_node_accounts; name the service account of \
              the node agents there"

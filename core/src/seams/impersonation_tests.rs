@@ -29,7 +29,7 @@ fn the_own_identity_needs_nobody_and_another_one_somebody_who_agrees_and_the_one
         until: None,
     };
     let ask = |asked: Option<&str>, authorizer: Option<&dyn ImpersonationAuthorizer>| {
-        subject(&caller, asked, authorizer).map(|id| id.to_string()).map_err(|error| error.label())
+        subject(&caller, asked, || authorizer).map(|id| id.to_string()).map_err(|error| error.label())
     };
     let (yes, no) = (Agreed(true), Agreed(false));
     for own in [None, Some(""), Some(OWN)] {

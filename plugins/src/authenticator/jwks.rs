@@ -46,7 +46,7 @@ impl JwksAuthenticator {
 impl TokenAuthenticator for JwksAuthenticator {
     async fn authenticate(&self, token: &Secret, now: OffsetDateTime) -> Result<Caller, AuthenticationError> {
         let hash = TokenHash::of(bounded(token)?);
-        if let Some(caller) = self.keys.in_use().and_then(|set| set.cache.find(hash, now)) {
+        if let Some(caller) = self.keys.remembered(hash, now) {
             self.cache_hits.fetch_add(1, Ordering::Relaxed);
             return Ok(caller);
         }

@@ -8,16 +8,21 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use ring::digest::{SHA256, digest};
+use signet_core::caller::Caller;
 use signet_core::seams::authenticator::{AuthenticationError, Denial, Outage};
-use tokio::sync::Mutex;
+use time::OffsetDateTime;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 use super::jwt::Token;
 use super::jwt::keys::{KeySet, KeySetError, LeftOut};
-use super::token_cache::{CAPACITY, TokenCache};
+use super::token_cache::{CAPACITY, TokenCache, TokenHash};
 
 /// How often keys are looked up for tokens that name unknown ones: anybody can make such tokens.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
+/// How many callers may wait for a look-up at a time: whoever makes up a key must not take the places of others while a
+/// server is slow.
+const WAITERS: usize = 32;
 /// How long a look-up may take.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(4);
 
@@ -76,6 +81,7 @@ pub struct PublishedKeys {
     lookup: Option<Arc<dyn KeyLookup>>,
     /// Held during a look-up, so that there is one at a time.
     last: Mutex<LastLookUp>,
+    waiters: Semaphore,
 }
 
 impl PublishedKeys {
@@ -85,19 +91,20 @@ impl PublishedKeys {
     /// [`KeySetError`].
     pub fn new(content: &[u8]) -> Result<Self, KeySetError> {
         let set = ArcSwapOption::from_pointee(Set::new(content)?);
-        Ok(Self { set, lookup: None, last: Mutex::default() })
+        Ok(Self { set, ..Self::none() })
     }
 
     /// None yet: they are looked up when they are needed, or handed to [`refresh`](Self::refresh).
     #[must_use]
     pub fn looked_up(lookup: Arc<dyn KeyLookup>) -> Self {
-        Self { set: ArcSwapOption::empty(), lookup: Some(lookup), last: Mutex::default() }
+        Self { lookup: Some(lookup), ..Self::none() }
     }
 
     /// None, unless they are handed to [`refresh`](Self::refresh).
     #[must_use]
     pub fn none() -> Self {
-        Self { set: ArcSwapOption::empty(), lookup: None, last: Mutex::default() }
+        let (set, last) = (ArcSwapOption::empty(), Mutex::default());
+        Self { set, lookup: None, last, waiters: Semaphore::new(WAITERS) }
     }
 
     /// Takes over the keys of `content` when it has changed and is good.
@@ -132,6 +139,11 @@ impl PublishedKeys {
         self.refresh(&content).map_err(|error| AuthenticationError::unavailable(Outage::ApiFailed, error.to_string()))
     }
 
+    /// The caller that a token was verified to prove by a key that is in use.
+    pub(super) fn remembered(&self, hash: TokenHash, now: OffsetDateTime) -> Option<Caller> {
+        self.set.load().as_ref()?.cache.find(hash, now)
+    }
+
     /// The set in use.
     pub(super) fn in_use(&self) -> Option<Arc<Set>> {
         self.set.load_full()
@@ -159,6 +171,10 @@ impl PublishedKeys {
 
     /// A set that is newer than `known`; `None` when a look-up of just now has brought nothing else.
     async fn newer_than(&self, known: Option<&Set>) -> Result<Option<Arc<Set>>, AuthenticationError> {
+        let _waiting = self.waiters.try_acquire().map_err(|_| {
+            let detail = "the cluster's keys are being looked up, and enough callers wait for that";
+            AuthenticationError::unavailable(Outage::Busy, detail)
+        })?;
         let mut last = self.last.lock().await;
         let other = |set: &Arc<Set>| known.is_none_or(|known| known.source != set.source);
         if let Some(newer) = self.in_use().filter(other) {

@@ -77,3 +77,22 @@ async fn keys_from_a_file_are_not_looked_up_and_none_at_all_judge_nobody() {
     assert_eq!(label(&known).await, "key_unknown");
     assert_eq!(label(&PublishedKeys::none()).await, "keys_missing");
 }
+
+/// Never answers.
+struct Silent;
+
+#[async_trait]
+impl KeyLookup for Silent {
+    async fn look_up(&self) -> Result<Vec<u8>, AuthenticationError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_publisher_is_silent_only_so_many_callers_wait_and_none_for_long() {
+    let keys = PublishedKeys::looked_up(Arc::new(Silent));
+    let all = futures::future::join_all((0..WAITERS + 10).map(|_| label(&keys)));
+    let outcomes = tokio::time::timeout(LOOK_UP_WITHIN * 2, all).await.unwrap();
+    let count = |label| outcomes.iter().filter(|outcome| **outcome == label).count();
+    assert_eq!((count("api_timed_out"), count("api_busy")), (WAITERS, 10), "one look-up for all who wait");
+}

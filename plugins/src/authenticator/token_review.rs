@@ -55,6 +55,8 @@ pub struct TokenReviewAuthenticator {
     cache_hits: AtomicU64,
     flights: Flights<TokenHash, Result<Caller, AuthenticationError>>,
     places: Arc<Semaphore>,
+    /// Callers that may wait at a time: also those who show one token many times must leave room for others.
+    waiters: Semaphore,
     on_review: Arc<OnReview>,
 }
 
@@ -77,6 +79,7 @@ impl TokenReviewAuthenticator {
             cache_hits: AtomicU64::new(0),
             flights: Flights::default(),
             places: Arc::new(Semaphore::new(limits.at_once)),
+            waiters: Semaphore::new(limits.at_once.saturating_mul(2)),
             on_review,
         }
     }
@@ -95,7 +98,11 @@ impl TokenReviewAuthenticator {
         now: OffsetDateTime,
     ) -> Result<(Caller, Lifetime), AuthenticationError> {
         let signed = match self.keys.in_use() {
-            Some(_) => self.keys.verify(token).await.map(|_| true)?,
+            Some(_) => match self.keys.verify(token).await {
+                // Whether there are newer keys is not known: the API server knows.
+                Err(AuthenticationError::Unavailable { .. }) => false,
+                verified => verified.map(|_| true)?,
+            },
             None => false,
         };
         claims::judge(token.payload(), &self.rules, now).map_err(|error| match error {
@@ -108,6 +115,10 @@ impl TokenReviewAuthenticator {
 
     /// One review, for all who wait for it.
     async fn review(&self, hash: TokenHash, token: &Secret, claimed: Caller) -> Result<Caller, AuthenticationError> {
+        let _waiting = self
+            .waiters
+            .try_acquire()
+            .map_err(|_| AuthenticationError::unavailable(Outage::Busy, "as many callers wait for reviews as may"))?;
         let flight = self.flights.join(hash, || {
             let place = Arc::clone(&self.places).try_acquire_owned();
             let at_once = self.limits.at_once;

@@ -75,7 +75,8 @@ impl ApiServer {
     /// # Errors
     /// [`ApiServerError`].
     pub async fn open(credentials: Credentials) -> Result<Self, ApiServerError> {
-        let current = ArcSwap::from_pointee(current(&credentials).await?);
+        let fingerprint = fingerprint(&credentials).await?;
+        let current = ArcSwap::from_pointee(Current { client: client(&credentials).await?, fingerprint });
         Ok(Self { credentials, current })
     }
 
@@ -85,12 +86,12 @@ impl ApiServer {
     /// # Errors
     /// [`ApiServerError`]; those in use stay.
     pub async fn renew(&self) -> Result<bool, ApiServerError> {
-        let newer = current(&self.credentials).await?;
-        let changed = newer.fingerprint != self.current.load().fingerprint;
-        if changed {
-            self.current.store(Arc::new(newer));
+        let fingerprint = fingerprint(&self.credentials).await?;
+        if fingerprint == self.current.load().fingerprint {
+            return Ok(false);
         }
-        Ok(changed)
+        self.current.store(Arc::new(Current { client: client(&self.credentials).await?, fingerprint }));
+        Ok(true)
     }
 
     /// As whom it is spoken to.
@@ -131,22 +132,38 @@ impl fmt::Debug for ApiServer {
     }
 }
 
-async fn current(credentials: &Credentials) -> Result<Current, ApiServerError> {
+/// Reads what the credentials are made of, before they are: a change in between is seen at the next look.
+async fn fingerprint(credentials: &Credentials) -> Result<[u8; 32], ApiServerError> {
     let failed = |problem: String| ApiServerError { credentials: credentials.to_string(), problem };
     let mut context = Context::new(&SHA256);
-    let mut config = match credentials {
+    match credentials {
         Credentials::Kubeconfig(file) => {
             let read = Kubeconfig::read_from(file).map_err(|error| failed(chain(&error)))?;
             for file in std::iter::once(file.as_path()).chain(files(&read)) {
                 digest(&mut context, file).await.map_err(failed)?;
             }
+        }
+        Credentials::InCluster => digest(&mut context, Path::new(IN_CLUSTER_CA)).await.map_err(failed)?,
+        Credentials::Anonymous { ca_file, .. } => {
+            if let Some(file) = ca_file {
+                digest(&mut context, file).await.map_err(failed)?;
+            }
+        }
+    }
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    Ok(fingerprint)
+}
+
+async fn client(credentials: &Credentials) -> Result<Client, ApiServerError> {
+    let failed = |problem: String| ApiServerError { credentials: credentials.to_string(), problem };
+    let mut config = match credentials {
+        Credentials::Kubeconfig(file) => {
+            let read = Kubeconfig::read_from(file).map_err(|error| failed(chain(&error)))?;
             let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
             config.map_err(|error| failed(chain(&error)))?
         }
-        Credentials::InCluster => {
-            digest(&mut context, Path::new(IN_CLUSTER_CA)).await.map_err(failed)?;
-            Config::incluster().map_err(|error| failed(chain(&error)))?
-        }
+        Credentials::InCluster => Config::incluster().map_err(|error| failed(chain(&error)))?,
         Credentials::Anonymous { url, ca_file } => {
             let origin = format!(
                 "{}://{}",
@@ -156,19 +173,21 @@ async fn current(credentials: &Credentials) -> Result<Current, ApiServerError> {
             let origin = origin.parse().map_err(|error| failed(format!("{origin}: {error}")))?;
             let mut config = Config::new(origin);
             if let Some(file) = ca_file {
-                digest(&mut context, file).await.map_err(failed)?;
                 config.root_cert = Some(roots(file).await.map_err(failed)?);
             }
             config
         }
     };
+    // With no root at all every server would be a stranger.
+    if config.root_cert.as_ref().is_some_and(Vec::is_empty) {
+        return Err(failed(
+            "there is no certificate in the file of the API server's CA (certificate-authority)".to_owned(),
+        ));
+    }
     config.connect_timeout = Some(CONNECT_WITHIN);
     // Whoever asks decides about a second attempt.
     config.default_retry = false;
-    let client = Client::try_from(config).map_err(|error| failed(chain(&error)))?;
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(context.finish().as_ref());
-    Ok(Current { client, fingerprint })
+    Client::try_from(config).map_err(|error| failed(chain(&error)))
 }
 
 /// The files that a kubeconfig names and the client reads only once.
@@ -238,4 +257,41 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[tokio::test]
+    async fn credentials_are_renewed_when_a_file_of_theirs_changes_and_kept_while_they_are_no_good() {
+        let directory = tempfile::tempdir().unwrap();
+        let (kubeconfig, ca) = (directory.path().join("kubeconfig"), directory.path().join("ca.crt"));
+        let root = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap().pem()
+        };
+        std::fs::write(&ca, root("one")).unwrap();
+        let text = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+            clusters: [{name: a, cluster: {server: \"https://127.0.0.1:1\", certificate-authority: ca.crt}}]\n\
+            users: [{name: a, user: {token: t}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n";
+        std::fs::write(&kubeconfig, text).unwrap();
+        let server = ApiServer::open(Credentials::Kubeconfig(kubeconfig.clone())).await.unwrap();
+        assert!(!server.renew().await.unwrap(), "nothing has changed");
+        std::fs::write(&ca, root("two")).unwrap();
+        assert!(server.renew().await.unwrap() && !server.renew().await.unwrap());
+        for (what, file, content) in [("no PEM", &ca, "x"), ("no kubeconfig", &kubeconfig, "[")] {
+            let before = std::fs::read(file).unwrap();
+            std::fs::write(file, content).unwrap();
+            let error = server.renew().await.unwrap_err().to_string();
+            assert!(error.contains("kubeconfig"), "{what}: {error}");
+            std::fs::write(file, before).unwrap();
+            assert!(!server.renew().await.unwrap(), "{what}: as it was");
+        }
+        std::fs::remove_file(&ca).unwrap();
+        assert!(server.renew().await.unwrap_err().to_string().contains("ca.crt"));
+        let missing = ApiServer::open(Credentials::Kubeconfig(directory.path().join("none"))).await.unwrap_err();
+        assert!(missing.to_string().contains("none"), "{missing}");
+    }
 }

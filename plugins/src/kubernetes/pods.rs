@@ -180,6 +180,11 @@ impl Listener<WatchedPod> for PodIndex {
         heard_now(&self.of_pods);
     }
 
+    fn listening(&self) {
+        write(&self.of_pods).problem = None;
+        self.changed.notify_one();
+    }
+
     fn failed(&self, error: &AuthenticationError) {
         not_heard(&self.of_pods, error);
         self.changed.notify_one();
@@ -212,6 +217,11 @@ impl Listener<PartialObjectMeta<Node>> for PodIndex {
         heard_now(&self.of_nodes);
     }
 
+    fn listening(&self) {
+        write(&self.of_nodes).problem = None;
+        self.changed.notify_one();
+    }
+
     fn failed(&self, error: &AuthenticationError) {
         not_heard(&self.of_nodes, error);
         self.changed.notify_one();
@@ -242,6 +252,11 @@ impl Listener<PartialObjectMeta<ServiceAccount>> for PodIndex {
 
     fn heard(&self) {
         heard_now(&self.of_accounts);
+    }
+
+    fn listening(&self) {
+        write(&self.of_accounts).problem = None;
+        self.changed.notify_one();
     }
 
     fn failed(&self, error: &AuthenticationError) {

@@ -37,6 +37,8 @@ pub(super) trait Listener<K>: Send + Sync {
     fn delete(&self, object: K);
     /// Everything that was said so far is still all there is.
     fn heard(&self);
+    /// It can be heard what happens from here on.
+    fn listening(&self);
     /// Nothing can be heard at the moment, and why.
     fn failed(&self, error: &AuthenticationError);
 }
@@ -174,6 +176,7 @@ async fn watch<K: Clone>(
         Err(kube::Error::Api(status)) if status.code == 410 => return Ok(End::Lost),
         Err(error) => return Err(outage(&error)),
     };
+    listener.listening();
     loop {
         let event = tokio::time::timeout(SILENCE, events.try_next()).await.map_err(|_| late())?;
         let Some(event) = event.map_err(|error| outage(&error))? else { return Ok(End::From(version)) };

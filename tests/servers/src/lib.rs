@@ -3,11 +3,13 @@
 
 mod error;
 mod keeper;
+#[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod options;
 mod ports;
 mod postgres;
 mod programs;
+#[cfg(feature = "kubernetes")]
 pub mod scripted;
 mod wait;
 

@@ -31,6 +31,7 @@ mod init;
 mod installed;
 mod istio_client;
 mod key_sets;
+#[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod language;
 mod linted;

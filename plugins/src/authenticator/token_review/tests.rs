@@ -193,6 +193,25 @@ async fn a_token_that_no_published_key_has_signed_is_refused_without_asking() {
     assert_eq!(world.api.asked().len(), 0);
 }
 
+/// Answers nobody who looks for keys.
+struct Away;
+
+#[async_trait]
+impl crate::authenticator::KeyLookup for Away {
+    async fn look_up(&self) -> Result<Vec<u8>, AuthenticationError> {
+        Err(AuthenticationError::unavailable(Outage::ApiForbidden, "no right to read keys any more"))
+    }
+}
+
+#[tokio::test]
+async fn where_newer_keys_cannot_be_looked_up_the_api_server_is_asked_about_the_token() {
+    let keys = PublishedKeys::looked_up(Arc::new(Away));
+    keys.refresh(include_bytes!("../../../../tests/kubernetes/exchanges/one-key.jwks")).unwrap();
+    let world = world_with(LIMITS, keys, |asked| async move { yes(&asked) }).await;
+    assert!(world.ask(&token(&claims("web")), NOW).await.is_ok());
+    assert_eq!(world.api.asked().len(), 1);
+}
+
 #[tokio::test]
 async fn one_review_serves_all_who_show_the_same_token_at_the_same_time() {
     let go = Arc::new(Notify::new());
@@ -206,14 +225,17 @@ async fn one_review_serves_all_who_show_the_same_token_at_the_same_time() {
     })
     .await;
     let web = token(&claims("web"));
-    let all = futures::future::join_all((0..50).map(|_| world.ask(&web, NOW)));
+    // Twice as many as may be reviewed at a time wait; one more is told to retry at once.
+    let all = futures::future::join_all((0..=2 * LIMITS.at_once).map(|_| world.ask(&web, NOW)));
     let (all, ()) = tokio::join!(all, async {
         while world.api.asked().is_empty() {
             tokio::task::yield_now().await;
         }
         go.notify_one();
     });
-    assert!(all.iter().all(Result::is_ok));
+    let (good, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+    assert_eq!(good.len(), 2 * LIMITS.at_once);
+    assert!(rest.iter().all(|outcome| outcome.as_ref().is_err_and(|error| error.label() == "api_busy")), "{rest:?}");
     assert_eq!(world.api.asked().len(), 1);
     assert_eq!(*world.heard.lock().unwrap(), ["authenticated"]);
 }
