@@ -2,12 +2,14 @@
 
 use serde_json::json;
 use signet_test_servers::kubernetes::{AccountKey, ApiServer, ISSUER, Kubernetes};
+use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
+use signet_tests::client::csr;
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::Dev;
 use tonic::Code;
 
-use super::{Workload, ask, cluster_of, condition, credentials, may_review, may_watch, until};
+use super::{SOON, Workload, ask, cluster_of, condition, credentials, may_review, may_watch, until};
 
 fn made<T>(result: Result<T, signet_test_servers::ServerError>) -> Outcome<T> {
     result.map_err(Failure::while_doing("change the cluster"))
@@ -175,4 +177,53 @@ async fn offline_too_a_token_ends_with_its_pod_or_account_where_these_are_follow
     until(&client, &of_account, Some(Code::Unavailable)).await?;
     let (state, detail) = condition(&mut ca, "pods of Kubernetes").await?;
     ensure(state == "ready", || format!("{state}: {detail}"))
+}
+
+/// A server that hangs costs those who need it their time, and nobody else a place.
+#[tokio::test]
+#[ignore = "needs a real API server; run it with: make test-kubernetes"]
+async fn while_the_api_server_of_one_cluster_hangs_strangers_with_its_tokens_keep_nobody_of_another_waiting() -> Outcome
+{
+    let kubernetes = made(Kubernetes::start(&ApiServer::default()))?;
+    let (dev, web) = (Dev::plain()?, Workload::of(&kubernetes).await?);
+    credentials(&dev, &kubernetes, may_review()).await?;
+    let remote = json!({
+        "id": "remote", "trust_domain": "cluster.local", "api_server": dev.path("kubeconfig").display().to_string(),
+        "tokens": {"kind": "token-review", "remember": "0s", "deadline": "9s"},
+    });
+    dev.edit("signet-ca.yaml", |config| {
+        let clusters = config["clusters"].as_array_mut().ok_or_else(|| Failure::unexpected("no clusters"))?;
+        clusters.push(remote);
+        Ok(())
+    })?;
+    let token = web.token().await?;
+    let mut ca = dev.start_ca().await?;
+    made(kubernetes.hold(true))?;
+    let csr = csr::like_ztunnel(None)?.csr;
+    let mut strangers = tokio::task::JoinSet::new();
+    for number in 0..400 {
+        // One token many times, and many tokens: the signature is looked at by the API server alone, which hangs.
+        let token = if number % 2 == 0 { token.clone() } else { format!("{token}{number:04}") };
+        let (client, csr) = (Client::connect(&dev).await?, csr.clone());
+        let ask = Ask { cluster: vec!["remote".to_owned()], ..Ask::new(&csr, &token) };
+        strangers.spawn(async move { client.call(&ask).await.err().map(|status| status.code()) });
+    }
+    let busy = async {
+        while ca.not_issued("api_busy").await? < 1.0 {}
+        Ok::<_, Failure>(())
+    };
+    tokio::time::timeout(SOON, busy).await.map_err(|_| Failure::unexpected("nobody was told to retry"))??;
+    let own = Client::connect(&dev).await?;
+    for _ in 0..20 {
+        own.certificate(&dev, "client").await?;
+    }
+    let (state, _) = condition(&mut ca, "tokens of Kubernetes").await?;
+    ensure(state == "ready", || state)?;
+    made(kubernetes.hold(false))?;
+    while let Some(code) = strangers.join_next().await {
+        let code = code.map_err(Failure::while_doing("ask"))?;
+        let told = [None, Some(Code::Unavailable), Some(Code::Unauthenticated), Some(Code::ResourceExhausted)];
+        ensure(told.contains(&code), || format!("{code:?}"))?;
+    }
+    Ok(())
 }
