@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
 use signet_core::seams::impersonation::ImpersonationAuthorizer;
+use signet_core::seams::live_pods::LivePods;
 
 /// One cluster.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub struct Served {
     pub authenticator: Arc<dyn TokenAuthenticator>,
     /// Whom its node agents may ask for; `None` when it trusts none.
     pub authorizer: Option<Arc<dyn ImpersonationAuthorizer>>,
+    /// Its pods; `None` when nobody follows them.
+    pub pods: Option<Arc<dyn LivePods>>,
 }
 
 /// All of them, by id and alias.
@@ -55,6 +58,12 @@ impl Clusters {
             let detail = format!("the request names the cluster {name:?}; known are: {}", self.known);
             AuthenticationError::denied(Denial::ClusterUnknown, detail)
         })
+    }
+
+    /// Whether it is known that no pod of this UID runs in a cluster any more.
+    #[must_use]
+    pub fn has_lost(&self, id: &str, pod_uid: &str) -> bool {
+        self.by_name.get(id).and_then(|cluster| cluster.pods.as_ref()).is_some_and(|pods| pods.is_gone(pod_uid))
     }
 
     /// Who agrees to what the node agents of a cluster ask for, by the id that an authenticator has given.

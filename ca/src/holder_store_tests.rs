@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use signet_core::authority::AuthorityId;
-use signet_core::holder::{Acknowledgement, Coverage, Handover, Holder, HolderQuery, Lag, Mark};
+use signet_core::holder::{Acknowledgement, Coverage, Gone, Handover, Holder, HolderQuery, Lag, Mark};
 use signet_core::seams::store::{HolderStore, StoreError};
 use time::OffsetDateTime;
 
@@ -39,6 +39,9 @@ impl HolderStore for Kept {
         self.work()?;
         self.marked.lock().unwrap().push(marks.to_vec());
         Ok(marks.iter().any(|mark| mark.handover == Handover::Whole))
+    }
+    async fn gone(&self, _: &[Gone], _: OffsetDateTime, _: OffsetDateTime) -> Result<u64, StoreError> {
+        Ok(0)
     }
     async fn coverage(&self, _: OffsetDateTime) -> Result<Coverage, StoreError> {
         Ok(Coverage::default())

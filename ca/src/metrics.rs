@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use signet_core::audit::Outcome;
 use signet_core::clock::SharedClock;
+use signet_core::holder::Coverage;
 use signet_core::policy::Refusal;
 use signet_core::rotation::{Authorities, Phase, Unsettled};
 use signet_core::seams::authenticator::AuthenticationError;
@@ -66,6 +67,7 @@ pub struct RotationMetrics {
     roots: IntGauge,
     holders: IntGauge,
     behind: IntGauge,
+    gone: IntGauge,
     /// 1 for the phase of rotation.
     pub phases: IntGaugeVec,
     revoked: IntGauge,
@@ -92,8 +94,13 @@ impl RotationMetrics {
         Ok(Self {
             sequence: metrics.gauge("signet_ca_bundle_sequence", "Sequence of the trust bundle.")?,
             roots: metrics.gauge("signet_ca_bundle_roots", "Roots in the trust bundle.")?,
-            holders: metrics.gauge("signet_ca_holders", "Holders of unexpired certificates.")?,
+            holders: metrics
+                .gauge("signet_ca_holders", "Holders of unexpired certificates, but those whose pods are gone.")?,
             behind: metrics.gauge("signet_ca_holders_behind", "Holders without the bundle that is waited for.")?,
+            gone: metrics.gauge(
+                "signet_ca_holders_gone",
+                "Holders of unexpired certificates whose pods are gone, of those that were waited for.",
+            )?,
             phases: metrics.gauges("signet_ca_rotation_phase", "1 for the phase of rotation.", &["phase"])?,
             revoked: metrics.gauge("signet_ca_revoked_certificates", "Certificates on revocation lists.")?,
             cut_off: metrics.gauge(
@@ -125,12 +132,14 @@ impl RotationMetrics {
     }
 
     /// Sets what a look at the journal and the records has shown.
-    pub fn set(&self, authorities: &Authorities, holders: u64, covered: u64) {
+    pub fn set(&self, authorities: &Authorities, coverage: &Coverage) {
+        let (holders, covered) = (coverage.live(), coverage.covered(authorities.awaited_sequence()));
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.sequence.set(number(authorities.bundle_sequence));
         self.roots.set(number(authorities.roots.len() as u64));
         self.holders.set(number(holders));
         self.behind.set(number(holders.saturating_sub(covered)));
+        self.gone.set(number(coverage.gone));
         self.revoked.set(number(authorities.revocations.entries.len() as u64));
     }
 

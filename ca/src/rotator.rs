@@ -5,6 +5,7 @@ mod adopted_source;
 mod client_verification;
 mod clock_jumps;
 mod executor;
+mod gone_pods;
 mod no_authority;
 mod provisioner;
 mod publish;
@@ -31,6 +32,7 @@ pub use client_verification::Judge;
 pub use executor::{Executor, Observation, Order, RevocationChange};
 pub use provisioner::{Provisioner, SignList};
 
+use crate::clusters::Clusters;
 use crate::describe;
 use crate::issue_error::RecordError;
 use crate::metrics::CaMetrics;
@@ -120,6 +122,8 @@ pub struct Rotator {
     pub output: StateWriter,
     /// Notified when something has happened that may make a step due: an operator's command, an acknowledgement.
     pub wake_up: Arc<Notify>,
+    /// Whose pods are gone, they know.
+    pub clusters: Arc<Clusters>,
 }
 
 /// What a turn found out about the next one.
@@ -215,7 +219,8 @@ impl Rotator {
         }
         for _ in 0..STEPS_PER_TURN {
             let started = Instant::now();
-            let observation = self.executor.observe().await?;
+            let mut observation = self.executor.observe().await?;
+            self.executor.leave_out_gone(&mut observation, &self.clusters).await?;
             let took = started.elapsed();
             let step = match observation.authorities.may_change() {
                 Ok(()) => {
@@ -254,9 +259,7 @@ impl Rotator {
     }
 
     fn measure(&self, observation: &Observation, phase: Phase, unsettled: &Unsettled) {
-        let awaited = observation.authorities.awaited_sequence();
-        let (live, covered) = (observation.coverage.live(), observation.coverage.covered(awaited));
-        self.metrics.rotation.set(&observation.authorities, live, covered);
+        self.metrics.rotation.set(&observation.authorities, &observation.coverage);
         self.metrics.rotation.set_unsettled(phase, unsettled);
         self.metrics.rotation.late.set(i64::from(self.executor.is_superseded()));
     }

@@ -12,7 +12,7 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use ring::rand::SystemRandom;
 use signet_core::audit::{AuditEvent, AuditQuery, Outcome, StoredEvent};
 use signet_core::authority::IssuingCa;
-use signet_core::caller::{AuthMethod, Caller, Peer};
+use signet_core::caller::{AuthMethod, BoundObject, Caller, Peer};
 use signet_core::clock::{Clock, ManualClock, SharedClock};
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
@@ -21,6 +21,7 @@ use signet_core::rotation::{Retirement, Rules, Schedule};
 use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::seams::live_pods::LivePods;
 use signet_core::seams::store::AuditStore;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_core::secret::Secret;
@@ -63,17 +64,30 @@ pub(crate) fn rules() -> Rules {
     }
 }
 
-/// Knows one token, `web`, of a trust domain.
+/// Pods that are gone, by their UIDs.
+#[derive(Default)]
+pub(crate) struct GonePods(pub(crate) std::sync::Mutex<Vec<String>>);
+
+impl LivePods for GonePods {
+    fn is_gone(&self, pod_uid: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|gone| gone == pod_uid)
+    }
+}
+
+/// Knows the token `web` of a trust domain, and the same bound to a pod after a colon: `web:<UID>`.
 struct OneToken(TrustDomain);
 
 #[async_trait]
 impl TokenAuthenticator for OneToken {
     async fn authenticate(&self, token: &Secret, _now: OffsetDateTime) -> Result<Caller, AuthenticationError> {
-        match token.expose_str() {
-            Some("web") => Ok(Caller {
+        let (name, pod) = token
+            .expose_str()
+            .map_or(("", None), |token| token.split_once(':').map_or((token, None), |(name, pod)| (name, Some(pod))));
+        match name {
+            "web" => Ok(Caller {
                 identity: WorkloadId::new(self.0.clone(), "default", "web").unwrap(),
                 service_account_uid: "uid".into(),
-                pod: None,
+                pod: pod.map(|uid| BoundObject { name: "web-1".into(), uid: uid.into() }),
                 node: None,
                 cluster: "Kubernetes".into(),
                 method: AuthMethod::Jwks,
@@ -100,6 +114,8 @@ pub(crate) struct World {
     pub(crate) operations: Operations,
     pub(crate) state: StateReader,
     pub(crate) metrics: Arc<CaMetrics>,
+    /// Pods that its cluster has told are gone.
+    pub(crate) gone_pods: Arc<GonePods>,
     /// What became of replies, to be written when a test wants it.
     pub(crate) marks: tokio::sync::Mutex<HandoverWriter>,
     _writer: JoinSet<()>,
@@ -193,6 +209,14 @@ impl World {
         };
         let executor = Executor::new(rules(), provisioner, journal, holders, audit.clone(), Arc::clone(&shared));
         let executor = Arc::new(executor.with_monotonic(monotonic));
+        let gone_pods = Arc::new(GonePods::default());
+        let clusters = Arc::new(Clusters::new(vec![Served {
+            id: "Kubernetes".into(),
+            aliases: vec!["alias".into()],
+            authenticator: Arc::new(OneToken(trust_domain.clone())),
+            authorizer: None,
+            pods: Some(Arc::clone(&gone_pods) as _),
+        }]));
         let rotator = Rotator {
             trust_domain: trust_domain.clone(),
             executor: Arc::clone(&executor),
@@ -200,11 +224,12 @@ impl World {
             metrics: Arc::clone(&metrics),
             output,
             wake_up: Arc::default(),
+            clusters: Arc::clone(&clusters),
         };
         let operations = Operations { executor, store: Arc::clone(&store) as _, wake_up: Arc::default() };
         let wake_up = Arc::clone(&rotator.wake_up);
         let (handed_over, marks) = handovers(Arc::clone(&store) as _, Arc::clone(&shared), wake_up);
-        let (limits, one_token) = (Limits::default(), OneToken(trust_domain.clone()));
+        let limits = Limits::default();
         let policy = LeafPolicy {
             trust_domain: trust_domain.clone(),
             default_ttl: DAY,
@@ -213,12 +238,7 @@ impl World {
         };
         let issuance = Arc::new(Issuance {
             policy,
-            clusters: Arc::new(Clusters::new(vec![Served {
-                id: "Kubernetes".into(),
-                aliases: vec!["alias".into()],
-                authenticator: Arc::new(one_token),
-                authorizer: None,
-            }])),
+            clusters,
             state: state.clone(),
             audit: audit.clone(),
             handovers: handed_over,
@@ -242,6 +262,7 @@ impl World {
             operations,
             state,
             metrics,
+            gone_pods,
             marks,
             _writer: tasks,
         }

@@ -129,6 +129,17 @@ pub struct Holder {
     pub seen_at: OffsetDateTime,
     /// The bundle it refused last and why; cleared when it applies one.
     pub refused: Option<(u64, String)>,
+    /// When its pod was found to be gone; `None` again after any sign of life.
+    pub gone_at: Option<OffsetDateTime>,
+}
+
+/// A holder whose pod is gone from its cluster, as far as its API server tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// Which one.
+    pub key: HolderKey,
+    /// The newest certificate that it had then. One with a newer one has given a sign of life.
+    pub serial: String,
 }
 
 /// Numbers of holders.
@@ -143,17 +154,20 @@ pub struct Count {
 /// What the records say about all holders of unexpired certificates at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// How many have which sequence as their newest.
+    /// How many have which sequence as their newest. Nobody waits for those whose pod is gone: they are not in it.
     pub by_sequence: BTreeMap<u64, Count>,
     /// How many have a newest certificate of which issuing CA. One whose newest certificate may not have reached it counts
-    /// for the issuing CA of the one before as well.
+    /// for the issuing CA of the one before as well. Those whose pod is gone are in it: whoever has copied such a
+    /// certificate can use it until it ends.
     pub by_authority: BTreeMap<AuthorityId, u64>,
+    /// How many have a pod that is gone.
+    pub gone: u64,
     /// When holders that had been behind were counted, as far back as something waits for it.
     pub raised: Vec<Raise>,
 }
 
 impl Coverage {
-    /// Holders of unexpired certificates.
+    /// Holders of unexpired certificates whose pod is not gone.
     #[must_use]
     pub fn live(&self) -> u64 {
         self.by_sequence.values().map(|count| count.holders).sum()
@@ -202,7 +216,7 @@ pub const MAX_HOLDERS: u32 = 1000;
 pub struct HolderQuery {
     /// Certificates that end after this count as unexpired.
     pub now: OffsetDateTime,
-    /// Only those whose newest sequence is below this one.
+    /// Only those whose newest sequence is below this one, and whose pod is not gone.
     pub behind: Option<u64>,
     /// Only those who use, or may use, a certificate of one of these issuing CAs; empty means any.
     pub authorities: Vec<AuthorityId>,

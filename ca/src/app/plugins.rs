@@ -17,6 +17,7 @@ use super::error::AppError;
 use super::sealing_keys::keyring;
 use super::storage;
 use crate::audit_log::AuditLog;
+use crate::clusters::Clusters;
 use crate::config::{Backend, Config};
 use crate::health::{CaFiles, FileProblems};
 use crate::metrics::CaMetrics;
@@ -74,9 +75,10 @@ impl Plugins {
         metrics: Arc<CaMetrics>,
         output: StateWriter,
         wake_up: Arc<Notify>,
+        clusters: Arc<Clusters>,
     ) -> Rotator {
         let trust_domain = config.trust_domain.clone();
-        Rotator { trust_domain, executor, open_issuer: Arc::new(open_native), metrics, output, wake_up }
+        Rotator { trust_domain, executor, open_issuer: Arc::new(open_native), metrics, output, wake_up, clusters }
     }
 }
 

@@ -135,7 +135,9 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         wake_up: Arc::clone(&wake_up),
     };
     let operations = Arc::new(operations);
-    let rotator = Plugins::rotator(&config, executor, Arc::clone(&ca_metrics), output, Arc::clone(&wake_up));
+    let clusters = Arc::new(clusters(opened, &readiness, &metrics, &supervisor)?);
+    let (measured, known) = (Arc::clone(&ca_metrics), Arc::clone(&clusters));
+    let rotator = Plugins::rotator(&config, executor, measured, output, Arc::clone(&wake_up), known);
     let signer = readiness.condition("signer");
     supervisor.spawn("rotator", critical, |stop| rotator.run(signer, stop));
     let (renewer, serving) = ServingRenewer::new(
@@ -164,7 +166,6 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     }
 
     // The way of a request.
-    let clusters = Arc::new(clusters(opened, &readiness, &metrics, &supervisor)?);
     let rates = Arc::new(RequestRates::new(&config.limits));
     let swept = Arc::clone(&rates);
     supervisor.spawn("limit counters", critical, |stop| swept.sweep(stop));

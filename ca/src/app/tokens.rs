@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use signet_core::caller::AuthMethod;
 use signet_core::seams::authenticator::TokenAuthenticator;
+#[cfg(feature = "kubernetes")]
+use signet_core::seams::live_pods::LivePods;
 use signet_plugins::authenticator::{JwksAuthenticator, KeySetError, PublishedKeys, TokenRules};
 #[cfg(feature = "kubernetes")]
 use signet_plugins::kubernetes::{ApiServer, ApiServerError};
@@ -138,8 +140,10 @@ pub(super) fn clusters(
         });
         #[cfg(feature = "kubernetes")]
         let authorizer = kubernetes::authorizer(&cluster, beside.as_ref());
+        #[cfg(feature = "kubernetes")]
+        let pods = beside.clone().map(|pods| pods as Arc<dyn LivePods>);
         #[cfg(not(feature = "kubernetes"))]
-        let authorizer = None;
+        let (authorizer, pods) = (None, None);
         let authenticator: Arc<dyn TokenAuthenticator> = match &cluster.tokens {
             #[cfg(feature = "kubernetes")]
             Tokens::Review { limits, .. } if let Some(server) = opened.server => {
@@ -150,7 +154,7 @@ pub(super) fn clusters(
         };
         #[cfg(feature = "kubernetes")]
         let authenticator = kubernetes::live(&cluster.tokens, authenticator, beside);
-        served.push(Served { id: cluster.id, aliases: cluster.aliases, authenticator, authorizer });
+        served.push(Served { id: cluster.id, aliases: cluster.aliases, authenticator, authorizer, pods });
     }
     measure(metrics, measured)?;
     #[cfg(feature = "kubernetes")]

@@ -229,10 +229,11 @@ pub(super) fn done(done: &WireDone, id: fn(&str) -> &str) -> String {
 
 /// The numbers of coverage.
 pub(super) fn coverage(coverage: &Coverage) -> String {
-    let Coverage { sequence, holders, covered, threshold_percent, .. } = coverage;
+    let Coverage { sequence, holders, covered, threshold_percent, gone, .. } = coverage;
+    let gone = if *gone > 0 { format!("; {gone} more, whose pods are gone, do not count") } else { String::new() };
     match holders {
-        0 => format!("no holders; bundle {sequence} is the one that counts"),
-        _ => format!("{covered} of {holders} holders have bundle {sequence} ({threshold_percent} % needed)"),
+        0 => format!("no holders; bundle {sequence} is the one that counts{gone}"),
+        _ => format!("{covered} of {holders} holders have bundle {sequence} ({threshold_percent} % needed){gone}"),
     }
 }
 

@@ -29,7 +29,7 @@ fn propagating(covered: u64, laggards: &[&str]) -> Rotation {
     Rotation {
         phase: Phase::Propagate.into(),
         bundle_sequence: 4,
-        coverage: Some(Coverage { sequence: 4, holders: 15, covered, threshold_percent: 100, laggards }),
+        coverage: Some(Coverage { sequence: 4, holders: 15, covered, threshold_percent: 100, laggards, gone: 0 }),
         next: Some(Next { step: Step::Activate.into(), authorities: vec![ID.into()], holders: 8, ..Next::default() }),
         expected_at: Some(Timestamp { seconds: NOW.unix_timestamp() + 86_000, nanos: 0 }),
         ..Rotation::default()

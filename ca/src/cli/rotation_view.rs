@@ -23,6 +23,7 @@ pub(super) fn rotation_json(rotation: &Rotation) -> Value {
             "covered": coverage.covered,
             "threshold_percent": coverage.threshold_percent,
             "laggards": coverage.laggards.iter().map(holder_json).collect::<Vec<_>>(),
+            "gone": coverage.gone,
         })),
         "unsettled": rotation.unsettled.as_ref().map(|unsettled| json!({
             "cut_off": unsettled.cut_off,
@@ -68,6 +69,7 @@ pub(super) fn holder_json(holder: &Holder) -> Value {
         "serial": holder.serial, "authority": holder.authority, "not_after": moment(holder.not_after.as_ref()),
         "bundle_sequence": holder.bundle_sequence, "learns_by": describe::learns_by(holder.learns_by), "seen_at": moment(holder.seen_at.as_ref()),
         "refused": holder.refused.as_ref().map(describe::refused),
+        "gone_at": moment(holder.gone_at.as_ref()),
     })
 }
 
@@ -168,10 +170,12 @@ pub(super) fn authorities_table(authorities: &[Authority], view: &View) -> Table
 /// Holders.
 pub(super) fn holders_table(holders: &[Holder], view: &View) -> Table {
     let refused = holders.iter().any(|holder| holder.refused.is_some());
+    let gone = holders.iter().any(|holder| holder.gone_at.is_some());
     let mut headings = vec!["holder", "pod or instance", "authority", "bundle", "not after"];
     let more = ["node", "serial", "learns by", "seen"];
     headings.extend(view.wide.then_some(more).into_iter().flatten());
     headings.extend(refused.then_some("refused"));
+    headings.extend(gone.then_some("pod gone"));
     let mut table = Table::with(headings);
     let text = |value: &str| if value.is_empty() { "-".to_owned() } else { value.to_owned() };
     let instances = view.ids(holders.iter().map(|holder| holder.instance.as_str()));
@@ -190,7 +194,8 @@ pub(super) fn holders_table(holders: &[Holder], view: &View) -> Table {
             [node, serial, learns_by, seen]
         });
         let refused = refused.then(|| text(&holder.refused.as_ref().map(describe::refused).unwrap_or_default()));
-        table.row(cells.into_iter().chain(more.into_iter().flatten()).chain(refused));
+        let gone = gone.then(|| view.time(holder.gone_at.as_ref()));
+        table.row(cells.into_iter().chain(more.into_iter().flatten()).chain(refused).chain(gone));
     }
     table
 }

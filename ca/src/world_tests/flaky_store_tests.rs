@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::authority::{AuthorityId, KeyId};
-use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Lag, Mark};
+use signet_core::holder::{Acknowledgement, Coverage, Gone, Holder, HolderQuery, Lag, Mark};
 use signet_core::key_type::KeyType;
 use signet_core::record_before_release::Recorded;
 use signet_core::rotation::Authorities;
@@ -156,6 +156,9 @@ impl HolderStore for FlakyStore {
     }
     async fn mark(&self, marks: &[Mark], at: OffsetDateTime) -> Result<bool, StoreError> {
         self.inner.mark(marks, at).await
+    }
+    async fn gone(&self, gone: &[Gone], seen_before: OffsetDateTime, at: OffsetDateTime) -> Result<u64, StoreError> {
+        self.inner.gone(gone, seen_before, at).await
     }
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         self.inner.coverage(now).await

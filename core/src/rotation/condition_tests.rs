@@ -12,6 +12,7 @@ fn a_condition_holds_exactly_when_the_records_say_so() {
     let coverage = Coverage {
         by_sequence: [(3, count(1, 0)), (4, count(8, 1)), (5, count(1, 1))].into(),
         by_authority: [(id("a"), 9), (id("b"), 0), (id("c"), 1)].into(),
+        gone: 5,
         raised: vec![Raise { before: 3, after: 4, at: START }],
     };
     let ends = [(id("a"), START), (id("b"), START - SETTLE)].into();

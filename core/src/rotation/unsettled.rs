@@ -33,7 +33,7 @@ impl Unsettled {
         let holders = cut_off.iter().filter_map(|id| seen.coverage.by_authority.get(id)).sum::<u64>();
         let tainted = |root: &&RootAuthority| root.tainted_at.is_some();
         Self {
-            cut_off: holders.min(seen.coverage.live()),
+            cut_off: holders.min(seen.coverage.live().saturating_add(seen.coverage.gone)),
             refusing: seen.lag.refusing,
             tainted_roots: number(authorities.roots.iter().filter(tainted).count()),
             tainted_issuing: number(authorities.tainted_issuing(now).count()),

@@ -5,5 +5,6 @@ pub mod bundle_proofs;
 pub mod certificate_authority;
 pub mod custody;
 pub mod impersonation;
+pub mod live_pods;
 pub mod store;
 pub mod upstream_authority;

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use crate::authority::{AuthorityId, KeyId};
-use crate::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Lag, Mark};
+use crate::holder::{Acknowledgement, Coverage, Gone, Holder, HolderQuery, Lag, Mark};
 use crate::record_before_release::Recorded;
 use crate::rotation::{Authorities, Condition};
 
@@ -184,6 +184,15 @@ pub trait HolderStore: Send + Sync {
     /// # Errors
     /// [`StoreError`] when nothing was kept.
     async fn mark(&self, marks: &[Mark], at: OffsetDateTime) -> Result<bool, StoreError>;
+
+    /// Notes durably, at the time `at`, that the pods of these holders are gone; gives of how many that was news. Those that
+    /// have another newest certificate by now, or gave a sign of life at `seen_before` or later, are left as they are. From
+    /// then on nobody waits for them: they count for the use of issuing CAs only, until they have a newer certificate or
+    /// acknowledge anything.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was kept.
+    async fn gone(&self, gone: &[Gone], seen_before: OffsetDateTime, at: OffsetDateTime) -> Result<u64, StoreError>;
 
     /// The numbers of holders whose last certificate ends after `now`.
     ///

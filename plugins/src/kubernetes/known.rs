@@ -1,6 +1,6 @@
 //! What is known of the objects of a cluster: as little of each as decisions need.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -30,6 +30,8 @@ pub(super) struct Known {
     pub(super) pods: HashMap<Key, KnownPod>,
     /// How many pods of an account run on a node and have not ended.
     pub(super) beside: HashMap<Beside, u32>,
+    /// UIDs of pods that have not ended.
+    pub(super) running: HashSet<Box<str>>,
     /// UIDs by name.
     pub(super) nodes: HashMap<Box<str>, Box<str>>,
     /// UIDs of service accounts by namespace and name.
@@ -66,9 +68,12 @@ impl Known {
         };
         let key: Key = (namespace.into(), name.into());
         self.count(&key.0, &known, true);
+        let running = (!known.ended).then(|| known.uid.clone());
         if let Some(before) = self.pods.insert(key.clone(), known) {
             self.count(&key.0, &before, false);
+            self.running.remove(&before.uid);
         }
+        self.running.extend(running);
     }
 
     pub(super) fn remove(&mut self, pod: WatchedPod) {
@@ -76,6 +81,7 @@ impl Known {
         let key: Key = (namespace.into(), name.into());
         if let Some(before) = self.pods.remove(&key) {
             self.count(&key.0, &before, false);
+            self.running.remove(&before.uid);
         }
     }
 

@@ -10,6 +10,7 @@ use kube::Api;
 use kube::api::PartialObjectMeta;
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_core::seams::impersonation::PodsUnknown;
+use signet_core::seams::live_pods::LivePods;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -134,6 +135,12 @@ impl PodIndex {
     }
 }
 
+impl LivePods for PodIndex {
+    fn is_gone(&self, pod_uid: &str) -> bool {
+        self.look(|known| !known.running.contains(pod_uid)).unwrap_or(false)
+    }
+}
+
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -160,7 +167,7 @@ impl Listener<WatchedPod> for PodIndex {
             newer.put(pod);
         }
         let mut known = write(&self.known);
-        (known.pods, known.beside) = (newer.pods, newer.beside);
+        (known.pods, known.beside, known.running) = (newer.pods, newer.beside, newer.running);
         drop(known);
         heard_now(&self.of_pods);
         self.changed.notify_one();

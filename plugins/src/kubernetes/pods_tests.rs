@@ -179,6 +179,27 @@ async fn nobody_is_allowed_or_refused_by_pods_that_were_not_listed_or_not_heard_
     assert_eq!(asks(&index, &agent, "ztunnel"), "allowed");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_gone_when_it_has_ended_or_was_deleted_or_replaced_and_nobody_knows_while_pods_are_not_known() {
+    let index = PodIndex::new(NODES);
+    let gone = |uids: [&str; 3]| uids.map(|uid| index.is_gone(uid));
+    assert_eq!(gone(["uid-web-1", "uid-other", "no-such"]), [false; 3], "nothing was listed");
+    let running = |name: &str, uid: &str| watched(pod(name, uid, "web", Some("node-a"), "Running"));
+    pods(&index).replace(vec![running("web-1", "uid-web-1"), running("other", "uid-other")]);
+    nodes(&index).replace(Vec::new());
+    assert_eq!(gone(["uid-web-1", "uid-other", "no-such"]), [false, false, true]);
+    pods(&index).apply(running("web-1", "uid-web-2"));
+    pods(&index).apply(watched(pod("other", "uid-other", "web", Some("node-a"), "Failed")));
+    assert_eq!(gone(["uid-web-1", "uid-other", "uid-web-2"]), [true, true, false]);
+    pods(&index).delete(running("web-1", "uid-web-2"));
+    assert!(index.is_gone("uid-web-2"));
+    pods(&index).replace(vec![running("web-1", "uid-web-3")]);
+    assert_eq!(gone(["uid-web-3", "uid-other", "uid-web-2"]), [false, true, true]);
+    assert_eq!(read(&index.known).running.len(), 1, "nothing is left of what is gone");
+    tokio::time::advance(BELIEVED + Duration::from_millis(1)).await;
+    assert_eq!(gone(["uid-web-1", "uid-other", "no-such"]), [false; 3], "nothing was heard for too long");
+}
+
 /// Watches that the test speaks into, in the order in which they were opened.
 type Opened = Arc<Mutex<Vec<mpsc::UnboundedSender<String>>>>;
 

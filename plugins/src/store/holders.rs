@@ -33,11 +33,13 @@ pub(super) struct HolderRow {
     pub(super) first_bundle: Option<i64>,
     /// Issuing CAs of earlier certificates, each followed by a space, until it is known to have the newest.
     pub(super) former: String,
+    /// When its pod was found to be gone, microseconds since 1970. It holds while it is after `seen_at`.
+    pub(super) gone_at: Option<i64>,
 }
 
 columns!(HolderRow {
     spiffe_id, instance, pod, node, cluster, serial, authority, not_after, sequence, acknowledges, seen_at,
-    refused_sequence, refused, first_bundle, former,
+    refused_sequence, refused, first_bundle, former, gone_at,
 } from
     #[cfg(feature = "postgres")] sqlx::postgres::PgRow,
     #[cfg(feature = "sqlite")] sqlx::sqlite::SqliteRow);
@@ -67,6 +69,7 @@ impl HolderRow {
             refused: None,
             first_bundle: renewal.first_bundle,
             former: String::new(),
+            gone_at: None,
         }
     }
 
@@ -87,8 +90,29 @@ impl HolderRow {
             seen_at: self.seen_at.max(newer.seen_at),
             refused_sequence: self.refused_sequence,
             refused: self.refused,
+            gone_at: self.gone_at,
             ..newer
         }
+    }
+
+    /// Whether its pod is gone, and nothing was heard of it since.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone_at.is_some_and(|at| at > self.seen_at)
+    }
+
+    /// Notes at `at` that its pod is gone; `false` when that is no news, or something was heard of it at `seen_before` or later.
+    pub(super) fn goes(&mut self, serial: &str, seen_before: i64, at: i64) -> bool {
+        let news = self.serial == serial && self.seen_at < seen_before && self.seen_at < at && !self.is_gone();
+        if news {
+            self.gone_at = Some(at);
+        }
+        news
+    }
+
+    /// The group in which it is counted.
+    pub(super) fn group(&self) -> Group {
+        let acknowledging = i64::from(self.acknowledges);
+        (self.authority.clone(), self.former.clone(), self.sequence, 1, acknowledging, self.is_gone())
     }
 
     /// Whether the certificate in use is, or may be, one of this issuing CA.
@@ -103,7 +127,7 @@ impl HolderRow {
         };
         self.not_after > live_above(query.now)
             && query.after.as_ref().is_none_or(key)
-            && query.behind.is_none_or(|behind| self.sequence < column(behind))
+            && query.behind.is_none_or(|behind| self.sequence < column(behind) && !self.is_gone())
             && (query.authorities.is_empty() || query.authorities.iter().any(|one| self.may_use(one)))
     }
 
@@ -126,6 +150,7 @@ impl HolderRow {
     pub(super) fn into_holder(self) -> Result<Holder, StoreError> {
         let damaged = |what: &str| StoreError::Damaged(format!("holder {} has no valid {what}", self.spiffe_id));
         let former = self.former.split_whitespace().filter(|one| *one != self.authority);
+        let gone_at = self.gone_at.filter(|_| self.is_gone());
         Ok(Holder {
             authority: authority(&self.authority)?,
             former: former.map(authority).collect::<Result<_, _>>()?,
@@ -133,6 +158,7 @@ impl HolderRow {
             sequence: self.sequence.unsigned_abs(),
             acknowledges: self.acknowledges,
             seen_at: micros(self.seen_at).ok_or_else(|| damaged("time"))?,
+            gone_at: gone_at.map(|at| micros(at).ok_or_else(|| damaged("time"))).transpose()?,
             refused: self.refused_sequence.map(i64::unsigned_abs).zip(self.refused),
             key: HolderKey { spiffe_id: self.spiffe_id, instance: self.instance },
             pod: self.pod,
@@ -259,8 +285,9 @@ fn authority(column: &str) -> Result<AuthorityId, StoreError> {
     })
 }
 
-/// Live holders of one issuing CA and bundle: authority, former ones, sequence, how many, how many of them acknowledge.
-pub(super) type Group = (String, String, i64, i64, i64);
+/// Live holders of one issuing CA and bundle: authority, former ones, sequence, how many, how many of them acknowledge, and
+/// whether their pods are gone.
+pub(super) type Group = (String, String, i64, i64, i64, bool);
 
 /// Adds up groups; `raised` goes with them.
 ///
@@ -278,10 +305,14 @@ where
     };
     let raised = raised.into_iter().map(raise).collect::<Result<_, StoreError>>()?;
     let mut coverage = Coverage { raised, ..Coverage::default() };
-    for (issuer, former, sequence, holders, acknowledging) in groups {
-        let count = coverage.by_sequence.entry(sequence.unsigned_abs()).or_default();
-        count.holders += holders.unsigned_abs();
-        count.acknowledging += acknowledging.unsigned_abs();
+    for (issuer, former, sequence, holders, acknowledging, is_gone) in groups {
+        if is_gone {
+            coverage.gone += holders.unsigned_abs();
+        } else {
+            let count = coverage.by_sequence.entry(sequence.unsigned_abs()).or_default();
+            count.holders += holders.unsigned_abs();
+            count.acknowledging += acknowledging.unsigned_abs();
+        }
         let former = former.split_whitespace().filter(|one| *one != issuer);
         for issuer in former.chain([issuer.as_str()]) {
             *coverage.by_authority.entry(authority(issuer)?).or_default() += holders.unsigned_abs();
@@ -305,7 +336,7 @@ pub(super) fn lag((refusing, last_end): LagRow) -> Result<Lag, StoreError> {
 
 /// The same of rows that are at hand, of which those count that end after `now`.
 pub(super) fn lag_of<'a>(rows: impl IntoIterator<Item = &'a HolderRow>, now: OffsetDateTime, sequence: u64) -> LagRow {
-    let live = rows.into_iter().filter(|row| row.not_after > live_above(now));
+    let live = rows.into_iter().filter(|row| row.not_after > live_above(now) && !row.is_gone());
     live.fold((0, None), |(refusing, last_end), row| {
         let end = (row.sequence < column(sequence)).then_some(row.not_after);
         (i64::saturating_add(refusing, row.refused_sequence.is_some().into()), last_end.max(end))

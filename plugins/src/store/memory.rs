@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::certificate::Serial;
-use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Lag, Mark};
+use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Gone, Holder, HolderKey, HolderQuery, Lag, Mark};
 use signet_core::record_before_release::Recorded;
 use signet_core::rotation::{Authorities, Fence};
 use signet_core::seams::store::{
@@ -63,9 +63,7 @@ impl Content {
 
     fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         let live = self.holders.values().filter(|row| row.not_after > live_above(now));
-        let groups =
-            live.map(|row| (row.authority.clone(), row.former.clone(), row.sequence, 1, i64::from(row.acknowledges)));
-        coverage(groups, self.raises.0.iter().map(|((before, after), at)| (*before, *after, *at)))
+        coverage(live.map(HolderRow::group), self.raises.0.iter().map(|((before, after), at)| (*before, *after, *at)))
     }
 
     /// The holder that a recorded certificate was issued to.
@@ -166,6 +164,13 @@ impl HolderStore for MemoryStore {
             raises.add(*before, *after, *at);
         }
         Ok(!marked.is_empty())
+    }
+
+    async fn gone(&self, gone: &[Gone], seen_before: OffsetDateTime, at: OffsetDateTime) -> Result<u64, StoreError> {
+        let (seen_before, at) = (AuditEvent::micros(seen_before), AuditEvent::micros(at));
+        let holders = &mut self.content().holders;
+        let goes = |one: &&Gone| holders.get_mut(&one.key).is_some_and(|row| row.goes(&one.serial, seen_before, at));
+        Ok(gone.iter().filter(goes).count() as u64)
     }
 
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {

@@ -4,6 +4,7 @@
 
 mod change;
 mod fence;
+mod gone_holders;
 mod holder_marks;
 mod holders;
 mod journal;
@@ -109,6 +110,7 @@ where
     every_filter_finds_what_a_plain_scan_finds(&*make().await[0]).await;
     holders::every_case(&make).await;
     live_holders::every_case(&make).await;
+    gone_holders::every_case(&make).await;
     holder_marks::every_case(&make).await;
 }
 

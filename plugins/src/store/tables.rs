@@ -129,6 +129,7 @@ pub(super) const TABLES: &[Table] = &[
             text("refused"),
             number("first_bundle"),
             text("former"),
+            number("gone_at"),
         ],
     ),
     table("authority_usage", 1, 1000, &[text("authority"), number("last_not_after")]),

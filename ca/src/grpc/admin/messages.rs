@@ -49,6 +49,7 @@ pub(super) fn rotation(view: &View, done: Option<&Done>, now: OffsetDateTime) ->
             covered: view.coverage.covered(view.awaited_sequence),
             threshold_percent: u32::from(view.threshold_percent),
             laggards: view.laggards.iter().map(holder).collect(),
+            gone: view.coverage.gone,
         }),
         paused: view.authorities.paused,
         next: progress::next(&view.next, view.has_former),
@@ -166,6 +167,7 @@ pub(super) fn holder(holder: &Holder) -> wire::Holder {
             .refused
             .as_ref()
             .map(|(sequence, reason)| wire::RefusedBundle { sequence: *sequence, reason: reason.clone() }),
+        gone_at: holder.gone_at.map(time),
     }
 }
 

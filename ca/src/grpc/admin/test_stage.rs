@@ -134,6 +134,7 @@ impl Stage {
             acknowledges: true,
             seen_at: NOW,
             refused: Some((2, "no".into())),
+            gone_at: None,
         };
         let mut second = holder.clone();
         second.key.instance = "j".into();

@@ -26,11 +26,12 @@ pub(super) const LAST_ENDS: &str = "SELECT authority, last_not_after FROM author
 
 /// Who refuses bundles, and who lags behind bundle `$2`, of those who are live at `$1`.
 pub(super) const LAG: &str = "SELECT count(refused_sequence), max(not_after) FILTER (WHERE sequence < $2) \
-    FROM holder AS h WHERE not_after > $1";
+    FROM holder AS h WHERE not_after > $1 AND NOT coalesce(gone_at > seen_at, false)";
 
 /// Live holders in groups, for statements that begin with it; `$1` is the moment.
 pub(super) const LIVE: &str = "SELECT authority, former, sequence, count(*) AS holders, \
-    count(*) FILTER (WHERE acknowledges) AS acknowledging, min(not_after) AS next_end \
+    count(*) FILTER (WHERE acknowledges) AS acknowledging, coalesce(gone_at > seen_at, false) AS gone, \
+    min(not_after) AS next_end \
     FROM holder AS h WHERE not_after > $1";
 
 /// What is known without counting.
@@ -66,7 +67,7 @@ fn read(live: &str, raises: &str) -> Result<Coverage, StoreError> {
 async fn kept(connection: &mut PgConnection, moment: i64) -> Result<Kept, sqlx::Error> {
     let text = format!(
         "SELECT f.below >= coalesce((SELECT max(seq) + 1 FROM audit_event), 0) AS is_whole, c.live, {RAISES} AS raises \
-         FROM holder_fold AS f LEFT JOIN holder_count AS c ON c.id = 1 AND c.version = f.version \
+         FROM holder_fold AS f LEFT JOIN holder_tally AS c ON c.id = 1 AND c.version = f.version \
          AND c.counted_for = f.counted_for AND c.counted_for <= $1 AND $1 < c.next_end WHERE f.id = 1"
     );
     sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(moment).fetch_one(connection).await
@@ -85,16 +86,16 @@ async fn count(connection: &mut PgConnection, moment: i64) -> Result<Coverage, S
     let failed = |error: sqlx::Error| store_error(DOING, &error);
     // One statement, so that all is of one moment.
     let text = format!(
-        "WITH live AS ({LIVE} GROUP BY authority, former, sequence) SELECT f.version, f.counted_for, \
+        "WITH live AS ({LIVE} GROUP BY authority, former, sequence, gone) SELECT f.version, f.counted_for, \
          coalesce((SELECT min(next_end) FROM live), {}) AS next_end, coalesce((SELECT json_agg(json_build_array( \
-         authority, former, sequence, holders, acknowledging))::text FROM live), '[]') AS live, {RAISES} AS raises \
+         authority, former, sequence, holders, acknowledging, gone))::text FROM live), '[]') AS live, {RAISES} AS raises \
          FROM holder_fold AS f WHERE f.id = 1",
         i64::MAX
     );
     let counted = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(moment).fetch_one(&mut *connection).await;
     let counted: Counted = counted.map_err(failed)?;
     if counted.counted_for == Some(moment) {
-        let keep = "INSERT INTO holder_count (id, version, counted_for, next_end, live) VALUES (1, $1, $2, $3, $4) \
+        let keep = "INSERT INTO holder_tally (id, version, counted_for, next_end, live) VALUES (1, $1, $2, $3, $4) \
             ON CONFLICT (id) DO UPDATE SET version = excluded.version, counted_for = excluded.counted_for, \
             next_end = excluded.next_end, live = excluded.live";
         let keep = sqlx::query(keep).bind(counted.version).bind(moment).bind(counted.next_end).bind(&counted.live);

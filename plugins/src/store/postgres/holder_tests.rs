@@ -80,7 +80,7 @@ fn counts(name: &str) -> u64 {
     while number(name, others) > 0 {
         std::thread::yield_now();
     }
-    number(name, "SELECT n_tup_ins + n_tup_upd FROM pg_stat_user_tables WHERE relname = 'holder_count'")
+    number(name, "SELECT n_tup_ins + n_tup_upd FROM pg_stat_user_tables WHERE relname = 'holder_tally'")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use signet_core::audit::AuditEvent;
 use signet_core::authority::AuthorityId;
 use signet_core::certificate::Serial;
-use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Lag, Mark};
+use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Gone, Holder, HolderKey, HolderQuery, Lag, Mark};
 use signet_core::seams::store::{HolderStore, StoreError};
 use sqlx::postgres::PgConnection;
 use sqlx::{Postgres, QueryBuilder};
@@ -112,6 +112,29 @@ impl HolderStore for PostgresStore {
 
     async fn mark(&self, marks: &[Mark], at: OffsetDateTime) -> Result<bool, StoreError> {
         holder_marks::mark(self, marks, at).await
+    }
+
+    async fn gone(&self, gone: &[Gone], seen_before: OffsetDateTime, at: OffsetDateTime) -> Result<u64, StoreError> {
+        const DOING: &str = "noting whose pods are gone";
+        let failed = |error: sqlx::Error| store_error(DOING, &error);
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        let (seen_before, at) = (AuditEvent::micros(seen_before), AuditEvent::micros(at));
+        let keys: Vec<HolderKey> = gone.iter().map(|one| kept_key(&one.key)).collect();
+        let gone = keys.iter().zip(gone.iter().map(|one| one.serial.as_str()));
+        let write = async {
+            self.catch_up().await?;
+            let mut locked = self.locked(DOING).await?;
+            let bounds = holder_projection::enter_all(locked.connection()).await.map_err(failed)?;
+            let mut loaded =
+                Loaded::read(locked.connection(), &keys.iter().cloned().collect()).await.map_err(failed)?;
+            let news = loaded.leave(gone, seen_before, at);
+            loaded.write(locked.connection(), bounds).await.map_err(failed)?;
+            locked.commit(DOING).await?;
+            Ok(news)
+        };
+        self.within(DOING, Box::pin(write)).await
     }
 
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
@@ -221,7 +244,7 @@ pub(super) fn page_statement(query: &HolderQuery, but: &BTreeSet<HolderKey>) -> 
         text.push(", ").push_bind(plain(&after.instance)).push(")");
     }
     if let Some(behind) = query.behind {
-        text.push(" AND sequence < ").push_bind(column(behind));
+        text.push(" AND NOT coalesce(gone_at > seen_at, false) AND sequence < ").push_bind(column(behind));
     }
     if !query.authorities.is_empty() {
         text.push(" AND (false");

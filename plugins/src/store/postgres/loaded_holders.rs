@@ -21,14 +21,14 @@ const READ: &str = "SELECT h.* FROM unnest($1::text[], $2::text[]) AS k (spiffe_
     JOIN holder AS h ON h.spiffe_id = k.spiffe_id AND h.instance = k.instance";
 
 const WRITE: &str = "INSERT INTO holder (spiffe_id, instance, pod, node, cluster, serial, authority, not_after, sequence, \
-    acknowledges, seen_at, refused_sequence, refused, first_bundle, former) \
+    acknowledges, seen_at, refused_sequence, refused, first_bundle, former, gone_at) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], \
-    $9::bigint[], $10::boolean[], $11::bigint[], $12::bigint[], $13::text[], $14::bigint[], $15::text[]) \
+    $9::bigint[], $10::boolean[], $11::bigint[], $12::bigint[], $13::text[], $14::bigint[], $15::text[], $16::bigint[]) \
     ON CONFLICT (spiffe_id, instance) DO UPDATE SET pod = excluded.pod, node = excluded.node, cluster = excluded.cluster, \
     serial = excluded.serial, authority = excluded.authority, not_after = excluded.not_after, \
     sequence = excluded.sequence, acknowledges = excluded.acknowledges, seen_at = excluded.seen_at, \
     refused_sequence = excluded.refused_sequence, refused = excluded.refused, first_bundle = excluded.first_bundle, \
-    former = excluded.former";
+    former = excluded.former, gone_at = excluded.gone_at";
 
 const DELETE: &str = "DELETE FROM holder AS h USING unnest($1::text[], $2::text[]) AS k (spiffe_id, instance) \
     WHERE h.spiffe_id = k.spiffe_id AND h.instance = k.instance";
@@ -148,13 +148,26 @@ impl Loaded {
         }
     }
 
+    /// Notes whose pods are gone, under the names by which they are kept; gives of how many that was news.
+    pub(super) fn leave<'g>(
+        &mut self,
+        gone: impl IntoIterator<Item = (&'g HolderKey, &'g str)>,
+        seen_before: i64,
+        at: i64,
+    ) -> u64 {
+        let news =
+            |(key, serial)| u64::from(self.now.get_mut(key).is_some_and(|row| row.goes(serial, seen_before, at)));
+        gone.into_iter().map(news).sum()
+    }
+
     /// Whether a count for this moment does not hold after these changes. A renewal of a holder that is in it leaves it right:
     /// it counts where it did, for longer.
     fn miscounts(&self, counted_for: i64) -> bool {
         let counts_alike = |key: &HolderKey, row: &HolderRow| {
             self.before.get(key).is_some_and(|before| {
                 before.not_after > counted_for
-                    && (before.sequence, before.acknowledges) == (row.sequence, row.acknowledges)
+                    && (before.sequence, before.acknowledges, before.is_gone())
+                        == (row.sequence, row.acknowledges, row.is_gone())
                     && (&before.authority, &before.former) == (&row.authority, &row.former)
             })
         };
@@ -227,6 +240,7 @@ async fn write(connection: &mut PgConnection, rows: &[&HolderRow]) -> Result<(),
         .bind(maybe_text(|row| row.refused.as_deref()))
         .bind(maybe_number(|row| row.first_bundle))
         .bind(text(|row| &row.former))
+        .bind(maybe_number(|row| row.gone_at))
         .execute(connection)
         .await
         .map(drop)

@@ -126,7 +126,7 @@ impl Target {
     /// # Errors
     /// [`StoreError`].
     pub(in crate::store) async fn entered(&mut self, below: u64) -> Result<(), StoreError> {
-        const FORGET: &str = "DELETE FROM holder_count";
+        const FORGET: &str = "DELETE FROM holder_tally";
         self.run("forgetting counts of holders", FORGET).await?;
         let note = "UPDATE holder_fold SET below = $1, version = version + 1 WHERE id = 1";
         let note = sqlx::query(note).bind(column(below)).execute(&mut self.connection);

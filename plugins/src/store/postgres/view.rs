@@ -62,14 +62,12 @@ impl<'a> View<'a> {
     pub(super) async fn coverage(mut self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         let failed = |error: sqlx::Error| store_error(DOING, &error);
         let (spiffe_ids, instances) = columns(&self.keys);
-        let text = format!("{LIVE}{OTHERS} GROUP BY authority, former, sequence");
-        let text = format!("SELECT authority, former, sequence, holders, acknowledging FROM ({text}) AS live");
+        let text = format!("{LIVE}{OTHERS} GROUP BY authority, former, sequence, gone");
+        let text = format!("SELECT authority, former, sequence, holders, acknowledging, gone FROM ({text}) AS live");
         let others = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(live_above(now)).bind(spiffe_ids).bind(instances);
         let mut groups: Vec<Group> = others.fetch_all(&mut *self.lease).await.map_err(failed)?;
         let live = self.loaded.now.values().filter(|row| row.not_after > live_above(now));
-        let group =
-            |row: &HolderRow| (row.authority.clone(), row.former.clone(), row.sequence, 1, i64::from(row.acknowledges));
-        groups.extend(live.map(group));
+        groups.extend(live.map(HolderRow::group));
         let raises = sqlx::query_as("SELECT before, after, at FROM holder_raise ORDER BY before, after");
         let raises: Vec<RaiseRow> = raises.fetch_all(&mut *self.lease).await.map_err(failed)?;
         self.close().await?;
@@ -82,7 +80,7 @@ impl<'a> View<'a> {
         let (spiffe_ids, instances) = columns(&self.keys);
         let text = format!(
             "SELECT count(refused_sequence), max(not_after) FILTER (WHERE sequence < $4) FROM holder AS h \
-             WHERE not_after > $1{OTHERS}"
+             WHERE not_after > $1 AND NOT coalesce(gone_at > seen_at, false){OTHERS}"
         );
         let others = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(live_above(now)).bind(spiffe_ids).bind(instances);
         let others = others.bind(column(sequence)).fetch_one(&mut *self.lease).await;

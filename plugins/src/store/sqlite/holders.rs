@@ -8,7 +8,7 @@ use signet_core::audit::AuditEvent;
 use signet_core::authority::AuthorityId;
 use signet_core::certificate::Serial;
 use signet_core::holder::{
-    Acknowledgement, Acknowledger, Coverage, Holder, HolderKey, HolderQuery, Lag, MAX_HOLDERS, Mark,
+    Acknowledgement, Acknowledger, Coverage, Gone, Holder, HolderKey, HolderQuery, Lag, MAX_HOLDERS, Mark,
 };
 use signet_core::rotation::Condition;
 use signet_core::seams::store::{HolderStore, StoreError};
@@ -54,11 +54,14 @@ const USAGE: &str = "INSERT INTO authority_usage (authority, last_not_after) VAL
     WHERE excluded.last_not_after > last_not_after";
 
 /// Live holders in groups. One statement for both sums, so that both are of the same moment.
-const COVERAGE: &str = "SELECT authority, former, sequence, count(*), sum(acknowledges) FROM holder \
-    WHERE not_after > ? GROUP BY authority, former, sequence";
+const COVERAGE: &str = "SELECT authority, former, sequence, count(*), sum(acknowledges), coalesce(gone_at > seen_at, 0) AS gone \
+    FROM holder WHERE not_after > ? GROUP BY authority, former, sequence, gone";
 
 const LAG: &str = "SELECT count(refused_sequence), max(iif(sequence < ?2, not_after, NULL)) FROM holder \
-    WHERE not_after > ?1";
+    WHERE not_after > ?1 AND NOT coalesce(gone_at > seen_at, 0)";
+
+const GONE: &str = "UPDATE holder SET gone_at = ?5 WHERE spiffe_id = ?1 AND instance = ?2 AND serial = ?3 AND seen_at < ?4 \
+    AND seen_at < ?5 AND NOT coalesce(gone_at > seen_at, 0)";
 
 /// A handful: what nothing waits for is removed.
 const RAISED: &str = "SELECT before, after, at FROM holder_raise";
@@ -156,6 +159,21 @@ async fn note(
     update.execute(connection).await.map(drop)
 }
 
+/// Notes whose pods are gone, in one transaction in which nothing waits to be entered.
+async fn leave(session: &mut Session, gone: &[Gone], seen_before: i64, at: i64) -> Result<u64, sqlx::Error> {
+    let mut news = 0;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut session.connection).await?;
+    holder_projection::enter_all(session).await?;
+    let connection = &mut session.connection;
+    for Gone { key, serial } in gone {
+        let update = sqlx::query(GONE).bind(key.spiffe_id.as_str()).bind(key.instance.as_str());
+        let update = update.bind(serial.as_str()).bind(seen_before).bind(at);
+        news += update.execute(&mut *connection).await?.rows_affected();
+    }
+    sqlx::query("COMMIT").execute(connection).await?;
+    Ok(news)
+}
+
 /// The holder that a recorded certificate was issued to. The log finds it by the index on serials, which holders lack;
 /// where the body of its row is gone or cannot be read, all holders of the identity are looked through.
 async fn holder_of(
@@ -222,6 +240,23 @@ impl HolderStore for SqliteStore {
 
     async fn mark(&self, marks: &[Mark], at: OffsetDateTime) -> Result<bool, StoreError> {
         holder_marks::mark(self, marks, at).await
+    }
+
+    async fn gone(&self, gone: &[Gone], seen_before: OffsetDateTime, at: OffsetDateTime) -> Result<u64, StoreError> {
+        const DOING: &str = "noting whose pods are gone";
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        let (seen_before, at) = (AuditEvent::micros(seen_before), AuditEvent::micros(at));
+        let write = async {
+            self.catch_up().await?;
+            let mut writer = self.writer().await?;
+            let news = leave(&mut writer.session, gone, seen_before, at).await;
+            let news = news.map_err(|error| store_error(DOING, &error))?;
+            writer.keep().await?;
+            Ok(news)
+        };
+        self.within(DOING, Box::pin(write)).await
     }
 
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
@@ -321,7 +356,7 @@ fn page_statement(query: &HolderQuery) -> QueryBuilder<Sqlite> {
         text.push(", ").push_bind(after.instance.clone()).push(")");
     }
     if let Some(behind) = query.behind {
-        text.push(" AND sequence < ").push_bind(column(behind));
+        text.push(" AND NOT coalesce(gone_at > seen_at, 0) AND sequence < ").push_bind(column(behind));
     }
     if !query.authorities.is_empty() {
         text.push(" AND (false");

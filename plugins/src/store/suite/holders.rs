@@ -101,15 +101,15 @@ async fn only(store: &impl HolderStore) -> Holder {
     holder
 }
 
-fn applied(from: Acknowledger, sequence: u64, life: i64) -> Acknowledgement {
+pub(super) fn applied(from: Acknowledger, sequence: u64, life: i64) -> Acknowledgement {
     Acknowledgement { from, sequence, refused: None, at: ended(life) }
 }
 
-fn refusing(from: Acknowledger, sequence: u64, why: &str) -> Acknowledgement {
+pub(super) fn refusing(from: Acknowledger, sequence: u64, why: &str) -> Acknowledgement {
     Acknowledgement { refused: Some(why.to_owned()), ..applied(from, sequence, 50) }
 }
 
-fn holder(who: &str, instance: &str) -> Acknowledger {
+pub(super) fn holder(who: &str, instance: &str) -> Acknowledger {
     Acknowledger::Holder(key(who, instance))
 }
 
@@ -196,6 +196,7 @@ async fn the_newest_certificate_counts(store: &(impl AuditStore + HolderStore)) 
         acknowledges: false,
         seen_at: ended(0) + Duration::microseconds(1),
         refused: None,
+        gone_at: None,
     };
     assert_eq!(only(store).await, expected);
     // A shorter one of another authority, with an older bundle, of a caller without a pod name, at an earlier time.
