@@ -46,8 +46,25 @@ fn lifetimes_are_default_asked_for_or_refused_but_never_silently_wrong() {
     assert_eq!(life(Some(-1)), Err(Refusal::TtlNegative(-1)));
     assert_eq!(life(Some(i64::MIN)), Err(Refusal::TtlNegative(i64::MIN)));
     let maximum = 90 * 86_400;
+    assert_eq!(life(Some(maximum)), Ok(30 * 86_400), "the longest that may be asked for; its issuer ends before");
     for absurd in [i64::MAX, i64::MAX / 1_000_000_000 + 1, maximum + 1] {
         assert_eq!(life(Some(absurd)), Err(Refusal::TtlTooLong { asked: absurd, maximum: 7_776_000 }));
+    }
+}
+
+#[test]
+fn each_refusal_has_its_own_constant_name() {
+    let refusals = [
+        (Refusal::NamesNotAllowed { asked: "a".into(), identity: "b".into() }, "csr_names_not_allowed"),
+        (Refusal::TtlZero, "ttl_zero"),
+        (Refusal::TtlNegative(-1), "ttl_negative"),
+        (Refusal::TtlTooLong { asked: 2, maximum: 1 }, "ttl_too_long"),
+        (Refusal::ForeignTrustDomain("td".into()), "foreign_trust_domain"),
+        (Refusal::IssuerExpired(NOW), "issuer_expired"),
+        (Refusal::ClockBeforeIssuer(NOW), "clock_before_issuer"),
+    ];
+    for (refusal, label) in refusals {
+        assert_eq!(refusal.label(), label);
     }
 }
 

@@ -50,20 +50,21 @@ fn world() -> World {
 }
 
 fn request() -> SigningRequest {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    request_for(&params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap())
+}
+
+fn request_for(pem: &str) -> SigningRequest {
     let policy = LeafPolicy {
         trust_domain: TrustDomain::parse("cluster.local").unwrap(),
         default_ttl: DAY,
         max_ttl: DAY,
-        csr_names: CsrNames::Strict,
+        csr_names: CsrNames::Ignore,
     };
     let limits =
         IssuerLimits { authority: AuthorityId::new(b"", b"i"), not_before: NOW - DAY, not_after: NOW + 30 * DAY };
-    let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap());
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    drop(csr);
-    let pem = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
-    let csr = CertificateRequest::parse(&pem).unwrap();
+    let csr = CertificateRequest::parse(pem).unwrap();
     decide(&policy, WorkloadId::parse(ID).unwrap(), csr, None, &limits, Serial::new(NOW, [9; 16]), NOW).unwrap()
 }
 
@@ -228,4 +229,105 @@ fn a_chain_other_than_the_verified_one_or_a_forged_leaf_is_found() {
     forged[last] ^= 1;
     let refused = check(one, forged.into(), &ours.issuing, Signer::Elsewhere);
     assert_eq!(refused, Err(Mismatch::Chain("a signature does not verify")));
+}
+
+/// What a backend may bring that certificates of common libraries cannot be made to say.
+#[test]
+fn a_leaf_that_is_not_marked_as_decided_is_found() {
+    type Change = fn(&mut Facts);
+    let world = world();
+    let table: [(&str, Change); 7] = [
+        ("subject", |facts| facts.san_critical = false),
+        ("subject", |facts| facts.subject_empty = false),
+        ("key usage", |facts| facts.key_usage_critical = false),
+        ("key usage", |facts| facts.key_usage = None),
+        ("extended key usage", |facts| facts.extended_key_usage = None),
+        ("set of other SANs", |facts| facts.other_names = 1),
+        ("set of critical extensions", |facts| facts.unknown_critical = 1),
+    ];
+    let request = request();
+    let key = SubjectPublicKeyInfo::from_der(request.key().spki_der()).unwrap();
+    let leaf = Facts::read(leaf_params(&request).signed_by(&key, &world.issuer).unwrap().der()).unwrap();
+    assert_eq!(check_leaf(&request, &leaf), Ok(()));
+    for (field, change) in table {
+        let mut other = leaf.clone();
+        change(&mut other);
+        assert_eq!(check_leaf(&request, &other), Err(Mismatch::Field(field)));
+    }
+}
+
+#[test]
+fn an_rsa_key_may_encipher_and_an_ec_key_may_not() {
+    use KeyUsagePurpose::{DigitalSignature, KeyEncipherment};
+    let refused = Err(Mismatch::Field("key usage"));
+    let world = world();
+    let rsa = || request_for(include_str!("testdata/csr/keytool-rsa.csr"));
+    for (is_rsa, usages, expected) in [
+        (true, vec![DigitalSignature, KeyEncipherment], Ok(())),
+        (true, vec![DigitalSignature], refused.clone()),
+        (true, vec![KeyEncipherment], refused.clone()),
+        (false, vec![DigitalSignature], Ok(())),
+        (false, vec![DigitalSignature, KeyEncipherment], refused),
+    ] {
+        let request = if is_rsa { rsa() } else { request() };
+        let mut params = leaf_params(&request);
+        params.key_usages.clone_from(&usages);
+        let key = SubjectPublicKeyInfo::from_der(request.key().spki_der()).unwrap();
+        let leaf = Facts::read(params.signed_by(&key, &world.issuer).unwrap().der()).unwrap();
+        assert_eq!(check_leaf(&request, &leaf), expected, "RSA: {is_rsa}, {usages:?}");
+    }
+}
+
+#[test]
+fn a_certificate_names_the_key_of_its_issuer_as_far_as_cas_do() {
+    let world = world();
+    let facts = Facts::read(&world.issuing).unwrap();
+    let own = facts.key_id();
+    let with = |named: Option<&[u8]>, identifier: Option<&[u8]>| {
+        let below = Facts { authority_key_id: named.map(<[u8]>::to_vec), ..facts.clone() };
+        let issuer = Facts { subject_key_id: identifier.map(<[u8]>::to_vec), ..facts.clone() };
+        (names_key_of(&below, &issuer, Signer::Here), names_key_of(&below, &issuer, Signer::Elsewhere))
+    };
+    let hash = Facts { subject_key_id: None, ..facts.clone() }.key_id();
+    // By our own signer, and by somebody else's.
+    for (named, identifier, expected) in [
+        (Some(&own[..]), Some(&own[..]), (true, true)),
+        (Some(b"other"), Some(&own[..]), (false, false)),
+        (Some(b"other"), Some(b"other"), (true, true)),
+        (Some(&hash[..]), None, (true, true)),
+        (Some(b"other"), None, (false, true)),
+        (None, Some(&own[..]), (false, true)),
+        (None, None, (false, true)),
+    ] {
+        assert_eq!(with(named, identifier), expected, "{named:?} {identifier:?}");
+    }
+}
+
+/// A root that signs leaves is the one with that name and that key, with and without a cross certificate of it.
+#[test]
+fn neither_the_name_nor_the_key_alone_makes_a_certificate_one_of_a_root() {
+    let (root_key, other_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let named = |name: &str, key: &KeyPair| ca_params(name).self_signed(key).unwrap().der().clone();
+    let above = Issuer::new(ca_params("above"), KeyPair::generate().unwrap());
+    let cross = |name: &str, key: &KeyPair| ca_params(name).signed_by(key, &above).unwrap().der().clone();
+    let root = named("root", &root_key);
+    let bundle = TrustBundle::new(TrustDomain::parse("cluster.local").unwrap(), 1, vec![root.clone()]).unwrap();
+    let roots = [Facts::read(&root).unwrap()];
+    let signs = |leaf_issuer: &CertificateDer<'static>, chain: &[&CertificateDer<'static>]| {
+        let chain: Vec<_> = chain.iter().map(|der| (Facts::read(der).unwrap(), *der)).collect();
+        root_that_signs(leaf_issuer, &chain, &roots, &bundle).map(|found| found.is_some())
+    };
+    let nobody = Err(Mismatch::Chain("no root of that name and key"));
+    for (leaf_issuer, expected) in [
+        (named("root", &root_key), Ok(true)),
+        (named("root", &other_key), nobody.clone()),
+        (named("other", &root_key), nobody),
+    ] {
+        assert_eq!(signs(&leaf_issuer, &[]), expected);
+    }
+    let crossed = cross("root", &root_key);
+    assert_eq!(signs(&root, &[&crossed]), Ok(true));
+    assert_eq!(signs(&crossed, &[&crossed]), Ok(false), "the first of the chain signs itself");
+    assert_eq!(signs(&root, &[&cross("root", &other_key)]), Ok(false));
+    assert_eq!(signs(&root, &[&cross("other", &root_key)]), Ok(false));
 }
