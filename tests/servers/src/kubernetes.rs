@@ -1,6 +1,7 @@
 //! A real Kubernetes API server of a test, with an etcd of its own: both are one program, which `make kubernetes` builds.
 
 mod api;
+mod exchange;
 mod keys;
 
 use std::fs::File;
@@ -17,6 +18,7 @@ use crate::error::ServerError;
 use crate::ports;
 
 pub use self::api::{Cluster, MadePod};
+pub use self::exchange::{Exchange, Request, Response, claims};
 pub use self::keys::AccountKey;
 
 /// How long a server may take to be ready; on a busy machine it takes ten times as long as on an idle one.
@@ -188,6 +190,18 @@ impl Kubernetes {
         client(self.admin_file()).await.map(Cluster::new)
     }
 
+    /// The same in the hands of whom a token proves, or of somebody without credentials.
+    ///
+    /// # Errors
+    /// When its CA cannot be read.
+    pub async fn cluster_of(&self, token: Option<&str>) -> Result<Cluster, ServerError> {
+        let user = token.map(|token| format!("token: {token}")).unwrap_or_default();
+        let text = keys::kubeconfig(&self.url(), &self.ca_file(), &user);
+        let read = Kubeconfig::from_yaml(&text);
+        let read = read.map_err(|error| ServerError::refused("use a kubeconfig", error.to_string()))?;
+        client_of(read).await.map(Cluster::new)
+    }
+
     /// The end of what both programs have printed.
     #[must_use]
     pub fn log(&self) -> String {
@@ -267,9 +281,16 @@ fn spawn(program: &Path, name: &str, flags: &[String], directory: &Path) -> Resu
 /// A client for whom a kubeconfig names.
 async fn client(kubeconfig: PathBuf) -> Result<Client, ServerError> {
     let refused = |error: &dyn std::fmt::Display| ServerError::refused("use a kubeconfig", error.to_string());
-    let read = Kubeconfig::read_from(kubeconfig).map_err(|error| refused(&error))?;
+    client_of(Kubeconfig::read_from(kubeconfig).map_err(|error| refused(&error))?).await
+}
+
+async fn client_of(read: Kubeconfig) -> Result<Client, ServerError> {
+    let refused = |error: &dyn std::fmt::Display| ServerError::refused("use a kubeconfig", error.to_string());
     let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
-    Client::try_from(config.map_err(|error| refused(&error))?).map_err(|error| refused(&error))
+    let mut config = config.map_err(|error| refused(&error))?;
+    // What the server says is what a test is about, also 429 and 504.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| refused(&error))
 }
 
 /// Asks once, on a runtime of its own: whoever starts a server may have one or not.

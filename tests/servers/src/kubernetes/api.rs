@@ -50,6 +50,18 @@ impl Cluster {
         made.metadata.name.ok_or_else(|| ServerError::refused("make a namespace", "it has no name"))
     }
 
+    /// Makes a namespace of this name, unless there is one.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn namespace_called(&self, name: &str) -> Result<(), ServerError> {
+        let api: Api<Namespace> = Api::all(self.client());
+        if api.get_opt(name).await.map_err(said("look for a namespace"))?.is_none() {
+            make(&api, json!({"metadata": {"name": name}})).await?;
+        }
+        Ok(())
+    }
+
     /// Makes a service account and gives its UID.
     ///
     /// # Errors
@@ -57,6 +69,16 @@ impl Cluster {
     pub async fn account(&self, namespace: &str, name: &str) -> Result<String, ServerError> {
         let api: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
         make(&api, json!({"metadata": {"name": name}})).await.map(|made| made.metadata.uid.unwrap_or_default())
+    }
+
+    /// The UID of a service account.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn account_uid(&self, namespace: &str, name: &str) -> Result<String, ServerError> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
+        let found = api.get(name).await.map_err(said("look for an account"))?;
+        Ok(found.metadata.uid.unwrap_or_default())
     }
 
     /// Makes a node and gives its UID.
@@ -81,6 +103,20 @@ impl Cluster {
     /// # Errors
     /// What the server said.
     pub async fn pod(&self, namespace: &str, name: &str, account: &str, node: &str) -> Result<MadePod, ServerError> {
+        self.pod_on(namespace, name, account, Some(node)).await
+    }
+
+    /// The same on a node, or on none yet.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn pod_on(
+        &self,
+        namespace: &str,
+        name: &str,
+        account: &str,
+        node: Option<&str>,
+    ) -> Result<MadePod, ServerError> {
         let api: Api<Pod> = Api::namespaced(self.client(), namespace);
         let spec = json!({
             "serviceAccountName": account,
@@ -149,6 +185,19 @@ impl Cluster {
         let made = api.create_token_request(account, &PostParams::default(), &request).await;
         let status = made.map_err(said("request a token"))?.status;
         status.and_then(|status| status.token).ok_or_else(|| ServerError::refused("request a token", "there is none"))
+    }
+
+    /// Makes a Secret with nothing in it, unless there is one, and gives its UID.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn secret(&self, namespace: &str, name: &str) -> Result<String, ServerError> {
+        let api: Api<Secret> = Api::namespaced(self.client(), namespace);
+        let found = match api.get_opt(name).await.map_err(said("look for a Secret"))? {
+            Some(found) => found,
+            None => make(&api, json!({"metadata": {"name": name}})).await?,
+        };
+        Ok(found.metadata.uid.unwrap_or_default())
     }
 
     /// Keeps a text as the token of a Secret, as Kubernetes before 1.24 did with its own.

@@ -1,6 +1,8 @@
 //! The CA beside a real Kubernetes API server: `make test-kubernetes` builds one and runs these.
 
+mod exchanges;
 mod impersonation;
+mod matrix;
 mod tokens;
 
 use std::time::Duration;
