@@ -21,7 +21,7 @@ TOOLS := $(VENV)/.deny-0.20.2-shear-1.14.0
 # A Kubernetes API server and its etcd, one program of tests/kubernetes, kept by what it is made of.
 KUBERNETES := target/kubernetes/$(shell cat tests/kubernetes/go.sum tests/kubernetes/*.go 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist install demo demo-cold demo-rotation test kubernetes test-kubernetes lint advisories bench fuzz soak docs venv
+.PHONY: help build quick dist install demo demo-cold demo-rotation test kubernetes test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
@@ -35,6 +35,7 @@ help:
 	@echo 'make fuzz            hostile input for every reader, a minute each (FUZZ_SECONDS=60)'
 	@echo 'make soak            ten-second certificates for two minutes (SOAK=25m for longer): leaks, late renewals'
 	@echo 'make bench           signing rate of the CA beside two peers'
+	@echo 'make bench-pods      memory and speed of the index of pods'
 	@echo 'make dist            the programs as they are to be installed, in target/dist, with their debug information apart'
 	@echo 'make install         what make dist has made, with completions and manual pages, below PREFIX=/usr/local (DESTDIR)'
 	@echo 'make docs            the tables of fields in docs/configuration.md'
@@ -138,6 +139,10 @@ advisories: $(TOOLS)
 bench:
 	$(CARGO) build --release --locked -p signet-ca -p signet-tests
 	./target/release/signet-bench
+
+# Pods of a cluster that change over and over: memory of the index, and how long a look into it takes.
+bench-pods:
+	$(CARGO) bench --locked -p signet-plugins --bench pods
 
 # With the build of the tests: its checks of arithmetic and assertions are what an input is to trip over.
 FUZZ_SECONDS ?= 60

@@ -1,8 +1,11 @@
 //! `make bench`: how fast the running release CA issues over TLS, what a certificate costs it, and how that compares
 //! with the bare cryptography and with two other signers on the same machine. With `--streams`, how a new trust bundle
-//! reaches many agents; with `--proxies`, how it reaches many proxies of one agent. The last line is JSON.
+//! reaches many agents; with `--proxies`, how it reaches many proxies of one agent; with `--tokens`, how long the tokens
+//! of a real API server take. The last line is JSON.
 #![allow(clippy::arithmetic_side_effects, reason = "times here are near, and a panic is a failed test")]
 
+#[cfg(feature = "kubernetes")]
+mod clusters;
 mod floor;
 mod load;
 mod options;
@@ -45,6 +48,10 @@ async fn main() -> ExitCode {
 }
 
 async fn bench(options: &Options) -> Outcome {
+    #[cfg(feature = "kubernetes")]
+    if let Some(count) = options.tokens {
+        return clusters::measure(count).await;
+    }
     let dev = Dev::init(&DevOptions::default())?;
     for limit in ["limits.per_identity", "limits.per_peer"] {
         dev.set_ca(&format!("{limit}.per_second"), 1_000_000)?;

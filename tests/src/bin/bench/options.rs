@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-const USAGE: &str = "usage: signet-bench [--seconds 10] [--connections 32] [--identities 2048] [--replicas 1] [--no-peers]\n       signet-bench --places 16 --connections 96\n       signet-bench --streams 2000\n       signet-bench --proxies 2000";
+const USAGE: &str = "usage: signet-bench [--seconds 10] [--connections 32] [--identities 2048] [--replicas 1] [--no-peers]\n       signet-bench --places 16 --connections 96\n       signet-bench --streams 2000\n       signet-bench --proxies 2000\n       signet-bench --tokens 2000";
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub(crate) struct Options {
     pub(crate) streams: Option<usize>,
     /// Proxies with a stream each from one agent; measures those instead of the rate.
     pub(crate) proxies: Option<usize>,
+    /// New tokens of a real API server, all at once; measures those instead of the rate.
+    pub(crate) tokens: Option<usize>,
     /// Whether to run the other signers too.
     pub(crate) peers: bool,
 }
@@ -36,6 +38,7 @@ impl Options {
             places: None,
             streams: None,
             proxies: None,
+            tokens: None,
             peers: true,
         };
         while let Some(name) = args.next() {
@@ -51,6 +54,7 @@ impl Options {
                 ("--replicas", Some(value)) => options.replicas = value,
                 ("--places", Some(value)) => options.places = Some(value),
                 ("--streams", Some(value)) => (options.streams, options.identities) = (Some(value), value),
+                ("--tokens", Some(value)) => options.tokens = Some(value),
                 ("--proxies", Some(value)) => options.proxies = Some(value),
                 _ => return Err(format!("{name}: not understood\n{USAGE}")),
             }
