@@ -7,7 +7,7 @@ use signet_core::certificate::Serial;
 use signet_proto::admin::v1alpha1::{RevocationReason, RevokeCertificateRequest};
 use signet_runtime::output::Output;
 
-use super::admin_client::{AdminArgs, CHANGE, failure, within};
+use super::admin_client::{AdminArgs, CHANGE, failed_change, within};
 use super::{Failure, OutputArg, describe, printable};
 
 #[derive(Debug, Subcommand)]
@@ -62,7 +62,7 @@ pub(super) async fn run(command: &CertificateCommand) -> Result<(), Failure> {
         clear: args.clear,
     };
     let answer = within(CHANGE, client.service.revoke_certificate(request)).await;
-    let revoked = answer.map_err(|status| failure(&status))?;
+    let revoked = answer.map_err(|status| failed_change(&status))?;
     let value = || {
         json!({
             "serial": revoked.serial, "spiffe_id": revoked.spiffe_id,

@@ -21,6 +21,7 @@ mod progress;
 mod rekey;
 mod rotation_view;
 mod status;
+mod tls_way;
 mod view;
 mod wait;
 
