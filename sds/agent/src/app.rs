@@ -261,11 +261,11 @@ async fn write_changes(
     loop {
         let status = statuses.borrow_and_update().clone();
         if let (Some(held), Some(validation)) = (status.held, status.validation)
-            && last != Some((status.renewals, validation.version))
+            && last != Some((status.obtained, validation.version))
         {
             let (written_now, bundle) = (Arc::clone(&held), validation.validation.bundle.clone());
             in_time(directory, move |directory| write_set(directory, &written_now, &bundle)).await?;
-            last = Some((status.renewals, validation.version));
+            last = Some((status.obtained, validation.version));
             files.acknowledge(validation.version);
             tracing::info!(
                 directory = %directory.display(),

@@ -35,8 +35,8 @@ pub(crate) enum ObtainError {
 }
 
 impl ObtainError {
-    /// The labels of [`ObtainError::label`], and that of success.
-    pub(crate) const LABELS: [&str; 6] = ["ok", "token", "key", "unreachable", "refused", "bad_reply"];
+    /// The labels of [`ObtainError::label`], and those of success.
+    pub(crate) const LABELS: [&str; 7] = ["first", "ok", "token", "key", "unreachable", "refused", "bad_reply"];
 
     /// A short constant for metrics.
     #[must_use]
