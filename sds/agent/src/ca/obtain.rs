@@ -50,6 +50,17 @@ impl ObtainError {
         }
     }
 
+    /// Whether asking again leads nowhere: a file may not be read, or is not what it should be. One that is missing may be
+    /// written in a moment, and so may one that is empty.
+    #[must_use]
+    pub(crate) fn is_hopeless(&self) -> bool {
+        match self {
+            Self::Token(TokenError::Read(file)) | Self::Ca(CaError::Roots(file)) => file.is_lasting(),
+            Self::Token(TokenError::Empty(_)) | Self::Key(_) | Self::Reply(_) | Self::Ca(_) => false,
+            Self::Token(_) => true,
+        }
+    }
+
     /// Whether the CA is to blame, rather than something on this machine.
     #[must_use]
     pub(crate) fn is_of_the_ca(&self) -> bool {
