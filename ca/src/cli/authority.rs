@@ -108,7 +108,7 @@ pub(super) struct AdoptArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct NamedArgs {
-    /// The id of the authority, or the key identifier by which certificates name it; its first digits are enough
+    /// The id of the authority, or the key identifier by which certificates name it; its first 8 digits, or more, are enough
     id: String,
     /// Do it although holders would be refused until they have caught up; needs --reason
     #[arg(long, requires = "reason")]
@@ -119,7 +119,7 @@ pub(super) struct NamedArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RetireArgs {
-    /// The id of the root, or the key identifier by which certificates name it; its first digits are enough
+    /// The id of the root, or the key identifier by which certificates name it; its first 8 digits, or more, are enough
     id: String,
     #[command(flatten)]
     plain: PlainArgs,
