@@ -2,6 +2,7 @@
 //! it, and the reason why nothing is signed under a root that somebody does not know yet (invariant 3).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use time::OffsetDateTime;
 
@@ -62,6 +63,16 @@ impl Acknowledger {
         match self {
             Self::Holder(key) => &key.spiffe_id,
             Self::Certificate { spiffe_id, .. } => spiffe_id,
+        }
+    }
+}
+
+impl fmt::Display for Acknowledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Holder(HolderKey { spiffe_id, instance }) if instance.is_empty() => f.write_str(spiffe_id),
+            Self::Holder(HolderKey { spiffe_id, instance }) => write!(f, "{spiffe_id} ({instance})"),
+            Self::Certificate { spiffe_id, serial } => write!(f, "{spiffe_id} (certificate {serial})"),
         }
     }
 }
@@ -278,6 +289,19 @@ mod tests {
             (None, None, "77"),
         ] {
             assert_eq!(of(pod, instance), expected, "{pod:?} {instance:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_acknowledges_is_told_in_words() {
+        let key = |instance: &str| HolderKey { spiffe_id: "id".to_owned(), instance: instance.to_owned() };
+        let certificate = Acknowledger::Certificate { spiffe_id: "id".to_owned(), serial: "77".to_owned() };
+        for (from, expected) in [
+            (Acknowledger::Holder(key("uid")), "id (uid)"),
+            (Acknowledger::Holder(key("")), "id"),
+            (certificate, "id (certificate 77)"),
+        ] {
+            assert_eq!(from.to_string(), expected);
         }
     }
 
