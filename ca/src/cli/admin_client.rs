@@ -21,7 +21,7 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Response, Status};
 
-use super::tls_way::TlsWay;
+use super::tls_way::{Calls, TlsWay};
 use super::{ConfigFile, Failure, printable};
 
 /// How long the CA may take to tell something.
@@ -60,17 +60,17 @@ pub(super) struct AdminArgs {
 /// A connection to a CA. After a break, the next call makes a new one.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
-    pub(super) service: AdminClient<Channel>,
+    pub(super) service: AdminClient<Calls>,
 }
 
 impl AdminArgs {
     /// Connects.
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
-        let channel = match &self.address {
+        let calls = match &self.address {
             Some(address) => self.over_tls(address).await?,
-            None => on_socket(self.file.load()?.config.admin).await?,
+            None => on_socket(self.file.load()?.config.admin).await?.into(),
         };
-        Ok(Client { service: AdminClient::new(channel) })
+        Ok(Client { service: AdminClient::new(calls) })
     }
 
     /// Where rotation stands, asked on `client`. Over TLS, when the CA refuses or the connection is broken, it is asked
@@ -99,7 +99,7 @@ impl AdminArgs {
         }
     }
 
-    async fn over_tls(&self, address: &str) -> Result<Channel, Failure> {
+    async fn over_tls(&self, address: &str) -> Result<Calls, Failure> {
         if !address.starts_with("https://") {
             return Err(Failure::Usage(format!("--address: {address:?} does not begin with https://")));
         }
@@ -135,6 +135,7 @@ impl AdminArgs {
         let name = self.server_name.as_deref().unwrap_or(host).to_owned();
         let name = ServerName::try_from(name).map_err(|error| unusable(format!("{error}")))?;
         let way = TlsWay::new(config, name);
+        let calls = way.clone();
         let connector = tower::service_fn(move |uri: Uri| {
             let way = way.clone();
             async move { way.connect(uri).await.map(TokioIo::new) }
@@ -143,11 +144,12 @@ impl AdminArgs {
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         let endpoint = Endpoint::from_shared(format!("http://{authority}"));
         let endpoint = endpoint.map_err(|error| unusable(error_chain(&error)))?.origin(uri).connect_timeout(ANSWER);
-        endpoint.connect_with_connector(connector).await.map_err(|error| {
+        let channel = endpoint.connect_with_connector(connector).await.map_err(|error| {
             let cause = error_chain(&error);
             let hint = hint(&cause, ca);
             Failure::Failed(format!("cannot connect to the CA at {address}: {cause}{hint}"))
-        })
+        })?;
+        Ok(Calls::by(&calls, channel))
     }
 }
 

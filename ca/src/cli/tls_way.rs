@@ -6,13 +6,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use http::Uri;
+use http::{Request, Response, Uri};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::body::Body;
+use tonic::transport::Channel;
+use tower::{BoxError, Service};
 
 use super::admin_client::is_judgement;
 
@@ -46,6 +49,48 @@ impl TlsWay {
         tcp.set_nodelay(true)?;
         let stream = self.connector.connect(self.name, tcp).await?;
         Ok(Connection { stream, judgement: self.judgement })
+    }
+}
+
+/// Calls over a connection. One that is broken by what the CA said of the client's certificate says so: whichever call
+/// the library was about to make is only told that there is no connection any more.
+#[derive(Debug, Clone)]
+pub(super) struct Calls {
+    channel: Channel,
+    judgement: Judgement,
+}
+
+impl Calls {
+    /// Over a channel that `way` has connected.
+    pub(super) fn by(way: &TlsWay, channel: Channel) -> Self {
+        Self { channel, judgement: Arc::clone(&way.judgement) }
+    }
+}
+
+/// Over one whose other side does not judge by certificates.
+impl From<Channel> for Calls {
+    fn from(channel: Channel) -> Self {
+        Self { channel, judgement: Judgement::default() }
+    }
+}
+
+impl Service<Request<Body>> for Calls {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.channel.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (answer, judgement) = (self.channel.call(request), Arc::clone(&self.judgement));
+        Box::pin(async move {
+            answer.await.map_err(|error| match said(&judgement) {
+                Some(judged) => io::Error::other(judged).into(),
+                None => error.into(),
+            })
+        })
     }
 }
 
