@@ -191,7 +191,7 @@ impl Operations {
             };
             let at_once = matches!(command, Command::Taint { force: true, .. });
             let Some(step) = step else {
-                let mut done = Done::Nothing;
+                let mut done = Done::nothing_of(&command);
                 if at_once {
                     done = self.replace_at_once(operator).await?.unwrap_or(done);
                     self.wake_up.notify_one();

@@ -75,7 +75,7 @@ async fn only_a_proof_of_a_higher_sequence_than_storage_has_makes_a_backup_and_g
     let record = world.recorded(Outcome::Done, "resume").await.detail.unwrap();
     assert!(record.contains("uid 0") && record.contains("restored"), "{record}");
     let (done, view) = resume().await;
-    assert_eq!(done, Done::Nothing);
+    assert_eq!(done, Done::NothingToResume);
     assert_eq!(view.authorities.bundle_sequence, after, "said again, it changes nothing");
 }
 

@@ -2,6 +2,7 @@
 //! it, and the reason why nothing is signed under a root that somebody does not know yet (invariant 3).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use time::OffsetDateTime;
 
@@ -12,12 +13,33 @@ use crate::authority::AuthorityId;
 /// Several pods share one SPIFFE ID, so a holder is the identity together with an instance of it: the pod's UID when
 /// the token is bound to a pod, else what the client calls itself, else each single certificate by its serial. The
 /// last one errs on the safe side: an old certificate counts until it ends although its owner has a newer one.
+///
+/// Files in a pod are held beside what the pod's proxy holds, and one knows nothing of the other's roots: each set of them
+/// is a holder of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HolderKey {
     /// The certified identity.
     pub spiffe_id: String,
-    /// Pod UID, name of a client instance, or serial number.
+    /// Pod UID, name of a client instance, or serial number; of files in a pod, their name before the pod's UID.
     pub instance: String,
+}
+
+/// What stands between a client's name of its own and the name of the files that it keeps.
+pub const FILES: &str = ".files-";
+
+impl HolderKey {
+    /// The holder of `spiffe_id` whose token is bound to this pod, or that calls itself so; `serial` is that of its
+    /// certificate.
+    #[must_use]
+    pub fn of(spiffe_id: String, pod_uid: Option<&str>, instance: Option<&str>, serial: &str) -> Self {
+        let files = instance.and_then(|name| name.split_once(FILES)).map(|(_, files)| files);
+        let instance = match (pod_uid, files) {
+            (Some(pod), Some(files)) => format!("files-{files}/{pod}"),
+            (Some(pod), None) => pod.to_owned(),
+            (None, _) => instance.unwrap_or(serial).to_owned(),
+        };
+        Self { spiffe_id, instance }
+    }
 }
 
 /// Which holder an acknowledgement is from.
@@ -41,6 +63,16 @@ impl Acknowledger {
         match self {
             Self::Holder(key) => &key.spiffe_id,
             Self::Certificate { spiffe_id, .. } => spiffe_id,
+        }
+    }
+}
+
+impl fmt::Display for Acknowledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Holder(HolderKey { spiffe_id, instance }) if instance.is_empty() => f.write_str(spiffe_id),
+            Self::Holder(HolderKey { spiffe_id, instance }) => write!(f, "{spiffe_id} ({instance})"),
+            Self::Certificate { spiffe_id, serial } => write!(f, "{spiffe_id} (certificate {serial})"),
         }
     }
 }
@@ -255,6 +287,35 @@ mod tests {
             [(0, None), (1, at(50)), (2, at(50)), (3, at(40)), (4, at(90)), (5, at(40)), (10, None)]
         {
             assert_eq!(coverage.caught_up_at(sequence), expected, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn files_in_a_pod_are_no_part_of_what_its_proxy_holds() {
+        let of = |pod, instance| HolderKey::of("id".to_owned(), pod, instance, "77").instance;
+        for (pod, instance, expected) in [
+            (Some("uid"), None, "uid"),
+            (Some("uid"), Some("a1"), "uid"),
+            (Some("uid"), Some("a1.files-b2"), "files-b2/uid"),
+            // What is outside of pods is told apart by the process: directories of several machines have one name.
+            (None, Some("a1.files-b2"), "a1.files-b2"),
+            (None, Some("a1"), "a1"),
+            (None, None, "77"),
+        ] {
+            assert_eq!(of(pod, instance), expected, "{pod:?} {instance:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_acknowledges_is_told_in_words() {
+        let key = |instance: &str| HolderKey { spiffe_id: "id".to_owned(), instance: instance.to_owned() };
+        let certificate = Acknowledger::Certificate { spiffe_id: "id".to_owned(), serial: "77".to_owned() };
+        for (from, expected) in [
+            (Acknowledger::Holder(key("uid")), "id (uid)"),
+            (Acknowledger::Holder(key("")), "id"),
+            (certificate, "id (certificate 77)"),
+        ] {
+            assert_eq!(from.to_string(), expected);
         }
     }
 

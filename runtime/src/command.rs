@@ -2,9 +2,14 @@
 
 use std::{error::Error, process::ExitCode, time::Duration};
 
+use clap::{Parser, error::ErrorKind};
 use tokio::time::{sleep, timeout};
 
-use crate::{config::units::format_duration, output::error_chain, telemetry};
+use crate::{
+    config::units::format_duration,
+    output::{Width, error_chain},
+    telemetry,
+};
 
 /// What the exit codes of both programs mean, for `--help`.
 pub const EXIT_CODES: &str = "\
@@ -12,7 +17,8 @@ Exit codes:
   0    done
   1    refused or failed
   2    wrong usage or configuration
-  3    not over in the time that was given (--timeout); what goes on elsewhere goes on
+  3    not over in the time that was given (--timeout); what
+       goes on elsewhere goes on
   130  interrupted (Ctrl-C)";
 
 /// Between two attempts of a command that waits.
@@ -56,6 +62,22 @@ impl Failure {
     }
 }
 
+/// The most columns that help takes.
+const HELP: usize = 100;
+
+/// Reads the command line of the process. Help fits the terminal, as tables do.
+///
+/// # Errors
+/// [`clap::Error`], which may be help that was asked for.
+pub fn parse<P: Parser>() -> Result<P, clap::Error> {
+    let command = || match Width::of_stdout() {
+        Width::Columns(columns) => P::command().term_width(columns.min(HELP)),
+        Width::Unlimited => P::command(),
+    };
+    let mut matches = command().try_get_matches()?;
+    P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command()))
+}
+
 /// Ends `program`: says on standard error why it failed, after the name of the program, and gives the exit code.
 pub fn end(program: &str, result: Result<(), Failure>) -> ExitCode {
     match result {
@@ -72,10 +94,27 @@ pub fn end(program: &str, result: Result<(), Failure>) -> ExitCode {
 
 /// Ends a program whose command line is wrong, with what the reader of command lines says of it.
 #[must_use]
-pub fn misused(program: &str, text: &str) -> ExitCode {
-    // It begins with its own word for that.
-    let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
-    end(program, Err(Failure::Usage(text.to_owned())))
+pub fn misused(program: &str, error: &clap::Error) -> ExitCode {
+    end(program, Err(Failure::Usage(misuse(error))))
+}
+
+/// What is wrong with a command line, in words that may follow the name of the program.
+fn misuse(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    // It begins with its own word for that, or is the help alone.
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            format!("a command is missing; there are these:\n\n{text}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// Several mistakes, one on a line, each of which begins with the name of the program: whoever looks for those finds all.
+#[must_use]
+pub fn each_named<'m>(program: &str, mistakes: impl IntoIterator<Item = &'m str>) -> String {
+    mistakes.into_iter().collect::<Vec<_>>().join(&format!("\n{program}: "))
 }
 
 /// Repeats what fails, until it succeeds.
@@ -114,6 +153,17 @@ mod tests {
             [Failure::Failed(text()), Failure::Usage(text()), Failure::TimedOut(text()), Failure::Interrupted(text())];
         assert_eq!(all.each_ref().map(Failure::code), [1, 2, 3, 130]);
         assert!(all.iter().all(|failure| failure.text() == "why"));
+    }
+
+    #[test]
+    fn a_wrong_command_line_begins_as_all_errors_do() {
+        let program = || clap::Command::new("p").subcommand(clap::Command::new("go")).arg_required_else_help(true);
+        for (line, begins) in [(&["p"][..], "a command is missing; there are these:"), (&["p", "--no"], "unexpected")] {
+            let error = program().try_get_matches_from(line).map(drop).err();
+            let text = error.as_ref().map(misuse).unwrap_or_default();
+            assert!(text.starts_with(begins) && text.contains("Usage: p"), "{line:?}: {text}");
+        }
+        assert_eq!(each_named("p", ["a", "b"]), "a\np: b");
     }
 
     #[tokio::test(start_paused = true)]

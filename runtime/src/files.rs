@@ -10,7 +10,7 @@ use std::{
     fs::{File, OpenOptions, Permissions},
     hash::{BuildHasher, RandomState},
     io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -86,6 +86,35 @@ pub enum FileError {
         /// Its permission bits.
         mode: u32,
     },
+}
+
+impl FileError {
+    /// Whether it stays so until somebody mends the file, rather than goes by when it is written.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Read { source, .. } | Self::Write { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::NotAFile { .. } | Self::TooLarge { .. } | Self::NotPrivate { .. } => true,
+            Self::Exists { .. } | Self::Hangs { .. } | Self::Abandoned { .. } => false,
+        }
+    }
+}
+
+/// Who may not read a file, and whose it is: the system only says that it is forbidden.
+fn denied(path: &Path, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    let whose = match std::fs::metadata(path) {
+        Ok(found) => format!(
+            "it belongs to uid {} and gid {}, mode {:04o}",
+            found.uid(),
+            found.gid(),
+            found.permissions().mode() & 0o7777
+        ),
+        Err(_) => "a directory above it is closed".to_owned(),
+    };
+    io::Error::new(error.kind(), format!("uid {} may not; {whose}", rustix::process::geteuid().as_raw()))
 }
 
 /// Reads a regular file, or a symlink to one, of at most `limit` bytes.
@@ -189,7 +218,8 @@ fn open(path: &Path) -> Result<(File, u64), FileError> {
     let failed = |source| FileError::Read { path: path.to_owned(), source };
     // Without NONBLOCK, opening a pipe waits for its writer. It has no effect on regular files.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| failed(denied(path, error)))?;
     let metadata = file.metadata().map_err(failed)?;
     if metadata.is_file() { Ok((file, metadata.len())) } else { Err(FileError::NotAFile { path: path.to_owned() }) }
 }
@@ -231,6 +261,22 @@ mod tests {
         assert!(matches!(read(&dir.path().join("none"), 5), Err(FileError::Read { .. })));
         // A size the file system does not know beforehand.
         assert!(!read(Path::new("/proc/self/status"), 1 << 16).unwrap().is_empty());
+    }
+
+    #[test]
+    fn whoever_may_not_read_is_told_whose_file_it_is_and_that_waiting_is_vain() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, b"x").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let error = |kind: io::ErrorKind| denied(&path, kind.into());
+        let text = error(io::ErrorKind::PermissionDenied).to_string();
+        assert!(text.contains("it belongs to uid") && text.contains("mode 0600"), "{text}");
+        for (kind, lasting) in [(io::ErrorKind::PermissionDenied, true), (io::ErrorKind::NotFound, false)] {
+            let read = FileError::Read { path: path.clone(), source: error(kind) };
+            assert_eq!(read.is_lasting(), lasting, "{kind:?}");
+        }
+        assert!(read(dir.path(), 5).unwrap_err().is_lasting());
     }
 
     #[test]

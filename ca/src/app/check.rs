@@ -7,7 +7,7 @@ use std::sync::Arc;
 use signet_core::authority::KeyId;
 use signet_core::clock::{Clock, SystemClock};
 use signet_core::seams::custody::KeyCustody;
-use signet_core::seams::store::SealedKeys;
+use signet_core::seams::store::{SealedKeys, StoreError};
 use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_plugins::authority::FilesAuthority;
 use signet_plugins::custody::{MemoryCustody, SealedCustody};
@@ -62,21 +62,27 @@ pub async fn check(config: &Config) -> Checked {
     let location = match storage::location(&config.storage) {
         Ok(location) => location,
         Err(error) => {
-            problems.push(format!("storage: {error}"));
+            problems.push(of_storage(&error));
             return Checked { problems, unseen };
         }
     };
     if let Err(error) = location.check(storage::DEADLINE).await {
-        problems.push(format!("storage: {error}"));
+        problems.push(of_storage(&error));
     } else if location.is_missing(storage::DEADLINE).await {
         unseen.push("whether keys.encryption_key_file opens the keys in the storage: there is none yet".to_owned());
     } else if keys_are_there {
         match location.open_read_only(storage::DEADLINE).await {
             Ok(store) => problems.extend(closed_keys(config, store).await),
-            Err(error) => problems.push(format!("storage: {error}")),
+            Err(error) => problems.push(of_storage(&error)),
         }
     }
     Checked { problems, unseen }
+}
+
+/// The problem with `storage`, which the error's own text begins with too.
+fn of_storage(error: &StoreError) -> String {
+    let text = error.to_string();
+    format!("storage: {}", text.strip_prefix("storage ").unwrap_or(&text))
 }
 
 /// Where files and sockets are to be made, if they cannot be.
@@ -98,7 +104,7 @@ async fn closed_keys(config: &Config, store: Arc<dyn Store>) -> Vec<String> {
     let authorities = match store.load().await {
         Ok(Some((_, authorities))) => authorities,
         Ok(None) => return Vec::new(),
-        Err(error) => return vec![format!("storage: {error}")],
+        Err(error) => return vec![of_storage(&error)],
     };
     let keyring = match keyring(&config.encryption_key_file).await {
         Ok(keyring) => keyring,

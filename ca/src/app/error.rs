@@ -14,7 +14,7 @@ use crate::rotator::StepError;
 #[non_exhaustive]
 pub enum AppError {
     /// Storage cannot be opened.
-    #[error("storage")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// The file of the key-encryption key cannot be used.
     #[error("keys.encryption_key_file")]

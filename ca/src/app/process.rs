@@ -306,9 +306,10 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         listen = %config.listen,
         ops = %config.ops,
         admin = %config.admin.display(),
-        config = %effective,
         "signet-ca has started"
     );
+    // It is on record with the start, where it can be found when the log is gone.
+    tracing::debug!(config = %effective, "the configuration in effect");
     let started = AuditEvent {
         at_micros: AuditEvent::micros(clock.now()),
         request_id: String::new(),

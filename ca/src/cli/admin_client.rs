@@ -3,21 +3,25 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use hyper_util::rt::TokioIo;
-use rustls::AlertDescription;
-use signet_core::pem::{pem, read_certificates};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{AlertDescription, ClientConfig, RootCertStore};
+use signet_core::pem::read_certificates;
 use signet_proto::admin::v1alpha1::admin_client::AdminClient;
 use signet_proto::admin::v1alpha1::{GetRotationRequest, Rotation};
 use signet_runtime::files;
 use signet_runtime::output::error_chain;
 use signet_runtime::unix_socket;
 use tokio::net::UnixStream;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Response, Status};
 
+use super::tls_way::{Calls, TlsWay};
 use super::{ConfigFile, Failure, printable};
 
 /// How long the CA may take to tell something.
@@ -56,17 +60,17 @@ pub(super) struct AdminArgs {
 /// A connection to a CA. After a break, the next call makes a new one.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
-    pub(super) service: AdminClient<Channel>,
+    pub(super) service: AdminClient<Calls>,
 }
 
 impl AdminArgs {
     /// Connects.
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
-        let channel = match &self.address {
+        let calls = match &self.address {
             Some(address) => self.over_tls(address).await?,
-            None => on_socket(self.file.load()?.config.admin).await?,
+            None => on_socket(self.file.load()?.config.admin).await?.into(),
         };
-        Ok(Client { service: AdminClient::new(channel) })
+        Ok(Client { service: AdminClient::new(calls) })
     }
 
     /// Where rotation stands, asked on `client`. Over TLS, when the CA refuses or the connection is broken, it is asked
@@ -95,7 +99,7 @@ impl AdminArgs {
         }
     }
 
-    async fn over_tls(&self, address: &str) -> Result<Channel, Failure> {
+    async fn over_tls(&self, address: &str) -> Result<Calls, Failure> {
         if !address.starts_with("https://") {
             return Err(Failure::Usage(format!("--address: {address:?} does not begin with https://")));
         }
@@ -106,25 +110,46 @@ impl AdminArgs {
         let roots = files::read(ca, MAX_FILE).map_err(unreadable)?;
         let certificates = |option: &str, path: &Path, content: &[u8]| match read_certificates(content) {
             Ok(read) if read.is_empty() => Err(Failure::Usage(format!("{option}: {} is empty", path.display()))),
-            Ok(read) => Ok(read.iter().map(|(_, der)| pem(der)).collect::<String>()),
+            Ok(read) => Ok(read.into_iter().map(|(_, der)| der).collect::<Vec<_>>()),
             Err(error) => Err(Failure::Usage(format!("{option}: {}: {error}", path.display()))),
         };
+        let wrong = |option: &str, path: &Path, error: &dyn std::error::Error| {
+            Failure::Usage(format!("{option}: {}: {}", path.display(), error_chain(error)))
+        };
         let chain = certificates("--cert", cert, &chain)?;
-        let roots = certificates("--ca", ca, &roots)?;
-        let mut tls = ClientTlsConfig::new()
-            .identity(Identity::from_pem(chain, &*private))
-            .ca_certificate(Certificate::from_pem(roots));
-        if let Some(name) = &self.server_name {
-            tls = tls.domain_name(name);
+        let private = PrivateKeyDer::from_pem_slice(&private).map_err(|error| wrong("--key", key, &error))?;
+        let mut trusted = RootCertStore::empty();
+        for root in certificates("--ca", ca, &roots)? {
+            trusted.add(root).map_err(|error| wrong("--ca", ca, &error))?;
         }
-        let unusable = |error| Failure::Usage(format!("--address, --cert, --key, --ca: {}", error_chain(&error)));
-        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(unusable)?.connect_timeout(ANSWER);
-        let endpoint = endpoint.tls_config(tls).map_err(unusable)?;
-        endpoint.connect().await.map_err(|error| {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = versions.map_err(Failure::failed)?.with_root_certificates(trusted);
+        let config = config.with_client_auth_cert(chain, private);
+        let mut config = config.map_err(|error| wrong("--cert, --key", key, &error))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+
+        let unusable = |why: String| Failure::Usage(format!("--address {address}: {why}"));
+        let uri: Uri = address.parse().map_err(|error| unusable(format!("{error}")))?;
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let name = self.server_name.as_deref().unwrap_or(host).to_owned();
+        let name = ServerName::try_from(name).map_err(|error| unusable(format!("{error}")))?;
+        let way = TlsWay::new(config, name);
+        let calls = way.clone();
+        let connector = tower::service_fn(move |uri: Uri| {
+            let way = way.clone();
+            async move { way.connect(uri).await.map(TokioIo::new) }
+        });
+        // The library's own TLS is not used.
+        let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+        let endpoint = Endpoint::from_shared(format!("http://{authority}"));
+        let endpoint = endpoint.map_err(|error| unusable(error_chain(&error)))?.origin(uri).connect_timeout(ANSWER);
+        let channel = endpoint.connect_with_connector(connector).await.map_err(|error| {
             let cause = error_chain(&error);
             let hint = hint(&cause, ca);
             Failure::Failed(format!("cannot connect to the CA at {address}: {cause}{hint}"))
-        })
+        })?;
+        Ok(Calls::by(&calls, channel))
     }
 }
 
@@ -220,6 +245,11 @@ const JUDGEMENTS: [AlertDescription; 9] = [
     AlertDescription::CertificateRequired,
 ];
 
+/// Whether by this alert a server judges its client's certificate.
+pub(super) fn is_judgement(alert: AlertDescription) -> bool {
+    JUDGEMENTS.contains(&alert)
+}
+
 /// The HTTP/2 library keeps nothing of the TLS error but its text.
 fn judgement(cause: &str) -> Option<AlertDescription> {
     JUDGEMENTS.into_iter().find(|alert| cause.contains(&rustls::Error::AlertReceived(*alert).to_string()))
@@ -253,14 +283,11 @@ fn hint(cause: &str, roots: &Path) -> String {
     if is_about_the_certificate(cause) { format!("; {NOT_ACCEPTED}{}", judged(cause)) } else { String::new() }
 }
 
-/// What a failed call means to the person who made it.
+/// What a failed call that asked for something means to the person who made it.
 pub(super) fn failure(status: &Status) -> Failure {
     let text = explanation(status);
-    // Made here, not by the CA: whether it had done its work before the connection broke, nobody knows.
-    if std::error::Error::source(status).is_some() && !text.starts_with(NOT_ACCEPTED) {
-        return Failure::Failed(format!(
-            "the connection broke before the CA had answered, so it may have done it all the same; `authority list` shows what is: {text}"
-        ));
+    if is_broken(status) {
+        return Failure::Failed(format!("the connection broke before the CA had answered: {text}"));
     }
     match status.code() {
         Code::InvalidArgument => Failure::Usage(text),
@@ -269,6 +296,24 @@ pub(super) fn failure(status: &Status) -> Failure {
         }
         _ => Failure::Failed(format!("the CA refused: {text}")),
     }
+}
+
+/// The same of a call that was to change something.
+pub(super) fn failed_change(status: &Status) -> Failure {
+    if !is_broken(status) {
+        return failure(status);
+    }
+    let text = explanation(status);
+    // Whether it had done its work before the connection broke, nobody knows.
+    Failure::Failed(format!(
+        "the connection broke before the CA had answered, so it may have done it all the same; `authority list` and `audit \
+         list` show what is: {text}"
+    ))
+}
+
+/// Whether the status was made here, not by the CA, because a connection broke that the CA had not refused.
+fn is_broken(status: &Status) -> bool {
+    std::error::Error::source(status).is_some() && !explanation(status).starts_with(NOT_ACCEPTED)
 }
 
 /// The status in words, safe to print.

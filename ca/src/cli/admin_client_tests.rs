@@ -211,6 +211,28 @@ async fn an_administrator_reaches_the_ca_over_tls_and_others_learn_why_not() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_not_accepted_is_blamed_at_whichever_moment_the_connection_breaks() {
+    let ca = Ca::new().await;
+    let stranger = TestRoot::new("b").leaf(ADMIN, SystemClock.now(), |_| {});
+    let args = ca.args(&stranger, &ca.root, Some("signet-ca"));
+    for attempt in 0..100 {
+        let answer = async {
+            let mut client = args.connect().await?;
+            // The judgement may come before the call, or while it is made.
+            if attempt % 2 == 0 {
+                tokio::task::yield_now().await;
+            }
+            let call = client.service.prepare_authority(tonic::Request::new(Default::default()));
+            within(CHANGE, call).await.map_err(|status| failed_change(&status))
+        };
+        match answer.await {
+            Err(Failure::Failed(text)) => assert!(text.contains(NOT_ACCEPTED), "{attempt}: {text}"),
+            other => panic!("{attempt}: {other:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn files_that_cannot_be_used_are_wrong_usage() {
     let ca = Ca::new().await;

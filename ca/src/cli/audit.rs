@@ -7,6 +7,7 @@ use signet_core::certificate::Serial;
 use signet_core::clock::{Clock, SystemClock};
 use signet_core::identity::SpiffeId;
 use signet_core::seams::store::{AuditStore, StoreError};
+use signet_runtime::command;
 use signet_runtime::config::units::parse_duration;
 use signet_runtime::output::{self, Output};
 use time::OffsetDateTime;
@@ -14,7 +15,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::event_view::{as_text, entries, event_json, unread_json};
 use super::view::View;
-use super::{ConfigFile, Failure, OutputArg};
+use super::{ConfigFile, Failure, OutputArg, PROGRAM};
 use crate::app;
 
 #[derive(Debug, Subcommand)]
@@ -42,18 +43,23 @@ pub(super) struct ListArgs {
     /// How many at most, up to 1000
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PAGE)))]
     limit: u32,
-    /// Continue after the previous page, as it said
+    /// Continue after the previous page, with the token that it said; pages have no numbers
     #[arg(long, value_name = "TOKEN")]
     page: Option<u64>,
     #[command(flatten)]
     output: OutputArg,
 }
 
-pub(super) async fn run(command: &AuditCommand) -> Result<(), Failure> {
-    let AuditCommand::List(args) = command;
-    let query = args.query(SystemClock.now()).map_err(Failure::Usage)?;
+pub(super) async fn run(asked: &AuditCommand) -> Result<(), Failure> {
+    let AuditCommand::List(args) = asked;
+    let wrong =
+        |mistakes: Vec<String>| Failure::Usage(command::each_named(PROGRAM, mistakes.iter().map(String::as_str)));
+    let query = args.query(SystemClock.now()).map_err(wrong)?;
     let config = args.file.load()?.config;
     let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
+    if let Some(token) = args.page {
+        check_page(&*store, token).await?;
+    }
     let mut page = store.query(&query).await.map_err(Failure::failed)?;
     if let Some(serial) = query.serial {
         let later = revocations(&*store, serial, &page).await.map_err(Failure::failed)?;
@@ -73,9 +79,9 @@ pub(super) async fn run(command: &AuditCommand) -> Result<(), Failure> {
 }
 
 impl ListArgs {
-    /// All mistakes at once, one per line.
-    fn query(&self, now: OffsetDateTime) -> Result<AuditQuery, String> {
-        let mut query = AuditQuery::newest(self.limit).map_err(|error| format!("--limit: {error}"))?;
+    /// All mistakes at once.
+    fn query(&self, now: OffsetDateTime) -> Result<AuditQuery, Vec<String>> {
+        let mut query = AuditQuery::newest(self.limit).map_err(|error| vec![format!("--limit: {error}")])?;
         let mut wrong = Vec::new();
         if let Some(id) = &self.identity {
             match SpiffeId::parse(id) {
@@ -106,8 +112,23 @@ impl ListArgs {
             }
         }
         query.before = self.page;
-        if wrong.is_empty() { Ok(query) } else { Err(wrong.join("\n")) }
+        if wrong.is_empty() { Ok(query) } else { Err(wrong) }
     }
+}
+
+/// Refuses what no page has ended with: it would be taken for the first page, or for the end of the list.
+async fn check_page(store: &dyn AuditStore, token: u64) -> Result<(), Failure> {
+    let query = AuditQuery::newest(1).map_err(Failure::failed)?;
+    let newest = store.query(&query).await.map_err(Failure::failed)?;
+    let read = newest.items.first().map(|event| event.sequence);
+    let last = read.into_iter().chain(newest.unread.first().map(|event| event.sequence)).max();
+    if last.is_some_and(|last| (1..=last).contains(&token)) {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "--page: there is no page {token}; give what the page before says at its end (`more: the same with --page …`), or \
+         leave it out for the first page"
+    )))
 }
 
 /// What operators have done to the one certificate of `page` later on, newest first. Those events are about its holder

@@ -7,7 +7,7 @@ use signet_proto::admin::v1alpha1::{
 };
 use signet_runtime::output::{Output, OutputFormat, Page};
 
-use super::admin_client::{AdminArgs, CHANGE, Client, failure, within};
+use super::admin_client::{AdminArgs, CHANGE, Client, failed_change, failure, within};
 use super::describe;
 use super::goal::Goal;
 use super::rotation_view::{authority_json, rotation_json, rotation_text};
@@ -22,19 +22,22 @@ const NOTHING_TO_WAIT_FOR: &str = "the change is made, but --wait has found noth
 /// What the words in the column STATE mean, for `--help`.
 const STATES: &str = "\
 States:
-  prepared  in the trust bundle, signs nothing yet; an issuing CA: waits for its turn
+  prepared  in the trust bundle, signs nothing yet; an
+            issuing CA: waits for its turn
   active    signs
   old       signs no more, stays until nothing needs it
-  tainted   declared compromised: agents leave it, and `authority revoke` ends it
+  tainted   declared compromised: agents leave it, and
+            `authority revoke` ends it
   revoked   an issuing CA on the revocation list of its root
   unknown   one of a newer version of signet-ca
 With one of these:
   , tainted   compromised, and signs until another root can
   , pinned    the CA files list it, so that it stays
   , leaving   leaves the trust bundle within seconds
-  , held      nothing chains to it any more; `authority retire` lets it go
+  , held      nothing chains to it any more; `authority
+              retire` lets it go
 
-NEEDED UNTIL: when the last certificate ends that chains to it. RENEWS AT: when this CA replaces it by itself; the CA
+NEEDED UNTIL: when the last certificate ends that chains to it. RENEWS AT: when this CA replaces it by itself; the CA \
 files, and issuing CAs that another one has replaced or that end with their root, are not renewed.";
 
 #[derive(Debug, Subcommand)]
@@ -105,7 +108,7 @@ pub(super) struct AdoptArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct NamedArgs {
-    /// The id of the authority, or the key identifier by which certificates name it; its first digits are enough
+    /// The id of the authority, or the key identifier by which certificates name it; its first 8 digits, or more, are enough
     id: String,
     /// Do it although holders would be refused until they have caught up; needs --reason
     #[arg(long, requires = "reason")]
@@ -116,7 +119,7 @@ pub(super) struct NamedArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RetireArgs {
-    /// The id of the root, or the key identifier by which certificates name it; its first digits are enough
+    /// The id of the root, or the key identifier by which certificates name it; its first 8 digits, or more, are enough
     id: String,
     #[command(flatten)]
     plain: PlainArgs,
@@ -138,38 +141,38 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
             let mut client = plain.admin.connect().await?;
             let request = AdoptAuthorityRequest { reason: plain.reason() };
             let answer = within(CHANGE, client.service.adopt_authority(request)).await;
-            let rotation = answer.map_err(|status| failure(&status))?;
+            let rotation = answer.map_err(|status| failed_change(&status))?;
             plain.show_or_follow(rotation, wait, Some(&Goal::Adopted), &mut client).await
         }
         AuthorityCommand::Prepare(args) => {
             let mut client = args.admin.connect().await?;
             let request = PrepareAuthorityRequest { reason: args.reason() };
             let answer = within(CHANGE, client.service.prepare_authority(request)).await;
-            args.show(&answer.map_err(|status| failure(&status))?)
+            args.show(&answer.map_err(|status| failed_change(&status))?)
         }
         AuthorityCommand::Rollback(args) => {
             let mut client = args.admin.connect().await?;
             let request = RollbackAuthorityRequest { reason: args.reason() };
             let answer = within(CHANGE, client.service.rollback_authority(request)).await;
-            args.show(&answer.map_err(|status| failure(&status))?)
+            args.show(&answer.map_err(|status| failed_change(&status))?)
         }
         AuthorityCommand::Retire(RetireArgs { id, plain }) => {
             let mut client = plain.admin.connect().await?;
             let request = RetireAuthorityRequest { id: id.clone(), reason: plain.reason() };
             let answer = within(CHANGE, client.service.retire_authority(request)).await;
-            plain.show(&answer.map_err(|status| failure(&status))?)
+            plain.show(&answer.map_err(|status| failed_change(&status))?)
         }
         AuthorityCommand::Resume(args) => {
             let mut client = args.admin.connect().await?;
             let request = ResumeAuthorityRequest { reason: args.reason() };
             let answer = within(CHANGE, client.service.resume_authority(request)).await;
-            args.show(&answer.map_err(|status| failure(&status))?)
+            args.show(&answer.map_err(|status| failed_change(&status))?)
         }
         AuthorityCommand::Activate(WatchedArgs { wait, named }) => {
             let mut client = named.plain.admin.connect().await?;
             let goal = named.awaited(wait, &mut client, &[AuthorityKind::Root]).await?.map(Goal::Signs);
             let answer = within(CHANGE, client.service.activate_authority(named.request())).await;
-            let rotation = answer.map_err(|status| failure(&status))?;
+            let rotation = answer.map_err(|status| failed_change(&status))?;
             named.plain.show_or_follow(rotation, wait, goal.as_ref(), &mut client).await
         }
         AuthorityCommand::Taint(WatchedArgs { wait, named }) => {
@@ -179,13 +182,13 @@ pub(super) async fn run(command: &AuthorityCommand) -> Result<(), Failure> {
                 .await?
                 .map(Goal::Unused);
             let answer = within(CHANGE, client.service.taint_authority(named.request())).await;
-            let rotation = answer.map_err(|status| failure(&status))?;
+            let rotation = answer.map_err(|status| failed_change(&status))?;
             named.plain.show_or_follow(rotation, wait, goal.as_ref(), &mut client).await
         }
         AuthorityCommand::Revoke(named) => {
             let mut client = named.plain.admin.connect().await?;
             let answer = within(CHANGE, client.service.revoke_authority(named.request())).await;
-            named.plain.show(&answer.map_err(|status| failure(&status))?)
+            named.plain.show(&answer.map_err(|status| failed_change(&status))?)
         }
     }
 }
@@ -202,7 +205,7 @@ async fn rotate(args: &RotateArgs) -> Result<(), Failure> {
     let mut client = args.plain.admin.connect().await?;
     let request = RotateAuthorityRequest { reason: args.plain.reason(), issuing: args.issuing };
     let answer = within(CHANGE, client.service.rotate_authority(request)).await;
-    let rotation = answer.map_err(|status| failure(&status))?;
+    let rotation = answer.map_err(|status| failed_change(&status))?;
     let goal = if args.issuing { Goal::of_renewal(&rotation) } else { Goal::of_rotate(&rotation) };
     args.plain.show_or_follow(rotation, &args.wait, goal.as_ref(), &mut client).await
 }

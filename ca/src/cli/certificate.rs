@@ -4,10 +4,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use signet_core::certificate::Serial;
-use signet_proto::admin::v1alpha1::{RevocationReason, RevokeCertificateRequest};
+use signet_proto::admin::v1alpha1::{RevocationReason, RevokeCertificateRequest, RevokeCertificateResponse};
 use signet_runtime::output::Output;
 
-use super::admin_client::{AdminArgs, CHANGE, failure, within};
+use super::admin_client::{AdminArgs, CHANGE, failed_change, within};
 use super::{Failure, OutputArg, describe, printable};
 
 #[derive(Debug, Subcommand)]
@@ -62,10 +62,10 @@ pub(super) async fn run(command: &CertificateCommand) -> Result<(), Failure> {
         clear: args.clear,
     };
     let answer = within(CHANGE, client.service.revoke_certificate(request)).await;
-    let revoked = answer.map_err(|status| failure(&status))?;
+    let revoked = answer.map_err(|status| failed_change(&status))?;
     let value = || {
         json!({
-            "serial": revoked.serial, "spiffe_id": revoked.spiffe_id,
+            "serial": revoked.serial, "spiffe_id": whose(&revoked),
             "not_after": revoked.not_after.as_ref().map(describe::time),
             "revoked": !args.clear, "revoked_certificates": revoked.revoked,
         })
@@ -74,7 +74,7 @@ pub(super) async fn run(command: &CertificateCommand) -> Result<(), Failure> {
         format!(
             "{} of {}, which ends at {}, is {} the revocation list; certificates on such lists now: {}\n",
             printable(&revoked.serial),
-            printable(&revoked.spiffe_id),
+            whose(&revoked).map_or_else(|| "an issuing CA".to_owned(), printable),
             describe::time_or_dash(revoked.not_after.as_ref()),
             if args.clear { "off" } else { "on" },
             revoked.revoked,
@@ -82,4 +82,9 @@ pub(super) async fn run(command: &CertificateCommand) -> Result<(), Failure> {
     };
     let shown = Output::stdout(args.output.output).show(value, text);
     shown.map_err(Failure::failed)
+}
+
+/// Whose certificate it was; an issuing CA has no SPIFFE ID.
+fn whose(revoked: &RevokeCertificateResponse) -> Option<&str> {
+    Some(revoked.spiffe_id.as_str()).filter(|id| !id.is_empty())
 }

@@ -206,6 +206,8 @@ pub(super) fn done(done: &WireDone, id: fn(&str) -> &str) -> String {
     let done = match step {
         Step::Unspecified => Done::Other,
         Step::Nothing => Done::Nothing,
+        Step::NothingToResume => Done::NothingToResume,
+        Step::NothingToAdopt => Done::NothingToAdopt,
         Step::Prepared => Done::Prepared,
         Step::Awaited => Done::Awaited(authority),
         Step::IssuingRenewed => Done::IssuingRenewed,

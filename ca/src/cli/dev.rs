@@ -59,6 +59,7 @@ pub(super) struct InitArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "signet-ca dev token --dir <DIR>\n          --service-account <NAME> [OPTIONS]")]
 pub(super) struct TokenArgs {
     /// The directory that `dev init` made
     #[arg(long)]
@@ -67,7 +68,7 @@ pub(super) struct TokenArgs {
     #[arg(long, default_value = "default")]
     namespace: String,
     /// The service account
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     service_account: String,
     /// The audience
     #[arg(long, default_value = "istio-ca")]

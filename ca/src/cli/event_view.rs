@@ -10,9 +10,43 @@ use signet_runtime::output::{Table, more};
 use super::time_text;
 use super::view::{ShownIds, View};
 
-/// An event for programs: its fields, with each time in RFC 3339.
+/// What an event may lack, and what of whom it is about.
+const LACKING: [&str; 4] = ["reason", "detail", "what", "repeated"];
+const UNKNOWN: [&str; 12] = [
+    "spiffe_id",
+    "namespace",
+    "service_account",
+    "service_account_uid",
+    "pod",
+    "pod_uid",
+    "node",
+    "node_uid",
+    "cluster",
+    "auth_method",
+    "peer",
+    "instance",
+];
+
+/// An event for programs: all of its fields, with each time in RFC 3339 and null for what is not known.
 pub(super) fn event_json(event: &StoredEvent) -> Result<Value, serde_json::Error> {
-    Ok(with_times(serde_json::to_value(event)?))
+    let mut value = with_times(serde_json::to_value(event)?);
+    let Some(fields) = value.as_object_mut() else { return Ok(value) };
+    complete(fields, LACKING.map(|name| (name, Value::Null)));
+    complete(fields, [("unknown_fields", Value::Object(Map::new()))]);
+    if let Some(who) = fields.get_mut("who").and_then(Value::as_object_mut) {
+        complete(who, UNKNOWN.map(|name| (name, Value::Null)));
+    }
+    if let Some(what) = fields.get_mut("what").and_then(Value::as_object_mut) {
+        complete(what, [("other_names", Value::Array(Vec::new())), ("acknowledges", Value::Bool(false))]);
+    }
+    Ok(value)
+}
+
+/// Adds what is not written down because it is not so.
+fn complete<const N: usize>(fields: &mut Map<String, Value>, absent: [(&str, Value); N]) {
+    for (name, value) in absent {
+        fields.entry(name).or_insert(value);
+    }
 }
 
 /// What is known for programs of an event that cannot be read.
@@ -101,7 +135,13 @@ fn what(kind: EventKind, outcome: Outcome) -> String {
 /// Characters of an event's text that fit a table; the JSON form has all of it.
 const GIST: usize = 120;
 
+/// What stands for the configuration of a start, which is a page of JSON.
+const STARTED: &str = "the CA started; `-o json` shows its configuration";
+
 fn gist(event: &AuditEvent, serials: ShownIds) -> String {
+    if event.kind == EventKind::Configuration {
+        return STARTED.to_owned();
+    }
     let serial = event.what.as_ref().map(|what| serials.show(&what.serial).to_owned());
     // What an operator did says more than the name of the command.
     let said = event.detail.clone().filter(|_| event.kind == EventKind::Admin);
@@ -202,7 +242,56 @@ mod tests {
         let expected = json!({"sequence": 7, "at": "2026-03-01T12:00:00Z", "kind": "admin", "outcome": "done",
             "problem": "written by a newer version"});
         assert_eq!(entries.get(1), Some(&expected));
-        assert_eq!(entries.get(2).unwrap().get("unknown_fields"), None);
+        assert_eq!(entries.get(2).unwrap().get("unknown_fields"), Some(&json!({})));
+    }
+
+    #[test]
+    fn an_event_has_the_same_fields_whatever_is_known_of_it() {
+        fn names(path: &str, value: &Value, found: &mut Vec<String>) {
+            for (name, value) in value.as_object().into_iter().flatten() {
+                found.push(format!("{path}/{name}"));
+                names(&format!("{path}/{name}"), value, found);
+            }
+        }
+        let all = |event: &StoredEvent| {
+            let mut found = Vec::new();
+            names("", &event_json(event).unwrap(), &mut found);
+            found
+        };
+        let text = || Some("x".to_owned());
+        // Written out, so that a field that is added is seen here.
+        let who = Attributed {
+            spiffe_id: text(),
+            namespace: text(),
+            service_account: text(),
+            service_account_uid: text(),
+            pod: text(),
+            pod_uid: text(),
+            node: text(),
+            cluster: text(),
+            auth_method: text(),
+            peer: text(),
+            instance: text(),
+            node_uid: text(),
+        };
+        let full = AuditEvent { who, reason: text(), detail: text(), ..issued("aa") };
+        let full = AuditEvent { repeated: Some(Repeated { count: 2, since_micros: 1 }), ..full };
+        let what =
+            full.what.clone().map(|what| Certified { other_names: vec!["a".into()], acknowledges: true, ..what });
+        let (full, bare) = (stored(1, AuditEvent { what, ..full }), stored(1, issued("aa")));
+        let but_below = |names: Vec<String>| names.into_iter().filter(|name| !name.starts_with("/repeated/"));
+        assert_eq!(but_below(all(&full)).collect::<Vec<_>>(), all(&bare));
+        let nothing = event_json(&stored(1, AuditEvent { what: None, reason: None, detail: None, ..event() })).unwrap();
+        for name in ["/what", "/reason", "/detail", "/repeated", "/who/pod"] {
+            assert_eq!(nothing.pointer(name), Some(&Value::Null), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_configuration_of_a_start_is_whole_for_programs_and_a_sentence_for_people() {
+        let started = AuditEvent { kind: EventKind::Configuration, detail: Some("{\"a\":1}".into()), ..event() };
+        assert_eq!(gist(&started, ShownIds::enough(std::iter::empty())), STARTED);
+        assert_eq!(event_json(&stored(1, started)).unwrap().get("detail"), Some(&json!("{\"a\":1}")));
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
-use signet_runtime::config;
+use signet_runtime::command;
+use signet_runtime::config::{self, ConfigError};
 use signet_runtime::output::{Output, error_chain};
 use signet_runtime::signal::Signals;
 
 use super::copy_progress::CopyProgress;
-use super::{ConfigFile, Failure, OutputArg};
+use super::{ConfigFile, Failure, OutputArg, PROGRAM};
 use crate::app::{self, Ended};
 use crate::config::{Storage, read_storage};
 
@@ -61,7 +62,7 @@ impl MigrateArgs {
     fn target(&self) -> Result<Storage, Failure> {
         // By the rules of the file in which it will stand.
         let read = config::parse("--to", &self.fields().to_string(), read_storage);
-        let target = read.map_err(|error| Failure::Usage(error_chain(&error)))?.config;
+        let target = read.map_err(|error| Failure::Usage(mistakes(&error)))?.config;
         match target {
             Storage::Postgres(_) => Ok(target),
             Storage::Sqlite(_) => Err(Failure::Usage(
@@ -69,6 +70,17 @@ impl MigrateArgs {
             )),
         }
     }
+}
+
+/// What is wrong, by the options that it was said with.
+fn mistakes(error: &ConfigError) -> String {
+    let ConfigError::Problems(problems) = error else { return error_chain(error) };
+    let told = problems.found().iter().map(|problem| match problem.path.as_str() {
+        "storage" => format!("--to: {}", problem.text),
+        path => format!("--{}: {}", path.trim_start_matches("postgres.").replace('_', "-"), problem.text),
+    });
+    let told: Vec<String> = told.collect();
+    command::each_named(PROGRAM, told.iter().map(String::as_str))
 }
 
 pub(super) async fn run(args: &MigrateArgs) -> Result<(), Failure> {

@@ -21,6 +21,7 @@ mod progress;
 mod rekey;
 mod rotation_view;
 mod status;
+mod tls_way;
 mod view;
 mod wait;
 
@@ -33,7 +34,7 @@ use signet_runtime::command::{self, Failure};
 use signet_runtime::config::{self, Loaded};
 use signet_runtime::ending;
 use signet_runtime::manual::ManualCommand;
-use signet_runtime::output::{OutputArg, error_chain};
+use signet_runtime::output::OutputArg;
 
 use crate::app;
 use crate::config::{Config, read};
@@ -95,9 +96,19 @@ struct ConfigFile {
 
 impl ConfigFile {
     fn load(&self) -> Result<Loaded<Config>, Failure> {
-        config::load(&self.config, read).map_err(|error| Failure::Usage(error_chain(&error)))
+        let named = |mistakes: Vec<String>| command::each_named(PROGRAM, mistakes.iter().map(String::as_str));
+        self.read().map_err(|mistakes| Failure::Usage(named(mistakes)))
+    }
+
+    /// The same with the mistakes one by one.
+    fn read(&self) -> Result<Loaded<Config>, Vec<String>> {
+        config::load(&self.config, read).map_err(|error| error.mistakes(AGENT))
     }
 }
+
+/// Whose configuration may be given by mistake.
+const AGENT: config::Sibling =
+    config::Sibling { program: "signet-agent", keys: &["ca", "token_file", "sds", "renewal"] };
 
 /// The name that errors begin with.
 const PROGRAM: &str = "signet-ca";
@@ -106,9 +117,9 @@ const PROGRAM: &str = "signet-ca";
 /// 3 not over in time, 130 interrupted.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match command::parse::<Cli>() {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() => return command::misused(PROGRAM, &error.render().to_string()),
+        Err(error) if error.use_stderr() => return command::misused(PROGRAM, &error),
         Err(help) => help.exit(),
     };
     let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

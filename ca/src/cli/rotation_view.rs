@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use signet_proto::admin::v1alpha1::{Authority, AuthorityKind, AuthorityState, Coverage, Holder, Rotation};
 use signet_runtime::output::Table;
 
-use super::describe::{self, short};
+use super::describe;
 use super::view::{ShownIds, View};
 
 /// Laggards that are named before the rest is counted.
@@ -103,7 +103,7 @@ pub(super) fn rotation_rows(rotation: &Rotation, view: &View) -> Vec<(&'static s
         rows.push(("paused", "roots are not replaced by themselves until an operator rotates or prepares".to_owned()));
     }
     if let Some(next) = &rotation.next {
-        rows.push(("next", describe::next(next, short)));
+        rows.push(("next", view.text(&describe::next(next, view.id()))));
     }
     if let Some(at) = &rotation.expected_at {
         rows.push(("expected by", format!("{}, at the latest", view.time(Some(at)))));
@@ -131,7 +131,7 @@ pub(super) fn authorities_table(authorities: &[Authority], view: &View) -> Table
     let mut table = Table::with(headings);
     let ids = view.ids(authorities.iter().map(|one| one.id.as_str()));
     // Those have a row of their own.
-    let roots = ShownIds::enough(authorities.iter().flat_map(|one| [one.id.as_str(), one.root.as_str()]));
+    let roots = view.ids(authorities.iter().flat_map(|one| [one.id.as_str(), one.root.as_str()]));
     for authority in authorities {
         let root = authority.kind() == AuthorityKind::Root;
         let mut state = describe::state(authority.state);
@@ -179,7 +179,7 @@ pub(super) fn holders_table(holders: &[Holder], view: &View) -> Table {
     let mut table = Table::with(headings);
     let text = |value: &str| if value.is_empty() { "-".to_owned() } else { value.to_owned() };
     let instances = view.ids(holders.iter().map(|holder| holder.instance.as_str()));
-    let authorities = ShownIds::enough(holders.iter().map(|holder| holder.authority.as_str()));
+    let authorities = view.ids(holders.iter().map(|holder| holder.authority.as_str()));
     for holder in holders {
         let cells = [
             holder.spiffe_id.clone(),
@@ -253,6 +253,18 @@ mod tests {
         let certified = [authority("99aaaaaaaaaa", "11aaaaaaaaaa"), authority("99aaaaaaaaaa", "11aaaaaaaabb")];
         let text = authorities_table(&certified, &View::at(time::OffsetDateTime::UNIX_EPOCH)).render(Width::Unlimited);
         assert!(text.contains("  11aaaaaaaaa  ") && text.contains("  11aaaaaaaab  "), "{text}");
+    }
+
+    #[test]
+    fn where_there_is_room_for_everything_no_id_is_cut() {
+        let (id, root) = ("9".repeat(40), "1".repeat(40));
+        let authority = Authority { id: id.clone(), root: root.clone(), ..Authority::default() };
+        let holder = Holder { authority: id.clone(), ..Holder::default() };
+        for text in [authorities_table(&[authority], &View::wide()), holders_table(&[holder], &View::wide())]
+            .map(|table| table.render(Width::Unlimited))
+        {
+            assert!(text.contains(&id) && (text.contains(&root) || text.starts_with("HOLDER")), "{text}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use signet_runtime::config::units::parse_duration;
 use signet_runtime::output::{Output, Table};
 
 use super::admin_client::{ANSWER, AdminArgs, Client, explanation, failure, within};
-use super::describe::{self, short};
+use super::describe;
 use super::rotation_view::{authorities_table, authority_json, rotation_json, rotation_rows};
 use super::view::View;
 use super::{Failure, OutputArg, printable};
@@ -111,14 +111,14 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>, view: 
     head.row(["trust domain", status.trust_domain.as_str()]);
     head.row(["version", status.version.as_str()]);
     head.row(["storage", if status.storage.is_empty() { "-" } else { status.storage.as_str() }]);
-    head.row(["running since", &view.time(status.started_at.as_ref())]);
+    head.row(["started", &view.time(status.started_at.as_ref())]);
     head.row(["ready", &readiness(status)]);
     if let Some(bundle) = &status.bundle {
         head.row(["trust bundle", &format!("sequence {}, {} root(s)", bundle.sequence, bundle.roots)]);
     }
     if let Some(serving) = &status.serving {
         let names = serving.names.join(", ");
-        let (root, end) = (short(&serving.root), view.time(serving.not_after.as_ref()));
+        let (root, end) = (view.id()(&serving.root), view.time(serving.not_after.as_ref()));
         head.row(["serving certificate", &format!("{names}; under root {root}; ends {end}")]);
     }
     if let Some(counters) = &status.counters {
@@ -143,7 +143,7 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>, view: 
     }
     let mut checks = Table::new(["check", "state", "detail"]);
     for check in &status.checks {
-        checks.row([&check.name, &describe::check_state(check.state), &check.detail]);
+        checks.row([&check.name, &describe::check_state(check.state), &view.text(&check.detail)]);
     }
     // Storage knows who needs which authority; memory does not.
     let authorities = rotation.map_or(&status.authorities, |rotation| &rotation.authorities);

@@ -7,6 +7,8 @@ use signet_core::clock::{Clock, SystemClock};
 use signet_core::shown_time::ShownTimes;
 use signet_runtime::output::{OutputFormat, Width};
 
+use super::describe;
+
 /// Digits of an id that tables show at least; as many as [`short`](super::describe::short) leaves.
 const DIGITS: usize = 8;
 
@@ -48,6 +50,16 @@ impl View {
     /// A time in seconds since 1970.
     pub(super) fn seconds(&self, seconds: i64) -> String {
         self.times.seconds(seconds)
+    }
+
+    /// A sentence with times in it.
+    pub(super) fn text(&self, text: &str) -> String {
+        self.times.within(text)
+    }
+
+    /// An id in a sentence: its beginning, or all of it where there is room for everything.
+    pub(super) fn id(&self) -> fn(&str) -> &str {
+        if self.wide { describe::whole } else { describe::short }
     }
 
     /// How much of these ids, which stand in one column, is shown: enough, or all where there is room for everything.

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use prometheus::IntCounterVec;
 use rustls::CertificateError;
+use rustls_pki_types::UnixTime;
+use signet_core::clock::rfc3339;
 use signet_runtime::metrics::{MetricError, Metrics};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::refused::ClientRefused;
@@ -82,6 +85,39 @@ impl ClientFault {
     }
 }
 
+impl ClientFault {
+    /// Why a handshake failed, in words: the library's own text of most errors is for its developers.
+    #[must_use]
+    pub fn explain(error: &rustls::Error) -> String {
+        let at = |time: UnixTime| {
+            let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+            OffsetDateTime::from_unix_timestamp(seconds).map_or_else(|_| "some time".to_owned(), rfc3339)
+        };
+        let rustls::Error::InvalidCertificate(error) = error else { return plain(&error.to_string()) };
+        match error {
+            CertificateError::ExpiredContext { not_after, .. } => format!("it ended at {}", at(*not_after)),
+            CertificateError::NotValidYetContext { not_before, .. } => format!("it begins at {}", at(*not_before)),
+            CertificateError::Other(other) => plain(&other.0.to_string()),
+            other => plain(&other.to_string()),
+        }
+    }
+}
+
+/// A name of a program as the words that it is made of, any other text as it is.
+fn plain(text: &str) -> String {
+    if !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return text.to_owned();
+    }
+    let mut words = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
+}
+
 /// Counts and tells them.
 pub struct RefusedClients {
     counter: IntCounterVec,
@@ -148,6 +184,20 @@ mod tests {
             let text = refused.to_string();
             assert_eq!(ClientFault::of(&refused.into()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn why_a_certificate_is_refused_is_told_in_words() {
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(60));
+        let other = |error| CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error)));
+        for (error, expected) in [
+            (CertificateError::UnknownIssuer, "unknown issuer"),
+            (CertificateError::ExpiredContext { time, not_after: time }, "it ended at 1970-01-01T00:01:00Z"),
+            (other(ClientRefused::Foreign), "the client's certificate is one of another trust domain"),
+        ] {
+            assert_eq!(ClientFault::explain(&rustls::Error::InvalidCertificate(error)), expected);
+        }
+        assert_eq!(plain("CaUsedAsEndEntity"), "ca used as end entity");
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
 use ring::digest::{Context, SHA256};
-use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use signet_core::authority::AuthorityId;
 use signet_core::certificate::Facts;
@@ -82,6 +82,30 @@ impl Anchors {
     pub(super) fn verifier(&self, trust: Trust) -> Result<&Arc<dyn ClientCertVerifier>, ClientRefused> {
         let verifier = if trust == Trust::Sound { &self.sound } else { &self.any };
         verifier.as_ref().ok_or(ClientRefused::NoRoot)
+    }
+
+    /// Why a chain does not verify. A leaf whose issuer is neither a root nor sent with it is a stranger's, whatever else the
+    /// library has found first: that it is a CA of its own, say.
+    pub(super) fn refused(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        error: rustls::Error,
+    ) -> ClientRefused {
+        use CertificateError::{InvalidPurpose, InvalidPurposeContext, Other};
+        let unclear = matches!(
+            &error,
+            rustls::Error::InvalidCertificate(Other(_) | InvalidPurpose | InvalidPurposeContext { .. })
+        );
+        let sent = |issuer: &[u8]| {
+            let mut sent = intermediates.iter().filter_map(|der| Facts::read(der).ok());
+            sent.any(|facts| facts.subject_der == issuer)
+        };
+        let strange = |leaf: Facts| !self.named.contains_key(&leaf.issuer_der) && !sent(&leaf.issuer_der);
+        if unclear && Facts::read(leaf).is_ok_and(strange) {
+            return ClientRefused::Chain(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        }
+        ClientRefused::Chain(error)
     }
 
     /// What the certificates of a chain say, leaf first, whose signatures have been verified.

@@ -73,7 +73,8 @@ impl ClientVerifier {
             return Ok(verdict.spiffe_id.clone());
         }
         let webpki = roster.anchors.verifier(trust)?;
-        webpki.verify_client_cert(leaf, intermediates, now).map_err(ClientRefused::Chain)?;
+        let verified = webpki.verify_client_cert(leaf, intermediates, now);
+        verified.map_err(|error| roster.anchors.refused(leaf, intermediates, error))?;
         let read = |der: &CertificateDer<'_>| Facts::read(der).map_err(|_| ClientRefused::Unreadable);
         let leaf = read(leaf)?;
         let spiffe_id = check_profile(&leaf)?;

@@ -4,6 +4,7 @@
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 
 use super::*;
+use crate::client_identity::ClientFault;
 use crate::client_identity::test_mesh::{
     Shown, TestRoot, authorities, nothing, publish, publish_authorities, trust_domain, uri,
 };
@@ -177,4 +178,19 @@ fn a_serial_on_a_list_of_its_issuer_is_refused_without_an_entry_in_the_journal()
         assert_eq!(matches!(judgement, Err(ClientRefused::Revoked)), refused, "{why}: {judgement:?}");
         assert_eq!(judgement.is_ok(), !refused, "{why}: {judgement:?}");
     }
+}
+
+#[test]
+fn whoever_has_made_a_certificate_for_himself_is_a_stranger_and_not_invalid() {
+    let (root, stranger) = (TestRoot::new("a"), TestRoot::new("b"));
+    let (writer, reader) = nothing();
+    publish(&writer, 1, &[&root], &[]);
+    let verifier = ClientVerifier::new(trust_domain(), reader);
+    let fault = |leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>]| {
+        ClientFault::of(&verifier.verify(leaf, rest, unix(NOW)).unwrap_err().into())
+    };
+    // As `openssl req -x509` makes them: a CA.
+    assert_eq!(fault(&stranger.certificate, &[]), Some(ClientFault::UnknownIssuer));
+    assert_eq!(fault(&stranger.issuing, &[]), Some(ClientFault::UnknownIssuer));
+    assert_eq!(fault(&root.issuing, &[]), Some(ClientFault::Invalid), "a CA of this mesh is no workload");
 }

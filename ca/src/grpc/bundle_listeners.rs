@@ -118,7 +118,7 @@ impl AcknowledgementListener for Listener {
             Answer::Ack => None,
             Answer::Nack(text) => {
                 self.all.metrics.rotation.refused.inc();
-                tracing::warn!(holder = ?self.from, text, "a holder refused the trust bundle");
+                tracing::warn!(holder = %self.from, text, "a holder refused the trust bundle");
                 Some(text.clone())
             }
         };

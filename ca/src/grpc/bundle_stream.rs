@@ -112,8 +112,9 @@ impl BundleStream {
         if let Some(place) = &place {
             place.prove(&caller.identity.to_string());
         }
-        let instance = caller.pod.map(|pod| pod.uid).or_else(|| headers::instance(metadata)).unwrap_or_default();
-        let from = Acknowledger::Holder(HolderKey { spiffe_id: caller.identity.to_string(), instance });
+        let (pod, instance) = (caller.pod.map(|pod| pod.uid), headers::instance(metadata));
+        let key = HolderKey::of(caller.identity.to_string(), pod.as_deref(), instance.as_deref(), "");
+        let from = Acknowledger::Holder(key);
         Ok(Opener { from, until: caller.until })
     }
 

@@ -1,5 +1,6 @@
 //! The request headers that callers speak to the CA with.
 
+use signet_core::holder::FILES;
 use signet_core::secret::Secret;
 use tonic::metadata::MetadataMap;
 
@@ -60,11 +61,16 @@ pub fn bearer(metadata: &MetadataMap) -> Option<Secret> {
     Some(Secret::new(token))
 }
 
-/// The name of a client instance: exactly 32 hexadecimal digits, anything else is none.
+/// The name of a client instance: exactly 32 hexadecimal digits, and behind [`FILES`] 16 more of one that keeps files.
+/// Anything else is none.
 #[must_use]
 pub fn instance(metadata: &MetadataMap) -> Option<String> {
     let name = only(metadata, INSTANCE_HEADER)?;
-    let plain = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let digits = |text: &str, count: usize| {
+        text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let (own, files) = name.split_once(FILES).map_or((name, None), |(own, files)| (own, Some(files)));
+    let plain = digits(own, 32) && files.is_none_or(|files| digits(files, 16));
     plain.then(|| name.to_owned())
 }
 
@@ -110,11 +116,15 @@ mod tests {
     #[test]
     fn an_instance_is_32_digits_and_nothing_else() {
         let digits = "0123456789abcdef0123456789abcdef";
+        let files = "0123456789abcdef0123456789abcdef.files-0123456789abcdef";
         for (value, expected) in [
             (digits, Some(digits)),
             ("0123456789ABCDEF0123456789ABCDEF", None),
             ("0123456789abcdef", None),
             ("spiffe://x/0123456789abcdef01234", None),
+            (files, Some(files)),
+            ("0123456789abcdef0123456789abcdef.files-0123456789abcde", None),
+            (".files-0123456789abcdef", None),
         ] {
             let mut metadata = MetadataMap::new();
             metadata.insert(INSTANCE_HEADER, value.parse().unwrap());

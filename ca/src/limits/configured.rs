@@ -47,10 +47,11 @@ pub fn connections(limits: &Limits, metrics: &CaMetrics) -> Connections {
     let files = open_files::raise();
     let most = files.saturating_sub(OWN_FILES).max(1);
     if most < limits.connections {
-        tracing::warn!(
+        // The default is more than most systems allow at first, so this is no mistake of anybody.
+        tracing::info!(
             connections = most,
             files,
-            "the limit of open files allows fewer connections than limits.connections; raise it (LimitNOFILE, ulimit -n)"
+            "connections are fitted to the limit of open files (LimitNOFILE, ulimit -n), which is below limits.connections"
         );
     }
     let unauthenticated = limits.unauthenticated;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use signet_core::authority::AuthorityId;
+use signet_core::rotation::Command;
 
 /// What a command has done, with authorities by their ids or by what people are shown of those.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +12,10 @@ pub enum Done<I = AuthorityId> {
     Other,
     /// Nothing: that is so, or under way, already.
     Nothing,
+    /// Nothing: no backup was restored, as far as anybody has shown.
+    NothingToResume,
+    /// Nothing: what this replica has is what was adopted last.
+    NothingToAdopt,
     /// The next root is prepared.
     Prepared,
     /// This root signs as soon as every holder knows it.
@@ -59,6 +64,13 @@ impl<I: fmt::Display> fmt::Display for Done<I> {
         match self {
             Self::Other => f.write_str("done"),
             Self::Nothing => f.write_str("nothing to do: that is so, or under way, already"),
+            Self::NothingToResume => f.write_str(
+                "nothing to do: no agent has shown a newer trust bundle than this storage holds, so there is nothing to go on \
+                 above",
+            ),
+            Self::NothingToAdopt => f.write_str(
+                "nothing to do: the CA files, or the backend, of this replica are those that were adopted last",
+            ),
             Self::Prepared => f.write_str("the next root is prepared and published"),
             Self::Awaited(root) => write!(f, "root {root} signs as soon as every holder knows it"),
             Self::IssuingRenewed => f.write_str("a new issuing CA takes over"),
@@ -111,6 +123,18 @@ impl<I: fmt::Display> fmt::Display for Done<I> {
                 "the trust bundle goes on above {shown}, the highest number that was shown, and above the clock; agents \
                  follow"
             ),
+        }
+    }
+}
+
+impl<I> Done<I> {
+    /// What a command has done that changes nothing.
+    #[must_use]
+    pub fn nothing_of(command: &Command) -> Self {
+        match command {
+            Command::Resume { .. } => Self::NothingToResume,
+            Command::Adopt => Self::NothingToAdopt,
+            _ => Self::Nothing,
         }
     }
 }

@@ -31,11 +31,28 @@ pub struct RevokedCertificate {
 }
 
 impl Operations {
-    /// Puts a certificate on the revocation list of its issuing CA, or takes it off.
+    /// Puts a certificate on the revocation list of its issuing CA, or takes it off. That somebody asked is on record, also
+    /// when there was nothing to do or it was refused.
     ///
     /// # Errors
     /// [`OperationError`]: unknown, ended, or not to be revoked here.
     pub async fn revoke_certificate(
+        &self,
+        operator: &Operator,
+        serial: Serial,
+        reason: RevocationReason,
+        clear: bool,
+    ) -> Result<RevokedCertificate, OperationError> {
+        let result = self.change_list(operator, serial, reason, clear).await;
+        if let Err(refused @ (OperationError::Refused(_) | OperationError::Unknown(_))) = &result {
+            let text = format!("{serial}: {refused}");
+            let event = self.admin_event(operator, REVOKE, &text, Outcome::Refused, attributed(operator));
+            self.executor.audit.record(event).await.map_err(StepError::from)?;
+        }
+        result
+    }
+
+    async fn change_list(
         &self,
         operator: &Operator,
         serial: Serial,
@@ -50,7 +67,12 @@ impl Operations {
         for _ in 0..RACES {
             let observation = self.executor.observe().await?;
             let known = observation.authorities.revocations.entries.iter().any(|entry| entry.serial == what.serial);
+            let who = Attributed { spiffe_id: Some(spiffe_id.clone()), ..attributed(operator) };
             if known != clear {
+                let so = if clear { "it is on no revocation list" } else { "it is on the revocation list already" };
+                let text = format!("{serial}: nothing to do: {so}");
+                let event = self.admin_event(operator, REVOKE, &text, Outcome::Done, who);
+                self.executor.audit.record(event).await.map_err(StepError::from)?;
                 let revoked = observation.authorities.revocations.entries.len();
                 return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked });
             }
@@ -60,7 +82,6 @@ impl Operations {
                 RevocationChange::Add(self.entry(&observation, &what, ends, reason)?)
             };
             let text = if clear { "taken off the revocation list" } else { reason.as_str() };
-            let who = Attributed { spiffe_id: Some(spiffe_id.clone()), ..attributed(operator) };
             let text = format!("{serial}: {text}");
             let events = vec![self.admin_event(operator, REVOKE, &text, Outcome::Done, who)];
             let order = Order { entry, events, ..ordered_by(operator) };

@@ -115,7 +115,7 @@ async fn an_earlier_set_counts_again_only_when_an_operator_says_so_whatever_a_pr
     // Asked again it changes nothing, and is on record with its operator each time.
     let settled = empty.store.load().await.unwrap();
     let (said, _) = running.operations.command(&operator(), Command::Adopt, "again").await.unwrap();
-    assert_eq!(said, Done::Nothing);
+    assert_eq!(said, Done::NothingToAdopt);
     assert_eq!(empty.store.load().await.unwrap(), settled);
     let events = empty.events().await.into_iter().map(|stored| stored.event);
     let asked = events.filter(|event| event.reason.as_deref() == Some("adopt") && event.kind == EventKind::Admin);

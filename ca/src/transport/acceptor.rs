@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -25,6 +26,10 @@ use crate::over_limit::Limit;
 
 /// How long a client may take for its handshake, with what a load balancer says before it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a client may take to read why its certificate is refused, and how many reads of what it sent meanwhile.
+const LINGER: Duration = Duration::from_secs(1);
+const MOST_UNREAD: usize = 64;
 
 /// The pause after a failed accept, which is mostly a lack of file descriptors and would otherwise spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -145,19 +150,25 @@ impl Handshake {
         drop(stream.set_nodelay(true));
         let mut tcp = stream.connect_info();
         tcp.remote_addr = Some(from);
-        let gave_way = std::future::poll_fn(|cx| {
+        let mut gave_way = std::future::poll_fn(|cx| {
             if place.is_closing(cx.waker()) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
         });
         let shaken = tokio::select! {
-            shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => shaken,
-            () = gave_way => return,
+            shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream).into_fallible()) => shaken,
+            () = &mut gave_way => return,
         };
+        let mut refused = None;
         let done = match shaken {
             Ok(Ok(stream)) => identify(&stream).map(|identity| (stream, identity)).map_err(|refused| {
-                let text = refused.to_string();
-                (text, ClientFault::of(&refused.into()))
+                let error = refused.into();
+                (ClientFault::explain(&error), ClientFault::of(&error))
             }),
-            Ok(Err(error)) => Err((error.to_string(), fault(&error))),
+            Ok(Err((error, stream))) => {
+                refused = Some(stream);
+                let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+                let text = cause.map_or_else(|| error.to_string(), ClientFault::explain);
+                Err((text, cause.and_then(ClientFault::of)))
+            }
             Err(_) => {
                 place.note(Limit::HandshakeTime);
                 Err(("it took too long".to_owned(), None))
@@ -176,14 +187,35 @@ impl Handshake {
                     metrics.refused_clients.note(fault, from, &error);
                 }
                 tracing::debug!(error, "a TLS handshake failed");
+                if let Some(stream) = refused.filter(|_| fault.is_some()) {
+                    tokio::select! {
+                        () = linger(stream) => {}
+                        () = &mut gave_way => {}
+                    }
+                }
             }
         }
     }
 }
 
-/// What is wrong with the client's certificate, when that is why a handshake failed.
-fn fault(error: &io::Error) -> Option<ClientFault> {
-    ClientFault::of(error.get_ref()?.downcast_ref()?)
+/// Waits a moment for the client to read why its certificate is refused. It takes the handshake for done and has sent its
+/// request: a connection that is closed with that unread is reset, and what was said before is lost (RFC 1122 section
+/// 4.2.2.13).
+async fn linger(mut stream: TcpStream) {
+    let mut unread = [0; 4096];
+    let reading = async {
+        // Fails when the client is gone already.
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        for _ in 0..MOST_UNREAD {
+            if !matches!(stream.read(&mut unread).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    // Who takes longer has had the time to read.
+    drop(tokio::time::timeout(LINGER, reading).await);
 }
 
 fn identify(stream: &TlsStream<TcpStream>) -> Result<Option<Arc<ClientIdentity>>, ClientRefused> {

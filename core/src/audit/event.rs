@@ -282,8 +282,8 @@ impl AuditEvent {
             return None;
         }
         let serial = &self.what.as_ref()?.serial;
-        let instance = self.who.pod_uid.as_ref().or(self.who.instance.as_ref()).unwrap_or(serial);
-        Some(HolderKey { spiffe_id: self.who.spiffe_id.clone()?, instance: instance.clone() })
+        let (pod_uid, instance) = (self.who.pod_uid.as_deref(), self.who.instance.as_deref());
+        Some(HolderKey::of(self.who.spiffe_id.clone()?, pod_uid, instance, serial))
     }
 
     /// How many decisions it tells of.

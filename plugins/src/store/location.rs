@@ -73,12 +73,13 @@ impl Location {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => {
+                SqliteStore::check(&url(path), sqlite(deadline)).await?;
                 let directory = path.parent().unwrap_or(Path::new("/"));
                 if !directory.is_dir() {
                     let text = format!("the directory {} does not exist; create it", directory.display());
                     return Err(StoreError::Unavailable(text));
                 }
-                SqliteStore::check(&url(path), sqlite(deadline)).await
+                Ok(())
             }
             #[cfg(feature = "postgres")]
             Self::Postgres { access, connections } => {

@@ -100,6 +100,28 @@ pub fn load<T>(path: &Path, read: impl FnOnce(&mut Section<'_>) -> Option<T>) ->
     parse(&file, &text, read)
 }
 
+/// The other program of this software, and keys at the top of its file that this one does not know.
+#[derive(Debug, Clone, Copy)]
+pub struct Sibling {
+    /// Its name.
+    pub program: &'static str,
+    /// Some of its keys.
+    pub keys: &'static [&'static str],
+}
+
+impl ConfigError {
+    /// All that is wrong, one mistake per entry; of a file that is meant for the other program, that first.
+    #[must_use]
+    pub fn mistakes(&self, sibling: Sibling) -> Vec<String> {
+        let Self::Problems(problems) = self else { return vec![crate::output::error_chain(self)] };
+        let mut all = problems.lines();
+        if problems.knows_not(sibling.keys) {
+            all.insert(0, format!("{}: this looks like the configuration of {}", problems.file(), sibling.program));
+        }
+        all
+    }
+}
+
 /// Reads a configuration from `text`; `file` only names it in messages.
 ///
 /// # Errors

@@ -13,11 +13,13 @@ pub struct Problem {
     pub line: Option<u64>,
     /// What is wrong and what to write instead.
     pub text: String,
+    /// Whether it is a key that nobody asks for.
+    pub(super) unknown_key: bool,
 }
 
 impl Problem {
     pub(super) fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { path: path.into(), line: None, text: text.into() }
+        Self { path: path.into(), line: None, text: text.into(), unknown_key: false }
     }
 
     /// The same with the line of its field, or of the nearest one around it.
@@ -50,29 +52,43 @@ pub struct Problems {
 
 impl Problems {
     pub(super) fn new(file: &str, lines: &Lines, found: Vec<Problem>) -> Self {
-        let found = found.into_iter().map(|problem| problem.located(lines)).collect();
+        let mut found: Vec<Problem> = found.into_iter().map(|problem| problem.located(lines)).collect();
+        found.sort_by_key(|problem| problem.line);
         Self { file: file.to_owned(), found }
     }
 
-    /// The problems in the order in which the fields were read; never empty.
+    /// The problems in the order of their lines, those without a line first; never empty.
     #[must_use]
     pub fn found(&self) -> &[Problem] {
         &self.found
+    }
+
+    /// Whether at least two of these keys stand in the file and nobody knows them: it is meant for who knows them.
+    #[must_use]
+    pub fn knows_not(&self, keys: &[&str]) -> bool {
+        let unknown = |problem: &&Problem| problem.unknown_key && keys.contains(&problem.path.as_str());
+        self.found.iter().filter(unknown).count() >= 2
+    }
+
+    /// The name of the file.
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The problems, one for each line that is told.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let told = |problem: &Problem| match problem.line {
+            Some(line) => format!("{}:{line}: {problem}", self.file),
+            None => format!("{}: {problem}", self.file),
+        };
+        self.found.iter().map(told).collect()
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.found.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            match problem.line {
-                Some(line) => write!(f, "{}:{line}: {problem}", self.file)?,
-                None => write!(f, "{}: {problem}", self.file)?,
-            }
-        }
-        Ok(())
+        f.write_str(&self.lines().join("\n"))
     }
 }
 

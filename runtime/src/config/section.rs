@@ -366,7 +366,8 @@ impl Section<'_> {
                         Some(name) => format!("is not a known key; did you mean {name}?"),
                         None => "is not a known key".to_owned(),
                     };
-                    self.problem(key, text);
+                    let path = self.path_of(key);
+                    self.sink.problems.push(Problem { unknown_key: true, ..Problem::new(path, text) });
                 }
             }
         }

@@ -277,6 +277,19 @@ fn the_reference_refuses_a_default_its_own_field_would_refuse() {
 }
 
 #[test]
+fn mistakes_are_told_in_the_order_of_the_file_and_the_other_programs_file_as_that() {
+    let sibling = Sibling { program: "other", keys: &["sds", "token"] };
+    let told = |text: &str| parse("f", text, read_server).map(drop).unwrap_err().mistakes(sibling);
+    let lines = told("zzz: 1\nworkers: many\nsds: 1\nworkrs: 2\n");
+    let at: Vec<&str> = lines.iter().filter_map(|line| line.split(": ").next()).collect();
+    assert!(at.is_sorted() && at.contains(&"f:1") && at.contains(&"f:4"), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("other")), "one key may be a slip: {lines:#?}");
+    let lines = told("sds: 1\ntoken: 2\n");
+    assert_eq!(lines.first().unwrap(), "f: this looks like the configuration of other");
+    assert_eq!(told("a: [").len(), 1);
+}
+
+#[test]
 fn files_are_limited_in_size_and_must_be_text() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.yaml");

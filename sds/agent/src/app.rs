@@ -1,12 +1,12 @@
 //! Puts the agent together: this file alone knows all parts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use signet_core::clock::{SharedClock, SystemClock};
-use signet_runtime::files::in_time;
+use signet_runtime::files::{Directories, FileError, in_time, no_place};
 use signet_runtime::liveness::{Liveness, beat_event_loop};
 use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::ops::{self, BindError, Ops};
@@ -25,7 +25,7 @@ use crate::ca::channel::CaChannel;
 use crate::ca::client::Acknowledges;
 use crate::ca::obtain::{ObtainError, Obtainer};
 use crate::config::{Config, Sds};
-use crate::files::{WriteError, write_set};
+use crate::files::{CHAIN_FILE, WriteError, write_set};
 use crate::health::{watch_bundle_stream, watch_certificate};
 use crate::identity::issued::Issued;
 use crate::identity::status::Status;
@@ -64,6 +64,12 @@ pub(crate) enum AppError {
         #[source]
         last: Option<ObtainError>,
     },
+    /// What is asked with cannot be used, whatever the CA says, and time alone mends nothing.
+    #[error(transparent)]
+    Hopeless(ObtainError),
+    /// The directory cannot hold the files; no certificate was asked for.
+    #[error("the certificate files cannot be written: {0}")]
+    Place(String),
     /// The files could not be written.
     #[error("the certificate was obtained but not written")]
     Write(#[from] WriteError),
@@ -148,7 +154,13 @@ impl Agent {
 
     /// Starts everything that [`keep_files`] runs.
     pub(crate) fn start_writing(self, directory: &Path, spawner: &Spawner) {
-        let (statuses, directory) = (self.statuses.clone(), directory.to_owned());
+        let channel = CaChannel::new(self.config.ca.clone(), self.statuses.clone()).for_files("watch", directory);
+        let this = Self { channel: Arc::new(channel), ..self };
+        this.write_and_renew(directory.to_owned(), spawner);
+    }
+
+    fn write_and_renew(self, directory: PathBuf, spawner: &Spawner) {
+        let statuses = self.statuses.clone();
         let files = self.ledger.enter_local("files", self.config.sds.bundle_name.as_str());
         spawner.spawn("files", Importance::Critical, |stop| async move {
             tokio::select! {
@@ -190,7 +202,14 @@ impl Agent {
 /// # Errors
 /// [`AppError`].
 pub(crate) async fn run(config: Config, effective: &Value) -> Result<(), AppError> {
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %effective, "signet-agent starts");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        ca = %config.ca.address,
+        socket = %config.sds.socket.display(),
+        ops = %config.ops,
+        "signet-agent starts"
+    );
+    tracing::debug!(config = %effective, "the configuration in effect");
     // Each proxy's connection is an open file, and there may be as many as `sds.max_streams` says.
     tracing::debug!(files = signet_runtime::open_files::raise(), "files that may be open");
     let signals = Signals::install(config.drain)?;
@@ -211,6 +230,7 @@ pub(crate) async fn run(config: Config, effective: &Value) -> Result<(), AppErro
 /// [`AppError`].
 pub(crate) async fn keep_files(config: Config, directory: &Path) -> Result<(), AppError> {
     let signals = Signals::install(config.drain)?;
+    check_place(directory).await?;
     let agent = Agent::new(&config, Arc::new(SystemClock))?;
     let supervisor = Supervisor::new();
     agent.start_writing(directory, &supervisor.spawner());
@@ -222,15 +242,17 @@ pub(crate) async fn keep_files(config: Config, directory: &Path) -> Result<(), A
 /// # Errors
 /// [`AppError`].
 pub(crate) async fn fetch_once(config: &Config, directory: &Path, within: Duration) -> Result<Arc<Issued>, AppError> {
+    check_place(directory).await?;
     let store = IdentityStore::new(config, Arc::new(SystemClock));
-    let channel = Arc::new(CaChannel::new(config.ca.clone(), store.statuses()));
-    let obtainer = Obtainer::new(config, Arc::new(SystemClock), channel, Acknowledges::Never);
+    let channel = CaChannel::new(config.ca.clone(), store.statuses()).for_files("once", directory);
+    let obtainer = Obtainer::new(config, Arc::new(SystemClock), Arc::new(channel), Acknowledges::Never);
     let mut last = None;
     let trying = async {
         let mut wait = config.renewal.retry_initial;
         loop {
             match obtainer.obtain().await {
-                Ok(issued) => break issued,
+                Ok(issued) => break Ok(issued),
+                Err(error) if error.is_hopeless() => break Err(AppError::Hopeless(error)),
                 Err(error) => {
                     tracing::warn!(error = error_chain(&error), "no certificate obtained; trying again");
                     last = Some(error);
@@ -242,13 +264,20 @@ pub(crate) async fn fetch_once(config: &Config, directory: &Path, within: Durati
     };
     match tokio::time::timeout(within, Box::pin(trying)).await {
         Ok(issued) => {
-            let issued = Arc::new(issued);
+            let issued = Arc::new(issued?);
             let written = Arc::clone(&issued);
             in_time(directory, move |directory| write_set(directory, &written, &written.bundle)).await?;
             Ok(issued)
         }
         Err(_elapsed) => Err(AppError::NoCertificate { within, last }),
     }
+}
+
+/// Looks whether files can be made in `directory`, before anything is asked for that could not be kept then.
+async fn check_place(directory: &Path) -> Result<(), AppError> {
+    let inside = directory.join(CHAIN_FILE);
+    let looked = in_time(&inside, |inside| Ok::<_, FileError>(no_place(inside, Directories::AreMade)));
+    looked.await.map_err(WriteError::from)?.map_or(Ok(()), |why| Err(AppError::Place(why)))
 }
 
 /// Writes what is held whenever it changes, and acknowledges the bundle that is on disk.
@@ -261,11 +290,11 @@ async fn write_changes(
     loop {
         let status = statuses.borrow_and_update().clone();
         if let (Some(held), Some(validation)) = (status.held, status.validation)
-            && last != Some((status.renewals, validation.version))
+            && last != Some((status.obtained, validation.version))
         {
             let (written_now, bundle) = (Arc::clone(&held), validation.validation.bundle.clone());
             in_time(directory, move |directory| write_set(directory, &written_now, &bundle)).await?;
-            last = Some((status.renewals, validation.version));
+            last = Some((status.obtained, validation.version));
             files.acknowledge(validation.version);
             tracing::info!(
                 directory = %directory.display(),

@@ -11,7 +11,7 @@ use signet_core::clock::{Clock, SystemClock, rfc3339};
 use signet_core::shown_time::ShownTimes;
 use signet_runtime::command::{self, Failure, wait_for};
 use signet_runtime::config::units::parse_duration;
-use signet_runtime::config::{Loaded, load};
+use signet_runtime::config::{Loaded, Sibling, load};
 use signet_runtime::ending;
 use signet_runtime::manual::ManualCommand;
 use signet_runtime::output::{Output, OutputArg, OutputFormat, Width, error_chain};
@@ -68,11 +68,13 @@ struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Print the reference of all fields as Markdown instead
-    #[arg(long)]
+    #[arg(long, conflicts_with = "output")]
     reference: bool,
     /// Print the shape of the file as JSON Schema instead, for editors
-    #[arg(long, conflicts_with = "reference")]
+    #[arg(long, conflicts_with_all = ["reference", "output"])]
     schema: bool,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
 #[derive(Debug, Args)]
@@ -109,15 +111,19 @@ struct InspectArgs {
     timeout: Duration,
 }
 
+/// Whose configuration may be given by mistake.
+const CA: Sibling =
+    Sibling { program: "signet-ca", keys: &["storage", "keys", "clusters", "listen", "serving", "authority"] };
+
 /// The name that errors begin with.
 const PROGRAM: &str = "signet-agent";
 
 /// Runs the program with the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    match Cli::try_parse() {
+    match command::parse::<Cli>() {
         Ok(cli) => command::end(PROGRAM, dispatch(cli.command)),
-        Err(error) if error.use_stderr() => command::misused(PROGRAM, &error.render().to_string()),
+        Err(error) if error.use_stderr() => command::misused(PROGRAM, &error),
         Err(help) => help.exit(),
     }
 }
@@ -128,31 +134,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let loaded = configured(&args.config)?;
             with_runtime(async { app::run(loaded.config, &loaded.effective).await.map_err(Failure::failed) })
         }
-        Command::Check(args) => {
-            let mut out = Output::stdout(OutputFormat::Table);
-            if args.reference {
-                let reference = reference().map_err(Failure::failed)?;
-                return out.raw(&reference.to_markdown()).map_err(Failure::failed);
-            }
-            if args.schema {
-                let reference = reference().map_err(Failure::failed)?;
-                return out
-                    .json(&reference.to_json_schema("The configuration of signet-agent"))
-                    .map_err(Failure::failed);
-            }
-            let (file, config) = (args.config.config.display(), load_config(&args.config.config)?.config);
-            let Checked { problems, unseen } = with_runtime(async { Ok(check(&config).await) })?;
-            if !problems.is_empty() {
-                let lines: Vec<String> = problems.iter().map(|problem| format!("{file}: {problem}")).collect();
-                let text = format!("the configuration is well-formed, but\n{}", lines.join("\n"));
-                return Err(Failure::Usage(text));
-            }
-            out.line(&format!("{file} is in order")).map_err(Failure::failed)?;
-            for what in unseen {
-                out.line(&format!("not looked at: {what}")).map_err(Failure::failed)?;
-            }
-            Ok(())
-        }
+        Command::Check(args) => checked(&args),
         Command::Fetch(args) => fetch(&args),
         Command::Inspect(args) => {
             let socket = match args.socket {
@@ -177,6 +159,40 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
+fn checked(args: &CheckArgs) -> Result<(), Failure> {
+    let mut out = Output::stdout(args.output.output);
+    if args.reference {
+        let reference = reference().map_err(Failure::failed)?;
+        return out.raw(&reference.to_markdown()).map_err(Failure::failed);
+    }
+    if args.schema {
+        let reference = reference().map_err(Failure::failed)?;
+        return out.json(&reference.to_json_schema("The configuration of signet-agent")).map_err(Failure::failed);
+    }
+    let file = args.config.config.display().to_string();
+    let Checked { problems, unseen } = match load(&args.config.config, read) {
+        Ok(loaded) => {
+            let found = with_runtime(async { Ok(check(&loaded.config).await) })?;
+            Checked { problems: found.problems.iter().map(|problem| format!("{file}: {problem}")).collect(), ..found }
+        }
+        Err(error) => Checked { problems: error.mistakes(CA), unseen: Vec::new() },
+    };
+    let told = || {
+        let unseen: String = unseen.iter().map(|what| format!("not looked at: {what}\n")).collect();
+        format!("{file} is in order\n{unseen}")
+    };
+    if problems.is_empty() || out.format().is_json() {
+        let document = || json!({ "file": file, "problems": problems, "notes": [], "not_looked_at": unseen });
+        out.show(document, told).map_err(Failure::failed)?;
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Failure::Usage(named(&problems))) }
+}
+
+/// Mistakes as errors are told.
+fn named(mistakes: &[String]) -> String {
+    command::each_named(PROGRAM, mistakes.iter().map(String::as_str))
+}
+
 fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     let config = configured(&args.config.config)?.config;
     let failed = |error| match error {
@@ -199,7 +215,7 @@ fn fetch(args: &FetchArgs) -> Result<(), Failure> {
 }
 
 fn load_config(path: &Path) -> Result<Loaded<Config>, Failure> {
-    load(path, read).map_err(|error| Failure::Usage(error_chain(&error)))
+    load(path, read).map_err(|error| Failure::Usage(named(&error.mistakes(CA))))
 }
 
 /// Loads the configuration and sets up logging as it says.
@@ -241,7 +257,8 @@ mod tests {
     }
 
     fn checking(config: PathBuf) -> Command {
-        Command::Check(CheckArgs { config: ConfigArgs { config }, reference: false, schema: false })
+        let output = OutputArg { output: OutputFormat::Table };
+        Command::Check(CheckArgs { config: ConfigArgs { config }, reference: false, schema: false, output })
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(crate) async fn watch_certificate(
         let (state, detail) = judge(&status, now);
         let not_after = status.held.as_ref().map(|held| held.not_after);
         let expired = not_after.is_some_and(|not_after| not_after <= now);
-        metrics.certificate(not_after, not_after.is_some() && !expired);
+        metrics.certificate(not_after, not_after.is_some() && !expired && !is_cut_off(&status, now));
         if expired && reported != not_after {
             tracing::error!(error = detail, "the certificate has expired and is still served for want of another");
             reported = not_after;
@@ -65,6 +65,12 @@ pub(crate) async fn watch_certificate(
     }
 }
 
+/// Whether peers refuse the certificate that is held: it chains to no root of the trust bundle.
+fn is_cut_off(status: &Status, now: OffsetDateTime) -> bool {
+    let (Some(held), Some(validation)) = (&status.held, &status.validation) else { return false };
+    held.is_cut_off_by(&validation.validation.bundle, now)
+}
+
 /// The state of the identity and a sentence about it.
 #[must_use]
 pub(crate) fn judge(status: &Status, now: OffsetDateTime) -> (State, String) {
@@ -80,6 +86,11 @@ pub(crate) fn judge(status: &Status, now: OffsetDateTime) -> (State, String) {
     if held.not_after <= now {
         let why = failure.unwrap_or("a renewal is due");
         return (State::Failing, format!("the certificate expired at {ends}: {why}"));
+    }
+    if is_cut_off(status, now) {
+        let why = failure.unwrap_or("another one is asked for");
+        let text = format!("the certificate chains to no root of the trust bundle, so that peers refuse it: {why}");
+        return (State::Failing, text);
     }
     if let Some(failure) = failure {
         let failures = status.failures;

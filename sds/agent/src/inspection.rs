@@ -88,7 +88,8 @@ fn identity(status: &Status) -> Identity {
         not_before: seconds(held.map(|held| held.not_before)),
         not_after: seconds(held.map(|held| held.not_after)),
         next_renewal: seconds(status.next_attempt),
-        renewals: status.renewals,
+        // The first one renews nothing.
+        renewals: status.obtained.saturating_sub(1),
         failures_in_a_row: u64::from(status.failures),
         last_error,
         last_error_at: seconds(last_error_at),

@@ -56,6 +56,12 @@ impl View {
         if seconds == 0 { "-".to_owned() } else { self.times.seconds(seconds) }
     }
 
+    /// How long something has lasted that began then, if that is known.
+    fn since(&self, seconds: i64) -> Option<String> {
+        let at = OffsetDateTime::from_unix_timestamp(seconds).ok().filter(|_| seconds != 0)?;
+        Some(self.times.since(at))
+    }
+
     fn error(&self, text: &str, at: i64) -> String {
         if at == 0 { "none".to_owned() } else { format!("{text} ({})", self.time(at)) }
     }
@@ -67,7 +73,7 @@ pub(crate) fn as_tables(answer: &InspectResponse, view: View) -> String {
     let ready = if answer.ready { "ready" } else { "not ready" };
     about.row(["version", &answer.version]).row(["started", &view.time(answer.started_at)]).row(["state", ready]);
     for check in &answer.checks {
-        about.row([&check.name, &format!("{}: {}", check.state, check.detail)]);
+        about.row([&check.name, &format!("{}: {}", check.state, view.times.within(&check.detail))]);
     }
     let mut text = about.render(view.width);
     for it in &answer.identities {
@@ -83,7 +89,7 @@ pub(crate) fn as_tables(answer: &InspectResponse, view: View) -> String {
         table.row(["roots", &it.roots.to_string()]).row(["bundle sequence", &sequence]);
         table.row(["revocation lists", &it.revocation_lists.to_string()]);
         if let Some(stream) = &it.bundle_stream {
-            let since = if stream.since == 0 { String::new() } else { format!(" since {}", view.time(stream.since)) };
+            let since = view.since(stream.since).map(|since| format!(" {since}")).unwrap_or_default();
             table.row(["bundle stream", &format!("{}{since}", stream.state)]);
             table.row(["its last error", &view.error(&stream.last_error, stream.last_error_at)]);
         }
@@ -100,7 +106,7 @@ pub(crate) fn as_tables(answer: &InspectResponse, view: View) -> String {
 }
 
 /// The columns of streams. The version is the one that the proxy shows.
-const STREAM: [&str; 9] = ["stream of", "node", "names", "version", "since", "pushes", "acks", "nacks", "last nack"];
+const STREAM: [&str; 9] = ["stream of", "node", "names", "version", "opened", "pushes", "acks", "nacks", "last nack"];
 
 fn streams(streams: &[Stream], view: View) -> Table {
     let mut table = Table::new(STREAM);
@@ -133,7 +139,7 @@ fn or_none(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use signet_proto::agent::v1alpha1::Identity;
+    use signet_proto::agent::v1alpha1::{BundleStream, Check, Identity};
 
     use super::*;
 
@@ -141,7 +147,11 @@ mod tests {
     fn people_read_distances_and_programs_times_and_null_for_what_is_not_known() {
         let now = time::macros::datetime!(2026-03-01 12:00 UTC).unix_timestamp();
         let known = Identity { spiffe_id: "spiffe://td/ns/a/sa/b".into(), not_after: now + 60, ..Identity::default() };
+        let stream = BundleStream { state: "up".into(), since: now - 59, ..BundleStream::default() };
+        let known = Identity { bundle_stream: Some(stream), ..known };
+        let detail = "valid until 2026-03-01T12:01:00Z".to_owned();
         let answer = InspectResponse {
+            checks: vec![Check { name: "certificate".into(), state: "ready".into(), detail }],
             started_at: now - 7200,
             identities: vec![known, Identity::default()],
             streams: vec![Stream {
@@ -154,10 +164,11 @@ mod tests {
         };
         let at = OffsetDateTime::from_unix_timestamp(now).unwrap();
         let text = as_tables(&answer, View { width: Width::Unlimited, times: ShownTimes::From(at) });
-        for line in ["started  2h ago", "not after         in 1m", "serial            -"] {
+        for line in ["started      2h ago", "not after         in 1m", "serial            -"] {
             assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
         }
         assert!(text.contains("no (now)"), "{text}");
+        assert!(text.contains("up for 59s") && text.contains("12:01:00Z (in 1m)"), "{text}");
         let wide = as_tables(&answer, View { width: Width::Unlimited, times: ShownTimes::Absolute });
         assert!(wide.contains("2026-03-01T12:01:00Z"), "{wide}");
         let json = as_json(&answer);

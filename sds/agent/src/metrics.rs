@@ -32,7 +32,7 @@ impl RenewalMetrics {
         )?;
         let valid = metrics.gauge(
             "signet_agent_certificate_valid",
-            "Whether a certificate is served that is valid now; 0 also when an expired one is still served.",
+            "Whether a certificate is served that is valid now and chains to a root of the trust bundle; 0 also when one is still served that has expired or that peers refuse.",
         )?;
         let next = metrics.float_gauge(
             "signet_agent_next_renewal_timestamp_seconds",
@@ -40,7 +40,7 @@ impl RenewalMetrics {
         )?;
         let renewals = metrics.counters(
             "signet_agent_renewals_total",
-            "Attempts to obtain a certificate, by result.",
+            "Attempts to obtain a certificate, by result: first for the first one since the start, ok for each that took the place of another, else why there was none.",
             &["result"],
         )?;
         for label in ObtainError::LABELS {
@@ -56,8 +56,8 @@ impl RenewalMetrics {
     }
 
     /// Notes an attempt.
-    pub(crate) fn attempted<T>(&self, result: &Result<T, ObtainError>, took: Duration) {
-        let label = result.as_ref().err().map_or("ok", ObtainError::label);
+    pub(crate) fn attempted<T>(&self, result: &Result<T, ObtainError>, took: Duration, first: bool) {
+        let label = result.as_ref().err().map_or(if first { "first" } else { "ok" }, ObtainError::label);
         self.renewals.with_label_values(&[label]).inc();
         self.duration.observe(took.as_secs_f64());
         match result {

@@ -91,7 +91,8 @@ impl Renewer {
             self.inputs.note().await;
             let started = Instant::now();
             let result = self.obtainer.obtain().await;
-            self.metrics.attempted(&result, started.elapsed());
+            let first = self.store.statuses().borrow().held.is_none();
+            self.metrics.attempted(&result, started.elapsed(), first);
             match result {
                 Ok(issued) => {
                     backoff.reset();

@@ -37,6 +37,7 @@ mod language;
 mod linted;
 mod metadata;
 mod moved;
+mod newcomer;
 mod newer_storage;
 mod operate;
 mod postgres;

@@ -147,7 +147,7 @@ async fn a_move_that_cannot_be_made_says_why_and_the_ca_goes_on_where_it_is() ->
     for (to, more, code, words) in [
         ("sqlite:///x.db".to_owned(), vec![], 2, "--to: names a file"),
         ("postgres://ca:SECRET@db/x".to_owned(), vec![], 2, "postgres.password_file"),
-        (database(), vec!["--tls".to_owned(), "maybe".to_owned()], 2, "postgres.tls"),
+        (database(), vec!["--tls".to_owned(), "maybe".to_owned()], 2, "--tls: "),
         ("postgres://signet@127.0.0.1:1/x".to_owned(), vec![], 1, "the server cannot be reached"),
         (server.url("not_there"), vec!["--password-file".to_owned(), file(&password)], 1, "create the database"),
         (database(), vec!["--password-file".to_owned(), file(&missing)], 1, "cannot read"),

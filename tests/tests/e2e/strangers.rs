@@ -187,7 +187,7 @@ async fn more_strangers_than_open_files_shut_nobody_out() -> Outcome {
     }
     good.keeps_its_certificates("connections").await?;
     let log = good.ca.process.log();
-    ensure(log.contains("the limit of open files allows fewer connections"), || log.clone())?;
+    ensure(log.contains("connections are fitted to the limit of open files"), || log.clone())?;
     ensure(!log.contains("could not be accepted"), || log.clone())
 }
 

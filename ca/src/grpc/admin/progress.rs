@@ -53,6 +53,8 @@ pub(super) fn done(what: &Done) -> WireDone {
     match what {
         Done::Other => plain(Step::Unspecified),
         Done::Nothing => plain(Step::Nothing),
+        Done::NothingToResume => plain(Step::NothingToResume),
+        Done::NothingToAdopt => plain(Step::NothingToAdopt),
         Done::Prepared => plain(Step::Prepared),
         Done::Awaited(root) => about(Step::Awaited, root),
         Done::IssuingRenewed => plain(Step::IssuingRenewed),

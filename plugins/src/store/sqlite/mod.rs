@@ -45,10 +45,11 @@ mod upgrade_tests;
 mod verify;
 mod view;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
+use rustix::fs::Access;
 use signet_core::seams::store::StoreError;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions};
@@ -211,9 +212,11 @@ impl SqliteStore {
     /// As for [`open`](Self::open).
     pub async fn check(url: &str, settings: SqliteSettings) -> Result<(), StoreError> {
         let path = open::path(url)?;
+        open::allowed(&path, Access::READ_OK | Access::WRITE_OK)?;
         verify::has_content(&path)?;
         if !path.exists() {
-            return Ok(());
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            return open::allowed(directory, Access::WRITE_OK | Access::EXEC_OK);
         }
         verify::verify(&path, busy_timeout(settings), None).await?;
         let failed = |error| store_error(&format!("looking at {}", path.display()), &error);
@@ -229,6 +232,7 @@ impl SqliteStore {
     /// As for [`open`](Self::open); [`StoreError::Schema`] also when the database was made by an older version.
     pub async fn open_read_only(url: &str, settings: SqliteSettings) -> Result<Self, StoreError> {
         let path = open::path(url)?;
+        open::allowed(&path, Access::READ_OK)?;
         std::fs::metadata(&path)
             .map_err(|error| StoreError::Unavailable(format!("cannot look at {}: {error}", path.display())))?;
         let options = open::reader_options(&path, busy_timeout(settings));

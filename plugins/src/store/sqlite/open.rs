@@ -2,11 +2,14 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 use signet_core::seams::store::StoreError;
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
@@ -48,16 +51,48 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return unavailable(format!("the directory {} does not exist; create it", directory.display()));
         }
-        Err(error) => return unavailable(format!("cannot look into {}: {error}", directory.display())),
+        Err(error) => {
+            allowed(path, Access::EXISTS)?;
+            return unavailable(format!("cannot look into {}: {error}", directory.display()));
+        }
     }
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {
             unavailable(format!("{} is a directory, not a database", path.display()))
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => unavailable(format!("cannot create {}: {error}; is its directory writable?", path.display())),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => allowed(path, Access::READ_OK | Access::WRITE_OK),
+        Err(error) => {
+            allowed(directory, Access::WRITE_OK | Access::EXEC_OK)?;
+            unavailable(format!("cannot create {}: {error}; is its directory writable?", path.display()))
+        }
     }
+}
+
+/// Refuses a file or directory that this user may not use in this way, and says whose it is: SQLite only says that it cannot. Nothing is
+/// opened: closing a database's file gives up the locks that this process has on it.
+///
+/// # Errors
+/// [`StoreError::Unavailable`].
+pub(super) fn allowed(path: &Path, wanted: Access) -> Result<(), StoreError> {
+    if access(path, wanted) != Err(Errno::ACCESS) {
+        return Ok(());
+    }
+    let uid = geteuid().as_raw();
+    let visible = path.ancestors().find_map(|at| fs::metadata(at).ok().map(|found| (at, found)));
+    let Some((at, found)) = visible else {
+        return Err(StoreError::Unavailable(format!("uid {uid} may not use {}", path.display())));
+    };
+    let what = if at == path { "it" } else { "a directory above it" };
+    Err(StoreError::Unavailable(format!(
+        "uid {uid} may not use {}: {what} ({}) belongs to uid {} and gid {}, mode {:04o}; run this as the user of the CA, or \
+         mend its owner and mode",
+        path.display(),
+        at.display(),
+        found.uid(),
+        found.gid(),
+        found.mode() & 0o7777
+    )))
 }
 
 /// The file that SQLite keeps beside a database under its name and this suffix.

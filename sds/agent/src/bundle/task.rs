@@ -78,7 +78,7 @@ impl BundleStream {
         loop {
             // Fails only without a sender, which the store is.
             let held = statuses.wait_for(|status| status.held.is_some()).await;
-            let renewals = held.map(|status| status.renewals).unwrap_or_default();
+            let renewals = held.map(|status| status.obtained).unwrap_or_default();
             let had_old = self.old.is_some();
             let opened = match self.opened().await {
                 Ok(mut session) => {
@@ -87,7 +87,7 @@ impl BundleStream {
                     let opened = Instant::now();
                     let ended = tokio::select! {
                         error = session.run(&self.context) => Some(error),
-                        _renewed = async { statuses.wait_for(|status| status.renewals != renewals).await.is_ok() } => None,
+                        _renewed = async { statuses.wait_for(|status| status.obtained != renewals).await.is_ok() } => None,
                     };
                     // A renewal is no failure, however short the certificates live.
                     if ended.is_none() || opened.elapsed() >= self.good {
@@ -117,7 +117,7 @@ impl BundleStream {
                     // A renewal says that the CA can be reached, but not that it has learned what a stream is.
                     let unsupported = error.is_unsupported();
                     let renewed = async {
-                        let renewed = statuses.wait_for(|status| !unsupported && status.renewals != renewals).await;
+                        let renewed = statuses.wait_for(|status| !unsupported && status.obtained != renewals).await;
                         renewed.is_ok()
                     };
                     let waiting = async {

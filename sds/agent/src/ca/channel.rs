@@ -4,13 +4,17 @@
 //! while the agent runs does not cut it off. A root that the CA has removed from the bundle is not trusted by an old
 //! root file either, until somebody writes that file anew.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use ring::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
 use signet_core::certificate::{Flaw, check_encoding};
+use signet_core::digest::hex;
+use signet_core::holder::FILES;
 use signet_core::pem::{PemError, pem, read_certificates};
 use signet_core::secret::Secret;
 use signet_runtime::files::{self, FileError};
@@ -27,6 +31,9 @@ use crate::random;
 
 /// The header with the name of this process.
 pub(crate) const INSTANCE_HEADER: &str = "signet-instance";
+
+/// Digits of the name of the files that a process keeps: enough to tell apart those of one pod.
+const FILES_DIGITS: usize = 16;
 
 /// The largest root file that is read, in bytes.
 const MAX_ROOT_BYTES: u64 = 1 << 20;
@@ -140,6 +147,17 @@ impl CaChannel {
     pub(crate) fn new(settings: Ca, statuses: watch::Receiver<Status>) -> Self {
         let (root_file_failed, outdated) = (AtomicBool::new(false), Mutex::default());
         Self { settings, statuses, instance: random::instance(), root_file_failed, outdated }
+    }
+
+    /// The same for whoever keeps certificate files, in this way and directory: in a pod they count beside what its proxy
+    /// holds, not in its place.
+    #[must_use]
+    pub(crate) fn for_files(mut self, way: &str, directory: &Path) -> Self {
+        let place = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        let name = digest(&SHA256, &[way.as_bytes(), place.as_os_str().as_bytes()].concat());
+        let name: String = hex(name.as_ref()).chars().take(FILES_DIGITS).collect();
+        self.instance = self.instance.map(|instance| format!("{instance}{FILES}{name}"));
+        self
     }
 
     /// Connects. The caller keeps the deadline, which covers its call too: see [`CaChannel::within`].

@@ -35,8 +35,8 @@ pub(crate) enum ObtainError {
 }
 
 impl ObtainError {
-    /// The labels of [`ObtainError::label`], and that of success.
-    pub(crate) const LABELS: [&str; 6] = ["ok", "token", "key", "unreachable", "refused", "bad_reply"];
+    /// The labels of [`ObtainError::label`], and those of success.
+    pub(crate) const LABELS: [&str; 7] = ["first", "ok", "token", "key", "unreachable", "refused", "bad_reply"];
 
     /// A short constant for metrics.
     #[must_use]
@@ -47,6 +47,17 @@ impl ObtainError {
             Self::Ca(CaError::Refused { .. }) => "refused",
             Self::Ca(_) => "unreachable",
             Self::Reply(_) => "bad_reply",
+        }
+    }
+
+    /// Whether asking again leads nowhere: a file may not be read, or is not what it should be. One that is missing may be
+    /// written in a moment, and so may one that is empty.
+    #[must_use]
+    pub(crate) fn is_hopeless(&self) -> bool {
+        match self {
+            Self::Token(TokenError::Read(file)) | Self::Ca(CaError::Roots(file)) => file.is_lasting(),
+            Self::Token(TokenError::Empty(_)) | Self::Key(_) | Self::Reply(_) | Self::Ca(_) => false,
+            Self::Token(_) => true,
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) struct Status {
     /// What peers are verified with: from the CA's replies and from the bundle stream, whichever is newer.
     pub validation: Option<Arc<HeldValidation>>,
     /// Certificates obtained since the start.
-    pub renewals: u64,
+    pub obtained: u64,
     /// Failed attempts since the last good one.
     pub failures: u32,
     /// The newest failure; kept after a success, as history.

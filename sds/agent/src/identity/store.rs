@@ -109,7 +109,7 @@ impl IdentityStore {
             status.cut_off = None;
             status.held = Some(Arc::new(issued));
             status.next_attempt = status.renewal();
-            status.renewals += 1;
+            status.obtained += 1;
             status.failures = 0;
             self.publish(status);
         });

@@ -89,7 +89,7 @@ fn the_bundle_of_a_reply_counts_only_when_it_is_newer_than_the_one_held() {
         world.reply(told, &[&a, &b]);
         let expected = if used { (told, 2, 0) } else { (held, 1, 0) };
         assert_eq!(world.held(), expected, "{held:?} {streamed} {told:?}");
-        assert_eq!(world.store.statuses().borrow().renewals, 2, "the certificate counts in any case");
+        assert_eq!(world.store.statuses().borrow().obtained, 2, "the certificate counts in any case");
     }
 }
 

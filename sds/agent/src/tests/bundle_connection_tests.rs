@@ -29,7 +29,7 @@ async fn a_new_certificate_gets_a_stream_of_its_own_before_the_old_one_ends_and_
     let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
     std::fs::write(world.path("token"), token(2)).unwrap();
     world.clock.set(held.renew_at);
-    agent.until(|status| status.renewals == 2).await;
+    agent.until(|status| status.obtained == 2).await;
     let heard = world
         .ca
         .bundles
@@ -60,7 +60,7 @@ async fn a_stream_that_cannot_be_opened_anew_leaves_the_old_one_at_work() {
     let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
     world.ca.bundles.refusing.store(true, Ordering::SeqCst);
     world.clock.set(held.renew_at);
-    let status = agent.until(|status| status.renewals == 2 && status.bundle_stream.last_failure.is_some()).await;
+    let status = agent.until(|status| status.obtained == 2 && status.bundle_stream.last_failure.is_some()).await;
     assert!(status.bundle_stream.last_failure.unwrap().text.contains("Unauthenticated"));
     assert_eq!(status.bundle_stream.link, Link::Up);
     world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
@@ -79,7 +79,7 @@ async fn a_replica_without_streams_is_asked_again_when_the_old_stream_ends() {
     let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
     world.ca.bundles.unknown.store(true, Ordering::SeqCst);
     world.clock.set(held.renew_at);
-    agent.until(|status| status.renewals == 2).await;
+    agent.until(|status| status.obtained == 2).await;
     world.ca.bundles.refused(1).await;
     assert_eq!(agent.statuses.borrow().bundle_stream.link, Link::Up, "the old one goes on");
     std::fs::write(world.path("roots.pem"), tls.pem()).unwrap();
@@ -119,7 +119,7 @@ async fn a_stream_that_ends_with_its_token_is_opened_anew_at_once_with_the_newer
     // What comes later is heard of as ever, and nothing was asked for but the stream.
     world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
     assert!(world.ca.bundles.applied(6).await.contains(&Heard::Applied(2, 6)));
-    assert_eq!((status.renewals, world.ca.calls().len()), (1, 1));
+    assert_eq!((status.obtained, world.ca.calls().len()), (1, 1));
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn a_restarted_ca_gets_its_stream_back_and_brings_what_was_missed() {
     assert_eq!(world.fetch().await.1, 2);
     let status = agent.until(|status| status.bundle_stream.link == Link::Up).await;
     assert!(status.bundle_stream.last_failure.is_some(), "kept as history");
-    assert_eq!((status.renewals, world.ca.calls().len()), (1, 1));
+    assert_eq!((status.obtained, world.ca.calls().len()), (1, 1));
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn with_a_ca_without_bundle_stream_all_is_as_ever() {
     let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
     world.ca.reply_with(None, &[&world.ca.root, &Authority::root("new")]);
     world.clock.set(held.renew_at);
-    agent.until(|status| status.renewals == 2).await;
+    agent.until(|status| status.obtained == 2).await;
     assert_eq!(world.fetch().await.1, 2);
 }
 
@@ -200,7 +200,7 @@ async fn a_ca_without_bundle_stream_is_asked_again_every_five_minutes_and_all_el
     // A renewal is no reason to ask; the certificate is renewed all the same, and its roots count.
     world.ca.reply_with(None, &[&world.ca.root, &Authority::root("new")]);
     world.clock.set(held.renew_at);
-    agent.until(|status| status.renewals == 2).await;
+    agent.until(|status| status.obtained == 2).await;
     assert_eq!((world.fetch().await.1, asked()), (2, 3));
     agent.check_of("bundle_stream", State::Ready).await;
     // The CA is upgraded.
@@ -227,7 +227,7 @@ async fn a_ca_whose_serving_certificate_is_of_a_root_that_came_by_stream_is_trus
     world.ca.bundles.publish(validation(6, &[&world.ca.root, &new, &Authority::root("x")], &[]), "[]");
     world.ca.bundles.applied(6).await;
     world.clock.set(held.renew_at);
-    agent.until(|status| status.renewals == 2).await;
+    agent.until(|status| status.obtained == 2).await;
     // A stranger is still nobody.
     world.serving.take().unwrap().stop().await;
     world.serving = Some(world.ca.serve(&Authority::root("stranger"), Some(world.address)).await);

@@ -60,7 +60,7 @@ async fn sd_08_ro_17_a_new_root_reaches_proxies_at_once_and_the_leaf_is_neither_
     assert_eq!(secrets.keys().collect::<Vec<_>>(), ["ROOTCA"]);
     assert_eq!(roots(&secrets["ROOTCA"].0), 2);
     let status = agent.until(|status| status.validation.as_ref().unwrap().sequence == Some(6)).await;
-    assert_eq!((status.renewals, world.ca.calls().len()), (1, 1));
+    assert_eq!((status.obtained, world.ca.calls().len()), (1, 1));
     // It is what new proxies get, too.
     assert_eq!(world.fetch().await.1, 2);
     assert!(agent.check_of("bundle_stream", State::Ready).await.starts_with("open since"));
@@ -233,7 +233,7 @@ async fn a_hint_renews_the_certificates_of_its_authority_and_those_after_it_only
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(world.ca.calls().len(), 1);
     world.clock.set(due);
-    let second = agent.until(|status| status.renewals == 2).await.held.unwrap();
+    let second = agent.until(|status| status.obtained == 2).await.held.unwrap();
     // The CA still signs with that authority, and its hint still stands, also on the new stream.
     assert_eq!(second.authority, held.authority);
     world.ca.bundles.until(|heard| heard.iter().any(|it| matches!(it, Heard::Applied(2, 5)))).await;
@@ -264,10 +264,25 @@ async fn a_ca_that_hints_ever_again_does_not_make_a_loop() {
     let due = hint(5);
     agent.until(|status| status.early_renewal() == Some(due)).await;
     world.clock.set(due);
-    agent.until(|status| status.renewals == 2).await;
+    agent.until(|status| status.obtained == 2).await;
     let due = hint(6);
     agent.until(|status| status.early_renewal() == Some(due)).await;
     world.clock.set(due);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(world.ca.calls().len(), 2, "a hint after a hint is put off");
+}
+
+#[tokio::test]
+async fn an_agent_whose_certificate_peers_refuse_is_not_ready_until_it_has_another() {
+    let (world, mut agent) = started().await;
+    agent.until(|status| status.held.is_some()).await;
+    agent.check(State::Ready).await;
+    let other = Authority::root("other");
+    world.ca.bundles.publish(validation(5, &[&other], &[]), "[]");
+    let detail = agent.check(State::Failing).await;
+    assert!(detail.contains("chains to no root of the trust bundle"), "{detail}");
+    assert!(agent.metric("signet_agent_certificate_valid 0") && !agent.ops.readiness.snapshot().ready);
+    world.ca.bundles.publish(validation(6, &[&other, &world.ca.root], &[]), "[]");
+    agent.check(State::Ready).await;
+    assert!(agent.metric("signet_agent_certificate_valid 1"));
 }

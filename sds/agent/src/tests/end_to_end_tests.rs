@@ -41,7 +41,8 @@ async fn the_first_certificate_comes_as_soon_as_the_ca_answers_and_carries_what_
     let (chain, roots) = world.fetch().await;
     assert_eq!((chain.matches("BEGIN CERTIFICATE").count(), roots), (2, 1), "leaf and intermediate, and the root");
     assert!(!chain.contains(&world.ca.root_pem()));
-    assert!(agent.metric("signet_agent_renewals_total{result=\"ok\"} 1"));
+    let counted = |result: &str| format!("signet_agent_renewals_total{{result=\"{result}\"}}");
+    assert!(agent.metric(&(counted("first") + " 1")) && agent.metric(&(counted("ok") + " 0")), "nothing was renewed");
     assert!(agent.metric("signet_agent_ca_up 1") && agent.metric("signet_agent_certificate_valid 1"));
     let expiry = held.not_after.unix_timestamp();
     assert!(agent.metric(&format!("signet_agent_certificate_expiry_timestamp_seconds {expiry}")));
@@ -52,10 +53,10 @@ async fn a_certificate_that_starts_in_the_future_since_the_clocks_were_set_back_
     for back in [HOUR, 24 * HOUR, 40 * 24 * HOUR, 5 * 365 * 24 * HOUR] {
         let world = World::new("20ms").await;
         let mut agent = world.start().await;
-        let first = agent.until(|status| status.renewals == 1).await.held.unwrap();
+        let first = agent.until(|status| status.obtained == 1).await.held.unwrap();
         let now = world.clock.now() - back;
         world.clock.set(now);
-        let second = agent.until(|status| status.renewals == 2).await.held.unwrap();
+        let second = agent.until(|status| status.obtained == 2).await.held.unwrap();
         assert!(first.not_before > now && second.not_before <= now, "{back:?}");
         agent.check(State::Ready).await;
     }
@@ -65,7 +66,7 @@ async fn a_certificate_that_starts_in_the_future_since_the_clocks_were_set_back_
 async fn renewal_happens_at_its_time_by_the_wall_clock_and_not_before() {
     let world = World::new("20ms").await;
     let mut agent = world.start().await;
-    let first = agent.until(|status| status.renewals == 1).await;
+    let first = agent.until(|status| status.obtained == 1).await;
     let held = first.held.unwrap();
     assert_eq!(first.next_attempt, Some(held.renew_at));
     world.clock.set(held.renew_at - Duration::from_secs(1));
@@ -77,13 +78,13 @@ async fn renewal_happens_at_its_time_by_the_wall_clock_and_not_before() {
     assert_eq!(world.ca.calls().len(), 1);
     assert_eq!(world.fetch().await.0, held.chain.pem());
     world.clock.set(held.renew_at);
-    let second = agent.until(|status| status.renewals == 2).await.held.unwrap();
+    let second = agent.until(|status| status.obtained == 2).await.held.unwrap();
     assert_ne!(second.serial, held.serial);
     assert_ne!(second.key_pem.expose(), held.key_pem.expose(), "a key is used once");
     assert_eq!(second.bundle, held.bundle);
     // Far forward, past its end.
     world.clock.set(second.not_after + HOUR);
-    let third = agent.until(|status| status.renewals == 3).await.held.unwrap();
+    let third = agent.until(|status| status.obtained == 3).await.held.unwrap();
     assert!(third.not_after > world.clock.now());
     agent.check(State::Ready).await;
     assert_eq!(world.ca.calls().len(), 3);
@@ -112,7 +113,7 @@ async fn with_the_ca_away_the_old_certificate_is_served_to_a_new_proxy_until_the
     assert!(agent.metric("signet_agent_certificate_valid 0") && agent.metric("signet_agent_ca_up 0"));
     assert_eq!(world.fetch().await.0, held.chain.pem());
     world.serving = Some(world.ca.serve(&tls, Some(world.address)).await);
-    let status = agent.until(|status| status.renewals == 2).await;
+    let status = agent.until(|status| status.obtained == 2).await;
     assert_eq!(status.failures, 0);
     agent.check(State::Ready).await;
     assert_ne!(world.fetch().await.0, held.chain.pem());
@@ -122,7 +123,7 @@ async fn with_the_ca_away_the_old_certificate_is_served_to_a_new_proxy_until_the
 async fn the_token_is_read_for_every_call_and_without_one_nothing_is_sent() {
     let world = World::new("20ms").await;
     let mut agent = world.start().await;
-    let held = agent.until(|status| status.renewals == 1).await.held.unwrap();
+    let held = agent.until(|status| status.obtained == 1).await.held.unwrap();
     std::fs::write(world.path("token"), "  \n").unwrap();
     world.clock.set(held.renew_at);
     let status = agent.until(|status| status.failures >= 2).await;
@@ -133,7 +134,7 @@ async fn the_token_is_read_for_every_call_and_without_one_nothing_is_sent() {
     agent.until(|status| status.failures >= failures + 2).await;
     assert_eq!(world.ca.calls().len(), 1);
     std::fs::write(world.path("token"), token(2)).unwrap();
-    agent.until(|status| status.renewals == 2).await;
+    agent.until(|status| status.obtained == 2).await;
     assert_eq!(world.ca.calls().pop().unwrap().authorization, format!("Bearer {}", token(2)));
 }
 
@@ -141,7 +142,7 @@ async fn the_token_is_read_for_every_call_and_without_one_nothing_is_sent() {
 async fn a_wrong_reply_is_refused_and_the_old_certificate_stays() {
     let world = World::new("20ms").await;
     let mut agent = world.start().await;
-    let held = agent.until(|status| status.renewals == 1).await.held.unwrap();
+    let held = agent.until(|status| status.obtained == 1).await.held.unwrap();
     world.ca.answer(Mode::WrongIdentity);
     world.clock.set(held.renew_at);
     let status = agent.until(|status| status.failures >= 2).await;
@@ -202,7 +203,7 @@ async fn certificates_that_are_born_old_do_not_make_a_hot_loop() {
         world.ca.answer(Mode::Old);
         let start = Instant::now();
         let mut agent = world.start().await;
-        agent.until(|status| status.renewals >= u64::from(calls)).await;
+        agent.until(|status| status.obtained >= u64::from(calls)).await;
         assert!(start.elapsed() >= ttl / 20 * (calls - 1), "{calls} calls with {ttl:?} in {:?}", start.elapsed());
         if calls == 1 {
             tokio::time::sleep(Duration::from_millis(1200)).await;

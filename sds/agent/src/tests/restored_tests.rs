@@ -36,13 +36,13 @@ async fn a_backup_that_knows_the_bundle_that_agents_hold_changes_nothing_and_ren
     world.ca.bundles.until(|heard| heard.iter().any(|it| matches!(it, Heard::Applied(2, 5)))).await;
     assert_eq!(shown(&world), [None, Some("proof-5".to_owned())]);
     let status = agent.until(|status| status.bundle_stream.link == Link::Up).await;
-    assert_eq!((status.bundle_stream.older, status.early_renewal(), status.renewals), (None, None, 1));
+    assert_eq!((status.bundle_stream.older, status.early_renewal(), status.obtained), (None, None, 1));
     agent.check_of("bundle_stream", State::Ready).await;
     for renewals in 2..4 {
         let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
         world.ca.reply_with(Some(5), &[&world.ca.root]);
         world.clock.set(held.renew_at);
-        agent.until(|status| status.renewals == renewals).await;
+        agent.until(|status| status.obtained == renewals).await;
         let stream = renewals + 1;
         let applied =
             |heard: &[Heard]| heard.iter().any(|it| matches!(it, Heard::Applied(which, 5) if *which == stream));
@@ -70,7 +70,7 @@ async fn numbers_by_a_clock_that_was_years_ahead_are_left_behind_as_soon_as_the_
     // Certificates are renewed meanwhile, and what is held stays.
     let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
     world.clock.set(held.renew_at);
-    agent.until(|status| status.renewals == 2).await;
+    agent.until(|status| status.obtained == 2).await;
     world.ca.bundles.until(|heard| heard.iter().any(|it| matches!(it, Heard::Refused(3, 3, _)))).await;
     assert_eq!(shown(&world).last().unwrap().as_deref(), Some(&*format!("proof-{AHEAD}")), "as long as it lasts");
     assert_eq!(world.fetch().await.1, 2);
@@ -109,5 +109,5 @@ async fn a_certificate_whose_root_is_in_the_bundle_no_more_is_replaced_at_once()
     world.ca.bundles.publish(validation(6, &[&other], &[]), "[]");
     let ask = agent.until(|status| status.early_renewal().is_some()).await.early_renewal().unwrap();
     world.clock.set(ask);
-    agent.until(|status| status.renewals == 2).await;
+    agent.until(|status| status.obtained == 2).await;
 }
