@@ -12,7 +12,7 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use ring::rand::SystemRandom;
 use signet_core::audit::{AuditEvent, AuditQuery, Outcome, StoredEvent};
 use signet_core::authority::IssuingCa;
-use signet_core::caller::{AuthMethod, Caller, Peer};
+use signet_core::caller::{AuthMethod, Caller, Credential, Peer};
 use signet_core::clock::{Clock, ManualClock, SharedClock};
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
@@ -77,6 +77,7 @@ impl TokenAuthenticator for OneToken {
                 node: None,
                 cluster: "Kubernetes".into(),
                 method: AuthMethod::Jwks,
+                credential: Credential::default(),
                 made_at: None,
                 until: None,
             }),
