@@ -31,7 +31,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit_log::audit_log;
-use crate::clusters::{Clusters, Served};
+use crate::certificate_caller::CertificateCallers;
+use crate::client_identity::ClientVerifier;
+use crate::clusters::{CertificateRules, Clusters, Served};
 use crate::config::{Limits, Serving};
 use crate::issuance::{Application, Issuance, Issued};
 use crate::issue_error::IssueError;
@@ -219,7 +221,15 @@ impl World {
                 aliases: vec!["alias".into()],
                 authenticator: Arc::new(one_token),
                 authorizer: None,
+                certificates: Some(CertificateRules { last_token_within: 7 * DAY, live: None }),
             }])),
+            by_certificate: CertificateCallers::new(
+                Arc::clone(&store) as _,
+                Arc::clone(&store) as _,
+                Arc::new(ClientVerifier::new(trust_domain, state.clone())),
+                state.clone(),
+                Arc::clone(&rotator.wake_up),
+            ),
             state: state.clone(),
             audit: audit.clone(),
             handovers: handed_over,
@@ -289,6 +299,7 @@ pub(crate) fn application() -> Application {
         peer: Peer(Some("127.0.0.1:5000".parse().unwrap())),
         cluster: None,
         token: Some(Secret::new(b"web".to_vec())),
+        client: None,
         instance: None,
         acknowledges: false,
         csr: csr(&[]),

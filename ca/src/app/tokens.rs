@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use signet_core::caller::AuthMethod;
-use signet_core::seams::authenticator::TokenAuthenticator;
+use signet_core::seams::authenticator::{LiveWorkloads, TokenAuthenticator};
 use signet_plugins::authenticator::{JwksAuthenticator, KeySetError, PublishedKeys, TokenRules};
 #[cfg(feature = "kubernetes")]
 use signet_plugins::kubernetes::{ApiServer, ApiServerError};
@@ -17,8 +17,8 @@ use signet_runtime::supervisor::{Importance, Supervisor};
 use super::cluster_keys::{ClusterKeys, read_file};
 #[cfg(feature = "kubernetes")]
 use super::kubernetes;
-use crate::clusters::{Clusters, Served};
-use crate::config::{Cluster, Config, KeySource, Tokens};
+use crate::clusters::{CertificateRules, Clusters, Served};
+use crate::config::{ClientCertificates, Cluster, Config, KeySource, Tokens};
 
 /// What verifies the tokens of a cluster cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -138,8 +138,11 @@ pub(super) fn clusters(
         });
         #[cfg(feature = "kubernetes")]
         let authorizer = kubernetes::authorizer(&cluster, beside.as_ref());
+        #[cfg(feature = "kubernetes")]
+        let live = kubernetes::live_workloads(&cluster, beside.as_ref());
         #[cfg(not(feature = "kubernetes"))]
-        let authorizer = None;
+        let (authorizer, live) = (None, None);
+        let certificates = certificates(&cluster, live);
         let authenticator: Arc<dyn TokenAuthenticator> = match &cluster.tokens {
             #[cfg(feature = "kubernetes")]
             Tokens::Review { limits, .. } if let Some(server) = opened.server => {
@@ -150,12 +153,19 @@ pub(super) fn clusters(
         };
         #[cfg(feature = "kubernetes")]
         let authenticator = kubernetes::live(&cluster.tokens, authenticator, beside);
-        served.push(Served { id: cluster.id, aliases: cluster.aliases, authenticator, authorizer });
+        served.push(Served { id: cluster.id, aliases: cluster.aliases, authenticator, authorizer, certificates });
     }
     measure(metrics, measured)?;
     #[cfg(feature = "kubernetes")]
     pods.measure(metrics)?;
     Ok(Clusters::new(served))
+}
+
+/// What a cluster demands of client certificates in the place of tokens. Where `live` workloads are demanded and nobody knows
+/// them, no certificate counts.
+fn certificates(cluster: &Cluster, live: Option<Arc<dyn LiveWorkloads>>) -> Option<CertificateRules> {
+    let ClientCertificates { last_token_within, live_objects } = cluster.client_certificates?;
+    (live.is_some() == live_objects).then_some(CertificateRules { last_token_within, live })
 }
 
 /// Counts keys over all clusters: labels never hold a name from outside.

@@ -79,6 +79,7 @@ fn service(
             aliases: Vec::new(),
             authenticator: Arc::new(Until(until)),
             authorizer: None,
+            certificates: None,
         }])),
         clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), state)),
         rates: Arc::new(rates()),

@@ -28,6 +28,10 @@ pub(crate) struct FlakyStore {
     pub(crate) inner: MemoryStore,
     pub(crate) down: AtomicBool,
     pub(crate) stuck: AtomicBool,
+    /// Neither record nor journal can be read.
+    pub(crate) unreadable: AtomicBool,
+    /// Nobody who reads the record gets an answer.
+    pub(crate) silent: AtomicBool,
     /// Each append waits for `commit` to be rung.
     pub(crate) slow: AtomicBool,
     pub(crate) commit: tokio::sync::Notify,
@@ -54,6 +58,11 @@ impl FlakyStore {
     /// Durable writes since the last time this was asked.
     pub(crate) fn writes(&self) -> i64 {
         self.writes.swap(0, Ordering::SeqCst)
+    }
+
+    fn readable(&self) -> Result<(), StoreError> {
+        let away = || StoreError::Unavailable("no answer".to_owned());
+        if self.unreadable.load(Ordering::SeqCst) { Err(away()) } else { Ok(()) }
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -106,6 +115,10 @@ impl AuditStore for FlakyStore {
         if heard { Ok(appended) } else { dead() }
     }
     async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {
+        if self.silent.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.readable()?;
         self.inner.query(query).await
     }
     async fn probe(&self) -> Result<(), StoreError> {
@@ -119,6 +132,7 @@ impl AuthorityJournal for FlakyStore {
         self.inner.load().await
     }
     async fn version(&self) -> Result<JournalVersion, StoreError> {
+        self.readable()?;
         self.inner.version().await
     }
     async fn change(&self, change: Change<'_>) -> Result<Changed, StoreError> {
