@@ -82,7 +82,7 @@ impl CertificateCallers {
         Ok(caller)
     }
 
-    /// What is on record under this serial number; one statement, by an index.
+    /// What is on record under this serial number, found by the index that keeps serial numbers unique.
     async fn recorded(&self, serial: &str) -> Result<Option<AuditEvent>, AuthenticationError> {
         let unavailable = |detail: String| AuthenticationError::unavailable(Outage::RecordUnavailable, detail);
         // A serial that none of ours can have is on record as little as one that none has.

@@ -8,15 +8,19 @@ use futures::FutureExt;
 use signet_core::audit::Outcome;
 use signet_core::authority::AuthorityId;
 use signet_core::csr::CertificateRequest;
+use signet_core::digest::{hex, key_hash};
 use signet_core::identity::WorkloadId;
 use signet_core::policy::decide;
 use signet_core::revocation::RevocationReason;
 use signet_core::rotation::Command;
 use signet_core::seams::authenticator::LiveWorkloads;
+use signet_core::seams::store::JournalVersion;
 use signet_core::secret::Secret;
+use signet_plugins::store::memory::MemoryStore;
 use tonic::Code;
 
 use super::*;
+use crate::client_identity::test_mesh::{self, TestRoot};
 use crate::clusters::Clusters;
 use crate::grpc::status;
 use crate::issuance::{Application, Issued};
@@ -161,6 +165,16 @@ async fn while_storage_is_away_nobody_is_refused_and_nobody_is_believed() {
     }
 }
 
+#[tokio::test]
+async fn a_record_that_cannot_be_read_proves_nobody() {
+    let world = World::new().await;
+    let holder = holder(&world).await;
+    world.store.garbled.store(true, Ordering::SeqCst);
+    let error = refused(&world, &by(&holder)).await;
+    assert_eq!(error.label(), "certificate_not_on_record");
+    assert!(error.to_string().contains("written by a newer version"), "{error}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_revocation_counts_at_once_also_where_nobody_has_heard_of_it() {
     let world = World::new().await;
@@ -210,6 +224,37 @@ async fn a_chain_that_does_not_verify_any_more_proves_nobody_whatever_is_on_reco
     assert_eq!(refused(&world, &by(&holder)).await.label(), "certificate_not_valid");
     world.clock.set(NOW + 20 * DAY);
     assert_eq!(refused(&world, &by(&holder)).await.label(), "certificate_expired");
+}
+
+#[tokio::test]
+async fn a_chain_with_the_key_of_a_compromised_root_proves_nobody_although_a_sound_one_vouches_for_it() {
+    let (old, new) = (TestRoot::new("old"), TestRoot::new("new"));
+    let mut authorities = test_mesh::authorities(1, &[&old, &new], &[]);
+    authorities.roots[0].tainted_at = Some(NOW);
+    let store = Arc::new(MemoryStore::new());
+    store.replace(JournalVersion(0), &authorities).await.unwrap();
+    let (writer, state) = test_mesh::nothing();
+    test_mesh::publish_authorities(&writer, authorities, &new);
+    let mut shown = new.leaf(WEB, NOW, |params| params.use_authority_key_identifier_extension = true);
+    let (world, leaf) = (World::new().await, shown.facts());
+    // As it would be on record if this CA had issued it.
+    world.issuance.issue(&application()).await.unwrap();
+    let mut event = world.events().await.remove(0).event;
+    let what = event.what.as_mut().unwrap();
+    (what.serial, what.key_hash) = (leaf.serial_text(), hex(&key_hash(&leaf.spki_der)));
+    (what.not_after, what.authority) = (leaf.not_after.unix_timestamp(), new.issuing_id().to_string());
+    what.bundle_sequence = 9;
+    store.append(vec![event]).await.unwrap().remove(0).unwrap();
+    let clients = Arc::new(ClientVerifier::new(test_mesh::trust_domain(), state.clone()));
+    let callers = CertificateCallers::new(Arc::clone(&store) as _, store, clients, state, Arc::default());
+    let cluster = world.issuance.clusters.select(None).unwrap();
+    let judged = async |shown: &test_mesh::Shown| {
+        let identity = ClientIdentity::of_verified(&shown.chain).unwrap();
+        callers.authenticate(&identity, &cluster, NOW).await.map_err(|error| error.label())
+    };
+    assert_eq!(judged(&shown).await.unwrap().identity.to_string(), WEB);
+    shown.chain.push(new.vouches_for(&old));
+    assert_eq!(judged(&shown).await, Err("certificate_authority_tainted"));
 }
 
 /// Knows nobody, or does not know.

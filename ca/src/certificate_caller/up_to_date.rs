@@ -62,3 +62,29 @@ impl UpToDate {
         Ok(is_same)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use signet_core::rotation::Command;
+
+    use super::*;
+    use crate::operations::Operator;
+    use crate::signing_state::current;
+    use crate::world_tests::World;
+
+    #[tokio::test]
+    async fn a_state_from_before_a_change_is_not_taken_for_the_one_after_it() {
+        let world = World::new().await;
+        let up_to_date =
+            UpToDate::new(Arc::clone(&world.store) as _, world.state.clone(), Arc::clone(&world.rotator.wake_up));
+        let before = up_to_date.state().await.unwrap();
+        world.operations.command(&Operator::of_this_process(), Command::Prepare, "").await.unwrap();
+        assert!(!up_to_date.is_same(&before).await.unwrap());
+        world.rotator.turn().await.unwrap();
+        // One request has seen the change, another one has begun before it.
+        let after = up_to_date.state().await.unwrap();
+        assert!(Arc::ptr_eq(&after, &current(&world.state).unwrap()));
+        assert!(up_to_date.is_same(&after).await.unwrap() && !up_to_date.is_same(&before).await.unwrap());
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent, UnreadEvent, Unreadable};
 use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderQuery, Lag, Mark};
 use signet_core::key_type::KeyType;
@@ -32,6 +32,8 @@ pub(crate) struct FlakyStore {
     pub(crate) unreadable: AtomicBool,
     /// Nobody who reads the record gets an answer.
     pub(crate) silent: AtomicBool,
+    /// What is on record cannot be read.
+    pub(crate) garbled: AtomicBool,
     /// Each append waits for `commit` to be rung.
     pub(crate) slow: AtomicBool,
     pub(crate) commit: tokio::sync::Notify,
@@ -119,7 +121,15 @@ impl AuditStore for FlakyStore {
             std::future::pending::<()>().await;
         }
         self.readable()?;
-        self.inner.query(query).await
+        let mut page = self.inner.query(query).await?;
+        if self.garbled.load(Ordering::SeqCst) {
+            let unread = |StoredEvent { sequence, event, .. }: StoredEvent| {
+                let AuditEvent { at_micros, kind, outcome, .. } = event;
+                UnreadEvent { sequence, at_micros, kind, outcome, problem: Unreadable::Newer }
+            };
+            page.unread = page.items.drain(..).map(unread).collect();
+        }
+        Ok(page)
     }
     async fn probe(&self) -> Result<(), StoreError> {
         self.inner.probe().await

@@ -160,5 +160,11 @@ mod tests {
         let other = Attributed { spiffe_id: text("a"), pod: text("q"), cluster: text("c"), ..Attributed::default() };
         one.keep_common(&other);
         assert_eq!(one, Attributed { spiffe_id: text("a"), ..Attributed::default() });
+        let at = |micros| Attributed { last_token_micros: micros, ..Attributed::default() };
+        for (mine, theirs, common) in [(Some(1), Some(1), Some(1)), (Some(1), Some(2), None), (Some(1), None, None)] {
+            let mut one = at(mine);
+            one.keep_common(&at(theirs));
+            assert_eq!(one, at(common));
+        }
     }
 }

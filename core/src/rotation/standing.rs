@@ -36,6 +36,9 @@ mod tests {
     use super::super::test_authorities::{START, draining, first, id};
     use super::super::{Authorities, AuthorityState};
     use super::Standing;
+    use crate::certificate::Facts;
+    use crate::revocation::{RevocationReason, Revoked};
+    use crate::unknown_fields::Unknown;
 
     type Change = fn(&mut Authorities);
 
@@ -59,6 +62,21 @@ mod tests {
             change(&mut authorities);
             assert_eq!(authorities.standing(id("r1-issuing").as_str()), expected, "{what}");
         }
+        // Its own certificate is on the list of its root.
+        let mut authorities = first();
+        let (key, params) = (rcgen::KeyPair::generate().unwrap(), rcgen::CertificateParams::default());
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let serial = Facts::read(&certificate).unwrap().serial_text();
+        authorities.roots[0].issuing[0].ca.certificate = certificate;
+        authorities.revocations.entries = vec![Revoked {
+            serial,
+            issuer: id("r1"),
+            reason: RevocationReason::CaCompromise,
+            at: 0,
+            not_after: i64::MAX,
+            unknown: Unknown::default(),
+        }];
+        assert_eq!(authorities.standing(id("r1-issuing").as_str()), Standing::Compromised);
         // Nothing but issuing CAs is one.
         assert_eq!(first().standing(id("nobody").as_str()), Standing::Gone);
         assert_eq!(first().standing(id("r1").as_str()), Standing::Gone);
