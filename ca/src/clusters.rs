@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use signet_core::seams::authenticator::{AuthenticationError, Denial, TokenAuthenticator};
+use signet_core::seams::authenticator::{AuthenticationError, Denial, LiveWorkloads, TokenAuthenticator};
 use signet_core::seams::impersonation::ImpersonationAuthorizer;
 use signet_core::seams::live_pods::LivePods;
 
@@ -20,6 +21,17 @@ pub struct Served {
     pub authorizer: Option<Arc<dyn ImpersonationAuthorizer>>,
     /// Its pods; `None` when nobody follows them.
     pub pods: Option<Arc<dyn LivePods>>,
+    /// What is demanded of client certificates that are shown in the place of tokens; `None` when they count for nothing.
+    pub certificates: Option<CertificateRules>,
+}
+
+/// What a cluster demands of client certificates that are shown in the place of tokens.
+#[derive(Clone)]
+pub struct CertificateRules {
+    /// How long ago the last token of the holder may be.
+    pub last_token_within: Duration,
+    /// Who knows whether what the holder is bound to is there, where that is demanded.
+    pub live: Option<Arc<dyn LiveWorkloads>>,
 }
 
 /// All of them, by id and alias.
@@ -44,16 +56,16 @@ impl Clusters {
         Self { by_name, primary: clusters.first().map(Arc::clone), known }
     }
 
-    /// The authenticator of the cluster that a request names; `None` or empty means the primary one.
+    /// The cluster that a request names; `None` or empty means the primary one.
     ///
     /// # Errors
     /// [`Denial::ClusterUnknown`], with the known ones listed for the log.
-    pub fn select(&self, name: Option<&str>) -> Result<&dyn TokenAuthenticator, AuthenticationError> {
+    pub fn select(&self, name: Option<&str>) -> Result<Arc<Served>, AuthenticationError> {
         let found = match name {
             None | Some("") => self.primary.as_ref(),
             Some(name) => self.by_name.get(name),
         };
-        found.map(|cluster| cluster.authenticator.as_ref()).ok_or_else(|| {
+        found.map(Arc::clone).ok_or_else(|| {
             let name: String = name.unwrap_or_default().chars().take(100).collect();
             let detail = format!("the request names the cluster {name:?}; known are: {}", self.known);
             AuthenticationError::denied(Denial::ClusterUnknown, detail)

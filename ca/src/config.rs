@@ -135,6 +135,17 @@ pub struct Cluster {
     pub trusted_node_accounts: Vec<(String, String)>,
     /// How tokens are verified.
     pub tokens: Tokens,
+    /// What is demanded of client certificates that are shown in the place of tokens; `None` when they count for nothing.
+    pub client_certificates: Option<ClientCertificates>,
+}
+
+/// What is demanded of client certificates that are shown in the place of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// How long ago the last token of the holder may be.
+    pub last_token_within: Duration,
+    /// Whether the holder's pod and account have to be there.
+    pub live_objects: bool,
 }
 
 /// Where an API server is, and as whom it is spoken to.
@@ -196,6 +207,15 @@ pub enum Tokens {
         /// How much it is asked.
         limits: ReviewLimits,
     },
+}
+
+impl Cluster {
+    /// Whether somebody is believed only while what it is bound to is there.
+    #[must_use]
+    pub fn needs_live_objects(&self) -> bool {
+        let of_tokens = matches!(self.tokens, Tokens::Jwks { live_objects: true, .. });
+        of_tokens || self.client_certificates.is_some_and(|demanded| demanded.live_objects)
+    }
 }
 
 impl Tokens {

@@ -23,6 +23,8 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::audit_log::AuditLog;
+use crate::certificate_caller::CertificateCallers;
+use crate::client_identity::ClientIdentity;
 use crate::clusters::Clusters;
 use crate::issue_error::{IssueError, RecordError};
 use crate::limits::request_rates::RequestRates;
@@ -45,6 +47,8 @@ pub struct Application {
     pub cluster: Option<String>,
     /// The bearer token, when there was one.
     pub token: Option<Secret>,
+    /// Who the client is by the certificate of its handshake, when it has shown one.
+    pub client: Option<Arc<ClientIdentity>>,
     /// What the client calls itself, to be told apart from others of its identity.
     pub instance: Option<String>,
     /// Whether the client acknowledges trust bundles over a stream of its own.
@@ -90,6 +94,8 @@ pub struct Issuance {
     pub policy: LeafPolicy,
     /// Authenticators.
     pub clusters: Arc<Clusters>,
+    /// Judges who shows a client certificate and no token.
+    pub by_certificate: CertificateCallers,
     /// What signs now.
     pub state: StateReader,
     /// The record.
@@ -148,7 +154,8 @@ impl Issuance {
             return Err(IssueError::Malformed(why.clone()));
         }
 
-        // 2. Who is asking? Only the token says; nothing else in the request is believed before.
+        // 2. Who is asking? Only the token says, or the certificate of the handshake where there is none; nothing else in
+        //    the request is believed before.
         let caller = self.authenticate(application).await.inspect_err(|error| {
             if let (Some(place), AuthenticationError::Denied { .. }) = (&application.place, error) {
                 place.lapse();
@@ -278,16 +285,19 @@ impl Issuance {
 
     async fn authenticate(&self, application: &Application) -> Result<Caller, AuthenticationError> {
         let started = Instant::now();
-        let authenticator = self.clusters.select(application.cluster.as_deref())?;
-        let missing = || {
-            AuthenticationError::denied(
-                Denial::TokenMissing,
-                "the request has no `authorization: Bearer <token>` header",
-            )
+        let cluster = self.clusters.select(application.cluster.as_deref())?;
+        // A token that is shown decides: a certificate beside it makes no bad one good.
+        if let Some(token) = &application.token {
+            let result = cluster.authenticator.authenticate(token, self.clock.now()).await;
+            self.metrics.token.observe(started.elapsed().as_secs_f64());
+            return result;
+        }
+        let Some(client) = &application.client else {
+            let detail = "the request has no `authorization: Bearer <token>` header";
+            return Err(AuthenticationError::denied(Denial::TokenMissing, detail));
         };
-        let token = application.token.as_ref().ok_or_else(missing)?;
-        let result = authenticator.authenticate(token, self.clock.now()).await;
-        self.metrics.token.observe(started.elapsed().as_secs_f64());
+        let result = self.by_certificate.authenticate(client, &cluster, self.clock.now()).await;
+        self.metrics.client_certificate.observe(started.elapsed().as_secs_f64());
         result
     }
 

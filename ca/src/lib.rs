@@ -9,6 +9,7 @@ pub mod app;
 pub mod audit_log;
 pub mod bundle_feed;
 pub mod bundle_file;
+pub mod certificate_caller;
 pub mod cli;
 pub mod client_address;
 pub mod client_identity;

@@ -8,7 +8,7 @@ use signet_core::clock::SharedClock;
 use signet_core::holder::Coverage;
 use signet_core::policy::Refusal;
 use signet_core::rotation::{Authorities, Phase, Unsettled};
-use signet_core::seams::authenticator::AuthenticationError;
+use signet_core::seams::authenticator::{AuthenticationError, Denial};
 use signet_core::seams::impersonation::ImpersonationError;
 use signet_runtime::metrics::{MetricError, Metrics};
 
@@ -24,6 +24,8 @@ pub struct CaMetrics {
     pub request: Histogram,
     /// Token verification, in seconds.
     pub token: Histogram,
+    /// Verification of client certificates in the place of tokens, in seconds.
+    pub client_certificate: Histogram,
     /// Parsing the CSR and deciding, in seconds.
     pub decision: Histogram,
     /// Signing, in seconds.
@@ -198,6 +200,10 @@ impl CaMetrics {
             "Certificate requests by outcome and reason.",
             &["outcome", "reason"],
         )?;
+        // One of these tells of a stolen key: an alert waits for no first event.
+        for denial in Denial::OF_CERTIFICATES {
+            certificates.with_label_values(&[Outcome::Refused.as_str(), denial.label()]).reset();
+        }
         let admin_denied = metrics.counters(
             "signet_ca_admin_denied_total",
             "Calls of the operators' service by callers who are no operators.",
@@ -229,6 +235,10 @@ impl CaMetrics {
         Ok(Self {
             request: metrics.seconds("signet_ca_request_duration_seconds", "Whole certificate requests.")?,
             token: metrics.seconds("signet_ca_token_verification_duration_seconds", "Verification of tokens.")?,
+            client_certificate: metrics.seconds(
+                "signet_ca_client_certificate_verification_duration_seconds",
+                "Verification of client certificates that are shown in the place of tokens.",
+            )?,
             decision: metrics.seconds("signet_ca_decision_duration_seconds", "CSR check and policy decision.")?,
             sign: metrics.seconds("signet_ca_sign_duration_seconds", "Signing of certificates.")?,
             audit: AuditMetrics::new(metrics)?,

@@ -12,7 +12,7 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use ring::rand::SystemRandom;
 use signet_core::audit::{AuditEvent, AuditQuery, Outcome, StoredEvent};
 use signet_core::authority::IssuingCa;
-use signet_core::caller::{AuthMethod, BoundObject, Caller, Peer};
+use signet_core::caller::{AuthMethod, BoundObject, Caller, Credential, Peer};
 use signet_core::clock::{Clock, ManualClock, SharedClock};
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
@@ -32,7 +32,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit_log::audit_log;
-use crate::clusters::{Clusters, Served};
+use crate::certificate_caller::CertificateCallers;
+use crate::client_identity::ClientVerifier;
+use crate::clusters::{CertificateRules, Clusters, Served};
 use crate::config::{Limits, Serving};
 use crate::issuance::{Application, Issuance, Issued};
 use crate::issue_error::IssueError;
@@ -91,6 +93,7 @@ impl TokenAuthenticator for OneToken {
                 node: None,
                 cluster: "Kubernetes".into(),
                 method: AuthMethod::Jwks,
+                credential: Credential::default(),
                 made_at: None,
                 until: None,
             }),
@@ -216,6 +219,7 @@ impl World {
             authenticator: Arc::new(OneToken(trust_domain.clone())),
             authorizer: None,
             pods: Some(Arc::clone(&gone_pods) as _),
+            certificates: Some(CertificateRules { last_token_within: 7 * DAY, live: None }),
         }]));
         let rotator = Rotator {
             trust_domain: trust_domain.clone(),
@@ -239,6 +243,13 @@ impl World {
         let issuance = Arc::new(Issuance {
             policy,
             clusters,
+            by_certificate: CertificateCallers::new(
+                Arc::clone(&store) as _,
+                Arc::clone(&store) as _,
+                Arc::new(ClientVerifier::new(trust_domain, state.clone())),
+                state.clone(),
+                Arc::clone(&rotator.wake_up),
+            ),
             state: state.clone(),
             audit: audit.clone(),
             handovers: handed_over,
@@ -309,6 +320,7 @@ pub(crate) fn application() -> Application {
         peer: Peer(Some("127.0.0.1:5000".parse().unwrap())),
         cluster: None,
         token: Some(Secret::new(b"web".to_vec())),
+        client: None,
         instance: None,
         acknowledges: false,
         csr: csr(&[]),

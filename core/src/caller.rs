@@ -14,6 +14,8 @@ pub enum AuthMethod {
     Jwks,
     /// A service-account token that the cluster's API server has judged.
     TokenReview,
+    /// A certificate that this CA has issued, and has on record.
+    ClientCertificate,
 }
 
 impl AuthMethod {
@@ -23,8 +25,33 @@ impl AuthMethod {
         match self {
             Self::Jwks => "jwks",
             Self::TokenReview => "token-review",
+            Self::ClientCertificate => "client-certificate",
         }
     }
+
+    /// The method of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Jwks, Self::TokenReview, Self::ClientCertificate].into_iter().find(|method| method.as_str() == name)
+    }
+}
+
+/// What was shown, by the names that records have for it. It holds nothing that proves anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Credential {
+    /// What the cluster calls the caller's last token (`jti`), when it has given it a name.
+    pub token_id: Option<String>,
+    /// The client certificate that stands in the place of a token.
+    pub certificate: Option<ShownCertificate>,
+}
+
+/// A client certificate that has proved a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownCertificate {
+    /// Its serial number, as records have it.
+    pub serial: String,
+    /// When its holder has shown a token for the last time: what is issued to it has the same time.
+    pub last_token: OffsetDateTime,
 }
 
 /// A Kubernetes object as a bound token names it.
@@ -60,6 +87,8 @@ pub struct Caller {
     pub cluster: String,
     /// How it was proved.
     pub method: AuthMethod,
+    /// What was shown for that.
+    pub credential: Credential,
     /// When the token says that it was made.
     pub made_at: Option<OffsetDateTime>,
     /// Until when the proof holds, with what its verification allows for clocks that differ; `None` for one without an
@@ -81,9 +110,9 @@ impl std::fmt::Display for Peer {
 }
 
 /// What a token says that was signed by its cluster and proves nobody all the same: it has ended, say, or is for
-/// somebody else. For records only, never for decisions. Each value is bounded and of the shape that Kubernetes gives
-/// it; what is not, or contradicts itself, is left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// somebody else; or what a client certificate says of which that is true. For records only, never for decisions. Each
+/// value is bounded and of the shape that Kubernetes gives it; what is not, or contradicts itself, is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claimed {
     /// The configured id of the cluster whose key signed.
     pub cluster: String,
@@ -99,4 +128,6 @@ pub struct Claimed {
     pub node: Option<String>,
     /// UID of the node.
     pub node_uid: Option<String>,
+    /// Serial number of the client certificate, where that is what was shown.
+    pub certificate: Option<String>,
 }

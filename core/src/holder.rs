@@ -40,6 +40,12 @@ impl HolderKey {
         };
         Self { spiffe_id, instance }
     }
+
+    /// What is the UID of its pod, if its token is bound to one.
+    #[must_use]
+    pub fn pod_uid(&self) -> &str {
+        self.instance.rsplit_once('/').map_or(&self.instance, |(_, pod)| pod)
+    }
 }
 
 /// Which holder an acknowledgement is from.

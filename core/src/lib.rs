@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod caller;
 pub mod certificate;
 pub mod clock;
+pub mod credential_on_record;
 pub mod csr;
 mod der;
 pub mod digest;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use signet_core::caller::{AuthMethod, BoundNode, BoundObject, Caller};
+use signet_core::caller::{AuthMethod, BoundNode, BoundObject, Caller, Credential};
 use signet_core::identity::WorkloadId;
 use signet_core::seams::impersonation::ImpersonationAuthorizer as _;
 use signet_core::seams::live_pods::LivePods as _;
@@ -110,6 +110,7 @@ fn agent() -> Caller {
         method: AuthMethod::Jwks,
         made_at: None,
         until: None,
+        credential: Credential::default(),
     }
 }
 

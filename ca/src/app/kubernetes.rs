@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounterVec};
-use signet_core::seams::authenticator::{AuthenticationError, Outage, TokenAuthenticator};
+use signet_core::seams::authenticator::{AuthenticationError, LiveWorkloads, Outage, TokenAuthenticator};
 use signet_core::seams::impersonation::{ImpersonationAuthorizer, PodsUnknown};
 use signet_plugins::authenticator::{
     ApiServerKeys, IssuerKeys, LiveObjects, OnReview, PublishedKeys, ReviewLimits, TokenReviewAuthenticator, TokenRules,
@@ -94,10 +94,8 @@ impl Pods {
         readiness: &Readiness,
         supervisor: &Supervisor,
     ) -> Option<Arc<PodIndex>> {
-        let followed = Followed {
-            nodes: !cluster.trusted_node_accounts.is_empty(),
-            accounts: matches!(cluster.tokens, Tokens::Jwks { live_objects: true, .. }),
-        };
+        let followed =
+            Followed { nodes: !cluster.trusted_node_accounts.is_empty(), accounts: cluster.needs_live_objects() };
         if followed == Followed::default() {
             return None;
         }
@@ -147,6 +145,12 @@ pub(super) fn live(
     }
 }
 
+/// Who knows the pods and accounts that the holders of client certificates have to have, where that is demanded.
+pub(super) fn live_workloads(cluster: &Cluster, pods: Option<&Arc<PodIndex>>) -> Option<Arc<dyn LiveWorkloads>> {
+    let demanded = cluster.client_certificates.is_some_and(|demanded| demanded.live_objects);
+    pods.filter(|_| demanded).map(|pods| Arc::clone(pods) as _)
+}
+
 /// Says how well the pods are known. That they grow stale happens without any event.
 async fn tell(index: &PodIndex, condition: &Condition) {
     let mut before = None;
@@ -191,7 +195,7 @@ impl Reviews {
             "TokenReviews by what came of them, of all clusters.",
             &["result"],
         )?;
-        for result in ["authenticated", "refused"].into_iter().chain(Outage::ALL.map(Outage::label)) {
+        for result in ["authenticated", "refused"].into_iter().chain(Outage::OF_CLUSTERS.map(Outage::label)) {
             results.with_label_values(&[result]).reset();
         }
         let seconds =

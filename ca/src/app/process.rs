@@ -31,6 +31,7 @@ use super::tokens::{Opened, clusters};
 use crate::acknowledgement_queue::Acknowledgements;
 use crate::audit_log::audit_log;
 use crate::bundle_feed::BundleFeed;
+use crate::certificate_caller::CertificateCallers;
 use crate::client_identity::ClientVerifier;
 use crate::config::Config;
 use crate::grpc::admin::{Access, AdminService};
@@ -175,9 +176,18 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let (handovers, handover_writer) =
         handovers(Arc::clone(&plugins.store) as _, Arc::clone(&clock), Arc::clone(&wake_up));
     supervisor.spawn("handovers", critical, |stop| handover_writer.run(stop));
+    let clients = Arc::new(ClientVerifier::new(config.trust_domain.clone(), state.clone()));
+    let by_certificate = CertificateCallers::new(
+        Arc::clone(&plugins.store) as _,
+        Arc::clone(&plugins.store) as _,
+        Arc::clone(&clients),
+        state.clone(),
+        Arc::clone(&wake_up),
+    );
     let issuance = Arc::new(Issuance {
         policy: config.leaf_policy(),
         clusters: Arc::clone(&clusters),
+        by_certificate,
         state: state.clone(),
         audit: audit.clone(),
         handovers,
@@ -189,8 +199,6 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         wake_up: Arc::clone(&wake_up),
         timeout: config.limits.request_timeout,
     });
-
-    let clients = Arc::new(ClientVerifier::new(config.trust_domain.clone(), state.clone()));
 
     // The way of the trust bundle, and of what holders say about it.
     let acknowledgements = Acknowledgements::default();

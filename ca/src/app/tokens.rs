@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use signet_core::caller::AuthMethod;
-use signet_core::seams::authenticator::TokenAuthenticator;
+use signet_core::seams::authenticator::{LiveWorkloads, TokenAuthenticator};
 #[cfg(feature = "kubernetes")]
 use signet_core::seams::live_pods::LivePods;
 use signet_plugins::authenticator::{JwksAuthenticator, KeySetError, PublishedKeys, TokenRules};
@@ -19,8 +19,8 @@ use signet_runtime::supervisor::{Importance, Supervisor};
 use super::cluster_keys::{ClusterKeys, read_file};
 #[cfg(feature = "kubernetes")]
 use super::kubernetes;
-use crate::clusters::{Clusters, Served};
-use crate::config::{Cluster, Config, KeySource, Tokens};
+use crate::clusters::{CertificateRules, Clusters, Served};
+use crate::config::{ClientCertificates, Cluster, Config, KeySource, Tokens};
 
 /// What verifies the tokens of a cluster cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -142,8 +142,11 @@ pub(super) fn clusters(
         let authorizer = kubernetes::authorizer(&cluster, beside.as_ref());
         #[cfg(feature = "kubernetes")]
         let pods = beside.clone().map(|pods| pods as Arc<dyn LivePods>);
+        #[cfg(feature = "kubernetes")]
+        let live = kubernetes::live_workloads(&cluster, beside.as_ref());
         #[cfg(not(feature = "kubernetes"))]
-        let (authorizer, pods) = (None, None);
+        let (authorizer, pods, live) = (None, None, None);
+        let certificates = certificates(&cluster, live);
         let authenticator: Arc<dyn TokenAuthenticator> = match &cluster.tokens {
             #[cfg(feature = "kubernetes")]
             Tokens::Review { limits, .. } if let Some(server) = opened.server => {
@@ -154,12 +157,19 @@ pub(super) fn clusters(
         };
         #[cfg(feature = "kubernetes")]
         let authenticator = kubernetes::live(&cluster.tokens, authenticator, beside);
-        served.push(Served { id: cluster.id, aliases: cluster.aliases, authenticator, authorizer, pods });
+        served.push(Served { id: cluster.id, aliases: cluster.aliases, authenticator, authorizer, pods, certificates });
     }
     measure(metrics, measured)?;
     #[cfg(feature = "kubernetes")]
     pods.measure(metrics)?;
     Ok(Clusters::new(served))
+}
+
+/// What a cluster demands of client certificates in the place of tokens. Where `live` workloads are demanded and nobody knows
+/// them, no certificate counts.
+fn certificates(cluster: &Cluster, live: Option<Arc<dyn LiveWorkloads>>) -> Option<CertificateRules> {
+    let ClientCertificates { last_token_within, live_objects } = cluster.client_certificates?;
+    (live.is_some() == live_objects).then_some(CertificateRules { last_token_within, live })
 }
 
 /// Counts keys over all clusters: labels never hold a name from outside.

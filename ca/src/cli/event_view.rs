@@ -12,7 +12,7 @@ use super::view::{ShownIds, View};
 
 /// What an event may lack, and what of whom it is about.
 const LACKING: [&str; 4] = ["reason", "detail", "what", "repeated"];
-const UNKNOWN: [&str; 12] = [
+const UNKNOWN: [&str; 15] = [
     "spiffe_id",
     "namespace",
     "service_account",
@@ -25,6 +25,9 @@ const UNKNOWN: [&str; 12] = [
     "auth_method",
     "peer",
     "instance",
+    "token_id",
+    "certificate",
+    "last_token",
 ];
 
 /// An event for programs: all of its fields, with each time in RFC 3339 and null for what is not known.
@@ -60,6 +63,9 @@ fn with_times(value: Value) -> Value {
     let told = fields.into_iter().map(|(name, value)| match (name.as_str(), value.as_i64()) {
         ("at_micros", Some(micros)) => ("at".to_owned(), Value::from(time_text(micros.div_euclid(1_000_000)))),
         ("since_micros", Some(micros)) => ("since".to_owned(), Value::from(time_text(micros.div_euclid(1_000_000)))),
+        ("last_token_micros", Some(micros)) => {
+            ("last_token".to_owned(), Value::from(time_text(micros.div_euclid(1_000_000))))
+        }
         ("not_before" | "not_after", Some(seconds)) => (name, Value::from(time_text(seconds))),
         _ => (name, with_times(value)),
     });
@@ -273,6 +279,9 @@ mod tests {
             peer: text(),
             instance: text(),
             node_uid: text(),
+            token_id: text(),
+            certificate: text(),
+            last_token_micros: Some(1_772_366_400_000_000),
         };
         let full = AuditEvent { who, reason: text(), detail: text(), ..issued("aa") };
         let full = AuditEvent { repeated: Some(Repeated { count: 2, since_micros: 1 }), ..full };
@@ -297,7 +306,9 @@ mod tests {
     #[test]
     fn programs_read_times_in_one_format() {
         let repeated = Some(Repeated { count: 1234, since_micros: 1_772_366_400_000_000 });
-        let json = event_json(&stored(1, AuditEvent { repeated, ..issued("aa") })).unwrap();
+        let who = Attributed { last_token_micros: Some(1_772_366_400_000_000), ..Attributed::default() };
+        let json = event_json(&stored(1, AuditEvent { repeated, who, ..issued("aa") })).unwrap();
+        assert_eq!(json.pointer("/who/last_token"), Some(&json!("2026-03-01T12:00:00Z")));
         assert_eq!(json.get("at"), Some(&json!("2026-03-01T12:01:00Z")));
         assert_eq!(json.get("repeated"), Some(&json!({"count": 1234, "since": "2026-03-01T12:00:00Z"})));
         assert_eq!(json.pointer("/what/not_before"), Some(&json!("2026-03-01T12:00:00Z")));

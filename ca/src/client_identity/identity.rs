@@ -2,6 +2,8 @@
 
 use rustls_pki_types::CertificateDer;
 use signet_core::certificate::Facts;
+use signet_core::credential_on_record::Shown;
+use signet_core::digest::{hex, key_hash};
 use signet_core::identity::SpiffeId;
 use signet_core::profile::usage;
 use time::OffsetDateTime;
@@ -33,6 +35,21 @@ impl ClientIdentity {
         let spiffe_id = check_profile(&facts)?;
         let (serial, not_after, hash) = (facts.serial_text(), facts.not_after, ChainHash::of(chain.iter()));
         Ok(Self { spiffe_id, serial, not_after, chain: chain.to_vec(), hash })
+    }
+
+    /// What of the leaf the record is compared with.
+    ///
+    /// # Errors
+    /// [`ClientRefused::Unreadable`].
+    pub fn shown(&self) -> Result<Shown, ClientRefused> {
+        let leaf = self.chain.first().and_then(|leaf| Facts::read(leaf).ok()).ok_or(ClientRefused::Unreadable)?;
+        Ok(Shown {
+            spiffe_id: self.spiffe_id.clone(),
+            serial: self.serial.clone(),
+            key_hash: hex(&key_hash(&leaf.spki_der)),
+            not_after: self.not_after,
+            issuer_key_id: leaf.authority_key_id.as_deref().map(hex).unwrap_or_default(),
+        })
     }
 }
 

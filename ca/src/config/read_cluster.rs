@@ -7,7 +7,7 @@ use signet_runtime::config::{Section, Variant, kind};
 
 use super::read::trust_domain_kind;
 use super::read_authority::DAY;
-use super::{ApiAccess, Cluster, KeySource, ReviewLimits, Tokens};
+use super::{ApiAccess, ClientCertificates, Cluster, KeySource, ReviewLimits, Tokens};
 use signet_core::identity::{TrustDomain, WorkloadId};
 
 /// What a program is told that has nothing to speak to API servers with.
@@ -37,6 +37,11 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         "service accounts of node agents such as ztunnel, as namespace/name: they get certificates for the service accounts that have a pod on their node. Pods and nodes are watched for that",
     );
     let tokens = s.section("tokens", "how tokens are verified", read_tokens);
+    let client_certificates = s.optional_section(
+        "client_certificates",
+        "whether a certificate of this CA, shown in the TLS handshake, stands in for a token when a request has none; `{}` turns it on",
+        read_client_certificates,
+    );
     if audiences.as_ref().is_some_and(Vec::is_empty) {
         s.problem("audiences", "is empty: a token for anybody else would be accepted; name at least one");
     }
@@ -50,6 +55,14 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         && !accounts.is_empty()
     {
         s.problem("api_server", "is missing: it is what tells the pods beside those of `trusted_node_accounts`");
+    }
+    let live = matches!(client_certificates, Some(Some(ClientCertificates { live_objects: true, .. })));
+    if live && matches!(api_server, Some(None)) && !s.is_described() {
+        s.problem("api_server", "is missing: it is what tells the pods for `client_certificates.live_objects`");
+    }
+    #[cfg(not(feature = "kubernetes"))]
+    if live {
+        s.problem("client_certificates", WITHOUT_KUBERNETES);
     }
     #[cfg(not(feature = "kubernetes"))]
     if trusted_node_accounts.as_ref().is_some_and(|accounts| !accounts.is_empty()) {
@@ -67,7 +80,24 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         api_server: api_server?,
         trusted_node_accounts: trusted_node_accounts?,
         tokens: tokens?,
+        client_certificates: client_certificates?,
     })
+}
+
+fn read_client_certificates(s: &mut Section<'_>) -> Option<ClientCertificates> {
+    let last_token_within = s.defaulted(
+        "last_token_within",
+        "7d",
+        kind::duration_within(Duration::from_secs(60)..=365 * DAY),
+        "how long ago the holder may have shown a token for the last time; what is issued to a certificate has the same time, so that no chain of certificates lasts longer",
+    );
+    let live_objects = s.defaulted(
+        "live_objects",
+        false,
+        kind::boolean(),
+        "whether the holder's service account and pod have to be there, and the pod must not have ended: both are followed at `api_server` for that",
+    );
+    Some(ClientCertificates { last_token_within: last_token_within?, live_objects: live_objects? })
 }
 
 /// Rules over all clusters.

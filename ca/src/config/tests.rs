@@ -197,6 +197,31 @@ fn keys_come_from_one_place_and_who_is_asked_is_named() {
 }
 
 #[test]
+fn client_certificates_count_where_the_section_is_and_live_objects_need_an_api_server() {
+    let with = |more: &str| format!("{SMALLEST}    {more}\n");
+    let read = |more: &str| {
+        let config = parse("f", &with(more), read).unwrap().config;
+        let cluster = config.clusters.first().unwrap();
+        (cluster.client_certificates, cluster.needs_live_objects())
+    };
+    let week = ClientCertificates { last_token_within: 7 * DAY, live_objects: false };
+    assert_eq!(read(""), (None, false));
+    assert_eq!(read("client_certificates: {}"), (Some(week), false));
+    let live = "api_server: in-cluster\n    client_certificates: { last_token_within: 1h, live_objects: true }";
+    let expected = ClientCertificates { last_token_within: DAY / 24, live_objects: true };
+    assert_eq!(read(live), (Some(expected), true));
+    for (more, expected) in [
+        ("client_certificates: { live_objects: true }", "clusters[0].api_server: is missing"),
+        ("client_certificates: { last_token_within: 59s }", "clusters[0].client_certificates.last_token_within"),
+        ("client_certificates: { last_token_within: 366d }", "clusters[0].client_certificates.last_token_within"),
+        ("client_certificates: true", "clusters[0].client_certificates"),
+    ] {
+        let found = problems(&with(more));
+        assert!(matches!(found.as_slice(), [one] if one.contains(expected)), "{more}: {found:?}");
+    }
+}
+
+#[test]
 fn the_documentation_holds_the_reference_of_every_field() {
     let page = include_str!("../../../docs/configuration.md");
     let markdown = reference().unwrap().to_markdown();

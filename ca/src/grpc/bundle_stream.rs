@@ -92,10 +92,10 @@ impl BundleStream {
         let metadata = request.metadata();
         let cluster = headers::cluster(metadata).map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
         let checked = async {
-            let authenticator = self.clusters.select(cluster.as_deref())?;
+            let cluster = self.clusters.select(cluster.as_deref())?;
             let missing = || AuthenticationError::denied(Denial::TokenMissing, "neither a token nor a certificate");
             let token = headers::bearer(metadata).ok_or_else(missing)?;
-            authenticator.authenticate(&token, self.clock.now()).await
+            cluster.authenticator.authenticate(&token, self.clock.now()).await
         };
         let caller = checked.await.map_err(|error| {
             let (outcome, status) = match error {

@@ -16,7 +16,7 @@ use crate::transport::connection::ConnectionInfo;
 use crate::world_tests::{NOW, World, application};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
-use signet_core::caller::{AuthMethod, Caller};
+use signet_core::caller::{AuthMethod, Caller, Credential};
 use signet_core::clock::ManualClock;
 use signet_core::identity::WorkloadId;
 use signet_core::rotation::Command;
@@ -80,6 +80,7 @@ fn service(
             authenticator: Arc::new(Until(until)),
             authorizer: None,
             pods: None,
+            certificates: None,
         }])),
         clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), state)),
         rates: Arc::new(rates()),
@@ -183,6 +184,7 @@ impl TokenAuthenticator for Until {
             node: None,
             cluster: "Kubernetes".into(),
             method: AuthMethod::Jwks,
+            credential: Credential::default(),
             made_at: None,
             until: self.0,
         })

@@ -46,8 +46,9 @@ impl CertificateService {
         let request_id = request_id(&self.issuance)?;
         let span = tracing::info_span!("request", request_id);
         let (peer, place) = (connection::remote_addr(&request), connection::place(&request));
+        let client = connection::shown(&request);
         let (metadata, _, message) = request.into_parts();
-        let application = application(request_id.clone(), (peer, place), &metadata, message);
+        let application = Application { client, ..application(request_id.clone(), (peer, place), &metadata, message) };
         if application.names_signer {
             self.issuance.metrics.cert_signer_ignored.inc();
         }
@@ -103,6 +104,7 @@ pub fn application(
         place,
         cluster,
         token: headers::bearer(metadata),
+        client: None,
         instance: headers::instance(metadata),
         acknowledges: headers::acknowledges(metadata),
         csr: message.csr,

@@ -17,7 +17,7 @@ use crate::over_limit::retry_later;
 pub(super) const AUTHENTICATION: &str = "request authenticate failure";
 
 /// The message when it cannot be told at the moment who the caller is.
-pub(super) const UNCHECKED: &str = "the token cannot be checked at the moment; retry";
+pub(super) const UNCHECKED: &str = "the credentials cannot be checked at the moment; retry";
 
 /// The whole message for any refused impersonation, as istiod words it.
 const IMPERSONATION: &str = "request impersonation authentication failure";

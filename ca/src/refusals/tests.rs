@@ -99,6 +99,7 @@ fn expired(account: &str, pod: &str, port: u16) -> RefusedCall {
         pod_uid: Some(format!("{pod}-uid")),
         node: text("node-1"),
         node_uid: text("node-uid"),
+        ..Claimed::default()
     };
     let error = AuthenticationError::denied(Denial::TokenExpired, "long ago").claiming(claimed);
     let refusal = RefusedCall::of_request(

@@ -34,7 +34,7 @@ impl Executor {
         let silent_since = time_math::before(now, SILENT);
         let is_gone = |holder: &Holder| {
             let cluster = holder.cluster.as_deref().filter(|_| holder.pod.is_some() && holder.seen_at < silent_since);
-            cluster.is_some_and(|cluster| clusters.has_lost(cluster, &holder.key.instance))
+            cluster.is_some_and(|cluster| clusters.has_lost(cluster, holder.key.pod_uid()))
         };
         let mut query =
             HolderQuery { now, behind: Some(awaited), authorities: Vec::new(), after: None, limit: MAX_HOLDERS };

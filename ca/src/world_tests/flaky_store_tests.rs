@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent, UnreadEvent, Unreadable};
 use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::holder::{Acknowledgement, Coverage, Gone, Holder, HolderQuery, Lag, Mark};
 use signet_core::key_type::KeyType;
@@ -28,6 +28,12 @@ pub(crate) struct FlakyStore {
     pub(crate) inner: MemoryStore,
     pub(crate) down: AtomicBool,
     pub(crate) stuck: AtomicBool,
+    /// Neither record nor journal can be read.
+    pub(crate) unreadable: AtomicBool,
+    /// Nobody who reads the record gets an answer.
+    pub(crate) silent: AtomicBool,
+    /// What is on record cannot be read.
+    pub(crate) garbled: AtomicBool,
     /// Each append waits for `commit` to be rung.
     pub(crate) slow: AtomicBool,
     pub(crate) commit: tokio::sync::Notify,
@@ -54,6 +60,11 @@ impl FlakyStore {
     /// Durable writes since the last time this was asked.
     pub(crate) fn writes(&self) -> i64 {
         self.writes.swap(0, Ordering::SeqCst)
+    }
+
+    fn readable(&self) -> Result<(), StoreError> {
+        let away = || StoreError::Unavailable("no answer".to_owned());
+        if self.unreadable.load(Ordering::SeqCst) { Err(away()) } else { Ok(()) }
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -106,7 +117,19 @@ impl AuditStore for FlakyStore {
         if heard { Ok(appended) } else { dead() }
     }
     async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {
-        self.inner.query(query).await
+        if self.silent.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.readable()?;
+        let mut page = self.inner.query(query).await?;
+        if self.garbled.load(Ordering::SeqCst) {
+            let unread = |StoredEvent { sequence, event, .. }: StoredEvent| {
+                let AuditEvent { at_micros, kind, outcome, .. } = event;
+                UnreadEvent { sequence, at_micros, kind, outcome, problem: Unreadable::Newer }
+            };
+            page.unread = page.items.drain(..).map(unread).collect();
+        }
+        Ok(page)
     }
     async fn probe(&self) -> Result<(), StoreError> {
         self.inner.probe().await
@@ -119,6 +142,7 @@ impl AuthorityJournal for FlakyStore {
         self.inner.load().await
     }
     async fn version(&self) -> Result<JournalVersion, StoreError> {
+        self.readable()?;
         self.inner.version().await
     }
     async fn change(&self, change: Change<'_>) -> Result<Changed, StoreError> {

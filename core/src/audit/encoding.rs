@@ -40,7 +40,7 @@ impl From<CborError> for DecodeError {
 }
 
 /// Number and content of text fields of `who`.
-fn texts_of(who: &Attributed) -> [(u8, &Option<String>); 12] {
+fn texts_of(who: &Attributed) -> [(u8, &Option<String>); 13] {
     [
         (1, &who.spiffe_id),
         (2, &who.namespace),
@@ -54,11 +54,12 @@ fn texts_of(who: &Attributed) -> [(u8, &Option<String>); 12] {
         (10, &who.auth_method),
         (11, &who.peer),
         (12, &who.instance),
+        (14, &who.token_id),
     ]
 }
 
 /// Those of them that are UIDs of Kubernetes.
-const UIDS: [u8; 3] = [4, 6, 8];
+const UIDS: [u8; 4] = [4, 6, 8, 14];
 
 impl AuditEvent {
     /// The bytes that are stored and hashed.
@@ -125,6 +126,12 @@ fn who(who: &Attributed) -> Fields {
             Some(text) => fields.text(key, text),
             None => {}
         }
+    }
+    if let Some(serial) = &who.certificate {
+        put_hex(&mut fields, 15, serial);
+    }
+    if let Some(micros) = who.last_token_micros {
+        fields.signed(16, micros);
     }
     fields
 }
@@ -259,6 +266,10 @@ fn attributed(mut part: Part<'_>, unknown: &mut UnknownFields) -> Result<Attribu
         auth_method: part.optional(10, text)?,
         peer: part.optional(11, text)?,
         instance: part.optional(12, text)?,
+        // 13 stands for what nobody knows, in the examples of the documentation.
+        token_id: part.optional(14, uid_or_text)?,
+        certificate: part.optional(15, hex_or_text)?,
+        last_token_micros: part.optional(16, signed)?,
     };
     part.rest(unknown);
     Ok(who)

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::audit::leaf_hash;
 
-/// An issued certificate, a refusal with everything that is odd, and an event of a newer version of this format; each with
+/// An issued certificate, a refusal with everything that is odd, a certificate that was issued to another one, and an event of a newer version of this format; each with
 /// its leaf hash. They were encoded by another program, and are in `docs/audit-format.md`.
 const ISSUED: [&str; 2] = [
     "8201a6011b00066164e51398890250873727c985905bf739d30e07f103fe650300040007aa01782b7370696666653a2f2f636c75737465722e6c\
@@ -22,6 +22,15 @@ const REFUSED: [&str; 2] = [
      440850612551140d654ea88d970616854c6a9c0c6570726f787908a70161300262414203826a63612e6578616d706c65633a3a31040005210660\
      070009a2011904d2021b00060a24148ab900",
     "88f83db1ee57a04e97f591b25a6d6fe292e1be15117687503bc898a6e5a8c0dd",
+];
+const RENEWED: [&str; 2] = [
+    "8201a6011b00066165bba4e1000250873727c985905bf739d30e07f103fe660300040007a901782b7370696666653a2f2f636c75737465\
+     722e6c6f63616c2f6e732f64656661756c742f73612f636c69656e74026764656661756c740366636c69656e7404506844d09091284cbf\
+     8b6a5252524f2eec096a4b756265726e657465730a72636c69656e742d63657274696669636174650e50c62bfcf7e45c4541afd4deca89\
+     78d1b00f5046b0bce5404127f1a88fe9096d6daa9f101b00066164e513988908a6015046b0cae1404127f1a88fe9096d6daaa002582093\
+     563a8b73a7331085e0162faa41df4c62c64fcbdc29c74c29cd372297163e8f041a6b0bdbec051a6b0bdca0065498004306e7c56201f049\
+     d40959548fad8b18b5f00701",
+    "4a6daa8c770003c491938bb77fda43cf2f2410d8bd383dfe8ecc81f3747f1532",
 ];
 const FUTURE: [&str; 2] = [
     "8201a8010502600311040907a2016c7370696666653a2f2f782f790d824200ffa16161f609a30102020003f50a636e65772024",
@@ -52,11 +61,10 @@ fn issued() -> AuditEvent {
             pod: some("client-5d9c6b7f8d-x2x4v"),
             pod_uid: some("f09e7871-a7a3-4f64-8905-c2805ff7ee7c"),
             node: some("dev-node"),
-            node_uid: None,
             cluster: some("Kubernetes"),
             auth_method: some("jwks"),
             peer: some("127.0.0.1:41230"),
-            instance: None,
+            ..Attributed::default()
         },
         what: Some(Certified {
             serial: "46b0bce5404127f1a88fe9096d6daa9f".into(),
@@ -69,6 +77,37 @@ fn issued() -> AuditEvent {
             acknowledges: true,
         }),
         repeated: None,
+    }
+}
+
+/// To the holder of the other one, an hour later.
+fn renewed() -> AuditEvent {
+    let issued = issued();
+    let who = Attributed {
+        pod: None,
+        pod_uid: None,
+        node: None,
+        peer: None,
+        auth_method: some("client-certificate"),
+        token_id: some("c62bfcf7-e45c-4541-afd4-deca8978d1b0"),
+        certificate: some("46b0bce5404127f1a88fe9096d6daa9f"),
+        last_token_micros: Some(issued.at_micros),
+        ..issued.who
+    };
+    let what = Certified {
+        serial: "46b0cae1404127f1a88fe9096d6daaa0".into(),
+        key_hash: "93563a8b73a7331085e0162faa41df4c62c64fcbdc29c74c29cd372297163e8f".into(),
+        not_before: 1_795_939_308,
+        not_after: 1_795_939_488,
+        acknowledges: false,
+        ..issued.what.unwrap()
+    };
+    AuditEvent {
+        at_micros: 1_795_939_428_000_000,
+        request_id: "873727c985905bf739d30e07f103fe66".into(),
+        who,
+        what: Some(what),
+        ..issued
     }
 }
 
@@ -102,10 +141,29 @@ fn refused() -> AuditEvent {
 
 #[test]
 fn the_encoding_is_fixed_for_ever() {
-    for ([text, leaf], event) in [(ISSUED, issued()), (REFUSED, refused())] {
+    for ([text, leaf], event) in [(ISSUED, issued()), (REFUSED, refused()), (RENEWED, renewed())] {
         assert_eq!(hex(&event.encode()), text);
         assert_eq!(AuditEvent::decode(&bytes(text)).unwrap(), (event, UnknownFields::new()));
         assert_eq!(hex(&leaf_hash(&bytes(text))), leaf);
+    }
+}
+
+#[test]
+fn the_last_token_is_the_one_that_was_shown_or_the_one_that_a_certificate_stands_for() {
+    let micros = |event: &AuditEvent| event.last_token().map(AuditEvent::micros);
+    assert_eq!((micros(&issued()), micros(&renewed())), (Some(issued().at_micros), Some(issued().at_micros)));
+    for (method, shown, expected) in [
+        // Programs of before knew nothing but tokens, and did not say when one was shown.
+        (some("jwks"), None, Some(5)),
+        (some("token-review"), None, Some(5)),
+        (some("jwks"), Some(7), Some(5)),
+        (some("client-certificate"), Some(7), Some(7)),
+        (some("client-certificate"), None, None),
+        (some("something newer"), Some(7), None),
+        (None, Some(7), None),
+    ] {
+        let who = Attributed { auth_method: method, last_token_micros: shown, ..Attributed::default() };
+        assert_eq!(micros(&AuditEvent { at_micros: 5, who, ..issued() }), expected);
     }
 }
 
@@ -132,7 +190,7 @@ fn what_a_newer_version_adds_is_kept_under_its_number_beside_what_is_understood(
 fn the_page_about_the_format_shows_these_encodings() {
     let page = include_str!("../../../docs/audit-format.md");
     let page: String = page.split_whitespace().collect();
-    for text in [ISSUED, REFUSED, FUTURE].concat() {
+    for text in [ISSUED, REFUSED, RENEWED, FUTURE].concat() {
         assert!(page.contains(text), "{text} is not in docs/audit-format.md");
     }
 }
@@ -206,24 +264,28 @@ fn words() -> impl Strategy<Value = String> {
 
 fn events() -> impl Strategy<Value = AuditEvent> {
     let optional = || proptest::option::of(words());
-    let who = proptest::collection::vec(optional(), 12).prop_map(|texts| {
-        let mut texts = texts.into_iter();
-        let mut next = || texts.next().flatten();
-        Attributed {
-            spiffe_id: next(),
-            namespace: next(),
-            service_account: next(),
-            service_account_uid: next(),
-            pod: next(),
-            pod_uid: next(),
-            node: next(),
-            cluster: next(),
-            auth_method: next(),
-            peer: next(),
-            instance: next(),
-            node_uid: next(),
-        }
-    });
+    let who =
+        (proptest::collection::vec(optional(), 14), any::<Option<i64>>()).prop_map(|(texts, last_token_micros)| {
+            let mut texts = texts.into_iter();
+            let mut next = || texts.next().flatten();
+            Attributed {
+                spiffe_id: next(),
+                namespace: next(),
+                service_account: next(),
+                service_account_uid: next(),
+                pod: next(),
+                pod_uid: next(),
+                node: next(),
+                cluster: next(),
+                auth_method: next(),
+                peer: next(),
+                instance: next(),
+                node_uid: next(),
+                token_id: next(),
+                certificate: next(),
+                last_token_micros,
+            }
+        });
     let names = proptest::collection::vec(words(), 0..4);
     let what = (words(), words(), words(), names, any::<(i64, i64, u64, bool)>());
     let what = what.prop_map(|(serial, key_hash, authority, other_names, numbers)| {

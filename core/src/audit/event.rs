@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 
 use super::who::Attributed;
+use crate::caller::AuthMethod;
 use crate::certificate::Serial;
 use crate::digest::{hex, key_hash};
 use crate::holder::HolderKey;
@@ -284,6 +285,16 @@ impl AuditEvent {
         let serial = &self.what.as_ref()?.serial;
         let (pod_uid, instance) = (self.who.pod_uid.as_deref(), self.who.instance.as_deref());
         Some(HolderKey::of(self.who.spiffe_id.clone()?, pod_uid, instance, serial))
+    }
+
+    /// When the holder of the certificate that this event is about has shown a token for the last time: then, unless it has
+    /// shown a certificate in its place, of which this travels on. `None` when that is not known.
+    #[must_use]
+    pub fn last_token(&self) -> Option<OffsetDateTime> {
+        match AuthMethod::parse(self.who.auth_method.as_deref()?)? {
+            AuthMethod::Jwks | AuthMethod::TokenReview => Some(self.at()),
+            AuthMethod::ClientCertificate => self.who.last_token_micros.map(moment),
+        }
     }
 
     /// How many decisions it tells of.

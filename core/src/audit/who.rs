@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::caller::{Caller, Claimed};
+use super::event::AuditEvent;
+use crate::caller::{Caller, Claimed, Credential};
 
 /// Whom an event is about, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,12 +44,22 @@ pub struct Attributed {
     /// UID of the node, where the token names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_uid: Option<String>,
+    /// What the cluster calls the last token that the caller has shown (`jti`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<String>,
+    /// Serial number of the client certificate that was shown in the place of a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// With such a certificate: when its holder has shown a token for the last time, in microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_token_micros: Option<i64>,
 }
 
 impl Attributed {
     /// Whom an authenticated request from `peer` is about.
     #[must_use]
     pub fn to_caller(caller: &Caller, peer: String) -> Self {
+        let Credential { token_id, certificate } = &caller.credential;
         Self {
             spiffe_id: Some(caller.identity.to_string()),
             namespace: Some(caller.identity.namespace().to_owned()),
@@ -62,10 +73,14 @@ impl Attributed {
             peer: Some(peer),
             instance: None,
             node_uid: caller.node.as_ref().and_then(|node| node.uid.clone()),
+            token_id: token_id.clone(),
+            certificate: certificate.as_ref().map(|shown| shown.serial.clone()),
+            last_token_micros: certificate.as_ref().map(|shown| AuditEvent::micros(shown.last_token)),
         }
     }
 
-    /// Whom a request from `peer` is about whose token was signed by the cluster and refused all the same. How the
+    /// Whom a request from `peer` is about whose token was signed by the cluster, or whose certificate by this CA, and
+    /// refused all the same. How the
     /// caller proved itself stays open: it did not.
     #[must_use]
     pub fn to_claimed(claimed: &Claimed, peer: String) -> Self {
@@ -83,6 +98,9 @@ impl Attributed {
             peer: Some(peer),
             instance: None,
             node_uid: claimed.node_uid.clone(),
+            token_id: None,
+            certificate: claimed.certificate.clone(),
+            last_token_micros: None,
         }
     }
 
@@ -101,7 +119,13 @@ impl Attributed {
             peer,
             instance,
             node_uid,
+            token_id,
+            certificate,
+            last_token_micros,
         } = self;
+        if *last_token_micros != other.last_token_micros {
+            *last_token_micros = None;
+        }
         for (mine, theirs) in [
             (spiffe_id, &other.spiffe_id),
             (namespace, &other.namespace),
@@ -115,6 +139,8 @@ impl Attributed {
             (peer, &other.peer),
             (instance, &other.instance),
             (node_uid, &other.node_uid),
+            (token_id, &other.token_id),
+            (certificate, &other.certificate),
         ] {
             if mine != theirs {
                 *mine = None;
@@ -134,5 +160,11 @@ mod tests {
         let other = Attributed { spiffe_id: text("a"), pod: text("q"), cluster: text("c"), ..Attributed::default() };
         one.keep_common(&other);
         assert_eq!(one, Attributed { spiffe_id: text("a"), ..Attributed::default() });
+        let at = |micros| Attributed { last_token_micros: micros, ..Attributed::default() };
+        for (mine, theirs, common) in [(Some(1), Some(1), Some(1)), (Some(1), Some(2), None), (Some(1), None, None)] {
+            let mut one = at(mine);
+            one.keep_common(&at(theirs));
+            assert_eq!(one, at(common));
+        }
     }
 }

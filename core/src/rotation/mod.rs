@@ -19,6 +19,7 @@ mod revocation_lists;
 mod rules;
 mod serving;
 mod shared_key;
+mod standing;
 mod state;
 mod step;
 mod unsettled;
@@ -31,7 +32,7 @@ mod no_end_tests;
 #[cfg(test)]
 mod source_tests;
 #[cfg(test)]
-mod test_authorities;
+pub(crate) mod test_authorities;
 
 pub use apply::{Made, Needs, apply, needs};
 pub use command::{Command, Refused, judge};
@@ -43,6 +44,7 @@ pub use renewal_hint::{KeptHint, RenewalHint};
 pub use retire::is_held;
 pub use revocation_lists::{is_revoked, lists_possible};
 pub use rules::{Observed, Retirement, Rules, SETTLE, Schedule};
+pub use standing::Standing;
 pub use state::{Activation, Authorities, AuthorityState, IssuingAuthority, RootAuthority};
 pub use step::{LAG, Step, next_step, propagated_at, usable_issuer};
 pub use unsettled::Unsettled;

@@ -14,7 +14,7 @@ use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
 use crate::unknown_fields::Unknown;
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
-pub(super) const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
+pub(crate) const START: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 
 pub(super) fn rules() -> Rules {
     Rules {
@@ -81,7 +81,7 @@ pub(super) fn offer_with(roots: Vec<Root>, signer: &str, lists: Vec<RevocationLi
     Offer { signer: roots[0].id.clone(), roots, issuing, revocation_lists: lists, fingerprint }
 }
 
-pub(super) fn id(name: &str) -> AuthorityId {
+pub(crate) fn id(name: &str) -> AuthorityId {
     AuthorityId::new(b"", name.as_bytes())
 }
 
@@ -173,7 +173,7 @@ pub(super) fn take(
 }
 
 /// The first root "r1" with an issuing CA, made at [`START`].
-pub(super) fn first() -> Authorities {
+pub(crate) fn first() -> Authorities {
     let seen = Seen::nobody();
     let empty = Authorities::default();
     take(&Step::CreateRoot, &empty, &seen, START, "r1")

@@ -45,9 +45,43 @@ pub enum Denial {
     ClaimsInvalid,
     /// The cluster named by the request is not configured.
     ClusterUnknown,
+    /// There is no token, and the cluster takes no client certificate in its place.
+    CertificateNotAccepted,
+    /// What is on record as issued is not this certificate.
+    CertificateNotOnRecord,
+    /// The certificate was issued to a workload of another cluster than the request names.
+    CertificateOfOtherCluster,
+    /// A node agent has got the certificate for a workload of its node.
+    CertificateOfNodeAgent,
+    /// The certificate has ended.
+    CertificateExpired,
+    /// The certificate is revoked.
+    CertificateRevoked,
+    /// The root or the issuing CA of the certificate is compromised.
+    CertificateAuthorityTainted,
+    /// The root or the issuing CA of the certificate is not in use any more.
+    CertificateAuthorityGone,
+    /// The certificate does not hold any more for another reason.
+    CertificateNotValid,
+    /// The holder of the certificate has shown no token for too long.
+    TokenTooLongAgo,
 }
 
 impl Denial {
+    /// Those of client certificates that are shown in the place of tokens.
+    pub const OF_CERTIFICATES: [Self; 10] = [
+        Self::CertificateNotAccepted,
+        Self::CertificateNotOnRecord,
+        Self::CertificateOfOtherCluster,
+        Self::CertificateOfNodeAgent,
+        Self::CertificateExpired,
+        Self::CertificateRevoked,
+        Self::CertificateAuthorityTainted,
+        Self::CertificateAuthorityGone,
+        Self::CertificateNotValid,
+        Self::TokenTooLongAgo,
+    ];
+
     /// A short constant for metrics and records.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -69,6 +103,16 @@ impl Denial {
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::ClaimsInvalid => "claims_invalid",
             Self::ClusterUnknown => "cluster_unknown",
+            Self::CertificateNotAccepted => "certificate_not_accepted",
+            Self::CertificateNotOnRecord => "certificate_not_on_record",
+            Self::CertificateOfOtherCluster => "certificate_of_other_cluster",
+            Self::CertificateOfNodeAgent => "certificate_of_node_agent",
+            Self::CertificateExpired => "certificate_expired",
+            Self::CertificateRevoked => "certificate_revoked",
+            Self::CertificateAuthorityTainted => "certificate_authority_tainted",
+            Self::CertificateAuthorityGone => "certificate_authority_gone",
+            Self::CertificateNotValid => "certificate_not_valid",
+            Self::TokenTooLongAgo => "token_too_long_ago",
         }
     }
 }
@@ -95,11 +139,15 @@ pub enum Outage {
     KeysMissing,
     /// It is not known at the moment which pods and accounts the cluster has.
     ObjectsUnknown,
+    /// The record cannot be asked.
+    RecordUnavailable,
+    /// This process does not have the authorities yet as the journal has them.
+    AuthoritiesBehind,
 }
 
 impl Outage {
-    /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 9] = [
+    /// Every reason that lies with a cluster, in the order of their declaration.
+    pub const OF_CLUSTERS: [Self; 9] = [
         Self::ApiUnauthorized,
         Self::ApiForbidden,
         Self::ApiThrottled,
@@ -124,6 +172,8 @@ impl Outage {
             Self::Busy => "api_busy",
             Self::KeysMissing => "keys_missing",
             Self::ObjectsUnknown => "objects_unknown",
+            Self::RecordUnavailable => "record_unavailable",
+            Self::AuthoritiesBehind => "authorities_behind",
         }
     }
 }
@@ -140,11 +190,11 @@ pub enum AuthenticationError {
         reason: Denial,
         /// What exactly was wrong and what was expected.
         detail: String,
-        /// What the token says, only when its signature was verified.
+        /// What the token or the certificate says, only when its signature was verified.
         claimed: Option<Box<Claimed>>,
     },
     /// The credentials could not be judged now; retrying may help.
-    #[error("the token could not be checked: {}: {detail}", reason.label())]
+    #[error("the credentials could not be checked: {}: {detail}", reason.label())]
     Unavailable {
         /// The reason as a closed set.
         reason: Outage,
@@ -166,7 +216,7 @@ impl AuthenticationError {
         Self::Unavailable { reason, detail: detail.into() }
     }
 
-    /// The same with what the token says; only for one whose signature was verified.
+    /// The same with what the token or the certificate says; only for one whose signature was verified.
     #[must_use]
     pub fn claiming(mut self, says: Claimed) -> Self {
         if let Self::Denied { claimed, .. } = &mut self {
@@ -183,6 +233,15 @@ impl AuthenticationError {
             Self::Unavailable { reason, .. } => reason.label(),
         }
     }
+}
+
+/// Knows which workloads a cluster has.
+pub trait LiveWorkloads: Send + Sync {
+    /// Agrees that what `caller` is bound to is there at the time `now`: its service account, and its pod if it has one.
+    ///
+    /// # Errors
+    /// [`Denial::PodGone`], [`Denial::AccountGone`], or [`Outage::ObjectsUnknown`].
+    fn check(&self, caller: &Caller, now: OffsetDateTime) -> Result<(), AuthenticationError>;
 }
 
 /// Verifies tokens of one cluster.

@@ -3,7 +3,7 @@
 //! A node agent, such as ztunnel, keeps the keys of all workloads of its node and asks for their certificates with the token
 //! of its own pod. It gets those of service accounts that have a pod on its node, and no others.
 
-use crate::caller::Caller;
+use crate::caller::{AuthMethod, Caller};
 use crate::identity::WorkloadId;
 
 /// Why a caller does not get a certificate for another identity than its own. Opaque on the wire; exact in logs, metrics and
@@ -19,6 +19,8 @@ pub enum ImpersonationDenial {
     ForeignTrustDomain,
     /// The caller's service account is not one of a node agent.
     CallerNotTrusted,
+    /// The caller has shown a client certificate and no token.
+    CallerByCertificate,
     /// The caller's token is not bound to a pod.
     CallerWithoutPod,
     /// There is no pod of the name that the token is bound to.
@@ -44,6 +46,7 @@ impl ImpersonationDenial {
             Self::Malformed => "impersonation_malformed",
             Self::ForeignTrustDomain => "impersonation_foreign_trust_domain",
             Self::CallerNotTrusted => "impersonator_not_trusted",
+            Self::CallerByCertificate => "impersonator_by_certificate",
             Self::CallerWithoutPod => "impersonator_without_pod",
             Self::CallerPodUnknown => "impersonator_pod_unknown",
             Self::CallerPodReplaced => "impersonator_pod_replaced",
@@ -143,6 +146,11 @@ pub fn subject<'a>(
         Some(asked) => asked,
     };
     let shown: String = asked.chars().take(200).collect();
+    if caller.method == AuthMethod::ClientCertificate {
+        let detail =
+            format!("{own} asks for {shown:?} by a client certificate; a node agent shows the token of its pod");
+        return Err(ImpersonationError::denied(ImpersonationDenial::CallerByCertificate, detail));
+    }
     let authorizer = authorizer().ok_or_else(|| {
         let detail = format!(
             "{own} asks for {shown:?}, but its cluster has no clusters[].trusted_node_accounts; name the service account of \

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::caller::AuthMethod;
+use crate::caller::Credential;
 
 const OWN: &str = "spiffe://cluster.local/ns/istio-system/sa/ztunnel";
 
@@ -25,6 +25,7 @@ fn the_own_identity_needs_nobody_and_another_one_somebody_who_agrees_and_the_one
         node: None,
         cluster: "Kubernetes".into(),
         method: AuthMethod::Jwks,
+        credential: Credential::default(),
         made_at: None,
         until: None,
     };
@@ -57,4 +58,9 @@ fn the_own_identity_needs_nobody_and_another_one_somebody_who_agrees_and_the_one
     ] {
         assert_eq!(ask(Some(asked), Some(&yes)), Err(label), "{asked}");
     }
+    // Who has shown a certificate gets the like of it, whoever would agree to more.
+    let caller = Caller { method: AuthMethod::ClientCertificate, ..caller.clone() };
+    let ask = |asked| subject(&caller, asked, || Some(&yes as &dyn ImpersonationAuthorizer));
+    assert_eq!(ask(Some(OWN)).unwrap().to_string(), OWN);
+    assert_eq!(ask(Some(web)).unwrap_err().label(), "impersonator_by_certificate");
 }

@@ -1,12 +1,12 @@
-//! Tokens that are verified with published keys, and believed only while what they are bound to exists: the pods and service
-//! accounts of the cluster are followed for that, and nobody is asked about a single token.
+//! Callers who are believed only while what they are bound to exists: the pods and service accounts of the cluster are followed
+//! for that, and nobody is asked about a single token or certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use signet_core::caller::Caller;
-use signet_core::seams::authenticator::{AuthenticationError, Denial, Outage, TokenAuthenticator};
+use signet_core::seams::authenticator::{AuthenticationError, Denial, LiveWorkloads, Outage, TokenAuthenticator};
 use signet_core::secret::Secret;
 use signet_core::time_math;
 use time::OffsetDateTime;
@@ -16,7 +16,7 @@ use crate::kubernetes::{Bound, PodIndex};
 /// How long after a token was made its pod or account may be one that was not heard of yet.
 const NEWS_WITHIN: Duration = Duration::from_secs(60);
 
-/// Judges by what is followed whom `inner` has believed.
+/// Judges by what is followed whom a token, verified with published keys, has proved to `inner`.
 pub struct LiveObjects {
     inner: Arc<dyn TokenAuthenticator>,
     pods: Arc<PodIndex>,
@@ -34,15 +34,22 @@ impl LiveObjects {
 impl TokenAuthenticator for LiveObjects {
     async fn authenticate(&self, token: &Secret, now: OffsetDateTime) -> Result<Caller, AuthenticationError> {
         let caller = self.inner.authenticate(token, now).await?;
+        self.pods.check(&caller, now)?;
+        Ok(caller)
+    }
+}
+
+impl LiveWorkloads for PodIndex {
+    fn check(&self, caller: &Caller, now: OffsetDateTime) -> Result<(), AuthenticationError> {
         let unknown = |detail: String| Err(AuthenticationError::unavailable(Outage::ObjectsUnknown, detail));
-        let bound = match self.pods.bound(&caller) {
+        let bound = match self.bound(caller) {
             Ok(bound) => bound,
-            Err(reason) => return unknown(format!("{}: {:?}", reason.label(), self.pods.health().problem)),
+            Err(reason) => return unknown(format!("{}: {:?}", reason.label(), self.health().problem)),
         };
         let (namespace, account) = (caller.identity.namespace(), caller.identity.service_account());
         let pod = caller.pod.as_ref().map_or("", |pod| pod.name.as_str());
         let (reason, what) = match bound {
-            Bound::Alive => return Ok(caller),
+            Bound::Alive => return Ok(()),
             Bound::PodUnknown => (Denial::PodGone, format!("there is no pod {namespace}/{pod}")),
             Bound::AccountUnknown => {
                 (Denial::AccountGone, format!("there is no service account {namespace}/{account}"))

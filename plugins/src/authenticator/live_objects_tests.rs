@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PartialObjectMeta;
 use serde_json::json;
-use signet_core::caller::{AuthMethod, BoundObject};
+use signet_core::caller::{AuthMethod, BoundObject, Credential};
 use signet_core::identity::WorkloadId;
 
 use super::*;
@@ -31,6 +31,7 @@ fn caller(account: (&str, &str), pod: Option<(&str, &str)>, age: i64) -> Caller 
         node: None,
         cluster: "Kubernetes".into(),
         method: AuthMethod::Jwks,
+        credential: Credential::default(),
         made_at: Some(NOW - time::Duration::seconds(age)),
         until: None,
     }

@@ -133,7 +133,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use proptest::prelude::*;
-    use signet_core::caller::AuthMethod;
+    use signet_core::caller::{AuthMethod, Credential};
     use signet_core::identity::WorkloadId;
 
     const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
@@ -146,6 +146,7 @@ mod tests {
             node: None,
             cluster: "Kubernetes".into(),
             method: AuthMethod::Jwks,
+            credential: Credential::default(),
             made_at: None,
             until: None,
         }

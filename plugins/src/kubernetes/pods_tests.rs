@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
-use signet_core::caller::{AuthMethod, BoundNode, BoundObject, Caller};
+use signet_core::caller::{AuthMethod, BoundNode, BoundObject, Caller, Credential};
 use signet_core::identity::WorkloadId;
 use signet_core::seams::impersonation::ImpersonationAuthorizer as _;
 use signet_test_servers::scripted::{Answer, Asked, ScriptedApi};
@@ -80,6 +80,7 @@ fn caller(account: &str, pod: Option<(&str, &str)>, node: Option<(&str, Option<&
         node: node.map(|(name, uid)| BoundNode { name: name.into(), uid: uid.map(str::to_owned) }),
         cluster: "Kubernetes".into(),
         method: AuthMethod::Jwks,
+        credential: Credential::default(),
         made_at: None,
         until: None,
     }

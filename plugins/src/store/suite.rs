@@ -108,6 +108,7 @@ where
     a_taken_serial_fails_its_own_event_alone(&*make().await[0]).await;
     pages_stay_stable_while_events_are_added(&*make().await[0]).await;
     every_filter_finds_what_a_plain_scan_finds(&*make().await[0]).await;
+    what_a_certificate_was_issued_to_is_found_by_its_serial(make().await).await;
     holders::every_case(&make).await;
     live_holders::every_case(&make).await;
     gone_holders::every_case(&make).await;
@@ -179,6 +180,40 @@ async fn pages_stay_stable_while_events_are_added(store: &impl AuditStore) {
         }
     }
     assert_eq!(seen, (0..25).rev().collect::<Vec<u64>>());
+}
+
+/// The time of the last token travels from certificate to certificate, and every process finds it.
+async fn what_a_certificate_was_issued_to_is_found_by_its_serial(stores: [Arc<impl AuditStore>; 2]) {
+    let [here, there] = stores;
+    let token = AuditEvent {
+        who: Attributed {
+            auth_method: Some("jwks".into()),
+            token_id: Some("c62bfcf7-e45c-4541-afd4-deca8978d1b0".into()),
+            ..issued("a", 1, START).who
+        },
+        ..issued("a", 1, START)
+    };
+    here.append(vec![issued("b", 9, START), token.clone(), refused("a", START)]).await.unwrap();
+    let find = async |number| {
+        let query = AuditQuery { serial: Some(serial(number)), ..AuditQuery::newest(1).unwrap() };
+        there.query(&query).await.unwrap().items.pop().map(|stored| stored.event)
+    };
+    assert_eq!(find(1).await.unwrap(), token);
+    for number in 2..5 {
+        let before = find(number - 1).await.unwrap();
+        let last_token = before.last_token().unwrap();
+        let who = Attributed {
+            auth_method: Some("client-certificate".into()),
+            certificate: Some(serial(number - 1).to_string()),
+            last_token_micros: Some(AuditEvent::micros(last_token)),
+            ..before.who
+        };
+        let renewed = AuditEvent { who, ..issued("a", number, START + number as i64 * 1_000_000) };
+        here.append(vec![renewed.clone()]).await.unwrap();
+        let found = find(number).await.unwrap();
+        assert_eq!((&found, found.last_token().map(AuditEvent::micros)), (&renewed, Some(START)));
+    }
+    assert_eq!(find(8).await, None);
 }
 
 /// More events than fit in several segments, of identities that are frequent, rare, and gone for long.

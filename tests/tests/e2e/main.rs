@@ -16,6 +16,7 @@ mod agent_cli;
 mod architecture;
 mod audit;
 mod backup;
+mod client_certificates;
 mod clock;
 mod config;
 mod contract;

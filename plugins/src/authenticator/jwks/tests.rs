@@ -194,6 +194,24 @@ async fn tokens_without_pod_or_node_with_one_audience_or_with_claims_of_newer_ve
 }
 
 #[tokio::test]
+async fn the_id_of_a_token_is_known_when_it_is_of_the_shape_of_one_and_is_no_reason_to_refuse() {
+    let world = world();
+    let long = "x".repeat(129);
+    for (jti, known) in [
+        (json!("6844d090-9128-4cbf-8b6a-5252524f2eec"), Some("6844d090-9128-4cbf-8b6a-5252524f2eec")),
+        (json!("x"), Some("x")),
+        (json!(""), None),
+        (json!("a b"), None),
+        (json!(long), None),
+        (json!(5), None),
+        (Value::Null, None),
+    ] {
+        let caller = world.ask(&world.token(&changed(&["jti"], jti.clone())), NOW).await.unwrap();
+        assert_eq!(caller.credential.token_id.as_deref(), known, "{jti}");
+    }
+}
+
+#[tokio::test]
 async fn every_accepted_algorithm_verifies_with_its_own_kind_of_key() {
     let p384 = ec_key("p384", &rcgen::PKCS_ECDSA_P384_SHA384, "P-384");
     let ec = p256("ec");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Number;
-use signet_core::caller::{BoundNode, BoundObject, Caller, Claimed};
+use serde_json::{Number, Value};
+use signet_core::caller::{BoundNode, BoundObject, Caller, Claimed, Credential};
 use signet_core::identity::WorkloadId;
 use signet_core::seams::authenticator::{AuthenticationError, Denial};
 use signet_core::time_math;
@@ -32,6 +32,8 @@ struct Claims {
     exp: Option<Number>,
     nbf: Option<Number>,
     iat: Option<Number>,
+    /// For records only, so that one of any type is no reason to refuse.
+    jti: Option<Value>,
     #[serde(rename = "kubernetes.io")]
     kubernetes: Option<Kubernetes>,
     /// Only a legacy token names the Secret that it is kept in.
@@ -86,15 +88,7 @@ pub(in crate::authenticator) fn judge(
 
 /// What a payload says that cannot be read.
 fn nothing(rules: &TokenRules) -> Claimed {
-    Claimed {
-        cluster: rules.cluster.clone(),
-        identity: None,
-        service_account_uid: None,
-        pod: None,
-        pod_uid: None,
-        node: None,
-        node_uid: None,
-    }
+    Claimed { cluster: rules.cluster.clone(), ..Claimed::default() }
 }
 
 impl Claims {
@@ -255,6 +249,7 @@ impl Claims {
             node: claims.node.as_ref().map(node).transpose()?,
             cluster: rules.cluster.clone(),
             method: rules.method,
+            credential: Credential { token_id: self.jti.as_ref().and_then(token_id), certificate: None },
             made_at: instant("iat", self.iat.as_ref())?,
             until,
         })
@@ -285,7 +280,16 @@ fn name(what: &str, name: &str) -> Result<String, Denied> {
     Err(invalid(format!("the {what} name {:?} is not a Kubernetes name", shorten(name))))
 }
 
+/// What the cluster calls the token: a UUID in Kubernetes, and nothing that is longer or holds anything else than a UID does.
+fn token_id(jti: &Value) -> Option<String> {
+    jti.as_str().filter(|id| is_uid(id)).map(str::to_owned)
+}
+
+/// Whether a text may be a UID of Kubernetes.
+pub(in crate::authenticator) fn is_uid(text: &str) -> bool {
+    (1..=MAX_UID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 fn uid(what: &str, uid: Option<&String>) -> Result<String, Denied> {
-    let fits = |uid: &&String| (1..=MAX_UID).contains(&uid.len()) && uid.bytes().all(|byte| byte.is_ascii_graphic());
-    uid.filter(fits).cloned().ok_or_else(|| invalid(format!("the {what} uid is missing or is not one")))
+    uid.filter(|uid| is_uid(uid)).cloned().ok_or_else(|| invalid(format!("the {what} uid is missing or is not one")))
 }

@@ -4,6 +4,7 @@ use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
 use signet_core::caller::{BoundNode, BoundObject, Caller};
 use signet_core::seams::authenticator::{AuthenticationError, Denial, Outage};
 
+use crate::authenticator::jwt::claims::is_uid;
 use crate::authenticator::jwt::{TokenRules, shorten};
 
 /// The group of every service account.
@@ -81,7 +82,11 @@ fn of(user: &UserInfo, claimed: &Caller) -> Result<Caller, AuthenticationError> 
             )));
         }
     }
-    Ok(Caller { pod, node, ..claimed.clone() })
+    // API servers name the credential since 1.30.
+    let named = extra("credential-id").and_then(|id| Some(id.strip_prefix("JTI=")?.to_owned()));
+    let mut credential = claimed.credential.clone();
+    credential.token_id = named.filter(|id| is_uid(id)).or(credential.token_id);
+    Ok(Caller { pod, node, credential, ..claimed.clone() })
 }
 
 #[cfg(test)]

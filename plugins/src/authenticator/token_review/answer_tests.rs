@@ -70,6 +70,9 @@ fn what_a_real_server_says_of_a_good_token_proves_its_account_with_the_pod_and_n
             (name.as_str(), caller.method),
             (status["user"]["username"].as_str().unwrap(), AuthMethod::TokenReview)
         );
+        let id = &status["user"]["extra"]["authentication.kubernetes.io/credential-id"][0];
+        let known = caller.credential.token_id.as_ref().map(|id| format!("JTI={id}"));
+        assert_eq!(known.as_deref(), id.as_str(), "{name}");
         let uid = caller.node.as_ref().and_then(|node| node.uid.as_ref()).is_some();
         assert_eq!((caller.pod.is_some(), caller.node.is_some(), uid), (pod, node, node_uid), "{name}");
     }

@@ -128,6 +128,7 @@ fn says() -> Claimed {
         pod_uid: text("pod-uid"),
         node: text("node-1"),
         node_uid: text("node-uid"),
+        certificate: None,
     }
 }
 
