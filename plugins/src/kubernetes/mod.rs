@@ -3,6 +3,7 @@
 mod api_server;
 mod authorizer;
 mod bound;
+mod explained;
 mod known;
 mod pods;
 #[cfg(test)]

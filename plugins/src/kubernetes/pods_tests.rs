@@ -28,6 +28,11 @@ pub(crate) fn hear(index: &PodIndex, all: Vec<Value>) {
     pods(index).replace(all.into_iter().map(watched).collect());
 }
 
+/// The same of nodes.
+pub(crate) fn hear_nodes(index: &PodIndex, names: &[&str]) {
+    nodes(index).replace(names.iter().map(|name| node(name, &format!("uid-{name}"))).collect());
+}
+
 /// The same of service accounts.
 pub(crate) fn hear_accounts(index: &PodIndex, all: Vec<PartialObjectMeta<ServiceAccount>>) {
     (index as &dyn Listener<PartialObjectMeta<ServiceAccount>>).replace(all);
