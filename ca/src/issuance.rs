@@ -169,7 +169,8 @@ impl Issuance {
         let csr = CertificateRequest::parse(&application.csr)?;
 
         // 4. For whom: the caller itself, or an identity it may ask for.
-        let beside = || self.clusters.authorizer(&caller.cluster);
+        let beside = self.clusters.authorizer(&caller.cluster);
+        let beside = || beside.as_deref();
         let subject: WorkloadId = impersonation::subject(&caller, application.impersonated.as_deref(), beside)?;
         if subject != caller.identity {
             who.spiffe_id = Some(subject.to_string());
@@ -278,7 +279,7 @@ impl Issuance {
 
     async fn authenticate(&self, application: &Application) -> Result<Caller, AuthenticationError> {
         let started = Instant::now();
-        let authenticator = self.clusters.select(application.cluster.as_deref())?;
+        let cluster = self.clusters.select(application.cluster.as_deref())?;
         let missing = || {
             AuthenticationError::denied(
                 Denial::TokenMissing,
@@ -286,7 +287,7 @@ impl Issuance {
             )
         };
         let token = application.token.as_ref().ok_or_else(missing)?;
-        let result = authenticator.authenticate(token, self.clock.now()).await;
+        let result = cluster.authenticator.authenticate(token, self.clock.now()).await;
         self.metrics.token.observe(started.elapsed().as_secs_f64());
         result
     }

@@ -12,6 +12,7 @@ pub mod bundle_file;
 pub mod cli;
 pub mod client_address;
 pub mod client_identity;
+pub mod cluster_status;
 pub mod clusters;
 pub mod config;
 mod describe;

@@ -218,6 +218,7 @@ impl World {
                 aliases: vec!["alias".into()],
                 authenticator: Arc::new(one_token),
                 authorizer: None,
+                ended: CancellationToken::new(),
             }])),
             state: state.clone(),
             audit: audit.clone(),

@@ -15,9 +15,9 @@ use signet_plugins::store::Store;
 use signet_runtime::files::{Directories, no_place};
 use signet_runtime::output::error_chain;
 
+use super::cluster_set::Opened;
 use super::sealing_keys::{keyring, missing_keys};
 use super::storage;
-use super::tokens::Opened;
 use crate::config::{Backend, Config};
 
 /// The longest path of a Unix socket on Linux, in bytes; one more ends it (unix(7)).
@@ -44,7 +44,7 @@ pub async fn check(config: &Config) -> Checked {
         problems.extend(files.crl_problem().map(|problem| format!("authority.files: {problem}")));
     }
     for (index, cluster) in config.clusters.iter().enumerate() {
-        if let Err(error) = Opened::open(cluster).await {
+        if let Err(error) = Opened::open(cluster, None).await {
             problems.push(format!("clusters[{index}].tokens: {}", error_chain(&error)));
         }
     }

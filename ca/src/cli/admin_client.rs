@@ -64,7 +64,7 @@ impl AdminArgs {
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
         let channel = match &self.address {
             Some(address) => self.over_tls(address).await?,
-            None => on_socket(self.file.load()?.config.admin).await?,
+            None => on_socket(self.file.admin()?).await?,
         };
         Ok(Client { service: AdminClient::new(channel) })
     }

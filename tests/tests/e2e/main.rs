@@ -17,6 +17,7 @@ mod architecture;
 mod audit;
 mod backup;
 mod clock;
+mod clusters;
 mod config;
 mod contract;
 mod crash;
@@ -45,6 +46,8 @@ mod refusals;
 mod rekey;
 mod rotation;
 mod samples;
+#[cfg(feature = "kubernetes")]
+mod scripted;
 mod sds;
 mod secrets;
 mod server_storage;
