@@ -6,6 +6,7 @@ mod cluster_keys;
 mod cluster_set;
 mod cluster_view;
 mod configuration;
+mod connect;
 mod error;
 mod init;
 #[cfg_attr(not(feature = "kubernetes"), path = "app/without_kubernetes.rs")]

@@ -9,8 +9,13 @@ use signet_core::seams::impersonation::{ImpersonationAuthorizer, PodsUnknown};
 use signet_plugins::authenticator::{
     ApiServerKeys, IssuerKeys, LiveObjects, OnReview, PublishedKeys, ReviewLimits, TokenReviewAuthenticator, TokenRules,
 };
-use signet_plugins::kubernetes::{ApiServer, Credentials, Followed, NodeAuthorizer, PodIndex, PodsHealth};
+use signet_plugins::kubernetes::{
+    ApiServer, Credentials, Files, Followed, InCluster, Needs, NodeAuthorizer, PodIndex, PodsHealth,
+    probe as probe_server,
+};
+use signet_runtime::files as runtime_files;
 use signet_runtime::metrics::{MetricError, Metrics};
+use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Condition;
 use tokio::time::Instant;
 
@@ -19,11 +24,31 @@ use super::passing::Tasks;
 use super::tokens::TokensError;
 use crate::config::{self, ApiAccess, Cluster, KeySource, Tokens};
 
-/// How often the files of credentials are looked at. Tokens in files are read again by the client itself.
+/// How often the files of credentials are looked at.
 const LOOK_AT_CREDENTIALS: Duration = Duration::from_secs(10);
 
 /// How often it is looked at how well pods are known when nothing happens.
 const TELL: Duration = Duration::from_secs(1);
+
+/// Where Kubernetes mounts what a pod needs to speak to its API server.
+const IN_CLUSTER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The largest file of credentials that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// Files of credentials, which may hang: each costs one thread then, and nobody waits for it for long.
+fn files() -> Files {
+    Files::read_by(|file| {
+        Box::pin(async move { runtime_files::read_in_time(&file, MAX_FILE).await.map_err(|error| error_chain(&error)) })
+    })
+}
+
+/// What this pod was given, if this process runs in one.
+#[expect(clippy::disallowed_methods, reason = "Kubernetes tells every pod of its API server by these")]
+fn in_cluster() -> InCluster {
+    let [host, port] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"].map(|name| std::env::var(name).ok());
+    InCluster { host, port, directory: IN_CLUSTER.into() }
+}
 
 /// The API server of a cluster, with what reads its credentials again.
 pub(super) struct Server {
@@ -37,10 +62,10 @@ impl Server {
     pub(super) async fn open(cluster: &Cluster) -> Result<Option<Arc<Self>>, TokensError> {
         let credentials = match &cluster.api_server {
             None => return Ok(None),
-            Some(ApiAccess::InCluster) => Credentials::InCluster,
+            Some(ApiAccess::InCluster) => Credentials::InCluster(in_cluster()),
             Some(ApiAccess::Kubeconfig(file)) => Credentials::Kubeconfig(file.clone()),
         };
-        let api = Arc::new(ApiServer::open(credentials).await?);
+        let api = Arc::new(ApiServer::open(credentials, files()).await?);
         Ok(Some(Arc::new(Self { api, problem: Arc::default(), tasks: Tasks::default() })))
     }
 
@@ -68,7 +93,7 @@ pub(super) fn keys(tokens: &Tokens, server: Option<&Arc<Server>>) -> Result<Publ
     Ok(match (tokens, server) {
         (Tokens::Jwks { issuers, keys: KeySource::Issuer { ca_file }, .. }, _) => {
             let issuer = issuers.first().cloned().unwrap_or_default();
-            PublishedKeys::looked_up(Arc::new(IssuerKeys { issuer, ca_file: ca_file.clone() }))
+            PublishedKeys::looked_up(Arc::new(IssuerKeys { issuer, ca_file: ca_file.clone(), files: files() }))
         }
         (_, Some(server)) => PublishedKeys::looked_up(Arc::new(ApiServerKeys(Arc::clone(&server.api)))),
         (_, None) => PublishedKeys::none(),
@@ -189,6 +214,30 @@ async fn tell(index: &PodIndex, condition: &Condition) {
         before = Some(now);
         let _either = tokio::time::timeout(TELL, index.changed()).await;
     }
+}
+
+/// What the API server of a cluster does not let us do, or is not configured as it is.
+///
+/// # Errors
+/// Why it cannot be spoken to at all.
+pub(super) async fn probe(cluster: &Cluster, server: &Server) -> Result<Vec<String>, String> {
+    let (reviews, live_objects, issuers) = match &cluster.tokens {
+        Tokens::Jwks { live_objects, issuers, .. } => (false, *live_objects, issuers),
+        Tokens::Review { issuers, .. } => (true, false, issuers),
+    };
+    let agents = !cluster.trusted_node_accounts.is_empty();
+    let needs = Needs {
+        reviews,
+        pods: agents || live_objects,
+        nodes: agents,
+        accounts: live_objects,
+        // What somebody else publishes says whose tokens these are.
+        is_issuer: !matches!(cluster.tokens, Tokens::Jwks { keys: KeySource::Issuer { .. }, .. }),
+        issuers: issuers.clone(),
+        audiences: cluster.audiences.clone(),
+        trusted: cluster.trusted_node_accounts.clone(),
+    };
+    probe_server(&server.api, &needs).await
 }
 
 /// What came of the last review of a cluster's tokens.

@@ -11,6 +11,9 @@ use crate::{app, config};
 pub(super) struct CheckArgs {
     #[command(flatten)]
     file: ConfigFile,
+    /// Ask the API servers and issuers of clusters, too: whether they answer, and let this CA do what it needs
+    #[arg(long, conflicts_with_all = ["reference", "schema"])]
+    connect: bool,
     /// Print the reference of all fields as Markdown instead
     #[arg(long)]
     reference: bool,
@@ -31,8 +34,8 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
     }
     let loaded = args.file.load()?;
     let file = args.file.config.display();
-    let app::Checked { problems, unseen } = app::check(&loaded.config).await;
-    if problems.is_empty() {
+    let app::Checked { problems, unmet, unseen } = app::check(&loaded.config, args.connect).await;
+    if problems.is_empty() && unmet.is_empty() {
         out.line(&format!("{file}: the configuration is in order")).map_err(Failure::failed)?;
         if let Some(warning) = app::storage_warning(&loaded.config.storage) {
             out.line(&format!("{file}: {warning}")).map_err(Failure::failed)?;
@@ -46,11 +49,17 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
         for sealed in app::sealed_by(&loaded.config).await {
             out.line(&sealed.to_string()).map_err(Failure::failed)?;
         }
+        if args.connect {
+            out.line(&format!("{file}: the clusters answer, and let this CA do what it needs"))
+                .map_err(Failure::failed)?;
+        }
         for what in unseen {
             out.line(&format!("not looked at: {what}")).map_err(Failure::failed)?;
         }
         return Ok(());
     }
-    let lines: Vec<String> = problems.iter().map(|problem| format!("{file}: {problem}")).collect();
-    Err(Failure::Usage(format!("the configuration is well-formed, but\n{}", lines.join("\n"))))
+    let lines: Vec<String> = problems.iter().chain(&unmet).map(|problem| format!("{file}: {problem}")).collect();
+    let text = format!("the configuration is well-formed, but\n{}", lines.join("\n"));
+    // What others say may be otherwise in a moment; the configuration is not.
+    Err(if problems.is_empty() { Failure::Failed(text) } else { Failure::Usage(text) })
 }

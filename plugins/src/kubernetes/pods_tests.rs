@@ -11,7 +11,7 @@ use signet_test_servers::scripted::{Answer, Asked, ScriptedApi};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::kubernetes::{Credentials, NodeAuthorizer};
+use crate::kubernetes::{Credentials, Files, NodeAuthorizer};
 
 const NODES: Followed = Followed { nodes: true, accounts: false };
 
@@ -229,7 +229,7 @@ async fn world() -> World {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
     std::fs::write(&kubeconfig, api.kubeconfig()).unwrap();
-    let server = ApiServer::open(Credentials::Kubeconfig(kubeconfig)).await.unwrap();
+    let server = ApiServer::open(Credentials::Kubeconfig(kubeconfig), Files::plain()).await.unwrap();
     let (index, mut following) = (PodIndex::new(NODES), tokio::task::JoinSet::new());
     let followed = Arc::clone(&index);
     following.spawn(async move { followed.follow(&server).await });

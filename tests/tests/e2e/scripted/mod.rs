@@ -1,5 +1,6 @@
 //! The CA beside API servers that say what a test wants, when it wants it.
 
+mod connect;
 mod health;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,7 +64,7 @@ impl Cluster {
         let issuer = issuer(dev)?;
         let answer = move |asked: Asked| {
             let path = asked.path.as_str();
-            let answer = instead(&asked).unwrap_or_else(|| match path {
+            let answer = instead(&asked).unwrap_or_else(|| match path.trim_end_matches('?') {
                 "/openid/v1/jwks" => Answer::text(200, "application/jwk-set+json", &keys),
                 "/.well-known/openid-configuration" => {
                     Answer::json(200, &json!({"issuer": issuer, "jwks_uri": "https://192.0.2.1/openid/v1/jwks"}))
