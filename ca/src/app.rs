@@ -3,12 +3,17 @@
 mod backup;
 mod check;
 mod cluster_keys;
+mod cluster_set;
+mod cluster_view;
+mod configuration;
+mod connect;
 mod error;
 mod init;
-#[cfg(feature = "kubernetes")]
+#[cfg_attr(not(feature = "kubernetes"), path = "app/without_kubernetes.rs")]
 mod kubernetes;
 #[cfg(feature = "postgres")]
 mod migrate;
+mod passing;
 mod plugins;
 mod process;
 mod record;

@@ -21,7 +21,7 @@ use signet_core::policy::{CsrNames, LeafPolicy};
 use signet_core::rotation::{Rules, Schedule};
 use signet_runtime::telemetry::LogFormat;
 
-pub use read::{read, reference};
+pub use read::{read, read_admin, reference};
 #[cfg(not(feature = "postgres"))]
 pub(crate) use storage::WITHOUT_POSTGRES;
 pub use storage::{Database, Host, Postgres, Reach, Storage, Tls, read_storage};
@@ -119,7 +119,7 @@ pub struct Svid {
 }
 
 /// A cluster whose service-account tokens are accepted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// The value of the `clusterid` header.
     pub id: String,
@@ -183,7 +183,7 @@ pub struct ReviewLimits {
 }
 
 /// How tokens of a cluster are verified.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tokens {
     /// With the cluster's published keys.
     Jwks {

@@ -176,7 +176,8 @@ impl Issuance {
         let csr = CertificateRequest::parse(&application.csr)?;
 
         // 4. For whom: the caller itself, or an identity it may ask for.
-        let beside = || self.clusters.authorizer(&caller.cluster);
+        let beside = self.clusters.authorizer(&caller.cluster);
+        let beside = || beside.as_deref();
         let subject: WorkloadId = impersonation::subject(&caller, application.impersonated.as_deref(), beside)?;
         if subject != caller.identity {
             who.spiffe_id = Some(subject.to_string());

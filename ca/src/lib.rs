@@ -13,6 +13,7 @@ pub mod certificate_caller;
 pub mod cli;
 pub mod client_address;
 pub mod client_identity;
+pub mod cluster_status;
 pub mod clusters;
 pub mod config;
 mod describe;

@@ -219,6 +219,7 @@ impl World {
             authenticator: Arc::new(OneToken(trust_domain.clone())),
             authorizer: None,
             pods: Some(Arc::clone(&gone_pods) as _),
+            ended: CancellationToken::new(),
             certificates: Some(CertificateRules { last_token_within: 7 * DAY, live: None }),
         }]));
         let rotator = Rotator {

@@ -83,10 +83,22 @@ impl Readiness {
     pub fn condition(&self, name: impl Into<String>) -> Condition {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed);
         let check = Check { name: name.into(), state: State::Failing, detail: "starting".to_owned() };
+        self.register(id, check, false)
+    }
+
+    /// Registers a condition of something that comes and goes while the process runs: degraded with "starting" until its
+    /// holder says otherwise, and off the registry when its holder drops it.
+    #[must_use = "a dropped condition is gone"]
+    pub fn passing(&self, name: impl Into<String>) -> Condition {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed);
+        self.register(id, Check { name: name.into(), state: State::Degraded, detail: "starting".to_owned() }, true)
+    }
+
+    fn register(&self, id: u64, check: Check, passing: bool) -> Condition {
         self.checks.send_modify(|checks| {
             checks.insert(id, check);
         });
-        Condition { checks: Arc::clone(&self.checks), id }
+        Condition { checks: Arc::clone(&self.checks), id, passing }
     }
 
     /// All conditions now.
@@ -123,11 +135,13 @@ impl Snapshot {
     }
 }
 
-/// The handle of one condition. Dropping it leaves the condition failing with "stopped": whoever vouched is gone.
+/// The handle of one condition. Dropping it leaves the condition failing with "stopped", since whoever vouched is gone; one
+/// that is [`passing`](Readiness::passing) is gone with it.
 #[derive(Debug)]
 pub struct Condition {
     checks: Arc<watch::Sender<Checks>>,
     id: u64,
+    passing: bool,
 }
 
 impl Condition {
@@ -148,6 +162,10 @@ impl Condition {
 
     /// Takes the condition off the registry, because what it spoke of is no longer wanted.
     pub fn remove(self) {
+        self.forget();
+    }
+
+    fn forget(&self) {
         self.checks.send_modify(|checks| {
             checks.remove(&self.id);
         });
@@ -167,7 +185,11 @@ impl Condition {
 
 impl Drop for Condition {
     fn drop(&mut self) {
-        self.set(State::Failing, "stopped".to_owned());
+        if self.passing {
+            self.forget();
+        } else {
+            self.set(State::Failing, "stopped".to_owned());
+        }
     }
 }
 
@@ -208,6 +230,20 @@ mod tests {
         let snapshot = readiness.snapshot();
         assert!(!snapshot.ready, "whoever vouched is gone");
         assert_eq!(snapshot.checks.first().unwrap().detail, "stopped");
+    }
+
+    #[test]
+    fn what_comes_and_goes_never_makes_a_process_unready_and_leaves_nothing_behind() {
+        let readiness = Readiness::new();
+        let store = readiness.condition("store");
+        store.ready("");
+        let cluster = readiness.passing("a cluster");
+        let now = readiness.snapshot();
+        assert!(now.ready && now.checks.iter().any(|check| check.state == State::Degraded), "{now:?}");
+        cluster.ready("");
+        drop(cluster);
+        let now = readiness.snapshot();
+        assert!(now.ready && now.checks.len() == 1, "{now:?}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks the process to stop, the second makes it stop at once, whatever hangs.
+//! SIGTERM and SIGINT: the first asks the process to stop, the second makes it stop at once, whatever hangs. SIGHUP, for
+//! programs that want it.
 //!
 //! The signals are waited for on a thread of its own, because the threads of the program may all be stuck. That thread
 //! also sees to it that the program ends: a program that does not do so by itself is ended here.
@@ -23,7 +24,7 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// The signal handlers could not be installed.
 #[derive(Debug, Error)]
-#[error("cannot install the handlers for SIGTERM and SIGINT")]
+#[error("cannot install the handlers for SIGTERM, SIGINT and SIGHUP")]
 pub struct SignalError(#[from] io::Error);
 
 /// Installed signal handlers. After a drop signals do nothing: what is left of the program must be short.
@@ -93,6 +94,27 @@ impl Signals {
 impl Drop for Signals {
     fn drop(&mut self) {
         self.told.ends.cancel();
+    }
+}
+
+/// SIGHUP, by which a process is asked to read its files again. Once installed, it does not end the process any more.
+#[derive(Debug)]
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// Installs the handler. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SignalError`] when the system refuses.
+    pub fn install() -> Result<Self, SignalError> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Done at the next one, and at once when one has come since the last call.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

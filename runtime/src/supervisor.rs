@@ -31,6 +31,8 @@ pub enum Importance {
     Critical,
     /// The task may end; a failure or panic is logged.
     Optional,
+    /// The task ends when what it is about is gone; when it fails or panics, the process stops.
+    Passing,
 }
 
 /// A critical task that ended before anybody asked the process to stop.
@@ -266,7 +268,7 @@ impl Spawner {
 fn judge(ended: Ended) -> Option<TaskFailure> {
     let name = ended.task.name.to_string();
     let failure = match ended.result {
-        Ok(Ok(())) if ended.task.importance == Importance::Optional => {
+        Ok(Ok(())) if ended.task.importance != Importance::Critical => {
             tracing::debug!(task.name = name, "task ended");
             return None;
         }
@@ -274,7 +276,7 @@ fn judge(ended: Ended) -> Option<TaskFailure> {
         Ok(Err(source)) => TaskFailure::Failed { name, source },
         Err(error) => TaskFailure::Panicked { name, message: panic_message(error) },
     };
-    if ended.task.importance == Importance::Critical {
+    if ended.task.importance != Importance::Optional {
         return Some(failure);
     }
     tracing::warn!(error = error_chain(&failure), "an optional task has failed; the process goes on");

@@ -15,9 +15,10 @@ use signet_plugins::store::Store;
 use signet_runtime::files::{Directories, no_place};
 use signet_runtime::output::error_chain;
 
+use super::cluster_set::Opened;
+use super::connect::connect;
 use super::sealing_keys::{keyring, missing_keys};
 use super::storage;
-use super::tokens::Opened;
 use crate::config::{Backend, Config};
 
 /// The longest path of a Unix socket on Linux, in bytes; one more ends it (unix(7)).
@@ -28,13 +29,16 @@ const SOCKET_PATH: usize = 107;
 pub struct Checked {
     /// What is wrong.
     pub problems: Vec<String>,
+    /// What others do not answer, or do not let this CA do, when they were asked.
+    pub unmet: Vec<String>,
     /// What nobody has looked at, so that it may be wrong.
     pub unseen: Vec<String>,
 }
 
-/// Looks at everything.
+/// Looks at everything; with `asks`, asks API servers and issuers of clusters, too.
 #[must_use]
-pub async fn check(config: &Config) -> Checked {
+pub async fn check(config: &Config, asks: bool) -> Checked {
+    let unmet = if asks { connect(config).await } else { Vec::new() };
     let mut problems = missing_keys(config).await;
     let keys_are_there = problems.is_empty();
     if let Backend::Files(directory) = &config.authority.backend {
@@ -44,26 +48,27 @@ pub async fn check(config: &Config) -> Checked {
         problems.extend(files.crl_problem().map(|problem| format!("authority.files: {problem}")));
     }
     for (index, cluster) in config.clusters.iter().enumerate() {
-        if let Err(error) = Opened::open(cluster).await {
+        if let Err(error) = Opened::open(cluster, None).await {
             problems.push(format!("clusters[{index}].tokens: {}", error_chain(&error)));
         }
     }
     problems.extend(places(config));
-    let asks = config.clusters.iter().any(|cluster| cluster.api_server.is_some() || cluster.tokens.ask_the_issuer());
+    let others = config.clusters.iter().any(|cluster| cluster.api_server.is_some() || cluster.tokens.ask_the_issuer());
     let mut unseen = vec![
         "whether the ports of listen and ops are free, and whether clients reach them".to_owned(),
         "whether clients find this CA by serving.dns_names and serving.ip_addresses".to_owned(),
         "whether the keys in clusters[].tokens.file are those that the clusters sign with now".to_owned(),
     ];
-    if asks {
-        unseen
-            .push("whether the API servers and issuers of clusters[] answer, and what they let this CA do".to_owned());
+    if others && !asks {
+        let what =
+            "whether the API servers and issuers of clusters[] answer, and what they let this CA do: --connect asks";
+        unseen.push(what.to_owned());
     }
     let location = match storage::location(&config.storage) {
         Ok(location) => location,
         Err(error) => {
             problems.push(of_storage(&error));
-            return Checked { problems, unseen };
+            return Checked { problems, unmet, unseen };
         }
     };
     if let Err(error) = location.check(storage::DEADLINE).await {
@@ -76,7 +81,7 @@ pub async fn check(config: &Config) -> Checked {
             Err(error) => problems.push(of_storage(&error)),
         }
     }
-    Checked { problems, unseen }
+    Checked { problems, unmet, unseen }
 }
 
 /// The problem with `storage`, which the error's own text begins with too.

@@ -1,10 +1,8 @@
 //! Follows the keys that a cluster publishes for its tokens. Keys that are in use stay until there are good ones.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use signet_core::seams::authenticator::{AuthenticationError, Outage};
@@ -12,7 +10,7 @@ use signet_plugins::authenticator::{Published, PublishedKeys, Refreshed};
 use signet_runtime::files::{self, FileError};
 use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Condition;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 use super::tokens::TokensError;
 use crate::config::{Cluster, KeySource, Tokens};
@@ -44,6 +42,17 @@ impl Unread {
     }
 }
 
+/// How reading the keys of a cluster goes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KeysRead {
+    /// When they were read last, and were good.
+    pub(super) at: Option<Instant>,
+    /// What keeps them from being read now.
+    pub(super) problem: Option<String>,
+    /// For metrics: whether that matters.
+    pub(super) refused: bool,
+}
+
 /// The keys of one cluster and where they come from.
 pub(super) struct ClusterKeys {
     cluster: String,
@@ -53,8 +62,7 @@ pub(super) struct ClusterKeys {
     dispensable: bool,
     keys: Arc<PublishedKeys>,
     condition: Condition,
-    /// For metrics: whether they cannot be used or read as they are now.
-    refused: Arc<AtomicBool>,
+    read: Arc<Mutex<KeysRead>>,
     /// The keys left out that were told of, so that each is told once while it stays as it is.
     told: BTreeSet<String>,
     /// What was complained of last.
@@ -66,7 +74,7 @@ impl ClusterKeys {
         cluster: &Cluster,
         keys: Arc<PublishedKeys>,
         condition: Condition,
-        refused: Arc<AtomicBool>,
+        read: Arc<Mutex<KeysRead>>,
     ) -> Self {
         let file = match &cluster.tokens {
             Tokens::Jwks { keys: KeySource::File(file), .. } => Some(file.clone()),
@@ -74,9 +82,12 @@ impl ClusterKeys {
         };
         let dispensable = matches!(cluster.tokens, Tokens::Review { .. });
         let (cluster, told, complained) = (cluster.id.clone(), BTreeSet::new(), None);
-        let mut followed = Self { cluster, file, dispensable, keys, condition, refused, told, complained };
+        let mut followed = Self { cluster, file, dispensable, keys, condition, read, told, complained };
         match followed.keys.published() {
-            Some(published) => followed.in_use(&published),
+            Some(published) => {
+                followed.was_read(None);
+                followed.in_use(&published);
+            }
             // A CA starts without them: other clusters do not wait for this one.
             None => followed.condition.degraded("the keys have not been obtained yet"),
         }
@@ -84,27 +95,33 @@ impl ClusterKeys {
     }
 
     /// Takes over new keys as they are published; the old ones stay when the new ones are no good.
-    pub(super) async fn keep(mut self, stop: CancellationToken) -> Result<(), Infallible> {
-        let following = async {
-            loop {
-                let wait = match (&self.file, self.keys.published()) {
-                    (Some(_), _) => LOOK_AT_FILE,
-                    (None, Some(_)) => ASK,
-                    (None, None) => ASK_AGAIN,
-                };
-                if self.file.is_none() {
-                    let result = self.keys.look_up().await.map_err(Unread::Server);
-                    self.report(result);
-                    tokio::time::sleep(wait).await;
-                } else {
-                    tokio::time::sleep(wait).await;
-                    let result = self.reload().await.map_err(Unread::File);
-                    self.report(result);
-                }
+    pub(super) async fn keep(mut self) {
+        loop {
+            let wait = match (&self.file, self.keys.published()) {
+                (Some(_), _) => LOOK_AT_FILE,
+                (None, Some(_)) => ASK,
+                (None, None) => ASK_AGAIN,
+            };
+            if self.file.is_none() {
+                let result = self.keys.look_up().await.map_err(Unread::Server);
+                self.report(result);
+                tokio::time::sleep(wait).await;
+            } else {
+                tokio::time::sleep(wait).await;
+                let result = self.reload().await.map_err(Unread::File);
+                self.report(result);
             }
-        };
-        let _stopped = stop.run_until_cancelled(following).await;
-        Ok(())
+        }
+    }
+
+    /// Notes that they were read, or what keeps them from being.
+    fn was_read(&self, problem: Option<String>) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.refused = problem.is_some() && !self.dispensable;
+        if problem.is_none() {
+            read.at = Some(Instant::now());
+        }
+        read.problem = problem;
     }
 
     async fn reload(&self) -> Result<Refreshed, TokensError> {
@@ -131,10 +148,10 @@ impl ClusterKeys {
     }
 
     fn report(&mut self, result: Result<Refreshed, Unread>) {
-        self.refused.store(result.is_err() && !self.dispensable, Ordering::Relaxed);
-        let cluster = self.cluster.as_str();
         match result {
             Ok(refreshed) => {
+                self.was_read(None);
+                let cluster = self.cluster.as_str();
                 if let Refreshed::Replaced(published) = &refreshed {
                     let left_out = published.left_out.len();
                     tracing::info!(cluster, keys = published.keys, left_out, "token verification keys reloaded");
@@ -157,6 +174,7 @@ impl ClusterKeys {
             Unread::File(error) => error_chain(error),
             Unread::Server(error) => error.to_string(),
         };
+        self.was_read(Some(text.clone()));
         // Of a file that hangs the text tells for how long, and a server may word the same thing in many ways.
         let complaint = match unread {
             Unread::File(TokensError::File(FileError::Hangs { .. })) => "hangs".to_owned(),

@@ -1,154 +1,199 @@
-//! What asks the API servers of clusters, put together: credentials that are read again, keys, reviews of tokens.
+//! What asks the API servers of clusters, put together: credentials that are read again, keys, reviews of tokens, pods.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounterVec};
 use signet_core::seams::authenticator::{AuthenticationError, LiveWorkloads, Outage, TokenAuthenticator};
 use signet_core::seams::impersonation::{ImpersonationAuthorizer, PodsUnknown};
+use signet_core::seams::live_pods::LivePods;
 use signet_plugins::authenticator::{
     ApiServerKeys, IssuerKeys, LiveObjects, OnReview, PublishedKeys, ReviewLimits, TokenReviewAuthenticator, TokenRules,
 };
-use signet_plugins::kubernetes::{ApiServer, ApiServerError, Credentials, Followed, NodeAuthorizer, PodIndex};
+use signet_plugins::kubernetes::{
+    ApiServer, Credentials, Files, Followed, InCluster, Needs, NodeAuthorizer, PodIndex, PodsHealth,
+    probe as probe_server,
+};
+use signet_runtime::files as runtime_files;
 use signet_runtime::metrics::{MetricError, Metrics};
-use signet_runtime::readiness::{Condition, Readiness};
-use signet_runtime::supervisor::{Importance, Supervisor};
-use tokio_util::sync::CancellationToken;
+use signet_runtime::output::error_chain;
+use signet_runtime::readiness::Condition;
+use tokio::time::Instant;
 
+use super::cluster_set::Surroundings;
+use super::passing::Tasks;
+use super::tokens::TokensError;
 use crate::config::{self, ApiAccess, Cluster, KeySource, Tokens};
 
-/// How often the files of credentials are looked at. Tokens in files are read again by the client itself.
+/// How often the files of credentials are looked at.
 const LOOK_AT_CREDENTIALS: Duration = Duration::from_secs(10);
 
 /// How often it is looked at how well pods are known when nothing happens.
 const TELL: Duration = Duration::from_secs(1);
 
-/// The cluster's API server, when it has one that is asked.
-pub(super) async fn open(cluster: &Cluster) -> Result<Option<Arc<ApiServer>>, ApiServerError> {
-    let credentials = match &cluster.api_server {
-        None => return Ok(None),
-        Some(ApiAccess::InCluster) => Credentials::InCluster,
-        Some(ApiAccess::Kubeconfig(file)) => Credentials::Kubeconfig(file.clone()),
-    };
-    ApiServer::open(credentials).await.map(|server| Some(Arc::new(server)))
+/// Where Kubernetes mounts what a pod needs to speak to its API server.
+const IN_CLUSTER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The largest file of credentials that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// Files of credentials, which may hang: each costs one thread then, and nobody waits for it for long.
+fn files() -> Files {
+    Files::read_by(|file| {
+        Box::pin(async move { runtime_files::read_in_time(&file, MAX_FILE).await.map_err(|error| error_chain(&error)) })
+    })
 }
 
-/// The keys that verify a cluster's tokens, to be asked for.
-pub(super) fn keys(tokens: &Tokens, server: Option<&Arc<ApiServer>>) -> PublishedKeys {
-    match (tokens, server) {
-        (Tokens::Jwks { issuers, keys: KeySource::Issuer { ca_file }, .. }, _) => {
-            let issuer = issuers.first().cloned().unwrap_or_default();
-            PublishedKeys::looked_up(Arc::new(IssuerKeys { issuer, ca_file: ca_file.clone() }))
+/// What this pod was given, if this process runs in one.
+#[expect(clippy::disallowed_methods, reason = "Kubernetes tells every pod of its API server by these")]
+fn in_cluster() -> InCluster {
+    let [host, port] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"].map(|name| std::env::var(name).ok());
+    InCluster { host, port, directory: IN_CLUSTER.into() }
+}
+
+/// The API server of a cluster, with what reads its credentials again.
+pub(super) struct Server {
+    pub(super) api: Arc<ApiServer>,
+    problem: Arc<Mutex<Option<String>>>,
+    tasks: Tasks,
+}
+
+impl Server {
+    /// The cluster's API server, when it has one that is asked. Files are read; nothing is sent.
+    pub(super) async fn open(cluster: &Cluster) -> Result<Option<Arc<Self>>, TokensError> {
+        let credentials = match &cluster.api_server {
+            None => return Ok(None),
+            Some(ApiAccess::InCluster) => Credentials::InCluster(in_cluster()),
+            Some(ApiAccess::Kubeconfig(file)) => Credentials::Kubeconfig(file.clone()),
+        };
+        let api = Arc::new(ApiServer::open(credentials, files()).await?);
+        Ok(Some(Arc::new(Self { api, problem: Arc::default(), tasks: Tasks::default() })))
+    }
+
+    pub(super) fn start(&self, cluster: &str, around: &Surroundings) {
+        if self.tasks.begin() {
+            let condition = around.readiness.passing(format!("API server of {cluster}"));
+            let renewing = renew(Arc::clone(&self.api), Arc::clone(&self.problem), condition);
+            self.tasks.spawn(&around.spawner, &format!("credentials for {cluster}"), renewing);
         }
-        (_, Some(server)) => PublishedKeys::looked_up(Arc::new(ApiServerKeys(Arc::clone(server)))),
-        (_, None) => PublishedKeys::none(),
+    }
+
+    /// As whom it is asked.
+    pub(super) fn shown(&self) -> String {
+        self.api.credentials().to_string()
+    }
+
+    /// What keeps newer credentials from being used.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Reads the credentials for an API server again when their files change; those in use stay while the new ones are no good.
-pub(super) async fn renew(
-    server: Arc<ApiServer>,
-    condition: Condition,
-    stop: CancellationToken,
-) -> Result<(), Infallible> {
-    let in_order = format!("asked with {}", server.credentials());
-    condition.ready(in_order.as_str());
-    let looking = async {
-        let mut complained = None;
-        loop {
-            tokio::time::sleep(LOOK_AT_CREDENTIALS).await;
-            match server.renew().await {
-                Ok(changed) => {
-                    if changed || complained.is_some() {
-                        tracing::info!(credentials = %server.credentials(), "the credentials for an API server were read again");
-                    }
-                    complained = None;
-                    condition.ready(in_order.as_str());
-                }
-                Err(error) => {
-                    let text = error.to_string();
-                    condition.degraded(format!("the credentials before stay in use: {text}"));
-                    if complained.as_ref() != Some(&text) {
-                        tracing::warn!(error = text, "credentials for an API server cannot be used; those before stay");
-                    }
-                    complained = Some(text);
-                }
-            }
+/// The keys that verify a cluster's tokens, to be asked for.
+pub(super) fn keys(tokens: &Tokens, server: Option<&Arc<Server>>) -> Result<PublishedKeys, TokensError> {
+    Ok(match (tokens, server) {
+        (Tokens::Jwks { issuers, keys: KeySource::Issuer { ca_file }, .. }, _) => {
+            let issuer = issuers.first().cloned().unwrap_or_default();
+            PublishedKeys::looked_up(Arc::new(IssuerKeys { issuer, ca_file: ca_file.clone(), files: files() }))
         }
-    };
-    let _stopped = stop.run_until_cancelled(looking).await;
-    Ok(())
+        (_, Some(server)) => PublishedKeys::looked_up(Arc::new(ApiServerKeys(Arc::clone(&server.api)))),
+        (_, None) => PublishedKeys::none(),
+    })
 }
 
-/// The pods of clusters by which something is decided.
-#[derive(Default)]
-pub(super) struct Pods(Mutex<Vec<Arc<PodIndex>>>);
+/// Reads the credentials for an API server again when their files change; those in use stay while the new ones are no good.
+async fn renew(server: Arc<ApiServer>, problem: Arc<Mutex<Option<String>>>, condition: Condition) {
+    let in_order = format!("asked with {}", server.credentials());
+    condition.ready(in_order.as_str());
+    loop {
+        tokio::time::sleep(LOOK_AT_CREDENTIALS).await;
+        let renewed = server.renew().await;
+        let mut told = problem.lock().unwrap_or_else(PoisonError::into_inner);
+        match renewed {
+            Ok(changed) => {
+                if changed || told.is_some() {
+                    tracing::info!(credentials = %server.credentials(), "the credentials for an API server were read again");
+                }
+                *told = None;
+                condition.ready(in_order.as_str());
+            }
+            Err(error) => {
+                let text = error.to_string();
+                condition.degraded(format!("the credentials before stay in use: {text}"));
+                if told.as_ref() != Some(&text) {
+                    tracing::warn!(error = text, "credentials for an API server cannot be used; those before stay");
+                }
+                *told = Some(text);
+            }
+        }
+    }
+}
+
+/// The pods of a cluster by which something is decided.
+pub(super) struct Pods {
+    index: Arc<PodIndex>,
+    followed: Followed,
+    tasks: Tasks,
+}
 
 impl Pods {
-    /// The pods of a cluster, with a task that follows them, when anything is decided by them.
-    pub(super) fn of(
-        &self,
-        cluster: &Cluster,
-        server: Arc<ApiServer>,
-        readiness: &Readiness,
-        supervisor: &Supervisor,
-    ) -> Option<Arc<PodIndex>> {
+    /// What is followed of a cluster, so that what is followed already can be kept; nothing where nothing is decided by it.
+    pub(super) fn of(cluster: &Cluster, before: Option<&Arc<Self>>) -> Option<Arc<Self>> {
         let followed =
             Followed { nodes: !cluster.trusted_node_accounts.is_empty(), accounts: cluster.needs_live_objects() };
         if followed == Followed::default() {
             return None;
         }
-        let index = PodIndex::new(followed);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&index));
-        let name = format!("pods of {}", cluster.id);
-        let (followed, condition) = (Arc::clone(&index), readiness.condition(name.as_str()));
-        supervisor.spawn(&name, Importance::Critical, |stop| async move {
-            let telling = tell(&followed, &condition);
-            let _stopped = stop.run_until_cancelled(async { tokio::join!(followed.follow(&server), telling) }).await;
-            Ok::<_, Infallible>(())
-        });
-        Some(index)
+        let kept = before.filter(|before| before.followed == followed).map(Arc::clone);
+        let new = || Arc::new(Self { index: PodIndex::new(followed), followed, tasks: Tasks::default() });
+        Some(kept.unwrap_or_else(new))
     }
 
-    /// Registers how many pods are known, and of how many clusters they are not known at the moment.
-    pub(super) fn measure(&self, metrics: &Metrics) -> Result<(), MetricError> {
-        let all = Arc::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        let counted = Arc::clone(&all);
-        let pods = move || counted.iter().map(|index| index.health().pods).sum::<usize>() as f64;
-        metrics.gauge_fn("signet_ca_pods", "Pods known of the clusters whose pods are followed.", pods)?;
-        let unknown = move || all.iter().filter(|index| index.health().unknown.is_some()).count() as f64;
-        metrics.gauge_fn(
-            "signet_ca_pods_unknown",
-            "Clusters whose pods are followed and not known at the moment, so that what depends on them is put off.",
-            unknown,
-        )
+    pub(super) fn start(&self, cluster: &str, server: &Server, around: &Surroundings) {
+        if self.tasks.begin() {
+            let (name, api, index) = (format!("pods of {cluster}"), Arc::clone(&server.api), Arc::clone(&self.index));
+            let condition = around.readiness.passing(name.as_str());
+            self.tasks.spawn(&around.spawner, &name, async move {
+                tokio::join!(index.follow(&api), tell(&index, &condition));
+            });
+        }
+    }
+
+    pub(super) fn health(&self) -> PodsHealth {
+        self.index.health()
     }
 }
 
 /// Who judges the node agents of a cluster by its pods; nobody when it trusts none.
-pub(super) fn authorizer(cluster: &Cluster, pods: Option<&Arc<PodIndex>>) -> Option<Arc<dyn ImpersonationAuthorizer>> {
+pub(super) fn authorizer(cluster: &Cluster, pods: Option<&Arc<Pods>>) -> Option<Arc<dyn ImpersonationAuthorizer>> {
     let trusted = cluster.trusted_node_accounts.iter().cloned();
-    let authorizer = |pods| Arc::new(NodeAuthorizer::new(trusted, Arc::clone(pods))) as _;
+    let authorizer = |pods: &Arc<Pods>| Arc::new(NodeAuthorizer::new(trusted, Arc::clone(&pods.index))) as _;
     pods.filter(|_| !cluster.trusted_node_accounts.is_empty()).map(authorizer)
+}
+
+/// Who knows whether a pod of the cluster is gone.
+pub(super) fn live_pods(pods: &Arc<Pods>) -> Option<Arc<dyn LivePods>> {
+    Some(Arc::clone(&pods.index) as _)
+}
+
+/// Who knows whether what a client certificate stands for is there, where that is demanded.
+pub(super) fn live_workloads(cluster: &Cluster, pods: Option<&Arc<Pods>>) -> Option<Arc<dyn LiveWorkloads>> {
+    let demanded = cluster.client_certificates.is_some_and(|demanded| demanded.live_objects);
+    pods.filter(|_| demanded).map(|pods| Arc::clone(&pods.index) as _)
 }
 
 /// What verifies tokens offline, and by the cluster's pods and accounts where these count.
 pub(super) fn live(
     tokens: &Tokens,
     inner: Arc<dyn TokenAuthenticator>,
-    pods: Option<Arc<PodIndex>>,
+    pods: Option<&Arc<Pods>>,
 ) -> Arc<dyn TokenAuthenticator> {
     match (tokens, pods) {
-        (Tokens::Jwks { live_objects: true, .. }, Some(pods)) => Arc::new(LiveObjects::new(inner, pods)),
+        (Tokens::Jwks { live_objects: true, .. }, Some(pods)) => {
+            Arc::new(LiveObjects::new(inner, Arc::clone(&pods.index)))
+        }
         _ => inner,
     }
-}
-
-/// Who knows the pods and accounts that the holders of client certificates have to have, where that is demanded.
-pub(super) fn live_workloads(cluster: &Cluster, pods: Option<&Arc<PodIndex>>) -> Option<Arc<dyn LiveWorkloads>> {
-    let demanded = cluster.client_certificates.is_some_and(|demanded| demanded.live_objects);
-    pods.filter(|_| demanded).map(|pods| Arc::clone(pods) as _)
 }
 
 /// Says how well the pods are known. That they grow stale happens without any event.
@@ -181,6 +226,38 @@ async fn tell(index: &PodIndex, condition: &Condition) {
     }
 }
 
+/// What the API server of a cluster does not let us do, or is not configured as it is.
+///
+/// # Errors
+/// Why it cannot be spoken to at all.
+pub(super) async fn probe(cluster: &Cluster, server: &Server) -> Result<Vec<String>, String> {
+    let (reviews, live_objects, issuers) = match &cluster.tokens {
+        Tokens::Jwks { live_objects, issuers, .. } => (false, *live_objects, issuers),
+        Tokens::Review { issuers, .. } => (true, false, issuers),
+    };
+    let agents = !cluster.trusted_node_accounts.is_empty();
+    let needs = Needs {
+        reviews,
+        pods: agents || live_objects,
+        nodes: agents,
+        accounts: live_objects,
+        // What somebody else publishes says whose tokens these are.
+        is_issuer: !matches!(cluster.tokens, Tokens::Jwks { keys: KeySource::Issuer { .. }, .. }),
+        issuers: issuers.clone(),
+        audiences: cluster.audiences.clone(),
+        trusted: cluster.trusted_node_accounts.clone(),
+    };
+    probe_server(&server.api, &needs).await
+}
+
+/// What came of the last review of a cluster's tokens.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastReview {
+    pub(super) at: Option<Instant>,
+    pub(super) result: Option<&'static str>,
+    pub(super) problem: Option<String>,
+}
+
 /// Counts reviews of tokens, of all clusters: labels never hold a name from outside.
 pub(super) struct Reviews {
     results: IntCounterVec,
@@ -203,22 +280,22 @@ impl Reviews {
         Ok(Self { results, seconds })
     }
 
-    /// What verifies tokens by reviews, and tells `condition` how these fare.
+    /// What verifies tokens by reviews, and tells `condition` and `last` how these fare.
     pub(super) fn authenticator(
         &self,
         rules: TokenRules,
         limits: config::ReviewLimits,
-        server: Arc<ApiServer>,
+        server: &Server,
         keys: Arc<PublishedKeys>,
-        condition: Condition,
+        (condition, last): (Condition, Arc<Mutex<LastReview>>),
     ) -> Arc<dyn TokenAuthenticator> {
         let config::ReviewLimits { remember, deadline, at_once } = limits;
         let limits = ReviewLimits { remember, deadline, at_once };
-        let on_review = self.listener(rules.cluster.clone(), condition);
-        Arc::new(TokenReviewAuthenticator::new(rules, limits, server, keys, on_review))
+        let on_review = self.listener(rules.cluster.clone(), condition, last);
+        Arc::new(TokenReviewAuthenticator::new(rules, limits, Arc::clone(&server.api), keys, on_review))
     }
 
-    fn listener(&self, cluster: String, condition: Condition) -> Arc<OnReview> {
+    fn listener(&self, cluster: String, condition: Condition, last: Arc<Mutex<LastReview>>) -> Arc<OnReview> {
         let (results, seconds) = (self.results.clone(), self.seconds.clone());
         condition.ready("the API server is to be asked about each token; it was not asked about any yet");
         // What keeps us from asking, so that it is told once.
@@ -231,7 +308,7 @@ impl Reviews {
             };
             results.with_label_values(&[label]).inc();
             let mut trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            match outage {
+            let problem = match outage {
                 // It was not asked: that says nothing about it.
                 Some((Outage::Busy, _)) => return,
                 Some((reason, detail)) => {
@@ -244,14 +321,18 @@ impl Reviews {
                             "the API server does not judge tokens"
                         );
                     }
+                    Some(detail.clone())
                 }
                 None => {
                     condition.ready("the API server is asked about each token");
                     if trouble.take().is_some() {
                         tracing::info!(cluster, "the API server judges tokens again");
                     }
+                    None
                 }
-            }
+            };
+            let now = LastReview { at: Some(Instant::now()), result: Some(label), problem };
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = now;
             seconds.observe(took.as_secs_f64());
         })
     }

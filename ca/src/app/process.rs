@@ -1,5 +1,6 @@
 //! The process of `signet-ca serve`: opens everything, starts the tasks, and waits for the end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use signet_runtime::liveness::{Liveness, beat_event_loop};
 use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::ops::{self, BindError, Ops};
 use signet_runtime::readiness::Readiness;
-use signet_runtime::signal::{SignalError, Signals};
+use signet_runtime::signal::{Hangups, SignalError, Signals};
 use signet_runtime::supervisor::{Importance, Supervisor, TaskFailure};
 use signet_runtime::telemetry::{self, TelemetryError};
 use signet_sds::ledger::Ledger;
@@ -24,10 +25,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use super::cluster_set::{ClusterSet, Opened, Surroundings};
+use super::cluster_view::View;
+use super::configuration::{Follower, Told};
 use super::error::AppError;
+use super::kubernetes::Reviews;
 use super::plugins::{OwnFiles, Plugins};
 use super::storage::storage_warning;
-use super::tokens::{Opened, clusters};
 use crate::acknowledgement_queue::Acknowledgements;
 use crate::audit_log::audit_log;
 use crate::bundle_feed::BundleFeed;
@@ -94,14 +98,14 @@ pub enum ServeError {
     Task(#[from] TaskFailure),
 }
 
-/// Runs the CA until it is told to stop.
+/// Runs the CA until it is told to stop. `file` is where the configuration was read, and is read again.
 ///
 /// # Errors
 /// [`ServeError`].
-pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
+pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeError> {
     let Loaded { config, effective } = loaded;
     telemetry::init(config.log.format, &config.log.level)?;
-    let signals = Signals::install(config.drain)?;
+    let (signals, hangups) = (Signals::install(config.drain)?, Hangups::install()?);
     let clock: SharedClock = Arc::new(SystemClock);
 
     // Ports first: the commonest mistake should be told before anything is touched.
@@ -114,7 +118,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
     let plugins = Plugins::open(&config).await?;
     let mut opened = Vec::new();
     for cluster in &config.clusters {
-        opened.push(Opened::open(cluster).await.map_err(AppError::from)?);
+        opened.push(Opened::open(cluster, None).await.map_err(AppError::from)?);
     }
 
     let metrics = Metrics::for_process("ca", env!("CARGO_PKG_VERSION"), "")?;
@@ -136,7 +140,22 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         wake_up: Arc::clone(&wake_up),
     };
     let operations = Arc::new(operations);
-    let clusters = Arc::new(clusters(opened, &readiness, &metrics, &supervisor)?);
+    let around =
+        Surroundings { readiness: readiness.clone(), spawner: supervisor.spawner(), reviews: Reviews::new(&metrics)? };
+    let set = Arc::new(ClusterSet::start(around, opened));
+    set.measure(&metrics)?;
+    let clusters = set.served();
+    let follower = Follower {
+        file,
+        clusters: Arc::clone(&set),
+        trust_domain: config.trust_domain.clone(),
+        effective: effective.clone(),
+        told: Told::new(&metrics, readiness.condition("configuration"))?,
+        audit: audit.clone(),
+        clock: Arc::clone(&clock),
+    };
+    let view = View { clusters: set, configuration: follower.told.status(), clock: Arc::clone(&clock) };
+    supervisor.spawn("configuration", critical, |stop| follower.run(hangups, stop));
     let (measured, known) = (Arc::clone(&ca_metrics), Arc::clone(&clusters));
     let rotator = Plugins::rotator(&config, executor, measured, output, Arc::clone(&wake_up), known);
     let signer = readiness.condition("signer");
@@ -273,6 +292,7 @@ pub async fn serve(loaded: Loaded<Config>) -> Result<(), ServeError> {
         readiness: readiness.clone(),
         metrics: Arc::clone(&ca_metrics),
         operations,
+        clusters: Arc::new(view),
         catch_up,
         storage_age,
         clock: Arc::clone(&clock),

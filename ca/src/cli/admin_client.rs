@@ -68,7 +68,7 @@ impl AdminArgs {
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
         let calls = match &self.address {
             Some(address) => self.over_tls(address).await?,
-            None => on_socket(self.file.load()?.config.admin).await?.into(),
+            None => on_socket(self.file.admin()?).await?.into(),
         };
         Ok(Client { service: AdminClient::new(calls) })
     }

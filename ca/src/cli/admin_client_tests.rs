@@ -132,6 +132,7 @@ impl Ca {
             serving: tokio::sync::watch::channel(None).1,
             readiness: Readiness::new(),
             metrics: Arc::clone(&metrics),
+            clusters: Arc::new(crate::cluster_status::NoClusters),
             catch_up: CatchUp { state: reader.clone(), journal: Arc::<MemoryStore>::default() },
             operations: Arc::new(Still(reader)),
             storage_age: crate::storage_age::test_age(),

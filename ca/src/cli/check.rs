@@ -1,7 +1,7 @@
 //! `signet-ca check`: the configuration and the files that it names, every mistake at once.
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use signet_core::rotation::Refused;
 use signet_runtime::command;
 use signet_runtime::output::Output;
@@ -13,6 +13,9 @@ use crate::{app, config};
 pub(super) struct CheckArgs {
     #[command(flatten)]
     file: ConfigFile,
+    /// Ask the API servers and issuers of clusters, too: whether they answer, and let this CA do what it needs
+    #[arg(long, conflicts_with_all = ["reference", "schema"])]
+    connect: bool,
     /// Print the reference of all fields as Markdown instead
     #[arg(long, conflicts_with = "output")]
     reference: bool,
@@ -34,37 +37,59 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
         return out.json(&reference.to_json_schema("The configuration of signet-ca")).map_err(Failure::failed);
     }
     let file = args.file.config.display().to_string();
+    let about_file = |all: Vec<String>| all.into_iter().map(|one| format!("{file}: {one}")).collect::<Vec<_>>();
+    let mut found = Found { file: file.clone(), ..Found::default() };
     let loaded = match args.file.read() {
         Ok(loaded) => loaded,
-        Err(mistakes) => return refused(out, &file, mistakes, &[]),
+        Err(mistakes) => return Found { problems: mistakes, ..found }.refuse(out),
     };
-    let app::Checked { problems, unseen } = app::check(&loaded.config).await;
-    if !problems.is_empty() {
-        let mistakes = problems.iter().map(|problem| format!("{file}: {problem}")).collect();
-        return refused(out, &file, mistakes, &unseen);
+    let app::Checked { problems, unmet, unseen } = app::check(&loaded.config, args.connect).await;
+    (found.problems, found.unmet, found.unseen) = (about_file(problems), about_file(unmet), unseen);
+    if !(found.problems.is_empty() && found.unmet.is_empty()) {
+        return found.refuse(out);
     }
-    let mut notes: Vec<String> = Vec::new();
-    notes.extend(app::storage_warning(&loaded.config.storage));
+    found.notes.extend(app::storage_warning(&loaded.config.storage));
     if matches!(app::has_authority(&loaded.config).await, Ok(false)) {
-        notes.push(Refused::NoAuthority.to_string());
+        found.notes.push(Refused::NoAuthority.to_string());
     }
-    notes.extend(app::left_out_keys(&loaded.config).await);
+    found.notes.extend(app::left_out_keys(&loaded.config).await);
     let mut text = format!("{file}: the configuration is in order\n");
-    text.extend(notes.iter().map(|note| format!("{file}: {note}\n")));
+    text.extend(found.notes.iter().map(|note| format!("{file}: {note}\n")));
     for sealed in app::sealed_by(&loaded.config).await {
-        notes.push(sealed.to_string());
+        found.notes.push(sealed.to_string());
         text += &format!("{sealed}\n");
     }
-    text.extend(unseen.iter().map(|what| format!("not looked at: {what}\n")));
-    let document = || json!({ "file": file, "problems": [], "notes": notes, "not_looked_at": unseen });
-    out.show(document, || text).map_err(Failure::failed)
+    if args.connect {
+        text += &format!("{file}: the clusters answer, and let this CA do what it needs\n");
+    }
+    text.extend(found.unseen.iter().map(|what| format!("not looked at: {what}\n")));
+    out.show(|| found.document(), || text).map_err(Failure::failed)
 }
 
-/// Tells every mistake: to people as errors are told, to programs as a document besides.
-fn refused(mut out: Output, file: &str, mistakes: Vec<String>, unseen: &[String]) -> Result<(), Failure> {
-    if out.format().is_json() {
-        let document = || json!({ "file": file, "problems": mistakes, "notes": [], "not_looked_at": unseen });
-        out.show(document, String::new).map_err(Failure::failed)?;
+/// What a check has found of a file.
+#[derive(Debug, Default)]
+struct Found {
+    file: String,
+    problems: Vec<String>,
+    unmet: Vec<String>,
+    notes: Vec<String>,
+    unseen: Vec<String>,
+}
+
+impl Found {
+    fn document(&self) -> Value {
+        let Self { file, problems, unmet, notes, unseen } = self;
+        json!({ "file": file, "problems": problems, "unmet": unmet, "notes": notes, "not_looked_at": unseen })
     }
-    Err(Failure::Usage(command::each_named(PROGRAM, mistakes.iter().map(String::as_str))))
+
+    /// Tells everything that is wrong: to people as errors are told, to programs as a document besides. What others say may
+    /// be otherwise in a moment, and is a failure; the file is not, and is a mistake.
+    fn refuse(&self, mut out: Output) -> Result<(), Failure> {
+        if out.format().is_json() {
+            out.show(|| self.document(), String::new).map_err(Failure::failed)?;
+        }
+        let all = self.problems.iter().chain(&self.unmet).map(String::as_str);
+        let text = command::each_named(PROGRAM, all);
+        Err(if self.problems.is_empty() { Failure::Failed(text) } else { Failure::Usage(text) })
+    }
 }

@@ -6,7 +6,7 @@ use signet_core::clock::rfc3339;
 use signet_core::rotation::Refused;
 use signet_proto::admin::v1alpha1::{
     AuthorityKind, AuthorityState, CheckState, Coverage, Done as WireDone, Holder, LearnsBy, Next, Phase,
-    RefusedBundle, Unsettled, done as wire_done, next as wire_next,
+    RefusedBundle, TokenKind, Unsettled, Verdict, done as wire_done, next as wire_next,
 };
 use time::OffsetDateTime;
 
@@ -53,6 +53,16 @@ pub(super) fn state(number: i32) -> String {
 /// The name of a readiness condition's state.
 pub(super) fn check_state(number: i32) -> String {
     name(number, CheckState::as_str_name, "CHECK_STATE_")
+}
+
+/// How the tokens of a cluster are verified, as the configuration says it.
+pub(super) fn tokens(number: i32) -> String {
+    name(number, TokenKind::as_str_name, "TOKEN_KIND_").replace('_', "-")
+}
+
+/// A verdict.
+pub(super) fn verdict(number: i32) -> String {
+    name(number, Verdict::as_str_name, "VERDICT_")
 }
 
 /// How it is known what a holder has received.

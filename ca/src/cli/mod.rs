@@ -7,11 +7,13 @@ mod backup;
 mod bundle;
 mod certificate;
 mod check;
+mod cluster_view;
 mod copy_progress;
 mod describe;
 mod dev;
 mod dev_tokens;
 mod event_view;
+mod explain;
 mod goal;
 mod holders;
 mod init;
@@ -37,7 +39,7 @@ use signet_runtime::manual::ManualCommand;
 use signet_runtime::output::OutputArg;
 
 use crate::app;
-use crate::config::{Config, read};
+use crate::config::{Config, read, read_admin};
 
 /// Signet's certificate authority: issues SPIFFE X.509 certificates to workloads of a mesh.
 #[derive(Debug, Parser)]
@@ -57,6 +59,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what a running CA is doing
     Status(status::StatusArgs),
+    /// Tell whether a node agent gets the certificate of a workload, check by check; nothing is issued
+    Explain(explain::ExplainArgs),
     /// See, rotate and revoke authorities
     #[command(subcommand)]
     Authority(authority::AuthorityCommand),
@@ -104,6 +108,14 @@ impl ConfigFile {
     fn read(&self) -> Result<Loaded<Config>, Vec<String>> {
         config::load(&self.config, read).map_err(|error| error.mistakes(AGENT))
     }
+
+    /// The operators' socket, also in a file that is wrong elsewhere: a CA that has not taken it over tells so there.
+    fn admin(&self) -> Result<PathBuf, Failure> {
+        config::load_part(&self.config, read_admin).map_err(|error| {
+            let mistakes = error.mistakes(AGENT);
+            Failure::Usage(command::each_named(PROGRAM, mistakes.iter().map(String::as_str)))
+        })
+    }
 }
 
 /// Whose configuration may be given by mistake.
@@ -131,10 +143,11 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve(file) => app::serve(file.load()?).await.map_err(Failure::failed),
+        Command::Serve(file) => app::serve(file.load()?, file.config).await.map_err(Failure::failed),
         Command::Init(args) => init::run(&args).await,
         Command::Check(args) => check::run(&args).await,
         Command::Status(args) => status::run(&args).await,
+        Command::Explain(args) => explain::run(&args).await,
         Command::Authority(command) => authority::run(&command).await,
         Command::Certificate(command) => certificate::run(&command).await,
         Command::Holders(command) => holders::run(&command).await,

@@ -211,11 +211,11 @@ fn pod_or_instance(holder: &Holder, holders: &[Holder], instances: ShownIds) -> 
     }
 }
 
-fn moment(at: Option<&Timestamp>) -> Option<String> {
+pub(super) fn moment(at: Option<&Timestamp>) -> Option<String> {
     at.map(describe::time)
 }
 
-fn some(text: &str) -> Option<&str> {
+pub(super) fn some(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 

@@ -10,6 +10,7 @@ use signet_runtime::config::units::parse_duration;
 use signet_runtime::output::{Output, Table};
 
 use super::admin_client::{ANSWER, AdminArgs, Client, explanation, failure, within};
+use super::cluster_view::{cluster_json, clusters_table, configuration_json, configuration_text};
 use super::describe;
 use super::rotation_view::{authorities_table, authority_json, rotation_json, rotation_rows};
 use super::view::View;
@@ -101,6 +102,8 @@ fn as_json(status: &StatusResponse, rotation: Result<&Rotation, &String>) -> Val
         "turned_away": status.turned_away.iter().map(|met| json!({
             "limit": describe::limit(met.limit), "total": met.total, "lately": met.lately,
         })).collect::<Vec<_>>(),
+        "clusters": status.clusters.iter().map(cluster_json).collect::<Vec<_>>(),
+        "configuration": status.configuration.as_ref().map(configuration_json),
         "rotation": rotation.ok().map(rotation_json),
         "rotation_unknown": rotation.err(),
     })
@@ -125,6 +128,9 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>, view: 
         let text = format!("{} issued, {} refused, {} failed", counters.issued, counters.refused, counters.failed);
         head.row(["since start", &text]);
     }
+    if let Some(configuration) = &status.configuration {
+        head.row(["configuration", &configuration_text(configuration, view)]);
+    }
     let lately = status.turned_away.iter().filter(|met| met.lately > 0);
     let lately: Vec<String> = lately.map(|met| format!("{} {}", describe::limit(met.limit), met.lately)).collect();
     if !lately.is_empty() {
@@ -148,5 +154,7 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>, view: 
     // Storage knows who needs which authority; memory does not.
     let authorities = rotation.map_or(&status.authorities, |rotation| &rotation.authorities);
     let authorities = authorities_table(authorities, view);
-    format!("{}\n{}\n{}", head.render(view.width), checks.render(view.width), authorities.render(view.width))
+    let clusters = clusters_table(&status.clusters, view);
+    let tables = [head, checks, clusters, authorities];
+    tables.iter().map(|table| table.render(view.width)).collect::<Vec<_>>().join("\n")
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -30,12 +31,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     let trust_domain = s.required("trust_domain", trust_domain_kind(), "the trust domain that this CA certifies");
     let listen =
         s.defaulted("listen", "127.0.0.1:15012", kind::socket_address(), "where certificate requests arrive, over TLS");
-    let admin = s.defaulted(
-        "admin",
-        "unix:///run/signet/ca-admin.sock",
-        kind::unix_address(),
-        "the operators' socket; its callers must have the CA's user id or be root",
-    );
+    let admin = read_admin(s);
     let admins = s.defaulted(
         "admins",
         json!([]),
@@ -108,6 +104,17 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
         log: log?,
         drain: drain?,
     })
+}
+
+/// Reads where operators ask.
+#[must_use]
+pub fn read_admin(s: &mut Section<'_>) -> Option<PathBuf> {
+    s.defaulted(
+        "admin",
+        "unix:///run/signet/ca-admin.sock",
+        kind::unix_address(),
+        "the operators' socket; its callers must have the CA's user id or be root",
+    )
 }
 
 /// Whether two listeners would want one address. Port 0 is a free one each time.

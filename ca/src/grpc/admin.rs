@@ -1,6 +1,7 @@
 //! The operators' service, the same on the Unix socket and over TLS: from wire to [`Operate`] and back.
 
 mod access;
+mod clusters;
 mod messages;
 pub mod operate;
 mod progress;
@@ -30,6 +31,7 @@ use operate::Operate;
 
 pub use access::{Access, Guarded};
 
+use crate::cluster_status::ClusterView;
 use crate::journal_catch_up::CatchUp;
 use crate::limits::intake::{CallLimits, Intake};
 use crate::metrics::CaMetrics;
@@ -69,6 +71,8 @@ pub struct AdminService {
     pub metrics: Arc<CaMetrics>,
     /// What changes things.
     pub operations: Arc<dyn Operate>,
+    /// The clusters that are served.
+    pub clusters: Arc<dyn ClusterView>,
     /// What changes are waited for with.
     pub catch_up: CatchUp,
     /// What agents have shown that storage does not have.
@@ -81,7 +85,7 @@ pub struct AdminService {
 pub type GuardedAdmin = Guarded<Intake<AdminServer<AdminService>>>;
 
 /// The calls of the service, as the wire names them.
-pub(super) const CALLS: [&str; 13] = [
+pub(super) const CALLS: [&str; 14] = [
     "Status",
     "GetRotation",
     "PrepareAuthority",
@@ -95,6 +99,7 @@ pub(super) const CALLS: [&str; 13] = [
     "ResumeAuthority",
     "RevokeCertificate",
     "ListHolders",
+    "Explain",
 ];
 
 impl AdminService {
@@ -200,6 +205,8 @@ impl Admin for AdminService {
             counters: Some(wire::Counters { issued, refused, failed }),
             turned_away: self.metrics.turned_away.met().into_iter().map(messages::turned_away).collect(),
             storage: self.storage.clone(),
+            clusters: self.clusters.clusters().into_iter().map(clusters::cluster).collect(),
+            configuration: Some(clusters::configuration(self.clusters.configuration())),
         }))
     }
 
@@ -362,6 +369,11 @@ impl Admin for AdminService {
             next_page_token: last.map(|holder| messages::page_token(&holder.key)).unwrap_or_default(),
             sequence: query.behind.unwrap_or_default(),
         }))
+    }
+
+    async fn explain(&self, request: Request<wire::ExplainRequest>) -> Result<Response<wire::ExplainResponse>, Status> {
+        let (_operator, message) = admitted(request)?;
+        clusters::explain(self.clusters.as_ref(), &message).map(Response::new)
     }
 }
 

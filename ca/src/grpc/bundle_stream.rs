@@ -16,6 +16,7 @@ use signet_core::holder::{Acknowledger, HolderKey};
 use signet_core::seams::authenticator::{AuthenticationError, Denial};
 use signet_sds::service::{Responses, SdsService};
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::bundle_listeners::Listeners;
@@ -31,6 +32,10 @@ use crate::transport::connection::{client_identity, place, remote_addr, shown};
 
 /// What a stream ends with when its token has.
 const TOKEN_ENDED: &str = "the token that opened this stream has ended; open a new one with a newer token";
+
+/// What a stream ends with when the tokens of its cluster are believed no longer, or by other rules.
+const CLUSTER_CHANGED: &str =
+    "the cluster of the token that opened this stream is served no longer, or by other rules; open a new one";
 
 /// What a stream ends with when its certificate holds no longer.
 const CERTIFICATE_ENDED: &str =
@@ -58,10 +63,12 @@ pub struct BundleStream {
     pub storage_age: Arc<StorageAge>,
 }
 
-/// Who opened a stream, and how long that holds: for a token until a time, for a certificate as long as that does.
+/// Who opened a stream, and how long that holds: for a token until a time, and while its cluster is served and believes it;
+/// for a certificate as long as that does.
 struct Opener {
     from: Acknowledger,
     until: Option<OffsetDateTime>,
+    believed: CancellationToken,
 }
 
 impl BundleStream {
@@ -87,7 +94,8 @@ impl BundleStream {
                 Status::unauthenticated(AUTHENTICATION)
             })?;
             let until = Some(identity.not_after);
-            return Ok(Opener { from: Acknowledger::Certificate { spiffe_id, serial }, until });
+            let believed = CancellationToken::new();
+            return Ok(Opener { from: Acknowledger::Certificate { spiffe_id, serial }, until, believed });
         }
         let metadata = request.metadata();
         let cluster = headers::cluster(metadata).map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
@@ -95,9 +103,10 @@ impl BundleStream {
             let cluster = self.clusters.select(cluster.as_deref())?;
             let missing = || AuthenticationError::denied(Denial::TokenMissing, "neither a token nor a certificate");
             let token = headers::bearer(metadata).ok_or_else(missing)?;
-            cluster.authenticator.authenticate(&token, self.clock.now()).await
+            let caller = cluster.authenticator.authenticate(&token, self.clock.now()).await?;
+            Ok((caller, cluster.ended.clone()))
         };
-        let caller = checked.await.map_err(|error| {
+        let (caller, believed) = checked.await.map_err(|error| {
             let (outcome, status) = match error {
                 AuthenticationError::Denied { .. } => (Outcome::Refused, Status::unauthenticated(AUTHENTICATION)),
                 _ => (Outcome::Failed, Status::unavailable(UNCHECKED)),
@@ -115,14 +124,19 @@ impl BundleStream {
         let (pod, instance) = (caller.pod.map(|pod| pod.uid), headers::instance(metadata));
         let key = HolderKey::of(caller.identity.to_string(), pod.as_deref(), instance.as_deref(), "");
         let from = Acknowledger::Holder(key);
-        Ok(Opener { from, until: caller.until })
+        Ok(Opener { from, until: caller.until, believed })
     }
 
     /// Waits until what opened a stream holds no longer; gives what the stream ends with. Clients open a new one then:
     /// Envoy does after any end, and our agent knows this one as no failure.
-    fn end(&self, identity: Option<Arc<ClientIdentity>>, until: Option<OffsetDateTime>) -> End {
+    fn end(
+        &self,
+        identity: Option<Arc<ClientIdentity>>,
+        until: Option<OffsetDateTime>,
+        believed: CancellationToken,
+    ) -> End {
         let (clients, clock) = (Arc::clone(&self.clients), Arc::clone(&self.clock));
-        Box::pin(async move {
+        let last = async move {
             match (identity, until) {
                 (Some(identity), _) => {
                     clients.until_refused(&identity, &*clock).await;
@@ -134,6 +148,9 @@ impl BundleStream {
                 }
                 (None, None) => std::future::pending().await,
             }
+        };
+        Box::pin(async move {
+            believed.run_until_cancelled(last).await.unwrap_or_else(|| Status::unauthenticated(CLUSTER_CHANGED))
         })
     }
 }
@@ -185,13 +202,13 @@ impl SecretDiscoveryService for BundleStream {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let Opener { from, until: last } = self.authenticate(&request).await?;
+        let Opener { from, until: last, believed } = self.authenticate(&request).await?;
         if let Some(proof) = headers::bundle_proof(request.metadata()) {
             self.storage_age.note(proof);
         }
         let peer = remote_addr(&request).map_or_else(|| "-".to_owned(), |address| address.to_string());
         // The connection outlives the certificate that opened it, and a stream can outlive any token.
-        let end = self.end(shown(&request), last);
+        let end = self.end(shown(&request), last, believed);
         let stream = self.sds.stream(request.into_inner(), &peer, Some(self.listeners.enter(from)?))?;
         Ok(stream.map(|responses| until(end, responses)))
     }

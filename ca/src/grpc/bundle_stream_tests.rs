@@ -28,7 +28,6 @@ use signet_sds::ledger::Ledger;
 use signet_sds::snapshot::{DEFAULT_BUNDLE_NAME, Snapshot, Versioned};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::server::TcpConnectInfo;
 
@@ -81,6 +80,7 @@ fn service(
             authorizer: None,
             pods: None,
             certificates: None,
+            ended: CancellationToken::new(),
         }])),
         clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), state)),
         rates: Arc::new(rates()),
@@ -281,6 +281,22 @@ async fn a_stream_ends_at_once_when_its_certificate_is_revoked_or_its_root_is_go
     publish(&edge.state, 3, &[&other], &[entry]);
     assert_eq!(ended(&mut stays).await.code(), Code::Unauthenticated);
     assert_eq!(edge.metrics.rotation.streams.get(), 0);
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_cluster_of_its_token_is_served_no_longer_or_by_other_rules() {
+    let edge = Edge::new();
+    let leaf = edge.root.leaf("spiffe://cluster.local/x", NOW, |_| {});
+    let (by_token, by_certificate) = (edge.service(None), edge.service(None));
+    let clusters = [&by_token, &by_certificate].map(|service| Arc::clone(&service.clusters));
+    let (_requests, mut token, _) = opened(by_token, Proof::Token).await;
+    let (_others, mut certificate, _) = opened(by_certificate, Proof::Certificate(&leaf)).await;
+    for clusters in clusters {
+        clusters.select(None).unwrap().ended.cancel();
+    }
+    assert_eq!(ended(&mut token).await.message(), CLUSTER_CHANGED);
+    publish(&edge.state, 2, &[&edge.root, &TestRoot::new("b")], &[]);
+    assert!(certificate.message().await.unwrap().is_some(), "that one is nobody's token");
 }
 
 #[tokio::test]

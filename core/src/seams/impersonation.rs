@@ -5,6 +5,7 @@
 
 use crate::caller::{AuthMethod, Caller};
 use crate::identity::WorkloadId;
+use crate::seams::explanation::{Asker, Explained};
 
 /// Why a caller does not get a certificate for another identity than its own. Opaque on the wire; exact in logs, metrics and
 /// records.
@@ -125,6 +126,9 @@ pub trait ImpersonationAuthorizer: Send + Sync {
     /// # Errors
     /// [`ImpersonationError`].
     fn authorize(&self, caller: &Caller, asked: &WorkloadId) -> Result<(), ImpersonationError>;
+
+    /// What it would say to somebody who is not here, from [`TrustedAccount`](super::explanation::Check::TrustedAccount) on.
+    fn explain(&self, asker: &Asker, asked: &WorkloadId) -> Vec<Explained>;
 }
 
 /// The identity that a request is about: the caller's own unless it names another one and `authorizer` agrees.

@@ -14,6 +14,10 @@ impl ImpersonationAuthorizer for Agreed {
         let no = || ImpersonationError::denied(ImpersonationDenial::NotOnNode, "no");
         self.0.then_some(()).ok_or_else(no)
     }
+
+    fn explain(&self, _: &Asker, _: &WorkloadId) -> Vec<Explained> {
+        Vec::new()
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub mod authenticator;
 pub mod bundle_proofs;
 pub mod certificate_authority;
 pub mod custody;
+pub mod explanation;
 pub mod impersonation;
 pub mod live_pods;
 pub mod store;

@@ -11,7 +11,7 @@ use signet_core::seams::authenticator::{AuthenticationError, Outage};
 
 use super::jwt::shorten;
 use super::published_keys::KeyLookup;
-use crate::kubernetes::{ApiServer, Credentials};
+use crate::kubernetes::{ApiServer, Credentials, Files};
 
 /// Where an API server publishes its keys. It is asked at its configured address: the one that its discovery document names
 /// may lead nowhere from here.
@@ -36,12 +36,14 @@ impl KeyLookup for ApiServerKeys {
 }
 
 /// The keys that an issuer's discovery document leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct IssuerKeys {
     /// The issuer, an `https` URL.
     pub issuer: String,
     /// The roots that its server's certificate chains to; those of the system when there is none.
     pub ca_file: Option<PathBuf>,
+    /// Reads that file.
+    pub files: Files,
 }
 
 #[derive(Deserialize)]
@@ -75,7 +77,8 @@ impl IssuerKeys {
             return Err(failed(format!("keys are read over https only, not from {:?}", shorten(url))));
         }
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let server = ApiServer::open(Credentials::Anonymous { url: uri, ca_file: self.ca_file.clone() }).await;
+        let credentials = Credentials::Anonymous { url: uri, ca_file: self.ca_file.clone() };
+        let server = ApiServer::open(credentials, self.files.clone()).await;
         server.map_err(|error| failed(error.to_string()))?.get(&path, accept, most).await
     }
 }

@@ -1,50 +1,20 @@
 //! How the API server of a cluster is reached, as whom, and what it means when it does not do what it was asked.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http_body_util::{BodyExt, Limited};
+use kube::Client;
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use ring::digest::{Context, SHA256};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use signet_core::seams::authenticator::{AuthenticationError, Outage};
+
+use super::credentials::{Credentials, load};
+use super::files::Files;
 
 /// How long the connection to an API server may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(4);
-/// Where Kubernetes mounts what a pod needs to speak to its API server.
-const IN_CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
-
-/// As whom an API server is spoken to, and where it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credentials {
-    /// As a kubeconfig file says: its current context.
-    Kubeconfig(PathBuf),
-    /// As the pod that this process runs in.
-    InCluster,
-    /// As nobody, for what anybody may read.
-    Anonymous {
-        /// Scheme, host and port; the rest does not matter.
-        url: http::Uri,
-        /// The roots that its certificate chains to; those of the system when there is none.
-        ca_file: Option<PathBuf>,
-    },
-}
-
-impl fmt::Display for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kubeconfig(file) => write!(f, "{}", file.display()),
-            Self::InCluster => f.write_str("in-cluster credentials"),
-            Self::Anonymous { url, .. } => write!(f, "{}", url.authority().map_or("", |authority| authority.as_str())),
-        }
-    }
-}
 
 /// The credentials for an API server cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +30,7 @@ pub struct ApiServerError {
 /// sees.
 pub struct ApiServer {
     credentials: Credentials,
+    files: Files,
     current: ArcSwap<Current>,
 }
 
@@ -70,30 +41,28 @@ struct Current {
 }
 
 impl ApiServer {
-    /// Reads the credentials; nothing is sent.
+    /// Reads the credentials, their files by `files`; nothing is sent.
     ///
     /// # Errors
     /// [`ApiServerError`].
-    pub async fn open(credentials: Credentials) -> Result<Self, ApiServerError> {
-        let fingerprint = fingerprint(&credentials).await?;
-        let current = ArcSwap::from_pointee(Current { client: client(&credentials).await?, fingerprint });
-        Ok(Self { credentials, current })
+    pub async fn open(credentials: Credentials, files: Files) -> Result<Self, ApiServerError> {
+        let (config, fingerprint) = read(&credentials, &files).await?;
+        let current = ArcSwap::from_pointee(Current { client: client(&credentials, config)?, fingerprint });
+        Ok(Self { credentials, files, current })
     }
 
-    /// Reads the credentials anew when one of their files has changed; tells whether that was so. Tokens in files need no
-    /// such look.
+    /// Reads the credentials anew; tells whether they have changed.
     ///
     /// # Errors
     /// [`ApiServerError`]; those in use stay.
     pub async fn renew(&self) -> Result<bool, ApiServerError> {
-        let fingerprint = fingerprint(&self.credentials).await?;
+        let (config, fingerprint) = read(&self.credentials, &self.files).await?;
         if fingerprint == self.current.load().fingerprint {
             return Ok(false);
         }
-        self.current.store(Arc::new(Current { client: client(&self.credentials).await?, fingerprint }));
+        self.current.store(Arc::new(Current { client: client(&self.credentials, config)?, fingerprint }));
         Ok(true)
     }
-
     /// As whom it is spoken to.
     #[must_use]
     pub fn credentials(&self) -> &Credentials {
@@ -132,52 +101,13 @@ impl fmt::Debug for ApiServer {
     }
 }
 
-/// Reads what the credentials are made of, before they are: a change in between is seen at the next look.
-async fn fingerprint(credentials: &Credentials) -> Result<[u8; 32], ApiServerError> {
-    let failed = |problem: String| ApiServerError { credentials: credentials.to_string(), problem };
-    let mut context = Context::new(&SHA256);
-    match credentials {
-        Credentials::Kubeconfig(file) => {
-            let read = Kubeconfig::read_from(file).map_err(|error| failed(chain(&error)))?;
-            for file in std::iter::once(file.as_path()).chain(files(&read)) {
-                digest(&mut context, file).await.map_err(failed)?;
-            }
-        }
-        Credentials::InCluster => digest(&mut context, Path::new(IN_CLUSTER_CA)).await.map_err(failed)?,
-        Credentials::Anonymous { ca_file, .. } => {
-            if let Some(file) = ca_file {
-                digest(&mut context, file).await.map_err(failed)?;
-            }
-        }
-    }
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(context.finish().as_ref());
-    Ok(fingerprint)
+async fn read(credentials: &Credentials, files: &Files) -> Result<(kube::Config, [u8; 32]), ApiServerError> {
+    let failed = |problem| ApiServerError { credentials: credentials.to_string(), problem };
+    load(credentials, files).await.map_err(failed)
 }
 
-async fn client(credentials: &Credentials) -> Result<Client, ApiServerError> {
+fn client(credentials: &Credentials, mut config: kube::Config) -> Result<Client, ApiServerError> {
     let failed = |problem: String| ApiServerError { credentials: credentials.to_string(), problem };
-    let mut config = match credentials {
-        Credentials::Kubeconfig(file) => {
-            let read = Kubeconfig::read_from(file).map_err(|error| failed(chain(&error)))?;
-            let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
-            config.map_err(|error| failed(chain(&error)))?
-        }
-        Credentials::InCluster => Config::incluster().map_err(|error| failed(chain(&error)))?,
-        Credentials::Anonymous { url, ca_file } => {
-            let origin = format!(
-                "{}://{}",
-                url.scheme_str().unwrap_or("https"),
-                url.authority().map_or("", |authority| authority.as_str())
-            );
-            let origin = origin.parse().map_err(|error| failed(format!("{origin}: {error}")))?;
-            let mut config = Config::new(origin);
-            if let Some(file) = ca_file {
-                config.root_cert = Some(roots(file).await.map_err(failed)?);
-            }
-            config
-        }
-    };
     // With no root at all every server would be a stranger.
     if config.root_cert.as_ref().is_some_and(Vec::is_empty) {
         return Err(failed(
@@ -188,32 +118,6 @@ async fn client(credentials: &Credentials) -> Result<Client, ApiServerError> {
     // Whoever asks decides about a second attempt.
     config.default_retry = false;
     Client::try_from(config).map_err(|error| failed(chain(&error)))
-}
-
-/// The files that a kubeconfig names and the client reads only once.
-fn files(read: &Kubeconfig) -> impl Iterator<Item = &Path> {
-    let clusters = read.clusters.iter().filter_map(|named| named.cluster.as_ref()?.certificate_authority.as_ref());
-    let users = read.auth_infos.iter().filter_map(|named| named.auth_info.as_ref());
-    let users = users.flat_map(|user| [&user.client_certificate, &user.client_key].into_iter().flatten());
-    clusters.chain(users).map(Path::new)
-}
-
-/// The certificates of a PEM file.
-async fn roots(file: &Path) -> Result<Vec<Vec<u8>>, String> {
-    let content = tokio::fs::read(file).await.map_err(|error| format!("{}: {error}", file.display()))?;
-    let blocks = CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>();
-    let blocks = blocks.map_err(|error| format!("{}: {error}", file.display()))?;
-    if blocks.is_empty() {
-        return Err(format!("{}: there is no certificate in it", file.display()));
-    }
-    Ok(blocks.into_iter().map(|block| block.to_vec()).collect())
-}
-
-async fn digest(context: &mut Context, file: &Path) -> Result<(), String> {
-    let content = tokio::fs::read(file).await.map_err(|error| format!("{}: {error}", file.display()))?;
-    context.update(&u64::try_from(content.len()).unwrap_or(u64::MAX).to_be_bytes());
-    context.update(&content);
-    Ok(())
 }
 
 /// What it means for those who wait that a request to an API server has failed. 401 and 403 are about us, never about them.
@@ -246,7 +150,7 @@ fn shorten(text: &str) -> String {
 }
 
 /// An error with its causes; those that repeat what was said before say it once.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -260,38 +164,5 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[tokio::test]
-    async fn credentials_are_renewed_when_a_file_of_theirs_changes_and_kept_while_they_are_no_good() {
-        let directory = tempfile::tempdir().unwrap();
-        let (kubeconfig, ca) = (directory.path().join("kubeconfig"), directory.path().join("ca.crt"));
-        let root = |name: &str| {
-            let key = rcgen::KeyPair::generate().unwrap();
-            rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap().pem()
-        };
-        std::fs::write(&ca, root("one")).unwrap();
-        let text = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
-            clusters: [{name: a, cluster: {server: \"https://127.0.0.1:1\", certificate-authority: ca.crt}}]\n\
-            users: [{name: a, user: {token: t}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n";
-        std::fs::write(&kubeconfig, text).unwrap();
-        let server = ApiServer::open(Credentials::Kubeconfig(kubeconfig.clone())).await.unwrap();
-        assert!(!server.renew().await.unwrap(), "nothing has changed");
-        std::fs::write(&ca, root("two")).unwrap();
-        assert!(server.renew().await.unwrap() && !server.renew().await.unwrap());
-        for (what, file, content) in [("no PEM", &ca, "x"), ("no kubeconfig", &kubeconfig, "[")] {
-            let before = std::fs::read(file).unwrap();
-            std::fs::write(file, content).unwrap();
-            let error = server.renew().await.unwrap_err().to_string();
-            assert!(error.contains("kubeconfig"), "{what}: {error}");
-            std::fs::write(file, before).unwrap();
-            assert!(!server.renew().await.unwrap(), "{what}: as it was");
-        }
-        std::fs::remove_file(&ca).unwrap();
-        assert!(server.renew().await.unwrap_err().to_string().contains("ca.crt"));
-        let missing = ApiServer::open(Credentials::Kubeconfig(directory.path().join("none"))).await.unwrap_err();
-        assert!(missing.to_string().contains("none"), "{missing}");
-    }
-}
+#[path = "api_server_tests.rs"]
+mod tests;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use signet_core::caller::Caller;
 use signet_core::identity::WorkloadId;
+use signet_core::seams::explanation::{Asker, Explained};
 use signet_core::seams::impersonation::{
     ImpersonationAuthorizer, ImpersonationDenial, ImpersonationError, PodsUnknown,
 };
 
+use super::explained::explain;
 use super::known::Known;
 use super::pods::PodIndex;
 
@@ -58,6 +60,18 @@ impl ImpersonationAuthorizer for NodeAuthorizer {
             Ok(()) => Ok(()),
             Err((reason, why)) => denied(reason, why),
         }
+    }
+
+    fn explain(&self, asker: &Asker, asked: &WorkloadId) -> Vec<Explained> {
+        let trusted = |namespace: &str, name: &str| self.trusted.contains(&(namespace.to_owned(), name.to_owned()));
+        let looked = self.pods.look(|known| explain(asker, asked, trusted, Ok(known)));
+        looked.unwrap_or_else(|reason| {
+            let detail = match self.unavailable(reason) {
+                ImpersonationError::Unavailable { detail, .. } => detail,
+                error => error.to_string(),
+            };
+            explain(asker, asked, trusted, Err((reason, detail)))
+        })
     }
 }
 

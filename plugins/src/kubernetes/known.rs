@@ -43,6 +43,16 @@ impl Known {
         self.pods.get(&(namespace.into(), name.into()))
     }
 
+    /// The pods of a service account, each with its name.
+    pub(super) fn pods_of<'a>(
+        &'a self,
+        namespace: &'a str,
+        account: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a KnownPod)> {
+        let all = self.pods.iter().filter(move |((of, _), pod)| **of == *namespace && *pod.account == *account);
+        all.map(|((_, name), pod)| (&**name, pod))
+    }
+
     pub(super) fn account_uid(&self, namespace: &str, name: &str) -> Option<&str> {
         self.accounts.get(&(namespace.into(), name.into())).map(AsRef::as_ref)
     }

@@ -3,14 +3,21 @@
 mod api_server;
 mod authorizer;
 mod bound;
+mod credentials;
+mod explained;
+mod files;
 mod known;
 mod pods;
+mod probe;
 #[cfg(test)]
 pub(crate) use pods::tests;
 mod watch;
 
 pub(crate) use api_server::outage;
-pub use api_server::{ApiServer, ApiServerError, Credentials};
+pub use api_server::{ApiServer, ApiServerError};
 pub use authorizer::NodeAuthorizer;
 pub use bound::Bound;
+pub use credentials::{Credentials, InCluster};
+pub use files::{Files, ReadFile};
 pub use pods::{Followed, PodIndex, PodsHealth};
+pub use probe::{Needs, probe};

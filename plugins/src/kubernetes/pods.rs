@@ -37,6 +37,10 @@ pub struct PodsHealth {
     pub pods: usize,
     /// Nodes known.
     pub nodes: usize,
+    /// Service accounts known.
+    pub accounts: usize,
+    /// How long ago everything that is known was last said to be all there is; `None` before the first lists.
+    pub heard_ago: Option<Duration>,
     /// Why nobody is allowed or refused by what is known.
     pub unknown: Option<PodsUnknown>,
     /// What keeps us from hearing of changes.
@@ -101,13 +105,14 @@ impl PodIndex {
     /// How well they are known at the moment.
     #[must_use]
     pub fn health(&self) -> PodsHealth {
-        let (pods, nodes) = {
+        let (pods, nodes, accounts) = {
             let known = read(&self.known);
-            (known.pods.len(), known.nodes.len())
+            (known.pods.len(), known.nodes.len(), known.accounts.len())
         };
         let heard = [&self.of_pods, &self.of_nodes, &self.of_accounts].map(|heard| read(heard).clone());
         let problem = heard.iter().find_map(|heard| heard.problem.clone());
-        PodsHealth { pods, nodes, unknown: self.unknown(), problem }
+        let heard_ago = self.last_heard().map(|at| at.elapsed());
+        PodsHealth { pods, nodes, accounts, heard_ago, unknown: self.unknown(), problem }
     }
 
     /// Waits until a list has come, or trouble, after the last time that this was waited for.
@@ -124,14 +129,21 @@ impl PodIndex {
     }
 
     fn unknown(&self) -> Option<PodsUnknown> {
+        match self.last_heard() {
+            None => Some(PodsUnknown::NotSynced),
+            Some(oldest) => (oldest.elapsed() > BELIEVED).then_some(PodsUnknown::Stale),
+        }
+    }
+
+    /// When all that is followed was heard of; `None` while a list is missing.
+    fn last_heard(&self) -> Option<Instant> {
         let Followed { nodes, accounts } = self.followed;
         let needed = [(true, &self.of_pods), (nodes, &self.of_nodes), (accounts, &self.of_accounts)];
         let mut oldest = Instant::now();
         for (_, heard) in needed.into_iter().filter(|(needed, _)| *needed) {
-            let Some(at) = read(heard).at else { return Some(PodsUnknown::NotSynced) };
-            oldest = oldest.min(at);
+            oldest = oldest.min(read(heard).at?);
         }
-        (oldest.elapsed() > BELIEVED).then_some(PodsUnknown::Stale)
+        Some(oldest)
     }
 }
 

@@ -11,7 +11,7 @@ use signet_test_servers::scripted::{Answer, Asked, ScriptedApi};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::kubernetes::{Credentials, NodeAuthorizer};
+use crate::kubernetes::{Credentials, Files, NodeAuthorizer};
 
 const NODES: Followed = Followed { nodes: true, accounts: false };
 
@@ -26,6 +26,11 @@ pub(crate) fn pod(name: &str, uid: &str, account: &str, node: Option<&str>, phas
 /// Has an index hear that these are all the pods there are.
 pub(crate) fn hear(index: &PodIndex, all: Vec<Value>) {
     pods(index).replace(all.into_iter().map(watched).collect());
+}
+
+/// The same of nodes.
+pub(crate) fn hear_nodes(index: &PodIndex, names: &[&str]) {
+    nodes(index).replace(names.iter().map(|name| node(name, &format!("uid-{name}"))).collect());
 }
 
 /// The same of service accounts.
@@ -246,7 +251,7 @@ async fn world() -> World {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
     std::fs::write(&kubeconfig, api.kubeconfig()).unwrap();
-    let server = ApiServer::open(Credentials::Kubeconfig(kubeconfig)).await.unwrap();
+    let server = ApiServer::open(Credentials::Kubeconfig(kubeconfig), Files::plain()).await.unwrap();
     let (index, mut following) = (PodIndex::new(NODES), tokio::task::JoinSet::new());
     let followed = Arc::clone(&index);
     following.spawn(async move { followed.follow(&server).await });

@@ -122,6 +122,21 @@ impl ConfigError {
     }
 }
 
+/// Reads a part of a file that may be wrong elsewhere: only what `read` gives up on is an error.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_part<T>(path: &Path, read: impl FnOnce(&mut Section<'_>) -> Option<T>) -> Result<T, ConfigError> {
+    let file = path.display().to_string();
+    let bytes = files::read(path, MAX_FILE_SIZE).map_err(ConfigError::Read)?;
+    let text = String::from_utf8(bytes).map_err(|_not_utf8| ConfigError::NotText { file: file.clone() })?;
+    let (values, lines) = document(&file, &text)?;
+    let (part, _, mut found) = section::read_root(&values, read);
+    // All that the part does not read.
+    found.retain(|problem| !problem.text.starts_with(section::UNKNOWN));
+    part.ok_or_else(|| Problems::new(&file, &lines, found).into())
+}
+
 /// Reads a configuration from `text`; `file` only names it in messages.
 ///
 /// # Errors
@@ -131,17 +146,7 @@ pub fn parse<T>(
     text: &str,
     read: impl FnOnce(&mut Section<'_>) -> Option<T>,
 ) -> Result<Loaded<T>, ConfigError> {
-    let (document, lines) = yaml::parse(text).map_err(|fault| ConfigError::Syntax {
-        file: file.to_owned(),
-        line: fault.line,
-        column: fault.column,
-        message: fault.message,
-    })?;
-    let values = match document {
-        Value::Null => Map::new(),
-        Value::Object(values) => values,
-        _ => return Err(ConfigError::NotASection { file: file.to_owned() }),
-    };
+    let (values, lines) = document(file, text)?;
     let (config, effective, mut found) = section::read_root(&values, read);
     match config {
         Some(config) if found.is_empty() => Ok(Loaded { config, effective: Value::Object(effective) }),
@@ -152,6 +157,21 @@ pub fn parse<T>(
             }
             Err(Problems::new(file, &lines, found).into())
         }
+    }
+}
+
+/// The fields of the document, and on which lines they stand.
+fn document(file: &str, text: &str) -> Result<(Map<String, Value>, yaml::Lines), ConfigError> {
+    let (document, lines) = yaml::parse(text).map_err(|fault| ConfigError::Syntax {
+        file: file.to_owned(),
+        line: fault.line,
+        column: fault.column,
+        message: fault.message,
+    })?;
+    match document {
+        Value::Null => Ok((Map::new(), lines)),
+        Value::Object(values) => Ok((values, lines)),
+        _ => Err(ConfigError::NotASection { file: file.to_owned() }),
     }
 }
 

@@ -13,6 +13,9 @@ use super::{
 
 type ReadVariant<'v, T> = Box<dyn Fn(&mut Section<'_>) -> Option<T> + 'v>;
 
+/// How the problem of a key begins that nobody has read.
+pub(super) const UNKNOWN: &str = "is not a known key";
+
 /// One alternative of [`Section::one_of`].
 pub struct Variant<'v, T> {
     name: &'static str,
@@ -363,8 +366,8 @@ impl Section<'_> {
                 None => {
                     let meant = self.known.iter().filter(|(_, elsewhere)| elsewhere.is_none()).map(|(name, _)| name);
                     let text = match closest(key, meant.filter(|name| !self.values.contains_key(*name))) {
-                        Some(name) => format!("is not a known key; did you mean {name}?"),
-                        None => "is not a known key".to_owned(),
+                        Some(name) => format!("{UNKNOWN}; did you mean {name}?"),
+                        None => UNKNOWN.to_owned(),
                     };
                     let path = self.path_of(key);
                     self.sink.problems.push(Problem { unknown_key: true, ..Problem::new(path, text) });

@@ -301,3 +301,18 @@ fn files_are_limited_in_size_and_must_be_text() {
     std::fs::write(&path, b"a: \xff\n").unwrap();
     assert!(matches!(load(&path, read_server), Err(ConfigError::NotText { .. })));
 }
+
+#[test]
+fn a_part_is_read_of_a_file_that_is_wrong_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f.yaml");
+    let part = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        load_part(&path, |s| s.defaulted("listen", "127.0.0.1:1", kind::socket_address(), "where"))
+    };
+    assert_eq!(part("listen: 127.0.0.1:2\nworkers: many\nunknown: 1\n").unwrap().port(), 2);
+    assert_eq!(part("workers: many\n").unwrap().port(), 1);
+    let wrong = part("workers: many\nlisten: nowhere\n").unwrap_err().to_string();
+    assert!(wrong.contains("f.yaml:2: listen:") && !wrong.contains("workers"), "{wrong}");
+    assert!(matches!(part("[").unwrap_err(), ConfigError::Syntax { .. }));
+}

@@ -56,6 +56,17 @@ async fn a_critical_task_that_ends_in_any_way_stops_the_others_and_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_passing_task_may_end_and_must_not_fail() {
+    let supervisor = Supervisor::new();
+    supervisor.spawn("ends", Passing, |_| ready(Ok::<_, Infallible>(())));
+    supervisor.spawn("fails later", Passing, |_| async {
+        tokio::time::sleep(DRAIN).await;
+        Err::<(), _>("disk full")
+    });
+    assert_eq!(run(supervisor).await.failure.unwrap().to_string(), "task fails later failed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn optional_tasks_may_end_in_any_way() {
     let supervisor = Supervisor::new();
     supervisor.spawn("fails", Optional, |_| ready(Err::<(), _>("x")));

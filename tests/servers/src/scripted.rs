@@ -18,6 +18,10 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -32,6 +36,8 @@ pub struct Asked {
     pub path: String,
     /// The value of `accept`.
     pub accept: Option<String>,
+    /// The value of `authorization`.
+    pub authorization: Option<String>,
     /// Its body, when that is JSON.
     pub body: Value,
 }
@@ -111,6 +117,36 @@ impl ScriptedApi {
     where
         F: Future<Output = Answer> + Send + 'static,
     {
+        Self::serve(None, answer).await
+    }
+
+    /// The same over TLS, with the root that its certificate chains to, in PEM.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn start_tls<F>(
+        answer: impl Fn(Asked) -> F + Send + Sync + 'static,
+    ) -> Result<(Self, String), ServerError>
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let (acceptor, root) = tls()?;
+        Ok((Self::serve(Some(acceptor), answer).await?, root))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    async fn serve<F>(
+        tls: Option<TlsAcceptor>,
+        answer: impl Fn(Asked) -> F + Send + Sync + 'static,
+    ) -> Result<Self, ServerError>
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(ServerError::io("listen"))?;
         let address = listener.local_addr().map_err(ServerError::io("listen"))?;
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
@@ -122,9 +158,16 @@ impl ScriptedApi {
             while let Ok((connection, _)) = listener.accept().await {
                 let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
                 let service = service_fn(move |request| respond(request, Arc::clone(&answer), Arc::clone(&seen)));
+                let tls = tls.clone();
                 connections.spawn(async move {
                     let http = hyper::server::conn::http1::Builder::new();
-                    let _gone = http.serve_connection(TokioIo::new(connection), service).await;
+                    let _gone = match tls {
+                        None => http.serve_connection(TokioIo::new(connection), service).await,
+                        Some(tls) => match tls.accept(connection).await {
+                            Ok(connection) => http.serve_connection(TokioIo::new(connection), service).await,
+                            Err(_) => Ok(()),
+                        },
+                    };
                 });
             }
         });
@@ -152,6 +195,22 @@ impl ScriptedApi {
     }
 }
 
+/// A certificate for 127.0.0.1 that is its own root.
+fn tls() -> Result<(TlsAcceptor, String), ServerError> {
+    let refused = |error: &dyn std::fmt::Display| ServerError::refused("make a certificate", error.to_string());
+    let key = rcgen::KeyPair::generate().map_err(|error| refused(&error))?;
+    let made = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).map_err(|error| refused(&error))?;
+    let made = made.self_signed(&key).map_err(|error| refused(&error))?;
+    let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| refused(&error))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| refused(&error))?
+        .with_no_client_auth()
+        .with_single_cert(vec![made.der().clone()], private)
+        .map_err(|error| refused(&error))?;
+    Ok((TlsAcceptor::from(Arc::new(config)), made.pem()))
+}
+
 async fn respond(
     request: Request<Incoming>,
     answer: Arc<dyn Fn(Asked) -> Answering + Send + Sync>,
@@ -159,11 +218,12 @@ async fn respond(
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let accept = head.headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let asked = Asked {
         method: head.method.to_string(),
         path: head.uri.to_string(),
-        accept: accept.map(str::to_owned),
+        accept: header(http::header::ACCEPT),
+        authorization: header(http::header::AUTHORIZATION),
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
     seen.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());

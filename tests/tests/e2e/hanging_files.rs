@@ -56,6 +56,42 @@ async fn keys_that_became_a_pipe_cost_no_thread_and_are_used_again_when_they_are
 }
 
 #[tokio::test]
+async fn credentials_for_an_api_server_that_became_pipes_cost_no_thread_and_stop_nothing() -> Outcome {
+    let dev = Dev::plain()?;
+    let kubeconfig = "apiVersion: v1\nkind: Config\ncurrent-context: a\nusers: [{name: a, user: {tokenFile: token}}]\n\
+        clusters: [{name: a, cluster: {server: \"http://127.0.0.1:1\"}}]\n\
+        contexts: [{name: a, context: {cluster: a, user: a}}]\n";
+    let path = dev.path("kubeconfig");
+    std::fs::write(&path, kubeconfig)
+        .and_then(|()| std::fs::write(dev.path("token"), "t"))
+        .map_err(Failure::io("write credentials"))?;
+    dev.edit("signet-ca.yaml", |config| {
+        config["clusters"][0]["api_server"] = path.display().to_string().into();
+        Ok(())
+    })?;
+    for file in ["token", "kubeconfig"] {
+        let mut ca = dev.start_ca().await?;
+        let content = replaced_by_pipe(&dev.path(file))?;
+        let says = async |word: &str| {
+            let (status, body) = probe::fetch(dev.ops, "/readyz?output=json").await.ok()?;
+            (status == 200 && body.contains(word)).then_some(())
+        };
+        let before = threads(ca.process.id());
+        eventually("readiness to tell", WITHIN, async || says("is not a regular file").await).await?;
+        ensure(threads(ca.process.id()) <= before + 1, || format!("{file}: a thread is lost"))?;
+        Client::connect(&dev).await?.certificate(&dev, "client").await?;
+        ca.process.stop().await?;
+        let mut refused = Ca::start(&dev)?;
+        let status = refused.process.wait(WITHIN).await?;
+        let log = refused.process.log();
+        ensure(status.code() == Some(1) && log.contains("is not a regular file"), || format!("{file}: {log}"))?;
+        std::fs::remove_file(dev.path(file)).map_err(Failure::io("remove a pipe"))?;
+        std::fs::write(dev.path(file), content).map_err(Failure::io("write credentials"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_start_with_a_pipe_for_a_file_ends_at_once_and_names_it() -> Outcome {
     for (file, code) in [("kek", 1), ("jwks.json", 1), ("signet-ca.yaml", 2)] {
         let dev = Dev::plain()?;

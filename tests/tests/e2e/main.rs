@@ -18,6 +18,7 @@ mod audit;
 mod backup;
 mod client_certificates;
 mod clock;
+mod clusters;
 mod config;
 mod contract;
 mod crash;
@@ -47,6 +48,8 @@ mod refusals;
 mod rekey;
 mod rotation;
 mod samples;
+#[cfg(feature = "kubernetes")]
+mod scripted;
 mod sds;
 mod secrets;
 mod server_storage;

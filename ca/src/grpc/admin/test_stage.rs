@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use signet_core::caller::AuthMethod;
 use signet_core::certificate::Serial;
 use signet_core::clock::{ManualClock, SharedClock};
 use signet_core::holder::{Coverage, Holder, HolderKey, HolderQuery};
 use signet_core::identity::SpiffeId;
 use signet_core::revocation::RevocationReason;
 use signet_core::rotation::{Authorities, Command, Phase, Unsettled};
+use signet_core::seams::explanation::{Asker, Check, Explained};
+use signet_core::seams::impersonation::PodsUnknown;
 use signet_runtime::metrics::Metrics;
 use signet_runtime::readiness::Readiness;
 use time::OffsetDateTime;
@@ -24,6 +27,7 @@ use super::operate::Operate;
 use super::{Access, AdminService, GuardedAdmin};
 use crate::client_identity::test_mesh::{Shown, TestRoot, authorities, nothing, publish, trust_domain};
 use crate::client_identity::{ClientIdentity, ClientVerifier};
+use crate::cluster_status::{ClusterStatus, ClusterView, ConfigurationStatus, KeysStatus, PodsStatus, ReviewStatus};
 use crate::journal_catch_up::CatchUp;
 use crate::limits::intake::CallLimits;
 use crate::metrics::CaMetrics;
@@ -99,6 +103,44 @@ impl Operate for Fake {
     }
 }
 
+/// A cluster that is not well.
+struct OneCluster;
+
+impl ClusterView for OneCluster {
+    fn clusters(&self) -> Vec<ClusterStatus> {
+        vec![ClusterStatus {
+            id: "Kubernetes".into(),
+            aliases: vec!["alias".into()],
+            trust_domain: "cluster.local".into(),
+            method: AuthMethod::TokenReview,
+            api_server: None,
+            credentials_problem: None,
+            keys: KeysStatus::default(),
+            review: Some(ReviewStatus { at: Some(NOW), result: Some("api_forbidden"), problem: Some("no".into()) }),
+            pods: Some(PodsStatus { pods: 3, unknown: Some(PodsUnknown::Stale), ..PodsStatus::default() }),
+        }]
+    }
+
+    fn configuration(&self) -> ConfigurationStatus {
+        ConfigurationStatus {
+            applied_at: Some(NOW),
+            problem: Some("f:1: x".into()),
+            awaits_restart: vec!["log.level".into()],
+        }
+    }
+
+    /// An account is judged as it is called.
+    fn explain(&self, cluster: Option<&str>, asker: &Asker, _: &str) -> Option<(String, Vec<Explained>)> {
+        let last = match asker {
+            Asker::Account { name, .. } if name == "yes" => Explained::yes(Check::OnNode, "it is"),
+            Asker::Account { name, .. } if name == "unknown" => Explained::unknown(Check::OnNode, "who knows"),
+            _ => Explained::no(Check::OnNode, "it is not", "something"),
+        };
+        let all = vec![Explained::yes(Check::Configured, "it is"), last];
+        cluster.is_none_or(|name| name == "Kubernetes").then(|| ("Kubernetes".to_owned(), all))
+    }
+}
+
 pub(super) struct Stage {
     pub(super) fake: Arc<Fake>,
     pub(super) service: GuardedAdmin,
@@ -155,6 +197,7 @@ impl Stage {
             readiness: Readiness::new(),
             metrics: Arc::clone(&ca_metrics),
             operations: Arc::clone(&fake) as _,
+            clusters: Arc::new(OneCluster),
             catch_up: catch_up(reader.clone(), &journal),
             storage_age: crate::storage_age::test_age(),
             clock: Arc::clone(&clock),

@@ -24,6 +24,8 @@ fn calls(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
         reason: Some(Reason::Superseded.into()),
         clear: false,
     };
+    let caller = Some(wire::explain_request::Caller::Account("ns/yes".into()));
+    let explain = wire::ExplainRequest { caller, ..wire::ExplainRequest::default() };
     let all = vec![
         ("Status", Vec::new()),
         ("GetRotation", Vec::new()),
@@ -38,6 +40,7 @@ fn calls(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
         ("ResumeAuthority", Vec::new()),
         ("RevokeCertificate", revoke.encode_to_vec()),
         ("ListHolders", Vec::new()),
+        ("Explain", explain.encode_to_vec()),
     ];
     let declared = include_str!("../../../../proto/signet/admin/v1alpha1/admin.proto").matches("  rpc ").count();
     assert_eq!(all.len(), declared, "a call is missing in this table");
@@ -137,6 +140,7 @@ async fn the_service_does_nothing_without_its_guard() {
         readiness: Readiness::new(),
         metrics: Arc::new(CaMetrics::new(&Metrics::new(), Arc::new(ManualClock::at(NOW))).unwrap()),
         operations: Arc::clone(&stage.fake) as _,
+        clusters: Arc::new(crate::cluster_status::NoClusters),
         catch_up: catch_up(nothing().1, &Arc::default()),
         storage_age: crate::storage_age::test_age(),
         clock: Arc::new(ManualClock::at(NOW)),

@@ -8,7 +8,7 @@ use signet_test_servers::kubernetes::{AccountKey, ApiServer as How, Cluster, ISS
 use super::tests::{LIMITS, rules};
 use super::*;
 use crate::authenticator::{ApiServerKeys, KeyLookup as _};
-use crate::kubernetes::Credentials;
+use crate::kubernetes::{Credentials, Files};
 
 struct World {
     cluster: Cluster,
@@ -35,7 +35,7 @@ impl World {
 }
 
 async fn reviews(kubeconfig: std::path::PathBuf, limits: ReviewLimits) -> TokenReviewAuthenticator {
-    let server = Arc::new(ApiServer::open(Credentials::Kubeconfig(kubeconfig)).await.unwrap());
+    let server = Arc::new(ApiServer::open(Credentials::Kubeconfig(kubeconfig), Files::plain()).await.unwrap());
     let on_review: Arc<OnReview> = Arc::new(|_, _| {});
     TokenReviewAuthenticator::new(rules(), limits, server, Arc::new(PublishedKeys::none()), on_review)
 }
@@ -139,7 +139,8 @@ async fn without_the_right_to_ask_nobody_is_refused_and_with_it_everything_works
 async fn a_real_server_publishes_its_keys_changes_them_stops_and_comes_again() {
     let kubernetes = Kubernetes::start(&How::default()).unwrap();
     let World { cluster, pod, .. } = World::new(&kubernetes).await;
-    let server = Arc::new(ApiServer::open(Credentials::Kubeconfig(kubernetes.admin_file())).await.unwrap());
+    let server =
+        Arc::new(ApiServer::open(Credentials::Kubeconfig(kubernetes.admin_file()), Files::plain()).await.unwrap());
     let keys = Arc::new(PublishedKeys::looked_up(Arc::new(ApiServerKeys(Arc::clone(&server)))));
     let on_review: Arc<OnReview> = Arc::new(|_, _| {});
     let limits = ReviewLimits { remember: Duration::ZERO, ..LIMITS };

@@ -14,7 +14,7 @@ use signet_test_servers::scripted::{Answer, Asked, ScriptedApi};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::kubernetes::Credentials;
+use crate::kubernetes::{Credentials, Files};
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -88,7 +88,7 @@ where
     let (api, directory) = (ScriptedApi::start(answer).await.unwrap(), tempfile::tempdir().unwrap());
     let kubeconfig = directory.path().join("kubeconfig");
     std::fs::write(&kubeconfig, api.kubeconfig()).unwrap();
-    let server = Arc::new(ApiServer::open(Credentials::Kubeconfig(kubeconfig)).await.unwrap());
+    let server = Arc::new(ApiServer::open(Credentials::Kubeconfig(kubeconfig), Files::plain()).await.unwrap());
     let (heard, hears) = {
         let heard = Heard::default();
         (Arc::clone(&heard), heard)

@@ -1,6 +1,7 @@
 //! The CA beside a real Kubernetes API server: `make test-kubernetes` builds one and runs these.
 
 mod client_certificates;
+mod connect;
 mod exchanges;
 mod impersonation;
 mod matrix;

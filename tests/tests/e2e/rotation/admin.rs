@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use signet_proto::admin::v1alpha1::{
-    AdoptAuthorityRequest, ChangeAuthorityRequest, GetRotationRequest, ListHoldersRequest, PrepareAuthorityRequest,
-    ResumeAuthorityRequest, RetireAuthorityRequest, RevocationReason, RevokeCertificateRequest,
-    RollbackAuthorityRequest, RotateAuthorityRequest, StatusRequest,
+    AdoptAuthorityRequest, ChangeAuthorityRequest, ExplainRequest, GetRotationRequest, ListHoldersRequest,
+    PrepareAuthorityRequest, ResumeAuthorityRequest, RetireAuthorityRequest, RevocationReason,
+    RevokeCertificateRequest, RollbackAuthorityRequest, RotateAuthorityRequest, StatusRequest, explain_request,
 };
 use signet_tests::client::admin::{Admin, root_ids};
 use signet_tests::client::bundle_stream::with_identity;
@@ -37,6 +37,8 @@ async fn every_call(admin: &Admin, authorization: Option<&str>) -> Vec<(&'static
         reason: Some(RevocationReason::Superseded.into()),
         clear: false,
     };
+    let caller = Some(explain_request::Caller::Account("istio-system/ztunnel".into()));
+    let explain = ExplainRequest { caller, ..ExplainRequest::default() };
     let rotate = RotateAuthorityRequest { reason: "test".into(), issuing: true };
     vec![
         ("Status", client.status(with(StatusRequest {}, authorization)).await.map(drop)),
@@ -55,6 +57,7 @@ async fn every_call(admin: &Admin, authorization: Option<&str>) -> Vec<(&'static
         ("Resume", client.resume_authority(with(ResumeAuthorityRequest::default(), authorization)).await.map(drop)),
         ("RevokeCertificate", client.revoke_certificate(with(revoke, authorization)).await.map(drop)),
         ("ListHolders", client.list_holders(with(ListHoldersRequest::default(), authorization)).await.map(drop)),
+        ("Explain", client.explain(with(explain, authorization)).await.map(drop)),
     ]
 }
 

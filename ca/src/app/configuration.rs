@@ -1,0 +1,253 @@
+//! Follows the configuration file while the process runs: clusters change with it, and all else is told to wait for a restart.
+//! A file that is no good changes nothing, and is told of in the log, in metrics, in readiness and in `status`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
+use signet_core::clock::SharedClock;
+use signet_core::identity::TrustDomain;
+use signet_runtime::config::{self, Loaded, MAX_FILE_SIZE};
+use signet_runtime::files::{self, FileError};
+use signet_runtime::metrics::{IntGauge, MetricError, Metrics};
+use signet_runtime::output::error_chain;
+use signet_runtime::readiness::Condition;
+use signet_runtime::signal::Hangups;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::cluster_set::ClusterSet;
+use crate::audit_log::AuditLog;
+use crate::cluster_status::ConfigurationStatus;
+use crate::config::{Config, read};
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The part that changes while the process runs.
+const CLUSTERS: &str = "clusters";
+
+/// What tells of the file.
+pub(super) struct Told {
+    refused: IntGauge,
+    awaits_restart: IntGauge,
+    applied: IntGauge,
+    pub(super) condition: Condition,
+    status: watch::Sender<ConfigurationStatus>,
+}
+
+impl Told {
+    /// Registers the metrics.
+    pub(super) fn new(metrics: &Metrics, condition: Condition) -> Result<Self, MetricError> {
+        Ok(Self {
+            refused: metrics.gauge(
+                "signet_ca_configuration_refused",
+                "1 while the configuration file as it is now is not in use, because it cannot be read or is wrong.",
+            )?,
+            awaits_restart: metrics.gauge(
+                "signet_ca_configuration_awaits_restart",
+                "1 while the configuration file differs from what is in use in fields that take effect after a restart.",
+            )?,
+            applied: metrics.gauge(
+                "signet_ca_configuration_applied_timestamp_seconds",
+                "When the configuration in use was read.",
+            )?,
+            condition,
+            status: watch::Sender::default(),
+        })
+    }
+
+    /// What operators are told.
+    pub(super) fn status(&self) -> watch::Receiver<ConfigurationStatus> {
+        self.status.subscribe()
+    }
+}
+
+/// Follows the file.
+pub(super) struct Follower {
+    pub(super) file: PathBuf,
+    pub(super) clusters: Arc<ClusterSet>,
+    /// Who is certified until a restart.
+    pub(super) trust_domain: TrustDomain,
+    /// What the process was started with, and the clusters that are served now.
+    pub(super) effective: Value,
+    pub(super) told: Told,
+    pub(super) audit: AuditLog,
+    pub(super) clock: SharedClock,
+}
+
+impl Follower {
+    /// Looks at the file again and again, and at once when asked to.
+    ///
+    /// # Errors
+    /// None.
+    pub(super) async fn run(
+        mut self,
+        mut asked: Hangups,
+        stop: CancellationToken,
+    ) -> Result<(), std::convert::Infallible> {
+        let following = async {
+            self.in_use(Vec::new());
+            // What was looked at last: a file that was good or told of needs no second look.
+            let mut seen = None;
+            loop {
+                self.look(&mut seen).await;
+                let asked = async {
+                    asked.next().await;
+                    tracing::info!("asked by SIGHUP to read the configuration");
+                    true
+                };
+                if tokio::time::timeout(LOOK, asked).await == Ok(true) {
+                    seen = None;
+                }
+            }
+        };
+        let _stopped = stop.run_until_cancelled(following).await;
+        Ok(())
+    }
+
+    /// Takes over what has changed. What could not be used is tried again: files that it names may come later.
+    async fn look(&mut self, seen: &mut Option<Vec<u8>>) {
+        let applied = match files::read_in_time(&self.file, MAX_FILE_SIZE).await {
+            Ok(content) if seen.as_ref() == Some(&content) => return,
+            Ok(content) => self.apply(&content).await.map(|()| content),
+            // For how long it hangs is no news.
+            Err(FileError::Hangs { path, .. }) => Err(vec![format!("{} does not answer", path.display())]),
+            Err(error) => Err(vec![error_chain(&error)]),
+        };
+        *seen = applied.map_err(|problems| self.refuse(&problems)).ok();
+    }
+
+    /// Serves the clusters that the file says.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    async fn apply(&mut self, content: &[u8]) -> Result<(), Vec<String>> {
+        let file = self.file.display().to_string();
+        let text = std::str::from_utf8(content).map_err(|_| vec![format!("{file}: is not UTF-8 text")])?;
+        let loaded: Loaded<Config> = config::parse(&file, text, read)
+            .map_err(|error| error_chain(&error).lines().map(str::to_owned).collect::<Vec<_>>())?;
+        let Loaded { config, effective } = loaded;
+        let mut problems: Vec<String> = Vec::new();
+        for (index, cluster) in config.clusters.iter().enumerate() {
+            if cluster.trust_domain != self.trust_domain {
+                let (wanted, ours) = (&cluster.trust_domain, &self.trust_domain);
+                problems.push(format!(
+                    "clusters[{index}].trust_domain: is {wanted}, but this CA certifies {ours} until it is restarted"
+                ));
+            }
+        }
+        let later = changed(&self.effective, &effective);
+        if self.effective.get(CLUSTERS) != effective.get(CLUSTERS) || !problems.is_empty() {
+            match self.clusters.open(&config.clusters).await {
+                Ok(opened) if problems.is_empty() => {
+                    let before = self.names();
+                    self.clusters.replace(opened);
+                    if let (Some(now), Some(new)) = (self.effective.get_mut(CLUSTERS), effective.get(CLUSTERS)) {
+                        *now = new.clone();
+                    }
+                    let now = self.names();
+                    let gone: Vec<&String> = before.iter().filter(|name| !now.contains(name)).collect();
+                    tracing::info!(clusters = ?now, removed = ?gone, "other clusters are served now");
+                    self.record().await;
+                }
+                Ok(_) => {}
+                Err(wrong) => problems.extend(
+                    wrong.iter().map(|(index, error)| format!("clusters[{index}].tokens: {}", error_chain(error))),
+                ),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        self.in_use(later);
+        Ok(())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.clusters.running().iter().map(|cluster| cluster.cluster.id.clone()).collect()
+    }
+
+    /// Says that the file is in use, but for fields that wait for a restart.
+    fn in_use(&self, awaits_restart: Vec<String>) {
+        let now = self.clock.now();
+        let before = self.told.status.borrow().clone();
+        if before.problem.is_some() {
+            tracing::info!(file = %self.file.display(), "the configuration file can be used again");
+        }
+        if awaits_restart != before.awaits_restart && !awaits_restart.is_empty() {
+            tracing::warn!(fields = awaits_restart.join(", "), "changed fields take effect after a restart");
+        }
+        self.told.refused.set(0);
+        self.told.awaits_restart.set(i64::from(!awaits_restart.is_empty()));
+        self.told.applied.set(now.unix_timestamp());
+        self.told.condition.ready(match awaits_restart.as_slice() {
+            [] => "in use as it is".to_owned(),
+            fields => format!("takes effect after a restart: {}", fields.join(", ")),
+        });
+        self.told.status.send_replace(ConfigurationStatus { applied_at: Some(now), problem: None, awaits_restart });
+    }
+
+    /// Says that the file is not in use, once for each thing that is wrong.
+    fn refuse(&self, problems: &[String]) {
+        let problem = problems.join("; ");
+        let news = self.told.status.borrow().problem.as_ref() != Some(&problem);
+        if news {
+            tracing::error!(
+                problems = problems.len(),
+                error = problems.join("\n"),
+                "the configuration file is not used; the CA goes on with what it had"
+            );
+            self.told.status.send_modify(|status| status.problem = Some(problem.clone()));
+        }
+        self.told.refused.set(1);
+        self.told.condition.degraded(format!("the file is not used, the CA goes on with what it had: {problem}"));
+    }
+
+    /// Who may get certificates has changed: that is on record.
+    async fn record(&self) {
+        let changed = AuditEvent {
+            at_micros: AuditEvent::micros(self.clock.now()),
+            request_id: String::new(),
+            kind: EventKind::Configuration,
+            outcome: Outcome::Done,
+            reason: None,
+            detail: Some(self.effective.to_string()),
+            who: Attributed::default(),
+            what: None,
+            repeated: None,
+        };
+        if let Err(error) = self.audit.record(changed).await {
+            tracing::warn!(%error, "the change of clusters could not be recorded");
+        }
+    }
+}
+
+/// The fields that differ, but for the clusters: by their path, lists as a whole.
+fn changed(one: &Value, other: &Value) -> Vec<String> {
+    fn walk(path: &str, one: &Value, other: &Value, found: &mut Vec<String>) {
+        let (Value::Object(fields), Value::Object(others)) = (one, other) else {
+            if one != other {
+                found.push(path.to_owned());
+            }
+            return;
+        };
+        let names: std::collections::BTreeSet<&String> = fields.keys().chain(others.keys()).collect();
+        for name in names {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let of = |fields: &serde_json::Map<String, Value>| fields.get(name).cloned().unwrap_or(Value::Null);
+            if path != CLUSTERS {
+                walk(&path, &of(fields), &of(others), found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk("", one, other, &mut found);
+    found
+}
+
+#[cfg(test)]
+#[path = "configuration_tests.rs"]
+mod tests;

@@ -1,0 +1,50 @@
+//! Whether the API servers and issuers of the clusters answer, and let this CA do what it needs; for `check --connect`.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use signet_core::seams::authenticator::AuthenticationError;
+
+use super::kubernetes::{self, Server};
+use super::tokens;
+use crate::config::{Cluster, Config, Tokens};
+
+/// How long all questions to one cluster may take together.
+const CLUSTER: Duration = Duration::from_secs(30);
+
+/// All that is wrong, of all clusters, which are asked at the same time.
+pub(super) async fn connect(config: &Config) -> Vec<String> {
+    let asked = config.clusters.iter().enumerate().map(async |(index, cluster)| {
+        let field = format!("clusters[{index}]");
+        let found = tokio::time::timeout(CLUSTER, ask(cluster)).await;
+        let late = |_| vec![format!("api_server: not all that is to be known was answered within {CLUSTER:?}")];
+        found.unwrap_or_else(late).into_iter().map(|problem| format!("{field}.{problem}")).collect::<Vec<_>>()
+    });
+    join_all(asked).await.concat()
+}
+
+async fn ask(cluster: &Cluster) -> Vec<String> {
+    // Files that cannot be used are told of by `check` itself.
+    let Ok(server) = Server::open(cluster).await else { return Vec::new() };
+    let (mut problems, mut is_reached) = (Vec::new(), true);
+    if let Some(server) = &server {
+        match kubernetes::probe(cluster, server).await {
+            Ok(found) => problems.extend(found),
+            Err(problem) => {
+                is_reached = false;
+                problems.push(format!("api_server: {problem}"));
+            }
+        }
+    }
+    let asks_server = matches!(cluster.tokens, Tokens::Jwks { .. }) && cluster.tokens.ask_the_api_server();
+    if (asks_server && is_reached) || cluster.tokens.ask_the_issuer() {
+        let Ok(keys) = tokens::keys(cluster, server.as_ref()).await else { return problems };
+        problems.extend(keys.look_up().await.err().map(|error| match error {
+            AuthenticationError::Unavailable { reason, detail } => {
+                format!("tokens.from: the keys cannot be read: {}: {detail}", reason.label())
+            }
+            error => format!("tokens.from: the keys cannot be read: {error}"),
+        }));
+    }
+    problems
+}

@@ -1,0 +1,120 @@
+//! What stands in where this program is built without what asks API servers: the configuration asks for nothing of it then.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use signet_core::seams::authenticator::{LiveWorkloads, TokenAuthenticator};
+use signet_core::seams::impersonation::{ImpersonationAuthorizer, PodsUnknown};
+use signet_core::seams::live_pods::LivePods;
+use signet_plugins::authenticator::{PublishedKeys, TokenRules};
+use signet_runtime::metrics::{MetricError, Metrics};
+use signet_runtime::readiness::Condition;
+use tokio::time::Instant;
+
+use super::cluster_set::Surroundings;
+use super::tokens::TokensError;
+use crate::config::{Cluster, ReviewLimits, Tokens};
+
+/// There is none.
+pub(super) enum Server {}
+
+impl Server {
+    pub(super) async fn open(_: &Cluster) -> Result<Option<Arc<Self>>, TokensError> {
+        Ok(None)
+    }
+
+    pub(super) fn start(&self, _: &str, _: &Surroundings) {
+        match *self {}
+    }
+
+    pub(super) fn shown(&self) -> String {
+        match *self {}
+    }
+
+    pub(super) fn problem(&self) -> Option<String> {
+        match *self {}
+    }
+}
+
+pub(super) fn keys(_: &Tokens, _: Option<&Arc<Server>>) -> Result<PublishedKeys, TokensError> {
+    Err(TokensError::WithoutKubernetes)
+}
+
+pub(super) async fn probe(_: &Cluster, server: &Server) -> Result<Vec<String>, String> {
+    match *server {}
+}
+
+/// There are none.
+pub(super) enum Pods {}
+
+/// As its counterpart.
+pub(super) struct PodsHealth {
+    pub(super) pods: usize,
+    pub(super) nodes: usize,
+    pub(super) accounts: usize,
+    pub(super) heard_ago: Option<Duration>,
+    pub(super) unknown: Option<PodsUnknown>,
+    pub(super) problem: Option<String>,
+}
+
+impl Pods {
+    pub(super) fn of(_: &Cluster, _: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+        None
+    }
+
+    pub(super) fn start(&self, _: &str, _: &Server, _: &Surroundings) {
+        match *self {}
+    }
+
+    pub(super) fn health(&self) -> PodsHealth {
+        match *self {}
+    }
+}
+
+pub(super) fn authorizer(_: &Cluster, _: Option<&Arc<Pods>>) -> Option<Arc<dyn ImpersonationAuthorizer>> {
+    None
+}
+
+pub(super) fn live_pods(pods: &Arc<Pods>) -> Option<Arc<dyn LivePods>> {
+    match **pods {}
+}
+
+pub(super) fn live_workloads(_: &Cluster, _: Option<&Arc<Pods>>) -> Option<Arc<dyn LiveWorkloads>> {
+    None
+}
+
+pub(super) fn live(
+    _: &Tokens,
+    inner: Arc<dyn TokenAuthenticator>,
+    _: Option<&Arc<Pods>>,
+) -> Arc<dyn TokenAuthenticator> {
+    inner
+}
+
+/// As its counterpart.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastReview {
+    pub(super) at: Option<Instant>,
+    pub(super) result: Option<&'static str>,
+    pub(super) problem: Option<String>,
+}
+
+/// Nobody is asked.
+pub(super) struct Reviews;
+
+impl Reviews {
+    pub(super) fn new(_: &Metrics) -> Result<Self, MetricError> {
+        Ok(Self)
+    }
+
+    pub(super) fn authenticator(
+        &self,
+        _: TokenRules,
+        _: ReviewLimits,
+        server: &Server,
+        _: Arc<PublishedKeys>,
+        _: (Condition, Arc<Mutex<LastReview>>),
+    ) -> Arc<dyn TokenAuthenticator> {
+        match *server {}
+    }
+}
