@@ -19,7 +19,7 @@ use crate::config::{Cluster, KeySource, Tokens};
 const LOOK_AT_FILE: Duration = Duration::from_secs(2);
 /// How often a server is asked for its keys. A token with an unknown key makes for a look at once.
 const ASK: Duration = Duration::from_secs(60);
-/// How often it is asked while there are none.
+/// How often it is asked while there are none, or while they cannot be read.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The largest JWKS file that is read, in bytes.
@@ -104,8 +104,10 @@ impl ClusterKeys {
             };
             if self.file.is_none() {
                 let result = self.keys.look_up().await.map_err(Unread::Server);
+                // What keeps them from being read is often over in a moment; that this may not be done is not.
+                let soon = result.as_ref().is_err_and(|unread| !(self.dispensable && unread.is_forbidden()));
                 self.report(result);
-                tokio::time::sleep(wait).await;
+                tokio::time::sleep(if soon { ASK_AGAIN } else { wait }).await;
             } else {
                 tokio::time::sleep(wait).await;
                 let result = self.reload().await.map_err(Unread::File);
@@ -212,3 +214,7 @@ fn in_words(published: &Published) -> String {
         [first, rest @ ..] => format!("{keys} loaded, {} left out: {first}; and {} more", rest.len() + 1, rest.len()),
     }
 }
+
+#[cfg(test)]
+#[path = "cluster_keys_tests.rs"]
+mod tests;
