@@ -7,6 +7,7 @@
 )]
 
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use signet_core::caller::{AuthMethod, BoundNode, BoundObject, Caller, Credential
 use signet_core::identity::WorkloadId;
 use signet_core::seams::impersonation::ImpersonationAuthorizer as _;
 use signet_core::seams::live_pods::LivePods as _;
-use signet_plugins::kubernetes::{ApiServer, Credentials, Followed, NodeAuthorizer, PodIndex};
+use signet_plugins::kubernetes::{ApiServer, Credentials, Files, Followed, NodeAuthorizer, PodIndex};
 use signet_test_servers::scripted::{Answer, Asked, ScriptedApi};
 use tokio::sync::mpsc;
 
@@ -87,7 +88,9 @@ async fn index() -> (ScriptedApi, Arc<PodIndex>, mpsc::UnboundedSender<String>) 
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
     std::fs::write(&kubeconfig, api.kubeconfig()).unwrap();
-    let server = ApiServer::open(Credentials::Kubeconfig(kubeconfig)).await.unwrap();
+    let read = |file: PathBuf| Box::pin(async move { std::fs::read(&file).map_err(|error| error.to_string()) }) as _;
+    let files = Files::read_by(read);
+    let server = ApiServer::open(Credentials::Kubeconfig(kubeconfig), files).await.unwrap();
     let index = PodIndex::new(Followed { nodes: true, accounts: false });
     let followed = Arc::clone(&index);
     #[expect(clippy::disallowed_methods, reason = "it ends with the bench")]

@@ -12,6 +12,7 @@ use super::view::View;
 use super::{Failure, OutputArg, describe, printable};
 
 #[derive(Debug, Args)]
+#[command(override_usage = "signet-ca explain --caller <CALLER>\n          --for <SPIFFE-ID> [OPTIONS]")]
 pub(super) struct ExplainArgs {
     /// Who would ask: a node agent's service account (NAMESPACE/NAME or its SPIFFE ID), or one pod of it
     /// (pod/NAMESPACE/NAME)

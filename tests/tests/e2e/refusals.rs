@@ -108,7 +108,8 @@ async fn thousands_of_bad_tokens_leave_few_records_that_add_up_and_disturb_nobod
     let from_one = |event: &&Value| event["who"]["peer"] == "127.0.0.1" && event["reason"] == "key_unknown";
     let one: u64 = records.iter().filter(from_one).map(count).sum();
     ensure(one + 10 >= 1000, || format!("{one} of 1000 are told of the address that sent them"))?;
-    let others = records.iter().filter(|event| event["who"].as_object().is_some_and(serde_json::Map::is_empty));
+    let others =
+        records.iter().filter(|event| event["who"].as_object().is_some_and(|who| who.values().all(Value::is_null)));
     ensure(others.map(count).sum::<u64>() > 0, || "nothing is told of all others".to_owned())?;
     let grown = ca.process.log().len() - log_before;
     ensure(grown < 200 * 1024, || format!("the log grew by {grown} bytes"))?;
@@ -155,7 +156,7 @@ async fn what_a_good_signature_vouches_for_is_on_record_although_the_token_is_re
             let claimed = kubernetes.pointer(claim);
             ensure(claimed.is_some() && who.get(name) == claimed, || format!("{reason}: {name} is not in {who}"))?;
         }
-        assert_eq!(who.get("auth_method"), None, "it proved nothing");
+        assert_eq!(who.get("auth_method"), Some(&Value::Null), "it proved nothing");
     }
     let told = ca.refusals_add_up().await?;
     ensure(told.len() == 4 && told.values().all(|times| *times == 3), || format!("{told:?}"))?;

@@ -65,6 +65,7 @@ impl Exchange {
 
     fn read(name: String, recorded: &Value) -> Self {
         let (request, response) = (&recorded["request"], &recorded["response"]);
+        let header = |part: &Value, name: &str| part["headers"].get(name).and_then(Value::as_str).map(str::to_owned);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let lines = response["events"].as_array().cloned();
         let body = lines.unwrap_or_else(|| vec![response["body"].clone()]);
@@ -73,13 +74,13 @@ impl Exchange {
             request: Request {
                 method: text(&request["method"]),
                 path: text(&request["path"]),
-                accept: request["headers"]["Accept"].as_str().map(str::to_owned),
+                accept: header(request, "Accept"),
                 body: request["body"].clone(),
             },
             response: Response {
                 status: response["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or_default(),
-                content_type: media_type(response["headers"]["Content-Type"].as_str().unwrap_or_default()),
-                has_retry_after: response["headers"].get("Retry-After").is_some(),
+                content_type: media_type(&header(response, "Content-Type").unwrap_or_default()),
+                has_retry_after: header(response, "Retry-After").is_some(),
                 body,
             },
         }
@@ -94,7 +95,7 @@ pub fn claims(name: &str) -> Result<Value, ServerError> {
     let wanted = format!("token-{name}");
     let found = files()?.into_iter().find(|(name, _)| *name == wanted);
     let found = found.ok_or_else(|| ServerError::refused("read a recorded token", format!("there is no {name}")))?;
-    Ok(found.1["claims"].clone())
+    Ok(found.1.get("claims").cloned().unwrap_or_default())
 }
 
 fn directory() -> PathBuf {
@@ -161,7 +162,7 @@ impl Response {
     pub fn shape(&self) -> Value {
         // A bookmark comes when it does, and of what is alike there may be more or less.
         let is_bookmark =
-            |event: &&Value| event["type"] == "BOOKMARK" && event["object"]["metadata"].get("annotations").is_none();
+            |event: &&Value| event["type"] == "BOOKMARK" && event.pointer("/object/metadata/annotations").is_none();
         let mut body: Vec<Value> = self.body.iter().filter(|event| !is_bookmark(event)).map(shape).collect();
         body.dedup();
         json!({

@@ -212,10 +212,10 @@ impl<'k> Stage<'k> {
     async fn again(&mut self, exchange: &Exchange) -> Outcome<Response> {
         let Exchange { name, request, .. } = exchange;
         let mut request = request.clone();
-        if let Some(review) = name.strip_prefix("tokenreview-") {
-            if let Some(token) = self.reviewed(review).await? {
-                request.body["spec"]["token"] = token.into();
-            }
+        if let Some(review) = name.strip_prefix("tokenreview-")
+            && let Some(token) = self.reviewed(review).await?
+        {
+            request.body["spec"]["token"] = token.into();
         }
         if name.starts_with("tokenrequest-") {
             self.bind(name, &mut request).await?;

@@ -205,3 +205,38 @@ async fn told(ca: &mut signet_tests::harness::Ca, state: &str, detail: &str) -> 
     let over = tokio::time::timeout(SOON, telling).await;
     over.map_err(|_| Failure::unexpected(format!("never {state}, {detail}; last: {last:?}")))?
 }
+
+#[tokio::test]
+#[ignore = "needs a real API server; run it with: make test-kubernetes"]
+async fn a_cluster_changes_its_issuer_and_the_new_one_is_taken_over_without_a_restart() -> Outcome {
+    const NEW: &str = "https://new.example";
+    for kind in ["token-review", "jwks"] {
+        let kubernetes = made(Kubernetes::start(&ApiServer::default()))?;
+        let (dev, web) = (Dev::plain()?, Workload::of(&kubernetes).await?);
+        let own = credentials(&dev, &kubernetes, may_all()).await?;
+        let tokens = |issuers: &[&str]| match kind {
+            "jwks" => json!({"kind": kind, "issuer": issuers, "from": "api-server"}),
+            _ => json!({"kind": kind, "issuer": issuers, "remember": "0s"}),
+        };
+        cluster_of(&dev, tokens(&[ISSUER]))?;
+        let ca = dev.start_ca().await?;
+        let client = Client::connect(&dev).await?;
+        let old = web.token().await?;
+        until(&client, &old, None).await?;
+
+        let how = ApiServer { issuers: vec![NEW.to_owned(), ISSUER.to_owned()], ..ApiServer::default() };
+        made(kubernetes.stop())?;
+        made(kubernetes.start_again(&how))?;
+        // The credentials of the CA are for the audience that the server had before, and its own are renewed like that.
+        let token = made(own.cluster.token(&own.namespace, "web", NEW).await)?;
+        std::fs::write(dev.path("ca-token"), token).map_err(Failure::io("write the CA's own token"))?;
+        let new = web.token().await?;
+        let refused = ask(&client, &new).await?.err().map(|status| status.code());
+        ensure(refused == Some(Code::Unauthenticated), || format!("{kind}: {refused:?}"))?;
+        ca.refused_for("issuer_mismatch").await?;
+        cluster_of(&dev, tokens(&[ISSUER, NEW]))?;
+        until(&client, &new, None).await?;
+        until(&client, &old, None).await?;
+    }
+    Ok(())
+}

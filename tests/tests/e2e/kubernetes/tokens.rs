@@ -40,8 +40,8 @@ async fn reviewed_tokens_get_certificates_and_those_of_pods_that_are_gone_do_not
     // An account of another name is another one; so is a pod.
     let second = web.token().await?;
     made(web.cluster.delete_pod(&web.pod).await)?;
-    let refused = ask(&client, &second).await?.err().map(|status| status.code());
-    ensure(refused == Some(Code::Unauthenticated), || format!("{refused:?}"))?;
+    // The server has to hear of it from etcd first.
+    until(&client, &second, Some(Code::Unauthenticated)).await?;
     ca.refused_for("token_rejected").await?;
     let metrics = ca.metrics().await?;
     for result in ["authenticated", "refused"] {
