@@ -135,3 +135,22 @@ impl RecordError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever is on record as issued must not be on record as refused too.
+    #[test]
+    fn a_record_that_storage_may_have_kept_is_not_taken_for_one_that_is_not_there() {
+        for (error, is_not_there) in [
+            (RecordError::Queue, true),
+            (RecordError::Append(AppendError::SerialTaken), true),
+            (RecordError::Append(AppendError::Fenced), true),
+            (RecordError::Store(StoreError::Unavailable("too slow".to_owned())), false),
+            (RecordError::Store(StoreError::Lost("another file".to_owned())), false),
+        ] {
+            assert_eq!(error.is_not_on_record(), is_not_there, "{error}");
+        }
+    }
+}

@@ -113,6 +113,21 @@ async fn a_storage_that_stays_away_neither_holds_up_the_end_nor_fills_memory() {
     }
     assert_eq!(handovers.left_out.load(Ordering::SeqCst), 5);
     drop(handovers);
+    let begun = tokio::time::Instant::now();
     writer.run(CancellationToken::new()).await.unwrap();
     assert!(store.marked.lock().unwrap().is_empty());
+    assert_eq!(begun.elapsed(), Duration::ZERO, "neither gathered for nor tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_is_bounded_however_much_waits() {
+    let store = Arc::new(Kept::default());
+    let clock = Arc::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
+    let (handovers, writer) = handovers(Arc::clone(&store) as _, clock, Arc::default());
+    for number in 0..2 * BATCH {
+        handovers.ticket(&record(&number.to_string())).unwrap().whole();
+    }
+    drop(handovers);
+    writer.run(CancellationToken::new()).await.unwrap();
+    assert_eq!(store.marked.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [BATCH, BATCH]);
 }

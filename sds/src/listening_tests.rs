@@ -79,9 +79,13 @@ async fn content_is_acknowledged_once_every_stream_that_asks_for_it_has_applied_
     reached(Aggregate::Pending(1)).await;
     drop(all);
     reached(ACK).await;
-    one.answer(&[], &second, None).await;
-    until(|| world.ledger.views().iter().all(|view| !view.names.contains(&"ROOTCA".into()))).await;
+    // Nor is one that asks for it no more, whatever it has applied.
     world.publish(&[("default", "1"), ("ROOTCA", "3")]);
+    let third = one.next().await;
+    reached(Aggregate::Pending(1)).await;
+    one.answer(&[], &DiscoveryResponse { nonce: third.nonce, ..second }, None).await;
+    reached(ACK).await;
+    world.publish(&[("default", "1"), ("ROOTCA", "4")]);
     reached(ACK).await;
 }
 
@@ -146,6 +150,20 @@ async fn a_client_without_a_stream_is_waited_for_like_any_other_until_it_leaves(
     assert_eq!(world.counts.open.load(Ordering::SeqCst), 1, "it is no stream");
     drop(files);
     assert_eq!(aggregate("2"), Aggregate::Pending(1));
+}
+
+#[test]
+fn who_leaves_without_a_content_is_waited_for_within_the_grace() {
+    let (grace, version) = (Duration::from_secs(30), certificate("1", "private").version());
+    let clock = Arc::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
+    let ledger = Ledger::new(10, clock, Arc::new(())).with_grace(grace);
+    let [stays, leaves] = ["stays", "leaves"].map(|who| ledger.enter_local(who, "ROOTCA"));
+    stays.acknowledge(version);
+    let left = Instant::now();
+    drop(leaves);
+    let (aggregate, again) = ledger.aggregate("ROOTCA", version);
+    assert_eq!(aggregate, Aggregate::Pending(1));
+    assert!(again.unwrap() >= left + grace, "not before the grace is over");
 }
 
 /// The text around the roots in a response.

@@ -236,6 +236,10 @@ async fn a_request_before_there_is_material_is_answered_when_it_arrives_and_the_
     until(|| world.counts.acked.load(Ordering::SeqCst) == 1).await;
     world.publish(&[("default", "2"), ("other", "1")]);
     let second = talk.next().await;
+    // It answers nothing: the first word about the node counts, and no version is applied but that of an answer.
+    let (node, nonce) = (Some(Node { id: "another".into(), ..Node::default() }), second.nonce.clone());
+    let says_nothing = DiscoveryRequest { node, response_nonce: nonce, version_info: "x".into(), ..ask(&["default"]) };
+    talk.requests.send(says_nothing).await.unwrap();
     talk.answer(&["default"], &second, Some("bad\nkey")).await;
     until(|| world.counts.nacked.load(Ordering::SeqCst) == 1).await;
     let views = world.ledger.views();
@@ -243,6 +247,7 @@ async fn a_request_before_there_is_material_is_answered_when_it_arrives_and_the_
     assert!(view.peer.contains(&format!("pid={}", std::process::id())), "{}", view.peer);
     assert_eq!((view.node_id.as_str(), view.acked_version.as_str()), ("sidecar~1", first.version_info.as_str()));
     assert_eq!((view.pushes, view.acks, view.nacks), (2, 1, 1));
+    assert_eq!(world.counts.pushed.load(Ordering::SeqCst), 2);
     assert_eq!(view.last_nack, Some(("bad key".to_owned(), OffsetDateTime::UNIX_EPOCH)));
     drop((talk, client));
     until(|| world.counts.open.load(Ordering::SeqCst) == 0).await;

@@ -124,6 +124,24 @@ fn nobody_gets_by_with_the_key_of_a_compromised_root_under_another_name() {
 }
 
 #[test]
+fn a_verdict_counts_while_all_certificates_of_the_chain_are_valid() {
+    let root = TestRoot::new("a");
+    let (writer, reader) = nothing();
+    publish_authorities(&writer, authorities(1, &[&root], &[]), &root);
+    let roster = newest(&nothing_known(), &reader);
+    let leaf = Facts::read(&root.leaf("spiffe://cluster.local/x", NOW, |_| {}).chain[0]).unwrap();
+    let hour = Duration::from_secs(3600);
+    let late = Facts { not_before: NOW, not_after: NOW + 2 * hour, ..leaf.clone() };
+    let early = Facts { not_before: NOW - hour, not_after: NOW + hour, ..leaf };
+    let seconds = |at: OffsetDateTime| u64::try_from(at.unix_timestamp()).unwrap();
+    for sent in [[late.clone(), early.clone()], [early, late]] {
+        let id = SpiffeId::parse("spiffe://cluster.local/x").unwrap();
+        let verdict = roster.anchors.verdict(id, &sent, Trust::Any).unwrap();
+        assert_eq!(verdict.valid, (seconds(NOW), seconds(NOW + hour)));
+    }
+}
+
+#[test]
 fn certificates_are_told_apart_in_a_chain() {
     let [one, two, both] = [vec![1], vec![2], vec![1, 2]].map(CertificateDer::from);
     let hashes = [vec![&one, &two], vec![&two, &one], vec![&both], vec![&one], vec![]];
@@ -144,10 +162,13 @@ fn no_more_chains_are_remembered_than_there_is_room_for() {
         hash[..8].copy_from_slice(&number.to_be_bytes());
         ChainHash(hash)
     };
-    for number in 0..=MOST_CHAINS {
-        verdicts.remember(chain(number), Trust::Any, &roster.anchors, Arc::clone(&found));
-        assert!(verdicts.remembered.lock().unwrap().len() <= MOST_CHAINS);
-    }
+    let remember = |number| verdicts.remember(chain(number), Trust::Any, &roster.anchors, Arc::clone(&found));
+    let count = || verdicts.remembered.lock().unwrap().len();
+    (0..MOST_CHAINS).for_each(remember);
+    remember(0);
+    assert_eq!(count(), MOST_CHAINS, "one that is known takes no room");
+    remember(MOST_CHAINS);
+    assert_eq!(count(), 1);
     assert!(verdicts.found(chain(MOST_CHAINS), Trust::Any, &roster.anchors, at(1)).is_some());
 }
 

@@ -180,6 +180,20 @@ fn a_serial_on_a_list_of_its_issuer_is_refused_without_an_entry_in_the_journal()
     }
 }
 
+/// As numbers of an operator's own CAs may be; in DER a zero goes before it.
+#[test]
+fn a_serial_with_its_highest_bit_set_is_found_on_a_list() {
+    let root = TestRoot::new("a");
+    let (writer, reader) = nothing();
+    let verifier = ClientVerifier::new(trust_domain(), reader);
+    let serial = vec![0x80; 16];
+    let shown = root.leaf(WEB, NOW, |params| params.serial_number = Some(serial.clone().into()));
+    let mut authorities = authorities(1, &[&root], &[]);
+    authorities.revocations.lists = vec![root.list(std::slice::from_ref(&serial))];
+    publish_authorities(&writer, authorities, &root);
+    assert!(matches!(judged(&verifier, &shown, NOW), Err(ClientRefused::Revoked)));
+}
+
 #[test]
 fn whoever_has_made_a_certificate_for_himself_is_a_stranger_and_not_invalid() {
     let (root, stranger) = (TestRoot::new("a"), TestRoot::new("b"));
@@ -193,4 +207,8 @@ fn whoever_has_made_a_certificate_for_himself_is_a_stranger_and_not_invalid() {
     assert_eq!(fault(&stranger.certificate, &[]), Some(ClientFault::UnknownIssuer));
     assert_eq!(fault(&stranger.issuing, &[]), Some(ClientFault::UnknownIssuer));
     assert_eq!(fault(&root.issuing, &[]), Some(ClientFault::Invalid), "a CA of this mesh is no workload");
+    // Nor is one below an issuing CA, which is known by what was sent with it.
+    let below = root.leaf(WEB, NOW, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    assert_eq!(fault(&below.chain[0], &below.chain[1..]), Some(ClientFault::Invalid));
+    assert_eq!(fault(&below.chain[0], &[]), Some(ClientFault::UnknownIssuer));
 }

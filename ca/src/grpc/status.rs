@@ -69,6 +69,8 @@ pub fn of(error: &IssueError) -> Status {
 mod tests {
     use super::*;
     use signet_core::seams::authenticator::{Denial, Outage};
+    use signet_core::seams::store::StoreError;
+    use signet_core::verify::Mismatch;
 
     #[test]
     fn a_failed_authentication_tells_the_caller_nothing() {
@@ -93,5 +95,27 @@ mod tests {
         for error in errors {
             assert!(retried.contains(&of(&error).code()), "{error}");
         }
+    }
+    #[test]
+    fn what_goes_away_by_itself_is_told_apart_from_what_somebody_must_look_at() {
+        let of_record = |error| IssueError::Record(RecordError::Append(error));
+        for (error, code) in [
+            (IssueError::Sign(SignError::Unavailable("away".to_owned())), Code::Unavailable),
+            (IssueError::Sign(SignError::WrongIssuer), Code::Unavailable),
+            (IssueError::Sign(SignError::Failed("broken".to_owned())), Code::Internal),
+            (IssueError::Mismatch(Mismatch::Field("lifetime")), Code::Internal),
+            (IssueError::Random, Code::Internal),
+            (of_record(AppendError::SerialTaken), Code::Internal),
+            (of_record(AppendError::Fenced), Code::Unavailable),
+            (IssueError::Record(RecordError::Store(StoreError::Unavailable("full".to_owned()))), Code::Unavailable),
+        ] {
+            assert_eq!(of(&error).code(), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_no_longer_than_a_header_may_be() {
+        let status = of(&IssueError::Malformed("\u{e9}".repeat(MESSAGE + 1)));
+        assert_eq!(status.message().chars().count(), MESSAGE);
     }
 }

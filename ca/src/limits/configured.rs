@@ -133,3 +133,20 @@ pub fn service_limits(limits: &Limits, metrics: &Arc<CaMetrics>) -> ServiceLimit
         reflection: CallLimits { streams: &["ServerReflectionInfo"], open: Some(OpenCalls::new(OPEN)), ..others },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use signet_core::clock::ManualClock;
+    use signet_runtime::metrics::Metrics;
+    use time::OffsetDateTime;
+
+    #[test]
+    fn a_request_that_takes_too_long_is_ended_by_the_pipeline_which_says_more() {
+        let clock = Arc::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
+        let metrics = Arc::new(CaMetrics::new(&Metrics::new(), clock).unwrap());
+        let limits = Limits::default();
+        assert!(service_limits(&limits, &metrics).certificates.answer > limits.request_timeout);
+    }
+}

@@ -132,6 +132,21 @@ async fn what_waits_counts_against_its_connection_and_is_forgotten_when_it_ends(
     assert_eq!(length(&service.call(request).await.unwrap()), Some("0"), "the connection has room again");
 }
 
+/// Connections count what they turn away; the service must not count it again.
+#[tokio::test(start_paused = true)]
+async fn headers_of_what_waits_count_too_and_who_is_over_is_counted_once() {
+    let connections = Connections::for_tests(Room { memory_per_connection: 4096, ..Room::default() });
+    let place = connections.enter(Source::V4(Ipv4Addr::LOCALHOST)).unwrap();
+    let counted = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&counted);
+    let turned_away = Arc::new(move |limit| noted.lock().unwrap().push(limit));
+    let mut service = Intake::new(measuring(), CallLimits { turned_away, ..CallLimits::default() });
+    let (_open, mut request) = trickling(Some(&place));
+    request.headers_mut().insert("x", "v".repeat(4096).parse().unwrap());
+    let answer = service.call(request).await.unwrap();
+    assert_eq!((code(&answer), counted.lock().unwrap().len()), (Some(Code::ResourceExhausted), 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_turned_away_is_told_when_to_come_again_and_not_all_at_the_same_time() {
     let limits =
@@ -146,6 +161,9 @@ async fn who_is_turned_away_is_told_when_to_come_again_and_not_all_at_the_same_t
         delays.insert(delay);
     }
     assert_eq!(delays.len(), 10);
+    // Before its message is waited for.
+    let (_open, request) = trickling(None);
+    assert_eq!(code(&service.call(request).await.unwrap()), Some(Code::ResourceExhausted));
 }
 
 #[tokio::test(start_paused = true)]

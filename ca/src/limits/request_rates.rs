@@ -102,4 +102,33 @@ mod tests {
         assert_eq!(rates.count_identity(&"a".to_owned()), Err(Limit::IdentityRate));
         assert_eq!(rates.count_identity(&"b".to_owned()), Ok(()));
     }
+    #[test]
+    fn of_very_many_sources_those_at_rest_are_forgotten_before_it_is_time() {
+        let many = NonZeroU32::new(1_000_000).unwrap();
+        let per_peer = Rate { per_second: many, burst: many };
+        let rates = RequestRates::new(&Limits { per_peer, ..Limits::default() });
+        let addresses = 0..u32::try_from(MOST_KEYS + 2).unwrap();
+        for address in addresses.map(|number| IpAddr::V4(number.into())) {
+            assert!(rates.count_source(Source::from(address)).is_ok());
+        }
+        assert!(rates.sources.len() < MOST_KEYS, "{}", rates.sources.len());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn keys_at_rest_are_forgotten_again_and_again() {
+        let many = NonZeroU32::new(1_000_000).unwrap();
+        let rate = Rate { per_second: many, burst: many };
+        let limits = Limits { per_identity: rate, per_peer: rate, ..Limits::default() };
+        let (rates, stop) = (Arc::new(RequestRates::new(&limits)), CancellationToken::new());
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn(Arc::clone(&rates).sweep(stop.clone()));
+        for _ in 0..2 {
+            rates.count_source(Source::from(IpAddr::V4(1_u32.into()))).unwrap();
+            rates.count_identity(&"a".to_owned()).unwrap();
+            assert_eq!((rates.sources.len(), rates.identities.len()), (1, 1));
+            tokio::time::sleep(SWEEP + Duration::from_secs(1)).await;
+            assert_eq!((rates.sources.len(), rates.identities.len()), (0, 0));
+        }
+        stop.cancel();
+        task.join_next().await.unwrap().unwrap().unwrap();
+    }
 }

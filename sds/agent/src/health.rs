@@ -155,8 +155,18 @@ pub(crate) fn judge_bundle_stream(stream: &BundleStreamStatus) -> (State, String
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use signet_core::bundle::TrustBundle;
+    use signet_core::certificate::CertificateChain;
+    use signet_core::identity::{SpiffeId, TrustDomain};
+    use signet_core::secret::Secret;
+
     use super::*;
+    use crate::identity::issued::Issued;
     use crate::identity::status::FailedAttempt;
+    use crate::tests::test_ca::Authority;
 
     #[test]
     fn without_a_certificate_the_agent_fails_and_says_why() {
@@ -167,6 +177,51 @@ mod tests {
         let status = Status { failures: 1, last_failure: Some(failure), ..Status::default() };
         assert_eq!(judge(&status, now), (State::Failing, "no certificate yet: no route".into()));
     }
+
+    fn held(not_before: OffsetDateTime, not_after: OffsetDateTime) -> Status {
+        let issued = Issued {
+            spiffe_id: SpiffeId::parse("spiffe://td/x").unwrap(),
+            chain: CertificateChain::new(vec![1].into(), vec![]),
+            key_pem: Arc::new(Secret::new(vec![])),
+            bundle: TrustBundle::new(TrustDomain::parse("td").unwrap(), 1, vec![Authority::root("a").der]).unwrap(),
+            sequence: None,
+            serial: String::new(),
+            authority: String::new(),
+            issuer: String::new(),
+            not_before,
+            not_after,
+            renew_at: not_after,
+            jitter: 0.0,
+        };
+        Status { held: Some(Arc::new(issued)), ..Status::default() }
+    }
+
+    #[test]
+    fn a_certificate_is_in_order_from_a_little_before_its_start_until_its_end() {
+        let (now, second) = (OffsetDateTime::UNIX_EPOCH, Duration::from_secs(1));
+        for (starts, ends, expected) in [
+            (now, now + second, State::Ready),
+            (now, now, State::Failing),
+            (now + SKEW, now + 2 * SKEW, State::Ready),
+            (now + SKEW + second, now + 2 * SKEW, State::Degraded),
+        ] {
+            let (state, detail) = judge(&held(starts, ends), now);
+            assert_eq!(state, expected, "{detail}");
+            assert_eq!(state == State::Degraded, detail.contains("starts only at"), "{detail}");
+        }
+    }
+
+    #[test]
+    fn failures_count_until_an_attempt_has_worked() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let last_failure = Some(FailedAttempt { text: "no route".into(), at: now });
+        for (failures, expected) in [(0, State::Ready), (2, State::Degraded)] {
+            let held = held(now, now + Duration::from_secs(1));
+            let status = Status { failures, last_failure: last_failure.clone(), ..held };
+            assert_eq!(judge(&status, now).0, expected, "{failures}");
+        }
+    }
+
     #[test]
     fn a_bundle_stream_never_fails_the_agent_and_one_that_never_was_is_no_trouble() {
         for (link, worked, expected) in [
@@ -184,5 +239,7 @@ mod tests {
         let status = BundleStreamStatus { link: Link::Up, worked: true, older, ..BundleStreamStatus::default() };
         let (state, detail) = judge_bundle_stream(&status);
         assert!(state == State::Degraded && detail.contains("bundle 3 is older"), "{detail}");
+        let (state, detail) = judge_bundle_stream(&BundleStreamStatus { link: Link::Down, ..status });
+        assert!(state == State::Degraded && detail.starts_with("down since"), "{detail}");
     }
 }

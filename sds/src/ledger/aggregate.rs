@@ -125,7 +125,7 @@ mod tests {
     enum Does {
         Nothing,
         Applies,
-        Refuses,
+        Refuses(&'static str),
     }
 
     impl World {
@@ -159,7 +159,7 @@ mod tests {
             match does {
                 Does::Nothing => {}
                 Does::Applies => answer(&self.new, false, None),
-                Does::Refuses => answer(&self.new, false, Some("no")),
+                Does::Refuses(text) => answer(&self.new, false, Some(text)),
             }
             let mut view = StreamView::opened("peer", time::OffsetDateTime::UNIX_EPOCH);
             view.node_id = node.to_owned();
@@ -184,7 +184,11 @@ mod tests {
     const ACK: Aggregate = Aggregate::Answered(Answer::Ack);
 
     fn nack() -> Aggregate {
-        Aggregate::Answered(Answer::Nack("no".to_owned()))
+        refused("no")
+    }
+
+    fn refused(text: &str) -> Aggregate {
+        Aggregate::Answered(Answer::Nack(text.to_owned()))
     }
 
     #[test]
@@ -197,6 +201,9 @@ mod tests {
         assert_eq!(world.aggregate(&[&one], 2), (ACK, None));
         let other = world.stream("b", 1, &["default"], Does::Applies);
         assert_eq!(world.aggregate(&[&other], 2).0, Aggregate::Pending(1), "asks for something else");
+        // Those who have not answered are counted themselves, and nobody beside them.
+        let slow = ["a", "b"].map(|node| world.stream(node, 1, &["ROOTCA"], Does::Nothing));
+        assert_eq!(world.aggregate(&[&slow[0], &slow[1]], 2), (Aggregate::Pending(2), Some(45)));
         // It counts too if it has left since.
         world.leaves("a", 1, 3, Does::Applies);
         assert_eq!(world.aggregate(&[], 4), (ACK, None));
@@ -219,6 +226,13 @@ mod tests {
             let other = world.stream(node, opened, &["ROOTCA"], Does::Applies);
             assert_eq!(world.aggregate(&[&other], 211).0, Aggregate::Pending(1), "{node} {opened}");
         }
+        let at_once = world.stream("a", 200, &["ROOTCA"], Does::Applies);
+        assert_eq!(world.aggregate(&[&at_once], 211), (ACK, None));
+        // Who asked for something else lacks nothing.
+        let other = world.stream("d", 100, &["default"], Does::Nothing);
+        let after = world.after(203);
+        world.absent.add(other, after);
+        assert_eq!(world.aggregate(&[&staying], 204), (Aggregate::Pending(1), Some(245)));
         // Coming and going is not coming back, until it is.
         world.leaves("a", 205, 206, Does::Nothing);
         assert_eq!(world.aggregate(&[&staying], 220), (Aggregate::Pending(2), Some(251)));
@@ -230,7 +244,7 @@ mod tests {
     #[test]
     fn a_refusal_outlives_its_stream_until_the_grace_is_over_or_the_node_has_applied_it() {
         let mut world = World::new();
-        world.leaves("a", 100, 200, Does::Refuses);
+        world.leaves("a", 100, 200, Does::Refuses("no"));
         assert_eq!(world.aggregate(&[], 201), (nack(), Some(245)));
         let back = world.stream("a", 201, &["ROOTCA"], Does::Nothing);
         assert_eq!(world.aggregate(&[&back], 202).0, nack());
@@ -240,16 +254,31 @@ mod tests {
     }
 
     #[test]
+    fn the_refusal_that_is_told_is_that_of_the_client_connected_longest_and_those_away_come_last() {
+        let mut world = World::new();
+        let [one, two] = ["one", "two"].map(|text| world.stream(text, 100, &["ROOTCA"], Does::Refuses(text)));
+        let slow = world.stream("slow", 90, &["ROOTCA"], Does::Nothing);
+        assert_eq!(world.aggregate(&[&slow, &one, &two], 101).0, refused("one"), "whoever has not answered yet");
+        world.leaves("three", 80, 200, Does::Refuses("three"));
+        world.leaves("four", 70, 201, Does::Refuses("four"));
+        assert_eq!(world.aggregate(&[&two], 202).0, refused("two"));
+        assert_eq!(world.aggregate(&[], 202).0, refused("three"));
+    }
+
+    #[test]
     fn without_grace_nobody_is_remembered_and_with_it_only_so_many() {
         let mut world = World::new();
         for at in 0..1000 {
             world.leaves("a", 100, 200 + at / 100, Does::Nothing);
         }
         assert_eq!(world.absent.departed.len(), MAX_DEPARTED);
+        world.leaves("late", 100, 210, Does::Refuses("no"));
+        world.leaves("later", 100, 211, Does::Nothing);
+        assert_eq!((world.absent.departed.len(), world.aggregate(&[], 212).0), (MAX_DEPARTED, nack()), "the oldest go");
         world.leaves("a", 300, 400, Does::Nothing);
         assert_eq!(world.absent.departed.len(), 1, "what is over is forgotten");
         world.absent = Absent::new(Duration::ZERO, world.start);
-        world.leaves("a", 100, 200, Does::Refuses);
+        world.leaves("a", 100, 200, Does::Refuses("no"));
         assert_eq!((world.aggregate(&[], 200), world.aggregate(&[], 0)), ((ACK, None), (ACK, None)));
     }
 

@@ -168,6 +168,45 @@ fn sd_08_a_client_that_never_answers_costs_little_and_nothing_is_lost_of_what_it
 }
 
 #[test]
+fn sd_08_an_older_response_that_is_refused_late_changes_nothing_that_was_said_of_a_newer_one() {
+    let (mut talk, first) = Talk::open(&["a", "b"], &[("a", "0"), ("b", "0")]);
+    talk.ack(&first);
+    let second = talk.push(&[("a", "1"), ("b", "0")]);
+    let third = talk.push(&[("a", "2"), ("b", "0")]);
+    assert_eq!(talk.nack(&third, "no"), [refused("a", "2", "no")]);
+    assert_eq!(talk.nack(&second, "late"), []);
+    assert_eq!(talk.last("a"), (Some(version("0")), Some("no".into())));
+    // An ACK speaks for the responses before it, also for names that it does not carry, and ends what they may say.
+    let fourth = talk.push(&[("a", "3"), ("b", "0")]);
+    let fifth = talk.push(&[("a", "3"), ("b", "1")]);
+    assert_eq!(talk.ack(&fifth), [applied("a", "3"), applied("b", "1")]);
+    assert_eq!((talk.nack(&fourth, "late"), talk.last("a")), (vec![], (Some(version("3")), None)));
+}
+
+#[test]
+fn sd_08_an_answer_is_heard_as_long_as_its_response_is_among_the_last_few() {
+    let (mut talk, first) = Talk::open(&["a"], &[("a", "0")]);
+    for round in 1..MAX_OPEN {
+        talk.push(&[("a", &round.to_string())]);
+    }
+    assert_eq!(talk.nack(&first, "no"), [refused("a", "0", "no")]);
+    talk.push(&[("a", "one more")]);
+    assert_eq!((talk.nack(&first, "not"), talk.last("a")), (vec![], (None, Some("no".into()))));
+}
+
+#[test]
+fn sd_08_what_was_refused_is_not_taken_for_applied_when_its_response_is_forgotten() {
+    let (mut talk, first) = Talk::open(&["a", "b"], &[("a", "0"), ("b", "0")]);
+    talk.nack(&first, "no");
+    let mut newest = None;
+    for round in 1..=MAX_OPEN {
+        newest = Some(talk.push(&[("a", "0"), ("b", &round.to_string())]));
+    }
+    assert!(talk.ack(&newest.unwrap()).iter().all(|said| &*said.name == "b"));
+    assert_eq!(talk.last("a"), (None, Some("no".into())));
+}
+
+#[test]
 fn sd_08_a_stream_that_wants_everything_is_known_by_name_too() {
     let (mut talk, first) = Talk::open(&[], &[("a", "1")]);
     talk.ack(&first);

@@ -188,6 +188,15 @@ fn rule_08_no_names_mean_everything_at_first_and_nothing_later() {
 }
 
 #[test]
+fn rule_08_who_wants_everything_is_sent_again_what_was_gone_and_comes_back() {
+    let mut client = Client::new(world(&[("a", "1"), ("b", "1")]));
+    client.hold(&[]);
+    assert_eq!(sent(client.push(world(&[("b", "2")])).as_ref()), ["b"]);
+    // What was said of it is forgotten, and nobody would say it once more.
+    assert_eq!(sent(client.push(world(&[("a", "1"), ("b", "2")])).as_ref()), ["a"]);
+}
+
+#[test]
 fn rule_09_a_name_asked_for_twice_is_sent_once() {
     let mut client = Client::new(world(&[("a", "1")]));
     assert_eq!(sent(client.ask(&["a", "a", "a"]).as_ref()), ["a"]);
@@ -302,6 +311,16 @@ fn a_client_that_acknowledges_everything_twice_makes_nobody_spin() {
 }
 
 #[test]
+fn a_version_that_is_none_of_ours_is_not_carried_about() {
+    for (length, is_kept) in [(64, true), (65, false)] {
+        let mut client = Client::new(world(&[]));
+        client.version = "v".repeat(length);
+        assert_eq!(client.ask(&["a"]), None);
+        assert_eq!(format!("{:?}", client.session).contains(&client.version), is_kept, "{length}");
+    }
+}
+
+#[test]
 fn absurd_requests_are_refused() {
     let many = vec!["n".to_owned(); MAX_NAMES + 1];
     let long = vec!["n".repeat(MAX_NAME_BYTES + 1)];
@@ -334,6 +353,10 @@ fn rule_08_a_star_among_the_names_means_everything_from_then_on() {
     let mut client = Client::new(world(&[("a", "1")]));
     let first = client.ask(&[]).unwrap();
     client.ack(&first);
-    assert_eq!(client.send(&["*"], None).event, Event::Repeated, "no change");
+    let outcome = client.send(&["*"], None);
+    assert_eq!(outcome.event, Event::Repeated, "no change");
     assert!(client.session.wants_everything());
+    client.take(outcome.response);
+    assert_eq!(client.send(&[], None).response, None);
+    assert!(!client.session.wants_everything(), "and takes it back in the same way");
 }

@@ -129,8 +129,9 @@ mod tests {
         received.usable("4".into(), "v4".into(), false);
         assert_eq!(received.answers(&APPLIED), [ack("4")]);
         // Newer roots take the place of everything before.
-        received.usable("5".into(), "v5".into(), true);
-        assert_eq!(received.answers(&APPLIED), [ack("5")]);
+        received.usable("5".into(), "v5".into(), false);
+        received.usable("6".into(), "v6".into(), true);
+        assert_eq!(received.answers(&APPLIED), [ack("6")]);
     }
 
     #[test]

@@ -124,6 +124,9 @@ fn what_the_stream_brings_is_applied_in_order_and_only_once() {
         "what is held may be acknowledged, whatever its number"
     );
     assert_eq!(world.stream(7, &[&a, &b], &[]), Receipt::Unchanged);
+    let statuses = world.store.statuses();
+    assert_eq!(world.store.received(validation(7, &[&a, &b], &[]), Some(7)), Receipt::Unchanged);
+    assert!(!statuses.has_changed().unwrap(), "nobody is told of what is no news");
     // A server that tells no number is taken at its word; the number held stays.
     assert_eq!(world.store.received(validation(0, &[&b], &[]), None), Receipt::Applied);
     assert_eq!(world.held(), (Some(7), 1, 0));
@@ -220,6 +223,18 @@ fn a_revoked_certificate_is_renewed_and_no_other_and_more_of_them_put_nothing_of
 }
 
 #[test]
+fn what_was_promised_to_a_revoked_certificate_is_not_promised_to_its_issuing_ca() {
+    let mut world = World::new();
+    world.reply(None, &[&Authority::root("a")]);
+    let renewal = |world: &World| world.store.statuses().borrow().early_renewal().unwrap();
+    let tell = |hint| world.store.instructed(&Instructions { sequence: 1, renew: vec![hint], proof: None });
+    tell(RenewalHint { serials: vec!["01".into()], since: 100, window: 100, ..RenewalHint::default() });
+    assert!(renewal(&world) <= world.clock.now() + Duration::from_secs(200));
+    tell(RenewalHint { authorities: vec!["aa".into()], since: 500, window: 100, ..RenewalHint::default() });
+    assert!(renewal(&world) >= world.clock.now() + Duration::from_secs(500));
+}
+
+#[test]
 fn roots_that_a_newer_bundle_has_no_more_are_removed_until_a_bundle_has_them_again() {
     let mut world = World::new();
     let [a, b, c] = ["a", "b", "c"].map(Authority::root);
@@ -260,6 +275,9 @@ fn lower_numbers_change_nothing_however_long_they_are_told_until_the_ca_goes_on_
     let shown = |world: &World| status(world).bundle_stream.proof.map(|(_, proof)| proof.to_string()).unwrap();
     tell(&world, 7);
     assert_eq!((status(&world).bundle_stream.older, shown(&world).as_str()), (None, "proof-7"));
+    world.store.instructed(&Instructions { sequence: 7, renew: vec![], proof: Some("other".to_owned()) });
+    assert_eq!(shown(&world), "other", "the newest of the highest number");
+    tell(&world, 7);
     for _ in 0..3 {
         assert_eq!(world.stream(3, &[&a], &[]), Receipt::Older(7));
         tell(&world, 3);
@@ -310,6 +328,23 @@ fn whoever_holds_a_certificate_of_a_root_that_is_gone_asks_for_another_within_se
 }
 
 #[test]
+fn while_attempts_fail_the_next_one_is_the_one_that_was_put_off_whatever_the_ca_wants() {
+    let mut world = World::new();
+    let [a, b] = ["a", "b"].map(Authority::root);
+    let status = |world: &World| world.store.statuses().borrow().clone();
+    world.reply(Some(5), &[&a]);
+    let next = world.clock.now() + Duration::from_secs(7);
+    world.store.failed("x".to_owned(), next);
+    let hint = RenewalHint { authorities: vec!["aa".into()], since: 100, window: 100, ..RenewalHint::default() };
+    world.store.instructed(&Instructions { sequence: 5, renew: vec![hint], proof: None });
+    assert!(status(&world).early_renewal().is_some());
+    assert_eq!(status(&world).next_attempt, Some(next), "a hint");
+    world.stream(6, &[&b], &[]);
+    assert!(status(&world).cut_off.is_some());
+    assert_eq!(status(&world).next_attempt, Some(next), "a root that is gone");
+}
+
+#[test]
 fn the_stream_remembers_since_when_and_what_went_wrong_last() {
     let world = World::new();
     let now = || world.store.statuses().borrow().bundle_stream.clone();
@@ -321,4 +356,6 @@ fn the_stream_remembers_since_when_and_what_went_wrong_last() {
     world.store.bundle_stream(Link::Up, None);
     assert_eq!((now().since, now().worked), (Some(world.clock.now()), true));
     assert_eq!(now().last_failure.unwrap().text, "two");
+    world.store.bundle_stream(Link::Down, None);
+    assert!(now().worked, "it did once");
 }

@@ -236,6 +236,23 @@ async fn a_ca_whose_serving_certificate_is_of_a_root_that_came_by_stream_is_trus
 }
 
 #[tokio::test]
+async fn a_root_that_was_removed_is_trusted_again_by_a_root_file_written_after_that() {
+    let clock = ManualClock::at(OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap());
+    let (ca, tls) = (TestCa::new(clock.clone()), Authority::root("tls"));
+    let world = World::with_tls(clock, ca, &tls, "20ms").await;
+    world.ca.bundles.publish(validation(5, &[&world.ca.root, &tls], &[]), "[]");
+    let mut agent = world.start().await;
+    world.ca.bundles.applied(5).await;
+    world.ca.bundles.publish(validation(6, &[&world.ca.root], &[]), "[]");
+    world.ca.bundles.applied(6).await;
+    // Nobody has called the CA since, and what the file held until now was noted all the same.
+    std::fs::write(world.path("roots.pem"), tls.pem() + &Authority::root("another").pem()).unwrap();
+    let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
+    world.clock.set(held.renew_at);
+    agent.until(|status| status.obtained == 2).await;
+}
+
+#[tokio::test]
 async fn inspection_tells_about_the_bundle_and_its_stream() {
     let (world, mut agent) = started().await;
     agent.until(|status| status.validation.as_ref().is_some_and(|held| held.sequence == Some(5))).await;

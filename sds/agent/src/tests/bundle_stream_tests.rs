@@ -158,6 +158,7 @@ async fn a_refusal_of_a_proxy_reaches_the_ca_with_its_text_and_so_does_the_recov
     proxy.ack(&first).await;
     world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
     let pushed = proxy.next().await;
+    let start = Instant::now();
     proxy.nack(&pushed, "no such curve").await;
     let refused = Heard::Refused(1, 6, "no such curve".to_owned());
     world.ca.bundles.until(|heard| heard.contains(&refused)).await;
@@ -165,6 +166,22 @@ async fn a_refusal_of_a_proxy_reaches_the_ca_with_its_text_and_so_does_the_recov
     assert!(!world.ca.bundles.heard().iter().any(|it| matches!(it, Heard::Applied(_, 6))));
     proxy.ack(&pushed).await;
     world.ca.bundles.applied(6).await;
+    assert!(start.elapsed() >= Duration::from_secs(1), "a proxy that changes its mind all the time is no load");
+}
+
+#[tokio::test]
+async fn bundles_that_follow_each_other_are_acknowledged_without_a_pause() {
+    let (world, _agent) = started().await;
+    let more = Authority::root("more");
+    let start = Instant::now();
+    // With a pause of a second before each it would take longer than that.
+    for sequence in 6..=6 + AT_ONCE.as_secs() {
+        let roots = [&*world.ca.root, &more];
+        let count = if sequence % 2 == 0 { 2 } else { 1 };
+        world.ca.bundles.publish(validation(sequence, &roots[..count], &[]), "[]");
+        world.ca.bundles.applied(sequence).await;
+    }
+    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
 }
 
 #[tokio::test]

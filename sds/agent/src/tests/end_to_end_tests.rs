@@ -19,6 +19,8 @@ use crate::inspection_view::{View, as_json, as_tables};
 use crate::tests::test_ca::{Authority, Mode, TestCa};
 use crate::tests::test_world::{ID, World, token, within};
 
+use super::bundle_stream_tests::AT_ONCE;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
@@ -219,8 +221,10 @@ async fn the_end_of_a_certificate_is_noticed_without_any_other_event() {
     let mut agent = world.start().await;
     let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
     agent.check(State::Ready).await;
+    let start = Instant::now();
     world.clock.set(held.not_after);
     assert!(agent.check(State::Failing).await.contains("a renewal is due"));
+    assert!(start.elapsed() < AT_ONCE, "by the end itself, not because it is looked at now and then");
     assert!(agent.metric("signet_agent_certificate_valid 0"));
 }
 

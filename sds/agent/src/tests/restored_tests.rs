@@ -86,6 +86,25 @@ async fn numbers_by_a_clock_that_was_years_ahead_are_left_behind_as_soon_as_the_
     assert_eq!(world.ca.calls().len(), 2);
 }
 
+/// An acknowledgement of a later response speaks for the roots of an earlier one that was not answered.
+#[tokio::test]
+async fn while_an_older_bundle_is_what_the_ca_has_nothing_is_acknowledged_whatever_it_sends() {
+    let (world, mut agent) = started().await;
+    world.ca.bundles.publish(validation(6, &[&world.ca.root, &Authority::root("new")], &[]), "[]");
+    world.ca.bundles.applied(6).await;
+    let (applied, _) = world.ca.bundles.answers(2).await;
+    let hint = |hints| world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), hints);
+    hint("[]");
+    assert_eq!(world.ca.bundles.answers(applied + 1).await, (applied, 1), "the roots");
+    // The roots are the same, so that only instructions are sent.
+    hint(r#"[{"authorities":["ff"],"since":1,"window":1}]"#);
+    let status = agent.until(|status| status.hints.len() == 1).await;
+    assert_eq!(world.ca.bundles.answers(applied + 2).await, (applied, 2), "instructions");
+    assert_eq!(status.bundle_stream.last_failure.unwrap().text, "a newer bundle (6) is held");
+    world.ca.bundles.publish(validation(7, &[&world.ca.root], &[]), "[]");
+    world.ca.bundles.applied(7).await;
+}
+
 #[tokio::test]
 async fn a_replica_that_lags_for_a_moment_makes_no_agent_go_back() {
     let (world, agent) = started().await;

@@ -17,7 +17,7 @@ use rustls_pki_types::CertificateRevocationListDer;
 use signet_core::bundle::{TrustBundle, Validation};
 use signet_core::clock::SystemClock;
 use signet_core::identity::TrustDomain;
-use signet_sds::ledger::{AcknowledgementListener, Ledger};
+use signet_sds::ledger::{AcknowledgementListener, Ledger, Observer};
 use signet_sds::service::{Responses, SdsService};
 use signet_sds::session::{Acknowledgement, Answer};
 use signet_sds::snapshot::{SecretContent, Snapshot, Version};
@@ -46,6 +46,8 @@ pub(crate) struct TestBundles {
     snapshots: Arc<watch::Sender<Arc<Snapshot>>>,
     sequences: Arc<Mutex<HashMap<Version, u64>>>,
     heard: Arc<watch::Sender<Vec<Heard>>>,
+    /// Responses that were acknowledged and that were refused, whatever was in them.
+    answers: Arc<watch::Sender<(u64, u64)>>,
     opened: Arc<AtomicU64>,
     pub(crate) refusing: Arc<AtomicBool>,
     /// How many streams were refused.
@@ -99,12 +101,18 @@ impl TestBundles {
         let _count = within(refusals.wait_for(|refused| *refused >= count)).await.unwrap();
     }
 
+    /// How many responses were acknowledged and how many refused, once there are so many answers.
+    pub(crate) async fn answers(&self, count: u64) -> (u64, u64) {
+        let mut answers = self.answers.subscribe();
+        *within(answers.wait_for(|(applied, refused)| applied + refused >= count)).await.unwrap()
+    }
+
     pub(crate) fn heard(&self) -> Vec<Heard> {
         self.heard.borrow().clone()
     }
 
     pub(crate) fn serve(&self, stop: CancellationToken) -> SecretDiscoveryServiceServer<Service> {
-        let ledger = Ledger::new(100, Arc::new(SystemClock), Arc::new(()));
+        let ledger = Ledger::new(100, Arc::new(SystemClock), Arc::new(self.clone()));
         let sds = SdsService::new(self.snapshots.subscribe(), ledger, stop);
         SecretDiscoveryServiceServer::new(Service { sds, bundles: self.clone() })
     }
@@ -116,6 +124,16 @@ impl TestBundles {
 
     fn hear(&self, what: Heard) {
         self.heard.send_modify(|heard| heard.push(what));
+    }
+}
+
+impl Observer for TestBundles {
+    fn acknowledged(&self) {
+        self.answers.send_modify(|(applied, _)| *applied += 1);
+    }
+
+    fn refused(&self) {
+        self.answers.send_modify(|(_, refused)| *refused += 1);
     }
 }
 
