@@ -9,7 +9,7 @@ use signet_tests::harness::Dev;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use super::{SOON, Workload, ask, cluster_of, condition, credentials, may_review, may_watch, until};
+use super::{SOON, Workload, ask, cluster_of, condition, credentials, may_review, may_watch, told, until};
 
 fn made<T>(result: Result<T, signet_test_servers::ServerError>) -> Outcome<T> {
     result.map_err(Failure::while_doing("change the cluster"))
@@ -180,30 +180,15 @@ async fn rights_that_are_taken_away_from_a_running_watch_are_told_and_what_was_k
     made(own.cluster.allow(&own.namespace, "web", json!([])).await)?;
     made(kubernetes.stop())?;
     made(kubernetes.start_again(&ApiServer::default()))?;
-    told(&mut ca, "degraded", "api_forbidden").await?;
+    told(&mut ca, "pods of Kubernetes", "degraded", "api_forbidden").await?;
     let answer = ask(&client, &web.token().await?).await?;
     ensure(answer.is_ok(), || format!("{answer:?}"))?;
 
     made(own.cluster.allow(&own.namespace, "web", may_watch()).await)?;
-    told(&mut ca, "ready", "pods on").await?;
+    told(&mut ca, "pods of Kubernetes", "ready", "pods on").await?;
     made(web.cluster.phase(&web.pod, "Failed").await)?;
     let token = web.token().await?;
     until(&client, &token, Some(Code::Unauthenticated)).await
-}
-
-/// Waits until readiness says this of the pods.
-async fn told(ca: &mut signet_tests::harness::Ca, state: &str, detail: &str) -> Outcome {
-    let mut last = (String::new(), String::new());
-    let telling = async {
-        loop {
-            last = condition(ca, "pods of Kubernetes").await?;
-            if last.0 == state && last.1.contains(detail) {
-                return Ok::<_, Failure>(());
-            }
-        }
-    };
-    let over = tokio::time::timeout(SOON, telling).await;
-    over.map_err(|_| Failure::unexpected(format!("never {state}, {detail}; last: {last:?}")))?
 }
 
 #[tokio::test]

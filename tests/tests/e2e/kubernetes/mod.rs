@@ -109,3 +109,18 @@ pub(crate) async fn condition(ca: &mut Ca, name: &str) -> Outcome<(String, Strin
     let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
     Ok((text("state"), text("detail")))
 }
+
+/// Waits until readiness says this of a condition.
+pub(crate) async fn told(ca: &mut Ca, name: &str, state: &str, detail: &str) -> Outcome {
+    let mut last = (String::new(), String::new());
+    let telling = async {
+        loop {
+            last = condition(ca, name).await?;
+            if last.0 == state && last.1.contains(detail) {
+                return Ok::<_, Failure>(());
+            }
+        }
+    };
+    let over = tokio::time::timeout(SOON, telling).await;
+    over.map_err(|_| Failure::unexpected(format!("{name}: never {state}, {detail}; last: {last:?}")))?
+}
