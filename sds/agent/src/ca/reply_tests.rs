@@ -97,6 +97,11 @@ fn short_or_malformed_replies_are_refused() {
     assert!(matches!(world.check(std::slice::from_ref(&leaf)), Err(ReplyError::TooShort(1))));
     let many = vec![root.clone(); MAX_CERTIFICATES + 1];
     assert!(matches!(world.check(&many), Err(ReplyError::TooLong)));
+    let most = [vec![leaf.clone()], vec![issuing.clone(); MAX_CERTIFICATES - 2], vec![root.clone()]].concat();
+    assert_eq!((most.len(), world.check(&most).map(|_| ()).is_ok()), (MAX_CERTIFICATES, true));
+    let together = |count| world.check(&[leaf.clone(), issuing.repeat(count), root.clone()]);
+    assert!(together(MAX_CERTIFICATES - 2).is_ok());
+    assert!(matches!(together(MAX_CERTIFICATES - 1), Err(ReplyError::TooLong)));
     let long = root.repeat(MAX_CERTIFICATES + 1);
     assert!(matches!(world.check(&[leaf.clone(), long]), Err(ReplyError::TooLong)));
     for (elements, index) in [
@@ -128,11 +133,34 @@ fn a_leaf_for_another_identity_or_with_more_names_is_refused() {
         vec![uri("SPIFFE://td/ns/prod/sa/web")],
         vec![uri(ID), uri("spiffe://td/ns/prod/sa/other")],
         vec![uri(ID), SanType::DnsName("web".try_into().unwrap())],
+        vec![uri(ID), SanType::IpAddress([10, 0, 0, 1].into())],
+        vec![uri(ID), SanType::Rfc822Name("web@td".try_into().unwrap())],
         vec![SanType::DnsName("web".try_into().unwrap())],
         vec![],
     ] {
         let refused = world.with_leaf(world.leaf_with(|params| params.subject_alt_names = names)).unwrap_err();
         assert!(matches!(refused, ReplyError::Identity { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn peers_refuse_a_certificate_when_its_own_root_is_gone_whatever_else_is_left() {
+    let world = World::new();
+    let [other, third] = ["other", "third"].map(Authority::root);
+    let both = world.root.pem() + &other.pem();
+    let issued = world.check(&[world.leaf(), world.issuing.pem(), both]).unwrap();
+    for (roots, is_cut_off) in [
+        (vec![&world.root, &other, &third], false),
+        (vec![&world.root, &third], false),
+        (vec![&other, &third], true),
+        (vec![&third], true),
+    ] {
+        let roots: Vec<_> = roots.into_iter().map(|root| root.der.clone()).collect();
+        let bundle = TrustBundle::new(TrustDomain::parse("td").unwrap(), 8, roots).unwrap();
+        // Whether it has begun, or is over, is another question.
+        for now in [world.now - 2 * HOUR, world.now, world.now + 2 * HOUR] {
+            assert_eq!(issued.is_cut_off_by(&bundle, now), is_cut_off, "{} roots at {now}", bundle.roots().len());
+        }
     }
 }
 

@@ -257,6 +257,19 @@ mod tests {
     }
 
     #[test]
+    fn the_place_in_the_window_is_mostly_the_share_of_life_that_is_left() {
+        for (from, jitter, seconds) in [(-500, 0.0, 400), (-500, 1.0, 600), (-1000, 1.0, 200), (0, 0.0, 800)] {
+            let candidate = Candidate { renew_at: at(10_000), ..candidate(from, 1000, jitter) };
+            let early = hint(0, 1000).renew_at(candidate, at(-1)).unwrap();
+            assert!((early - at(seconds)).abs() < Duration::from_millis(1), "{from} {jitter}: {early}");
+        }
+        let renewal = |jitter| hint(0, 1000).renew_at(candidate(0, 1000, jitter), at(-1));
+        assert_eq!(renewal(f64::NAN), renewal(1.0), "what is no number comes last");
+        let now = hint(0, 0).renew_at(candidate(-5000, 100_000, 1.0), at(0));
+        assert_eq!(now, Some(at(0) + OVERDUE_SPREAD), "what is due now is overdue");
+    }
+
+    #[test]
     fn pauses_double_up_to_ten_minutes() {
         let seconds = [0, 1, 2, 3, 6, 7, 8, u32::MAX].map(|times| pause(times).as_secs());
         assert_eq!(seconds, [10, 10, 20, 40, 320, 600, 600, 600]);

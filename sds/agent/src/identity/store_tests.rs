@@ -260,6 +260,11 @@ fn roots_that_a_newer_bundle_has_no_more_are_removed_until_a_bundle_has_them_aga
     world.stream(10, &[&c], &[]);
     let now = removed(&world);
     assert_eq!((now.times, now.roots.len(), now.roots.contains(&b.der)), (4, MAX_REMOVED, false));
+    // Nor is the first number above none.
+    let mut world = World::new();
+    world.reply(None, &[&a]);
+    world.stream(5, &[&b], &[]);
+    assert_eq!(removed(&world), of(0, &[]));
 }
 
 #[test]

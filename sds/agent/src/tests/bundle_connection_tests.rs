@@ -134,6 +134,21 @@ async fn a_stream_that_ends_with_its_token_while_there_is_no_newer_one_is_a_fail
 }
 
 #[tokio::test]
+async fn streams_that_end_soon_are_opened_ever_more_seldom() {
+    let (world, agent) = started().await;
+    let start = Instant::now();
+    for stream in 2..=8 {
+        world.ca.bundles.tokens_end.notify_waiters();
+        let opened =
+            |heard: &[Heard]| heard.iter().any(|it| matches!(it, Heard::Applied(which, 5) if *which == stream));
+        world.ca.bundles.until(opened).await;
+    }
+    // Waits that began anew each time would be shorter than that together.
+    assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(agent.ops.readiness.snapshot().ready);
+}
+
+#[tokio::test]
 async fn a_restarted_ca_gets_its_stream_back_and_brings_what_was_missed() {
     let (mut world, mut agent) = started().await;
     let tls = Authority::root("tls");

@@ -268,6 +268,16 @@ async fn a_hint_renews_the_certificates_of_its_authority_and_those_after_it_only
 }
 
 #[tokio::test]
+async fn a_hint_is_followed_in_time_although_the_wall_clock_stands_still() {
+    let (world, mut agent) = started().await;
+    let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
+    let (authority, since) = (&held.authority, world.clock.now().unix_timestamp() + 1);
+    let hint = format!(r#"[{{"authorities":["{authority}"],"since":{since},"window":0}}]"#);
+    world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), &hint);
+    agent.until(|status| status.obtained == 2).await;
+}
+
+#[tokio::test]
 async fn a_ca_that_hints_ever_again_does_not_make_a_loop() {
     let (world, mut agent) = started().await;
     let held = agent.until(|status| status.held.is_some()).await.held.unwrap();
@@ -287,6 +297,37 @@ async fn a_ca_that_hints_ever_again_does_not_make_a_loop() {
     world.clock.set(due);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(world.ca.calls().len(), 2, "a hint after a hint is put off");
+}
+
+#[tokio::test]
+async fn a_ca_that_hints_at_whatever_it_signs_with_does_not_make_a_loop_either() {
+    let (world, mut agent) = started().await;
+    let mut held = agent.until(|status| status.held.is_some()).await.held.unwrap();
+    // Not across sockets: time stands still only while it is moved on.
+    let advance = async |seconds| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+    };
+    for obtained in 2..=3 {
+        world.ca.roll_issuer();
+        let due = world.clock.now() + Duration::from_secs(5);
+        let (authority, since) = (&held.authority, due.unix_timestamp());
+        let hint = format!(r#"[{{"authorities":["{authority}"],"since":{since},"window":0}}]"#);
+        world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), &hint);
+        agent.until(|status| status.early_renewal() == Some(due)).await;
+        world.clock.set(due);
+        if obtained == 3 {
+            advance(4).await;
+            // As much as happens in several calls.
+            for _ in 0..20 {
+                world.fetch().await;
+            }
+            assert_eq!(world.ca.calls().len(), 2, "a hint after a hint is put off");
+            advance(7).await;
+        }
+        held = agent.until(|status| status.obtained == obtained).await.held.unwrap();
+    }
 }
 
 #[tokio::test]

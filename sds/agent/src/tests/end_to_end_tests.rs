@@ -12,6 +12,7 @@ use signet_runtime::readiness::State;
 use tonic::Code;
 
 use crate::app::{AppError, fetch_once};
+use crate::ca::reply::SKEW;
 use crate::files::{CHAIN_FILE, KEY_FILE};
 use crate::identity::status::Status;
 use crate::inspection;
@@ -62,6 +63,25 @@ async fn a_certificate_that_starts_in_the_future_since_the_clocks_were_set_back_
         assert!(first.not_before > now && second.not_before <= now, "{back:?}");
         agent.check(State::Ready).await;
     }
+}
+
+#[tokio::test]
+async fn a_certificate_that_starts_no_more_in_the_future_than_clocks_differ_is_kept() {
+    let world = World::new("20ms").await;
+    let mut agent = world.start().await;
+    let first = agent.until(|status| status.obtained == 1).await.held.unwrap();
+    world.clock.set(first.not_before - SKEW);
+    // Not across sockets: time stands still only while it is moved on.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    tokio::time::resume();
+    // As much as happens in several calls.
+    for _ in 0..20 {
+        world.fetch().await;
+    }
+    assert_eq!(world.ca.calls().len(), 1);
+    world.clock.set(first.not_before - SKEW - Duration::from_secs(1));
+    agent.until(|status| status.obtained == 2).await;
 }
 
 #[tokio::test]
@@ -212,6 +232,16 @@ async fn certificates_that_are_born_old_do_not_make_a_hot_loop() {
             assert_eq!(world.ca.calls().len(), 1);
         }
     }
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_stands_still_puts_no_renewal_off() {
+    let clock = ManualClock::at(time::OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap());
+    let mut ca = TestCa::new(clock.clone());
+    ca.ttl = Duration::from_secs(2);
+    let world = World::with_tls(clock, ca, &Authority::root("tls"), "20ms").await;
+    let mut agent = world.start().await;
+    agent.until(|status| status.obtained >= 2).await;
 }
 
 #[tokio::test]
