@@ -67,8 +67,10 @@ async fn mode_of(
         dev.set_ca(&format!("{limit}.per_second"), 1_000_000)?;
         dev.set_ca(&format!("{limit}.burst"), 1_000_000)?;
     }
-    // All callers are on this machine: by source there is one.
-    dev.set_ca("limits.connections", 4 * count)?;
+    // All callers are on this machine: they are one source, which a cluster's are not.
+    for limit in ["connections", "calls", "handshakes.per_second", "handshakes.burst"] {
+        dev.set_ca(&format!("limits.unauthenticated.{limit}"), 4 * count)?;
+    }
     let admin = kubernetes.admin_file().display().to_string();
     dev.set_ca(
         "clusters",
@@ -150,7 +152,9 @@ async fn storm(dev: &Dev, csr: &str, tokens: &[String]) -> Outcome<Storm> {
                 match outcome {
                     Ok(_) => return Ok::<_, Failure>((start.elapsed(), retries)),
                     Err(status) => {
-                        let may_retry = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
+                        // A connection that had to give way is an unknown error to this client.
+                        let may_retry =
+                            matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::Unknown);
                         ensure(may_retry && retries < 60, || format!("{status:?}"))?;
                         retries += 1;
                         tokio::time::sleep(pause(retries, number)).await;
