@@ -23,6 +23,9 @@ use crate::audit_log::AuditLog;
 use crate::cluster_status::ConfigurationStatus;
 use crate::config::{Config, read};
 
+/// Why a configuration is on record that is not the one of a start.
+const CLUSTERS_CHANGED: &str = "clusters_changed";
+
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -213,7 +216,7 @@ impl Follower {
             request_id: String::new(),
             kind: EventKind::Configuration,
             outcome: Outcome::Done,
-            reason: None,
+            reason: Some(CLUSTERS_CHANGED.to_owned()),
             detail: Some(self.effective.to_string()),
             who: Attributed::default(),
             what: None,

@@ -231,10 +231,11 @@ async fn tell(index: &PodIndex, condition: &Condition) {
 /// # Errors
 /// Why it cannot be spoken to at all.
 pub(super) async fn probe(cluster: &Cluster, server: &Server) -> Result<Vec<String>, String> {
-    let (reviews, live_objects, issuers) = match &cluster.tokens {
-        Tokens::Jwks { live_objects, issuers, .. } => (false, *live_objects, issuers),
-        Tokens::Review { issuers, .. } => (true, false, issuers),
+    let (reviews, issuers) = match &cluster.tokens {
+        Tokens::Jwks { issuers, .. } => (false, issuers),
+        Tokens::Review { issuers, .. } => (true, issuers),
     };
+    let live_objects = cluster.needs_live_objects();
     let agents = !cluster.trusted_node_accounts.is_empty();
     let needs = Needs {
         reviews,

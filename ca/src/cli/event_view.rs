@@ -144,9 +144,12 @@ const GIST: usize = 120;
 /// What stands for the configuration of a start, which is a page of JSON.
 const STARTED: &str = "the CA started; `-o json` shows its configuration";
 
+/// The same of one that was changed since.
+const CHANGED: &str = "other clusters are served; `-o json` shows the configuration";
+
 fn gist(event: &AuditEvent, serials: ShownIds) -> String {
     if event.kind == EventKind::Configuration {
-        return STARTED.to_owned();
+        return if event.reason.is_none() { STARTED } else { CHANGED }.to_owned();
     }
     let serial = event.what.as_ref().map(|what| serials.show(&what.serial).to_owned());
     // What an operator did says more than the name of the command.
@@ -300,6 +303,8 @@ mod tests {
     fn the_configuration_of_a_start_is_whole_for_programs_and_a_sentence_for_people() {
         let started = AuditEvent { kind: EventKind::Configuration, detail: Some("{\"a\":1}".into()), ..event() };
         assert_eq!(gist(&started, ShownIds::enough(std::iter::empty())), STARTED);
+        let changed = AuditEvent { reason: Some("clusters_changed".into()), ..started.clone() };
+        assert_eq!(gist(&changed, ShownIds::enough(std::iter::empty())), CHANGED);
         assert_eq!(event_json(&stored(1, started)).unwrap().get("detail"), Some(&json!("{\"a\":1}")));
     }
 

@@ -46,7 +46,9 @@ impl CertificateService {
         let request_id = request_id(&self.issuance)?;
         let span = tracing::info_span!("request", request_id);
         let (peer, place) = (connection::remote_addr(&request), connection::place(&request));
-        let client = connection::shown(&request);
+        // Whoever shows anything else decides by that, also where it is no token (`bearer`, `Basic`).
+        let shows_nothing = request.metadata().get("authorization").is_none();
+        let client = connection::shown(&request).filter(|_| shows_nothing);
         let (metadata, _, message) = request.into_parts();
         let application = Application { client, ..application(request_id.clone(), (peer, place), &metadata, message) };
         if application.names_signer {

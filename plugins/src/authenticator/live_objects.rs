@@ -44,7 +44,10 @@ impl LiveWorkloads for PodIndex {
         let unknown = |detail: String| Err(AuthenticationError::unavailable(Outage::ObjectsUnknown, detail));
         let bound = match self.bound(caller) {
             Ok(bound) => bound,
-            Err(reason) => return unknown(format!("{}: {:?}", reason.label(), self.health().problem)),
+            Err(reason) => {
+                let why = self.health().problem.map_or_else(String::new, |problem| format!(": {problem}"));
+                return unknown(format!("{}{why}", reason.label()));
+            }
         };
         let (namespace, account) = (caller.identity.namespace(), caller.identity.service_account());
         let pod = caller.pod.as_ref().map_or("", |pod| pod.name.as_str());

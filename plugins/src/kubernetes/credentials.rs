@@ -135,7 +135,7 @@ async fn with_proof(user: &mut AuthInfo, directory: &Path, reader: &mut Reader<'
     if let Some(file) = user.token_file.take()
         && user.token.is_none()
     {
-        user.token = Some(reader.text(&directory.join(file)).await?.trim().to_owned().into());
+        user.token = Some(reader.token(&directory.join(file)).await?.into());
     }
     // A command without a slash is looked for in PATH.
     if let Some(command) = user.exec.as_mut().and_then(|exec| exec.command.as_mut())
@@ -154,7 +154,7 @@ async fn in_cluster(pod: &InCluster, reader: &mut Reader<'_>) -> Result<Config, 
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let mut config = Config::new(uri(&format!("https://{host}:{port}"))?);
     config.root_cert = Some(reader.roots(&pod.directory.join("ca.crt")).await?);
-    config.auth_info.token = Some(reader.text(&pod.directory.join("token")).await?.trim().to_owned().into());
+    config.auth_info.token = Some(reader.token(&pod.directory.join("token")).await?.into());
     Ok(config)
 }
 
@@ -178,6 +178,13 @@ impl Reader<'_> {
 
     async fn text(&mut self, file: &Path) -> Result<String, String> {
         String::from_utf8(self.read(file).await?).map_err(|_| format!("{}: is not UTF-8 text", file.display()))
+    }
+
+    /// The token in a file. With an empty one nobody would be asked for credentials, and we would be a stranger.
+    async fn token(&mut self, file: &Path) -> Result<String, String> {
+        let text = self.text(file).await?;
+        let token = text.trim();
+        if token.is_empty() { Err(format!("{}: holds no token", file.display())) } else { Ok(token.to_owned()) }
     }
 
     /// The certificates of a PEM file, at least one.

@@ -159,8 +159,12 @@ async fn a_token_that_is_shown_decides_whatever_certificate_is_beside_it() -> Ou
     let mut expired = Token::read(&token)?;
     expired.claims["exp"] = json!(now() - 3600);
     let expired = ClusterKey::of(&dev)?.sign(&expired)?;
-    for (value, reason) in [(format!("Bearer {expired}"), "token_expired"), ("Bearer x".to_owned(), "token_malformed")]
-    {
+    for (value, reason) in [
+        (format!("Bearer {expired}"), "token_expired"),
+        ("Bearer x".to_owned(), "token_malformed"),
+        (format!("bearer {expired}"), "token_missing"),
+        ("Basic x".to_owned(), "token_missing"),
+    ] {
         let ask = Ask { authorization: vec![value], ..bare.clone() };
         assert_eq!(client.refused(&ask, Code::Unauthenticated).await?, OPAQUE);
         ca.refused_for(reason).await?;
