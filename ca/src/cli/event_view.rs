@@ -301,7 +301,8 @@ mod tests {
 
     #[test]
     fn the_configuration_of_a_start_is_whole_for_programs_and_a_sentence_for_people() {
-        let started = AuditEvent { kind: EventKind::Configuration, detail: Some("{\"a\":1}".into()), ..event() };
+        let detail = Some("{\"a\":1}".into());
+        let started = AuditEvent { kind: EventKind::Configuration, detail, reason: None, ..event() };
         assert_eq!(gist(&started, ShownIds::enough(std::iter::empty())), STARTED);
         let changed = AuditEvent { reason: Some("clusters_changed".into()), ..started.clone() };
         assert_eq!(gist(&changed, ShownIds::enough(std::iter::empty())), CHANGED);
