@@ -81,7 +81,7 @@ impl Opened {
             aliases: cluster.aliases.clone(),
             authenticator: kubernetes::live(&cluster.tokens, Arc::clone(&believer.authenticator), pods.as_ref()),
             authorizer: kubernetes::authorizer(&cluster, pods.as_ref()),
-            pods: pods.as_ref().and_then(kubernetes::live_pods),
+            pods: pods.as_ref().map(kubernetes::live_pods),
             certificates: tokens::certificates(&cluster, kubernetes::live_workloads(&cluster, pods.as_ref())),
             ended: believer.tasks.ended().clone(),
         };

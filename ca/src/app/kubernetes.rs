@@ -72,9 +72,11 @@ impl Server {
 
     pub(super) fn start(&self, cluster: &str, around: &Surroundings) {
         if self.tasks.begin() {
-            let condition = around.readiness.passing(format!("API server of {cluster}"));
+            // Of the server itself nothing is known by that.
+            let name = format!("credentials for {cluster}");
+            let condition = around.readiness.passing(name.as_str());
             let renewing = renew(Arc::clone(&self.api), Arc::clone(&self.problem), condition);
-            self.tasks.spawn(&around.spawner, &format!("credentials for {cluster}"), renewing);
+            self.tasks.spawn(&around.spawner, &name, renewing);
         }
     }
 
@@ -103,7 +105,7 @@ pub(super) fn keys(tokens: &Tokens, server: Option<&Arc<Server>>) -> Result<Publ
 
 /// Reads the credentials for an API server again when their files change; those in use stay while the new ones are no good.
 async fn renew(server: Arc<ApiServer>, problem: Arc<Mutex<Option<String>>>, condition: Condition) {
-    let in_order = format!("asked with {}", server.credentials());
+    let in_order = format!("in order: {}", server.credentials());
     condition.ready(in_order.as_str());
     loop {
         tokio::time::sleep(LOOK_AT_CREDENTIALS).await;
@@ -172,8 +174,8 @@ pub(super) fn authorizer(cluster: &Cluster, pods: Option<&Arc<Pods>>) -> Option<
 }
 
 /// Who knows whether a pod of the cluster is gone.
-pub(super) fn live_pods(pods: &Arc<Pods>) -> Option<Arc<dyn LivePods>> {
-    Some(Arc::clone(&pods.index) as _)
+pub(super) fn live_pods(pods: &Arc<Pods>) -> Arc<dyn LivePods> {
+    Arc::clone(&pods.index) as _
 }
 
 /// Who knows whether what a client certificate stands for is there, where that is demanded.

@@ -75,7 +75,7 @@ pub(super) fn authorizer(_: &Cluster, _: Option<&Arc<Pods>>) -> Option<Arc<dyn I
     None
 }
 
-pub(super) fn live_pods(pods: &Arc<Pods>) -> Option<Arc<dyn LivePods>> {
+pub(super) fn live_pods(pods: &Arc<Pods>) -> Arc<dyn LivePods> {
     match **pods {}
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use signet_core::audit::AuditEvent;
-use signet_core::holder::{Acknowledgement, Acknowledger, Handover, Holder, HolderQuery};
+use signet_core::holder::{Acknowledgement, Acknowledger, Gone, Handover, Holder, HolderQuery};
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, JournalVersion, StoreError};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
@@ -97,6 +97,23 @@ async fn what_a_process_left_in_the_log_is_entered_by_the_next_one_in_pieces() {
     assert_same(&*second, &memory).await;
     assert_eq!(below(&name), 3 * PIECE);
     assert_same(&reading(&name).await, &memory).await;
+}
+
+/// It knows nothing of pods, and nothing of the count that this program keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_of_life_that_a_program_of_before_writes_makes_for_a_new_count() {
+    let (name, replicas) = replicas::<2>().await;
+    let event = held("a", "p", 1, 1, 100);
+    let gone = Gone { key: key("a", "p"), serial: event.what.as_ref().unwrap().serial.clone() };
+    hand_over(&*replicas[0], vec![event]).await;
+    assert_eq!(replicas[0].gone(&[gone], ended(60), ended(60)).await.unwrap(), 1);
+    for replica in &replicas {
+        assert_eq!(replica.coverage(ended(0)).await.unwrap().live(), 0);
+    }
+    server().sql(&name, "UPDATE holder SET seen_at = gone_at + 1").unwrap();
+    for replica in &replicas {
+        assert_eq!(replica.coverage(ended(0)).await.unwrap().live(), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The CA beside API servers that say what a test wants, when it wants it.
 
 mod connect;
+mod gone_pods;
 mod health;
 
 use std::sync::{Arc, Mutex, PoisonError};
