@@ -1,6 +1,7 @@
 //! A rotation that would wait for pods that are gone.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use signet_core::clock::Clock;
@@ -62,6 +63,18 @@ async fn a_holder_without_a_pod_is_waited_for_whatever_its_instance_is_called() 
     world.receive(&named).await.unwrap();
     world.gone_pods.0.lock().unwrap().push("left".to_owned());
     world.operations.command(&Operator::of_this_process(), Command::Rotate, "").await.unwrap();
+    world.clock.advance(Duration::from_secs(600));
+    assert_eq!(seen(&world).await, (Phase::Propagate, 1, 0, 0));
+}
+
+#[tokio::test]
+async fn by_a_clock_that_has_jumped_nobody_has_been_silent_for_long() {
+    let world = World::new().await;
+    world.receive(&in_pod("young")).await.unwrap();
+    world.operations.command(&Operator::of_this_process(), Command::Rotate, "").await.unwrap();
+    world.rotator.turn().await.unwrap();
+    world.gone_pods.0.lock().unwrap().push("young".to_owned());
+    world.jumps.store(600, Ordering::SeqCst);
     world.clock.advance(Duration::from_secs(600));
     assert_eq!(seen(&world).await, (Phase::Propagate, 1, 0, 0));
 }

@@ -68,6 +68,26 @@ async fn a_kubeconfig_that_cannot_be_read_tells_no_secret() {
     }
 }
 
+/// Without a token we would be a stranger, whom a server may let in all the same.
+#[tokio::test]
+async fn an_empty_token_file_is_no_credential() {
+    let directory = tempfile::tempdir().unwrap();
+    let (kubeconfig, token) = (directory.path().join("kubeconfig"), directory.path().join("token"));
+    let text = "users: [{name: a, user: {tokenFile: token}}]\ncurrent-context: a\n\
+        clusters: [{name: a, cluster: {server: \"https://127.0.0.1:1\"}}]\n\
+        contexts: [{name: a, context: {cluster: a, user: a}}]\n";
+    std::fs::write(&kubeconfig, text).unwrap();
+    for content in ["", " \n"] {
+        std::fs::write(&token, content).unwrap();
+        let opened = ApiServer::open(Credentials::Kubeconfig(kubeconfig.clone()), Files::plain()).await;
+        assert!(opened.unwrap_err().to_string().contains("token: holds no token"));
+    }
+    std::fs::write(&token, "t\n").unwrap();
+    let server = ApiServer::open(Credentials::Kubeconfig(kubeconfig), Files::plain()).await.unwrap();
+    std::fs::write(&token, "").unwrap();
+    assert!(server.renew().await.is_err(), "those before stay");
+}
+
 fn pod(directory: &Path, port: Option<u16>) -> Credentials {
     let (host, port) = (Some("127.0.0.1".to_owned()), port.map(|port| port.to_string()));
     Credentials::InCluster(InCluster { host, port, directory: directory.to_owned() })

@@ -104,7 +104,10 @@ async fn clusters_come_change_and_go_without_a_restart() -> Outcome {
     ensure(status["clusters"][1]["keys"]["usable"] == 1 && status["configuration"]["problem"].is_null(), || {
         format!("{status}")
     })?;
-    let names = |event: &Value| event["detail"].as_str().is_some_and(|detail| detail.contains("second.example"));
+    let names = |event: &Value| {
+        let detail = event["detail"].as_str();
+        event["reason"] == "clusters_changed" && detail.is_some_and(|detail| detail.contains("second.example"))
+    };
     let recorded = async || ca.audit(&[]).ok()?.iter().any(names).then_some(());
     eventually("the change to be on record", WITHIN, recorded).await?;
 

@@ -34,6 +34,32 @@ async fn a_cluster_that_answers_and_lets_the_ca_do_its_work_is_in_order() -> Out
 }
 
 #[tokio::test]
+async fn the_rights_that_client_certificates_need_are_asked_for() -> Outcome {
+    let dev = Dev::plain()?;
+    let instead = |asked: &Asked| {
+        let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        (asked.path.trim_end_matches('?') == reviews).then(|| {
+            let mut answer = asked.body.clone();
+            answer["status"] = json!({"allowed": false});
+            Answer::json(201, &answer)
+        })
+    };
+    let _cluster = Cluster::start_with(&dev, Box::new(instead)).await?;
+    let mut one = trusting(&dev)?;
+    one["trusted_node_accounts"] = json!([]);
+    for (live_objects, expected) in [(false, Some(0)), (true, Some(1))] {
+        one["client_certificates"] = json!({"live_objects": live_objects});
+        put(&dev, |config| config["clusters"] = json!([one.clone()]))?;
+        let (code, text) = checked(&dev, &["--connect"]).await?;
+        ensure(code == expected, || text.clone())?;
+        for what in ["list pods", "watch serviceaccounts"] {
+            ensure(text.contains(&format!("its account may not {what}")) == live_objects, || text.clone())?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn every_problem_of_every_cluster_is_told_at_once_and_the_exit_code_is_1() -> Outcome {
     let dev = Dev::plain()?;
     let instead = |asked: &Asked| match asked.path.trim_end_matches('?') {
