@@ -20,6 +20,7 @@ pub mod key_type;
 pub mod pem;
 pub mod policy;
 pub mod profile;
+pub mod publication;
 pub mod record_before_release;
 pub mod renewal;
 pub mod revocation;

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use crate::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use crate::authority::{AuthorityId, KeyId};
 use crate::holder::{Acknowledgement, Coverage, Gone, Holder, HolderQuery, Lag, Mark};
+use crate::publication::{Publications, Report};
 use crate::record_before_release::Recorded;
 use crate::rotation::{Authorities, Condition};
 
@@ -225,6 +226,42 @@ pub trait HolderStore: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn forget_ended(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError>;
+}
+
+/// Where the trust bundle is published, which all replicas have to agree on.
+#[async_trait]
+pub trait PublicationStore: Send + Sync {
+    /// Notes durably what a publisher has found; from then on it is one that is waited for. Of a bundle that was in place
+    /// before, the earlier time stays. A report that is older than the last one changes nothing but that.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was kept.
+    async fn report(&self, report: &Report) -> Result<(), StoreError>;
+
+    /// What is known of all publishers, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn publications(&self) -> Result<Publications, StoreError>;
+
+    /// Whether the process `who` does the work of a publisher until `until`: nobody else has the turn at `now`, or it has it
+    /// already. It saves work and nothing else: a process that was asleep may believe to have it still.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn take_turn(
+        &self,
+        publisher: &str,
+        who: &str,
+        now: OffsetDateTime,
+        until: OffsetDateTime,
+    ) -> Result<bool, StoreError>;
+
+    /// Forgets the publishers that were not heard of since `before`, but for `ours`; gives their names.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn forget_silent(&self, ours: &[String], before: OffsetDateTime) -> Result<Vec<String>, StoreError>;
 }
 
 /// Encrypted private keys. What is stored here is useless without the key-encryption key.
