@@ -77,6 +77,8 @@ pub struct RotationMetrics {
     pub cut_off: IntGauge,
     /// Holders that have refused a bundle and applied none since.
     pub refusing: IntGauge,
+    /// Publishers that lack the bundle that is waited for.
+    pub unpublished: IntGauge,
     /// Compromised authorities that are still in use or still accepted.
     pub tainted: IntGaugeVec,
     /// 1 while other replicas follow newer CA files, or another backend, than this one has.
@@ -111,6 +113,10 @@ impl RotationMetrics {
             )?,
             refusing: metrics
                 .gauge("signet_ca_holders_refusing", "Holders that have refused a bundle and applied none since.")?,
+            unpublished: metrics.gauge(
+                "signet_ca_publishers_lacking",
+                "Publishers that lack the trust bundle that is waited for; a root that they lack does not sign.",
+            )?,
             tainted: metrics.gauges(
                 "signet_ca_authorities_tainted",
                 "Compromised authorities that are still in use or still accepted.",
@@ -150,6 +156,7 @@ impl RotationMetrics {
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.cut_off.set(number(unsettled.cut_off));
         self.refusing.set(number(unsettled.refusing));
+        self.unpublished.set(number(unsettled.unpublished));
         self.tainted.with_label_values(&["root"]).set(number(unsettled.tainted_roots));
         self.tainted.with_label_values(&["issuing"]).set(number(unsettled.tainted_issuing));
         for one in Phase::ALL {

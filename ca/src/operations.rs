@@ -99,6 +99,8 @@ pub struct View {
     pub threshold_percent: u8,
     /// Where a rotation stands, in view of what else is not over.
     pub phase: Phase,
+    /// The publishers that lack the bundle that is waited for, those included of which nothing was heard yet.
+    pub lacking: Vec<String>,
     /// What is not over although no root may be under way.
     pub unsettled: Unsettled,
     /// What happens next.
@@ -147,6 +149,7 @@ impl Operations {
         let threshold_percent = self.executor.rules.coverage;
         let held = progress::held(&observation, &self.executor.rules);
         let has_former = progress::has_former(&observation.authorities);
+        let lacking = observation.lacking();
         let Observation { authorities, coverage, last_ends, .. } = observation;
         Ok(View {
             authorities,
@@ -156,6 +159,7 @@ impl Operations {
             laggards,
             threshold_percent,
             phase,
+            lacking,
             unsettled,
             next,
             has_former,

@@ -7,6 +7,7 @@ mod clock_jumps;
 mod executor;
 mod gone_pods;
 mod no_authority;
+mod observation;
 mod provisioner;
 mod publish;
 
@@ -17,10 +18,11 @@ use signet_core::authority::IssuingCa;
 use signet_core::bundle::BundleError;
 use signet_core::certificate::CertificateError;
 use signet_core::identity::TrustDomain;
+use signet_core::publication;
 use signet_core::rotation::{FormatError, Phase, Step, Unsettled, next_step};
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
-use signet_core::seams::store::{JournalVersion, StoreError};
+use signet_core::seams::store::{JournalVersion, PublicationStore, StoreError};
 use signet_core::time_math;
 use signet_core::verify::Mismatch;
 use signet_runtime::readiness::Condition;
@@ -29,7 +31,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use client_verification::Judge;
-pub use executor::{Executor, Observation, Order, RevocationChange};
+pub use executor::{Executor, Order, RevocationChange};
+pub use observation::Observation;
 pub use provisioner::{Provisioner, SignList};
 
 use crate::clusters::Clusters;
@@ -124,6 +127,8 @@ pub struct Rotator {
     pub wake_up: Arc<Notify>,
     /// Whose pods are gone, they know.
     pub clusters: Arc<Clusters>,
+    /// Where the bundle is published.
+    pub publications: Arc<dyn PublicationStore>,
 }
 
 /// What a turn found out about the next one.
@@ -277,6 +282,15 @@ impl Rotator {
         match forgotten {
             Ok(removed) => self.executor.removed(&removed, observation.now).await,
             Err(error) => tracing::debug!(%error, "keys that nobody needs could not be removed"),
+        }
+        let silent = time_math::before(observation.now, publication::SILENT);
+        match self.publications.forget_silent(&observation.publishers, silent).await {
+            Ok(names) if names.is_empty() => {}
+            Ok(names) => tracing::info!(
+                publishers = names.join(", "),
+                "publishers that nobody is configured with any more are waited for no more"
+            ),
+            Err(error) => tracing::debug!(%error, "publishers that are gone could not be forgotten"),
         }
         for _ in 0..FORGET_BATCHES {
             match self

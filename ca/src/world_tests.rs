@@ -230,6 +230,7 @@ impl World {
             output,
             wake_up: Arc::default(),
             clusters: Arc::clone(&clusters),
+            publications: Arc::clone(&store) as _,
         };
         let operations = Operations { executor, store: Arc::clone(&store) as _, wake_up: Arc::default() };
         let wake_up = Arc::clone(&rotator.wake_up);

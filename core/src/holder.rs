@@ -7,6 +7,7 @@ use std::fmt;
 use time::OffsetDateTime;
 
 use crate::authority::AuthorityId;
+use crate::publication::Publications;
 
 /// Names a holder.
 ///
@@ -202,6 +203,8 @@ pub struct Coverage {
     pub gone: u64,
     /// When holders that had been behind were counted, as far back as something waits for it.
     pub raised: Vec<Raise>,
+    /// Where the bundle is published for those who learn roots in other ways, and which one is.
+    pub published: Publications,
 }
 
 impl Coverage {

@@ -70,6 +70,7 @@ impl Plugins {
     }
 
     pub(super) fn rotator(
+        &self,
         config: &Config,
         executor: Arc<Executor>,
         metrics: Arc<CaMetrics>,
@@ -77,8 +78,9 @@ impl Plugins {
         wake_up: Arc<Notify>,
         clusters: Arc<Clusters>,
     ) -> Rotator {
-        let trust_domain = config.trust_domain.clone();
-        Rotator { trust_domain, executor, open_issuer: Arc::new(open_native), metrics, output, wake_up, clusters }
+        let (trust_domain, publications) = (config.trust_domain.clone(), Arc::clone(&self.store) as _);
+        let open_issuer = Arc::new(open_native);
+        Rotator { trust_domain, executor, open_issuer, metrics, output, wake_up, clusters, publications }
     }
 }
 

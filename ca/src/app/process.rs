@@ -157,7 +157,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     let view = View { clusters: set, configuration: follower.told.status(), clock: Arc::clone(&clock) };
     supervisor.spawn("configuration", critical, |stop| follower.run(hangups, stop));
     let (measured, known) = (Arc::clone(&ca_metrics), Arc::clone(&clusters));
-    let rotator = Plugins::rotator(&config, executor, measured, output, Arc::clone(&wake_up), known);
+    let rotator = plugins.rotator(&config, executor, measured, output, Arc::clone(&wake_up), known);
     let signer = readiness.condition("signer");
     supervisor.spawn("rotator", critical, |stop| rotator.run(signer, stop));
     let (renewer, serving) = ServingRenewer::new(

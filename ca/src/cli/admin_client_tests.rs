@@ -63,6 +63,7 @@ impl Operate for Still {
         let authorities = self.0.borrow().as_ref().unwrap().authorities.clone();
         Ok(View {
             phase: Phase::of(&authorities),
+            lacking: Vec::new(),
             unsettled: Default::default(),
             awaited_sequence: authorities.awaited_sequence(),
             authorities,

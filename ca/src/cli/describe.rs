@@ -122,7 +122,11 @@ pub(super) fn next(next: &Next, id: fn(&str) -> &str) -> String {
     let at = |before: &str, after: &str| {
         next.at.as_ref().map(|at| format!("{before}{}{after}", time(at))).unwrap_or_default()
     };
+    let publishers = printable(&next.publishers.join(", "));
     let awaited = match next.holders {
+        0 if !next.publishers.is_empty() => {
+            format!("it is published by {publishers} (`status` says what is missing)")
+        }
         0 => format!("its propagation time is over{}", at(", at ", "")),
         1 => format!("1 more holder has received it{}", at(", or its certificate has ended (at ", ")")),
         holders => {
@@ -178,6 +182,9 @@ pub(super) fn next(next: &Next, id: fn(&str) -> &str) -> String {
                 format!("{} holders have refused", next.holders)
             }
         ),
+        Step::Publish => {
+            format!("the trust bundle is published by {publishers} where it is missing (`status` says why it is)")
+        }
         Step::Follow => "this replica gets the CA files, or the backend, that others have adopted".to_owned(),
         Step::RevokeByCommand => {
             format!("nobody uses the compromised authority any more: `authority revoke {root}` removes it")
@@ -251,7 +258,7 @@ pub(super) fn coverage(coverage: &Coverage) -> String {
 
 /// What is not over, a line for each.
 pub(super) fn unsettled(unsettled: &Unsettled) -> Vec<(&'static str, String)> {
-    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded } = *unsettled;
+    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded, unpublished } = *unsettled;
     let holders = |count: u64| if count == 1 { "1 holder".to_owned() } else { format!("{count} holders") };
     let mut rows = Vec::new();
     if cut_off > 0 {
@@ -264,6 +271,9 @@ pub(super) fn unsettled(unsettled: &Unsettled) -> Vec<(&'static str, String)> {
     }
     if refusing > 0 {
         rows.push(("REFUSED", format!("by {}, a bundle: `holders list` says which and why", holders(refusing))));
+    }
+    if unpublished > 0 {
+        rows.push(("NOT PUBLISHED", format!("by {unpublished} publisher(s), see PUBLISHER in `status`")));
     }
     if superseded {
         let text = "newer CA files, or another backend, than this replica has were adopted: see its checks in `status`";

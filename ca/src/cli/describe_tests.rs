@@ -51,6 +51,7 @@ fn what_comes_next_says_who_has_to_act_and_on_what() {
         at,
         static_files: false,
         refusing: 0,
+        publishers: Vec::new(),
     };
     for (what, expected) in [
         (step(next::Step::Activate, 0, None), "root 5a1b2c3d is activated when its propagation time is over"),
@@ -68,6 +69,14 @@ fn what_comes_next_says_who_has_to_act_and_on_what() {
             Next { refusing: 1, ..step(next::Step::Activate, 2, None) },
             "root 5a1b2c3d is activated when 2 more holders have received it; 1 holder has refused a bundle, which takes \
              somebody to look",
+        ),
+        (
+            Next { publishers: vec!["config-map/a".into(), "file/b".into()], ..step(next::Step::Activate, 0, None) },
+            "root 5a1b2c3d is activated when it is published by config-map/a, file/b (`status` says what is missing)",
+        ),
+        (
+            Next { publishers: vec!["config-map/a".into()], ..step(next::Step::Publish, 0, None) },
+            "the trust bundle is published by config-map/a where it is missing (`status` says why it is)",
         ),
         (
             step(next::Step::RenewCutOff, 2, None),

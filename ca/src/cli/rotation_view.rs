@@ -2,10 +2,11 @@
 
 use prost_types::Timestamp;
 use serde_json::{Value, json};
-use signet_proto::admin::v1alpha1::{Authority, AuthorityKind, AuthorityState, Coverage, Holder, Rotation};
+use signet_proto::admin::v1alpha1::{Authority, AuthorityKind, AuthorityState, Coverage, Holder, Publisher, Rotation};
 use signet_runtime::output::Table;
 
 use super::describe;
+use super::printable;
 use super::view::{ShownIds, View};
 
 /// Laggards that are named before the rest is counted.
@@ -31,12 +32,24 @@ pub(super) fn rotation_json(rotation: &Rotation) -> Value {
             "tainted_roots": unsettled.tainted_roots,
             "tainted_issuing": unsettled.tainted_issuing,
             "superseded": unsettled.superseded,
+            "unpublished": unsettled.unpublished,
         })),
+        "publishers": rotation.publishers.iter().map(publisher_json).collect::<Vec<_>>(),
         "paused": rotation.paused,
         "next": rotation.next.as_ref().map(|next| describe::next(next, describe::whole)),
         "expected_at": moment(rotation.expected_at.as_ref()),
         "revoked_certificates": rotation.revoked_certificates,
         "done": rotation.done.as_ref().map(|done| describe::done(done, describe::whole)),
+    })
+}
+
+/// One publisher.
+fn publisher_json(publisher: &Publisher) -> Value {
+    json!({
+        "name": publisher.name, "bundle_sequence": publisher.bundle_sequence,
+        "reached_at": moment(publisher.reached_at.as_ref()), "heard_at": moment(publisher.heard_at.as_ref()),
+        "wanted": publisher.wanted, "in_place": publisher.in_place,
+        "problem": some(&publisher.problem), "lacking": publisher.lacking,
     })
 }
 
@@ -122,6 +135,22 @@ pub(super) fn behind(coverage: &Coverage) -> u64 {
 /// A length as the wire counts.
 pub(super) fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// Where the trust bundle is published; nothing when it is nowhere.
+pub(super) fn publishers_table(publishers: &[Publisher], view: &View) -> Table {
+    let mut table = Table::new(["publisher", "bundle", "in place", "heard", "problem"]);
+    for one in publishers {
+        let bundle = match (one.bundle_sequence, one.lacking) {
+            (0, _) => "NONE".to_owned(),
+            (sequence, true) => format!("{sequence}, LACKS the one waited for"),
+            (sequence, false) => sequence.to_string(),
+        };
+        let heard = one.heard_at.as_ref().map_or_else(|| "never".to_owned(), |at| view.time(Some(at)));
+        let problem = if one.problem.is_empty() { "-".to_owned() } else { view.text(&printable(&one.problem)) };
+        table.row([&printable(&one.name), &bundle, &format!("{} of {}", one.in_place, one.wanted), &heard, &problem]);
+    }
+    table
 }
 
 /// Roots and issuing CAs.

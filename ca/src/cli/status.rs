@@ -12,7 +12,7 @@ use signet_runtime::output::{Output, Table};
 use super::admin_client::{ANSWER, AdminArgs, Client, explanation, failure, within};
 use super::cluster_view::{cluster_json, clusters_table, configuration_json, configuration_text};
 use super::describe;
-use super::rotation_view::{authorities_table, authority_json, rotation_json, rotation_rows};
+use super::rotation_view::{authorities_table, authority_json, publishers_table, rotation_json, rotation_rows};
 use super::view::View;
 use super::{Failure, OutputArg, printable};
 
@@ -154,7 +154,9 @@ fn as_text(status: &StatusResponse, rotation: Result<&Rotation, &String>, view: 
     // Storage knows who needs which authority; memory does not.
     let authorities = rotation.map_or(&status.authorities, |rotation| &rotation.authorities);
     let authorities = authorities_table(authorities, view);
+    let publishers = rotation.map(|rotation| rotation.publishers.as_slice()).unwrap_or_default();
     let clusters = clusters_table(&status.clusters, view);
-    let tables = [head, checks, clusters, authorities];
-    tables.iter().map(|table| table.render(view.width)).collect::<Vec<_>>().join("\n")
+    let publishers = (!publishers.is_empty()).then(|| publishers_table(publishers, view));
+    let tables = [Some(head), Some(checks), Some(clusters), publishers, Some(authorities)];
+    tables.iter().flatten().map(|table| table.render(view.width)).collect::<Vec<_>>().join("\n")
 }

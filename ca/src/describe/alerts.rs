@@ -82,7 +82,7 @@ pub(crate) fn alerts(authorities: &Authorities, is_superseded: bool, now: Offset
 
 /// What is not over although certificates are issued: who is accepted by nobody, who refuses, what is compromised.
 pub(crate) fn unsettled(authorities: &Authorities, unsettled: &Unsettled) -> Vec<String> {
-    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded: _ } = *unsettled;
+    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, unpublished, superseded: _ } = *unsettled;
     // The one that signs has an alert of its own.
     let signing = authorities.active().filter(|root| root.tainted_at.is_some());
     let tainted_roots = tainted_roots.saturating_sub(u64::from(signing.is_some()));
@@ -90,6 +90,7 @@ pub(crate) fn unsettled(authorities: &Authorities, unsettled: &Unsettled) -> Vec
         (cut_off, "cut off until renewed, `holders list --cut-off` names them: holders"),
         (refusing, "bundles refused, `holders list --behind` says why: holders"),
         (tainted_roots, "compromised and still in the trust bundle, see `authority list`: roots"),
+        (unpublished, "not published everywhere, PUBLISHER in `status` says why: publishers"),
         (tainted_issuing, "compromised and still accepted, `authority revoke` ends that: issuing CAs"),
     ];
     lines.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}")).collect()

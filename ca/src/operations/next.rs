@@ -26,6 +26,8 @@ pub enum Next {
     RenewCutOff(u64),
     /// So many holders apply a bundle that they have refused.
     Accept(u64),
+    /// These publishers put the bundle where it is missing.
+    Publish(Vec<String>),
     /// This replica gets what others have adopted.
     Follow,
     /// Nobody uses these compromised roots, or issuing CAs, any more, and an operator removes them.
@@ -51,7 +53,7 @@ pub enum Next {
 }
 
 /// What a prepared root waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Awaited {
     /// Holders that have not received it.
     Holders {
@@ -62,6 +64,8 @@ pub enum Awaited {
         /// When the last of their certificates ends, if none of them renews before it has received it.
         until: Option<OffsetDateTime>,
     },
+    /// Publishers that have not put it everywhere.
+    Publishers(Vec<String>),
     /// The end of its propagation time, when that is known.
     Propagation(Option<OffsetDateTime>),
 }

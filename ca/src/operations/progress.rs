@@ -82,7 +82,9 @@ pub(super) fn what_next(observation: &Observation, rules: &Rules) -> (Next, Opti
     let phase = Phase::of(authorities);
     if let Some(root) = authorities.prepared().filter(|_| matches!(phase, Phase::Propagate | Phase::Emergency)) {
         let behind = observation.coverage.live().saturating_sub(observation.coverage.covered(root.published));
+        let lacking = observation.lacking();
         let awaited = match behind {
+            0 if !lacking.is_empty() => Awaited::Publishers(lacking),
             0 => Awaited::Propagation(signs_at(observation, root, rules)),
             holders => {
                 Awaited::Holders { holders, refusing: observation.lag.refusing, until: observation.lag.last_end }
@@ -175,6 +177,9 @@ fn unsettled(observation: &Observation) -> Option<Next> {
     }
     if seen.refusing > 0 {
         return Some(Next::Accept(seen.refusing));
+    }
+    if seen.unpublished > 0 {
+        return Some(Next::Publish(observation.lacking()));
     }
     seen.superseded.then_some(Next::Follow)
 }

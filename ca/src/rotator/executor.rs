@@ -1,20 +1,18 @@
 //! One step from observation to record: load what is, decide, make what is needed, and change the journal by compare-and-set.
 //! The rotator and the operators' commands both go this way, on any replica.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
-use signet_core::authority::{AuthorityId, IssuingCa, KeyId};
+use signet_core::authority::{IssuingCa, KeyId};
 use signet_core::clock::SharedClock;
-use signet_core::holder::{Coverage, Lag};
 use signet_core::revocation::Revoked;
-use signet_core::rotation::{Authorities, Made, Needs, Observed, Rules, Step, Unsettled, apply, conditions, needs};
+use signet_core::rotation::{Authorities, Made, Needs, Rules, Step, apply, conditions, needs};
 use signet_core::seams::certificate_authority::SignError;
-use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore, JournalVersion};
-use signet_core::source::{Offer, ReplicaSource};
+use signet_core::seams::store::{AuthorityJournal, Change, Changed, HolderStore};
+use signet_core::source::Offer;
 use signet_core::time_math;
 use time::OffsetDateTime;
 
@@ -22,9 +20,11 @@ use super::StepError;
 use super::adopted_source;
 use super::client_verification::Candidate;
 use super::clock_jumps::ClockJumpDetector;
+use super::observation::Observation;
 use super::provisioner::Provisioner;
 use crate::audit_log::AuditLog;
 use crate::describe;
+use crate::publishers::Publishers;
 
 /// Everything that steps are made with.
 pub struct Executor {
@@ -40,6 +40,8 @@ pub struct Executor {
     pub audit: AuditLog,
     /// The time.
     pub clock: SharedClock,
+    /// Where this replica is to publish the bundle.
+    pub publishers: Publishers,
     clock_jumps: Mutex<ClockJumpDetector>,
     /// Time that is not set by anybody, since any fixed moment.
     monotonic: Box<dyn Fn() -> Duration + Send + Sync>,
@@ -51,50 +53,6 @@ pub struct Executor {
 
 /// After how long without a record a start is doubtful.
 const AWAY: Duration = Duration::from_secs(3600);
-
-/// What was seen at one moment.
-#[derive(Debug, Clone)]
-pub struct Observation {
-    /// When.
-    pub now: OffsetDateTime,
-    /// The version of the journal.
-    pub version: JournalVersion,
-    /// The journal.
-    pub authorities: Authorities,
-    /// Who knows which bundle.
-    pub coverage: Coverage,
-    /// Who lacks the bundle that is waited for, and who refuses bundles.
-    pub lag: Lag,
-    /// When the last certificate of each issuing CA ends.
-    pub last_ends: BTreeMap<AuthorityId, OffsetDateTime>,
-    /// The CA that somebody else runs, as it counts now.
-    pub offer: Option<Offer>,
-    /// What this replica's own source is like.
-    pub source: ReplicaSource,
-    /// Whether the clock can be relied on.
-    pub clock_is_steady: bool,
-}
-
-impl Observation {
-    /// The same as the rules of rotation want it.
-    #[must_use]
-    pub fn seen(&self) -> Observed<'_> {
-        Observed {
-            coverage: &self.coverage,
-            lag: self.lag,
-            last_ends: &self.last_ends,
-            offer: self.offer.as_ref(),
-            source: &self.source,
-            clock_is_steady: self.clock_is_steady,
-        }
-    }
-
-    /// What is not over.
-    #[must_use]
-    pub fn unsettled(&self) -> Unsettled {
-        Unsettled::of(&self.authorities, &self.seen(), self.now)
-    }
-}
 
 /// On whose behalf a step is taken, and what goes with it. The default is nobody's: what the rules say by themselves.
 #[derive(Debug, Clone, Default)]
@@ -152,8 +110,20 @@ impl Executor {
     ) -> Self {
         let (clock_jumps, superseded, started) = (Mutex::default(), AtomicBool::default(), Instant::now());
         let monotonic = Box::new(move || started.elapsed());
-        let trouble = Mutex::default();
-        Self { rules, provisioner, journal, holders, audit, clock, clock_jumps, monotonic, superseded, trouble }
+        let (trouble, publishers) = (Mutex::default(), Publishers::default());
+        Self {
+            publishers,
+            rules,
+            provisioner,
+            journal,
+            holders,
+            audit,
+            clock,
+            clock_jumps,
+            monotonic,
+            superseded,
+            trouble,
+        }
     }
 
     /// The same with another source of time that nobody sets, for tests that move the wall clock on purpose.
@@ -236,7 +206,19 @@ impl Executor {
         let coverage = self.holders.coverage(now).await?;
         let lag = self.holders.lag(now, authorities.awaited_sequence()).await?;
         let last_ends = self.holders.last_ends().await?;
-        Ok(Observation { now, version, authorities, coverage, lag, last_ends, offer, source, clock_is_steady })
+        let publishers = self.publishers.names();
+        Ok(Observation {
+            now,
+            version,
+            authorities,
+            coverage,
+            lag,
+            last_ends,
+            offer,
+            source,
+            publishers,
+            clock_is_steady,
+        })
     }
 
     /// The offer, if clients accept what its issuing CA signs. The one in use is not judged any more.

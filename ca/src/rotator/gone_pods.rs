@@ -7,7 +7,8 @@ use signet_core::holder::{Gone, Holder, HolderQuery, MAX_HOLDERS};
 use signet_core::seams::store::StoreError;
 use signet_core::time_math;
 
-use super::executor::{Executor, Observation};
+use super::executor::Executor;
+use super::observation::Observation;
 use crate::clusters::Clusters;
 
 /// For how long a holder must have been silent: its pod may be so young that the cluster has not told of it yet.

@@ -4,8 +4,9 @@
 
 use signet_core::clock::Clock;
 use signet_core::holder::{Acknowledgement, Acknowledger};
+use signet_core::publication::Report;
 use signet_core::rotation::{Authorities, Command};
-use signet_core::seams::store::HolderStore;
+use signet_core::seams::store::{HolderStore, PublicationStore};
 use signet_runtime::readiness::{Readiness, State};
 
 use super::test_own_ca::{Directory, OwnCa};
@@ -196,4 +197,53 @@ async fn with_files_a_rotation_is_what_was_put_there_and_may_be_watched_again_un
     assert_eq!(journal(&world).active().unwrap().id, new_root.id());
     let refused = world.operations.command(&operator(), Command::Rotate, "").await;
     assert!(matches!(refused, Err(OperationError::Refused(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_place_where_the_bundle_is_not_published_is_waited_for_by_name_and_forgotten_once_nobody_speaks_of_it() {
+    let world = World::new().await;
+    let name = "config-map/a".to_owned();
+    let report = async |sequence, problem: Option<&str>| {
+        let (publisher, problem) = (name.clone(), problem.map(str::to_owned));
+        let at = world.clock.now();
+        world.store.report(&Report { publisher, sequence, wanted: 2, in_place: 1, problem, at }).await.unwrap();
+    };
+    let unpublished = || world.metrics.rotation.unpublished.get();
+    world.rotator.executor.publishers.replace(vec![name.clone()]);
+    let (state, text) = readiness(&world).await;
+    assert!(state == State::Degraded && text.contains("not published everywhere"), "{text}");
+    let view = world.operations.view().await.unwrap();
+    assert_eq!((view.phase, view.next), (Phase::Degraded, Told::Publish(vec![name.clone()])));
+    report(Some(1), None).await;
+    assert_eq!((readiness(&world).await.0, unpublished(), gauges(&world).1), (State::Ready, 0, "settled"));
+
+    let (_, view) = command(&world, Command::Rotate).await;
+    let next = view.authorities.prepared().unwrap().id.clone();
+    report(None, Some("forbidden")).await;
+    let view = world.operations.view().await.unwrap();
+    assert_eq!(
+        (view.expected_at, view.next),
+        (None, Told::Activate(next.clone(), Awaited::Publishers(vec![name.clone()])))
+    );
+    let activate = Command::Activate { id: next.clone(), force: false };
+    let refused = world.operations.command(&operator(), activate, "").await;
+    let Err(OperationError::Refused(text)) = refused else { panic!() };
+    assert!(text.contains("not published everywhere yet: config-map/a"), "{text}");
+    world.clock.advance(DAY / 24);
+    readiness(&world).await;
+    assert_eq!((journal(&world).prepared().map(|root| root.id.clone()), unpublished()), (Some(next.clone()), 1));
+    report(Some(2), None).await;
+    let view = world.operations.view().await.unwrap();
+    assert!(matches!(view.next, Told::Activate(_, Awaited::Propagation(Some(_)))), "{:?}", view.next);
+    world.clock.advance(DAY / 24);
+    readiness(&world).await;
+    assert_eq!((journal(&world).active().unwrap().id.clone(), unpublished()), (next, 0));
+
+    // It is configured no more: it is told of for a while, since another replica may publish there.
+    world.rotator.executor.publishers.replace(Vec::new());
+    world.rotator.forget().await;
+    assert!(world.store.publications().await.unwrap().all().is_empty(), "nothing was heard of it for an hour");
+    report(Some(2), None).await;
+    world.rotator.forget().await;
+    assert_eq!(world.store.publications().await.unwrap().all().len(), 1);
 }

@@ -11,11 +11,13 @@ use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent, UnreadEvent,
 use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::holder::{Acknowledgement, Coverage, Gone, Holder, HolderQuery, Lag, Mark};
 use signet_core::key_type::KeyType;
+use signet_core::publication::{Publications, Report};
 use signet_core::record_before_release::Recorded;
 use signet_core::rotation::Authorities;
 use signet_core::seams::custody::{CustodyError, KeyCustody, SigningKey};
 use signet_core::seams::store::{
-    AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, StoreError,
+    AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, PublicationStore,
+    StoreError,
 };
 use signet_core::secret::Secret;
 use signet_plugins::custody::MemoryCustody;
@@ -170,6 +172,28 @@ impl KeyCustody for FlakyStore {
     }
     async fn forget_unused(&self, _: OffsetDateTime, unused: Duration) -> Result<Vec<KeyId>, CustodyError> {
         Ok(KeyId::parse(&format!("unused-{}", unused.as_secs())).into_iter().collect())
+    }
+}
+
+#[async_trait]
+impl PublicationStore for FlakyStore {
+    async fn report(&self, report: &Report) -> Result<(), StoreError> {
+        self.inner.report(report).await
+    }
+    async fn publications(&self) -> Result<Publications, StoreError> {
+        self.inner.publications().await
+    }
+    async fn take_turn(
+        &self,
+        publisher: &str,
+        who: &str,
+        now: OffsetDateTime,
+        until: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        self.inner.take_turn(publisher, who, now, until).await
+    }
+    async fn forget_silent(&self, ours: &[String], before: OffsetDateTime) -> Result<Vec<String>, StoreError> {
+        self.inner.forget_silent(ours, before).await
     }
 }
 

@@ -7,7 +7,7 @@ use super::compromise::{revoke, taint};
 use super::retire::is_held;
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityState, RootAuthority};
-use super::step::{Step, is_covered, is_ours, propagated_at, usable_issuer};
+use super::step::{Step, is_covered, is_ours, propagated_at, unpublished, usable_issuer};
 use crate::authority::AuthorityId;
 use crate::clock::rfc3339;
 use crate::source::{Offer, SourceStanding};
@@ -135,6 +135,18 @@ pub enum Refused {
         behind: u64,
         /// How many there are.
         live: u64,
+    },
+    /// It is not everywhere where roots are read.
+    #[error(
+        "bundle {sequence}, which holds {id}, is not published everywhere yet: {publishers} (`status` says why): wait, or use --force with a --reason"
+    )]
+    NotPublished {
+        /// The root.
+        id: AuthorityId,
+        /// The bundle.
+        sequence: u64,
+        /// The publishers that lack it.
+        publishers: String,
     },
     /// It was published, or the last holder that had been behind was counted, too short a time ago.
     #[error(
@@ -318,6 +330,10 @@ fn activate(
     if !is_covered(root, seen, rules) {
         let (live, covered) = (seen.coverage.live(), seen.coverage.covered(root.published));
         return Err(Refused::NotCovered { id: id.clone(), sequence: root.published, behind: live - covered, live });
+    }
+    let lacking = unpublished(authorities, root, seen, rules, now);
+    if !lacking.is_empty() {
+        return Err(Refused::NotPublished { id: id.clone(), sequence: root.published, publishers: lacking.join(", ") });
     }
     if let Some(until) = propagated_at(authorities, root, seen, rules, now).filter(|until| now < *until) {
         return Err(Refused::TooSoon { id: id.clone(), until: rfc3339(until) });

@@ -29,6 +29,17 @@ pub enum Condition {
         /// The latest time at which one may have been.
         by: OffsetDateTime,
     },
+    /// This bundle is in every place that is published to.
+    Published {
+        /// The bundle.
+        sequence: u64,
+        /// The publishers that the deciding replica is configured with.
+        publishers: Vec<String>,
+        /// The latest time at which the last of them may have had it first.
+        by: OffsetDateTime,
+        /// When that was decided.
+        now: OffsetDateTime,
+    },
     /// Every live holder that acknowledges bundles has received this one.
     Arrived {
         /// The bundle.
@@ -47,6 +58,10 @@ impl Condition {
         match self {
             Self::Covered { sequence, percent } => coverage.reaches(*sequence, *percent),
             Self::CaughtUp { sequence, by } => coverage.caught_up_at(*sequence).is_none_or(|at| at <= *by),
+            Self::Published { sequence, publishers, by, now } => {
+                coverage.published.lacking(*sequence, publishers, *now).is_empty()
+                    && coverage.published.reached_at(*sequence).is_none_or(|at| at <= *by)
+            }
             Self::Arrived { sequence } => coverage.acknowledging_behind(*sequence) == 0,
             Self::Left(issuing) => {
                 issuing.iter().all(|id| coverage.by_authority.get(id).is_none_or(|&count| count == 0))
@@ -117,7 +132,9 @@ fn activation(
     let is_fallback = root.is_old() && seen.offer.is_none();
     let mut all = vec![covered(root, if is_fallback { 100 } else { rules.coverage })];
     if let Some(wait) = propagation(authorities, root, rules, now) {
-        all.push(Condition::CaughtUp { sequence: root.published, by: time_math::before(now, wait) });
+        let (sequence, by) = (root.published, time_math::before(now, wait));
+        all.push(Condition::CaughtUp { sequence, by });
+        all.push(Condition::Published { sequence, publishers: seen.publishers.to_vec(), by, now });
     }
     if let Some(issuer) = usable_issuer(authorities, root, seen, now).filter(|issuer| issuer.after_sequence > 0) {
         all.push(Condition::Arrived { sequence: issuer.after_sequence });

@@ -1,10 +1,18 @@
 //! Each condition against records, and the conditions of each step.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::super::test_authorities::{START, Seen, draining, id, prepared, rules};
 use super::super::{Activation, Command, Refused, judge, next_step};
 use super::*;
 use crate::holder::{Count, Raise};
+use crate::publication::{Publication, Publications};
+
+/// One publisher that had these bundles in place first at these times, and was heard of at [`START`].
+fn published(publisher: &str, reached: &[(u64, OffsetDateTime)]) -> Publications {
+    let reached = reached.iter().copied().collect();
+    let publisher = publisher.to_owned();
+    Publications::new(vec![Publication { publisher, reached, wanted: 1, in_place: 1, problem: None, heard_at: START }])
+}
 
 #[test]
 fn a_condition_holds_exactly_when_the_records_say_so() {
@@ -14,6 +22,13 @@ fn a_condition_holds_exactly_when_the_records_say_so() {
         by_authority: [(id("a"), 9), (id("b"), 0), (id("c"), 1)].into(),
         gone: 5,
         raised: vec![Raise { before: 3, after: 4, at: START }],
+        published: published("a", &[(4, START)]),
+    };
+    let there = |sequence, publishers: &[&str], by| Condition::Published {
+        sequence,
+        publishers: publishers.iter().map(ToString::to_string).collect(),
+        by,
+        now: START,
     };
     let ends = [(id("a"), START), (id("b"), START - SETTLE)].into();
     let ids = |names: &[&str]| names.iter().map(|name| id(name)).collect::<Vec<_>>();
@@ -26,6 +41,12 @@ fn a_condition_holds_exactly_when_the_records_say_so() {
         (Condition::CaughtUp { sequence: 4, by: START - SETTLE }, false),
         (Condition::CaughtUp { sequence: 3, by: START - SETTLE }, true),
         (Condition::CaughtUp { sequence: 5, by: START - SETTLE }, true),
+        (there(4, &["a"], START), true),
+        (there(3, &[], START), true),
+        (there(4, &["a", "b"], START), false),
+        (there(5, &["a"], START), false),
+        (there(5, &[], START), false),
+        (there(4, &["a"], START - SETTLE), false),
         (Condition::Arrived { sequence: 4 }, true),
         (Condition::Arrived { sequence: 5 }, false),
         (Condition::Left(ids(&["b", "nobody"])), true),
@@ -52,6 +73,12 @@ fn every_step_that_needs_holders_or_their_absence_is_taken_on_condition() {
             vec![
                 Condition::Covered { sequence: 2, percent: 99 },
                 Condition::CaughtUp { sequence: 2, by: START - rules().propagation },
+                Condition::Published {
+                    sequence: 2,
+                    publishers: Vec::new(),
+                    by: START - rules().propagation,
+                    now: START,
+                },
             ],
         ),
         (Step::Activate(r1.clone()), &draining, vec![Condition::Covered { sequence: 1, percent: 100 }]),
@@ -105,4 +132,48 @@ fn what_the_rules_let_happen_fulfils_its_conditions() {
         let all = conditions(&step, &authorities, &seen.view(), &rules(), now);
         assert!(!all.is_empty() && all.iter().all(|one| one.holds(&seen.coverage, &seen.ends)), "{step:?} {all:?}");
     }
+}
+
+#[test]
+fn a_root_that_is_not_published_everywhere_does_not_sign_unless_it_is_forced() {
+    let (authorities, minute) = (prepared(Activation::WhenCovered), std::time::Duration::from_secs(60));
+    let (reached, late) = (START + minute, START + minute + rules().propagation);
+    let (activate, hour) = (Step::Activate(id("r2")), START + 60 * minute);
+    let mut seen = Seen::holders(&[(2, 3)]);
+    seen.publishers = vec!["config-map/a".to_owned()];
+    let judged = |seen: &Seen, at, force| {
+        judge(at, &authorities, &seen.view(), &rules(), &Command::Activate { id: id("r2"), force })
+    };
+    // Nobody has said anything of it yet; then it has the bundle of before; then another replica's lacks it.
+    for published in [
+        Publications::default(),
+        published("config-map/a", &[(1, START)]),
+        Publications::new(
+            [published("config-map/a", &[(2, START)]), published("file/b", &[(1, START)])]
+                .iter()
+                .flat_map(|one| one.all().to_vec())
+                .collect(),
+        ),
+    ] {
+        seen.coverage.published = published;
+        let at = START + rules().propagation;
+        assert!(matches!(next_step(at, &authorities, &seen.view(), &rules()), Step::WaitUntil(_)));
+        let Err(Refused::NotPublished { publishers, sequence: 2, .. }) = judged(&seen, at, false) else { panic!() };
+        assert!(["config-map/a", "file/b"].contains(&publishers.as_str()), "{publishers}");
+        assert_eq!(judged(&seen, at, true), Ok(Some(activate.clone())));
+        assert_eq!(authorities.expected_end(&seen.view(), &rules(), at), None);
+        let unsettled = crate::rotation::Unsettled::of(&authorities, &seen.view(), at);
+        assert_eq!((unsettled.unpublished, unsettled.is_nothing()), (1, false));
+    }
+    // From the moment on at which the last place has it, it is to propagate.
+    seen.coverage.published = published("config-map/a", &[(1, START), (2, reached), (3, hour)]);
+    assert_eq!(next_step(reached, &authorities, &seen.view(), &rules()), Step::WaitUntil(late));
+    assert!(matches!(judged(&seen, reached, false), Err(Refused::TooSoon { .. })));
+    assert_eq!(next_step(late, &authorities, &seen.view(), &rules()), activate);
+    assert!(authorities.expected_end(&seen.view(), &rules(), late).is_some());
+    // A root that has signed before is where it was published.
+    let draining = draining();
+    seen.coverage.published = Publications::default();
+    let all = conditions(&Step::Activate(id("r1")), &draining, &seen.view(), &rules(), START);
+    assert!(all.iter().all(|one| !matches!(one, Condition::Published { .. })), "{all:?}");
 }

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::rules::{Observed, Retirement, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityState, RootAuthority};
-use super::step::{LAG, is_covered, is_ours, is_urgent, propagated_at, propagation, usable_issuer};
+use super::step::{LAG, is_covered, is_ours, is_urgent, propagated_at, propagation, unpublished, usable_issuer};
 use crate::renewal::half_life;
 use crate::time_math;
 
@@ -96,6 +96,10 @@ impl Authorities {
             let wait = propagation(self, candidate, rules, now).unwrap_or_default();
             // The last one may receive it just before its certificate ends.
             at = seen.lag.last_end.map_or(at, |end| at.max(time_math::after(end, wait)));
+        }
+        if !unpublished(self, candidate, seen, rules, now).is_empty() {
+            // Whoever runs the place where it is to be published decides.
+            return Change::Unknown;
         }
         let lists = !self.revocations.lists.is_empty() && seen.offer.is_none();
         if lists && usable_issuer(self, candidate, seen, now).is_none() {

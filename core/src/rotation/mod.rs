@@ -46,5 +46,5 @@ pub use revocation_lists::{is_revoked, lists_possible};
 pub use rules::{Observed, Retirement, Rules, SETTLE, Schedule};
 pub use standing::Standing;
 pub use state::{Activation, Authorities, AuthorityState, IssuingAuthority, RootAuthority};
-pub use step::{LAG, Step, next_step, propagated_at, usable_issuer};
+pub use step::{LAG, Step, next_step, propagated_at, unpublished, usable_issuer};
 pub use unsettled::Unsettled;

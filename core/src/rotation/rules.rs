@@ -82,6 +82,10 @@ pub struct Observed<'a> {
     pub offer: Option<&'a Offer>,
     /// The source that this replica is configured with.
     pub source: &'a ReplicaSource,
+    /// Where this replica is configured to publish the bundle; see [`Publications`].
+    ///
+    /// [`Publications`]: crate::publication::Publications
+    pub publishers: &'a [String],
     /// False for a while after the wall clock has jumped: what a clock that is wrong makes look ended or expired may be
     /// alive, so nothing is activated or removed then.
     pub clock_is_steady: bool,
@@ -92,6 +96,12 @@ impl Observed<'_> {
     #[must_use]
     pub fn needed_until(&self, root: &RootAuthority) -> Option<OffsetDateTime> {
         root.issuing.iter().filter_map(|issuing| self.last_ends.get(&issuing.id)).max().copied()
+    }
+
+    /// The publishers that lack a bundle with `root`, so that it does not sign yet.
+    #[must_use]
+    pub fn lacking(&self, root: &RootAuthority, now: OffsetDateTime) -> Vec<String> {
+        self.coverage.published.lacking(root.published, self.publishers, now)
     }
 
     /// Live holders whose newest certificate chains to `root`.

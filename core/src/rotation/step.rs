@@ -302,6 +302,9 @@ impl Plan {
         if !published.is_none_or(|at| self.is_due(at)) || !is_covered(candidate, seen, rules) {
             return None;
         }
+        if !unpublished(authorities, candidate, seen, rules, self.now).is_empty() {
+            return None;
+        }
         let lists = !authorities.revocations.lists.is_empty();
         if lists && seen.offer.is_none() && usable_issuer(authorities, candidate, seen, self.now).is_none() {
             // Its issuing CA's list travels first, like the root itself did.
@@ -317,8 +320,8 @@ pub(super) fn is_urgent(active: &RootAuthority, now: OffsetDateTime) -> bool {
     active.tainted_at.is_some() || now < active.not_before || active.not_after <= now
 }
 
-/// How long a root waits before it signs: after it was published, and after the last holder that had been behind was
-/// counted as having it, since what was handed over need not have been received. `None` when it need not wait.
+/// How long a root waits before it signs: after it was published, in every place there is, and after the last holder that had
+/// been behind was counted as having it, since what was handed over need not have been received. `None` when it need not wait.
 pub(super) fn propagation(
     authorities: &Authorities,
     root: &RootAuthority,
@@ -341,8 +344,22 @@ pub fn propagated_at(
     now: OffsetDateTime,
 ) -> Option<OffsetDateTime> {
     let wait = propagation(authorities, root, rules, now)?;
-    let begins = seen.coverage.caught_up_at(root.published).map_or(root.since, |at| at.max(root.since));
-    Some(time_math::after(begins, wait))
+    let received = seen.coverage.caught_up_at(root.published);
+    let begins = received.max(seen.coverage.published.reached_at(root.published));
+    Some(time_math::after(begins.map_or(root.since, |at| at.max(root.since)), wait))
+}
+
+/// The publishers that keep a root from signing. One that has signed before is where it was published, and when the root that
+/// signs has ended, nobody is waited for.
+#[must_use]
+pub fn unpublished(
+    authorities: &Authorities,
+    root: &RootAuthority,
+    seen: &Observed<'_>,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Vec<String> {
+    propagation(authorities, root, rules, now).map(|_| seen.lacking(root, now)).unwrap_or_default()
 }
 
 /// How far a replica usually lags behind the journal, and the least propagation time when a root is replaced in a hurry.

@@ -94,6 +94,8 @@ pub(super) struct Seen {
     pub(super) steady: bool,
     /// What the replica has itself.
     pub(super) source: ReplicaSource,
+    /// Where the replica publishes the bundle.
+    pub(super) publishers: Vec<String>,
 }
 
 impl Seen {
@@ -106,6 +108,7 @@ impl Seen {
             offer: None,
             steady: true,
             source,
+            publishers: Vec::new(),
         }
     }
 
@@ -142,6 +145,7 @@ impl Seen {
             last_ends: &self.ends,
             offer: self.offer.as_ref(),
             source: &self.source,
+            publishers: &self.publishers,
             clock_is_steady: self.steady,
         }
     }

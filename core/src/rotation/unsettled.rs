@@ -21,6 +21,8 @@ pub struct Unsettled {
     pub tainted_roots: u64,
     /// Issuing CAs under other roots that are declared compromised, have not ended and are on no revocation list.
     pub tainted_issuing: u64,
+    /// Publishers that lack the bundle that is waited for.
+    pub unpublished: u64,
     /// Whether something was adopted after what this replica has.
     pub superseded: bool,
 }
@@ -37,6 +39,9 @@ impl Unsettled {
             refusing: seen.lag.refusing,
             tainted_roots: number(authorities.roots.iter().filter(tainted).count()),
             tainted_issuing: number(authorities.tainted_issuing(now).count()),
+            unpublished: number(
+                seen.coverage.published.lacking(authorities.awaited_sequence(), seen.publishers, now).len(),
+            ),
             superseded: seen.source.is_superseded(),
         }
     }

@@ -27,6 +27,7 @@ fn each_thing_that_is_not_over_keeps_the_phase_from_settled() {
     let refusing = Seen { lag: Lag { refusing: 1, last_end: None }, ..holders_of("r1-issuing", 2) };
     let mut superseded = holders_of("r1-issuing", 2);
     superseded.source.standing = SourceStanding::Superseded;
+    let unpublished = Seen { publishers: vec!["config-map/a".to_owned()], ..holders_of("r1-issuing", 2) };
     for (name, seen, phase, expected) in [
         ("all is well", holders_of("r1-issuing", 2), Phase::Settled, nothing),
         (
@@ -37,6 +38,7 @@ fn each_thing_that_is_not_over_keeps_the_phase_from_settled() {
         ),
         ("a certificate of it that is no more", holders_of("gone", 0), Phase::Settled, nothing),
         ("a refused bundle", refusing, Phase::Degraded, Unsettled { refusing: 1, ..nothing }),
+        ("a place where it is not published", unpublished, Phase::Degraded, Unsettled { unpublished: 1, ..nothing }),
         ("newer files elsewhere", superseded, Phase::Degraded, Unsettled { superseded: true, ..nothing }),
     ] {
         assert_eq!(told(&settled, &seen, START), (phase, expected), "{name}");

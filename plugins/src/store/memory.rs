@@ -9,10 +9,12 @@ use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Gone, Holder, HolderKey, HolderQuery, Lag, Mark};
+use signet_core::publication::{KEPT, MAX_NAME, Publication, Publications, Report};
 use signet_core::record_before_release::Recorded;
 use signet_core::rotation::{Authorities, Fence};
 use signet_core::seams::store::{
-    AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, SealedKeys, StoreError,
+    AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, PublicationStore,
+    SealedKeys, StoreError,
 };
 use time::OffsetDateTime;
 
@@ -36,6 +38,9 @@ struct Content {
     journal: Option<(JournalVersion, Authorities)>,
     fence: Fence,
     keys: HashMap<KeyId, Vec<u8>>,
+    publications: BTreeMap<String, Publication>,
+    /// Whose turn it is to publish, and until when.
+    turns: HashMap<String, (String, OffsetDateTime)>,
 }
 
 impl Content {
@@ -63,7 +68,12 @@ impl Content {
 
     fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         let live = self.holders.values().filter(|row| row.not_after > live_above(now));
-        coverage(live.map(HolderRow::group), self.raises.0.iter().map(|((before, after), at)| (*before, *after, *at)))
+        let raised = self.raises.0.iter().map(|((before, after), at)| (*before, *after, *at));
+        Ok(Coverage { published: self.published(), ..coverage(live.map(HolderRow::group), raised)? })
+    }
+
+    fn published(&self) -> Publications {
+        Publications::new(self.publications.values().cloned().collect())
     }
 
     /// The holder that a recorded certificate was issued to.
@@ -229,6 +239,57 @@ impl AuthorityJournal for MemoryStore {
         content.raises.0.retain(|(before, after), _| *after >= column(oldest) && *before < column(newest));
         content.append(change.events);
         Ok(Changed::Made(version))
+    }
+}
+
+#[async_trait]
+impl PublicationStore for MemoryStore {
+    async fn report(&self, report: &Report) -> Result<(), StoreError> {
+        if report.publisher.len() > MAX_NAME {
+            return Err(StoreError::Unavailable("the name of a publisher is too long".to_owned()));
+        }
+        let Report { publisher, sequence, wanted, in_place, problem, at } = report.clone();
+        let problem = problem.map(|problem| problem.chars().take(1000).collect());
+        let new = Publication { publisher, reached: BTreeMap::new(), wanted, in_place, problem, heard_at: at };
+        let content = &mut *self.content();
+        let kept = content.publications.entry(report.publisher.clone()).or_insert_with(|| new.clone());
+        if let Some(sequence) = sequence {
+            kept.reached.entry(sequence).or_insert(at);
+            while kept.reached.len() > KEPT {
+                kept.reached.pop_first();
+            }
+        }
+        if at >= kept.heard_at {
+            *kept = Publication { reached: std::mem::take(&mut kept.reached), ..new };
+        }
+        Ok(())
+    }
+
+    async fn publications(&self) -> Result<Publications, StoreError> {
+        Ok(self.content().published())
+    }
+
+    async fn take_turn(
+        &self,
+        publisher: &str,
+        who: &str,
+        now: OffsetDateTime,
+        until: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        let turns = &mut self.content().turns;
+        let is_free = turns.get(publisher).is_none_or(|(other, until)| other == who || *until <= now);
+        if is_free {
+            turns.insert(publisher.to_owned(), (who.to_owned(), until));
+        }
+        Ok(is_free)
+    }
+
+    async fn forget_silent(&self, ours: &[String], before: OffsetDateTime) -> Result<Vec<String>, StoreError> {
+        let publications = &mut self.content().publications;
+        let is_silent = |one: &&Publication| one.heard_at < before && !ours.contains(&one.publisher);
+        let silent: Vec<String> = publications.values().filter(is_silent).map(|one| one.publisher.clone()).collect();
+        publications.retain(|name, _| !silent.contains(name));
+        Ok(silent)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Durable storage: one implementation of the seams `AuditStore`, `AuthorityJournal`, `HolderStore` and `SealedKeys` per
-//! database. SQL text exists nowhere else.
+//! Durable storage: one implementation of the seams `AuditStore`, `AuthorityJournal`, `HolderStore`, `PublicationStore` and
+//! `SealedKeys` per database. SQL text exists nowhere else.
 
 mod columns;
 mod holder_marks;
@@ -15,6 +15,8 @@ pub mod memory;
 mod migrations;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod publications;
 #[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), expect(dead_code, reason = "no database, no rows"))]
 mod rows;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -31,7 +33,7 @@ mod suite;
 mod tables;
 
 use async_trait::async_trait;
-use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, SealedKeys};
+use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, PublicationStore, SealedKeys};
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use self::location::Location;
@@ -40,7 +42,7 @@ pub use self::storage_move::{Ended, Moved, move_storage};
 
 /// Everything that a CA keeps, in one database.
 #[async_trait]
-pub trait Store: AuditStore + AuthorityJournal + HolderStore + SealedKeys {
+pub trait Store: AuditStore + AuthorityJournal + HolderStore + PublicationStore + SealedKeys {
     /// Ends its connections in order, whatever is left to be done at their end. There is no deadline; dropped, it leaves
     /// nothing behind that the next start would not mend.
     async fn close(&self);

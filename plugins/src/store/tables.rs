@@ -133,5 +133,12 @@ pub(super) const TABLES: &[Table] = &[
         ],
     ),
     table("authority_usage", 1, 1000, &[text("authority"), number("last_not_after")]),
+    table(
+        "publication",
+        1,
+        1000,
+        &[text("publisher"), number("wanted"), number("in_place"), text("problem"), number("heard_at")],
+    ),
+    table("publication_reached", 2, 1000, &[text("publisher"), number("sequence"), number("at")]),
     table("holder_raise", 2, 1000, &[number("before"), number("after"), number("at")]),
 ];

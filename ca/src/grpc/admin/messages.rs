@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost_types::Timestamp;
 use signet_core::authority::{AuthorityId, IssuingCa, subject_key_id};
 use signet_core::holder::{Coverage, Holder, HolderKey};
+use signet_core::publication::{Publication, Publications};
 use signet_core::renewal::half_life;
 use signet_core::rotation::{Authorities, AuthorityState, IssuingAuthority, RootAuthority, Unsettled, is_revoked};
 use signet_proto::admin::v1alpha1 as wire;
@@ -57,12 +58,40 @@ pub(super) fn rotation(view: &View, done: Option<&Done>, now: OffsetDateTime) ->
         revoked_certificates: count(view.authorities.revocations.entries.len()),
         done: done.map(progress::done),
         unsettled: Some(unsettled(&view.unsettled)),
+        publishers: publishers(&view.coverage.published, &view.lacking),
     }
 }
 
 fn unsettled(unsettled: &Unsettled) -> wire::Unsettled {
-    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded } = *unsettled;
-    wire::Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded }
+    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded, unpublished } = *unsettled;
+    wire::Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded, unpublished }
+}
+
+/// Those that storage knows, and those of which nothing was heard yet.
+fn publishers(published: &Publications, lacking: &[String]) -> Vec<wire::Publisher> {
+    let mut rows: Vec<wire::Publisher> = published.all().iter().map(|one| publisher(one, lacking)).collect();
+    let is_known = |name: &String| published.all().iter().any(|one| one.publisher == *name);
+    let unheard = lacking.iter().filter(|name| !is_known(name));
+    rows.extend(unheard.map(|name| wire::Publisher {
+        name: name.clone(),
+        lacking: true,
+        ..wire::Publisher::default()
+    }));
+    rows.sort_by(|one, other| one.name.cmp(&other.name));
+    rows
+}
+
+fn publisher(one: &Publication, lacking: &[String]) -> wire::Publisher {
+    wire::Publisher {
+        name: one.publisher.clone(),
+        bundle_sequence: one.sequence(),
+        reached_at: one.reached.last_key_value().map(|(_, at)| time(*at)),
+        wanted: one.wanted,
+        in_place: one.in_place,
+        problem: one.problem.clone().unwrap_or_default(),
+        heard_at: Some(time(one.heard_at)),
+        lacking: lacking.contains(&one.publisher),
+    }
 }
 
 /// A limit that was met.

@@ -11,10 +11,11 @@ pub(super) fn next(what: &Next, static_files: bool) -> Option<WireNext> {
     use next::Step;
     let plain = |step: Step| WireNext { step: step.into(), static_files, ..WireNext::default() };
     let about = |step, id: &AuthorityId| WireNext { authorities: vec![id.to_string()], ..plain(step) };
-    let when = |step, id, awaited: &Awaited| match *awaited {
-        Awaited::Holders { holders, refusing, until } => {
+    let when = |step, id, awaited: &Awaited| match awaited {
+        &Awaited::Holders { holders, refusing, until } => {
             WireNext { holders, refusing, at: until.map(time), ..about(step, id) }
         }
+        Awaited::Publishers(publishers) => WireNext { publishers: publishers.clone(), ..about(step, id) },
         Awaited::Propagation(at) => WireNext { at: at.map(time), ..about(step, id) },
     };
     Some(match what {
@@ -28,6 +29,7 @@ pub(super) fn next(what: &Next, static_files: bool) -> Option<WireNext> {
         Next::Renew(holders) => WireNext { holders: *holders, ..plain(Step::Renew) },
         Next::RenewCutOff(holders) => WireNext { holders: *holders, ..plain(Step::RenewCutOff) },
         Next::Accept(holders) => WireNext { holders: *holders, ..plain(Step::Accept) },
+        Next::Publish(publishers) => WireNext { publishers: publishers.clone(), ..plain(Step::Publish) },
         Next::Follow => plain(Step::Follow),
         Next::RevokeByCommand(roots) => {
             let authorities = roots.iter().map(ToString::to_string).collect();

@@ -69,6 +69,7 @@ impl Operate for Fake {
             held: Vec::new(),
             threshold_percent: 100,
             phase: Phase::of(&self.authorities),
+            lacking: Vec::new(),
             unsettled: Unsettled::default(),
             next: Next::Retire,
             has_former: true,

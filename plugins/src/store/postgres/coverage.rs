@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::error::{is_lock_timeout, store_error};
 use super::locked::Locked;
 use super::pool::{Lease, Use};
-use super::{PostgresStore, holder_projection};
+use super::{PostgresStore, holder_projection, publications};
 use crate::store::columns::columns;
 use crate::store::holders::{Group, RaiseRow, coverage, last_ends, live_above};
 
@@ -120,15 +120,16 @@ pub(super) async fn all_hold(
     let (connection, moment) = (locked.connection(), live_above(now));
     holder_projection::enter_all(connection).await.map_err(failed)?;
     let Kept { live, raises, .. } = kept(connection, moment).await.map_err(failed)?;
-    let coverage = match live {
+    let mut coverage = match live {
         Some(live) => read(&live, &raises)?,
         None => {
             announce(connection, moment).await.map_err(failed)?;
             count(connection, moment).await?
         }
     };
-    let ends: Vec<(String, i64)> = sqlx::query_as(LAST_ENDS).fetch_all(connection).await.map_err(failed)?;
+    let ends: Vec<(String, i64)> = sqlx::query_as(LAST_ENDS).fetch_all(&mut *connection).await.map_err(failed)?;
     let ends = last_ends(ends)?;
+    coverage.published = publications::read(connection).await?;
     Ok(conditions.iter().all(|condition| condition.holds(&coverage, &ends)))
 }
 

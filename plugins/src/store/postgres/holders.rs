@@ -7,7 +7,7 @@ use signet_core::audit::AuditEvent;
 use signet_core::authority::AuthorityId;
 use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Gone, Holder, HolderKey, HolderQuery, Lag, Mark};
-use signet_core::seams::store::{HolderStore, StoreError};
+use signet_core::seams::store::{HolderStore, PublicationStore, StoreError};
 use sqlx::postgres::PgConnection;
 use sqlx::{Postgres, QueryBuilder};
 use time::OffsetDateTime;
@@ -139,7 +139,9 @@ impl HolderStore for PostgresStore {
 
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         let read = async {
-            if self.writes { self.count_holders(now).await } else { View::open(self).await?.coverage(now).await }
+            let coverage =
+                if self.writes { self.count_holders(now).await } else { View::open(self).await?.coverage(now).await };
+            Ok(Coverage { published: self.publications().await?, ..coverage? })
         };
         self.within("counting holders", Box::pin(read)).await
     }

@@ -25,6 +25,7 @@ mod open;
 #[cfg(test)]
 mod outcome_tests;
 mod pool;
+mod publications;
 mod rollback_guard;
 #[cfg(test)]
 mod rollback_guard_tests;

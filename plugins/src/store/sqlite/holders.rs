@@ -17,7 +17,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use time::OffsetDateTime;
 
 use super::error::store_error;
-use super::{Session, SqliteStore, holder_marks, holder_projection};
+use super::{Session, SqliteStore, holder_marks, holder_projection, publications};
 use crate::store::holders::{
     Group, HolderRow, LagRow, RaiseRow, Raises, Renewal, Renewals, column, coverage, ended_below, lag, last_ends,
     live_above,
@@ -87,8 +87,9 @@ pub(super) async fn all_hold(
     }
     let groups = sqlx::query_as(COVERAGE).bind(live_above(now)).fetch_all(&mut *connection).await.map_err(failed)?;
     let raised: Vec<RaiseRow> = sqlx::query_as(RAISED).fetch_all(&mut *connection).await.map_err(failed)?;
-    let ends = sqlx::query_as(LAST_ENDS).fetch_all(connection).await.map_err(failed)?;
-    let (coverage, ends) = (coverage::<Vec<Group>, _>(groups, raised)?, last_ends::<Vec<(String, i64)>>(ends)?);
+    let ends = sqlx::query_as(LAST_ENDS).fetch_all(&mut *connection).await.map_err(failed)?;
+    let (mut coverage, ends) = (coverage::<Vec<Group>, _>(groups, raised)?, last_ends::<Vec<(String, i64)>>(ends)?);
+    coverage.published = publications::read(connection).await?;
     Ok(conditions.iter().all(|condition| condition.holds(&coverage, &ends)))
 }
 
@@ -268,7 +269,9 @@ impl HolderStore for SqliteStore {
             let groups: Vec<Group> = groups.await.map_err(failed)?;
             // After the counting, so that whoever was counted is known to have been.
             let raised = sqlx::query_as(RAISED).fetch_all(&mut *reader).await.map_err(failed)?;
-            coverage::<_, Vec<RaiseRow>>(groups, raised)
+            let mut coverage = coverage::<_, Vec<RaiseRow>>(groups, raised)?;
+            coverage.published = publications::read(&mut reader).await?;
+            Ok(coverage)
         };
         self.within(DOING, Box::pin(read)).await
     }

@@ -29,6 +29,7 @@ pub(super) mod moved_mark;
 mod moved_mark_tests;
 mod open;
 mod progress;
+mod publications;
 mod recent;
 #[cfg(test)]
 mod schema_tests;
