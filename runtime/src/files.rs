@@ -136,7 +136,8 @@ pub fn read_private(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileE
     read_open(file, size, path, limit).map(Zeroizing::new)
 }
 
-/// Checks that `path` is a regular file, or a symlink to one, with no permission for group or others.
+/// Checks that `path` is a regular file, or a symlink to one, with no permission for group or others; one of root's that is read by
+/// somebody else may be readable by a group.
 ///
 /// Who owns it, and the directories above it, are not checked.
 ///
@@ -227,7 +228,15 @@ fn open(path: &Path) -> Result<(File, u64), FileError> {
 fn check_mode(file: &File, path: &Path) -> Result<(), FileError> {
     let metadata = file.metadata().map_err(|source| FileError::Read { path: path.to_owned(), source })?;
     let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(FileError::NotPrivate { path: path.to_owned(), mode }) }
+    let is_ours = metadata.uid() != 0 || rustix::process::geteuid().is_root();
+    if is_private(mode, is_ours) { Ok(()) } else { Err(FileError::NotPrivate { path: path.to_owned(), mode }) }
+}
+
+/// Whether a secret with this mode is for its reader alone. One that root has put there for a process that is not root (`is_ours`
+/// is false) has to be readable by a group, as kubelet makes it in the volume of a Secret for the pod's `fsGroup`.
+fn is_private(mode: u32, is_ours: bool) -> bool {
+    let group_may = if is_ours { 0 } else { 0o040 };
+    mode & 0o077 & !group_may == 0
 }
 
 fn read_open(file: File, size: u64, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
@@ -306,6 +315,21 @@ mod tests {
         }
         let message = check_private_mode(&path).unwrap_err().to_string();
         assert!(message.ends_with(&format!("(mode 0601); run: chmod 600 {}", path.display())), "{message}");
+    }
+
+    #[test]
+    fn a_secret_that_root_has_put_there_for_another_user_may_be_readable_by_a_group() {
+        for (mode, is_ours, private) in [
+            (0o440, false, true),
+            (0o640, false, true),
+            (0o440, true, false),
+            (0o460, false, false),
+            (0o444, false, false),
+            (0o450, false, false),
+            (0o404, false, false),
+        ] {
+            assert_eq!(is_private(mode, is_ours), private, "{mode:o} {is_ours}");
+        }
     }
 
     #[test]
