@@ -135,7 +135,7 @@ pub fn duration_or_zero() -> Kind<Duration> {
             format!("{} is not a duration{why}; write a number with a unit, like 24h", shown(value))
         })
     })
-    .with_schema(json!({ "type": "string", "pattern": units::DURATION_PATTERN }))
+    .with_schema(json!({ "type": "string", "pattern": units::DURATION_PATTERN, "minLength": 2 }))
 }
 
 /// A duration within `range`.
