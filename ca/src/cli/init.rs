@@ -21,6 +21,9 @@ pub(super) struct InitArgs {
     /// The SHA-256 fingerprints of the roots in bundle_file that are given up; without, there may be none
     #[arg(long, value_name = "FINGERPRINT", num_args = 1.., value_parser = parse_fingerprint)]
     replacing: Vec<String>,
+    /// Change nothing, and exit with 0, where there is an authority already
+    #[arg(long)]
+    if_absent: bool,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -35,6 +38,11 @@ fn parse_fingerprint(text: &str) -> Result<String, String> {
 pub(super) async fn run(args: &InitArgs) -> Result<(), Failure> {
     let config = args.file.load()?.config;
     let replacing: BTreeSet<String> = args.replacing.iter().cloned().collect();
+    if args.if_absent && app::has_authority(&config).await.map_err(Failure::failed)? {
+        let value = || json!({ "roots": [], "bundle_file": config.bundle_file });
+        let text = || "there is an authority already; nothing was changed\n".to_owned();
+        return Output::stdout(args.output.output).show(value, text).map_err(Failure::failed);
+    }
     let made = init(&config, &replacing).await?;
     let path = config.bundle_file.as_deref();
     let value = || json!({ "roots": made.roots.iter().map(root_json).collect::<Vec<_>>(), "bundle_file": path });
