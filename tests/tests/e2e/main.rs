@@ -29,6 +29,7 @@ mod facts;
 mod foreign_clients;
 mod full_disk;
 mod hanging_files;
+mod image;
 mod init;
 mod installed;
 mod istio_client;
