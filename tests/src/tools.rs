@@ -62,6 +62,16 @@ pub fn envoy() -> Outcome<PathBuf> {
     })
 }
 
+/// Helm, whose version is pinned in `tests/helm`.
+///
+/// # Errors
+/// [`Failure::ToolMissing`].
+pub fn helm() -> Outcome<PathBuf> {
+    let helm = target_dir().join("helm/helm");
+    let missing = || Failure::ToolMissing { tool: helm.display().to_string(), install: "make helm".to_owned() };
+    if helm.is_file() { Ok(helm) } else { Err(missing()) }
+}
+
 /// A Python that has this one of the packages of `make venv`.
 ///
 /// # Errors

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource};
+use kube::api::{DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::discovery::{Scope, pinned_kind};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -219,6 +220,41 @@ impl Cluster {
             "stringData": {"token": token},
         });
         make(&api, secret).await.map(drop)
+    }
+
+    /// What the server says of an object, of any kind, that is made in this namespace, without making it; a field that it does not
+    /// know is an error.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn would_make(&self, namespace: &str, object: Value) -> Result<(), ServerError> {
+        let object: DynamicObject = self::object(object)?;
+        let (types, name) = (object.types.clone().unwrap_or_default(), object.name_any());
+        let kind = GroupVersionKind::try_from(&types);
+        let kind = kind.map_err(|error| ServerError::refused("read the kind of an object", error.to_string()))?;
+        let found = pinned_kind(&self.client, &kind).await;
+        let (resource, capabilities) = found.map_err(said("look for the kind of an object"))?;
+        let api: Api<DynamicObject> = match capabilities.scope {
+            Scope::Cluster => Api::all_with(self.client(), &resource),
+            Scope::Namespaced => Api::namespaced_with(self.client(), namespace, &resource),
+        };
+        let trial = PatchParams { dry_run: true, ..PatchParams::apply("signet-test").validation_strict() };
+        api.patch(&name, &trial, &Patch::Apply(object)).await.map(drop).map_err(said("make an object for trial"))
+    }
+
+    /// An object, of a kind like `v1 Secret` or `batch/v1 Job`, as it is now; `None` when there is none.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn find(&self, kind: &str, namespace: &str, name: &str) -> Result<Option<Value>, ServerError> {
+        let (version, kind) = kind.split_once(' ').unwrap_or(("v1", kind));
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let found = pinned_kind(&self.client, &GroupVersionKind::gvk(group, version, kind)).await;
+        let (resource, _) = found.map_err(said("look for the kind of an object"))?;
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client(), namespace, &resource);
+        let found = api.get_opt(name).await.map_err(said("look for an object"))?;
+        let shown = found.map(serde_json::to_value).transpose();
+        shown.map_err(|error| ServerError::refused("read an object", error.to_string()))
     }
 
     /// Lets a service account do this, in the whole cluster: rules of a ClusterRole. Again for the same account: instead.

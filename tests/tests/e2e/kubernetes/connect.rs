@@ -13,7 +13,7 @@ fn made<T>(result: Result<T, signet_test_servers::ServerError>) -> Outcome<T> {
     result.map_err(Failure::while_doing("change the cluster"))
 }
 
-fn connect(dev: &Dev) -> Outcome<(Option<i32>, String)> {
+pub(crate) fn connect(dev: &Dev) -> Outcome<(Option<i32>, String)> {
     let output = tools::output(&mut dev.ca_command(&["check", "--connect"])?)?;
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     Ok((output.status.code(), text.into_owned()))

@@ -1,5 +1,6 @@
 //! The CA beside a real Kubernetes API server: `make test-kubernetes` builds one and runs these.
 
+mod chart;
 mod client_certificates;
 mod connect;
 mod exchanges;
@@ -53,15 +54,19 @@ impl Workload {
 
 /// Who the CA is for the API server: an account of its own, with these rights and a token in a file.
 pub(crate) async fn credentials(dev: &Dev, kubernetes: &Kubernetes, rights: Value) -> Outcome<Workload> {
-    let made = Failure::while_doing::<signet_test_servers::ServerError>;
     let own = Workload::of(kubernetes).await?;
+    credentials_of(dev, kubernetes, &own, rights).await?;
+    Ok(own)
+}
+
+/// The same as somebody who is there.
+pub(crate) async fn credentials_of(dev: &Dev, kubernetes: &Kubernetes, own: &Workload, rights: Value) -> Outcome {
+    let made = Failure::while_doing::<signet_test_servers::ServerError>;
     own.cluster.allow(&own.namespace, "web", rights).await.map_err(made("give the CA its rights"))?;
     let token = own.cluster.token(&own.namespace, "web", ISSUER).await.map_err(made("make the CA's own token"))?;
     let file = dev.path("ca-token");
     std::fs::write(&file, token).map_err(Failure::io("write the CA's own token"))?;
-    std::fs::write(dev.path("kubeconfig"), kubernetes.kubeconfig_for(&file))
-        .map_err(Failure::io("write a kubeconfig"))?;
-    Ok(own)
+    std::fs::write(dev.path("kubeconfig"), kubernetes.kubeconfig_for(&file)).map_err(Failure::io("write a kubeconfig"))
 }
 
 /// What reviews need.
