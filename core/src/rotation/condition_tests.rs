@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::super::test_authorities::{START, Seen, draining, id, prepared, rules};
-use super::super::{Activation, Command, Refused, judge, next_step};
+use super::super::{Activation, Command, Refused, judge, next_step, unpublished};
 use super::*;
 use crate::holder::{Count, Raise};
 use crate::publication::{Publication, Publications};
@@ -176,4 +176,12 @@ fn a_root_that_is_not_published_everywhere_does_not_sign_unless_it_is_forced() {
     seen.coverage.published = Publications::default();
     let all = conditions(&Step::Activate(id("r1")), &draining, &seen.view(), &rules(), START);
     assert!(all.iter().all(|one| !matches!(one, Condition::Published { .. })), "{all:?}");
+    let lacking = |authorities: &Authorities, name: &str, now| {
+        unpublished(authorities, authorities.root(&id(name)).unwrap(), &seen.view(), &rules(), now)
+    };
+    assert!(lacking(&draining, "r1", START).is_empty());
+    // While one signs, the next one is waited for; when that has ended, nothing is better than it.
+    let end = authorities.active().unwrap().not_after;
+    assert_eq!(lacking(&authorities, "r2", end - minute), ["config-map/a"]);
+    assert!(lacking(&authorities, "r2", end).is_empty());
 }
