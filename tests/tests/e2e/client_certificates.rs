@@ -131,6 +131,14 @@ async fn a_machine_without_a_token_renews_with_its_certificate_and_the_record_sa
             assert_eq!(event["who"][field], by_token["who"][field], "{field}");
         }
     }
+    // What was got with each is found by it, and what is no serial number is refused.
+    for (shown, expected) in [(&first, vec![&by_first]), (&second, vec![&by_second]), (&third, Vec::new())] {
+        let found = ca.audit(&["--shown-certificate", &shown.serial()?])?;
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected);
+    }
+    assert_eq!(ca.audit(&["--shown-certificate", &first.serial()?, "--outcome", "refused"])?, Vec::<Value>::new());
+    let wrong = tools::output(&mut ca.command(&["audit", "list", "--shown-certificate", "nobody"], &[])?)?;
+    assert_eq!(wrong.status.code(), Some(2), "{}", String::from_utf8_lossy(&wrong.stderr));
     let claims = &Token::read(&token)?.claims;
     assert_eq!(by_token["who"]["token_id"], claims["jti"]);
     ensure(by_token["who"]["pod_uid"].is_string(), || by_token.to_string())?;

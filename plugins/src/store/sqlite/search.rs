@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use super::entries;
 use super::error::store_error;
 use crate::store::holders::column;
-use crate::store::rows::{LogRow, SEGMENT, identity_hash, identity_keys, page};
+use crate::store::rows::{LogRow, SEGMENT, at_once, identity_hash, identity_keys, page};
 
 /// How many segments a query for one identity looks into at once, at most.
 const MAX_SEGMENTS: u64 = 64;
@@ -27,7 +27,8 @@ pub(super) async fn search(
     let mut items = Vec::new();
     let mut window = 1;
     while lower < upper && items.len() < wanted {
-        let missing = i64::try_from(wanted.saturating_sub(items.len())).unwrap_or(i64::MAX);
+        let missing = at_once(query, wanted.saturating_sub(items.len()));
+        let missing = i64::try_from(missing).unwrap_or(i64::MAX);
         // Only a query by identity proceeds in windows of whole segments; the others see the rest of the log at once.
         let by_identity = query.spiffe_id.as_deref().filter(|_| query.serial.is_none());
         let by_entries = query.serial.is_none() && (by_identity.is_some() || query.outcome.is_some());
@@ -56,25 +57,31 @@ pub(super) async fn search(
     Ok(page(items, query.limit))
 }
 
-/// The half-open range of positions that can match: `before` bounds it above, `since` below by bisection.
+/// The half-open range of positions that can match: `before` and `until` bound it above, `since` below.
 async fn bounds(connection: &mut SqliteConnection, query: &AuditQuery) -> Result<(u64, u64), sqlx::Error> {
     let head: i64 =
         sqlx::query_scalar("SELECT coalesce(max(seq) + 1, 0) FROM audit_event").fetch_one(&mut *connection).await?;
-    let lower: i64 = match query.since {
+    let lower = match query.since {
         None => 0,
-        Some(since) => {
-            let bisect = "WITH RECURSIVE bisect (lo, hi) AS (
-                SELECT 0, ?1 UNION ALL
-                SELECT iif((SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) < ?2, (lo + hi) / 2 + 1, lo),
-                       iif((SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) < ?2, hi, (lo + hi) / 2)
-                FROM bisect WHERE lo < hi)
-                SELECT lo FROM bisect WHERE lo >= hi";
-            let bisect = sqlx::query_scalar(bisect).bind(head).bind(AuditEvent::micros(since));
-            bisect.fetch_one(connection).await?
-        }
+        Some(since) => first_at(connection, head, AuditEvent::micros(since)).await?,
     };
-    let upper = query.before.map_or(head.unsigned_abs(), |before| before.min(head.unsigned_abs()));
-    Ok((lower.unsigned_abs(), upper))
+    let end = match query.until {
+        None => head.unsigned_abs(),
+        Some(until) => first_at(connection, head, AuditEvent::micros(until).saturating_add(1)).await?,
+    };
+    Ok((lower, query.before.map_or(end, |before| before.min(end))))
+}
+
+/// The position of the first event that is not before this time, by bisection; `head` when there is none.
+async fn first_at(connection: &mut SqliteConnection, head: i64, micros: i64) -> Result<u64, sqlx::Error> {
+    let bisect = "WITH RECURSIVE bisect (lo, hi) AS (
+        SELECT 0, ?1 UNION ALL
+        SELECT iif((SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) < ?2, (lo + hi) / 2 + 1, lo),
+               iif((SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) < ?2, hi, (lo + hi) / 2)
+        FROM bisect WHERE lo < hi)
+        SELECT lo FROM bisect WHERE lo >= hi";
+    let first: i64 = sqlx::query_scalar(bisect).bind(head).bind(micros).fetch_one(connection).await?;
+    Ok(first.unsigned_abs())
 }
 
 /// A part of the log: whether its events have the entries that they are found by.
