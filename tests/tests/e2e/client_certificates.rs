@@ -314,6 +314,18 @@ async fn a_certificate_that_a_stolen_key_has_signed_gets_nothing_since_it_is_not
     let told = ca.audit(&["--outcome", "refused"])?;
     let named = told.iter().any(|event| event["who"]["certificate"] == unknown.as_str());
     ensure(named, || format!("the serial is not on record: {told:#?}"))?;
+    let found = ca.audit(&["--shown-certificate", &unknown])?;
+    ensure(found.len() == 1 && found[0]["reason"] == "certificate_not_on_record", || format!("{found:#?}"))?;
+    // Somebody has the key of a CA: an alarm.
+    let log = ca.process.log();
+    let alarm = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        line["level"] == "WARN"
+            && line["reason"] == "certificate_not_on_record"
+            && line["certificate"] == unknown.as_str()
+    };
+    ensure(log.lines().any(alarm), || format!("no alarm: {log}"))?;
+    ensure(log.matches("CA files read").count() == 1, || format!("told twice, and read once: {log}"))?;
     good.renewed(&dev).await?.map_err(Failure::while_doing("renew the good one")).map(drop)
 }
 
