@@ -49,7 +49,7 @@ pub async fn check(config: &Config, asks: bool) -> Checked {
     }
     for (index, cluster) in config.clusters.iter().enumerate() {
         if let Err(error) = Opened::open(cluster, None).await {
-            problems.push(format!("clusters[{index}].tokens: {}", error_chain(&error)));
+            problems.push(error.of_cluster(index));
         }
     }
     problems.extend(places(config));

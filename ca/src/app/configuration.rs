@@ -132,14 +132,14 @@ impl Follower {
         let text = std::str::from_utf8(content).map_err(|_| vec![format!("{file}: is not UTF-8 text")])?;
         let loaded: Loaded<Config> = config::parse(&file, text, read)
             .map_err(|error| error_chain(&error).lines().map(str::to_owned).collect::<Vec<_>>())?;
-        let Loaded { config, effective } = loaded;
+        let Loaded { config, effective, places } = loaded;
         let mut problems: Vec<String> = Vec::new();
         for (index, cluster) in config.clusters.iter().enumerate() {
             if cluster.trust_domain != self.trust_domain {
                 let (wanted, ours) = (&cluster.trust_domain, &self.trust_domain);
-                problems.push(format!(
+                problems.push(places.named(&format!(
                     "clusters[{index}].trust_domain: is {wanted}, but this CA certifies {ours} until it is restarted"
-                ));
+                )));
             }
         }
         let later = changed(&self.effective, &effective);
@@ -157,9 +157,9 @@ impl Follower {
                     self.record().await;
                 }
                 Ok(_) => {}
-                Err(wrong) => problems.extend(
-                    wrong.iter().map(|(index, error)| format!("clusters[{index}].tokens: {}", error_chain(error))),
-                ),
+                Err(wrong) => {
+                    problems.extend(wrong.iter().map(|(index, error)| places.named(&error.of_cluster(*index))));
+                }
             }
         }
         if !problems.is_empty() {

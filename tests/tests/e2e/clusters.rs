@@ -199,7 +199,7 @@ async fn a_wrong_file_changes_nothing_and_is_told_of_once_with_all_its_mistakes(
         }
         Ok(())
     })?;
-    let words = ["clusters[0].tokens", "clusters[1].tokens", "none"];
+    let words = ["signet-ca.yaml:1: clusters[0].tokens.file", "clusters[1].tokens.file", "none"];
     told(&dev, "degraded", &words).await?;
     ensure(answer(&client, "second", &other).await?.is_none(), || "second is not served".to_owned())?;
     // Looked at again and again, which is told no more: when the second signal has arrived, the look for the first is over.
@@ -219,7 +219,7 @@ async fn a_wrong_file_changes_nothing_and_is_told_of_once_with_all_its_mistakes(
         }
         Ok(())
     })?;
-    told(&dev, "degraded", &["clusters[1].trust_domain", "until it is restarted"]).await?;
+    told(&dev, "degraded", &["signet-ca.yaml:1: clusters[1].trust_domain", "until it is restarted"]).await?;
 
     // As a ConfigMap is swapped: by a link.
     std::fs::write(dev.path("good.yaml"), &good).map_err(Failure::io("write the configuration"))?;
