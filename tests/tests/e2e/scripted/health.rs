@@ -152,3 +152,4 @@ async fn explain_tells_each_check_and_ends_as_the_request_would() -> Outcome {
     ensure(cluster.asked_for_pods() == (1, 1), || "the API server was asked".to_owned())?;
     ca.process.stop().await.map(drop)
 }
+        (&"z".repeat(100_000), id("web"), "Kubernetes", 2, "longer than the CA reads, 16 KiB"),
