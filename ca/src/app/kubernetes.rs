@@ -151,12 +151,13 @@ impl Pods {
         Some(kept.unwrap_or_else(new))
     }
 
+            let cluster = cluster.to_owned();
     pub(super) fn start(&self, cluster: &str, server: &Server, around: &Surroundings) {
         if self.tasks.begin() {
             let (name, api, index) = (format!("pods of {cluster}"), Arc::clone(&server.api), Arc::clone(&self.index));
             let condition = around.readiness.passing(name.as_str());
             self.tasks.spawn(&around.spawner, &name, async move {
-                tokio::join!(index.follow(&api), tell(&index, &condition));
+                tokio::join!(index.follow(&api), tell(cluster, &index, &condition));
             });
         }
     }
@@ -199,8 +200,9 @@ pub(super) fn live(
 }
 
 /// Says how well the pods are known. That they grow stale happens without any event.
-async fn tell(index: &PodIndex, condition: &Condition) {
-    let mut before = None;
+async fn tell(cluster: String, index: &PodIndex, condition: &Condition) {
+    // Why they are not known, and whether somebody knows what keeps them from being.
+    let mut before = (Some(PodsUnknown::NotSynced), false);
     loop {
         let health = index.health();
         let problem = health.problem.as_ref().map_or_else(String::new, |problem| format!("; {problem}"));
@@ -213,17 +215,17 @@ async fn tell(index: &PodIndex, condition: &Condition) {
             (None, Some(_)) => condition.degraded(format!("{counted}, as they were last{problem}")),
             (None, None) => condition.ready(counted),
         }
-        let now = health.unknown.map(PodsUnknown::label);
-        if before != Some(now) {
-            match now {
-                Some(reason) if before.is_some() => {
-                    tracing::warn!(reason, problem = health.problem, "the pods of a cluster are not known any more");
+        let now = (health.unknown, health.unknown.is_some() && (before.1 || health.problem.is_some()));
+        if before != now {
+            let (cluster, pods, nodes) = (cluster.as_str(), health.pods, health.nodes);
+            match health.unknown.map(PodsUnknown::label) {
+                Some(reason) => {
+                    tracing::warn!(cluster, reason, problem = health.problem, "the pods of a cluster are not known");
                 }
-                None => tracing::info!(pods = health.pods, nodes = health.nodes, "the pods of a cluster are known"),
-                _ => {}
+                None => tracing::info!(cluster, pods, nodes, "the pods of a cluster are known"),
             }
         }
-        before = Some(now);
+        before = now;
         let _either = tokio::time::timeout(TELL, index.changed()).await;
     }
 }
