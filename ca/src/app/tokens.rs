@@ -140,9 +140,9 @@ impl Believer {
         tasks.spawn(&around.spawner, &format!("keys of {id}"), followed.keep());
         let (authenticator, review): (Arc<dyn TokenAuthenticator>, _) = match (&cluster.tokens, server) {
             (Tokens::Review { limits, .. }, Some(server)) => {
-                let (condition, last) = (around.readiness.passing(format!("tokens of {id}")), Arc::default());
-                let told = (condition, Arc::clone(&last));
-                (around.reviews.authenticator(rules, *limits, server, Arc::clone(&keys), told), Some(last))
+                let (last, asked) = (Arc::default(), (&**server, Arc::clone(&keys)));
+                let told = Arc::clone(&last);
+                (around.reviews.authenticator(rules, *limits, asked, told, (&tasks, around)), Some(last))
             }
             _ => (Arc::new(JwksAuthenticator::new(rules, Arc::clone(&keys))), None),
         };

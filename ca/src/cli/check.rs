@@ -61,7 +61,7 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
         text += &format!("{sealed}\n");
     }
     if args.connect {
-        text += &format!("{file}: the clusters answer, and let this CA do what it needs\n");
+        text += &format!("{file}: the clusters answer, and let this CA do what it needs, as far as they show\n");
     }
     text.extend(found.unseen.iter().map(|what| format!("not looked at: {what}\n")));
     out.show(|| found.document(), || text).map_err(Failure::failed)
