@@ -104,8 +104,7 @@ async fn looks(world: &World, found: impl IntoIterator<Item = Looked>, reviews: 
         () = reviewing => {}
         () = end.notified() => {}
     }
-    let made = made.lock().unwrap().clone();
-    made
+    made.lock().unwrap().clone()
 }
 
 #[tokio::test(start_paused = true)]

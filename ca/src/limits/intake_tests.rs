@@ -208,14 +208,14 @@ async fn a_connection_is_in_use_from_when_a_request_on_it_has_arrived_or_a_call_
         let (sender, mut request) = trickling(Some(&place));
         *request.uri_mut() = call.parse().unwrap();
         sender.send(Bytes::from_static(b"ab")).await.unwrap();
-        let answer = service.call(request);
-        let answering = tokio::spawn(answer);
+        let mut answering = tokio::task::JoinSet::new();
+        answering.spawn(service.call(request));
         tokio::task::yield_now().await;
         let now = tokio::time::Instant::now();
         // Of a call that ends, not before it has arrived.
         assert_eq!(place.asked_at(), if call == "/s/Open" { now } else { accepted }, "{call}");
         drop(sender);
-        assert_eq!(length(&answering.await.unwrap().unwrap()), Some("2"));
+        assert_eq!(length(&answering.join_next().await.unwrap().unwrap().unwrap()), Some("2"));
         assert_eq!(place.asked_at(), now, "{call}");
     }
 }
