@@ -161,7 +161,7 @@ async fn missing_rights(server: &ApiServer, needs: &Needs) -> Result<Vec<String>
 async fn issuer(server: &ApiServer) -> Result<String, String> {
     let getting = server.get("/.well-known/openid-configuration", "*/*", MAX_DOCUMENT);
     let document = tokio::time::timeout(ANSWER, getting).await.map_err(|_| format!("no answer within {ANSWER:?}"))?;
-    let document = document.map_err(|error| error.to_string())?;
+    let document = document.map_err(|error| said(&error))?;
     let document: Document = serde_json::from_slice(&document).map_err(|error| error.to_string())?;
     Ok(document.issuer)
 }
@@ -211,11 +211,20 @@ async fn account(server: &ApiServer, namespace: &str, name: &str) -> Account {
                 )),
                 Err(error) => Account::Unseen(format!(
                     "{field}: whether there is such a service account; accounts may not be read (403), nor pods be \
-                     listed ({error})"
+                     listed: {}",
+                    said(&error)
                 )),
             }
         }
         Err(error) => Account::Wrong(format!("{field}: cannot be looked up: {}", explained(&error, server))),
+    }
+}
+
+/// What an API server has said, or kept it from saying anything.
+fn said(error: &AuthenticationError) -> String {
+    match error {
+        AuthenticationError::Unavailable { detail, .. } => detail.clone(),
+        error => error.to_string(),
     }
 }
 
