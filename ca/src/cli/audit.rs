@@ -45,7 +45,7 @@ pub(super) struct ListArgs {
     serial: Option<String>,
     /// Only what was asked for with this client certificate in the place of a token: its serial number (hexadecimal). What was
     /// got with that may have got more in turn
-    #[arg(long, value_name = "HEX", conflicts_with_all = ["serial", "identity"])]
+    #[arg(long, value_name = "HEX", conflicts_with = "serial")]
     shown_certificate: Option<String>,
     /// How many at most, up to 1000
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PAGE)))]
@@ -136,8 +136,7 @@ impl ListArgs {
     }
 }
 
-/// Looks for what was asked for with a certificate where it can only be: under the identity of that certificate and in its
-/// life, or, when that is not on record, among what was refused.
+/// Looks for what was asked for with a certificate when that can only have been: in its life, if it is on record.
 async fn narrow(store: &dyn AuditStore, query: &mut AuditQuery) -> Result<(), StoreError> {
     /// By how much clocks of replicas may differ.
     const SKEW: Duration = Duration::from_secs(3600);
@@ -145,20 +144,16 @@ async fn narrow(store: &dyn AuditStore, query: &mut AuditQuery) -> Result<(), St
     let issued = match Serial::parse(shown) {
         Some(serial) => {
             let by_serial = AuditQuery { serial: Some(serial), shown: None, limit: 1, ..query.clone() };
-            let (since, outcome, before) = (None, None, None);
-            store.query(&AuditQuery { since, outcome, before, ..by_serial }).await?.items.pop()
+            let (spiffe_id, since, outcome, before) = (None, None, None, None);
+            store.query(&AuditQuery { spiffe_id, since, outcome, before, ..by_serial }).await?.items.pop()
         }
         None => None,
     };
-    match issued.map(|stored| (stored.event.at(), stored.event.what, stored.event.who.spiffe_id)) {
-        Some((at, Some(what), Some(spiffe_id))) => {
-            let begin = time_math::before(at, SKEW);
-            query.since = Some(query.since.map_or(begin, |since| since.max(begin)));
-            let end = OffsetDateTime::from_unix_timestamp(what.not_after).ok();
-            query.until = end.map(|end| time_math::after(end, SKEW));
-            query.spiffe_id = Some(spiffe_id);
-        }
-        _ => query.outcome = query.outcome.or(Some(Outcome::Refused)),
+    if let Some((at, Some(what))) = issued.map(|stored| (stored.event.at(), stored.event.what)) {
+        let begin = time_math::before(at, SKEW);
+        query.since = Some(query.since.map_or(begin, |since| since.max(begin)));
+        let end = OffsetDateTime::from_unix_timestamp(what.not_after).ok();
+        query.until = end.map(|end| time_math::after(end, SKEW));
     }
     Ok(())
 }

@@ -32,8 +32,8 @@ pub struct AuditQuery {
     pub outcome: Option<Outcome>,
     /// Only the certificate with this serial.
     pub serial: Option<Serial>,
-    /// Only what was asked for with the client certificate of this serial number (hexadecimal, in small letters). No index
-    /// finds that: another filter must leave few events.
+    /// Only what was asked for with the client certificate of this serial number (hexadecimal, in small letters). Bodies are
+    /// looked through for it; one that cannot be read and does not hold it is not told of.
     pub shown: Option<String>,
     /// Only events before this sequence number: the cursor of the page before.
     pub before: Option<u64>,

@@ -95,12 +95,6 @@ pub(super) fn matches(query: &AuditQuery, event: &AuditEvent) -> bool {
         && query.shown.as_ref().is_none_or(|wanted| event.who.certificate.as_ref() == Some(wanted))
 }
 
-/// How many rows are read at once for a page that lacks so many: of those that another filter has found, few were asked for
-/// with the certificate in question.
-pub(super) fn at_once(query: &AuditQuery, missing: usize) -> usize {
-    if query.shown.is_some() { missing.max(1000) } else { missing }
-}
-
 /// One row of the log as its columns hold it.
 pub(super) struct LogRow {
     pub(super) seq: i64,

@@ -2,12 +2,12 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent, shown_certificate};
 use sqlx::postgres::PgConnection;
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::store::holders::column;
-use crate::store::rows::{LogRow, SEGMENT, at_once, identity_hash, identity_keys, page};
+use crate::store::rows::{LogRow, SEGMENT, identity_hash, identity_keys, page};
 
 /// How many closed segments a statement looks into at most.
 const MAX_SEGMENTS: u64 = 64;
@@ -35,15 +35,14 @@ pub(super) async fn search(
     let Bounds { lower, mut upper, closed } = bounds(connection, query).await?;
     let by = match query {
         AuditQuery { serial: Some(_), .. } => By::Serial,
-        AuditQuery { spiffe_id: None, outcome: None, .. } => By::Position,
+        AuditQuery { spiffe_id: None, outcome: None, .. } | AuditQuery { shown: Some(_), .. } => By::Position,
         _ => By::Entries,
     };
     let wanted = usize::try_from(query.limit).unwrap_or(usize::MAX).saturating_add(1);
     let mut items = Vec::new();
     let mut window = 1;
     while lower < upper && items.len() < wanted {
-        let missing = at_once(query, wanted.saturating_sub(items.len()));
-        let missing = i64::try_from(missing).unwrap_or(i64::MAX);
+        let missing = i64::try_from(wanted.saturating_sub(items.len())).unwrap_or(i64::MAX);
         // What has entries is seen in windows of whole segments, and the rest of the log at once.
         let (from, mut statement) = match by {
             By::Entries if upper <= closed => {
@@ -160,6 +159,9 @@ fn by_reading(query: &AuditQuery, by: By, range: Range<u64>, limit: i64) -> Quer
             }
             if let Some(since) = query.since {
                 text.push(" AND at_micros >= ").push_bind(AuditEvent::micros(since));
+            }
+            if let Some(shown) = &query.shown {
+                text.push(" AND position(").push_bind(shown_certificate(shown)).push(" IN body) > 0");
             }
         }
     }

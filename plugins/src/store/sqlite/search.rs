@@ -1,6 +1,6 @@
 //! Pages of the audit log: found by the entries that are made behind it, and in the part that has none yet, by the columns.
 
-use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent, shown_certificate};
 use signet_core::seams::store::StoreError;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use super::entries;
 use super::error::store_error;
 use crate::store::holders::column;
-use crate::store::rows::{LogRow, SEGMENT, at_once, identity_hash, identity_keys, page};
+use crate::store::rows::{LogRow, SEGMENT, identity_hash, identity_keys, page};
 
 /// How many segments a query for one identity looks into at once, at most.
 const MAX_SEGMENTS: u64 = 64;
@@ -27,11 +27,11 @@ pub(super) async fn search(
     let mut items = Vec::new();
     let mut window = 1;
     while lower < upper && items.len() < wanted {
-        let missing = at_once(query, wanted.saturating_sub(items.len()));
-        let missing = i64::try_from(missing).unwrap_or(i64::MAX);
+        let missing = i64::try_from(wanted.saturating_sub(items.len())).unwrap_or(i64::MAX);
         // Only a query by identity proceeds in windows of whole segments; the others see the rest of the log at once.
-        let by_identity = query.spiffe_id.as_deref().filter(|_| query.serial.is_none());
-        let by_entries = query.serial.is_none() && (by_identity.is_some() || query.outcome.is_some());
+        let has_entries = query.serial.is_none() && query.shown.is_none();
+        let by_identity = query.spiffe_id.as_deref().filter(|_| has_entries);
+        let by_entries = has_entries && (by_identity.is_some() || query.outcome.is_some());
         let is_open = by_entries && upper > found;
         let first_segment = (upper.saturating_sub(1) / SEGMENT).saturating_sub(window - 1);
         let from = match by_identity {
@@ -39,7 +39,7 @@ pub(super) async fn search(
             Some(_) => lower.max(first_segment.saturating_mul(SEGMENT)),
             None => lower,
         };
-        let part = if is_open { Part::Open } else { Part::Closed };
+        let part = if is_open || query.shown.is_some() { Part::Open } else { Part::Closed };
         let mut statement = page_statement(query, by_identity, from..upper, part, missing);
         let rows = statement.build_query_as().persistent(by_identity.is_none()).fetch_all(&mut *connection);
         let rows: Vec<LogRow> = rows.await.map_err(failed)?;
@@ -130,6 +130,9 @@ pub(super) fn page_statement(
         }
         if let Some(since) = query.since {
             text.push(" AND at_micros >= ").push_bind(AuditEvent::micros(since));
+        }
+        if let Some(shown) = &query.shown {
+            text.push(" AND instr(body, ").push_bind(shown_certificate(shown)).push(") > 0");
         }
     }
     text.push(" ORDER BY seq DESC LIMIT ").push_bind(limit).push(") ORDER BY seq DESC");
