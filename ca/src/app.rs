@@ -17,6 +17,8 @@ mod passing;
 mod plugins;
 mod process;
 mod record;
+#[cfg(feature = "kubernetes")]
+mod reviews;
 mod sealing_keys;
 mod storage;
 mod tokens;

@@ -263,7 +263,10 @@ impl CaMetrics {
             )?,
             clamped: metrics
                 .counter("signet_ca_lifetimes_cut_total", "Certificates cut short at their issuer's end.")?,
-            serving_renewals: metrics.counter("signet_ca_serving_renewals_total", "Serving certificates issued.")?,
+            serving_renewals: metrics.counter(
+                "signet_ca_serving_renewals_total",
+                "Serving certificates that took the place of one before.",
+            )?,
             cert_signer_ignored: metrics.counter(
                 "signet_ca_cert_signer_ignored_total",
                 "Requests whose metadata names a signer (CertSigner); this CA has one, and signs with it.",

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use signet_core::audit::EventKind;
 use signet_core::clock::{SharedClock, rfc3339};
+use signet_core::seams::authenticator::Denial;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -164,6 +165,21 @@ fn log(report: &Report, detail: Option<&str>) {
                 "no bundle stream"
             );
         }
+        // An alarm: somebody may have the key of a CA.
+        _ if newest.reason == Denial::CertificateNotOnRecord.label() => {
+            tracing::warn!(
+                outcome,
+                reason,
+                error = detail,
+                times,
+                since,
+                request_id,
+                spiffe_id,
+                certificate = newest.who.certificate.as_deref(),
+                peer.addr = peer,
+                "no certificate for one that is on no record, though it chains to a root of this mesh"
+            );
+        }
         _ => {
             tracing::info!(
                 outcome,
@@ -173,6 +189,7 @@ fn log(report: &Report, detail: Option<&str>) {
                 since,
                 request_id,
                 spiffe_id,
+                certificate = newest.who.certificate.as_deref(),
                 peer.addr = peer,
                 "no certificate"
             );

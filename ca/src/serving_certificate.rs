@@ -168,7 +168,10 @@ impl ServingRenewer {
     fn publish(&self, serving: Serving) -> OffsetDateTime {
         let next = serving.renews_at();
         self.metrics.expiry.serving.set(serving.not_after.unix_timestamp());
-        self.metrics.serving_renewals.inc();
+        // The first one of this process renews nothing.
+        if self.output.borrow().is_some() {
+            self.metrics.serving_renewals.inc();
+        }
         tracing::info!(serial = %serving.serial, not_after = rfc3339(serving.not_after), next_renewal = rfc3339(next), "serving certificate issued");
         self.output.send_replace(Some(Arc::new(serving)));
         next

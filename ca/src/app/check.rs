@@ -38,7 +38,7 @@ pub struct Checked {
 /// Looks at everything; with `asks`, asks API servers and issuers of clusters, too.
 #[must_use]
 pub async fn check(config: &Config, asks: bool) -> Checked {
-    let unmet = if asks { connect(config).await } else { Vec::new() };
+    let (unmet, not_shown) = if asks { connect(config).await } else { Default::default() };
     let mut problems = missing_keys(config).await;
     let keys_are_there = problems.is_empty();
     if let Backend::Files(directory) = &config.authority.backend {
@@ -49,7 +49,7 @@ pub async fn check(config: &Config, asks: bool) -> Checked {
     }
     for (index, cluster) in config.clusters.iter().enumerate() {
         if let Err(error) = Opened::open(cluster, None).await {
-            problems.push(format!("clusters[{index}].tokens: {}", error_chain(&error)));
+            problems.push(error.of_cluster(index));
         }
     }
     problems.extend(places(config));
@@ -59,6 +59,7 @@ pub async fn check(config: &Config, asks: bool) -> Checked {
         "whether clients find this CA by serving.dns_names and serving.ip_addresses".to_owned(),
         "whether the keys in clusters[].tokens.file are those that the clusters sign with now".to_owned(),
     ];
+    unseen.extend(not_shown);
     if others && !asks {
         let what =
             "whether the API servers and issuers of clusters[] answer, and what they let this CA do: --connect asks";

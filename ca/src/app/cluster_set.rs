@@ -172,6 +172,11 @@ impl ClusterSet {
             "Clusters whose published keys cannot be used or read as they are now, so that earlier keys stay in use.",
             |cluster| usize::from(cluster.believer.read().refused),
         )?;
+        gauge(
+            "signet_ca_token_reviews_unavailable",
+            "Clusters whose API server is to be asked about tokens and cannot be at the moment, so that no new token counts.",
+            |cluster| usize::from(cluster.believer.review().is_some_and(|last| last.problem.is_some())),
+        )?;
         gauge("signet_ca_pods", "Pods known of the clusters whose pods are followed.", |cluster| {
             cluster.pods.as_ref().map_or(0, |pods| pods.health().pods)
         })?;

@@ -18,7 +18,7 @@ use signet_runtime::signal::Hangups;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::cluster_set::ClusterSet;
+use super::cluster_set::{ClusterSet, Running};
 use crate::audit_log::AuditLog;
 use crate::cluster_status::ConfigurationStatus;
 use crate::config::{Config, read};
@@ -132,34 +132,35 @@ impl Follower {
         let text = std::str::from_utf8(content).map_err(|_| vec![format!("{file}: is not UTF-8 text")])?;
         let loaded: Loaded<Config> = config::parse(&file, text, read)
             .map_err(|error| error_chain(&error).lines().map(str::to_owned).collect::<Vec<_>>())?;
-        let Loaded { config, effective } = loaded;
+        let Loaded { config, effective, places } = loaded;
         let mut problems: Vec<String> = Vec::new();
         for (index, cluster) in config.clusters.iter().enumerate() {
             if cluster.trust_domain != self.trust_domain {
                 let (wanted, ours) = (&cluster.trust_domain, &self.trust_domain);
-                problems.push(format!(
+                problems.push(places.named(&format!(
                     "clusters[{index}].trust_domain: is {wanted}, but this CA certifies {ours} until it is restarted"
-                ));
+                )));
             }
         }
         let later = changed(&self.effective, &effective);
         if self.effective.get(CLUSTERS) != effective.get(CLUSTERS) || !problems.is_empty() {
             match self.clusters.open(&config.clusters).await {
                 Ok(opened) if problems.is_empty() => {
-                    let before = self.names();
+                    let before = self.clusters.running();
                     self.clusters.replace(opened);
                     if let (Some(now), Some(new)) = (self.effective.get_mut(CLUSTERS), effective.get(CLUSTERS)) {
                         *now = new.clone();
                     }
-                    let now = self.names();
-                    let gone: Vec<&String> = before.iter().filter(|name| !now.contains(name)).collect();
-                    tracing::info!(clusters = ?now, removed = ?gone, "other clusters are served now");
+                    let now = self.clusters.running();
+                    let Changes { added, changed, removed } = Changes::between(&before, &now);
+                    let clusters: Vec<&str> = now.iter().map(|one| one.cluster.id.as_str()).collect();
+                    tracing::info!(?clusters, ?added, ?changed, ?removed, "other clusters are served now");
                     self.record().await;
                 }
                 Ok(_) => {}
-                Err(wrong) => problems.extend(
-                    wrong.iter().map(|(index, error)| format!("clusters[{index}].tokens: {}", error_chain(error))),
-                ),
+                Err(wrong) => {
+                    problems.extend(wrong.iter().map(|(index, error)| places.named(&error.of_cluster(*index))));
+                }
             }
         }
         if !problems.is_empty() {
@@ -167,10 +168,6 @@ impl Follower {
         }
         self.in_use(later);
         Ok(())
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.clusters.running().iter().map(|cluster| cluster.cluster.id.clone()).collect()
     }
 
     /// Says that the file is in use, but for fields that wait for a restart.
@@ -225,6 +222,32 @@ impl Follower {
         if let Err(error) = self.audit.record(changed).await {
             tracing::warn!(%error, "the change of clusters could not be recorded");
         }
+    }
+}
+
+/// How the clusters that are served differ from those before, by their ids.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes<'a> {
+    added: Vec<&'a str>,
+    changed: Vec<&'a str>,
+    removed: Vec<&'a str>,
+}
+
+impl<'a> Changes<'a> {
+    fn between(before: &'a [Arc<Running>], now: &'a [Arc<Running>]) -> Self {
+        let find = |all: &'a [Arc<Running>], id: &str| all.iter().find(|one| one.cluster.id == id);
+        let mut changes = Self::default();
+        for one in now {
+            let id = one.cluster.id.as_str();
+            match find(before, id) {
+                None => changes.added.push(id),
+                Some(was) if was.cluster != one.cluster => changes.changed.push(id),
+                Some(_) => {}
+            }
+        }
+        let gone = before.iter().map(|one| one.cluster.id.as_str()).filter(|id| find(now, id).is_none());
+        changes.removed.extend(gone);
+        changes
     }
 }
 

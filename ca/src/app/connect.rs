@@ -12,24 +12,30 @@ use crate::config::{Cluster, Config, Tokens};
 /// How long all questions to one cluster may take together.
 const CLUSTER: Duration = Duration::from_secs(30);
 
-/// All that is wrong, of all clusters, which are asked at the same time.
-pub(super) async fn connect(config: &Config) -> Vec<String> {
+/// All that is wrong, and all that could not be seen, of all clusters, which are asked at the same time.
+pub(super) async fn connect(config: &Config) -> (Vec<String>, Vec<String>) {
     let asked = config.clusters.iter().enumerate().map(async |(index, cluster)| {
         let field = format!("clusters[{index}]");
         let found = tokio::time::timeout(CLUSTER, ask(cluster)).await;
-        let late = |_| vec![format!("api_server: not all that is to be known was answered within {CLUSTER:?}")];
-        found.unwrap_or_else(late).into_iter().map(|problem| format!("{field}.{problem}")).collect::<Vec<_>>()
+        let late = format!("api_server: not all that is to be known was answered within {CLUSTER:?}");
+        let (problems, unseen) = found.unwrap_or_else(|_| (vec![late], Vec::new()));
+        let named = |all: Vec<String>| all.into_iter().map(|one| format!("{field}.{one}")).collect::<Vec<_>>();
+        (named(problems), named(unseen))
     });
-    join_all(asked).await.concat()
+    let (problems, unseen): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().unzip();
+    (problems.concat(), unseen.concat())
 }
 
-async fn ask(cluster: &Cluster) -> Vec<String> {
+async fn ask(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
+    let (mut problems, mut unseen, mut is_reached) = (Vec::new(), Vec::new(), true);
     // Files that cannot be used are told of by `check` itself.
-    let Ok(server) = Server::open(cluster).await else { return Vec::new() };
-    let (mut problems, mut is_reached) = (Vec::new(), true);
+    let Ok(server) = Server::open(cluster).await else { return (problems, unseen) };
     if let Some(server) = &server {
         match kubernetes::probe(cluster, server).await {
-            Ok(found) => problems.extend(found),
+            Ok(found) => {
+                problems.extend(found.problems);
+                unseen.extend(found.unseen);
+            }
             Err(problem) => {
                 is_reached = false;
                 problems.push(format!("api_server: {problem}"));
@@ -38,7 +44,7 @@ async fn ask(cluster: &Cluster) -> Vec<String> {
     }
     let asks_server = matches!(cluster.tokens, Tokens::Jwks { .. }) && cluster.tokens.ask_the_api_server();
     if (asks_server && is_reached) || cluster.tokens.ask_the_issuer() {
-        let Ok(keys) = tokens::keys(cluster, server.as_ref()).await else { return problems };
+        let Ok(keys) = tokens::keys(cluster, server.as_ref()).await else { return (problems, unseen) };
         problems.extend(keys.look_up().await.err().map(|error| match error {
             AuthenticationError::Unavailable { reason, detail } => {
                 format!("tokens.from: the keys cannot be read: {}: {detail}", reason.label())
@@ -46,5 +52,5 @@ async fn ask(cluster: &Cluster) -> Vec<String> {
             error => format!("tokens.from: the keys cannot be read: {error}"),
         }));
     }
-    problems
+    (problems, unseen)
 }

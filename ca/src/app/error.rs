@@ -6,7 +6,6 @@ use signet_core::seams::store::StoreError;
 use signet_runtime::files::FileError;
 use signet_runtime::metrics::MetricError;
 
-use super::tokens::TokensError;
 use crate::rotator::StepError;
 
 /// What is configured cannot be used.
@@ -59,9 +58,9 @@ pub enum AppError {
     /// Another sealing key cannot be taken.
     #[error("rekey: {0}")]
     Rekey(String),
-    /// A cluster's keys cannot be loaded.
-    #[error("clusters[].tokens")]
-    Tokens(#[from] TokensError),
+    /// A file that a cluster's section names cannot be used.
+    #[error("{0}")]
+    Cluster(String),
     /// The first authority could not be made.
     #[error("authority")]
     Authority(#[from] StepError),

@@ -3,27 +3,23 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounterVec};
-use signet_core::seams::authenticator::{AuthenticationError, LiveWorkloads, Outage, TokenAuthenticator};
+use signet_core::seams::authenticator::{LiveWorkloads, TokenAuthenticator};
 use signet_core::seams::impersonation::{ImpersonationAuthorizer, PodsUnknown};
 use signet_core::seams::live_pods::LivePods;
-use signet_plugins::authenticator::{
-    ApiServerKeys, IssuerKeys, LiveObjects, OnReview, PublishedKeys, ReviewLimits, TokenReviewAuthenticator, TokenRules,
-};
+use signet_plugins::authenticator::{ApiServerKeys, IssuerKeys, LiveObjects, PublishedKeys};
 use signet_plugins::kubernetes::{
-    ApiServer, Credentials, Files, Followed, InCluster, Needs, NodeAuthorizer, PodIndex, PodsHealth,
+    ApiServer, Credentials, Files, Followed, InCluster, Needs, NodeAuthorizer, PodIndex, PodsHealth, Probed,
     probe as probe_server,
 };
 use signet_runtime::files as runtime_files;
-use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Condition;
-use tokio::time::Instant;
 
 use super::cluster_set::Surroundings;
 use super::passing::Tasks;
+pub(super) use super::reviews::{LastReview, Reviews};
 use super::tokens::TokensError;
-use crate::config::{self, ApiAccess, Cluster, KeySource, Tokens};
+use crate::config::{ApiAccess, Cluster, KeySource, Tokens};
 
 /// How often the files of credentials are looked at.
 const LOOK_AT_CREDENTIALS: Duration = Duration::from_secs(10);
@@ -155,8 +151,9 @@ impl Pods {
         if self.tasks.begin() {
             let (name, api, index) = (format!("pods of {cluster}"), Arc::clone(&server.api), Arc::clone(&self.index));
             let condition = around.readiness.passing(name.as_str());
+            let cluster = cluster.to_owned();
             self.tasks.spawn(&around.spawner, &name, async move {
-                tokio::join!(index.follow(&api), tell(&index, &condition));
+                tokio::join!(index.follow(&api), tell(cluster, &index, &condition));
             });
         }
     }
@@ -199,8 +196,9 @@ pub(super) fn live(
 }
 
 /// Says how well the pods are known. That they grow stale happens without any event.
-async fn tell(index: &PodIndex, condition: &Condition) {
-    let mut before = None;
+async fn tell(cluster: String, index: &PodIndex, condition: &Condition) {
+    // Why they are not known, and whether somebody knows what keeps them from being.
+    let mut before = (Some(PodsUnknown::NotSynced), false);
     loop {
         let health = index.health();
         let problem = health.problem.as_ref().map_or_else(String::new, |problem| format!("; {problem}"));
@@ -213,26 +211,26 @@ async fn tell(index: &PodIndex, condition: &Condition) {
             (None, Some(_)) => condition.degraded(format!("{counted}, as they were last{problem}")),
             (None, None) => condition.ready(counted),
         }
-        let now = health.unknown.map(PodsUnknown::label);
-        if before != Some(now) {
-            match now {
-                Some(reason) if before.is_some() => {
-                    tracing::warn!(reason, problem = health.problem, "the pods of a cluster are not known any more");
+        let now = (health.unknown, health.unknown.is_some() && (before.1 || health.problem.is_some()));
+        if before != now {
+            let (cluster, pods, nodes) = (cluster.as_str(), health.pods, health.nodes);
+            match health.unknown.map(PodsUnknown::label) {
+                Some(reason) => {
+                    tracing::warn!(cluster, reason, problem = health.problem, "the pods of a cluster are not known");
                 }
-                None => tracing::info!(pods = health.pods, nodes = health.nodes, "the pods of a cluster are known"),
-                _ => {}
+                None => tracing::info!(cluster, pods, nodes, "the pods of a cluster are known"),
             }
         }
-        before = Some(now);
+        before = now;
         let _either = tokio::time::timeout(TELL, index.changed()).await;
     }
 }
 
-/// What the API server of a cluster does not let us do, or is not configured as it is.
+/// What the API server of a cluster does not let us do or see, or is not configured as it is.
 ///
 /// # Errors
 /// Why it cannot be spoken to at all.
-pub(super) async fn probe(cluster: &Cluster, server: &Server) -> Result<Vec<String>, String> {
+pub(super) async fn probe(cluster: &Cluster, server: &Server) -> Result<Probed, String> {
     let (reviews, issuers) = match &cluster.tokens {
         Tokens::Jwks { issuers, .. } => (false, issuers),
         Tokens::Review { issuers, .. } => (true, issuers),
@@ -251,92 +249,4 @@ pub(super) async fn probe(cluster: &Cluster, server: &Server) -> Result<Vec<Stri
         trusted: cluster.trusted_node_accounts.clone(),
     };
     probe_server(&server.api, &needs).await
-}
-
-/// What came of the last review of a cluster's tokens.
-#[derive(Debug, Clone, Default)]
-pub(super) struct LastReview {
-    pub(super) at: Option<Instant>,
-    pub(super) result: Option<&'static str>,
-    pub(super) problem: Option<String>,
-}
-
-/// Counts reviews of tokens, of all clusters: labels never hold a name from outside.
-pub(super) struct Reviews {
-    results: IntCounterVec,
-    seconds: Histogram,
-}
-
-impl Reviews {
-    /// Registers the metrics.
-    pub(super) fn new(metrics: &Metrics) -> Result<Self, MetricError> {
-        let results = metrics.counters(
-            "signet_ca_token_reviews_total",
-            "TokenReviews by what came of them, of all clusters.",
-            &["result"],
-        )?;
-        for result in ["authenticated", "refused"].into_iter().chain(Outage::OF_CLUSTERS.map(Outage::label)) {
-            results.with_label_values(&[result]).reset();
-        }
-        let seconds =
-            metrics.seconds("signet_ca_token_review_duration_seconds", "TokenReviews, until their answer.")?;
-        Ok(Self { results, seconds })
-    }
-
-    /// What verifies tokens by reviews, and tells `condition` and `last` how these fare.
-    pub(super) fn authenticator(
-        &self,
-        rules: TokenRules,
-        limits: config::ReviewLimits,
-        server: &Server,
-        keys: Arc<PublishedKeys>,
-        (condition, last): (Condition, Arc<Mutex<LastReview>>),
-    ) -> Arc<dyn TokenAuthenticator> {
-        let config::ReviewLimits { remember, deadline, at_once } = limits;
-        let limits = ReviewLimits { remember, deadline, at_once };
-        let on_review = self.listener(rules.cluster.clone(), condition, last);
-        Arc::new(TokenReviewAuthenticator::new(rules, limits, Arc::clone(&server.api), keys, on_review))
-    }
-
-    fn listener(&self, cluster: String, condition: Condition, last: Arc<Mutex<LastReview>>) -> Arc<OnReview> {
-        let (results, seconds) = (self.results.clone(), self.seconds.clone());
-        condition.ready("the API server is to be asked about each token; it was not asked about any yet");
-        // What keeps us from asking, so that it is told once.
-        let trouble: Mutex<Option<Outage>> = Mutex::default();
-        Arc::new(move |outcome, took| {
-            let (label, outage) = match outcome {
-                Ok(_) => ("authenticated", None),
-                Err(AuthenticationError::Unavailable { reason, detail }) => (reason.label(), Some((*reason, detail))),
-                Err(_) => ("refused", None),
-            };
-            results.with_label_values(&[label]).inc();
-            let mut trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            let problem = match outage {
-                // It was not asked: that says nothing about it.
-                Some((Outage::Busy, _)) => return,
-                Some((reason, detail)) => {
-                    condition.degraded(format!("tokens cannot be verified: {}: {detail}", reason.label()));
-                    if trouble.replace(reason) != Some(reason) {
-                        tracing::warn!(
-                            cluster,
-                            reason = reason.label(),
-                            detail,
-                            "the API server does not judge tokens"
-                        );
-                    }
-                    Some(detail.clone())
-                }
-                None => {
-                    condition.ready("the API server is asked about each token");
-                    if trouble.take().is_some() {
-                        tracing::info!(cluster, "the API server judges tokens again");
-                    }
-                    None
-                }
-            };
-            let now = LastReview { at: Some(Instant::now()), result: Some(label), problem };
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = now;
-            seconds.observe(took.as_secs_f64());
-        })
-    }
 }

@@ -32,6 +32,7 @@ use super::error::AppError;
 use super::kubernetes::Reviews;
 use super::plugins::{OwnFiles, Plugins};
 use super::storage::storage_warning;
+use super::tokens::TokensError;
 use crate::acknowledgement_queue::Acknowledgements;
 use crate::audit_log::audit_log;
 use crate::bundle_feed::BundleFeed;
@@ -98,13 +99,23 @@ pub enum ServeError {
     Task(#[from] TaskFailure),
 }
 
+/// The configured filter, without the line that the library for Kubernetes logs as an error for each request that failed: what
+/// came of it is told once, in our own words. A filter that names the library has its lines.
+fn log_filter(configured: &str) -> String {
+    const LIBRARY: &str = "kube_client";
+    if configured.contains(LIBRARY) {
+        return configured.to_owned();
+    }
+    format!("{LIBRARY}::client::builder=off,{configured}")
+}
+
 /// Runs the CA until it is told to stop. `file` is where the configuration was read, and is read again.
 ///
 /// # Errors
 /// [`ServeError`].
 pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeError> {
-    let Loaded { config, effective } = loaded;
-    telemetry::init(config.log.format, &config.log.level)?;
+    let Loaded { config, effective, places } = loaded;
+    telemetry::init(config.log.format, &log_filter(&config.log.level))?;
     let (signals, hangups) = (Signals::install(config.drain)?, Hangups::install()?);
     let clock: SharedClock = Arc::new(SystemClock);
 
@@ -117,8 +128,9 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     }
     let plugins = Plugins::open(&config).await?;
     let mut opened = Vec::new();
-    for cluster in &config.clusters {
-        opened.push(Opened::open(cluster, None).await.map_err(AppError::from)?);
+    for (index, cluster) in config.clusters.iter().enumerate() {
+        let wrong = |error: TokensError| AppError::Cluster(places.named(&error.of_cluster(index)));
+        opened.push(Opened::open(cluster, None).await.map_err(wrong)?);
     }
 
     let metrics = Metrics::for_process("ca", env!("CARGO_PKG_VERSION"), "")?;

@@ -9,6 +9,7 @@ use signet_plugins::authenticator::{JwksAuthenticator, KeySetError, Published, P
 #[cfg(feature = "kubernetes")]
 use signet_plugins::kubernetes::ApiServerError;
 use signet_runtime::files::FileError;
+use signet_runtime::output::error_chain;
 
 use super::cluster_keys::{ClusterKeys, KeysRead, read_file};
 use super::cluster_set::Surroundings;
@@ -20,7 +21,7 @@ use crate::config::{ClientCertificates, Cluster, Config, KeySource, Tokens};
 /// What verifies the tokens of a cluster cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum TokensError {
+pub(super) enum TokensError {
     /// The file cannot be read.
     #[error("the JWKS file cannot be used")]
     File(#[from] FileError),
@@ -40,6 +41,20 @@ pub enum TokensError {
     #[cfg(not(feature = "kubernetes"))]
     #[error("this program was built without the feature `kubernetes`")]
     WithoutKubernetes,
+}
+
+impl TokensError {
+    /// What is wrong with the cluster at this place of the configuration, after the field that it is about.
+    pub(super) fn of_cluster(&self, index: usize) -> String {
+        let field = match self {
+            Self::File(_) | Self::Content { .. } => "tokens.file",
+            #[cfg(feature = "kubernetes")]
+            Self::ApiServer(_) => "api_server",
+            #[cfg(not(feature = "kubernetes"))]
+            Self::WithoutKubernetes => "tokens",
+        };
+        format!("clusters[{index}].{field}: {}", error_chain(self))
+    }
 }
 
 /// How a cluster's method is called.
@@ -125,9 +140,9 @@ impl Believer {
         tasks.spawn(&around.spawner, &format!("keys of {id}"), followed.keep());
         let (authenticator, review): (Arc<dyn TokenAuthenticator>, _) = match (&cluster.tokens, server) {
             (Tokens::Review { limits, .. }, Some(server)) => {
-                let (condition, last) = (around.readiness.passing(format!("tokens of {id}")), Arc::default());
-                let told = (condition, Arc::clone(&last));
-                (around.reviews.authenticator(rules, *limits, server, Arc::clone(&keys), told), Some(last))
+                let (last, asked) = (Arc::default(), (&**server, Arc::clone(&keys)));
+                let told = Arc::clone(&last);
+                (around.reviews.authenticator(rules, *limits, asked, told, (&tasks, around)), Some(last))
             }
             _ => (Arc::new(JwksAuthenticator::new(rules, Arc::clone(&keys))), None),
         };

@@ -8,10 +8,10 @@ use signet_core::seams::impersonation::{ImpersonationAuthorizer, PodsUnknown};
 use signet_core::seams::live_pods::LivePods;
 use signet_plugins::authenticator::{PublishedKeys, TokenRules};
 use signet_runtime::metrics::{MetricError, Metrics};
-use signet_runtime::readiness::Condition;
 use tokio::time::Instant;
 
 use super::cluster_set::Surroundings;
+use super::passing::Tasks;
 use super::tokens::TokensError;
 use crate::config::{Cluster, ReviewLimits, Tokens};
 
@@ -40,7 +40,13 @@ pub(super) fn keys(_: &Tokens, _: Option<&Arc<Server>>) -> Result<PublishedKeys,
     Err(TokensError::WithoutKubernetes)
 }
 
-pub(super) async fn probe(_: &Cluster, server: &Server) -> Result<Vec<String>, String> {
+/// As its counterpart.
+pub(super) struct Probed {
+    pub(super) problems: Vec<String>,
+    pub(super) unseen: Vec<String>,
+}
+
+pub(super) async fn probe(_: &Cluster, server: &Server) -> Result<Probed, String> {
     match *server {}
 }
 
@@ -111,9 +117,9 @@ impl Reviews {
         &self,
         _: TokenRules,
         _: ReviewLimits,
-        server: &Server,
-        _: Arc<PublishedKeys>,
-        _: (Condition, Arc<Mutex<LastReview>>),
+        (server, _): (&Server, Arc<PublishedKeys>),
+        _: Arc<Mutex<LastReview>>,
+        _: (&Tasks, &Surroundings),
     ) -> Arc<dyn TokenAuthenticator> {
         match *server {}
     }

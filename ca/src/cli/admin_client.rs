@@ -35,11 +35,14 @@ const MAX_FILE: u64 = 1 << 20;
 
 const OVER_TLS: &str = "Options for a CA elsewhere";
 
-/// Where the CA is. Without an address, the configuration file names its socket.
+/// Where the CA is. Without a socket and an address, the configuration file names its socket.
 #[derive(Debug, Clone, Args)]
 pub(super) struct AdminArgs {
     #[command(flatten)]
     file: ConfigFile,
+    /// The admin socket of the running CA, when the configuration file cannot be read or names another one by now
+    #[arg(long, value_name = "PATH", conflicts_with = "address", value_parser = socket)]
+    socket: Option<PathBuf>,
     /// Ask over TLS at this address, like https://ca.example:15012, instead of the admin socket
     #[arg(long, help_heading = OVER_TLS, value_name = "URL", requires_all = ["cert", "key", "ca"])]
     address: Option<String>,
@@ -68,7 +71,13 @@ impl AdminArgs {
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
         let calls = match &self.address {
             Some(address) => self.over_tls(address).await?,
-            None => on_socket(self.file.admin()?).await?.into(),
+            None => match &self.socket {
+                Some(socket) => on_socket(socket.clone(), "").await?.into(),
+                None => {
+                    let named = "; if `admin` was changed since the CA was started, give its socket with --socket";
+                    on_socket(self.file.admin()?, named).await?.into()
+                }
+            },
         };
         Ok(Client { service: AdminClient::new(calls) })
     }
@@ -158,12 +167,20 @@ fn given<'a>(option: &str, path: &'a Option<PathBuf>) -> Result<&'a Path, Failur
     path.as_deref().ok_or_else(|| Failure::Usage(format!("{option} is missing")))
 }
 
-async fn on_socket(socket: PathBuf) -> Result<Channel, Failure> {
+/// A socket as configuration files name it, or just its path.
+fn socket(text: &str) -> Result<PathBuf, &'static str> {
+    let path = Path::new(text.strip_prefix("unix:").unwrap_or(text));
+    if path.is_absolute() { Ok(path.components().collect()) } else { Err("not an absolute path") }
+}
+
+/// Connects; `hint` is what else may be wrong when there is no socket.
+async fn on_socket(socket: PathBuf, hint: &str) -> Result<Channel, Failure> {
     let shown = socket.display().to_string();
     // By itself: below, what the system says is hidden in what libraries say.
     if let Err(error) = UnixStream::connect(&socket).await {
         let why = unix_socket::explain(&socket, &error, "`signet-ca serve`");
-        return Err(Failure::Failed(format!("no CA answers at {shown}: {why}")));
+        let hint = if error.kind() == std::io::ErrorKind::PermissionDenied { "" } else { hint };
+        return Err(Failure::Failed(format!("no CA answers at {shown}: {why}{hint}")));
     }
     let connector = tower::service_fn(move |_: Uri| {
         let socket = socket.clone();
@@ -290,6 +307,10 @@ pub(super) fn failure(status: &Status) -> Failure {
         return Failure::Failed(format!("the connection broke before the CA had answered: {text}"));
     }
     match status.code() {
+        // The library's own words, which say neither what is too long nor what to do.
+        Code::OutOfRange if text.contains("too large") => {
+            Failure::Usage("the arguments are longer than the CA reads, 16 KiB for all of them together".to_owned())
+        }
         Code::InvalidArgument => Failure::Usage(text),
         Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => {
             Failure::Failed(format!("the CA cannot do that now: {text}"))

@@ -167,6 +167,7 @@ impl Ca {
         };
         AdminArgs {
             file: ConfigFile { config: "/nowhere".into() },
+            socket: None,
             address: Some(self.address.clone()),
             cert: file("cert.pem", &shown.chain_pem()),
             key: file("key.pem", &shown.key_pem()),

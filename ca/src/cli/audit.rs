@@ -1,5 +1,7 @@
 //! `signet-ca audit list`: questions to the record, read from storage, so that they work with the CA up or down.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 use signet_core::audit::{AuditEvent, AuditQuery, EventKind, MAX_PAGE, Outcome, Page, StoredEvent};
@@ -7,6 +9,7 @@ use signet_core::certificate::Serial;
 use signet_core::clock::{Clock, SystemClock};
 use signet_core::identity::SpiffeId;
 use signet_core::seams::store::{AuditStore, StoreError};
+use signet_core::time_math;
 use signet_runtime::command;
 use signet_runtime::config::units::parse_duration;
 use signet_runtime::output::{self, Output};
@@ -40,6 +43,10 @@ pub(super) struct ListArgs {
     /// Only the certificate with this serial number (hexadecimal)
     #[arg(long, value_name = "HEX")]
     serial: Option<String>,
+    /// Only what was asked for with this client certificate in the place of a token: its serial number (hexadecimal). What was
+    /// got with that may have got more in turn
+    #[arg(long, value_name = "HEX", conflicts_with = "serial")]
+    shown_certificate: Option<String>,
     /// How many at most, up to 1000
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PAGE)))]
     limit: u32,
@@ -54,12 +61,13 @@ pub(super) async fn run(asked: &AuditCommand) -> Result<(), Failure> {
     let AuditCommand::List(args) = asked;
     let wrong =
         |mistakes: Vec<String>| Failure::Usage(command::each_named(PROGRAM, mistakes.iter().map(String::as_str)));
-    let query = args.query(SystemClock.now()).map_err(wrong)?;
+    let mut query = args.query(SystemClock.now()).map_err(wrong)?;
     let config = args.file.load()?.config;
     let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
     if let Some(token) = args.page {
         check_page(&*store, token).await?;
     }
+    narrow(&*store, &mut query).await.map_err(Failure::failed)?;
     let mut page = store.query(&query).await.map_err(Failure::failed)?;
     if let Some(serial) = query.serial {
         let later = revocations(&*store, serial, &page).await.map_err(Failure::failed)?;
@@ -111,9 +119,43 @@ impl ListArgs {
                 }
             }
         }
+        if let Some(shown) = &self.shown_certificate {
+            let digits: String = shown.chars().filter(|digit| *digit != ':').collect::<String>().to_ascii_lowercase();
+            // Who signs with a stolen key gives any serial number that a certificate may have (RFC 5280 section 4.1.2.2).
+            if (2..=40).contains(&digits.len()) && digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
+                query.shown = Some(digits);
+            } else {
+                wrong.push(format!(
+                    "--shown-certificate: {shown:?} is no serial number, which is 32 hexadecimal digits of those of this \
+                     CA; `-o wide` shows whole ones"
+                ));
+            }
+        }
         query.before = self.page;
         if wrong.is_empty() { Ok(query) } else { Err(wrong) }
     }
+}
+
+/// Looks for what was asked for with a certificate when that can only have been: in its life, if it is on record.
+async fn narrow(store: &dyn AuditStore, query: &mut AuditQuery) -> Result<(), StoreError> {
+    /// By how much clocks of replicas may differ.
+    const SKEW: Duration = Duration::from_secs(3600);
+    let Some(shown) = &query.shown else { return Ok(()) };
+    let issued = match Serial::parse(shown) {
+        Some(serial) => {
+            let by_serial = AuditQuery { serial: Some(serial), shown: None, limit: 1, ..query.clone() };
+            let (spiffe_id, since, outcome, before) = (None, None, None, None);
+            store.query(&AuditQuery { spiffe_id, since, outcome, before, ..by_serial }).await?.items.pop()
+        }
+        None => None,
+    };
+    if let Some((at, Some(what))) = issued.map(|stored| (stored.event.at(), stored.event.what)) {
+        let begin = time_math::before(at, SKEW);
+        query.since = Some(query.since.map_or(begin, |since| since.max(begin)));
+        let end = OffsetDateTime::from_unix_timestamp(what.not_after).ok();
+        query.until = end.map(|end| time_math::after(end, SKEW));
+    }
+    Ok(())
 }
 
 /// Refuses what no page has ended with: it would be taken for the first page, or for the end of the list.
@@ -145,7 +187,9 @@ async fn revocations(
         spiffe_id: issued.event.who.spiffe_id.clone(),
         since: Some(issued.event.at()),
         outcome: Some(Outcome::Done),
+        until: None,
         serial: None,
+        shown: None,
         before: None,
         limit: MAX_PAGE,
     };

@@ -37,13 +37,14 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
         return out.json(&reference.to_json_schema("The configuration of signet-ca")).map_err(Failure::failed);
     }
     let file = args.file.config.display().to_string();
-    let about_file = |all: Vec<String>| all.into_iter().map(|one| format!("{file}: {one}")).collect::<Vec<_>>();
     let mut found = Found { file: file.clone(), ..Found::default() };
     let loaded = match args.file.read() {
         Ok(loaded) => loaded,
         Err(mistakes) => return Found { problems: mistakes, ..found }.refuse(out),
     };
     let app::Checked { problems, unmet, unseen } = app::check(&loaded.config, args.connect).await;
+    let places = &loaded.places;
+    let about_file = |all: Vec<String>| all.iter().map(|one| places.named(one)).collect::<Vec<_>>();
     (found.problems, found.unmet, found.unseen) = (about_file(problems), about_file(unmet), unseen);
     if !(found.problems.is_empty() && found.unmet.is_empty()) {
         return found.refuse(out);
@@ -60,7 +61,7 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
         text += &format!("{sealed}\n");
     }
     if args.connect {
-        text += &format!("{file}: the clusters answer, and let this CA do what it needs\n");
+        text += &format!("{file}: the clusters answer, and let this CA do what it needs, as far as they show\n");
     }
     text.extend(found.unseen.iter().map(|what| format!("not looked at: {what}\n")));
     out.show(|| found.document(), || text).map_err(Failure::failed)

@@ -114,9 +114,10 @@ fn as_json(ended: &Ended, from: &Storage, to: &Storage) -> Value {
             "events": moved.events, "journal_version": moved.journal, "holders": moved.holders,
             "sealed_keys": moved.keys, "damaged_events": moved.damaged,
         }),
-        Ended::Released => Value::Null,
+        Ended::Released | Ended::Before => Value::Null,
     };
-    json!({ "from": from.to_string(), "to": to.to_string(), "moved": moved })
+    let before = *ended == Ended::Before;
+    json!({ "from": from.to_string(), "to": to.to_string(), "moved": moved, "moved_before": before })
 }
 
 fn as_text(ended: &Ended, args: &MigrateArgs, from: &Storage) -> String {
@@ -126,6 +127,7 @@ fn as_text(ended: &Ended, args: &MigrateArgs, from: &Storage) -> String {
             moved.events, moved.journal, moved.holders, moved.keys
         ),
         Ended::Released => "an earlier attempt had moved everything, and is complete now\n".to_owned(),
+        Ended::Before => "everything was moved there before, nothing was done now\n".to_owned(),
     };
     if let Ended::Moved(moved) = ended
         && moved.damaged > 0

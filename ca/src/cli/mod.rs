@@ -112,7 +112,10 @@ impl ConfigFile {
     /// The operators' socket, also in a file that is wrong elsewhere: a CA that has not taken it over tells so there.
     fn admin(&self) -> Result<PathBuf, Failure> {
         config::load_part(&self.config, read_admin).map_err(|error| {
-            let mistakes = error.mistakes(AGENT);
+            let mut mistakes = error.mistakes(AGENT);
+            mistakes.push(
+                "a running CA is reached all the same by its socket: --socket PATH (`admin` in its file)".to_owned(),
+            );
             Failure::Usage(command::each_named(PROGRAM, mistakes.iter().map(String::as_str)))
         })
     }
@@ -213,6 +216,10 @@ mod tests {
             ("authority list".to_owned(), true),
             (format!("authority list {tls} --server-name ca"), true),
             (format!("status {tls} --output json"), true),
+            ("status --socket /run/a.sock --config gone".to_owned(), true),
+            ("status --socket unix:///run/a.sock".to_owned(), true),
+            ("status --socket a.sock".to_owned(), false),
+            (format!("status {tls} --socket /run/a.sock"), false),
             ("authority rotate --wait --timeout 10m --reason x".to_owned(), true),
             ("authority adopt --wait --timeout 10m --reason x".to_owned(), true),
             ("authority activate 1a2b --force --reason x --wait".to_owned(), true),

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::describe::{self, short};
 use super::printable;
-use super::rotation_view::{NAMED, behind, count};
+use super::rotation_view::{NAMED, behind, compromised_until_then, count};
 
 /// Columns that the names of the lines take.
 const NAMES: usize = 10;
@@ -88,6 +88,7 @@ pub(super) fn picture(moment: &Moment<'_>, size: Size) -> Vec<String> {
     tell("trouble", &trouble);
     if let Some(at) = &rotation.expected_at {
         tell("expected", &format!("by {}, {}", describe::time(at), left(at, moment.now)));
+        tell("", &compromised_until_then(rotation, describe::time, short).unwrap_or_default());
     }
     lines.extend(wrapped("Ctrl-C ends this view; the CA goes on by itself.", width));
     lines.truncate(size.rows.saturating_sub(SPARE_ROWS).max(1));
@@ -228,6 +229,7 @@ pub(super) fn line(moment: &Moment<'_>) -> String {
     }
     if let Some(at) = &rotation.expected_at {
         text += &format!("; expected by {}", describe::time(at));
+        text.extend(compromised_until_then(rotation, describe::time, short).map(|why| format!(", which is so: {why}")));
     }
     if let Some(trouble) = moment.trouble {
         text += &format!("; trouble: {trouble}");

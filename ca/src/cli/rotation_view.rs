@@ -119,12 +119,36 @@ pub(super) fn rotation_rows(rotation: &Rotation, view: &View) -> Vec<(&'static s
         rows.push(("next", view.text(&describe::next(next, view.id()))));
     }
     if let Some(at) = &rotation.expected_at {
-        rows.push(("expected by", format!("{}, at the latest", view.time(Some(at)))));
+        let at = format!("{}, at the latest", view.time(Some(at)));
+        let why = compromised_until_then(rotation, |at| view.time(Some(at)), view.id());
+        rows.push(("expected by", why.map_or_else(|| at.clone(), |why| format!("{at}: {why}"))));
     }
     if rotation.revoked_certificates > 0 {
         rows.push(("revoked certificates", rotation.revoked_certificates.to_string()));
     }
     rows
+}
+
+/// That the end of everything is only that of a compromised issuing CA, which has ended with its last certificate but for
+/// whoever has its key.
+pub(super) fn compromised_until_then(
+    rotation: &Rotation,
+    time: impl Fn(&Timestamp) -> String,
+    id: fn(&str) -> &str,
+) -> Option<String> {
+    let end = rotation.expected_at?;
+    let last = |one: &&Authority| one.kind() == AuthorityKind::Issuing && one.tainted_at.is_some();
+    let last = |one: &&Authority| last(one) && one.state() != AuthorityState::Revoked && one.not_after == Some(end);
+    let issuing = rotation.authorities.iter().find(last)?;
+    let name = id(&issuing.id);
+    let held = match &issuing.needed_until {
+        Some(at) if issuing.holders > 0 => format!("its last certificate ends {}", time(at)),
+        _ => "nobody holds a certificate of it any more".to_owned(),
+    };
+    Some(format!(
+        "that is the end of the compromised issuing CA {name}, and whoever has its key can sign until then; {held}, and \
+         `authority revoke {name}` puts it on a revocation list, with which it is over"
+    ))
 }
 
 /// Holders that lag.
@@ -293,6 +317,46 @@ mod tests {
             .map(|table| table.render(Width::Unlimited))
         {
             assert!(text.contains(&id) && (text.contains(&root) || text.starts_with("HOLDER")), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_only_that_of_a_compromised_issuing_ca_is_said_to_be_so() {
+        let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
+        let issuing = Authority {
+            kind: AuthorityKind::Issuing.into(),
+            id: "11aaaaaaaaaa".to_owned(),
+            state: AuthorityState::Old.into(),
+            tainted_at: at(1),
+            not_after: at(2_500_000),
+            needed_until: at(1800),
+            holders: 2,
+            ..Authority::default()
+        };
+        let rotation = |expected_at, issuing: Authority| Rotation {
+            expected_at,
+            authorities: vec![Authority { tainted_at: None, ..issuing.clone() }, issuing],
+            ..Rotation::default()
+        };
+        let view = View::at(time::OffsetDateTime::UNIX_EPOCH);
+        let told = |rotation: &Rotation| {
+            let rows = rotation_rows(rotation, &view);
+            rows.into_iter().find(|(what, _)| *what == "expected by").map(|(_, text)| text).unwrap_or_default()
+        };
+        let text = told(&rotation(at(2_500_000), issuing.clone()));
+        for words in
+            ["the end of the compromised issuing CA 11aaaaaa", "last certificate ends in 30m", "authority revoke 11aa"]
+        {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        let alone = told(&rotation(at(2_500_000), Authority { holders: 0, ..issuing.clone() }));
+        assert!(alone.contains("nobody holds a certificate of it"), "{alone}");
+        let revoked = Authority { state: AuthorityState::Revoked.into(), ..issuing.clone() };
+        let sound = Authority { tainted_at: None, ..issuing.clone() };
+        for other in
+            [rotation(at(2_600_000), issuing), rotation(at(2_500_000), revoked), rotation(at(2_500_000), sound)]
+        {
+            assert!(told(&other).ends_with("at the latest"), "{}", told(&other));
         }
     }
 

@@ -187,11 +187,37 @@ async fn an_answer_that_never_comes_frees_its_place() {
         CallLimits { places: Arc::new(Semaphore::new(1)), answer: Duration::from_secs(11), ..CallLimits::default() };
     let mut service = Intake::new(stuck, limits);
     let mut tasks = tokio::task::JoinSet::new();
+    let begun = tokio::time::Instant::now();
     tasks.spawn(service.call(whole(b"a")));
     tokio::task::yield_now().await;
     assert_eq!(code(&service.call(whole(b"a")).await.unwrap()), Some(Code::ResourceExhausted));
-    assert_eq!(code(&tasks.join_next().await.unwrap().unwrap().unwrap()), Some(Code::Unavailable));
+    let late = tokio::time::timeout(Duration::from_secs(60), tasks.join_next()).await.expect("it was given up");
+    assert_eq!(code(&late.unwrap().unwrap().unwrap()), Some(Code::Unavailable));
+    assert_eq!(begun.elapsed(), Duration::from_secs(11));
     assert_eq!(code(&service.call(whole(b"a")).await.unwrap()), Some(Code::Unavailable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_in_use_from_when_a_request_on_it_has_arrived_or_a_call_stays_open() {
+    let connections = Connections::for_tests(Room::default());
+    let place = connections.enter(Source::V4(Ipv4Addr::LOCALHOST)).unwrap();
+    let mut service = Intake::new(measuring(), CallLimits { streams: &["Open"], ..CallLimits::default() });
+    for call in ["/s/Call", "/s/Open"] {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let accepted = place.asked_at();
+        let (sender, mut request) = trickling(Some(&place));
+        *request.uri_mut() = call.parse().unwrap();
+        sender.send(Bytes::from_static(b"ab")).await.unwrap();
+        let mut answering = tokio::task::JoinSet::new();
+        answering.spawn(service.call(request));
+        tokio::task::yield_now().await;
+        let now = tokio::time::Instant::now();
+        // Of a call that ends, not before it has arrived.
+        assert_eq!(place.asked_at(), if call == "/s/Open" { now } else { accepted }, "{call}");
+        drop(sender);
+        assert_eq!(length(&answering.join_next().await.unwrap().unwrap().unwrap()), Some("2"));
+        assert_eq!(place.asked_at(), now, "{call}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

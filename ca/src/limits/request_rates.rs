@@ -107,11 +107,21 @@ mod tests {
         let many = NonZeroU32::new(1_000_000).unwrap();
         let per_peer = Rate { per_second: many, burst: many };
         let rates = RequestRates::new(&Limits { per_peer, ..Limits::default() });
-        let addresses = 0..u32::try_from(MOST_KEYS + 2).unwrap();
-        for address in addresses.map(|number| IpAddr::V4(number.into())) {
+        let count = |number: usize| {
+            let address = IpAddr::V4(u32::try_from(number).unwrap().into());
             assert!(rates.count_source(Source::from(address)).is_ok());
-        }
+        };
+        (0..=MOST_KEYS).for_each(count);
+        assert_eq!(rates.sources.len(), MOST_KEYS + 1, "so many may be there");
+        count(MOST_KEYS + 1);
         assert!(rates.sources.len() < MOST_KEYS, "{}", rates.sources.len());
+        assert!(rates.early_sweep.check().is_err(), "not for each request");
+    }
+    #[test]
+    fn of_few_sources_none_costs_a_sweep() {
+        let rates = RequestRates::new(&Limits::default());
+        assert!(rates.count_source(Source::from(IpAddr::V4(1_u32.into()))).is_ok());
+        assert!(rates.early_sweep.check().is_ok());
     }
     #[tokio::test(start_paused = true)]
     async fn keys_at_rest_are_forgotten_again_and_again() {

@@ -10,6 +10,9 @@ use crate::client_address::Source;
 /// Longest text of a record, in characters.
 const DETAIL: usize = 500;
 
+/// So many of the certificates that were shown are named, where they were not all the same.
+const CERTIFICATES: usize = 6;
+
 /// Who is refused. Each class has rows of its own, so that a flood of one hides nobody of another: what costs nothing to
 /// send comes from strangers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,11 +94,14 @@ pub(super) struct Summary {
     pub(super) times: u64,
     /// When the first of them was.
     pub(super) since: OffsetDateTime,
+    /// The first different certificates that were shown, by serial number; one more than are named, when there were more.
+    certificates: Vec<String>,
 }
 
 impl Summary {
     pub(super) fn one(refusal: RefusedCall, at: OffsetDateTime) -> Self {
-        Self { newest: refusal, times: 1, since: at }
+        let certificates = refusal.who.certificate.iter().cloned().collect();
+        Self { newest: refusal, times: 1, since: at, certificates }
     }
 
     /// Adds later refusals.
@@ -113,6 +119,21 @@ impl Summary {
         newest.source = source.filter(|_| same);
         self.times = self.times.saturating_add(later.times);
         self.since = self.since.min(later.since);
+        for certificate in later.certificates {
+            if self.certificates.len() <= CERTIFICATES && !self.certificates.contains(&certificate) {
+                self.certificates.push(certificate);
+            }
+        }
+    }
+
+    /// Which certificates were shown, where `who` can name none because there were several.
+    fn several(&self) -> String {
+        let named = self.certificates.get(..CERTIFICATES).unwrap_or(&self.certificates);
+        match (named, self.certificates.len() > named.len()) {
+            ([] | [_], _) => String::new(),
+            (named, false) => format!("; the certificates {} were shown", named.join(", ")),
+            (named, true) => format!("; the certificates {} and others were shown", named.join(", ")),
+        }
     }
 
     /// The record, made at `now`. The first of its kind is told as it was, when it was.
@@ -123,16 +144,63 @@ impl Summary {
             true => format!("various callers; the newest: {}", newest.detail),
             false => newest.detail.clone(),
         };
+        let several = self.several();
+        let room = DETAIL.saturating_sub(several.chars().count());
+        let detail = detail.chars().take(room).chain(several.chars()).collect();
         AuditEvent {
             at_micros: if first { since_micros } else { AuditEvent::micros(now) },
             request_id: newest.request_id.clone(),
             kind: newest.kind,
             outcome: newest.outcome,
             reason: Some(newest.reason.to_owned()),
-            detail: Some(detail.chars().take(DETAIL).collect()),
+            detail: Some(detail),
             who: newest.who.clone(),
             what: None,
             repeated: (!first).then_some(Repeated { count: self.times, since_micros }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use signet_core::caller::Claimed;
+    use signet_core::seams::authenticator::Denial;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    /// Refusals of those who showed certificates with these serial numbers, told together.
+    fn told(serials: impl IntoIterator<Item = String>, detail: &str) -> AuditEvent {
+        let summaries = serials.into_iter().map(|serial| {
+            let claimed = Claimed { certificate: Some(serial), ..Claimed::default() };
+            let error = AuthenticationError::denied(Denial::CertificateNotOnRecord, "why").claiming(claimed);
+            let (kind, outcome) = ((EventKind::Certificate, "call"), (Outcome::Refused, error.label()));
+            let refusal = RefusedCall::of_request(kind, outcome, Some(&error), Peer(None), Attributed::default());
+            Summary::one(RefusedCall { detail: detail.to_owned(), ..refusal }, NOW)
+        });
+        let all = summaries.reduce(|mut one, other| {
+            one.add(other);
+            one
+        });
+        all.unwrap().event(false, false, NOW)
+    }
+
+    fn serial(number: usize) -> String {
+        format!("{number:032x}")
+    }
+
+    #[test]
+    fn the_certificate_that_was_shown_stays_named_and_of_several_the_first_ones_do() {
+        let same = told((0..20).map(|_| serial(7)), "why");
+        assert_eq!((same.who.certificate, same.detail.as_deref()), (Some(serial(7)), Some("why")));
+        let two = told((0..20).map(|at| serial(at % 2)), "why");
+        let words = format!("why; the certificates {}, {} were shown", serial(0), serial(1));
+        assert_eq!((two.who.certificate, two.detail), (None, Some(words)));
+        let many = told((0..2000).map(serial), &"why ".repeat(200)).detail.unwrap();
+        assert!(many.ends_with(&format!("{} and others were shown", serial(5))), "{many}");
+        assert!(many.contains(&serial(0)) && !many.contains(&serial(6)) && many.starts_with("why "), "{many}");
+        assert_eq!(many.len(), DETAIL);
     }
 }

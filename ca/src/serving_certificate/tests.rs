@@ -69,6 +69,19 @@ async fn turn(world: &World) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_certificate_is_no_renewal() {
+    let world = World::new().await;
+    let mut running = start(&world);
+    running.valid(NOW).await;
+    assert_eq!(world.metrics.serving_renewals.get(), 0);
+    let due = running.serving.borrow().as_ref().unwrap().renews_at();
+    world.clock.set(due);
+    let renewed = |serving: &Option<Arc<Serving>>| serving.as_ref().is_some_and(|serving| serving.renews_at() > due);
+    drop(tokio::time::timeout(HOUR, running.serving.wait_for(renewed)).await.expect("a renewal").unwrap());
+    assert_eq!(world.metrics.serving_renewals.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_jump_ahead_and_back_connections_and_certificates_work_within_seconds() {
     for ahead in AHEAD {
         let world = World::new().await;

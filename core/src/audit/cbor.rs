@@ -250,6 +250,11 @@ impl Fields {
         out.extend(&self.pairs);
     }
 
+    /// These fields as they stand in any map.
+    pub(super) fn pairs(self) -> Vec<u8> {
+        self.pairs
+    }
+
     /// The array of a version number and this map.
     pub(super) fn versioned(&self, version: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.pairs.len() + 4);

@@ -61,6 +61,18 @@ fn texts_of(who: &Attributed) -> [(u8, &Option<String>); 13] {
 /// Those of them that are UIDs of Kubernetes.
 const UIDS: [u8; 4] = [4, 6, 8, 14];
 
+/// The number of the field of `who` that names the certificate that was shown.
+const CERTIFICATE: u8 = 15;
+
+/// What the body of an event holds for which the client certificate of this serial number was shown. Others may hold it by
+/// chance.
+#[must_use]
+pub fn shown_certificate(serial: &str) -> Vec<u8> {
+    let mut fields = Fields::default();
+    put_hex(&mut fields, CERTIFICATE, serial);
+    fields.pairs()
+}
+
 impl AuditEvent {
     /// The bytes that are stored and hashed.
     #[must_use]
@@ -128,7 +140,7 @@ fn who(who: &Attributed) -> Fields {
         }
     }
     if let Some(serial) = &who.certificate {
-        put_hex(&mut fields, 15, serial);
+        put_hex(&mut fields, CERTIFICATE, serial);
     }
     if let Some(micros) = who.last_token_micros {
         fields.signed(16, micros);
@@ -268,7 +280,7 @@ fn attributed(mut part: Part<'_>, unknown: &mut UnknownFields) -> Result<Attribu
         instance: part.optional(12, text)?,
         // 13 stands for what nobody knows, in the examples of the documentation.
         token_id: part.optional(14, uid_or_text)?,
-        certificate: part.optional(15, hex_or_text)?,
+        certificate: part.optional(CERTIFICATE, hex_or_text)?,
         last_token_micros: part.optional(16, signed)?,
     };
     part.rest(unknown);

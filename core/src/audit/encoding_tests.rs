@@ -328,3 +328,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_body_holds_the_certificate_that_was_shown_as_it_is_looked_for() {
+    let shown = |serial: &str| {
+        let who = Attributed { certificate: Some(serial.to_owned()), ..Attributed::default() };
+        let event = AuditEvent { who, ..refused() };
+        let (body, wanted) = (event.encode(), shown_certificate(serial));
+        body.windows(wanted.len()).any(|part| part == wanted)
+    };
+    for serial in ["06501b4a7c1122334455667788990011", "4a", &"4a".repeat(20), "4a1", "what is no serial"] {
+        assert!(shown(serial), "{serial}");
+    }
+    assert_eq!(shown_certificate("4aff"), [0x0f, 0x42, 0x4a, 0xff]);
+}

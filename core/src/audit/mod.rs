@@ -8,7 +8,7 @@ mod stored;
 mod tree;
 mod who;
 
-pub use encoding::{DecodeError, UnknownFields};
+pub use encoding::{DecodeError, UnknownFields, shown_certificate};
 pub use event::{AuditEvent, Certified, EventKind, Outcome, Repeated};
 pub use query::{AuditQuery, MAX_PAGE, Page, QueryError};
 pub use stored::{StoredEvent, UnreadEvent, Unreadable};

@@ -25,10 +25,16 @@ pub struct AuditQuery {
     pub spiffe_id: Option<String>,
     /// At or after this time.
     pub since: Option<OffsetDateTime>,
+    /// Only what was recorded before the first event that is later than this. Events of other replicas may be earlier than
+    /// those before them, so whoever asks leaves room.
+    pub until: Option<OffsetDateTime>,
     /// Only this outcome.
     pub outcome: Option<Outcome>,
     /// Only the certificate with this serial.
     pub serial: Option<Serial>,
+    /// Only what was asked for with the client certificate of this serial number (hexadecimal, in small letters). Bodies are
+    /// looked through for it; one that cannot be read and does not hold it is not told of.
+    pub shown: Option<String>,
     /// Only events before this sequence number: the cursor of the page before.
     pub before: Option<u64>,
     /// How many events at most, those that cannot be read included.
@@ -44,7 +50,8 @@ impl AuditQuery {
         if !(1..=MAX_PAGE).contains(&limit) {
             return Err(QueryError::PageSize(limit));
         }
-        Ok(Self { spiffe_id: None, since: None, outcome: None, serial: None, before: None, limit })
+        let (since, until, outcome, serial, shown, before) = (None, None, None, None, None, None);
+        Ok(Self { spiffe_id: None, since, until, outcome, serial, shown, before, limit })
     }
 }
 

@@ -4,7 +4,9 @@
 use super::Authorities;
 use super::test_authorities::{DAY, START, Seen, first, id, offer, offer_with, root_ca, rules, take};
 use super::{Activation, AuthorityState, Command, Refused, Step, judge, next_step};
-use crate::revocation::{GivenLists, ListKey, RevocationList};
+use crate::authority::AuthorityId;
+use crate::certificate::Facts;
+use crate::revocation::{GivenLists, ListKey, ListNeed, RevocationList, RevocationReason, Revoked};
 use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
 use crate::unknown_fields::Unknown;
 
@@ -179,6 +181,34 @@ fn lists_are_signed_for_our_own_cas_and_for_signers_of_somebody_elses_and_renewe
     let later = authorities.lists_of(START + 400 * DAY);
     assert!(!later.required().contains(&id("r1-issuing")));
     assert_eq!((later.key(&id("r1-issuing")), later.key(&id("s1"))), (ListKey::Own, ListKey::Foreign));
+}
+
+#[test]
+fn lists_are_complete_only_with_those_of_the_cas_between_as_long_as_something_may_chain_through_them() {
+    let params = rcgen::CertificateParams::new(vec!["between".to_owned()]).unwrap();
+    let between = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    let middle = AuthorityId::of(&Facts::read(between.der()).unwrap());
+    let mut authorities = first();
+    assert_eq!(authorities.list_issuers(START).len(), 2, "the root and its issuing CA");
+    authorities.roots[0].issuing[0].ca.intermediates = vec![between.der().clone()];
+    let issuers = authorities.lists_of(START);
+    assert!(issuers.required().contains(&middle) && issuers.required().len() == 3, "{issuers:?}");
+    // Its list can be made by nobody here, so that there can be none at all.
+    let list =
+        RevocationList { issuer: middle.clone(), der: vec![1].into(), next_update: 0, unknown: Unknown::default() };
+    authorities.revocations.entries = vec![Revoked {
+        serial: "ab".to_owned(),
+        issuer: id("r1-issuing"),
+        reason: RevocationReason::KeyCompromise,
+        at: START.unix_timestamp(),
+        not_after: (START + DAY).unix_timestamp(),
+        unknown: Unknown::default(),
+    }];
+    let need = |given: GivenLists<'_>| authorities.revocations.need(&issuers, given, START);
+    assert_eq!(need(GivenLists::Unknown), ListNeed::Impossible(middle.clone()));
+    assert_eq!(need(GivenLists::Lists(&[list])), ListNeed::Wanted);
+    let ended = authorities.roots[0].issuing[0].not_after;
+    assert!(!authorities.list_issuers(ended).contains(&middle));
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub struct FilesAuthority {
 struct FilesState {
     known: Option<CheckedSet>,
     crl_problem: Option<String>,
+    /// Of which content it was said what it is.
+    said: Option<[u8; 32]>,
     /// Whether it was said that others can read the key.
     key_open_said: bool,
     /// When the last reading began.
@@ -140,6 +142,10 @@ impl FilesAuthority {
     }
 
     fn say(&self, set: &FileSet, verified: &Verified, offer: &Offer) {
+        // Two may ask at the same time, before either has learned it.
+        if self.with_state(|state| state.said.replace(set.digest)) == Some(set.digest) {
+            return;
+        }
         let directory = self.directory.display();
         tracing::info!(
             %directory, authority.id = %offer.issuing.id, root.id = %offer.signer, roots = offer.roots.len(),

@@ -20,4 +20,4 @@ pub use bound::Bound;
 pub use credentials::{Credentials, InCluster};
 pub use files::{Files, ReadFile};
 pub use pods::{Followed, PodIndex, PodsHealth};
-pub use probe::{Needs, probe};
+pub use probe::{Needs, Probed, may_review, probe};

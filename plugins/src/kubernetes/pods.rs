@@ -110,9 +110,18 @@ impl PodIndex {
             (known.pods.len(), known.nodes.len(), known.accounts.len())
         };
         let heard = [&self.of_pods, &self.of_nodes, &self.of_accounts].map(|heard| read(heard).clone());
-        let problem = heard.iter().find_map(|heard| heard.problem.clone());
         let heard_ago = self.last_heard().map(|at| at.elapsed());
-        PodsHealth { pods, nodes, accounts, heard_ago, unknown: self.unknown(), problem }
+        let unknown = self.unknown();
+        // The watch may be open again, or nobody has seen yet that it is dead.
+        let silence = (unknown == Some(PodsUnknown::Stale)).then(|| {
+            format!(
+                "nothing was heard of them for more than {} s, not even a bookmark; where a watch is open, one comes within a \
+                 minute",
+                BELIEVED.as_secs()
+            )
+        });
+        let problem = heard.iter().find_map(|heard| heard.problem.clone()).or(silence);
+        PodsHealth { pods, nodes, accounts, heard_ago, unknown, problem }
     }
 
     /// Waits until a list has come, or trouble, after the last time that this was waited for.

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 use signet_core::caller::{AuthMethod, BoundNode, BoundObject, Caller, Credential};
 use signet_core::identity::WorkloadId;
+use signet_core::seams::authenticator::Outage;
 use signet_core::seams::impersonation::ImpersonationAuthorizer as _;
 use signet_test_servers::scripted::{Answer, Asked, ScriptedApi};
 use tokio::sync::mpsc;
@@ -179,10 +180,17 @@ async fn nobody_is_allowed_or_refused_by_pods_that_were_not_listed_or_not_heard_
     assert_eq!(asks(&index, &agent, "ztunnel"), "allowed");
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(asks(&index, &agent, "ztunnel"), "pods_stale");
+    let silent = |index: &PodIndex| index.health().problem.is_some_and(|why| why.contains("nothing was heard"));
+    assert!(silent(&index), "stale without a reason");
+    pods(&index).failed(&AuthenticationError::unavailable(Outage::ApiTimedOut, "late"));
+    assert!(!silent(&index) && index.health().problem.is_some(), "what is known better");
+    pods(&index).listening();
+    assert!(silent(&index), "a watch is open again, and nothing was heard on it yet");
     pods(&index).heard();
     assert_eq!(asks(&index, &agent, "ztunnel"), "pods_stale", "of nodes nothing was heard");
     nodes(&index).heard();
     assert_eq!(asks(&index, &agent, "ztunnel"), "allowed");
+    assert_eq!(index.health().problem, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -43,7 +43,7 @@ impl Needs {
     fn rights(&self) -> Vec<(&'static str, &'static str, &'static str)> {
         let mut all = Vec::new();
         if self.reviews {
-            all.push(("create", "authentication.k8s.io", "tokenreviews"));
+            all.push(REVIEWS);
         }
         for (needed, resource) in [(self.pods, "pods"), (self.nodes, "nodes"), (self.accounts, "serviceaccounts")] {
             if needed {
@@ -59,19 +59,37 @@ struct Document {
     issuer: String,
 }
 
-/// What is wrong, each thing in a sentence that begins with the field of the configuration that it is about.
+/// What was found, each thing in a sentence that begins with the field of the configuration that it is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Probed {
+    /// What is wrong.
+    pub problems: Vec<String>,
+    /// What the server does not let us see, so that it may be wrong.
+    pub unseen: Vec<String>,
+}
+
+/// Tries out what `needs` needs.
 ///
 /// # Errors
 /// Why the server cannot be spoken to at all.
-pub async fn probe(server: &ApiServer, needs: &Needs) -> Result<Vec<String>, String> {
+pub async fn probe(server: &ApiServer, needs: &Needs) -> Result<Probed, String> {
     // Whoever is known may ask what they may do, so that this tells of the way there and of ourselves.
     let missing = missing_rights(server, needs).await;
-    let mut problems = missing.map_err(|error| explained(&error, server))?;
-    problems.extend(issuer_problems(server, needs).await);
-    for (namespace, name) in &needs.trusted {
-        problems.extend(account_problem(server, namespace, name).await);
+    let mut found = Probed { problems: missing.map_err(|error| explained(&error, server))?, unseen: Vec::new() };
+    match issuer(server).await {
+        Ok(issuer) => found.problems.extend(issuer_problems(&issuer, needs)),
+        Err(why) => found.unseen.push(format!(
+            "tokens.issuer, audiences: whether they fit the API server, whose discovery document cannot be read: {why}"
+        )),
     }
-    Ok(problems)
+    for (namespace, name) in &needs.trusted {
+        match account(server, namespace, name).await {
+            Account::Found => {}
+            Account::Wrong(problem) => found.problems.push(problem),
+            Account::Unseen(what) => found.unseen.push(what),
+        }
+    }
+    Ok(found)
 }
 
 async fn within<T>(asking: impl Future<Output = kube::Result<T>>) -> Result<T, AuthenticationError> {
@@ -79,9 +97,46 @@ async fn within<T>(asking: impl Future<Output = kube::Result<T>>) -> Result<T, A
     tokio::time::timeout(ANSWER, asking).await.map_err(late)?.map_err(|error| outage(&error))
 }
 
+/// What it takes to ask about tokens: verb, group and resource.
+const REVIEWS: (&str, &str, &str) = ("create", "authentication.k8s.io", "tokenreviews");
+
+/// That the API server answers, and lets us ask about tokens; whether it says the latter, which not every one tells. It is
+/// not asked about any: that costs it next to nothing.
+///
+/// # Errors
+/// [`AuthenticationError::Unavailable`].
+pub async fn may_review(server: &ApiServer) -> Result<bool, AuthenticationError> {
+    match is_allowed(server, REVIEWS).await {
+        Ok(true) => Ok(true),
+        Ok(false) => {
+            let detail = "the API server answers, but does not let the CA's account create TokenReviews";
+            Err(AuthenticationError::unavailable(Outage::ApiForbidden, detail))
+        }
+        Err(AuthenticationError::Unavailable { reason: Outage::ApiForbidden, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether we may do this in all namespaces: verb, group and resource.
+async fn is_allowed(
+    server: &ApiServer,
+    (verb, group, resource): (&str, &str, &str),
+) -> Result<bool, AuthenticationError> {
+    let attributes = ResourceAttributes {
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        verb: Some(verb.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+    let asked = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+    let api: Api<SelfSubjectAccessReview> = Api::all(server.client());
+    let answer = within(api.create(&PostParams::default(), &asked)).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
 /// The rights that are missing, in one sentence for each.
 async fn missing_rights(server: &ApiServer, needs: &Needs) -> Result<Vec<String>, AuthenticationError> {
-    let api: Api<SelfSubjectAccessReview> = Api::all(server.client());
     let mut missing = Vec::new();
     let mut rights = needs.rights();
     if rights.is_empty() {
@@ -89,17 +144,9 @@ async fn missing_rights(server: &ApiServer, needs: &Needs) -> Result<Vec<String>
         rights.push(("get", "", "pods"));
     }
     for (verb, group, resource) in rights {
-        let attributes = ResourceAttributes {
-            group: Some(group.to_owned()),
-            resource: Some(resource.to_owned()),
-            verb: Some(verb.to_owned()),
-            ..ResourceAttributes::default()
-        };
-        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
-        let asked = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-        let answer = within(api.create(&PostParams::default(), &asked)).await?;
+        let allowed = is_allowed(server, (verb, group, resource)).await?;
         let needed = needs.rights().contains(&(verb, group, resource));
-        if needed && !answer.status.is_some_and(|status| status.allowed) {
+        if needed && !allowed {
             let group = if group.is_empty() { String::new() } else { format!(" of {group}") };
             missing.push(format!(
                 "api_server: its account may not {verb} {resource}{group} in all namespaces; bind a ClusterRole with \
@@ -110,21 +157,27 @@ async fn missing_rights(server: &ApiServer, needs: &Needs) -> Result<Vec<String>
     Ok(missing)
 }
 
-/// Whether the issuer that the API server names is configured, and whether tokens for the API server itself would count.
-async fn issuer_problems(server: &ApiServer, needs: &Needs) -> Vec<String> {
+/// The issuer that the API server names.
+async fn issuer(server: &ApiServer) -> Result<String, String> {
     let getting = server.get("/.well-known/openid-configuration", "*/*", MAX_DOCUMENT);
-    let Ok(Ok(document)) = tokio::time::timeout(ANSWER, getting).await else { return Vec::new() };
-    let Ok(Document { issuer }) = serde_json::from_slice(&document) else { return Vec::new() };
+    let document = tokio::time::timeout(ANSWER, getting).await.map_err(|_| format!("no answer within {ANSWER:?}"))?;
+    let document = document.map_err(|error| said(&error))?;
+    let document: Document = serde_json::from_slice(&document).map_err(|error| error.to_string())?;
+    Ok(document.issuer)
+}
+
+/// Whether that issuer is configured, and whether tokens for the API server itself would count.
+fn issuer_problems(issuer: &String, needs: &Needs) -> Vec<String> {
     let shown: String = issuer.chars().take(200).collect();
     let mut problems = Vec::new();
-    if needs.is_issuer && !needs.issuers.is_empty() && !needs.issuers.contains(&issuer) {
+    if needs.is_issuer && !needs.issuers.is_empty() && !needs.issuers.contains(issuer) {
         let configured = needs.issuers.join(", ");
         problems.push(format!(
             "tokens.issuer: is {configured}, but the API server issues tokens as {shown:?}; write exactly that"
         ));
     }
     // By default the API server's own audience is its issuer.
-    if needs.audiences.contains(&issuer) {
+    if needs.audiences.contains(issuer) {
         problems.push(format!(
             "audiences: {shown:?} is the audience of the API server itself, so that the token that every pod has for that \
              would count here; name one that only tokens for this CA have, such as istio-ca"
@@ -133,25 +186,45 @@ async fn issuer_problems(server: &ApiServer, needs: &Needs) -> Vec<String> {
     problems
 }
 
-/// That a trusted account does not exist, as far as can be seen.
-async fn account_problem(server: &ApiServer, namespace: &str, name: &str) -> Option<String> {
+/// What can be seen of a trusted account.
+enum Account {
+    Found,
+    Wrong(String),
+    Unseen(String),
+}
+
+/// Looks for a trusted account, by a pod of it where accounts may not be read.
+async fn account(server: &ApiServer, namespace: &str, name: &str) -> Account {
     let field = format!("trusted_node_accounts: {namespace}/{name}");
     let accounts: Api<ServiceAccount> = Api::namespaced(server.client(), namespace);
     match within(accounts.get_opt(name)).await {
-        Ok(Some(_)) => None,
-        Ok(None) => Some(format!("{field}: there is no such service account; compare namespace and name")),
+        Ok(Some(_)) => Account::Found,
+        Ok(None) => Account::Wrong(format!("{field}: there is no such service account; compare namespace and name")),
         // It need not let us read accounts. Whether there is a pod of it, it must.
         Err(AuthenticationError::Unavailable { reason: Outage::ApiForbidden, .. }) => {
             let pods: Api<Pod> = Api::namespaced(server.client(), namespace);
             let selected = ListParams::default().fields(&format!("spec.serviceAccountName={name}")).limit(1);
-            let found = within(pods.list_metadata(&selected)).await.ok()?;
-            found.items.is_empty().then(|| {
-                format!(
+            match within(pods.list_metadata(&selected)).await {
+                Ok(found) if !found.items.is_empty() => Account::Found,
+                Ok(_) => Account::Wrong(format!(
                     "{field}: no pod has this service account; compare namespace and name, or start the node agents"
-                )
-            })
+                )),
+                Err(error) => Account::Unseen(format!(
+                    "{field}: whether there is such a service account; accounts may not be read (403), nor pods be \
+                     listed: {}",
+                    said(&error)
+                )),
+            }
         }
-        Err(error) => Some(format!("{field}: cannot be looked up: {}", explained(&error, server))),
+        Err(error) => Account::Wrong(format!("{field}: cannot be looked up: {}", explained(&error, server))),
+    }
+}
+
+/// What an API server has said, or kept it from saying anything.
+fn said(error: &AuthenticationError) -> String {
+    match error {
+        AuthenticationError::Unavailable { detail, .. } => detail.clone(),
+        error => error.to_string(),
     }
 }
 

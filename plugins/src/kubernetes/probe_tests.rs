@@ -1,5 +1,5 @@
 //! Each usual misconfiguration has its sentence.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use serde_json::json;
 use signet_test_servers::scripted::{Answer, Asked, ScriptedApi};
@@ -49,6 +49,10 @@ async fn server(kubeconfig: &str) -> ApiServer {
 }
 
 async fn found(api: &ScriptedApi, needs: &Needs) -> Vec<String> {
+    seen(api, needs).await.problems
+}
+
+async fn seen(api: &ScriptedApi, needs: &Needs) -> Probed {
     probe(&server(&api.kubeconfig()).await, needs).await.unwrap()
 }
 
@@ -112,6 +116,45 @@ async fn issuers_audiences_and_accounts_are_compared_with_those_of_the_server() 
     let foreign = Needs { issuers: vec!["https://oidc.example".into()], is_issuer: false, ..needs() };
     assert_eq!(found(&api, &foreign).await, Vec::<String>::new(), "somebody else publishes the keys");
     assert_eq!(found(&api, &Needs { issuers: Vec::new(), ..needs() }).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_the_server_does_not_show_is_said_to_be_unseen() {
+    let all = ScriptedApi::start(|asked| std::future::ready(answer(&asked, &RIGHTS, true))).await.unwrap();
+    assert_eq!(seen(&all, &needs()).await, Probed::default());
+    let closed = |asked: &Asked| asked.path.contains("/demo/pods") || asked.path.contains("openid");
+    let closed = ScriptedApi::start(move |asked| {
+        std::future::ready(if closed(&asked) { refused(403) } else { answer(&asked, &RIGHTS, false) })
+    });
+    let Probed { problems, unseen } = seen(&closed.await.unwrap(), &needs()).await;
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!(unseen.len(), 2, "{unseen:?}");
+    for (line, words) in
+        unseen.iter().zip(["tokens.issuer, audiences: whether", "trusted_node_accounts: demo/ztunnel: wh"])
+    {
+        assert!(line.starts_with(words) && line.contains("403"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn whether_tokens_may_be_reviewed_is_told_apart_from_a_server_that_does_not_say() {
+    for (rights, expected) in [(&RIGHTS[..], Ok(true)), (&[], Err(Outage::ApiForbidden))] {
+        let api = ScriptedApi::start(move |asked| std::future::ready(answer(&asked, rights, true))).await.unwrap();
+        let found = may_review(&server(&api.kubeconfig()).await).await;
+        assert_eq!(found.map_err(reason), expected);
+        assert!(api.asked().iter().all(|asked| !asked.path.contains("tokenreviews")), "no token is shown");
+    }
+    for (status, expected) in [(403, Ok(false)), (401, Err(Outage::ApiUnauthorized)), (500, Err(Outage::ApiFailed))] {
+        let api = ScriptedApi::start(move |_| std::future::ready(refused(status))).await.unwrap();
+        assert_eq!(may_review(&server(&api.kubeconfig()).await).await.map_err(reason), expected, "{status}");
+    }
+}
+
+fn reason(error: AuthenticationError) -> Outage {
+    match error {
+        AuthenticationError::Unavailable { reason, .. } => reason,
+        error => panic!("{error}"),
+    }
 }
 
 #[tokio::test]

@@ -110,7 +110,9 @@ impl AuditStore for MemoryStore {
         let content = self.content();
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let before = query.before.and_then(|before| usize::try_from(before).ok()).unwrap_or(usize::MAX);
-        let older = content.events.iter().enumerate().take(before).rev();
+        let ended = |event: &AuditEvent| query.until.is_some_and(|until| event.at_micros > AuditEvent::micros(until));
+        let end = content.events.iter().position(ended).unwrap_or(usize::MAX);
+        let older = content.events.iter().enumerate().take(before.min(end)).rev();
         let found = older.filter(|(_, event)| matches(query, event));
         let items = found.take(limit.saturating_add(1));
         let found = |(sequence, event): (usize, &AuditEvent)| {

@@ -85,13 +85,14 @@ pub(super) fn identity_keys(segment: u64, hash: u32, outcome: Option<Outcome>) -
     slots.map(move |slot| identity_key(segment, hash, Outcome::numbered(slot)))
 }
 
-/// Whether all filters of a query but its cursor hold.
+/// Whether all filters of a query hold but its cursor, and `until`, which is a place in the log.
 pub(super) fn matches(query: &AuditQuery, event: &AuditEvent) -> bool {
     let serial = || event.what.as_ref().and_then(|what| what.serial());
     query.spiffe_id.as_ref().is_none_or(|wanted| event.who.spiffe_id.as_ref() == Some(wanted))
         && query.since.is_none_or(|since| event.at_micros >= AuditEvent::micros(since))
         && query.outcome.is_none_or(|wanted| event.outcome == wanted)
         && query.serial.is_none_or(|wanted| serial() == Some(wanted))
+        && query.shown.as_ref().is_none_or(|wanted| event.who.certificate.as_ref() == Some(wanted))
 }
 
 /// One row of the log as its columns hold it.

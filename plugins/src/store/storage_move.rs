@@ -40,6 +40,8 @@ pub enum Ended {
     Moved(Moved),
     /// An earlier attempt had moved everything and was cut off before its last step, which was made now.
     Released,
+    /// An earlier attempt had done everything, so that nothing was done now.
+    Before,
 }
 
 /// What was read of the rows of one table, or written, in whatever order.
@@ -108,9 +110,9 @@ pub async fn move_storage(
     let mut source = Source::open(from).await?;
     let id = source.id().await;
     if let Some(mark) = source.mark().await? {
-        release(target, &mark, &id?).await?;
+        let ended = release(target, &mark, &id?).await?;
         source.close().await?;
-        return Ok(Ended::Released);
+        return Ok(ended);
     }
     source.prepare().await?;
     let id = source.id().await?;
@@ -127,14 +129,14 @@ pub async fn move_storage(
 }
 
 /// Makes the last step after an attempt that was cut off before it.
-async fn release(mut target: Target, mark: &Mark, id: &[u8]) -> Result<(), StoreError> {
+async fn release(mut target: Target, mark: &Mark, id: &[u8]) -> Result<Ended, StoreError> {
     let refused = |why: &str| Err(StoreError::Unavailable(format!("{}{why}", mark.words())));
     if target.id() != mark.target_id {
         return refused("; the database that was named now is another one");
     }
     match target.found().await? {
-        Found::Copy { origin, .. } if origin == id => target.release().await,
-        Found::Released => refused(", and that is complete: there is nothing to be done"),
+        Found::Copy { origin, .. } if origin == id => target.release().await.map(|()| Ended::Released),
+        Found::Released => Ok(Ended::Before),
         Found::Copy { .. } | Found::Empty | Found::Other => {
             refused(", but that database does not know of it: was a backup of it restored?")
         }

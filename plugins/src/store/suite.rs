@@ -234,6 +234,11 @@ async fn every_filter_finds_what_a_plain_scan_finds(store: &impl AuditStore) {
         let jump = if n == 9_000 { 3_000_000 } else { 0 };
         let at = START + n as i64 * 1000 - (n % 5) as i64 * 3000 + jump;
         match outcomes[(n % 5) as usize] {
+            Outcome::Issued if n % 5 == 2 => {
+                let mut event = issued(who, n, at);
+                event.who.certificate = Some(serial(n / 500).to_string());
+                event
+            }
             Outcome::Issued => issued(who, n, at),
             outcome => AuditEvent { outcome, ..refused(who, at) },
         }
@@ -248,27 +253,39 @@ async fn every_filter_finds_what_a_plain_scan_finds(store: &impl AuditStore) {
     let identity = |who: &str| Some(format!("spiffe://cluster.local/ns/{who}/sa/default"));
     let identities = [None, identity("early"), identity("rare"), identity("busy"), identity("nobody")];
     let sinces = [None, Some(0), Some(8_500), Some(9_500), Some(19_990), Some(30_000)];
+    let mut queries = Vec::new();
     for spiffe_id in &identities {
         for since in sinces.map(|since| since.map(|millis| start + Duration::milliseconds(millis))) {
             for outcome in [None, Some(Outcome::Issued), Some(Outcome::Done)] {
                 for serial in [None, Some(serial(12_000)), Some(serial(1))] {
-                    let query =
-                        AuditQuery { spiffe_id: spiffe_id.clone(), since, outcome, serial, before: None, limit: 1000 };
-                    let scanned = log.iter().enumerate().rev().filter(|(_, event)| matches(&query, event));
-                    let expected: Vec<u64> = scanned.map(|(sequence, _)| sequence as u64).collect();
-                    // Three pages are enough where there are many; the last ones prove the end where there are few.
-                    let expected = &expected[..expected.len().min(2500)];
-                    let mut found = Vec::new();
-                    let mut cursor = query.clone();
-                    for limit in [500, 1000, 1000] {
-                        let page = store.query(&AuditQuery { limit, ..cursor.clone() }).await.unwrap();
-                        found.extend(page.items.iter().map(|stored| stored.sequence));
-                        let Some(next) = page.next else { break };
-                        cursor.before = Some(next);
-                    }
-                    assert!(found == expected, "{query:?}: {} instead of {}", found.len(), expected.len());
+                    let spiffe_id = spiffe_id.clone();
+                    let query = AuditQuery { spiffe_id, since, outcome, serial, ..AuditQuery::newest(1000).unwrap() };
+                    queries.push(query);
                 }
             }
+            // What no column has, in the life of a certificate.
+            for (shown, until) in [(16, Some(10_000)), (16, Some(8_300)), (39, None), (7, Some(60_000))] {
+                let until = until.map(|millis| start + Duration::milliseconds(millis));
+                let (spiffe_id, shown) = (spiffe_id.clone(), Some(serial(shown).to_string()));
+                queries.push(AuditQuery { spiffe_id, since, until, shown, ..AuditQuery::newest(1000).unwrap() });
+            }
         }
+    }
+    for query in queries {
+        let until = query.until.map_or(i64::MAX, AuditEvent::micros);
+        let end = log.iter().position(|event| event.at_micros > until).unwrap_or(log.len());
+        let scanned = log[..end].iter().enumerate().rev().filter(|(_, event)| matches(&query, event));
+        let expected: Vec<u64> = scanned.map(|(sequence, _)| sequence as u64).collect();
+        // Three pages are enough where there are many; the last ones prove the end where there are few.
+        let expected = &expected[..expected.len().min(2500)];
+        let mut found = Vec::new();
+        let mut cursor = query.clone();
+        for limit in [500, 1000, 1000] {
+            let page = store.query(&AuditQuery { limit, ..cursor.clone() }).await.unwrap();
+            found.extend(page.items.iter().map(|stored| stored.sequence));
+            let Some(next) = page.next else { break };
+            cursor.before = Some(next);
+        }
+        assert!(found == expected, "{query:?}: {} instead of {}", found.len(), expected.len());
     }
 }

@@ -34,7 +34,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 pub use self::{
-    problems::{Problem, Problems},
+    problems::{Places, Problem, Problems},
     reference::{Choice, FieldDoc, Presence, Reference},
     section::{Section, Variant},
 };
@@ -87,6 +87,8 @@ pub struct Loaded<T> {
     /// Every value in effect, defaults filled in, as written in the file. Holds no secrets: those are only
     /// ever named by file path.
     pub effective: Value,
+    /// Where its fields stand.
+    pub places: Places,
 }
 
 /// Reads the file at `path` with `read`.
@@ -149,7 +151,9 @@ pub fn parse<T>(
     let (values, lines) = document(file, text)?;
     let (config, effective, mut found) = section::read_root(&values, read);
     match config {
-        Some(config) if found.is_empty() => Ok(Loaded { config, effective: Value::Object(effective) }),
+        Some(config) if found.is_empty() => {
+            Ok(Loaded { config, effective: Value::Object(effective), places: Places::new(file, lines) })
+        }
         _ => {
             if found.is_empty() {
                 // A reader that gives up without a reason is a bug of ours; saying so beats accepting the file.

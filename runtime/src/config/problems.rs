@@ -42,6 +42,32 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Where the fields of an accepted file stand, for what is found wrong with one of them later on.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    file: String,
+    lines: Lines,
+}
+
+impl Places {
+    pub(super) fn new(file: &str, lines: Lines) -> Self {
+        Self { file: file.to_owned(), lines }
+    }
+
+    /// `problem`, which begins with the path of a field and a colon, after the name of the file and the line of the field,
+    /// or of the nearest one around it.
+    #[must_use]
+    pub fn named(&self, problem: &str) -> String {
+        let is_path = |path: &str| path.chars().all(|c| c.is_ascii_alphanumeric() || "_.[]".contains(c));
+        let path = problem.split_once(':').map(|(path, _)| path).filter(|path| is_path(path));
+        let line = path.and_then(|path| Problem::new(path, "").located(&self.lines).line);
+        match line {
+            Some(line) => format!("{}:{line}: {problem}", self.file),
+            None => format!("{}: {problem}", self.file),
+        }
+    }
+}
+
 /// Everything that is wrong with one configuration file. Displays one line per problem, each after the file's name and
 /// its line.
 #[derive(Debug, Clone, PartialEq, Eq)]

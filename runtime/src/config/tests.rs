@@ -132,7 +132,7 @@ clusters:
     tokens:
       kind: token-review
 ";
-    let Loaded { config, effective } = parse("f.yaml", text, read_server).unwrap();
+    let Loaded { config, effective, .. } = parse("f.yaml", text, read_server).unwrap();
     assert_eq!((config.ttl, config.max_ttl), (Duration::from_secs(5400), Duration::from_secs(90 * 86_400)));
     assert_eq!((config.workers, config.verbose, config.message, config.backend), (8, true, 1 << 20, 2));
     assert_eq!(config.tls, Some("/etc/tls.pem".into()));

@@ -160,8 +160,11 @@ mod tests {
 
     use signet_core::bundle::TrustBundle;
     use signet_core::certificate::CertificateChain;
+    use signet_core::clock::ManualClock;
     use signet_core::identity::{SpiffeId, TrustDomain};
     use signet_core::secret::Secret;
+    use signet_runtime::metrics::Metrics;
+    use signet_runtime::readiness::Readiness;
 
     use super::*;
     use crate::identity::issued::Issued;
@@ -209,6 +212,28 @@ mod tests {
             assert_eq!(state, expected, "{detail}");
             assert_eq!(state == State::Degraded, detail.contains("starts only at"), "{detail}");
         }
+    }
+
+    /// By the wall clock: the timer that looks now and then would see it much later.
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_certificate_is_seen_at_once_and_nothing_else_has_to_happen() {
+        let now = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let (clock, readiness) = (ManualClock::at(now), Readiness::new());
+        let (_sender, statuses) = watch::channel(held(now, now + Duration::from_secs(600)));
+        let (condition, metrics) =
+            (readiness.condition("identity"), RenewalMetrics::register(&Metrics::new()).unwrap());
+        let mut tasks = tokio::task::JoinSet::new();
+        let watched: SharedClock = Arc::new(clock.clone());
+        tasks.spawn(watch_certificate(statuses, watched, condition, metrics, CancellationToken::new()));
+        readiness.wait_until_ready().await;
+        let begun = tokio::time::Instant::now();
+        clock.advance(Duration::from_secs(599));
+        tokio::task::yield_now().await;
+        assert!(readiness.snapshot().ready, "a second is left");
+        clock.advance(Duration::from_secs(1));
+        let ended = readiness.wait_for(|now| !now.ready).await;
+        assert!(ended.checks.iter().any(|check| check.detail.contains("expired")), "{ended:?}");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[test]

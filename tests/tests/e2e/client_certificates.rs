@@ -131,6 +131,14 @@ async fn a_machine_without_a_token_renews_with_its_certificate_and_the_record_sa
             assert_eq!(event["who"][field], by_token["who"][field], "{field}");
         }
     }
+    // What was got with each is found by it, and what is no serial number is refused.
+    for (shown, expected) in [(&first, vec![&by_first]), (&second, vec![&by_second]), (&third, Vec::new())] {
+        let found = ca.audit(&["--shown-certificate", &shown.serial()?])?;
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected);
+    }
+    assert_eq!(ca.audit(&["--shown-certificate", &first.serial()?, "--outcome", "refused"])?, Vec::<Value>::new());
+    let wrong = tools::output(&mut ca.command(&["audit", "list", "--shown-certificate", "nobody"], &[])?)?;
+    assert_eq!(wrong.status.code(), Some(2), "{}", String::from_utf8_lossy(&wrong.stderr));
     let claims = &Token::read(&token)?.claims;
     assert_eq!(by_token["who"]["token_id"], claims["jti"]);
     ensure(by_token["who"]["pod_uid"].is_string(), || by_token.to_string())?;
@@ -306,6 +314,18 @@ async fn a_certificate_that_a_stolen_key_has_signed_gets_nothing_since_it_is_not
     let told = ca.audit(&["--outcome", "refused"])?;
     let named = told.iter().any(|event| event["who"]["certificate"] == unknown.as_str());
     ensure(named, || format!("the serial is not on record: {told:#?}"))?;
+    let found = ca.audit(&["--shown-certificate", &unknown])?;
+    ensure(found.len() == 1 && found[0]["reason"] == "certificate_not_on_record", || format!("{found:#?}"))?;
+    // Somebody has the key of a CA: an alarm.
+    let log = ca.process.log();
+    let alarm = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        line["level"] == "WARN"
+            && line["reason"] == "certificate_not_on_record"
+            && line["certificate"] == unknown.as_str()
+    };
+    ensure(log.lines().any(alarm), || format!("no alarm: {log}"))?;
+    ensure(log.matches("CA files read").count() == 1, || format!("told twice, and read once: {log}"))?;
     good.renewed(&dev).await?.map_err(Failure::while_doing("renew the good one")).map(drop)
 }
 

@@ -199,7 +199,7 @@ async fn a_wrong_file_changes_nothing_and_is_told_of_once_with_all_its_mistakes(
         }
         Ok(())
     })?;
-    let words = ["clusters[0].tokens", "clusters[1].tokens", "none"];
+    let words = ["signet-ca.yaml:1: clusters[0].tokens.file", "clusters[1].tokens.file", "none"];
     told(&dev, "degraded", &words).await?;
     ensure(answer(&client, "second", &other).await?.is_none(), || "second is not served".to_owned())?;
     // Looked at again and again, which is told no more: when the second signal has arrived, the look for the first is over.
@@ -219,7 +219,7 @@ async fn a_wrong_file_changes_nothing_and_is_told_of_once_with_all_its_mistakes(
         }
         Ok(())
     })?;
-    told(&dev, "degraded", &["clusters[1].trust_domain", "until it is restarted"]).await?;
+    told(&dev, "degraded", &["signet-ca.yaml:1: clusters[1].trust_domain", "until it is restarted"]).await?;
 
     // As a ConfigMap is swapped: by a link.
     std::fs::write(dev.path("good.yaml"), &good).map_err(Failure::io("write the configuration"))?;
@@ -235,5 +235,21 @@ async fn a_wrong_file_changes_nothing_and_is_told_of_once_with_all_its_mistakes(
     ensure(answer(&client, "second", &other).await?.is_none(), || "second is not served".to_owned())?;
     let refused = lines(&ca, &["the configuration file is not used"]);
     ensure(refused == 4, || format!("told {refused} times:\n{}", ca.process.log()))?;
+
+    // Whatever the file is now, the CA is asked by its socket, and who gives none is told of that.
+    let mut elsewhere: Value = serde_json::from_str(&good).map_err(Failure::while_doing("read the configuration"))?;
+    let socket = elsewhere["admin"].as_str().unwrap_or_default().to_owned();
+    elsewhere["admin"] = json!(format!("unix://{}", dev.path("elsewhere.sock").display()));
+    std::fs::remove_file(dev.path("signet-ca.yaml")).map_err(Failure::io("remove the configuration"))?;
+    for (file, code) in [(None, 2), (Some("{ no".to_owned()), 2), (Some(elsewhere.to_string()), 1)] {
+        if let Some(file) = &file {
+            put(&dev, file)?;
+        }
+        let output = tools::output(&mut ca.command(&["status"], &[])?)?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        ensure(output.status.code() == Some(code) && text.contains("--socket"), || format!("{file:?}: {text}"))?;
+        let status = ca.ask(&["status", "--socket", &socket])?;
+        ensure(status["ready"] == true, || format!("{status}"))?;
+    }
     ca.process.stop().await.map(drop)
 }

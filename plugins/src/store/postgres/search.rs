@@ -2,7 +2,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent, shown_certificate};
 use sqlx::postgres::PgConnection;
 use sqlx::{Postgres, QueryBuilder};
 
@@ -35,7 +35,7 @@ pub(super) async fn search(
     let Bounds { lower, mut upper, closed } = bounds(connection, query).await?;
     let by = match query {
         AuditQuery { serial: Some(_), .. } => By::Serial,
-        AuditQuery { spiffe_id: None, outcome: None, .. } => By::Position,
+        AuditQuery { spiffe_id: None, outcome: None, .. } | AuditQuery { shown: Some(_), .. } => By::Position,
         _ => By::Entries,
     };
     let wanted = usize::try_from(query.limit).unwrap_or(usize::MAX).saturating_add(1);
@@ -77,28 +77,36 @@ struct Bounds {
     closed: u64,
 }
 
-/// `before` bounds it above, `since` below by bisection.
+/// `before` and `until` bound it above, `since` below.
 async fn bounds(connection: &mut PgConnection, query: &AuditQuery) -> Result<Bounds, sqlx::Error> {
     // Entries first: they are of events that are there.
     let ends = "SELECT coalesce((SELECT segments FROM closed_segment WHERE id = 1), 0), \
         coalesce((SELECT max(seq) + 1 FROM audit_event), 0)";
     let (segments, head): (i64, i64) = sqlx::query_as(ends).fetch_one(&mut *connection).await?;
-    let lower: i64 = match query.since {
+    let lower = match query.since {
         None => 0,
-        Some(since) => {
-            // A subquery, which is an index lookup, and never a join that reads the whole log.
-            let bisect = "WITH RECURSIVE bisect (lo, hi) AS ( \
-                SELECT 0::bigint, $1::bigint UNION ALL \
-                SELECT CASE WHEN high < $2 THEN mid + 1 ELSE lo END, CASE WHEN high < $2 THEN hi ELSE mid END FROM ( \
-                    SELECT lo, hi, (lo + hi) / 2 AS mid, \
-                        (SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) AS high \
-                    FROM bisect WHERE lo < hi) AS halves) \
-                SELECT lo FROM bisect WHERE lo >= hi";
-            sqlx::query_scalar(bisect).bind(head).bind(AuditEvent::micros(since)).fetch_one(connection).await?
-        }
+        Some(since) => first_at(connection, head, AuditEvent::micros(since)).await?,
     };
-    let upper = query.before.map_or(head.unsigned_abs(), |before| before.min(head.unsigned_abs()));
-    Ok(Bounds { lower: lower.unsigned_abs(), upper, closed: segments.unsigned_abs().saturating_mul(SEGMENT) })
+    let end = match query.until {
+        None => head.unsigned_abs(),
+        Some(until) => first_at(connection, head, AuditEvent::micros(until).saturating_add(1)).await?,
+    };
+    let upper = query.before.map_or(end, |before| before.min(end));
+    Ok(Bounds { lower, upper, closed: segments.unsigned_abs().saturating_mul(SEGMENT) })
+}
+
+/// The position of the first event that is not before this time, by bisection; `head` when there is none.
+async fn first_at(connection: &mut PgConnection, head: i64, micros: i64) -> Result<u64, sqlx::Error> {
+    // A subquery, which is an index lookup, and never a join that reads the whole log.
+    let bisect = "WITH RECURSIVE bisect (lo, hi) AS ( \
+        SELECT 0::bigint, $1::bigint UNION ALL \
+        SELECT CASE WHEN high < $2 THEN mid + 1 ELSE lo END, CASE WHEN high < $2 THEN hi ELSE mid END FROM ( \
+            SELECT lo, hi, (lo + hi) / 2 AS mid, \
+                (SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) AS high \
+            FROM bisect WHERE lo < hi) AS halves) \
+        SELECT lo FROM bisect WHERE lo >= hi";
+    let first: i64 = sqlx::query_scalar(bisect).bind(head).bind(micros).fetch_one(connection).await?;
+    Ok(first.unsigned_abs())
 }
 
 /// The keys of the identity within these segments.
@@ -151,6 +159,9 @@ fn by_reading(query: &AuditQuery, by: By, range: Range<u64>, limit: i64) -> Quer
             }
             if let Some(since) = query.since {
                 text.push(" AND at_micros >= ").push_bind(AuditEvent::micros(since));
+            }
+            if let Some(shown) = &query.shown {
+                text.push(" AND position(").push_bind(shown_certificate(shown)).push(" IN body) > 0");
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Pages of the audit log: found by the entries that are made behind it, and in the part that has none yet, by the columns.
 
-use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
+use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent, shown_certificate};
 use signet_core::seams::store::StoreError;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
@@ -29,8 +29,9 @@ pub(super) async fn search(
     while lower < upper && items.len() < wanted {
         let missing = i64::try_from(wanted.saturating_sub(items.len())).unwrap_or(i64::MAX);
         // Only a query by identity proceeds in windows of whole segments; the others see the rest of the log at once.
-        let by_identity = query.spiffe_id.as_deref().filter(|_| query.serial.is_none());
-        let by_entries = query.serial.is_none() && (by_identity.is_some() || query.outcome.is_some());
+        let has_entries = query.serial.is_none() && query.shown.is_none();
+        let by_identity = query.spiffe_id.as_deref().filter(|_| has_entries);
+        let by_entries = has_entries && (by_identity.is_some() || query.outcome.is_some());
         let is_open = by_entries && upper > found;
         let first_segment = (upper.saturating_sub(1) / SEGMENT).saturating_sub(window - 1);
         let from = match by_identity {
@@ -38,7 +39,7 @@ pub(super) async fn search(
             Some(_) => lower.max(first_segment.saturating_mul(SEGMENT)),
             None => lower,
         };
-        let part = if is_open { Part::Open } else { Part::Closed };
+        let part = if is_open || query.shown.is_some() { Part::Open } else { Part::Closed };
         let mut statement = page_statement(query, by_identity, from..upper, part, missing);
         let rows = statement.build_query_as().persistent(by_identity.is_none()).fetch_all(&mut *connection);
         let rows: Vec<LogRow> = rows.await.map_err(failed)?;
@@ -56,25 +57,31 @@ pub(super) async fn search(
     Ok(page(items, query.limit))
 }
 
-/// The half-open range of positions that can match: `before` bounds it above, `since` below by bisection.
+/// The half-open range of positions that can match: `before` and `until` bound it above, `since` below.
 async fn bounds(connection: &mut SqliteConnection, query: &AuditQuery) -> Result<(u64, u64), sqlx::Error> {
     let head: i64 =
         sqlx::query_scalar("SELECT coalesce(max(seq) + 1, 0) FROM audit_event").fetch_one(&mut *connection).await?;
-    let lower: i64 = match query.since {
+    let lower = match query.since {
         None => 0,
-        Some(since) => {
-            let bisect = "WITH RECURSIVE bisect (lo, hi) AS (
-                SELECT 0, ?1 UNION ALL
-                SELECT iif((SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) < ?2, (lo + hi) / 2 + 1, lo),
-                       iif((SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) < ?2, hi, (lo + hi) / 2)
-                FROM bisect WHERE lo < hi)
-                SELECT lo FROM bisect WHERE lo >= hi";
-            let bisect = sqlx::query_scalar(bisect).bind(head).bind(AuditEvent::micros(since));
-            bisect.fetch_one(connection).await?
-        }
+        Some(since) => first_at(connection, head, AuditEvent::micros(since)).await?,
     };
-    let upper = query.before.map_or(head.unsigned_abs(), |before| before.min(head.unsigned_abs()));
-    Ok((lower.unsigned_abs(), upper))
+    let end = match query.until {
+        None => head.unsigned_abs(),
+        Some(until) => first_at(connection, head, AuditEvent::micros(until).saturating_add(1)).await?,
+    };
+    Ok((lower, query.before.map_or(end, |before| before.min(end))))
+}
+
+/// The position of the first event that is not before this time, by bisection; `head` when there is none.
+async fn first_at(connection: &mut SqliteConnection, head: i64, micros: i64) -> Result<u64, sqlx::Error> {
+    let bisect = "WITH RECURSIVE bisect (lo, hi) AS (
+        SELECT 0, ?1 UNION ALL
+        SELECT iif((SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) < ?2, (lo + hi) / 2 + 1, lo),
+               iif((SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) < ?2, hi, (lo + hi) / 2)
+        FROM bisect WHERE lo < hi)
+        SELECT lo FROM bisect WHERE lo >= hi";
+    let first: i64 = sqlx::query_scalar(bisect).bind(head).bind(micros).fetch_one(connection).await?;
+    Ok(first.unsigned_abs())
 }
 
 /// A part of the log: whether its events have the entries that they are found by.
@@ -123,6 +130,9 @@ pub(super) fn page_statement(
         }
         if let Some(since) = query.since {
             text.push(" AND at_micros >= ").push_bind(AuditEvent::micros(since));
+        }
+        if let Some(shown) = &query.shown {
+            text.push(" AND instr(body, ").push_bind(shown_certificate(shown)).push(") > 0");
         }
     }
     text.push(" ORDER BY seq DESC LIMIT ").push_bind(limit).push(") ORDER BY seq DESC");

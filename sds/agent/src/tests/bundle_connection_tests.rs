@@ -216,7 +216,10 @@ async fn a_ca_without_bundle_stream_is_asked_again_every_five_minutes_and_all_el
     world.ca.reply_with(None, &[&world.ca.root, &Authority::root("new")]);
     world.clock.set(held.renew_at);
     agent.until(|status| status.obtained == 2).await;
-    assert_eq!((world.fetch().await.1, asked()), (2, 3));
+    // As much as happens in several calls: whoever asks has asked by then.
+    for _ in 0..20 {
+        assert_eq!((world.fetch().await.1, asked()), (2, 3));
+    }
     agent.check_of("bundle_stream", State::Ready).await;
     // The CA is upgraded.
     world.ca.bundles.publish(validation(5, &[&world.ca.root], &[]), "[]");

@@ -213,6 +213,11 @@ async fn an_older_bundle_than_the_one_held_is_neither_applied_nor_acknowledged()
     let text = "a newer bundle (8) is held";
     let refused = Heard::Refused(1, 7, text.to_owned());
     world.ca.bundles.until(|heard| heard.contains(&refused)).await;
+    // What brings neither roots nor a number does not make that bundle the newest.
+    world.ca.bundles.send_nothing();
+    assert!(!is_applied(&world, 7).await);
+    let held = agent.statuses.borrow().validation.clone().unwrap();
+    assert_eq!((held.sequence, held.validation.bundle.roots().len()), (Some(8), 2));
     // The same on a new stream, where nothing was acknowledged before.
     world.clock.set(agent.statuses.borrow().held.clone().unwrap().renew_at);
     let refused = Heard::Refused(2, 7, text.to_owned());

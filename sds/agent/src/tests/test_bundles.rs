@@ -18,11 +18,13 @@ use signet_core::bundle::{TrustBundle, Validation};
 use signet_core::clock::SystemClock;
 use signet_core::identity::TrustDomain;
 use signet_sds::ledger::{AcknowledgementListener, Ledger, Observer};
+use signet_sds::resources::SECRET_TYPE_URL;
 use signet_sds::service::{Responses, SdsService};
 use signet_sds::session::{Acknowledgement, Answer};
 use signet_sds::snapshot::{SecretContent, Snapshot, Version};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -58,6 +60,8 @@ pub(crate) struct TestBundles {
     pub(crate) tokens_end: Arc<Notify>,
     /// This replica knows no streams, though others do.
     pub(crate) unknown: Arc<AtomicBool>,
+    /// What is sent beside all that on open streams, whatever it is.
+    more: Arc<Mutex<Vec<mpsc::UnboundedSender<DiscoveryResponse>>>>,
     /// What each stream was opened with of what an earlier one has brought.
     pub(crate) shown: Arc<Mutex<Vec<Option<String>>>>,
 }
@@ -82,6 +86,17 @@ impl TestBundles {
         self.sequences.lock().unwrap().insert(content.version(), sequence);
         let instructions = SecretContent::Generic(instructions.as_bytes().into());
         self.snapshots.send_replace(Arc::new(Snapshot::new([("ROOTCA", content), ("signet/agent", instructions)])));
+    }
+
+    /// Sends a response without resources on every open stream.
+    pub(crate) fn send_nothing(&self) {
+        let nothing = DiscoveryResponse {
+            nonce: "nothing".to_owned(),
+            version_info: "nothing".to_owned(),
+            type_url: SECRET_TYPE_URL.to_owned(),
+            ..DiscoveryResponse::default()
+        };
+        self.more.lock().unwrap().retain(|stream| stream.send(nothing.clone()).is_ok());
     }
 
     /// Everything heard, once it satisfies `condition`.
@@ -196,7 +211,11 @@ impl SecretDiscoveryService for Service {
         let responses = self.sds.stream(request.into_inner(), "agent", Some(Arc::new(ear)))?;
         let ended = futures::stream::once(end.map(|()| Err(Status::unauthenticated("the token has ended"))));
         Ok(responses.map(|responses| {
+            let (sender, more) = mpsc::unbounded_channel();
+            self.bundles.more.lock().unwrap().push(sender);
+            let more = UnboundedReceiverStream::new(more).map(|response| Some(Ok(response)));
             let all = futures::stream::select(responses.map(Some), ended.map(Some));
+            let all = futures::stream::select(more, all);
             // The first error is the last response.
             let until = all.scan(false, |over, response| {
                 let goes_on = !std::mem::replace(over, matches!(response, Some(Err(_))));

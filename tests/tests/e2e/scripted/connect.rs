@@ -34,6 +34,45 @@ async fn a_cluster_that_answers_and_lets_the_ca_do_its_work_is_in_order() -> Out
 }
 
 #[tokio::test]
+async fn a_kubeconfig_that_is_missing_is_told_by_its_own_field_and_line() -> Outcome {
+    let dev = Dev::plain()?;
+    let mut one = trusting(&dev)?;
+    one["api_server"] = json!(dev.path("none").display().to_string());
+    put(&dev, |config| config["clusters"] = json!([one]))?;
+    let pretty = signet_tests::harness::yaml::read(&dev.path("signet-ca.yaml"))?;
+    signet_tests::harness::yaml::write(&dev.path("signet-ca.yaml"), &pretty)?;
+    let text = dev.text("signet-ca.yaml")?;
+    let line = 1 + text.lines().position(|line| line.contains("\"api_server\"")).unwrap_or_default();
+    let (code, text) = checked(&dev, &[]).await?;
+    let words = format!("signet-ca.yaml:{line}: clusters[0].api_server: ");
+    ensure(code == Some(2) && text.contains(&words) && text.contains("none"), || format!("{words}: {text}"))?;
+    let output = tools::output(&mut dev.ca_command(&["serve"])?)?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure(output.status.code() == Some(1) && text.contains(&words), || format!("{words}: {text}"))
+}
+
+#[tokio::test]
+async fn what_a_cluster_does_not_show_is_named_as_not_looked_at() -> Outcome {
+    let dev = Dev::plain()?;
+    let instead = |asked: &Asked| {
+        let closed = ["/api/v1/namespaces/demo/", "/.well-known/"].iter().any(|path| asked.path.starts_with(path));
+        closed.then(|| no(403, "Forbidden", "you may not see this"))
+    };
+    let _cluster = Cluster::start_with(&dev, Box::new(instead)).await?;
+    let trusting = trusting(&dev)?;
+    put(&dev, |config| config["clusters"] = json!([trusting]))?;
+    let (code, text) = checked(&dev, &["--connect"]).await?;
+    ensure(code == Some(0), || text.clone())?;
+    for words in [
+        "not looked at: clusters[0].trusted_node_accounts: demo/ztunnel: whether there is such a service account",
+        "not looked at: clusters[0].tokens.issuer, audiences: whether they fit",
+    ] {
+        ensure(text.contains(words), || format!("{words}: {text}"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_rights_that_client_certificates_need_are_asked_for() -> Outcome {
     let dev = Dev::plain()?;
     let instead = |asked: &Asked| {

@@ -45,14 +45,16 @@ async fn a_cluster_goes_on_being_watched_while_others_change_and_no_longer_than_
         eventually("other clusters", SOON, both).await
     };
     served(&["Kubernetes", "other"]).await?;
+    changed(&ca, "added", "other").await?;
     for (field, value) in [
         ("aliases", json!(["cluster-2"])),
         ("trusted_node_accounts", json!(["demo/ztunnel", "demo/other"])),
         ("audiences", json!(["istio-ca", "more"])),
     ] {
         put(&dev, |config| config["clusters"][0][field] = value)?;
-        let changes = lines(&ca) + 1;
-        eventually("the change", SOON, async || (lines(&ca) >= changes).then_some(())).await?;
+        let changes = lines(&ca).len() + 1;
+        eventually("the change", SOON, async || (lines(&ca).len() >= changes).then_some(())).await?;
+        changed(&ca, "changed", "Kubernetes").await?;
     }
     ensure(cluster.asked_for_pods() == (1, 1) && cluster.is_watched(), || format!("{:?}", cluster.asked_for_pods()))?;
     let explained = ca.ask(&["explain", "--caller", "demo/other", "--for", "spiffe://cluster.local/ns/demo/sa/web"]);
@@ -62,15 +64,31 @@ async fn a_cluster_goes_on_being_watched_while_others_change_and_no_longer_than_
 
     put(&dev, |config| config["clusters"] = json!([other]))?;
     served(&["other"]).await?;
+    changed(&ca, "removed", "Kubernetes").await?;
     eventually("the end of the watch", SOON, async || (!cluster.is_watched()).then_some(())).await?;
     let ready = ca.ready_is(true, SOON).await?.to_string();
     ensure(!ready.contains("of Kubernetes"), || ready.clone())?;
     ca.process.stop().await.map(drop)
 }
 
-/// How often other clusters were taken over.
-fn lines(ca: &Ca) -> usize {
-    ca.process.log().lines().filter(|line| line.contains("other clusters are served now")).count()
+/// The lines that other clusters were taken over.
+fn lines(ca: &Ca) -> Vec<Value> {
+    let log = ca.process.log();
+    let lines = log.lines().filter(|line| line.contains("other clusters are served now"));
+    lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// That the last of them says that one cluster was added, changed or removed, and nothing else happened.
+async fn changed(ca: &Ca, how: &str, cluster: &str) -> Outcome {
+    let expected =
+        ["added", "changed", "removed"].map(|one| if one == how { format!("[{cluster:?}]") } else { "[]".into() });
+    let told = async || {
+        let last = lines(ca).pop()?;
+        (["added", "changed", "removed"].map(|one| last[one].as_str().unwrap_or_default().to_owned()) == expected)
+            .then_some(())
+    };
+    let late = eventually("the line that says which clusters", SOON, told).await;
+    late.map_err(|late| Failure::unexpected(format!("{late}: {how} {cluster}: {:?}", lines(ca))))
 }
 
 #[tokio::test]
@@ -135,6 +153,7 @@ async fn explain_tells_each_check_and_ends_as_the_request_would() -> Outcome {
         ("demo/ztunnel", id("web"), "plain", 1, "has no trusted_node_accounts"),
         ("demo/ztunnel", id("web"), "third", 1, "served are: Kubernetes, plain"),
         ("ztunnel", id("web"), "Kubernetes", 2, "namespace/name"),
+        (&"z".repeat(100_000), id("web"), "Kubernetes", 2, "longer than the CA reads, 16 KiB"),
     ] {
         let args = ["explain", "--caller", caller, "--for", &asked, "--cluster", cluster];
         let output = tools::output(&mut ca.command(&args, &[])?)?;

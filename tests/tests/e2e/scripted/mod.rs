@@ -1,5 +1,6 @@
 //! The CA beside API servers that say what a test wants, when it wants it.
 
+mod away;
 mod connect;
 mod gone_pods;
 mod health;
