@@ -7,8 +7,8 @@ use std::time::Instant;
 use prometheus::{Histogram, IntCounter};
 use signet_core::audit::AuditEvent;
 use signet_core::certificate::CertificateChain;
-use signet_core::record_before_release::{Recorded, Unreleased};
-use signet_core::seams::store::AuditStore;
+use signet_core::record_before_release::{Kept, Recorded, Unreleased};
+use signet_core::seams::store::{AuditStore, NewRecord};
 use signet_runtime::metrics::{MetricError, Metrics};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +29,8 @@ const GATHER_ROUNDS: usize = 3;
 
 struct QueuedEvent {
     event: AuditEvent,
+    /// What is kept in the same commit.
+    kept: Option<Kept>,
     /// Of the reply that goes out with it. It is here, so that whoever gives up waiting is told of after the record is kept.
     ticket: Option<Ticket>,
     reply: oneshot::Sender<Recording>,
@@ -87,12 +89,12 @@ impl AuditLog {
     /// # Errors
     /// [`RecordError`]; the event may or may not be on record then, and what it describes must not happen.
     pub async fn record(&self, event: AuditEvent) -> Result<Recorded, RecordError> {
-        self.record_with(event, None).await.map(|(recorded, _)| recorded)
+        self.record_with(event, (None, None)).await.map(|(recorded, _)| recorded)
     }
 
-    async fn record_with(&self, event: AuditEvent, ticket: Option<Ticket>) -> Recording {
+    async fn record_with(&self, event: AuditEvent, (ticket, kept): (Option<Ticket>, Option<Kept>)) -> Recording {
         let (reply, answer) = oneshot::channel();
-        if let Err(full) = self.queue.try_send(QueuedEvent { event, ticket, reply }) {
+        if let Err(full) = self.queue.try_send(QueuedEvent { event, kept, ticket, reply }) {
             let (TrySendError::Full(entry) | TrySendError::Closed(entry)) = full;
             unrecorded(entry.ticket);
             return Err(RecordError::Queue);
@@ -105,10 +107,10 @@ impl AuditLog {
     /// # Errors
     /// [`RecordError`]; the certificate is dropped.
     pub async fn release(&self, event: AuditEvent, certificate: Unreleased) -> Result<CertificateChain, RecordError> {
-        self.release_with(event, certificate, None).await.map(|(chain, _)| chain)
+        self.release_with(event, certificate, (None, None)).await.map(|(chain, _)| chain)
     }
 
-    /// The same with the ticket of the reply that the certificate goes out with.
+    /// The same with the ticket of the reply that the certificate goes out with, or with the certificate to keep.
     ///
     /// # Errors
     /// [`RecordError`]; the certificate is dropped.
@@ -116,9 +118,9 @@ impl AuditLog {
         &self,
         event: AuditEvent,
         certificate: Unreleased,
-        ticket: Option<Ticket>,
+        with: (Option<Ticket>, Option<Kept>),
     ) -> Result<(CertificateChain, Option<Ticket>), RecordError> {
-        let (recorded, ticket) = self.record_with(event, ticket).await?;
+        let (recorded, ticket) = self.record_with(event, with).await?;
         Ok((certificate.release(recorded)?, ticket))
     }
 }
@@ -187,11 +189,15 @@ impl AuditWriter {
     }
 
     async fn commit(&self, batch: &mut Vec<QueuedEvent>) {
-        let split = batch.drain(..).map(|entry| (entry.event, (entry.reply, entry.ticket)));
-        let (events, replies): (Vec<_>, Vec<_>) = split.unzip();
-        self.metrics.batch.observe(events.len() as f64);
+        let split = batch.drain(..).map(|entry| ((entry.event, entry.kept), (entry.reply, entry.ticket)));
+        let (records, replies): (Vec<NewRecord>, Vec<_>) = split.unzip();
+        self.metrics.batch.observe(records.len() as f64);
         let started = Instant::now();
-        let result = self.store.append(events).await;
+        let keeps = records.iter().any(|(_, kept)| kept.is_some());
+        let result = match keeps {
+            true => self.store.append_keeping(records).await,
+            false => self.store.append(records.into_iter().map(|(event, _)| event).collect()).await,
+        };
         self.metrics.commit.observe(started.elapsed().as_secs_f64());
         // A receiver that is gone is a request that was given up; its event is on record all the same.
         match result {

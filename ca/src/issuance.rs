@@ -1,5 +1,6 @@
 //! How a certificate request becomes a certificate. Read [`Issuance::issue`] first: it is the order of things.
 
+mod for_pod;
 mod sign_again;
 
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use signet_core::certificate::{CertificateChain, Serial};
 use signet_core::clock::SharedClock;
 use signet_core::csr::CertificateRequest;
 use signet_core::identity::WorkloadId;
-use signet_core::policy::{self, LeafPolicy};
+use signet_core::policy::{self, AskedLife, LeafPolicy};
+use signet_core::record_before_release::ClaimName;
 use signet_core::seams::authenticator::{AuthenticationError, Denial};
 use signet_core::seams::impersonation;
 use signet_core::seams::store::AppendError;
@@ -78,14 +80,25 @@ pub struct Issued {
     pub ticket: Option<Ticket>,
 }
 
-/// Who asks for what, once that is known: it is the same however often it is signed.
+/// Who asks for what, once that is known: it is the same however often it is signed, and whatever way it came.
 struct Asked<'a> {
     subject: WorkloadId,
     csr: CertificateRequest,
-    application: &'a Application,
+    life: AskedLife,
+    request_id: &'a str,
     who: &'a Attributed,
+    /// How the certificate gets to its holder.
+    handover: Way,
     /// Whether its record was handed to the log and may be there: then that is the outcome, and there is no other.
     handed: &'a AtomicBool,
+}
+
+/// How a certificate gets to its holder.
+enum Way {
+    /// With the reply to a call. `acknowledges`: the holder acknowledges bundles over a stream of its own.
+    Reply { acknowledges: bool },
+    /// In the status of a request that was claimed under this name: it is kept with its record.
+    Status(ClaimName),
 }
 
 /// Everything that issuing needs. One per process, shared by all requests.
@@ -134,7 +147,10 @@ impl Issuance {
         let result = work.unwrap_or(Err(IssueError::TimedOut));
         match &result {
             Ok(_) => self.metrics.issued(),
-            Err(error) => self.refuse(application, who, error, handed.into_inner()),
+            Err(error) => {
+                let call = ("CreateCertificate", application.request_id.as_str(), application.peer);
+                self.refuse(call, who, error, handed.into_inner());
+            }
         }
         result
     }
@@ -185,12 +201,25 @@ impl Issuance {
 
         // 5 to 7. Decide, sign and record, with one snapshot of the authorities. What the journal does not let out any
         //    more was signed by a replica that lags: once more then, from the journal as it is now.
-        let asked = Asked { subject, csr, application, who, handed };
+        let asked = Asked {
+            subject,
+            csr,
+            life: application.ttl.into(),
+            request_id: &application.request_id,
+            who,
+            handover: Way::Reply { acknowledges: application.acknowledges },
+            handed,
+        };
+        self.certify(&asked, now).await
+    }
+
+    /// Decides, signs and records what is asked for, whoever asks and however: there is no other way to a certificate.
+    async fn certify(&self, asked: &Asked<'_>, now: OffsetDateTime) -> Result<Issued, IssueError> {
         let state = signing_state::current(&self.state).ok_or(IssueError::NotReady)?;
-        match self.sign_and_release(&asked, &state, now).await {
+        match self.sign_and_release(asked, &state, now).await {
             Err(IssueError::Record(RecordError::Append(AppendError::Fenced))) => {
                 let newer = self.newer_than(&state).await?;
-                self.sign_and_release(&asked, &newer, self.clock.now()).await.map_err(sign_again::again)
+                self.sign_and_release(asked, &newer, self.clock.now()).await.map_err(sign_again::again)
             }
             result => result,
         }
@@ -204,10 +233,9 @@ impl Issuance {
     ) -> Result<Issued, IssueError> {
         // 5. The decision, bound to the issuer of one snapshot that serves the whole reply.
         let decision = Instant::now();
-        let Asked { application, who, .. } = *asked;
         let (subject, csr) = (asked.subject.clone(), asked.csr.clone());
         let issuer = state.authority.limits();
-        let request = policy::decide(&self.policy, subject, csr, application.ttl, issuer, self.serial(now)?, now)?;
+        let request = policy::decide(&self.policy, subject, csr, asked.life, issuer, self.serial(now)?, now)?;
         self.metrics.decision.observe(decision.elapsed().as_secs_f64());
         if request.clamped() {
             self.metrics.clamped.inc();
@@ -215,7 +243,7 @@ impl Issuance {
 
         // 6. Sign, and check that what came back is what was decided.
         let mut what = Certified::by(&request, state.bundle().sequence());
-        what.acknowledges = application.acknowledges;
+        what.acknowledges = matches!(asked.handover, Way::Reply { acknowledges: true });
         let signing = Instant::now();
         let signed = state.authority.sign(&request).await?;
         self.metrics.sign.observe(signing.elapsed().as_secs_f64());
@@ -224,31 +252,35 @@ impl Issuance {
         // 7. Only a durable record opens the certificate (invariant 2), and only what the journal lets out is recorded.
         let event = AuditEvent {
             at_micros: AuditEvent::micros(now),
-            request_id: application.request_id.clone(),
+            request_id: asked.request_id.to_owned(),
             kind: EventKind::Certificate,
             outcome: Outcome::Issued,
             reason: None,
             detail: None,
-            who: who.clone(),
+            who: asked.who.clone(),
             what: Some(what),
             repeated: None,
         };
-        tracing::debug!(spiffe_id = who.spiffe_id, serial = %unreleased.serial(), "certificate signed");
+        tracing::debug!(spiffe_id = asked.who.spiffe_id, serial = %unreleased.serial(), "certificate signed");
         asked.handed.store(true, Ordering::Relaxed);
-        let ticket = self.handovers.ticket(&event);
-        let released = self.audit.release_with(event, unreleased, ticket).await;
+        let (ticket, kept) = match &asked.handover {
+            Way::Reply { .. } => (self.handovers.ticket(&event), None),
+            Way::Status(claim) => (None, Some(unreleased.kept_for(claim.clone()))),
+        };
+        let released = self.audit.release_with(event, unreleased, (ticket, kept)).await;
         if released.as_ref().is_err_and(RecordError::is_not_on_record) {
             asked.handed.store(false, Ordering::Relaxed);
         }
         let (chain, ticket) = released?;
 
-        // 8. The edge encodes the reply.
+        // 8. The edge encodes the reply, or the status.
         Ok(Issued { chain, state: Arc::clone(state), ticket })
     }
 
     /// Counts what was not issued and notes it for the record, without waiting for that; not when a record of it as issued
     /// was `handed` to the log and may be there, since one request has one outcome.
-    fn refuse(&self, application: &Application, who: Attributed, error: &IssueError, handed: bool) {
+    fn refuse(&self, call: (&'static str, &str, Peer), who: Attributed, error: &IssueError, handed: bool) {
+        let (call, request_id, peer) = call;
         let (outcome, reason) = (error.outcome(), error.label());
         self.metrics.not_issued(outcome, error);
         tracing::debug!(
@@ -256,7 +288,7 @@ impl Issuance {
             reason,
             %error,
             spiffe_id = who.spiffe_id,
-            peer.addr = %application.peer,
+            peer.addr = %peer,
             "no certificate"
         );
         let denied = match error {
@@ -265,13 +297,10 @@ impl Issuance {
             IssueError::Authentication(denied) => Some(denied),
             _ => None,
         };
-        let call = (EventKind::Certificate, "CreateCertificate");
-        let refusal = RefusedCall::of_request(call, (outcome, reason), denied, application.peer, who);
-        self.refusals.note(RefusedCall {
-            detail: error.to_string(),
-            request_id: application.request_id.clone(),
-            ..refusal
-        });
+        let call = (EventKind::Certificate, call);
+        let refusal = RefusedCall::of_request(call, (outcome, reason), denied, peer, who);
+        let (detail, request_id) = (error.to_string(), request_id.to_owned());
+        self.refusals.note(RefusedCall { detail, request_id, ..refusal });
     }
 
     /// Counts the request against its source, unless its connection belongs to somebody already.

@@ -91,7 +91,9 @@ impl IssueError {
             | Self::OverLimit(_)
             | Self::Malformed(_)
             | Self::Csr(_) => Outcome::Refused,
-            Self::Refused(Refusal::IssuerExpired(_) | Refusal::ClockBeforeIssuer(_)) => Outcome::Failed,
+            Self::Refused(Refusal::IssuerExpired(_) | Refusal::ClockBeforeIssuer(_) | Refusal::TooShort { .. }) => {
+                Outcome::Failed
+            }
             Self::Refused(_) => Outcome::Refused,
             _ => Outcome::Failed,
         }
@@ -131,6 +133,7 @@ impl RecordError {
             Self::Store(_) => "audit_store_unavailable",
             Self::Append(AppendError::SerialTaken) => "serial_taken",
             Self::Append(AppendError::Fenced) => AUTHORITY_CHANGED,
+            Self::Append(AppendError::ClaimLost) => "claim_lost",
             Self::Release(_) => "wrong_record",
         }
     }

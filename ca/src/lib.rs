@@ -26,6 +26,7 @@ pub mod limits;
 pub mod metrics;
 pub mod operations;
 pub mod over_limit;
+pub mod pod_certificates;
 pub mod publishers;
 pub mod refusals;
 pub mod reply_delivery;

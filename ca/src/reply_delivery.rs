@@ -54,6 +54,16 @@ pub fn handovers(store: Arc<dyn HolderStore>, clock: SharedClock, wake_up: Arc<N
 }
 
 impl Handovers {
+    /// Notes that the certificate that `event` records was handed over without a bundle; its holder learns of those elsewhere.
+    pub fn without_bundle(&self, event: &AuditEvent) {
+        if let Some(mut ticket) = self.ticket(event) {
+            if let Some(reply) = &mut ticket.reply {
+                reply.sequence = 0;
+            }
+            ticket.whole();
+        }
+    }
+
     /// A ticket for the reply with the certificate that `event` records; none when that makes no holder.
     #[must_use]
     pub fn ticket(&self, event: &AuditEvent) -> Option<Ticket> {

@@ -16,6 +16,8 @@ pub enum AuthMethod {
     TokenReview,
     /// A certificate that this CA has issued, and has on record.
     ClientCertificate,
+    /// A request of a pod's kubelet in the API server of the cluster, held against the objects there.
+    PodCertificate,
 }
 
 impl AuthMethod {
@@ -26,13 +28,15 @@ impl AuthMethod {
             Self::Jwks => "jwks",
             Self::TokenReview => "token-review",
             Self::ClientCertificate => "client-certificate",
+            Self::PodCertificate => "pod-certificate",
         }
     }
 
     /// The method of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Jwks, Self::TokenReview, Self::ClientCertificate].into_iter().find(|method| method.as_str() == name)
+        let all = [Self::Jwks, Self::TokenReview, Self::ClientCertificate, Self::PodCertificate];
+        all.into_iter().find(|method| method.as_str() == name)
     }
 }
 

@@ -130,8 +130,18 @@ impl CertificateRequest {
         if pem.len() > MAX_CSR_BYTES {
             return Err(CsrError::TooLong(pem.len()));
         }
-        let der = single_block(pem)?;
-        let (rest, request) = X509CertificationRequest::from_der(&der).map_err(|_| CsrError::NotPkcs10)?;
+        Self::parse_der(&single_block(pem)?)
+    }
+
+    /// The same of its DER.
+    ///
+    /// # Errors
+    /// See [`CsrError`]; total on any input.
+    pub fn parse_der(der: &[u8]) -> Result<Self, CsrError> {
+        if der.len() > MAX_CSR_BYTES {
+            return Err(CsrError::TooLong(der.len()));
+        }
+        let (rest, request) = X509CertificationRequest::from_der(der).map_err(|_| CsrError::NotPkcs10)?;
         if !rest.is_empty() {
             return Err(CsrError::NotPkcs10);
         }
@@ -144,6 +154,22 @@ impl CertificateRequest {
         })?;
         let names = requested_names(&request)?;
         Ok(Self { key, names })
+    }
+
+    /// A key in DER with a signature by it over `message`, in the place of a whole request: what kubelets sent at first.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), but there is no PKCS#10 and no name in it.
+    pub fn proven(spki_der: &[u8], message: &[u8], proof: &[u8]) -> Result<Self, CsrError> {
+        if spki_der.len() > MAX_CSR_BYTES {
+            return Err(CsrError::TooLong(spki_der.len()));
+        }
+        let key = ProvenKey::own(spki_der.to_vec())?;
+        signature::verify_proof(&key.spki_der, message, proof).map_err(|error| match error {
+            SignatureError::Unsupported(kind) => CsrError::UnsupportedSignature(shown(kind)),
+            SignatureError::False => CsrError::BadSignature,
+        })?;
+        Ok(Self { key, names: RequestedNames::default() })
     }
 
     /// The key whose possession was proved.

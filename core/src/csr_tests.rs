@@ -195,3 +195,27 @@ fn the_one_block_is_found_however_it_is_laid_out() {
         assert_eq!(CertificateRequest::parse(&text), Err(CsrError::NotPem), "{what}");
     }
 }
+
+#[test]
+fn a_bare_key_counts_with_a_signature_by_it_over_what_it_is_for() {
+    use ring::rand::SystemRandom;
+    use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+
+    let random = SystemRandom::new();
+    for (algorithm, signing) in [(&rcgen::PKCS_ECDSA_P256_SHA256, &ECDSA_P256_SHA256_ASN1_SIGNING)] {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let spki = rcgen::PublicKeyData::subject_public_key_info(&key);
+        let signer = EcdsaKeyPair::from_pkcs8(signing, &key.serialize_der(), &random).unwrap();
+        let proof = signer.sign(&random, b"the UID of the pod").unwrap();
+        let proven = CertificateRequest::proven(&spki, b"the UID of the pod", proof.as_ref()).unwrap();
+        assert_eq!(proven.key().spki_der(), spki);
+        assert_eq!(proven.names(), &RequestedNames::default());
+        for (message, proof) in [(&b"another UID"[..], proof.as_ref()), (b"the UID of the pod", b"no signature")] {
+            assert_eq!(CertificateRequest::proven(&spki, message, proof), Err(CsrError::BadSignature));
+        }
+    }
+    let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let spki = rcgen::PublicKeyData::subject_public_key_info(&ed25519);
+    assert!(matches!(CertificateRequest::proven(&spki, b"x", b"y"), Err(CsrError::WeakKey(_))));
+    assert_eq!(CertificateRequest::proven(b"no key", b"x", b"y"), Err(CsrError::NotPkcs10));
+}

@@ -25,6 +25,9 @@ pub struct HolderKey {
     pub instance: String,
 }
 
+/// What stands before the UID of a pod whose kubelet keeps its certificate in a volume.
+pub const KUBELET: &str = "kubelet/";
+
 /// What stands between a client's name of its own and the name of the files that it keeps.
 pub const FILES: &str = ".files-";
 
@@ -40,6 +43,18 @@ impl HolderKey {
             (None, _) => instance.unwrap_or(serial).to_owned(),
         };
         Self { spiffe_id, instance }
+    }
+
+    /// The holder of `spiffe_id` whose certificate the kubelet of this pod keeps: beside what a proxy in it holds.
+    #[must_use]
+    pub fn of_kubelet(spiffe_id: String, pod_uid: Option<&str>, serial: &str) -> Self {
+        Self { spiffe_id, instance: format!("{KUBELET}{}", pod_uid.unwrap_or(serial)) }
+    }
+
+    /// Whether it learns of bundles from where they are published in its cluster, and acknowledges nothing.
+    #[must_use]
+    pub fn learns_from_publication(&self) -> bool {
+        self.instance.starts_with(KUBELET)
     }
 
     /// What is the UID of its pod, if its token is bound to one.
@@ -313,6 +328,15 @@ mod tests {
         ] {
             assert_eq!(of(pod, instance), expected, "{pod:?} {instance:?}");
         }
+    }
+
+    #[test]
+    fn what_a_kubelet_keeps_is_no_part_of_what_the_proxy_of_its_pod_holds() {
+        let kubelets = HolderKey::of_kubelet("id".to_owned(), Some("uid"), "77");
+        assert_eq!((kubelets.instance.as_str(), kubelets.pod_uid()), ("kubelet/uid", "uid"));
+        assert!(kubelets.learns_from_publication());
+        assert_ne!(kubelets, HolderKey::of("id".to_owned(), Some("uid"), None, "77"));
+        assert_eq!(HolderKey::of_kubelet("id".to_owned(), None, "77").instance, "kubelet/77");
     }
 
     #[test]

@@ -45,6 +45,26 @@ pub struct IssuerLimits {
     pub not_after: OffsetDateTime,
 }
 
+/// The lifetime that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedLife {
+    /// So many seconds from now on; the default when none are named.
+    FromNow(Option<i64>),
+    /// As long as may be, between these two, from the start of the certificate, which lies before now, to its end.
+    Whole {
+        /// A shorter one is of no use.
+        least: Duration,
+        /// A longer one neither.
+        most: Duration,
+    },
+}
+
+impl From<Option<i64>> for AskedLife {
+    fn from(seconds: Option<i64>) -> Self {
+        Self::FromNow(seconds)
+    }
+}
+
 /// Why a request was refused although its sender and its CSR are genuine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -71,6 +91,14 @@ pub enum Refusal {
         /// Seconds allowed.
         maximum: u64,
     },
+    /// The issuing CA ends before the certificate would be old enough, or has begun too short a time ago.
+    #[error("the certificate would last {left} s only, since the issuing CA has no more, and has to last {least} s")]
+    TooShort {
+        /// Seconds that it would last.
+        left: u64,
+        /// Seconds that it has to last.
+        least: u64,
+    },
     /// The identity to certify is outside our trust domain (invariant 1).
     #[error("the identity {0} is not in the trust domain of this CA")]
     ForeignTrustDomain(String),
@@ -91,6 +119,7 @@ impl Refusal {
             Self::TtlZero => "ttl_zero",
             Self::TtlNegative(_) => "ttl_negative",
             Self::TtlTooLong { .. } => "ttl_too_long",
+            Self::TooShort { .. } => "lifetime_too_short",
             Self::ForeignTrustDomain(_) => "foreign_trust_domain",
             Self::IssuerExpired(_) => "issuer_expired",
             Self::ClockBeforeIssuer(_) => "clock_before_issuer",
@@ -179,8 +208,8 @@ impl SigningRequest {
 
 /// Decides a workload certificate.
 ///
-/// `asked_ttl` is the `validity_duration` of the request in seconds; `None` when it was left out. `serial` must be
-/// fresh and random. The identity comes from `subject` alone; of `csr` only the key is used.
+/// `asked` is the `validity_duration` of the request in seconds, `None` when it was left out, or another [`AskedLife`].
+/// `serial` must be fresh and random. The identity comes from `subject` alone; of `csr` only the key is used.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -188,7 +217,7 @@ pub fn decide(
     policy: &LeafPolicy,
     subject: WorkloadId,
     csr: CertificateRequest,
-    asked_ttl: Option<i64>,
+    asked: impl Into<AskedLife>,
     issuer: &IssuerLimits,
     serial: Serial,
     now: OffsetDateTime,
@@ -200,8 +229,11 @@ pub fn decide(
     if policy.csr_names == CsrNames::Strict {
         check_names(&csr, &id)?;
     }
-    let ttl = lifetime(policy, asked_ttl)?;
-    bind(Subject::Workload(subject), id, csr.into_key(), ttl, issuer, serial, now)
+    let life = match asked.into() {
+        AskedLife::FromNow(seconds) => Life::FromNow(lifetime(policy, seconds)?),
+        AskedLife::Whole { least, most } => Life::Whole { least, most: most.min(policy.max_ttl) },
+    };
+    bind(Subject::Workload(subject), id, csr.into_key(), life, issuer, serial, now)
 }
 
 /// Decides the CA's own serving certificate for the configured names.
@@ -223,7 +255,7 @@ pub fn decide_serving(
     if !id.is_member_of(&policy.trust_domain) || id.path().is_empty() {
         return Err(Refusal::ForeignTrustDomain(id.to_string()));
     }
-    bind(Subject::Serving { id: id.clone(), dns, ips }, id, key, policy.default_ttl, issuer, serial, now)
+    bind(Subject::Serving { id: id.clone(), dns, ips }, id, key, Life::FromNow(policy.default_ttl), issuer, serial, now)
 }
 
 fn check_names(csr: &CertificateRequest, id: &SpiffeId) -> Result<(), Refusal> {
@@ -251,11 +283,38 @@ fn lifetime(policy: &LeafPolicy, asked: Option<i64>) -> Result<Duration, Refusal
     Ok(Duration::from_secs(seconds))
 }
 
+/// A lifetime that the policy agrees to.
+enum Life {
+    FromNow(Duration),
+    Whole { least: Duration, most: Duration },
+}
+
+impl Life {
+    /// Start and end, whatever the issuer's.
+    fn span(&self, issuer: &IssuerLimits, now: OffsetDateTime) -> (OffsetDateTime, OffsetDateTime) {
+        let backdated =
+            |life| time_math::before(now, Duration::from_secs(backdate(life).as_secs())).max(issuer.not_before);
+        match self {
+            Self::FromNow(ttl) => {
+                let end = time_math::after(now, *ttl);
+                // The backdate follows the life that is left, so that a leaf cut at the issuer's end does not become all
+                // backdate.
+                (backdated(time_math::until(now, end.min(issuer.not_after))), end)
+            }
+            // Of this the backdate is a part.
+            Self::Whole { most, .. } => {
+                let start = backdated(*most);
+                (start, time_math::after(start, Duration::from_secs(most.as_secs())))
+            }
+        }
+    }
+}
+
 fn bind(
     subject: Subject,
     id: SpiffeId,
     key: ProvenKey,
-    ttl: Duration,
+    life: Life,
     issuer: &IssuerLimits,
     serial: Serial,
     now: OffsetDateTime,
@@ -268,12 +327,14 @@ fn bind(
     if now >= issuer.not_after {
         return Err(Refusal::IssuerExpired(issuer.not_after));
     }
-    let end = time_math::after(now, ttl);
+    let (not_before, end) = life.span(issuer, now);
     let not_after = end.min(issuer.not_after);
-    // The backdate follows the life that is left, so that a leaf cut at the issuer's end does not become all backdate.
-    let left = time_math::until(now, not_after);
-    let start = time_math::before(now, Duration::from_secs(backdate(left).as_secs()));
-    let not_before = start.max(issuer.not_before);
+    let left = time_math::until(not_before, not_after);
+    if let Life::Whole { least, .. } = life
+        && left < least
+    {
+        return Err(Refusal::TooShort { left: left.as_secs(), least: least.as_secs() });
+    }
     let issuer_id = issuer.authority.clone();
     Ok(SigningRequest { subject, id, key, serial, not_before, not_after, issuer: issuer_id, clamped: end > not_after })
 }

@@ -153,3 +153,29 @@ proptest! {
         prop_assert!(half > NOW || request.not_after() - NOW <= time::Duration::seconds(1));
     }
 }
+
+#[test]
+fn a_whole_lifetime_counts_its_backdate_and_stays_within_its_bounds_the_policys_and_the_issuers() {
+    let hour = Duration::from_secs(3600);
+    let made_of = |policy: &LeafPolicy, issuer: &IssuerLimits, most| {
+        let asked = AskedLife::Whole { least: hour, most };
+        decide(policy, workload(), csr(&[]), asked, issuer, Serial::new(NOW, [7; 16]), NOW)
+    };
+    let backdated = NOW - Duration::from_secs(120);
+    for (most, max_ttl, expected) in [(hour, 90 * DAY, hour), (DAY, 90 * DAY, DAY), (60 * DAY, 2 * DAY, 2 * DAY)] {
+        let made = made_of(&LeafPolicy { max_ttl, ..policy() }, &issuer(), most).unwrap();
+        assert_eq!((made.not_before(), made.not_after()), (backdated, backdated + expected));
+        assert!(!made.clamped());
+    }
+    // The issuer's end cuts it, down to an hour; its start moves it.
+    let cut = IssuerLimits { not_after: backdated + hour, ..issuer() };
+    let made = made_of(&policy(), &cut, DAY).unwrap();
+    assert_eq!((made.not_before(), made.not_after(), made.clamped()), (backdated, backdated + hour, true));
+    let young = IssuerLimits { not_before: NOW, ..issuer() };
+    let made = made_of(&policy(), &young, hour).unwrap();
+    assert_eq!((made.not_before(), made.not_after()), (NOW, NOW + hour));
+    let ends = IssuerLimits { not_after: backdated + hour - Duration::from_secs(1), ..issuer() };
+    assert_eq!(made_of(&policy(), &ends, DAY).unwrap_err(), Refusal::TooShort { left: 3599, least: 3600 });
+    let short = LeafPolicy { max_ttl: hour / 2, ..policy() };
+    assert_eq!(made_of(&short, &issuer(), DAY).unwrap_err(), Refusal::TooShort { left: 1800, least: 3600 });
+}

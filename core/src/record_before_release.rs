@@ -52,6 +52,12 @@ impl Unreleased {
         self.serial
     }
 
+    /// The chain, to be kept with a claim in the transaction of its record: whoever comes after this process hands out the same.
+    #[must_use]
+    pub fn kept_for(&self, claim: ClaimName) -> Kept {
+        Kept::new(claim, self.chain.pem())
+    }
+
     /// Hands out the chain against the proof that its record is durable.
     ///
     /// # Errors
@@ -62,6 +68,43 @@ impl Unreleased {
         } else {
             Err(WrongRecord { sequence: recorded.sequence })
         }
+    }
+}
+
+/// A claim on one request, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimName {
+    /// The UID of the request.
+    pub uid: String,
+    /// The process that has claimed it.
+    pub claimant: String,
+}
+
+/// A certificate that is kept with its record, for the case that this process does not come to hand it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    claim: ClaimName,
+    chain: String,
+}
+
+impl Kept {
+    /// A chain as PEM that goes with a claim.
+    #[must_use]
+    pub fn new(claim: ClaimName, chain: String) -> Self {
+        Self { claim, chain }
+    }
+
+    /// The claim that it goes with.
+    #[must_use]
+    pub fn claim(&self) -> &ClaimName {
+        &self.claim
+    }
+
+    /// The chain as PEM, for implementations of [`AuditStore`](crate::seams::store::AuditStore) only: they keep it together with
+    /// its record, or not at all.
+    #[must_use]
+    pub fn chain(&self) -> &str {
+        &self.chain
     }
 }
 

@@ -1,6 +1,7 @@
 //! Verifies signatures of certificates, requests and revocation lists, and tells what cannot be verified here from what is
 //! false: a signature that nobody here can check says nothing about whose it is.
 
+use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
 use x509_parser::asn1_rs::{BitString, Oid};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -11,6 +12,7 @@ use x509_parser::oid_registry::{
     OID_PKCS1_SHA512WITHRSA, OID_SHA1_WITH_RSA, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384,
     OID_SIG_ECDSA_WITH_SHA512, OID_SIG_ED25519,
 };
+use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::signature_algorithm::RsaSsaPssParams;
@@ -82,6 +84,36 @@ pub fn verify_list(
 pub fn verify_request(request: &X509CertificationRequest<'_>) -> Result<(), SignatureError> {
     let info = &request.certification_request_info;
     verify(&info.subject_pki, &request.signature_algorithm, &request.signature_value, info.raw)
+}
+
+/// Whether `proof` is the signature by the key `spki_der` over `message`, with SHA-256: ECDSA, or RSA-PSS with a salt as long
+/// as the digest.
+///
+/// # Errors
+/// [`SignatureError`]; total on any input. An RSA-PSS signature with a salt of another length counts as one that cannot be
+/// verified here.
+pub fn verify_proof(spki_der: &[u8], message: &[u8], proof: &[u8]) -> Result<(), SignatureError> {
+    let (_, spki) = SubjectPublicKeyInfo::from_der(spki_der).map_err(|_| SignatureError::False)?;
+    let curve = spki.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    let verified = match spki.parsed() {
+        Ok(PublicKey::RSA(_)) => {
+            let key = UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, &spki.subject_public_key.data);
+            // Go's default is the longest salt that fits, of which a verifier learns only from the signature.
+            return key.verify(message, proof).map_err(|_| {
+                SignatureError::Unsupported(
+                    "RSA-PSS, by another key or with a salt that is not as long as its digest".into(),
+                )
+            });
+        }
+        Ok(PublicKey::EC(_)) if curve == Some(OID_EC_P256) => {
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &spki.subject_public_key.data).verify(message, proof)
+        }
+        Ok(PublicKey::EC(_)) if curve == Some(OID_NIST_EC_P384) => {
+            UnparsedPublicKey::new(&ECDSA_P384_SHA256_ASN1, &spki.subject_public_key.data).verify(message, proof)
+        }
+        _ => return Err(SignatureError::Unsupported(key(&spki))),
+    };
+    verified.map_err(|_| SignatureError::False)
 }
 
 /// The kind of signature, if the verifier would call it false although it only cannot verify it.

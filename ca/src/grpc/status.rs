@@ -43,7 +43,7 @@ pub fn of(error: &IssueError) -> Status {
         IssueError::Impersonation(_) => (Code::Unavailable, UNKNOWN_PODS.to_owned()),
         IssueError::Malformed(text) => (Code::InvalidArgument, text.clone()),
         IssueError::Csr(error) => (Code::InvalidArgument, format!("CSR signing error ({error})")),
-        IssueError::Refused(Refusal::IssuerExpired(_) | Refusal::ClockBeforeIssuer(_)) => {
+        IssueError::Refused(Refusal::IssuerExpired(_) | Refusal::ClockBeforeIssuer(_) | Refusal::TooShort { .. }) => {
             (Code::Unavailable, format!("CSR signing error ({error})"))
         }
         IssueError::Refused(refusal) => (Code::InvalidArgument, format!("CSR signing error ({refusal})")),

@@ -12,12 +12,13 @@ use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::holder::{Acknowledgement, Coverage, Gone, Holder, HolderQuery, Lag, Mark};
 use signet_core::key_type::KeyType;
 use signet_core::publication::{Publications, Report};
-use signet_core::record_before_release::Recorded;
+use signet_core::record_before_release::{ClaimName, Recorded};
 use signet_core::rotation::Authorities;
 use signet_core::seams::custody::{CustodyError, KeyCustody, SigningKey};
+use signet_core::seams::pod_certificates::{Claim, PodCertificateStore};
 use signet_core::seams::store::{
-    AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, PublicationStore,
-    StoreError,
+    AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, NewRecord,
+    PublicationStore, StoreError,
 };
 use signet_core::secret::Secret;
 use signet_plugins::custody::MemoryCustody;
@@ -118,6 +119,14 @@ impl AuditStore for FlakyStore {
         let appended = self.inner.append(events).await?;
         if heard { Ok(appended) } else { dead() }
     }
+    async fn append_keeping(&self, records: Vec<NewRecord>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("disk full".to_owned()));
+        }
+        let heard = self.write()?;
+        let appended = self.inner.append_keeping(records).await?;
+        if heard { Ok(appended) } else { dead() }
+    }
     async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {
         if self.silent.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
@@ -208,6 +217,9 @@ impl HolderStore for FlakyStore {
     async fn gone(&self, gone: &[Gone], seen_before: OffsetDateTime, at: OffsetDateTime) -> Result<u64, StoreError> {
         self.inner.gone(gone, seen_before, at).await
     }
+    async fn published_to(&self, cluster: &str, sequence: u64, at: OffsetDateTime) -> Result<u64, StoreError> {
+        self.inner.published_to(cluster, sequence, at).await
+    }
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         self.inner.coverage(now).await
     }
@@ -222,5 +234,24 @@ impl HolderStore for FlakyStore {
     }
     async fn forget_ended(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
         self.inner.forget_ended(before, limit).await
+    }
+}
+
+#[async_trait]
+impl PodCertificateStore for FlakyStore {
+    async fn claim(
+        &self,
+        name: &ClaimName,
+        cluster: &str,
+        now: OffsetDateTime,
+        until: OffsetDateTime,
+    ) -> Result<Claim, StoreError> {
+        self.inner.claim(name, cluster, now, until).await
+    }
+    async fn finish(&self, uid: &str, at: OffsetDateTime) -> Result<(), StoreError> {
+        self.inner.finish(uid, at).await
+    }
+    async fn forget_claims(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        self.inner.forget_claims(before, limit).await
     }
 }

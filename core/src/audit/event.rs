@@ -284,7 +284,11 @@ impl AuditEvent {
         }
         let serial = &self.what.as_ref()?.serial;
         let (pod_uid, instance) = (self.who.pod_uid.as_deref(), self.who.instance.as_deref());
-        Some(HolderKey::of(self.who.spiffe_id.clone()?, pod_uid, instance, serial))
+        let spiffe_id = self.who.spiffe_id.clone()?;
+        if self.who.auth_method.as_deref().and_then(AuthMethod::parse) == Some(AuthMethod::PodCertificate) {
+            return Some(HolderKey::of_kubelet(spiffe_id, pod_uid, serial));
+        }
+        Some(HolderKey::of(spiffe_id, pod_uid, instance, serial))
     }
 
     /// When the holder of the certificate that this event is about has shown a token for the last time: then, unless it has
@@ -294,6 +298,8 @@ impl AuditEvent {
         match AuthMethod::parse(self.who.auth_method.as_deref()?)? {
             AuthMethod::Jwks | AuthMethod::TokenReview => Some(self.at()),
             AuthMethod::ClientCertificate => self.who.last_token_micros.map(moment),
+            // Nobody has shown anything: a kubelet has asked.
+            AuthMethod::PodCertificate => None,
         }
     }
 

@@ -31,6 +31,10 @@ pub enum Denial {
     PodGone,
     /// The service account of the token is gone, or another one has its name.
     AccountGone,
+    /// The node that a kubelet names is gone, or another one has its name, or the pod does not run on it.
+    NodeGone,
+    /// The pod has no volume for certificates of the signer that its kubelet asks.
+    VolumeMissing,
     /// `iss` is none of the configured issuers.
     IssuerMismatch,
     /// None of `aud` is a configured audience.
@@ -96,6 +100,8 @@ impl Denial {
             Self::TokenRejected => "token_rejected",
             Self::PodGone => "pod_gone",
             Self::AccountGone => "account_gone",
+            Self::NodeGone => "node_gone",
+            Self::VolumeMissing => "volume_missing",
             Self::IssuerMismatch => "issuer_mismatch",
             Self::AudienceMismatch => "audience_mismatch",
             Self::TokenExpired => "token_expired",

@@ -10,7 +10,7 @@ use crate::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use crate::authority::{AuthorityId, KeyId};
 use crate::holder::{Acknowledgement, Coverage, Gone, Holder, HolderQuery, Lag, Mark};
 use crate::publication::{Publications, Report};
-use crate::record_before_release::Recorded;
+use crate::record_before_release::{Kept, Recorded};
 use crate::rotation::{Authorities, Condition};
 
 /// Storage did not do what it was asked.
@@ -41,7 +41,13 @@ pub enum AppendError {
     /// is too old (see [`Fence`](crate::rotation::Fence)). Signed again from the journal as it is now, it may.
     #[error("the authorities have changed since this certificate was signed")]
     Fenced,
+    /// The claim that this certificate was made under is another process's by now, or has its certificate.
+    #[error("another process has taken over this request, or has answered it")]
+    ClaimLost,
 }
+
+/// An event to append, with the certificate that is kept in the same transaction if there is one.
+pub type NewRecord = (AuditEvent, Option<Kept>);
 
 /// The append-only record of decisions.
 #[async_trait]
@@ -54,6 +60,14 @@ pub trait AuditStore: Send + Sync {
     /// # Errors
     /// [`StoreError`] when nothing of the batch was kept.
     async fn append(&self, events: Vec<AuditEvent>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError>;
+
+    /// The same of events some of which keep a certificate with a claim, in the same transaction. A claim that is not that
+    /// claimant's any more, or has a certificate, fails its own event alone: see
+    /// [`PodCertificateStore`](super::pod_certificates::PodCertificateStore).
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    async fn append_keeping(&self, records: Vec<NewRecord>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError>;
 
     /// Does a bounded piece of what appends leave for later, if anything is due; `false` when nothing was. Whoever appends calls
     /// this when its callers have their answers. Nothing depends on it but speed.
@@ -194,6 +208,13 @@ pub trait HolderStore: Send + Sync {
     /// # Errors
     /// [`StoreError`] when nothing was kept.
     async fn gone(&self, gone: &[Gone], seen_before: OffsetDateTime, at: OffsetDateTime) -> Result<u64, StoreError>;
+
+    /// Notes durably, at the time `at`, that the bundle of this sequence has reached whoever learns of bundles from where they
+    /// are published in this cluster; gives of how many holders that was news.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was kept.
+    async fn published_to(&self, cluster: &str, sequence: u64, at: OffsetDateTime) -> Result<u64, StoreError>;
 
     /// The numbers of holders whose last certificate ends after `now`.
     ///

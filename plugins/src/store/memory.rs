@@ -1,6 +1,8 @@
 //! Storage that forgets everything at the end of the process: for tests and for trying things out. Same semantics as
 //! the databases but for durability.
 
+mod claims;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,16 +12,17 @@ use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Gone, Holder, HolderKey, HolderQuery, Lag, Mark};
 use signet_core::publication::{KEPT, MAX_NAME, Publication, Publications, Report};
-use signet_core::record_before_release::Recorded;
+use signet_core::record_before_release::{ClaimName, Kept, Recorded};
 use signet_core::rotation::{Authorities, Fence};
 use signet_core::seams::store::{
-    AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, PublicationStore,
-    SealedKeys, StoreError,
+    AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, NewRecord,
+    PublicationStore, SealedKeys, StoreError,
 };
 use time::OffsetDateTime;
 
 use super::holder_marks::{Marked, Seen, hand_over};
 use super::holders::{HolderRow, Raises, Renewals, column, coverage, ended_below, lag, lag_of, last_ends, live_above};
+use super::pod_certificates::ClaimEntry;
 use super::rows::{matches, page, remembered};
 
 /// An audit log, holders, a journal and sealed keys in memory.
@@ -38,15 +41,23 @@ struct Content {
     journal: Option<(JournalVersion, Authorities)>,
     fence: Fence,
     keys: HashMap<KeyId, Vec<u8>>,
+    claims: BTreeMap<String, ClaimEntry>,
     publications: BTreeMap<String, Publication>,
     /// Whose turn it is to publish, and until when.
     turns: HashMap<String, (String, OffsetDateTime)>,
 }
 
 impl Content {
-    fn append(&mut self, events: Vec<AuditEvent>) -> Vec<Result<Recorded, AppendError>> {
+    fn append(&mut self, records: Vec<NewRecord>) -> Vec<Result<Recorded, AppendError>> {
         let before = self.events.len();
-        let mut append = |event: AuditEvent| {
+        let mut append = |(event, kept): NewRecord| {
+            let has_claim = |kept: &Kept| {
+                let ClaimName { uid, claimant } = kept.claim();
+                self.claims.get(uid).is_some_and(|claim| claim.takes(claimant))
+            };
+            if !kept.as_ref().is_none_or(has_claim) {
+                return Err(AppendError::ClaimLost);
+            }
             if !self.fence.admits_event(&event) {
                 return Err(AppendError::Fenced);
             }
@@ -54,11 +65,16 @@ impl Content {
             if serial.is_some_and(|serial| !self.serials.insert(serial)) {
                 return Err(AppendError::SerialTaken);
             }
+            if let Some(kept) = &kept
+                && let Some(claim) = self.claims.get_mut(&kept.claim().uid)
+            {
+                claim.keep(kept.chain());
+            }
             let sequence = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
             self.events.push(event);
             Ok(Recorded::durable(sequence, serial))
         };
-        let recorded = events.into_iter().map(&mut append).collect();
+        let recorded = records.into_iter().map(&mut append).collect();
         let Self { events, holders, usage, .. } = self;
         for event in events.iter().skip(before) {
             renew(holders, usage, Renewals::of([event]));
@@ -103,7 +119,11 @@ impl MemoryStore {
 #[async_trait]
 impl AuditStore for MemoryStore {
     async fn append(&self, events: Vec<AuditEvent>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
-        Ok(self.content().append(events))
+        Ok(self.content().append(events.into_iter().map(|event| (event, None)).collect()))
+    }
+
+    async fn append_keeping(&self, records: Vec<NewRecord>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
+        Ok(self.content().append(records))
     }
 
     async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {
@@ -185,6 +205,13 @@ impl HolderStore for MemoryStore {
         Ok(gone.iter().filter(goes).count() as u64)
     }
 
+    async fn published_to(&self, cluster: &str, sequence: u64, at: OffsetDateTime) -> Result<u64, StoreError> {
+        let Content { holders, raises, .. } = &mut *self.content();
+        let at = AuditEvent::micros(at);
+        let news = holders.values_mut().filter_map(|row| row.is_published(cluster, sequence, at, raises).then_some(()));
+        Ok(news.count() as u64)
+    }
+
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         self.content().coverage(now)
     }
@@ -239,7 +266,7 @@ impl AuthorityJournal for MemoryStore {
         content.journal = Some((version, change.next.clone()));
         let (oldest, newest) = change.next.awaited().unwrap_or((u64::MAX, 0));
         content.raises.0.retain(|(before, after), _| *after >= column(oldest) && *before < column(newest));
-        content.append(change.events);
+        content.append(change.events.into_iter().map(|event| (event, None)).collect());
         Ok(Changed::Made(version))
     }
 }

@@ -13,6 +13,7 @@ mod location;
 pub mod memory;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod migrations;
+mod pod_certificates;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -33,6 +34,7 @@ mod suite;
 mod tables;
 
 use async_trait::async_trait;
+use signet_core::seams::pod_certificates::PodCertificateStore;
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, PublicationStore, SealedKeys};
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -42,7 +44,9 @@ pub use self::storage_move::{Ended, Moved, move_storage};
 
 /// Everything that a CA keeps, in one database.
 #[async_trait]
-pub trait Store: AuditStore + AuthorityJournal + HolderStore + PublicationStore + SealedKeys {
+pub trait Store:
+    AuditStore + AuthorityJournal + HolderStore + PodCertificateStore + PublicationStore + SealedKeys
+{
     /// Ends its connections in order, whatever is left to be done at their end. There is no deadline; dropped, it leaves
     /// nothing behind that the next start would not mend.
     async fn close(&self);

@@ -9,6 +9,7 @@ mod holder_marks;
 mod holders;
 mod journal;
 mod live_holders;
+mod pod_certificates;
 mod publications;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) mod unused_keys;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use signet_core::audit::{Attributed, AuditEvent, AuditQuery, Certified, EventKind, MAX_PAGE, Outcome, StoredEvent};
 use signet_core::authority::KeyId;
 use signet_core::certificate::Serial;
+use signet_core::seams::pod_certificates::PodCertificateStore;
 use signet_core::seams::store::{
     AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, PublicationStore, SealedKeys,
 };
@@ -95,7 +97,7 @@ pub(super) fn assert_gapless(newest_first: &[StoredEvent]) {
 /// Runs the whole suite. `make` gives two handles on one empty store.
 pub(super) async fn every_case<S>(make: impl AsyncFn() -> [Arc<S>; 2])
 where
-    S: AuditStore + AuthorityJournal + HolderStore + PublicationStore + SealedKeys + 'static,
+    S: AuditStore + AuthorityJournal + HolderStore + PodCertificateStore + PublicationStore + SealedKeys + 'static,
 {
     an_empty_store_answers(&*make().await[0]).await;
     journal::every_case(&make).await;
@@ -116,6 +118,7 @@ where
     live_holders::every_case(&make).await;
     gone_holders::every_case(&make).await;
     holder_marks::every_case(&make).await;
+    pod_certificates::every_case(&make).await;
     publications::every_case(&make).await;
 }
 

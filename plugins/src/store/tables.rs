@@ -132,6 +132,20 @@ pub(super) const TABLES: &[Table] = &[
             number("gone_at"),
         ],
     ),
+    table(
+        "pod_certificate",
+        1,
+        100,
+        &[
+            text("uid"),
+            text("cluster"),
+            text("claimant"),
+            number("claimed_at"),
+            number("claimed_until"),
+            text("chain"),
+            number("done_at"),
+        ],
+    ),
     table("authority_usage", 1, 1000, &[text("authority"), number("last_not_after")]),
     table(
         "publication",

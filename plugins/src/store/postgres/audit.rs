@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, LeafHash, Page, StoredEvent};
 use signet_core::record_before_release::Recorded;
 use signet_core::rotation::Fence;
-use signet_core::seams::store::{AppendError, AuditStore, StoreError};
+use signet_core::seams::store::{AppendError, AuditStore, NewRecord, StoreError};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Postgres, Row as _};
 
@@ -103,11 +103,11 @@ impl Appended {
 /// [`sqlx::Error`].
 pub(super) async fn append_within(
     locked: &mut Locked<'_>,
-    rows: &[NewRow],
+    rows: &[&NewRow],
     fence: &Fence,
 ) -> Result<Appended, sqlx::Error> {
     let admitted: Vec<bool> = rows.iter().map(|row| fence.admits_event(&row.event)).collect();
-    let candidates: Vec<&NewRow> = rows.iter().zip(&admitted).filter(|(_, may)| **may).map(|(row, _)| row).collect();
+    let candidates: Vec<&NewRow> = rows.iter().zip(&admitted).filter(|(_, may)| **may).map(|(row, _)| *row).collect();
     let free = free(locked, &candidates).await?;
     let kept: Vec<&NewRow> = candidates.iter().zip(&free).filter(|(_, free)| **free).map(|(row, _)| *row).collect();
     let mut next = locked.head.next;
@@ -186,7 +186,8 @@ impl PostgresStore {
         let failed = |error: sqlx::Error| store_error(APPENDING, &error);
         let mut locked = self.locked(APPENDING).await?;
         let known = Arc::new(fence::read(locked.connection()).await.map_err(failed)?);
-        let appended = append_within(&mut locked, rows, &known.fence).await.map_err(failed)?;
+        let appended =
+            append_within(&mut locked, &rows.iter().collect::<Vec<_>>(), &known.fence).await.map_err(failed)?;
         locked.commit(APPENDING).await?;
         appended.committed(self);
         self.fence.store(Some(known));
@@ -215,6 +216,16 @@ impl AuditStore for PostgresStore {
         let positions = Box::pin(self.within(APPENDING, self.append_rows(&rows))).await?;
         // COMMIT has returned, or was found: the records are durable.
         let recorded = |(position, row): (Result<u64, AppendError>, &NewRow)| {
+            position.map(|sequence| Recorded::durable(sequence, row.serial))
+        };
+        Ok(positions.into_iter().zip(&rows).map(recorded).collect())
+    }
+
+    async fn append_keeping(&self, records: Vec<NewRecord>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
+        let rows: Vec<_> = records.into_iter().map(|(event, kept)| (NewRow::new(event), kept)).collect();
+        let positions = Box::pin(self.within(APPENDING, self.append_rows_keeping(&rows))).await?;
+        // COMMIT has returned, or was found: the records are durable, and what is kept with them.
+        let recorded = |(position, (row, _)): (Result<u64, AppendError>, &(NewRow, _))| {
             position.map(|sequence| Recorded::durable(sequence, row.serial))
         };
         Ok(positions.into_iter().zip(&rows).map(recorded).collect())

@@ -67,7 +67,9 @@ impl AuthorityJournal for PostgresStore {
                 return Ok(undone);
             }
             put(locked.connection(), &entry).await.map_err(failed)?;
-            let appended = audit::append_within(&mut locked, &rows, &entry.fence).await.map_err(failed)?;
+            let appended = audit::append_within(&mut locked, &rows.iter().collect::<Vec<_>>(), &entry.fence)
+                .await
+                .map_err(failed)?;
             locked.commit(DOING).await?;
             appended.committed(self);
             self.seen.note_journal(entry.version);

@@ -160,6 +160,12 @@ impl Loaded {
         gone.into_iter().map(news).sum()
     }
 
+    /// Notes what has reached whoever learns from where bundles are published in this cluster; gives of how many that was news.
+    pub(super) fn publish(&mut self, cluster: &str, sequence: u64, at: i64) -> u64 {
+        let Self { now, raises, .. } = self;
+        now.values_mut().map(|row| u64::from(row.is_published(cluster, sequence, at, raises))).sum()
+    }
+
     /// Whether a count for this moment does not hold after these changes. A renewal of a holder that is in it leaves it right:
     /// it counts where it did, for longer.
     fn miscounts(&self, counted_for: i64) -> bool {

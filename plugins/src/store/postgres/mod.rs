@@ -24,8 +24,10 @@ mod notifications;
 mod open;
 #[cfg(test)]
 mod outcome_tests;
+mod pod_certificates;
 mod pool;
 mod publications;
+mod published_holders;
 mod rollback_guard;
 #[cfg(test)]
 mod rollback_guard_tests;

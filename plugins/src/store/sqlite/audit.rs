@@ -7,14 +7,14 @@ use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent};
 use signet_core::certificate::Serial;
 use signet_core::record_before_release::Recorded;
 use signet_core::rotation::Fence;
-use signet_core::seams::store::{AppendError, AuditStore, StoreError};
+use signet_core::seams::store::{AppendError, AuditStore, NewRecord, StoreError};
 use sqlx::sqlite::SqliteConnection;
 
 use super::error::{is_guarded, is_taken, is_unique_taken, store_error};
 use super::fence::{self, GUARD};
 use super::holders::Statement;
 use super::search::search;
-use super::{Session, SqliteStore, holder_projection, open, progress};
+use super::{Session, SqliteStore, holder_projection, open, pod_certificates, progress};
 use crate::store::holders::column;
 use crate::store::journal::Known;
 use crate::store::rows::{Head, NewRow};
@@ -150,7 +150,7 @@ async fn append_locked(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Res
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
     let releases = rows.iter().any(|row| row.event.released().is_some());
     let known = if releases { fence::read(connection).await? } else { session.fence.take().unwrap_or_default() };
-    let results = append_within(connection, rows, &known.fence).await?;
+    let results = append_within(connection, &rows.iter().collect::<Vec<_>>(), &known.fence).await?;
     sqlx::query("COMMIT").execute(&mut *connection).await?;
     let (positions, head) = results;
     (session.head, session.fence) = (Some(head), Some(known));
@@ -160,12 +160,12 @@ async fn append_locked(session: &mut Session, rows: &[NewRow]) -> Result<Vec<Res
 /// Appends rows within a transaction, as far as `fence` admits them.
 pub(super) async fn append_within(
     connection: &mut SqliteConnection,
-    rows: &[NewRow],
+    rows: &[&NewRow],
     fence: &Fence,
 ) -> Result<(Vec<Result<u64, AppendError>>, Head), sqlx::Error> {
     let head = read_head(connection).await?;
     let admitted: Vec<bool> = rows.iter().map(|row| fence.admits_event(&row.event)).collect();
-    let to_insert: Vec<&NewRow> = rows.iter().zip(&admitted).filter(|(_, may)| **may).map(|(row, _)| row).collect();
+    let to_insert: Vec<&NewRow> = rows.iter().zip(&admitted).filter(|(_, may)| **may).map(|(row, _)| *row).collect();
     let (positions, head) = insert_all(connection, &to_insert, head).await?;
     let mut positions = positions.into_iter();
     let mut result = |may: bool| match may {
@@ -215,6 +215,28 @@ impl AuditStore for SqliteStore {
         };
         let positions: Vec<(Result<u64, AppendError>, _)> = Box::pin(self.within(DOING, write)).await?;
         // COMMIT has returned: the records are durable.
+        Ok(positions.into_iter().map(|(position, serial)| position.map(|it| Recorded::durable(it, serial))).collect())
+    }
+
+    async fn append_keeping(&self, records: Vec<NewRecord>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
+        const DOING: &str = "appending to the audit log with certificates";
+        let rows: Vec<_> = records.into_iter().map(|(event, kept)| (NewRow::new(event), kept)).collect();
+        let write = async {
+            let mut writer = self.writer().await?;
+            let appended = pod_certificates::append_keeping(&mut writer.session, &rows).await;
+            let positions = appended.map_err(|error| store_error(DOING, &error))?;
+            let serials: Vec<Option<Serial>> = rows.iter().map(|(row, _)| row.serial).collect();
+            for (position, (row, _)) in positions.iter().zip(rows) {
+                if let Ok(position) = position {
+                    writer.session.recent.note(*position, row.event);
+                }
+            }
+            self.progress.appended(writer.session.head.map_or(0, |head| head.next));
+            writer.keep().await?;
+            Ok(positions.into_iter().zip(serials).collect())
+        };
+        let positions: Vec<(Result<u64, AppendError>, _)> = Box::pin(self.within(DOING, write)).await?;
+        // COMMIT has returned: the records are durable, and what is kept with them.
         Ok(positions.into_iter().map(|(position, serial)| position.map(|it| Recorded::durable(it, serial))).collect())
     }
 

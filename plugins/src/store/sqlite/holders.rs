@@ -260,6 +260,10 @@ impl HolderStore for SqliteStore {
         self.within(DOING, Box::pin(write)).await
     }
 
+    async fn published_to(&self, cluster: &str, sequence: u64, at: OffsetDateTime) -> Result<u64, StoreError> {
+        self.publish_to(cluster, sequence, at).await
+    }
+
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         const DOING: &str = "counting holders";
         let failed = |error: sqlx::Error| store_error(DOING, &error);

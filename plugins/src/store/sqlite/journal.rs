@@ -64,7 +64,9 @@ impl AuthorityJournal for SqliteStore {
                 return Ok(undone);
             }
             put(connection, &entry).await.map_err(failed)?;
-            let (_, head) = audit::append_within(connection, &rows, &entry.fence).await.map_err(failed)?;
+            let (_, head) = audit::append_within(connection, &rows.iter().collect::<Vec<_>>(), &entry.fence)
+                .await
+                .map_err(failed)?;
             sqlx::query("COMMIT").execute(&mut *connection).await.map_err(failed)?;
             (writer.session.head, writer.session.fence) = (Some(head), None);
             self.progress.appended(head.next);

@@ -28,8 +28,10 @@ pub(super) mod moved_mark;
 #[cfg(all(test, feature = "postgres"))]
 mod moved_mark_tests;
 mod open;
+mod pod_certificates;
 mod progress;
 mod publications;
+mod published_holders;
 mod recent;
 #[cfg(test)]
 mod schema_tests;
