@@ -20,6 +20,8 @@ mod record;
 #[cfg(feature = "kubernetes")]
 mod reviews;
 mod sealing_keys;
+#[cfg_attr(not(feature = "kubernetes"), path = "app/without_signers.rs")]
+mod signers;
 mod storage;
 mod tokens;
 

@@ -26,6 +26,27 @@ pub struct ClusterStatus {
     pub review: Option<ReviewStatus>,
     /// Its pods; `None` when they are not followed.
     pub pods: Option<PodsStatus>,
+    /// The signer of its pods' certificates; `None` when there is none.
+    pub signer: Option<SignerStatus>,
+}
+
+/// How the signer of a cluster's pod certificates stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SignerStatus {
+    /// The name that pods give.
+    pub name: String,
+    /// The version of the requests; `None` while it is not known.
+    pub version: Option<String>,
+    /// Requests without an answer.
+    pub open: usize,
+    /// Certificates that this process has written since its start.
+    pub issued: u64,
+    /// Refusals that it has.
+    pub denied: u64,
+    /// When everything that is known was last said to be so.
+    pub heard_at: Option<OffsetDateTime>,
+    /// What keeps it from hearing of requests, or from answering.
+    pub problem: Option<String>,
 }
 
 /// The published keys of a cluster.

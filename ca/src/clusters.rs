@@ -11,6 +11,10 @@ use signet_core::seams::impersonation::ImpersonationAuthorizer;
 use signet_core::seams::live_pods::LivePods;
 use tokio_util::sync::CancellationToken;
 
+/// How long kubelets take to write a trust bundle into the volumes of pods, where nothing else is configured: they look at
+/// each pod about once a minute.
+const KUBELET_REFRESH: Duration = Duration::from_secs(120);
+
 /// One cluster.
 #[derive(Clone)]
 pub struct Served {
@@ -28,6 +32,8 @@ pub struct Served {
     pub pods: Option<Arc<dyn LivePods>>,
     /// What is demanded of client certificates that are shown in the place of tokens; `None` when they count for nothing.
     pub certificates: Option<CertificateRules>,
+    /// How long its kubelets take to write a trust bundle into the volumes of pods; `None` where that is not said.
+    pub kubelet_refresh: Option<Duration>,
 }
 
 /// What a cluster demands of client certificates that are shown in the place of tokens.
@@ -96,6 +102,13 @@ impl Clusters {
     pub fn has_lost(&self, id: &str, pod_uid: &str) -> bool {
         let table = self.0.load();
         table.by_name.get(id).and_then(|cluster| cluster.pods.as_ref()).is_some_and(|pods| pods.is_gone(pod_uid))
+    }
+
+    /// How long the kubelets of a cluster take to write a trust bundle into the volumes of pods.
+    #[must_use]
+    pub fn kubelet_refresh(&self, id: &str) -> Duration {
+        let table = self.0.load();
+        table.by_name.get(id).and_then(|cluster| cluster.kubelet_refresh).unwrap_or(KUBELET_REFRESH)
     }
 
     /// Who agrees to what the node agents of a cluster ask for, by the id that an authenticator has given.

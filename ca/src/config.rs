@@ -3,6 +3,7 @@
 mod read;
 mod read_authority;
 mod read_cluster;
+mod read_pod_certificates;
 mod storage;
 #[cfg(test)]
 mod storage_tests;
@@ -137,6 +138,19 @@ pub struct Cluster {
     pub tokens: Tokens,
     /// What is demanded of client certificates that are shown in the place of tokens; `None` when they count for nothing.
     pub client_certificates: Option<ClientCertificates>,
+    /// How the certificates of pods are signed that kubelets ask for; `None` when they are not.
+    pub pod_certificates: Option<PodCertificates>,
+}
+
+/// How the certificates of pods are signed that kubelets ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodCertificates {
+    /// The signer that pods name.
+    pub signer: String,
+    /// Requests that are worked on at a time.
+    pub at_once: usize,
+    /// How long kubelets take to write a new trust bundle into the volumes of pods.
+    pub kubelet_refresh: Duration,
 }
 
 /// What is demanded of client certificates that are shown in the place of tokens.

@@ -10,6 +10,7 @@ mod no_authority;
 mod observation;
 mod provisioner;
 mod publish;
+mod published;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -226,6 +227,7 @@ impl Rotator {
             let started = Instant::now();
             let mut observation = self.executor.observe().await?;
             self.executor.leave_out_gone(&mut observation, &self.clusters).await?;
+            self.count_published(&mut observation).await?;
             let took = started.elapsed();
             let step = match observation.authorities.may_change() {
                 Ok(()) => {

@@ -65,6 +65,11 @@ pub async fn check(config: &Config, asks: bool) -> Checked {
             "whether the API servers and issuers of clusters[] answer, and what they let this CA do: --connect asks";
         unseen.push(what.to_owned());
     }
+    if config.clusters.iter().any(|cluster| cluster.pod_certificates.is_some()) {
+        let what = "whether the admission plugin NodeRestriction is on, and who else than kubelets may create \
+            podcertificaterequests: docs/kubernetes.md says how to find out";
+        unseen.push(what.to_owned());
+    }
     let location = match storage::location(&config.storage) {
         Ok(location) => location,
         Err(error) => {

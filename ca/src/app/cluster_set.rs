@@ -10,6 +10,7 @@ use signet_runtime::readiness::Readiness;
 use signet_runtime::supervisor::Spawner;
 
 use super::kubernetes::{self, Pods, Reviews, Server};
+use super::signers::{Signer, Signers};
 use super::tokens::{self, Believer, TokensError};
 use crate::clusters::{Clusters, Served};
 use crate::config::Cluster;
@@ -19,6 +20,7 @@ pub(super) struct Surroundings {
     pub(super) readiness: Readiness,
     pub(super) spawner: Spawner,
     pub(super) reviews: Reviews,
+    pub(super) signers: Signers,
 }
 
 /// A cluster that is served.
@@ -27,6 +29,7 @@ pub(super) struct Running {
     pub(super) server: Option<Arc<Server>>,
     pub(super) pods: Option<Arc<Pods>>,
     pub(super) believer: Arc<Believer>,
+    pub(super) signer: Option<Arc<Signer>>,
     pub(super) served: Arc<Served>,
 }
 
@@ -84,8 +87,10 @@ impl Opened {
             pods: pods.as_ref().map(kubernetes::live_pods),
             certificates: tokens::certificates(&cluster, kubernetes::live_workloads(&cluster, pods.as_ref())),
             ended: believer.tasks.ended().clone(),
+            kubelet_refresh: cluster.pod_certificates.as_ref().map(|section| section.kubelet_refresh),
         };
-        Arc::new(Running { cluster, server, pods, believer, served: Arc::new(served) })
+        let signer = Signer::start(&cluster, server.as_ref(), before, around);
+        Arc::new(Running { cluster, server, pods, believer, signer, served: Arc::new(served) })
     }
 }
 
@@ -95,6 +100,7 @@ fn believe_alike(one: &Cluster, other: &Cluster) -> bool {
         aliases: Vec::new(),
         trusted_node_accounts: Vec::new(),
         client_certificates: None,
+        pod_certificates: None,
         ..cluster.clone()
     };
     rules(one) == rules(other)
@@ -176,6 +182,11 @@ impl ClusterSet {
             "signet_ca_token_reviews_unavailable",
             "Clusters whose API server is to be asked about tokens and cannot be at the moment, so that no new token counts.",
             |cluster| usize::from(cluster.believer.review().is_some_and(|last| last.problem.is_some())),
+        )?;
+        gauge(
+            "signet_ca_pod_certificate_requests",
+            "PodCertificateRequests without an answer, of all clusters.",
+            |cluster| cluster.signer.as_ref().map_or(0, |signer| signer.health().open),
         )?;
         gauge("signet_ca_pods", "Pods known of the clusters whose pods are followed.", |cluster| {
             cluster.pods.as_ref().map_or(0, |pods| pods.health().pods)

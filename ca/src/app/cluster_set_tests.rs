@@ -38,6 +38,7 @@ fn cluster(id: &str, file: PathBuf) -> Cluster {
             live_objects: false,
         },
         client_certificates: None,
+        pod_certificates: None,
     }
 }
 
@@ -45,7 +46,9 @@ impl World {
     fn new() -> Self {
         let (readiness, metrics, supervisor) = (Readiness::new(), Metrics::new(), Supervisor::new());
         let reviews = Reviews::new(&metrics).unwrap();
-        let around = Surroundings { readiness: readiness.clone(), spawner: supervisor.spawner(), reviews };
+        let (_sender, answering) = tokio::sync::watch::channel(None);
+        let signers = Signers::new(&metrics, Arc::new(signet_core::clock::SystemClock), answering).unwrap();
+        let around = Surroundings { readiness: readiness.clone(), spawner: supervisor.spawner(), reviews, signers };
         let set = ClusterSet::start(around, Vec::new());
         set.measure(&metrics).unwrap();
         let directory = tempfile::tempdir().unwrap();

@@ -12,7 +12,9 @@ use tokio::sync::watch;
 
 use super::cluster_set::{ClusterSet, Running};
 use super::tokens;
-use crate::cluster_status::{ClusterStatus, ClusterView, ConfigurationStatus, KeysStatus, PodsStatus, ReviewStatus};
+use crate::cluster_status::{
+    ClusterStatus, ClusterView, ConfigurationStatus, KeysStatus, PodsStatus, ReviewStatus, SignerStatus,
+};
 
 /// Tells of what is served now.
 pub(super) struct View {
@@ -46,7 +48,7 @@ impl ClusterView for View {
 }
 
 fn status(running: &Running, now: OffsetDateTime) -> ClusterStatus {
-    let Running { cluster, server, pods, believer, .. } = running;
+    let Running { cluster, server, pods, believer, signer, .. } = running;
     let ago = |ago: Duration| time_math::before(now, ago);
     let (published, read) = (believer.published(), believer.read());
     ClusterStatus {
@@ -74,6 +76,18 @@ fn status(running: &Running, now: OffsetDateTime) -> ClusterStatus {
                 nodes: health.nodes,
                 accounts: health.accounts,
                 unknown: health.unknown,
+                heard_at: health.heard_ago.map(ago),
+                problem: health.problem,
+            }
+        }),
+        signer: signer.as_ref().map(|signer| {
+            let health = signer.health();
+            SignerStatus {
+                name: signer.name().to_owned(),
+                version: health.version,
+                open: health.open,
+                issued: health.issued,
+                denied: health.denied,
                 heard_at: health.heard_ago.map(ago),
                 problem: health.problem,
             }

@@ -247,6 +247,7 @@ pub(super) async fn probe(cluster: &Cluster, server: &Server) -> Result<Probed, 
         issuers: issuers.clone(),
         audiences: cluster.audiences.clone(),
         trusted: cluster.trusted_node_accounts.clone(),
+        signer: cluster.pod_certificates.as_ref().map(|section| section.signer.clone()),
     };
     probe_server(&server.api, &needs).await
 }

@@ -31,6 +31,7 @@ use super::configuration::{Follower, Told};
 use super::error::AppError;
 use super::kubernetes::Reviews;
 use super::plugins::{OwnFiles, Plugins};
+use super::signers::{Answering, Signers};
 use super::storage::storage_warning;
 use super::tokens::TokensError;
 use crate::acknowledgement_queue::Acknowledgements;
@@ -58,7 +59,7 @@ use crate::storage_age::StorageAge;
 use crate::transport::acceptor::Acceptor;
 use crate::transport::admin_socket::{self, AdminSocketError};
 use crate::transport::{http2, tls};
-use crate::{bundle_file, health};
+use crate::{bundle_file, health, pod_certificates};
 
 /// How long closing the database may take, for a file writing back what is in its `-wal`.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -152,8 +153,13 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         wake_up: Arc::clone(&wake_up),
     };
     let operations = Arc::new(operations);
-    let around =
-        Surroundings { readiness: readiness.clone(), spawner: supervisor.spawner(), reviews: Reviews::new(&metrics)? };
+    let (answers, answering) = tokio::sync::watch::channel(None);
+    let around = Surroundings {
+        readiness: readiness.clone(),
+        spawner: supervisor.spawner(),
+        reviews: Reviews::new(&metrics)?,
+        signers: Signers::new(&metrics, Arc::clone(&clock), answering)?,
+    };
     let set = Arc::new(ClusterSet::start(around, opened));
     set.measure(&metrics)?;
     let clusters = set.served();
@@ -230,6 +236,14 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         wake_up: Arc::clone(&wake_up),
         timeout: config.limits.request_timeout,
     });
+    answers.send_replace(Some(Answering {
+        issuance: Arc::clone(&issuance),
+        claims: Arc::clone(&plugins.store) as _,
+        record: Arc::clone(&plugins.store) as _,
+        claimant: pod_certificates::claimant().map_err(AppError::from)?,
+    }));
+    let (claims, forgetting) = (Arc::clone(&plugins.store) as _, Arc::clone(&clock));
+    supervisor.spawn("answered requests", critical, |stop| pod_certificates::forget_answered(claims, forgetting, stop));
 
     // The way of the trust bundle, and of what holders say about it.
     let acknowledgements = Acknowledgements::default();

@@ -1,7 +1,7 @@
 //! How clusters and the configuration file look in `status`.
 
 use serde_json::{Value, json};
-use signet_proto::admin::v1alpha1::{Cluster, ClusterKeys, ClusterPods, ClusterReviews, Configuration};
+use signet_proto::admin::v1alpha1::{Cluster, ClusterKeys, ClusterPods, ClusterReviews, ClusterSigner, Configuration};
 use signet_runtime::output::Table;
 
 use super::describe;
@@ -28,6 +28,10 @@ pub(super) fn cluster_json(cluster: &Cluster) -> Value {
         "pods": cluster.pods.as_ref().map(|pods| json!({
             "pods": pods.pods, "nodes": pods.nodes, "accounts": pods.accounts, "synced": pods.synced,
             "heard_at": moment(pods.heard_at.as_ref()), "problem": some(&pods.problem),
+        })),
+        "signer": cluster.signer.as_ref().map(|signer| json!({
+            "name": signer.name, "version": some(&signer.version), "open": signer.open, "issued": signer.issued,
+            "denied": signer.denied, "heard_at": moment(signer.heard_at.as_ref()), "problem": some(&signer.problem),
         })),
     })
 }
@@ -56,7 +60,8 @@ pub(super) fn configuration_text(configuration: &Configuration, view: &View) -> 
 
 /// All clusters, each with what was heard of it last and what is wrong.
 pub(super) fn clusters_table(clusters: &[Cluster], view: &View) -> Table {
-    let mut table = Table::new(["cluster", "trust domain", "tokens", "keys", "last review", "pods", "problem"]);
+    let mut table =
+        Table::new(["cluster", "trust domain", "tokens", "keys", "last review", "pods", "signer", "problem"]);
     for cluster in clusters {
         table.row([
             printable(&cluster.id).as_str(),
@@ -65,6 +70,7 @@ pub(super) fn clusters_table(clusters: &[Cluster], view: &View) -> Table {
             &cluster.keys.as_ref().map_or_else(nothing, |keys| keys_text(keys, view)),
             &cluster.reviews.as_ref().map_or_else(nothing, |reviews| reviews_text(reviews, view)),
             &cluster.pods.as_ref().map_or_else(nothing, |pods| pods_text(pods, view)),
+            &cluster.signer.as_ref().map_or_else(nothing, signer_text),
             &problems(cluster),
         ]);
     }
@@ -100,13 +106,25 @@ fn pods_text(pods: &ClusterPods, view: &View) -> String {
     format!("{state}{} pods, {} nodes, {heard}", pods.pods, pods.nodes)
 }
 
+fn signer_text(signer: &ClusterSigner) -> String {
+    let version = if signer.version.is_empty() { "NOT SERVED" } else { &printable(&signer.version) };
+    let ClusterSigner { open, issued, denied, .. } = signer;
+    format!("{} ({version}): {open} open, {issued} issued, {denied} denied", printable(&signer.name))
+}
+
 /// All that is wrong with a cluster.
 fn problems(cluster: &Cluster) -> String {
     let keys = cluster.keys.as_ref().map(|keys| keys.problem.as_str()).unwrap_or_default();
     let reviews = cluster.reviews.as_ref().map(|reviews| reviews.problem.as_str()).unwrap_or_default();
     let pods = cluster.pods.as_ref().map(|pods| pods.problem.as_str()).unwrap_or_default();
-    let all =
-        [("credentials", cluster.credentials_problem.as_str()), ("keys", keys), ("reviews", reviews), ("pods", pods)];
+    let signer = cluster.signer.as_ref().map(|signer| signer.problem.as_str()).unwrap_or_default();
+    let all = [
+        ("credentials", cluster.credentials_problem.as_str()),
+        ("keys", keys),
+        ("reviews", reviews),
+        ("pods", pods),
+        ("signer", signer),
+    ];
     let told: Vec<String> = all
         .into_iter()
         .filter(|(_, problem)| !problem.is_empty())

@@ -14,6 +14,7 @@ use signet_runtime::telemetry::{self, LogFormat};
 
 use super::read_authority::{DAY, check_lifetimes, read_authority};
 use super::read_cluster::{check_clusters, read_cluster};
+use super::read_pod_certificates::check_lifetime;
 use super::storage::read_storage;
 use super::{Config, Limits, Log, Rate, Serving, Svid, Unauthenticated};
 
@@ -85,6 +86,9 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     }
     if let Some(clusters) = &clusters {
         check_clusters(s, clusters, trust_domain.as_ref());
+    }
+    if let (Some(clusters), Some(svid)) = (&clusters, &svid) {
+        check_lifetime(s, clusters, svid.max_ttl);
     }
     Some(Config {
         trust_domain: trust_domain?,

@@ -7,6 +7,7 @@ use signet_runtime::config::{Section, Variant, kind};
 
 use super::read::trust_domain_kind;
 use super::read_authority::DAY;
+use super::read_pod_certificates::{check_pod_certificates, read_pod_certificates};
 use super::{ApiAccess, ClientCertificates, Cluster, KeySource, ReviewLimits, Tokens};
 use signet_core::identity::{TrustDomain, WorkloadId};
 
@@ -42,6 +43,11 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         "whether a certificate of this CA, shown in the TLS handshake, stands in for a token when a request has none; `{}` turns it on",
         read_client_certificates,
     );
+    let pod_certificates = s.optional_section(
+        "pod_certificates",
+        "whether this CA signs the certificates of pods that kubelets ask for with PodCertificateRequests, at `api_server`",
+        read_pod_certificates,
+    );
     if audiences.as_ref().is_some_and(Vec::is_empty) {
         s.problem("audiences", "is empty: a token for anybody else would be accepted; name at least one");
     }
@@ -59,6 +65,11 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
     let live = matches!(client_certificates, Some(Some(ClientCertificates { live_objects: true, .. })));
     if live && matches!(api_server, Some(None)) && !s.is_described() {
         s.problem("api_server", "is missing: it is what tells the pods for `client_certificates.live_objects`");
+    }
+    check_pod_certificates(s, pod_certificates.as_ref().and_then(Option::as_ref), api_server.as_ref());
+    #[cfg(not(feature = "kubernetes"))]
+    if matches!(pod_certificates, Some(Some(_))) {
+        s.problem("pod_certificates", WITHOUT_KUBERNETES);
     }
     #[cfg(not(feature = "kubernetes"))]
     if live {
@@ -81,6 +92,7 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         trusted_node_accounts: trusted_node_accounts?,
         tokens: tokens?,
         client_certificates: client_certificates?,
+        pod_certificates: pod_certificates?,
     })
 }
 

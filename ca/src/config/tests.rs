@@ -222,6 +222,30 @@ fn client_certificates_count_where_the_section_is_and_live_objects_need_an_api_s
 }
 
 #[test]
+fn pods_certificates_need_an_api_server_a_name_of_ones_own_and_an_hour() {
+    let with = |more: &str| format!("{SMALLEST}    {more}\n");
+    let section = "pod_certificates: { signer: signet.internal/workload }";
+    let config = parse("f", &with(&format!("api_server: in-cluster\n    {section}")), read).unwrap().config;
+    let expected = PodCertificates {
+        signer: "signet.internal/workload".into(),
+        at_once: 16,
+        kubelet_refresh: Duration::from_secs(120),
+    };
+    assert_eq!(config.clusters.first().unwrap().pod_certificates, Some(expected));
+    let short = format!("api_server: in-cluster\n    {section}\nsvid: {{ default_ttl: 10m, max_ttl: 59m }}");
+    let own = "api_server: in-cluster\n    pod_certificates: { signer: kubernetes.io/x }";
+    for (more, expected) in [
+        (section, "clusters[0].api_server: is missing"),
+        (short.as_str(), "svid.max_ttl: is below 1h"),
+        (own, "clusters[0].pod_certificates.signer: "),
+        ("api_server: in-cluster\n    pod_certificates: {}", "clusters[0].pod_certificates.signer: "),
+    ] {
+        let found = problems(&with(more));
+        assert!(matches!(found.as_slice(), [one] if one.contains(expected)), "{more}: {found:?}");
+    }
+}
+
+#[test]
 fn the_documentation_holds_the_reference_of_every_field() {
     let page = include_str!("../../../docs/configuration.md");
     let markdown = reference().unwrap().to_markdown();

@@ -80,6 +80,7 @@ fn service(
             authorizer: None,
             pods: None,
             certificates: None,
+            kubelet_refresh: None,
             ended: CancellationToken::new(),
         }])),
         clients: Arc::new(ClientVerifier::new(test_mesh::trust_domain(), state)),

@@ -7,8 +7,10 @@ mod credentials;
 mod explained;
 mod files;
 mod known;
+mod pod_certificates;
 mod pods;
 mod probe;
+mod rights;
 #[cfg(test)]
 pub(crate) use pods::tests;
 mod watch;
@@ -19,5 +21,6 @@ pub use authorizer::NodeAuthorizer;
 pub use bound::Bound;
 pub use credentials::{Credentials, InCluster};
 pub use files::{Files, ReadFile};
+pub use pod_certificates::{Attempt, OnAttempt, PodCertificates, SignerHealth, SignerRules};
 pub use pods::{Followed, PodIndex, PodsHealth};
 pub use probe::{Needs, Probed, may_review, probe};

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use serde::Deserialize;
 use signet_core::seams::authenticator::{AuthenticationError, Outage};
 
 use super::api_server::{ApiServer, outage};
+use super::rights::{CERTIFICATES, Right, may, signer_problems};
 
 /// How long one question may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -36,19 +36,28 @@ pub struct Needs {
     pub audiences: Vec<String>,
     /// Namespace and name of accounts that are to exist.
     pub trusted: Vec<(String, String)>,
+    /// The signer whose PodCertificateRequests are answered.
+    pub signer: Option<String>,
 }
 
 impl Needs {
-    /// The rights: verb, group and resource.
-    fn rights(&self) -> Vec<(&'static str, &'static str, &'static str)> {
+    fn rights(&self) -> Vec<Right<'_>> {
         let mut all = Vec::new();
         if self.reviews {
             all.push(REVIEWS);
         }
         for (needed, resource) in [(self.pods, "pods"), (self.nodes, "nodes"), (self.accounts, "serviceaccounts")] {
             if needed {
-                all.extend(["list", "watch"].map(|verb| (verb, "", resource)));
+                all.extend(["list", "watch"].map(|verb| Right(verb, "", resource, None)));
             }
+        }
+        if let Some(signer) = &self.signer {
+            let requests =
+                ["get", "list", "watch"].map(|verb| Right(verb, CERTIFICATES, "podcertificaterequests", None));
+            all.extend(requests);
+            all.push(Right("update", CERTIFICATES, "podcertificaterequests/status", None));
+            all.push(Right("sign", CERTIFICATES, "signers", Some(signer)));
+            all.extend(["pods", "serviceaccounts", "nodes"].map(|resource| Right("get", "", resource, None)));
         }
         all
     }
@@ -76,6 +85,9 @@ pub async fn probe(server: &ApiServer, needs: &Needs) -> Result<Probed, String> 
     // Whoever is known may ask what they may do, so that this tells of the way there and of ourselves.
     let missing = missing_rights(server, needs).await;
     let mut found = Probed { problems: missing.map_err(|error| explained(&error, server))?, unseen: Vec::new() };
+    if needs.signer.is_some() {
+        found.problems.extend(signer_problems(server).await.map_err(|error| explained(&error, server))?);
+    }
     match issuer(server).await {
         Ok(issuer) => found.problems.extend(issuer_problems(&issuer, needs)),
         Err(why) => found.unseen.push(format!(
@@ -92,13 +104,13 @@ pub async fn probe(server: &ApiServer, needs: &Needs) -> Result<Probed, String> 
     Ok(found)
 }
 
-async fn within<T>(asking: impl Future<Output = kube::Result<T>>) -> Result<T, AuthenticationError> {
+pub(super) async fn within<T>(asking: impl Future<Output = kube::Result<T>>) -> Result<T, AuthenticationError> {
     let late = |_| AuthenticationError::unavailable(Outage::ApiTimedOut, format!("no answer within {ANSWER:?}"));
     tokio::time::timeout(ANSWER, asking).await.map_err(late)?.map_err(|error| outage(&error))
 }
 
 /// What it takes to ask about tokens: verb, group and resource.
-const REVIEWS: (&str, &str, &str) = ("create", "authentication.k8s.io", "tokenreviews");
+const REVIEWS: Right<'static> = Right("create", "authentication.k8s.io", "tokenreviews", None);
 
 /// That the API server answers, and lets us ask about tokens; whether it says the latter, which not every one tells. It is
 /// not asked about any: that costs it next to nothing.
@@ -106,7 +118,7 @@ const REVIEWS: (&str, &str, &str) = ("create", "authentication.k8s.io", "tokenre
 /// # Errors
 /// [`AuthenticationError::Unavailable`].
 pub async fn may_review(server: &ApiServer) -> Result<bool, AuthenticationError> {
-    match is_allowed(server, REVIEWS).await {
+    match may(server, REVIEWS).await {
         Ok(true) => Ok(true),
         Ok(false) => {
             let detail = "the API server answers, but does not let the CA's account create TokenReviews";
@@ -117,40 +129,22 @@ pub async fn may_review(server: &ApiServer) -> Result<bool, AuthenticationError>
     }
 }
 
-/// Whether we may do this in all namespaces: verb, group and resource.
-async fn is_allowed(
-    server: &ApiServer,
-    (verb, group, resource): (&str, &str, &str),
-) -> Result<bool, AuthenticationError> {
-    let attributes = ResourceAttributes {
-        group: Some(group.to_owned()),
-        resource: Some(resource.to_owned()),
-        verb: Some(verb.to_owned()),
-        ..ResourceAttributes::default()
-    };
-    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
-    let asked = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-    let api: Api<SelfSubjectAccessReview> = Api::all(server.client());
-    let answer = within(api.create(&PostParams::default(), &asked)).await?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
-}
-
 /// The rights that are missing, in one sentence for each.
 async fn missing_rights(server: &ApiServer, needs: &Needs) -> Result<Vec<String>, AuthenticationError> {
-    let mut missing = Vec::new();
-    let mut rights = needs.rights();
+    let rights = needs.rights();
     if rights.is_empty() {
         // Asked all the same, for what else the answer tells.
-        rights.push(("get", "", "pods"));
+        may(server, Right("get", "", "pods", None)).await?;
     }
-    for (verb, group, resource) in rights {
-        let allowed = is_allowed(server, (verb, group, resource)).await?;
-        let needed = needs.rights().contains(&(verb, group, resource));
-        if needed && !allowed {
+    let mut missing = Vec::new();
+    for right in rights {
+        if !may(server, right).await? {
+            let Right(verb, group, resource, name) = right;
             let group = if group.is_empty() { String::new() } else { format!(" of {group}") };
+            let where_to = name.map_or_else(|| "in all namespaces".to_owned(), |name| format!("of the name {name}"));
             missing.push(format!(
-                "api_server: its account may not {verb} {resource}{group} in all namespaces; bind a ClusterRole with \
-                 that right to it (docs/kubernetes.md)"
+                "api_server: its account may not {verb} {resource}{group} {where_to}; bind a ClusterRole with that right to it \
+                 (docs/kubernetes.md)"
             ));
         }
     }

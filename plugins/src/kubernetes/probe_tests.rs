@@ -66,6 +66,7 @@ fn needs() -> Needs {
         issuers: vec!["other".into(), ISSUER.into()],
         audiences: vec!["istio-ca".into()],
         trusted: vec![("demo".into(), "ztunnel".into())],
+        signer: None,
     }
 }
 
@@ -96,6 +97,54 @@ async fn a_server_that_lets_us_do_all_that_is_needed_has_no_problem_and_each_mis
     let api = ScriptedApi::start(|asked| std::future::ready(answer(&asked, &[], true))).await.unwrap();
     assert_eq!(found(&api, &needs()).await.len(), RIGHTS.len(), "all at once");
     assert_eq!(found(&api, &Needs::default()).await, Vec::<String>::new(), "what is not needed is not missing");
+}
+
+#[tokio::test]
+async fn a_signer_needs_its_rights_a_server_with_such_requests_and_no_right_to_make_them() {
+    let rights = [
+        "get podcertificaterequests",
+        "list podcertificaterequests",
+        "watch podcertificaterequests",
+        "update podcertificaterequests",
+        "sign signers",
+        "get pods",
+        "get serviceaccounts",
+        "get nodes",
+    ];
+    let needs = || Needs { signer: Some("signet.internal/workload".into()), ..Needs::default() };
+    let api = async |rights: Vec<&'static str>, is_served: bool, name: &'static str| {
+        let answer = move |asked: Asked| {
+            let path = asked.path.trim_end_matches('?');
+            let attributes = &asked.body["spec"]["resourceAttributes"];
+            let resource = json!({"name": "podcertificaterequests", "singularName": "", "namespaced": true, "kind": "x", "verbs": []});
+            if path == "/apis/certificates.k8s.io/v1" && is_served {
+                Answer::json(200, &json!({"groupVersion": "certificates.k8s.io/v1", "resources": [resource]}))
+            } else if attributes["resource"] == "signers" && attributes["name"] != name {
+                answer(&asked, &[], true)
+            } else {
+                answer(&asked, &rights, true)
+            }
+        };
+        ScriptedApi::start(move |asked| std::future::ready(answer(asked))).await.unwrap()
+    };
+    for name in ["signet.internal/workload", "signet.internal/*"] {
+        let good = api(rights.to_vec(), true, name).await;
+        assert_eq!(found(&good, &needs()).await, Vec::<String>::new(), "{name}");
+    }
+    let own = "signet.internal/workload";
+    for missing in rights {
+        let rights: Vec<&'static str> = rights.into_iter().filter(|right| *right != missing).collect();
+        let problems = found(&api(rights, true, own).await, &needs()).await;
+        assert!(problems.len() == 1 && problems[0].contains(&format!("may not {missing}")), "{problems:?}");
+    }
+    let too_many = [&rights[..], &["create podcertificaterequests"]].concat();
+    for (rights, is_served, words) in [
+        (too_many, true, "may itself create podcertificaterequests"),
+        (rights.to_vec(), false, "has no PodCertificateRequests"),
+    ] {
+        let problems = found(&api(rights, is_served, own).await, &needs()).await;
+        assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
+    }
 }
 
 #[tokio::test]

@@ -74,6 +74,29 @@ where
     }
 }
 
+/// Whole objects of which a field has a value.
+pub(super) struct Selected<F> {
+    pub(super) api: F,
+    /// Selectors for fields, as the API server takes them.
+    pub(super) fields: String,
+}
+
+impl<K, F> Source<K> for Selected<F>
+where
+    K: Clone + DeserializeOwned + Debug + Send + 'static,
+    F: Fn() -> Api<K> + Send + Sync,
+{
+    fn list(&self, page: ListParams) -> BoxFuture<'_, kube::Result<ObjectList<K>>> {
+        let api = (self.api)();
+        async move { api.list(&page.fields(&self.fields)).await }.boxed()
+    }
+
+    fn watch(&self, version: String) -> BoxFuture<'_, kube::Result<BoxStream<'static, kube::Result<WatchEvent<K>>>>> {
+        let api = (self.api)();
+        async move { Ok(api.watch(&watching().fields(&self.fields), &version).await?.boxed()) }.boxed()
+    }
+}
+
 /// Names and UIDs only.
 pub(super) struct Metadata<F>(pub(super) F);
 

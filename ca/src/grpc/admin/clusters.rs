@@ -44,6 +44,15 @@ pub(super) fn cluster(cluster: ClusterStatus) -> wire::Cluster {
             heard_at: pods.heard_at.map(time),
             problem: pods.problem.or_else(|| pods.unknown.map(|reason| reason.label().to_owned())).unwrap_or_default(),
         }),
+        signer: cluster.signer.map(|signer| wire::ClusterSigner {
+            name: signer.name,
+            version: signer.version.unwrap_or_default(),
+            open: count(signer.open),
+            issued: signer.issued,
+            denied: signer.denied,
+            heard_at: signer.heard_at.map(time),
+            problem: signer.problem.unwrap_or_default(),
+        }),
     }
 }
 

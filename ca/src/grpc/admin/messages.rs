@@ -190,7 +190,12 @@ pub(super) fn holder(holder: &Holder) -> wire::Holder {
         authority: holder.authority.to_string(),
         not_after: Some(time(holder.not_after)),
         bundle_sequence: holder.sequence,
-        learns_by: if holder.acknowledges { wire::LearnsBy::Acknowledged } else { wire::LearnsBy::Reply }.into(),
+        learns_by: match (holder.key.learns_from_publication(), holder.acknowledges) {
+            (true, _) => wire::LearnsBy::Published,
+            (false, true) => wire::LearnsBy::Acknowledged,
+            (false, false) => wire::LearnsBy::Reply,
+        }
+        .into(),
         seen_at: Some(time(holder.seen_at)),
         refused: holder
             .refused

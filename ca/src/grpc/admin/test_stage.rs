@@ -119,6 +119,7 @@ impl ClusterView for OneCluster {
             keys: KeysStatus::default(),
             review: Some(ReviewStatus { at: Some(NOW), result: Some("api_forbidden"), problem: Some("no".into()) }),
             pods: Some(PodsStatus { pods: 3, unknown: Some(PodsUnknown::Stale), ..PodsStatus::default() }),
+            signer: None,
         }]
     }
 
