@@ -3,6 +3,7 @@
 mod api;
 mod exchange;
 mod keys;
+mod kubelet;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -20,6 +21,7 @@ use crate::ports;
 pub use self::api::{Cluster, MadePod};
 pub use self::exchange::{Exchange, Request, Response, claims};
 pub use self::keys::AccountKey;
+pub use self::kubelet::{Answers, Kubelet, Wanted, make_request, overwrite_status};
 
 /// How long a server may take to be ready; on a busy machine it takes ten times as long as on an idle one.
 const START: Duration = Duration::from_secs(120);

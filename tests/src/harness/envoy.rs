@@ -91,6 +91,18 @@ impl Bootstrap {
         Ok(Self { document, side, listen, admin })
     }
 
+    /// A bootstrap of a file that needs nothing but free ports.
+    ///
+    /// # Errors
+    /// [`Failure`], also when a place is no longer where it was.
+    pub fn of_file(file: &Path, side: Side) -> Outcome<Self> {
+        let mut document = yaml::read(file)?;
+        let (listen, admin) = (ports::free()?, ports::free()?);
+        yaml::replace(&mut document, LISTENER_PORT, listen.port())?;
+        yaml::replace(&mut document, ADMIN_PORT, admin.port())?;
+        Ok(Self { document, side, listen, admin })
+    }
+
     /// Makes a client proxy open a new connection every so many requests, so that renewed certificates are used soon.
     ///
     /// # Errors
@@ -197,18 +209,23 @@ impl Envoy {
         Ok(secrets.iter().map(|secret| (text(secret, "name"), text(secret, "version_info"))).collect())
     }
 
+    /// What its admin port says of certificates: one set for each place where some are used.
+    async fn certificate_sets(&self) -> Outcome<Vec<Value>> {
+        let (_, text) = probe::fetch(self.admin, "/certs").await?;
+        let answer: Value = serde_json::from_str(&text).map_err(Failure::while_doing("read Envoy's certificates"))?;
+        Ok(answer.get("certificates").and_then(Value::as_array).cloned().unwrap_or_default())
+    }
+
     /// The certificates with which it identifies itself.
     ///
     /// # Errors
     /// [`Failure`].
     pub async fn certificates(&self) -> Outcome<Vec<Loaded>> {
-        let (_, text) = probe::fetch(self.admin, "/certs").await?;
-        let answer: Value = serde_json::from_str(&text).map_err(Failure::while_doing("read Envoy's certificates"))?;
-        let sets = answer.get("certificates").and_then(Value::as_array).cloned().unwrap_or_default();
+        let sets = self.certificate_sets().await?;
         let chains = sets.iter().filter_map(|set| set.pointer("/cert_chain/0"));
         Ok(chains
             .map(|leaf| Loaded {
-                serial: leaf.get("serial_number").and_then(Value::as_str).unwrap_or_default().to_lowercase(),
+                serial: serial_of(leaf),
                 uris: leaf
                     .get("subject_alt_names")
                     .and_then(Value::as_array)
@@ -219,6 +236,20 @@ impl Envoy {
             })
             .collect())
     }
+
+    /// The serial numbers of the roots that it trusts.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn trusted_serials(&self) -> Outcome<Vec<String>> {
+        let sets = self.certificate_sets().await?;
+        let roots = sets.iter().filter_map(|set| set.get("ca_cert")?.as_array()).flatten();
+        Ok(roots.map(serial_of).collect())
+    }
+}
+
+fn serial_of(certificate: &Value) -> String {
+    certificate.get("serial_number").and_then(Value::as_str).unwrap_or_default().to_lowercase()
 }
 
 impl Bootstrap {

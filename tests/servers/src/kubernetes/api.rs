@@ -91,6 +91,28 @@ impl Cluster {
         make(&api, json!({"metadata": {"name": name}})).await.map(|made| made.metadata.uid.unwrap_or_default())
     }
 
+    /// Has the server look at an object of the core group without keeping it, and refuse every field that it does not know.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn try_out(&self, namespace: &str, object: &Value) -> Result<(), ServerError> {
+        let failed = |error: &dyn std::fmt::Display| ServerError::refused("try an object out", error.to_string());
+        let plural = format!("{}s", object["kind"].as_str().unwrap_or_default().to_lowercase());
+        let path = format!("/api/v1/namespaces/{namespace}/{plural}?dryRun=All&fieldValidation=Strict");
+        let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
+        let request = request.body(object.to_string().into_bytes()).map_err(|error| failed(&error))?;
+        self.client().request_text(request).await.map(drop).map_err(|error| failed(&error))
+    }
+
+    /// The UID of a node.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn node_uid(&self, name: &str) -> Result<String, ServerError> {
+        let found = Api::<Node>::all(self.client()).get(name).await.map_err(said("look for a node"))?;
+        Ok(found.metadata.uid.unwrap_or_default())
+    }
+
     /// Deletes a node.
     ///
     /// # Errors
@@ -118,7 +140,6 @@ impl Cluster {
         account: &str,
         node: Option<&str>,
     ) -> Result<MadePod, ServerError> {
-        let api: Api<Pod> = Api::namespaced(self.client(), namespace);
         let spec = json!({
             "serviceAccountName": account,
             "nodeName": node,
@@ -126,6 +147,15 @@ impl Cluster {
             "terminationGracePeriodSeconds": 0,
             "containers": [{"name": "main", "image": "none"}],
         });
+        self.pod_of(namespace, name, spec).await
+    }
+
+    /// Makes a pod of this content.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn pod_of(&self, namespace: &str, name: &str, spec: Value) -> Result<MadePod, ServerError> {
+        let api: Api<Pod> = Api::namespaced(self.client(), namespace);
         let made = make(&api, json!({"metadata": {"name": name}, "spec": spec})).await?;
         let uid = made.metadata.uid.unwrap_or_default();
         Ok(MadePod { namespace: namespace.to_owned(), name: name.to_owned(), uid })
