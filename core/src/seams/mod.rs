@@ -7,5 +7,6 @@ pub mod custody;
 pub mod explanation;
 pub mod impersonation;
 pub mod live_pods;
+pub mod publisher;
 pub mod store;
 pub mod upstream_authority;

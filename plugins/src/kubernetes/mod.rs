@@ -20,4 +20,5 @@ pub use bound::Bound;
 pub use credentials::{Credentials, InCluster};
 pub use files::{Files, ReadFile};
 pub use pods::{Followed, PodIndex, PodsHealth};
-pub use probe::{Needs, Probed, may_review, probe};
+pub use probe::{Needs, Probed, Right, may_review, probe};
+pub(crate) use watch::{Listener, Metadata, Source, follow};

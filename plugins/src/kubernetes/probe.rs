@@ -1,6 +1,7 @@
 //! What an API server lets us do of what a cluster's configuration needs, tried out: for `check --connect`. Nothing is changed
 //! there, and no token is shown to it.
 
+use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
@@ -36,20 +37,57 @@ pub struct Needs {
     pub audiences: Vec<String>,
     /// Namespace and name of accounts that are to exist.
     pub trusted: Vec<(String, String)>,
+    /// Rights for all else.
+    pub more: Vec<Right>,
+}
+
+/// A right in all namespaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Right {
+    verb: &'static str,
+    group: &'static str,
+    resource: &'static str,
+    /// Of the object of this name only.
+    name: Option<String>,
+}
+
+impl Right {
+    /// For all objects of a kind.
+    #[must_use]
+    pub const fn new(verb: &'static str, group: &'static str, resource: &'static str) -> Self {
+        Self { verb, group, resource, name: None }
+    }
+
+    /// The same for the objects of one name.
+    #[must_use]
+    pub fn called(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
+    }
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { verb, group, resource, name } = self;
+        write!(f, "{verb} {resource}")?;
+        if !group.is_empty() {
+            write!(f, " of {group}")?;
+        }
+        name.as_ref().map_or(Ok(()), |name| write!(f, " called {name}"))
+    }
 }
 
 impl Needs {
-    /// The rights: verb, group and resource.
-    fn rights(&self) -> Vec<(&'static str, &'static str, &'static str)> {
+    fn rights(&self) -> Vec<Right> {
         let mut all = Vec::new();
         if self.reviews {
             all.push(REVIEWS);
         }
         for (needed, resource) in [(self.pods, "pods"), (self.nodes, "nodes"), (self.accounts, "serviceaccounts")] {
             if needed {
-                all.extend(["list", "watch"].map(|verb| (verb, "", resource)));
+                all.extend(["list", "watch"].map(|verb| Right::new(verb, "", resource)));
             }
         }
+        all.extend(self.more.iter().cloned());
         all
     }
 }
@@ -97,8 +135,8 @@ async fn within<T>(asking: impl Future<Output = kube::Result<T>>) -> Result<T, A
     tokio::time::timeout(ANSWER, asking).await.map_err(late)?.map_err(|error| outage(&error))
 }
 
-/// What it takes to ask about tokens: verb, group and resource.
-const REVIEWS: (&str, &str, &str) = ("create", "authentication.k8s.io", "tokenreviews");
+/// What it takes to ask about tokens.
+const REVIEWS: Right = Right::new("create", "authentication.k8s.io", "tokenreviews");
 
 /// That the API server answers, and lets us ask about tokens; whether it says the latter, which not every one tells. It is
 /// not asked about any: that costs it next to nothing.
@@ -106,7 +144,7 @@ const REVIEWS: (&str, &str, &str) = ("create", "authentication.k8s.io", "tokenre
 /// # Errors
 /// [`AuthenticationError::Unavailable`].
 pub async fn may_review(server: &ApiServer) -> Result<bool, AuthenticationError> {
-    match is_allowed(server, REVIEWS).await {
+    match is_allowed(server, &REVIEWS).await {
         Ok(true) => Ok(true),
         Ok(false) => {
             let detail = "the API server answers, but does not let the CA's account create TokenReviews";
@@ -117,15 +155,13 @@ pub async fn may_review(server: &ApiServer) -> Result<bool, AuthenticationError>
     }
 }
 
-/// Whether we may do this in all namespaces: verb, group and resource.
-async fn is_allowed(
-    server: &ApiServer,
-    (verb, group, resource): (&str, &str, &str),
-) -> Result<bool, AuthenticationError> {
+/// Whether we have this right.
+async fn is_allowed(server: &ApiServer, right: &Right) -> Result<bool, AuthenticationError> {
     let attributes = ResourceAttributes {
-        group: Some(group.to_owned()),
-        resource: Some(resource.to_owned()),
-        verb: Some(verb.to_owned()),
+        group: Some(right.group.to_owned()),
+        resource: Some(right.resource.to_owned()),
+        verb: Some(right.verb.to_owned()),
+        name: right.name.clone(),
         ..ResourceAttributes::default()
     };
     let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
@@ -138,19 +174,14 @@ async fn is_allowed(
 /// The rights that are missing, in one sentence for each.
 async fn missing_rights(server: &ApiServer, needs: &Needs) -> Result<Vec<String>, AuthenticationError> {
     let mut missing = Vec::new();
-    let mut rights = needs.rights();
-    if rights.is_empty() {
-        // Asked all the same, for what else the answer tells.
-        rights.push(("get", "", "pods"));
-    }
-    for (verb, group, resource) in rights {
-        let allowed = is_allowed(server, (verb, group, resource)).await?;
-        let needed = needs.rights().contains(&(verb, group, resource));
-        if needed && !allowed {
-            let group = if group.is_empty() { String::new() } else { format!(" of {group}") };
+    let (rights, anything) = (needs.rights(), [Right::new("get", "", "pods")]);
+    // Asked without any need, too, for what else the answer tells.
+    for right in if rights.is_empty() { &anything[..] } else { &rights } {
+        let allowed = is_allowed(server, right).await?;
+        if !rights.is_empty() && !allowed {
             missing.push(format!(
-                "api_server: its account may not {verb} {resource}{group} in all namespaces; bind a ClusterRole with \
-                 that right to it (docs/kubernetes.md)"
+                "api_server: its account may not {right} in all namespaces; bind a ClusterRole with that right to it \
+                 (docs/kubernetes.md)"
             ));
         }
     }

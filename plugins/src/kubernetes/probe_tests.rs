@@ -66,6 +66,7 @@ fn needs() -> Needs {
         issuers: vec!["other".into(), ISSUER.into()],
         audiences: vec!["istio-ca".into()],
         trusted: vec![("demo".into(), "ztunnel".into())],
+        more: Vec::new(),
     }
 }
 
@@ -96,6 +97,22 @@ async fn a_server_that_lets_us_do_all_that_is_needed_has_no_problem_and_each_mis
     let api = ScriptedApi::start(|asked| std::future::ready(answer(&asked, &[], true))).await.unwrap();
     assert_eq!(found(&api, &needs()).await.len(), RIGHTS.len(), "all at once");
     assert_eq!(found(&api, &Needs::default()).await, Vec::<String>::new(), "what is not needed is not missing");
+}
+
+#[tokio::test]
+async fn a_right_for_objects_of_one_name_is_asked_for_by_that_name() {
+    let api = ScriptedApi::start(|asked| {
+        let mut answer = asked.body.clone();
+        answer["status"] = json!({"allowed": asked.body["spec"]["resourceAttributes"]["name"] == "mine"});
+        std::future::ready(Answer::json(201, &answer))
+    })
+    .await
+    .unwrap();
+    let right = |name: &str| Right::new("attest", "certificates.k8s.io", "signers").called(name);
+    let needs = Needs { more: vec![right("mine"), right("other")], ..Needs::default() };
+    let problems = found(&api, &needs).await;
+    assert!(problems.len() == 1, "{problems:?}");
+    assert!(problems[0].contains("may not attest signers of certificates.k8s.io called other"), "{problems:?}");
 }
 
 #[tokio::test]
