@@ -1,8 +1,10 @@
 //! The configuration of `signet-ca`: one YAML file, read into plain data. Nothing is opened or connected here.
 
+mod publish;
 mod read;
 mod read_authority;
 mod read_cluster;
+mod read_publish;
 mod storage;
 #[cfg(test)]
 mod storage_tests;
@@ -21,6 +23,7 @@ use signet_core::policy::{CsrNames, LeafPolicy};
 use signet_core::rotation::{Rules, Schedule};
 use signet_runtime::telemetry::LogFormat;
 
+pub use publish::{ClusterTrustBundle, ConfigMaps, Istiod, Publish};
 pub use read::{read, read_admin, reference};
 #[cfg(not(feature = "postgres"))]
 pub(crate) use storage::WITHOUT_POSTGRES;
@@ -137,6 +140,8 @@ pub struct Cluster {
     pub tokens: Tokens,
     /// What is demanded of client certificates that are shown in the place of tokens; `None` when they count for nothing.
     pub client_certificates: Option<ClientCertificates>,
+    /// Where the trust bundle is published in it.
+    pub publish: Publish,
 }
 
 /// What is demanded of client certificates that are shown in the place of tokens.

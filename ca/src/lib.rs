@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod operations;
 pub mod over_limit;
 pub mod publishers;
+pub mod publishing;
 pub mod refusals;
 pub mod reply_delivery;
 pub mod rotator;

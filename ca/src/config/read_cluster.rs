@@ -7,7 +7,8 @@ use signet_runtime::config::{Section, Variant, kind};
 
 use super::read::trust_domain_kind;
 use super::read_authority::DAY;
-use super::{ApiAccess, ClientCertificates, Cluster, KeySource, ReviewLimits, Tokens};
+use super::read_publish::read_publish;
+use super::{ApiAccess, ClientCertificates, Cluster, KeySource, Publish, ReviewLimits, Tokens};
 use signet_core::identity::{TrustDomain, WorkloadId};
 
 /// What a program is told that has nothing to speak to API servers with.
@@ -42,6 +43,11 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         "whether a certificate of this CA, shown in the TLS handshake, stands in for a token when a request has none; `{}` turns it on",
         read_client_certificates,
     );
+    let publish = s.optional_section(
+        "publish",
+        "where the trust bundle is published in the cluster, at `api_server`; nowhere when absent. docs/kubernetes.md tells what that means for rotations",
+        read_publish,
+    );
     if audiences.as_ref().is_some_and(Vec::is_empty) {
         s.problem("audiences", "is empty: a token for anybody else would be accepted; name at least one");
     }
@@ -59,6 +65,14 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
     let live = matches!(client_certificates, Some(Some(ClientCertificates { live_objects: true, .. })));
     if live && matches!(api_server, Some(None)) && !s.is_described() {
         s.problem("api_server", "is missing: it is what tells the pods for `client_certificates.live_objects`");
+    }
+    let publishes = matches!(&publish, Some(Some(publish)) if *publish != Publish::default());
+    if publishes && matches!(api_server, Some(None)) && !s.is_described() {
+        s.problem("api_server", "is missing: it is where `publish` publishes");
+    }
+    #[cfg(not(feature = "kubernetes"))]
+    if publishes {
+        s.problem("publish", WITHOUT_KUBERNETES);
     }
     #[cfg(not(feature = "kubernetes"))]
     if live {
@@ -81,6 +95,7 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         trusted_node_accounts: trusted_node_accounts?,
         tokens: tokens?,
         client_certificates: client_certificates?,
+        publish: publish?.unwrap_or_default(),
     })
 }
 
