@@ -6,6 +6,7 @@ mod connect;
 mod exchanges;
 mod impersonation;
 mod matrix;
+mod publishers;
 mod tokens;
 
 use std::time::Duration;
