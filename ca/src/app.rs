@@ -16,6 +16,8 @@ mod migrate;
 mod passing;
 mod plugins;
 mod process;
+#[cfg(feature = "kubernetes")]
+mod publishing;
 mod record;
 #[cfg(feature = "kubernetes")]
 mod reviews;

@@ -1,9 +1,11 @@
 //! The configuration of `signet-ca`: one YAML file, read into plain data. Nothing is opened or connected here.
 
+mod publish;
 mod read;
 mod read_authority;
 mod read_cluster;
 mod read_pod_certificates;
+mod read_publish;
 mod storage;
 #[cfg(test)]
 mod storage_tests;
@@ -22,6 +24,7 @@ use signet_core::policy::{CsrNames, LeafPolicy};
 use signet_core::rotation::{Rules, Schedule};
 use signet_runtime::telemetry::LogFormat;
 
+pub use publish::{ClusterTrustBundle, ConfigMaps, Istiod, Publish};
 pub use read::{read, read_admin, reference};
 #[cfg(not(feature = "postgres"))]
 pub(crate) use storage::WITHOUT_POSTGRES;
@@ -140,6 +143,8 @@ pub struct Cluster {
     pub client_certificates: Option<ClientCertificates>,
     /// How the certificates of pods are signed that kubelets ask for; `None` when they are not.
     pub pod_certificates: Option<PodCertificates>,
+    /// Where the trust bundle is published in it.
+    pub publish: Publish,
 }
 
 /// How the certificates of pods are signed that kubelets ask for.

@@ -28,6 +28,7 @@ pub mod operations;
 pub mod over_limit;
 pub mod pod_certificates;
 pub mod publishers;
+pub mod publishing;
 pub mod refusals;
 pub mod reply_delivery;
 pub mod rotator;

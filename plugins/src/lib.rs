@@ -7,4 +7,6 @@ pub mod authority;
 pub mod custody;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+#[cfg(feature = "kubernetes")]
+pub mod publisher;
 pub mod store;

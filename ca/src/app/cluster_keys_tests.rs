@@ -45,6 +45,7 @@ async fn keys_that_could_not_be_read_are_asked_for_again_soon_also_while_there_a
         },
         client_certificates: None,
         pod_certificates: None,
+        publish: crate::config::Publish::default(),
     };
     let (lookup, read, readiness) = (Arc::new(Failing::default()), Arc::default(), Readiness::new());
     let keys = Arc::new(PublishedKeys::looked_up(Arc::clone(&lookup) as _));

@@ -4,16 +4,19 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use signet_core::seams::publisher::Found;
 use signet_plugins::authenticator::PublishedKeys;
 use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::readiness::Readiness;
 use signet_runtime::supervisor::Spawner;
 
-use super::kubernetes::{self, Pods, Reviews, Server};
+use super::kubernetes::{self, Calls, Pods, Publishing, Reviews, Server};
 use super::signers::{Signer, Signers};
 use super::tokens::{self, Believer, TokensError};
 use crate::clusters::{Clusters, Served};
-use crate::config::Cluster;
+use crate::config::{Cluster, Publish};
+use crate::publishers::Publishers;
+use crate::publishing;
 
 /// What clusters are started with.
 pub(super) struct Surroundings {
@@ -21,6 +24,11 @@ pub(super) struct Surroundings {
     pub(super) spawner: Spawner,
     pub(super) reviews: Reviews,
     pub(super) signers: Signers,
+    pub(super) calls: Calls,
+    pub(super) publishing: publishing::Surroundings,
+    /// The names of all publishers of this replica, of which `others` are of no cluster.
+    pub(super) publishers: Publishers,
+    pub(super) others: Vec<String>,
 }
 
 /// A cluster that is served.
@@ -28,6 +36,7 @@ pub(super) struct Running {
     pub(super) cluster: Cluster,
     pub(super) server: Option<Arc<Server>>,
     pub(super) pods: Option<Arc<Pods>>,
+    pub(super) publishing: Option<Arc<Publishing>>,
     pub(super) believer: Arc<Believer>,
     pub(super) signer: Option<Arc<Signer>>,
     pub(super) served: Arc<Served>,
@@ -38,6 +47,7 @@ pub(super) struct Opened {
     cluster: Cluster,
     server: Option<Arc<Server>>,
     pods: Option<Arc<Pods>>,
+    publishing: Option<Arc<Publishing>>,
     believer: Believing,
 }
 
@@ -56,16 +66,17 @@ impl Opened {
             None => Server::open(cluster).await?,
         };
         let pods = Pods::of(cluster, same_server.and_then(|before| before.pods.as_ref()));
+        let publishing = Publishing::of(cluster, same_server.and_then(|before| before.publishing.as_ref()));
         let believer = match same_server.filter(|before| believe_alike(&before.cluster, cluster)) {
             Some(before) => Believing::Kept(Arc::clone(&before.believer)),
             None => Believing::With(Arc::new(tokens::keys(cluster, server.as_ref()).await?)),
         };
-        Ok(Self { cluster: cluster.clone(), server, pods, believer })
+        Ok(Self { cluster: cluster.clone(), server, pods, publishing, believer })
     }
 
     /// Starts what was not started before.
     fn start(self, before: Option<&Arc<Running>>, around: &Surroundings) -> Arc<Running> {
-        let Self { cluster, server, pods, believer } = self;
+        let Self { cluster, server, pods, publishing, believer } = self;
         if let Some(before) = before.filter(|before| before.cluster == cluster) {
             return Arc::clone(before);
         }
@@ -73,6 +84,9 @@ impl Opened {
             server.start(&cluster.id, around);
             if let Some(pods) = &pods {
                 pods.start(&cluster.id, server, around);
+            }
+            if let Some(publishing) = &publishing {
+                publishing.start(&cluster.id, server, around);
             }
         }
         let believer = match believer {
@@ -90,7 +104,7 @@ impl Opened {
             kubelet_refresh: cluster.pod_certificates.as_ref().map(|section| section.kubelet_refresh),
         };
         let signer = Signer::start(&cluster, server.as_ref(), before, around);
-        Arc::new(Running { cluster, server, pods, believer, signer, served: Arc::new(served) })
+        Arc::new(Running { cluster, server, pods, publishing, believer, signer, served: Arc::new(served) })
     }
 }
 
@@ -101,6 +115,7 @@ fn believe_alike(one: &Cluster, other: &Cluster) -> bool {
         trusted_node_accounts: Vec::new(),
         client_certificates: None,
         pod_certificates: None,
+        publish: Publish::default(),
         ..cluster.clone()
     };
     rules(one) == rules(other)
@@ -156,6 +171,8 @@ impl ClusterSet {
         let running: Vec<Arc<Running>> = started.collect();
         let served: Vec<Arc<Served>> = running.iter().map(|cluster| Arc::clone(&cluster.served)).collect();
         self.served.replace(&served);
+        let publishers = running.iter().flat_map(|running| running.cluster.publish.publishers(&running.cluster.id));
+        self.around.publishers.replace(publishers.chain(self.around.others.iter().cloned()).collect());
         self.running.store(Arc::new(running));
     }
 
@@ -195,8 +212,29 @@ impl ClusterSet {
             "signet_ca_pods_unknown",
             "Clusters whose pods are followed and not known at the moment, so that what depends on them is put off.",
             |cluster| usize::from(cluster.pods.as_ref().is_some_and(|pods| pods.health().unknown.is_some())),
+        )?;
+        gauge(
+            "signet_ca_publisher_places_wanted",
+            "Namespaces and objects of clusters that are to have the trust bundle, where this replica publishes it.",
+            |cluster| published(cluster, |found| found.wanted),
+        )?;
+        gauge(
+            "signet_ca_publisher_places_in_place",
+            "Those of them that have it, and the revocation lists where these are published.",
+            |cluster| published(cluster, |found| found.in_place),
+        )?;
+        gauge(
+            "signet_ca_publishers_with_problem",
+            "Publishers of this replica that something keeps from publishing everywhere; status says what.",
+            |cluster| published(cluster, |found| u64::from(found.problem.is_some())),
         )
     }
+}
+
+/// Counts something of what the publishers of a cluster have found.
+fn published(cluster: &Running, count: fn(&Found) -> u64) -> usize {
+    let found = cluster.publishing.as_ref().map(|publishing| publishing.found()).unwrap_or_default();
+    found.iter().flatten().map(|found| usize::try_from(count(found)).unwrap_or(usize::MAX)).sum()
 }
 
 #[cfg(test)]

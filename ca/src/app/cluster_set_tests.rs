@@ -9,6 +9,7 @@ use signet_runtime::supervisor::Supervisor;
 
 use super::*;
 use crate::config::{KeySource, Tokens};
+use crate::publishing::tests::surroundings;
 
 /// The key of RFC 7517 appendix A.1.
 const JWKS: &str = r#"{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1",
@@ -18,6 +19,7 @@ struct World {
     set: ClusterSet,
     readiness: Readiness,
     metrics: Metrics,
+    publishers: Publishers,
     directory: tempfile::TempDir,
     _supervisor: Supervisor,
 }
@@ -39,6 +41,7 @@ fn cluster(id: &str, file: PathBuf) -> Cluster {
         },
         client_certificates: None,
         pod_certificates: None,
+        publish: Publish::default(),
     }
 }
 
@@ -48,12 +51,22 @@ impl World {
         let reviews = Reviews::new(&metrics).unwrap();
         let (_sender, answering) = tokio::sync::watch::channel(None);
         let signers = Signers::new(&metrics, Arc::new(signet_core::clock::SystemClock), answering).unwrap();
-        let around = Surroundings { readiness: readiness.clone(), spawner: supervisor.spawner(), reviews, signers };
+        let (publishers, calls) = (Publishers::default(), Calls::new(&metrics).unwrap());
+        let around = Surroundings {
+            readiness: readiness.clone(),
+            spawner: supervisor.spawner(),
+            reviews,
+            signers,
+            calls,
+            publishing: surroundings(),
+            publishers: publishers.clone(),
+            others: vec!["file/host/roots.pem".to_owned()],
+        };
         let set = ClusterSet::start(around, Vec::new());
         set.measure(&metrics).unwrap();
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("jwks.json"), JWKS).unwrap();
-        Self { set, readiness, metrics, directory, _supervisor: supervisor }
+        Self { set, readiness, metrics, publishers, directory, _supervisor: supervisor }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -167,4 +180,47 @@ async fn pods_are_followed_on_while_the_api_server_and_what_is_followed_are_the_
     drop((before, after, elsewhere));
     world.readiness.wait_for(|now| now.checks.iter().all(|check| check.name != "pods of a")).await;
     assert_eq!(world.gauge("signet_ca_pods_unknown"), 0.0);
+}
+
+#[cfg(feature = "kubernetes")]
+#[tokio::test]
+async fn publishers_are_expected_from_the_configuration_on_and_go_with_their_cluster() {
+    use crate::config::{ApiAccess, ConfigMaps, Istiod};
+    let world = World::new();
+    let names = || world.publishers.names().join(" ");
+    assert_eq!(names(), "file/host/roots.pem");
+    let text = "apiVersion: v1\nkind: Config\ncurrent-context: a\nusers: [{name: a, user: {token: t}}]\n\
+        clusters: [{name: a, cluster: {server: \"http://127.0.0.1:1\"}}]\n\
+        contexts: [{name: a, context: {cluster: a, user: a}}]\n";
+    std::fs::write(world.path("kubeconfig"), text).unwrap();
+    let maps = ConfigMaps {
+        name: "roots".into(),
+        key: "roots.pem".into(),
+        labels: Default::default(),
+        revocation_lists: false,
+        revocation_name: "lists".into(),
+        revocation_key: "lists.pem".into(),
+        namespaces: String::new(),
+        except: Vec::new(),
+        istiod: Istiod::Leave,
+    };
+    let publishing = |maps: &ConfigMaps| Cluster {
+        api_server: Some(ApiAccess::Kubeconfig(world.path("kubeconfig"))),
+        publish: Publish { config_maps: Some(maps.clone()), cluster_trust_bundle: None },
+        ..world.cluster("a")
+    };
+    let before = world.take(&[publishing(&maps), world.cluster("b")]).await[0].clone();
+    assert_eq!(names(), "config-map/a file/host/roots.pem");
+    let published = |running: &Running| running.publishing.clone().unwrap();
+    let named = Cluster { aliases: vec!["other".into()], ..publishing(&maps) };
+    let after = world.take(&[named]).await[0].clone();
+    assert!(Arc::ptr_eq(&published(&before), &published(&after)), "goes on");
+    let other = world.take(&[publishing(&ConfigMaps { key: "ca.pem".into(), ..maps })]).await[0].clone();
+    assert!(!Arc::ptr_eq(&published(&after), &published(&other)) && Arc::ptr_eq(&after.believer, &other.believer));
+    let about = "publisher config-map/a";
+    world.readiness.wait_for(|now| now.checks.iter().any(|check| check.name == about)).await;
+    drop((before, after, other));
+    world.take(&[world.cluster("a")]).await;
+    assert_eq!(names(), "file/host/roots.pem");
+    world.readiness.wait_for(|now| now.checks.iter().all(|check| check.name != about)).await;
 }

@@ -17,6 +17,7 @@ use signet_runtime::readiness::Condition;
 
 use super::cluster_set::Surroundings;
 use super::passing::Tasks;
+pub(super) use super::publishing::{Calls, Publishing};
 pub(super) use super::reviews::{LastReview, Reviews};
 use super::tokens::TokensError;
 use crate::config::{ApiAccess, Cluster, KeySource, Tokens};
@@ -248,6 +249,7 @@ pub(super) async fn probe(cluster: &Cluster, server: &Server) -> Result<Probed, 
         audiences: cluster.audiences.clone(),
         trusted: cluster.trusted_node_accounts.clone(),
         signer: cluster.pod_certificates.as_ref().map(|section| section.signer.clone()),
+        more: super::publishing::rights(&cluster.publish),
     };
     probe_server(&server.api, &needs).await
 }

@@ -21,8 +21,9 @@ use crate::clusters::Clusters;
 use crate::config::{Backend, Config};
 use crate::health::{CaFiles, FileProblems};
 use crate::metrics::CaMetrics;
+use crate::publishing::{self, StoredTrust};
 use crate::rotator::{Executor, Judge, Provisioner, Rotator};
-use crate::signing_state::StateWriter;
+use crate::signing_state::{StateReader, StateWriter};
 
 /// The plugins that the configuration names, opened.
 pub(super) struct Plugins {
@@ -67,6 +68,25 @@ impl Plugins {
         };
         let (journal, holders) = (Arc::clone(&self.store) as _, Arc::clone(&self.store) as _);
         Arc::new(Executor::new(config.authority.rules, provisioner, journal, holders, audit, clock))
+    }
+
+    /// What publishers of this process share.
+    pub(super) fn publishing(
+        &self,
+        config: &Config,
+        host: &str,
+        state: &StateReader,
+        clock: &SharedClock,
+        wake_up: &Arc<Notify>,
+    ) -> publishing::Surroundings {
+        publishing::Surroundings {
+            store: Arc::clone(&self.store) as _,
+            trust: Arc::new(StoredTrust::new(Arc::clone(&self.store) as _, config.trust_domain.clone())),
+            state: state.clone(),
+            clock: Arc::clone(clock),
+            wake_up: Arc::clone(wake_up),
+            who: publishing::who(host, clock.as_ref()),
+        }
     }
 
     pub(super) fn rotator(

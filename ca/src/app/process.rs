@@ -29,7 +29,7 @@ use super::cluster_set::{ClusterSet, Opened, Surroundings};
 use super::cluster_view::View;
 use super::configuration::{Follower, Told};
 use super::error::AppError;
-use super::kubernetes::Reviews;
+use super::kubernetes::{Calls, Reviews};
 use super::plugins::{OwnFiles, Plugins};
 use super::signers::{Answering, Signers};
 use super::storage::storage_warning;
@@ -52,6 +52,7 @@ use crate::limits::intake::Intake;
 use crate::limits::request_rates::RequestRates;
 use crate::metrics::CaMetrics;
 use crate::operations::Operations;
+use crate::publishing;
 use crate::refusals::refusals;
 use crate::reply_delivery::handovers;
 use crate::serving_certificate::ServingRenewer;
@@ -137,7 +138,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     let metrics = Metrics::for_process("ca", env!("CARGO_PKG_VERSION"), "")?;
     let ca_metrics = Arc::new(CaMetrics::new(&metrics, Arc::clone(&clock))?);
     let (readiness, liveness) = (Readiness::new(), Liveness::new());
-    let supervisor = Supervisor::new();
+    let (supervisor, host) = (Supervisor::new(), publishing::host());
     let critical = Importance::Critical;
 
     // The record, and who writes into it. The writer ends when all of its senders have.
@@ -147,18 +148,21 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     let wake_up = Arc::new(Notify::new());
     let executor = plugins.executor(&config, audit.clone(), Arc::clone(&clock));
     executor.starts_after(newest_record(&plugins).await?);
-    let operations = Operations {
-        executor: Arc::clone(&executor),
-        store: Arc::clone(&plugins.store) as _,
-        wake_up: Arc::clone(&wake_up),
-    };
+    let store = Arc::clone(&plugins.store) as _;
+    let operations = Operations { executor: Arc::clone(&executor), store, wake_up: Arc::clone(&wake_up) };
     let operations = Arc::new(operations);
     let (answers, answering) = tokio::sync::watch::channel(None);
+    let publishing = plugins.publishing(&config, &host, &state, &clock, &wake_up);
+    let of_file = config.bundle_file.as_ref().map(|path| (path.clone(), bundle_file::publisher(path, &host)));
     let around = Surroundings {
         readiness: readiness.clone(),
         spawner: supervisor.spawner(),
         reviews: Reviews::new(&metrics)?,
         signers: Signers::new(&metrics, Arc::clone(&clock), answering)?,
+        calls: Calls::new(&metrics)?,
+        publishing: publishing.clone(),
+        publishers: operations.executor.publishers.clone(),
+        others: of_file.iter().map(|(_, name)| name.clone()).collect(),
     };
     let set = Arc::new(ClusterSet::start(around, opened));
     set.measure(&metrics)?;
@@ -192,9 +196,10 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     let (probed, probe_metrics) = (Arc::clone(&plugins.store) as _, Arc::clone(&ca_metrics));
     supervisor.spawn("storage probe", critical, |stop| health::probe_storage(probed, probe_metrics, storage, stop));
 
-    if let Some(path) = config.bundle_file.clone() {
-        let (reader, condition) = (state.clone(), readiness.condition("bundle file"));
-        supervisor.spawn("bundle file", critical, |stop| bundle_file::keep(path, reader, condition, stop));
+    if let Some((path, name)) = of_file {
+        let (state, reporter) = (state.clone(), publishing.reporter(&name));
+        let condition = readiness.condition("bundle file");
+        supervisor.spawn("bundle file", critical, |stop| bundle_file::keep(path, state, condition, reporter, stop));
     }
     if let Some(files) = plugins.files.clone() {
         let condition = readiness.condition("CA files");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use signet_core::seams::authenticator::{LiveWorkloads, TokenAuthenticator};
 use signet_core::seams::impersonation::{ImpersonationAuthorizer, PodsUnknown};
 use signet_core::seams::live_pods::LivePods;
+use signet_core::seams::publisher::Found;
 use signet_plugins::authenticator::{PublishedKeys, TokenRules};
 use signet_runtime::metrics::{MetricError, Metrics};
 use tokio::time::Instant;
@@ -48,6 +49,32 @@ pub(super) struct Probed {
 
 pub(super) async fn probe(_: &Cluster, server: &Server) -> Result<Probed, String> {
     match *server {}
+}
+
+/// There is none.
+pub(super) enum Publishing {}
+
+impl Publishing {
+    pub(super) fn of(_: &Cluster, _: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+        None
+    }
+
+    pub(super) fn found(&self) -> Vec<Option<Found>> {
+        match *self {}
+    }
+
+    pub(super) fn start(&self, _: &str, _: &Server, _: &Surroundings) {
+        match *self {}
+    }
+}
+
+/// Nobody is called.
+pub(super) struct Calls;
+
+impl Calls {
+    pub(super) fn new(_: &Metrics) -> Result<Self, MetricError> {
+        Ok(Self)
+    }
 }
 
 /// There are none.

@@ -8,7 +8,8 @@ use signet_runtime::config::{Section, Variant, kind};
 use super::read::trust_domain_kind;
 use super::read_authority::DAY;
 use super::read_pod_certificates::{check_pod_certificates, read_pod_certificates};
-use super::{ApiAccess, ClientCertificates, Cluster, KeySource, ReviewLimits, Tokens};
+use super::read_publish::read_publish;
+use super::{ApiAccess, ClientCertificates, Cluster, KeySource, Publish, ReviewLimits, Tokens};
 use signet_core::identity::{TrustDomain, WorkloadId};
 
 /// What a program is told that has nothing to speak to API servers with.
@@ -48,6 +49,11 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         "whether this CA signs the certificates of pods that kubelets ask for with PodCertificateRequests, at `api_server`",
         read_pod_certificates,
     );
+    let publish = s.optional_section(
+        "publish",
+        "where the trust bundle is published in the cluster, at `api_server`; nowhere when absent. docs/kubernetes.md tells what that means for rotations",
+        read_publish,
+    );
     if audiences.as_ref().is_some_and(Vec::is_empty) {
         s.problem("audiences", "is empty: a token for anybody else would be accepted; name at least one");
     }
@@ -71,6 +77,14 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
     if matches!(pod_certificates, Some(Some(_))) {
         s.problem("pod_certificates", WITHOUT_KUBERNETES);
     }
+    let publishes = matches!(&publish, Some(Some(publish)) if *publish != Publish::default());
+    if publishes && matches!(api_server, Some(None)) && !s.is_described() {
+        s.problem("api_server", "is missing: it is where `publish` publishes");
+    }
+    #[cfg(not(feature = "kubernetes"))]
+    if publishes {
+        s.problem("publish", WITHOUT_KUBERNETES);
+    }
     #[cfg(not(feature = "kubernetes"))]
     if live {
         s.problem("client_certificates", WITHOUT_KUBERNETES);
@@ -93,6 +107,7 @@ pub(super) fn read_cluster(s: &mut Section<'_>) -> Option<Cluster> {
         tokens: tokens?,
         client_certificates: client_certificates?,
         pod_certificates: pod_certificates?,
+        publish: publish?.unwrap_or_default(),
     })
 }
 

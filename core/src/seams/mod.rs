@@ -8,5 +8,6 @@ pub mod explanation;
 pub mod impersonation;
 pub mod live_pods;
 pub mod pod_certificates;
+pub mod publisher;
 pub mod store;
 pub mod upstream_authority;

@@ -24,3 +24,5 @@ pub use files::{Files, ReadFile};
 pub use pod_certificates::{Attempt, OnAttempt, PodCertificates, SignerHealth, SignerRules};
 pub use pods::{Followed, PodIndex, PodsHealth};
 pub use probe::{Needs, Probed, may_review, probe};
+pub use rights::Right;
+pub(crate) use watch::{Listener, Metadata, Source, follow};

@@ -84,8 +84,8 @@ impl PodIndex {
     /// Follows the cluster's pods, and the rest, for ever.
     pub async fn follow(&self, server: &ApiServer) {
         let pods = Whole(|| Api::<WatchedPod>::all(server.client()));
-        let nodes = Metadata(|| Api::<Node>::all(server.client()));
-        let accounts = Metadata(|| Api::<ServiceAccount>::all(server.client()));
+        let nodes = Metadata::of(|| Api::<Node>::all(server.client()));
+        let accounts = Metadata::of(|| Api::<ServiceAccount>::all(server.client()));
         let Followed { nodes: with_nodes, accounts: with_accounts } = self.followed;
         tokio::join!(
             follow(&pods, self as &dyn Listener<WatchedPod>, WatchedPod::version),

@@ -38,27 +38,29 @@ pub struct Needs {
     pub trusted: Vec<(String, String)>,
     /// The signer whose PodCertificateRequests are answered.
     pub signer: Option<String>,
+    /// Rights for all else.
+    pub more: Vec<Right>,
 }
 
 impl Needs {
-    fn rights(&self) -> Vec<Right<'_>> {
+    fn rights(&self) -> Vec<Right> {
         let mut all = Vec::new();
         if self.reviews {
             all.push(REVIEWS);
         }
         for (needed, resource) in [(self.pods, "pods"), (self.nodes, "nodes"), (self.accounts, "serviceaccounts")] {
             if needed {
-                all.extend(["list", "watch"].map(|verb| Right(verb, "", resource, None)));
+                all.extend(["list", "watch"].map(|verb| Right::new(verb, "", resource)));
             }
         }
         if let Some(signer) = &self.signer {
-            let requests =
-                ["get", "list", "watch"].map(|verb| Right(verb, CERTIFICATES, "podcertificaterequests", None));
-            all.extend(requests);
-            all.push(Right("update", CERTIFICATES, "podcertificaterequests/status", None));
-            all.push(Right("sign", CERTIFICATES, "signers", Some(signer)));
-            all.extend(["pods", "serviceaccounts", "nodes"].map(|resource| Right("get", "", resource, None)));
+            let requests = |verb| Right::new(verb, CERTIFICATES, "podcertificaterequests");
+            all.extend(["get", "list", "watch"].map(requests));
+            all.push(Right::new("update", CERTIFICATES, "podcertificaterequests/status"));
+            all.push(Right::new("sign", CERTIFICATES, "signers").called(signer));
+            all.extend(["pods", "serviceaccounts", "nodes"].map(|resource| Right::new("get", "", resource)));
         }
+        all.extend(self.more.iter().cloned());
         all
     }
 }
@@ -109,8 +111,8 @@ pub(super) async fn within<T>(asking: impl Future<Output = kube::Result<T>>) -> 
     tokio::time::timeout(ANSWER, asking).await.map_err(late)?.map_err(|error| outage(&error))
 }
 
-/// What it takes to ask about tokens: verb, group and resource.
-const REVIEWS: Right<'static> = Right("create", "authentication.k8s.io", "tokenreviews", None);
+/// What it takes to ask about tokens.
+const REVIEWS: Right = Right::new("create", "authentication.k8s.io", "tokenreviews");
 
 /// That the API server answers, and lets us ask about tokens; whether it says the latter, which not every one tells. It is
 /// not asked about any: that costs it next to nothing.
@@ -118,7 +120,7 @@ const REVIEWS: Right<'static> = Right("create", "authentication.k8s.io", "tokenr
 /// # Errors
 /// [`AuthenticationError::Unavailable`].
 pub async fn may_review(server: &ApiServer) -> Result<bool, AuthenticationError> {
-    match may(server, REVIEWS).await {
+    match may(server, &REVIEWS).await {
         Ok(true) => Ok(true),
         Ok(false) => {
             let detail = "the API server answers, but does not let the CA's account create TokenReviews";
@@ -134,16 +136,13 @@ async fn missing_rights(server: &ApiServer, needs: &Needs) -> Result<Vec<String>
     let rights = needs.rights();
     if rights.is_empty() {
         // Asked all the same, for what else the answer tells.
-        may(server, Right("get", "", "pods", None)).await?;
+        may(server, &Right::new("get", "", "pods")).await?;
     }
     let mut missing = Vec::new();
     for right in rights {
-        if !may(server, right).await? {
-            let Right(verb, group, resource, name) = right;
-            let group = if group.is_empty() { String::new() } else { format!(" of {group}") };
-            let where_to = name.map_or_else(|| "in all namespaces".to_owned(), |name| format!("of the name {name}"));
+        if !may(server, &right).await? {
             missing.push(format!(
-                "api_server: its account may not {verb} {resource}{group} {where_to}; bind a ClusterRole with that right to it \
+                "api_server: its account may not {right}; bind a ClusterRole with that right to it \
                  (docs/kubernetes.md)"
             ));
         }

@@ -67,6 +67,7 @@ fn needs() -> Needs {
         audiences: vec!["istio-ca".into()],
         trusted: vec![("demo".into(), "ztunnel".into())],
         signer: None,
+        more: Vec::new(),
     }
 }
 
@@ -145,6 +146,22 @@ async fn a_signer_needs_its_rights_a_server_with_such_requests_and_no_right_to_m
         let problems = found(&api(rights, is_served, own).await, &needs()).await;
         assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
     }
+}
+
+#[tokio::test]
+async fn a_right_for_objects_of_one_name_is_asked_for_by_that_name() {
+    let api = ScriptedApi::start(|asked| {
+        let mut answer = asked.body.clone();
+        answer["status"] = json!({"allowed": asked.body["spec"]["resourceAttributes"]["name"] == "mine"});
+        std::future::ready(Answer::json(201, &answer))
+    })
+    .await
+    .unwrap();
+    let right = |name: &str| Right::new("attest", "certificates.k8s.io", "signers").called(name);
+    let needs = Needs { more: vec![right("mine"), right("other")], ..Needs::default() };
+    let problems = found(&api, &needs).await;
+    assert!(problems.len() == 1, "{problems:?}");
+    assert!(problems[0].contains("may not attest signers of certificates.k8s.io called other"), "{problems:?}");
 }
 
 #[tokio::test]

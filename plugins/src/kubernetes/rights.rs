@@ -1,5 +1,7 @@
 //! What an API server lets us do, asked of itself: nothing is tried out for that.
 
+use std::fmt;
+
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::Api;
 use kube::api::PostParams;
@@ -12,26 +14,62 @@ use super::probe::within;
 /// The group of requests for certificates.
 pub(super) const CERTIFICATES: &str = "certificates.k8s.io";
 
-/// One thing that may be done: verb, group, resource with its subresource, and the name where it is about one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Right<'a>(pub(super) &'a str, pub(super) &'a str, pub(super) &'a str, pub(super) Option<&'a str>);
+/// A right, in all namespaces: a verb on a kind of objects, or on the one of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Right {
+    verb: &'static str,
+    group: &'static str,
+    resource: &'static str,
+    name: Option<String>,
+}
 
-/// Whether we may do something.
-pub(super) async fn may(
-    server: &ApiServer,
-    Right(verb, group, resource, name): Right<'_>,
-) -> Result<bool, AuthenticationError> {
+impl Right {
+    /// For all objects of a kind; a subresource stands behind a slash.
+    #[must_use]
+    pub const fn new(verb: &'static str, group: &'static str, resource: &'static str) -> Self {
+        Self { verb, group, resource, name: None }
+    }
+
+    /// The same for the objects of one name.
+    #[must_use]
+    pub fn called(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
+    }
+
+    /// The names that it may be allowed under: of signers, also all of a domain.
+    fn names(&self) -> Vec<Option<String>> {
+        let domain = self.name.as_deref().filter(|_| self.resource == "signers").and_then(|name| name.split_once('/'));
+        let mut all = vec![self.name.clone()];
+        all.extend(domain.map(|(domain, _)| Some(format!("{domain}/*"))));
+        all
+    }
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { verb, group, resource, name } = self;
+        write!(f, "{verb} {resource}")?;
+        if !group.is_empty() {
+            write!(f, " of {group}")?;
+        }
+        match name {
+            Some(name) => write!(f, " called {name}"),
+            None => f.write_str(" in all namespaces"),
+        }
+    }
+}
+
+/// Whether we have a right.
+pub(super) async fn may(server: &ApiServer, right: &Right) -> Result<bool, AuthenticationError> {
     let api: Api<SelfSubjectAccessReview> = Api::all(server.client());
-    let (resource, subresource) = resource.split_once('/').map_or((resource, None), |(one, sub)| (one, Some(sub)));
-    // Of signers, all of a domain may be allowed under one name.
-    let domain = name.and_then(|name| name.split_once('/')).map(|(domain, _)| format!("{domain}/*"));
-    for name in [name.map(str::to_owned), domain] {
-        let is_only = name.is_none();
+    let (resource, subresource) =
+        right.resource.split_once('/').map_or((right.resource, None), |(one, sub)| (one, Some(sub)));
+    for name in right.names() {
         let attributes = ResourceAttributes {
-            group: Some(group.to_owned()),
+            group: Some(right.group.to_owned()),
             resource: Some(resource.to_owned()),
             subresource: subresource.map(str::to_owned),
-            verb: Some(verb.to_owned()),
+            verb: Some(right.verb.to_owned()),
             name,
             ..ResourceAttributes::default()
         };
@@ -40,9 +78,6 @@ pub(super) async fn may(
         let answer = within(api.create(&PostParams::default(), &asked)).await?;
         if answer.status.is_some_and(|status| status.allowed) {
             return Ok(true);
-        }
-        if is_only {
-            return Ok(false);
         }
     }
     Ok(false)
@@ -59,7 +94,7 @@ pub(super) async fn signer_problems(server: &ApiServer) -> Result<Vec<String>, A
         );
     }
     // Whoever may do that gets the identity of any pod that asks for certificates at all.
-    if may(server, Right("create", CERTIFICATES, "podcertificaterequests", None)).await? {
+    if may(server, &Right::new("create", CERTIFICATES, "podcertificaterequests")).await? {
         problems.push(
             "pod_certificates: the account of api_server may itself create podcertificaterequests, which only kubelets should; \
              take that right from it"

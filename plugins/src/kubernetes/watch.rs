@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use kube::api::{ListParams, ObjectList, PartialObjectMeta, WatchEvent, WatchParams};
+use kube::api::{ListParams, ObjectList, ObjectMeta, PartialObjectMeta, WatchEvent, WatchParams};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use signet_core::seams::authenticator::AuthenticationError;
@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_secs(90);
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
 /// Hears of the objects of a kind.
-pub(super) trait Listener<K>: Send + Sync {
+pub(crate) trait Listener<K>: Send + Sync {
     /// These are all there are.
     fn replace(&self, all: Vec<K>);
     /// One was added or changed.
@@ -44,7 +44,7 @@ pub(super) trait Listener<K>: Send + Sync {
 }
 
 /// Where objects of a kind are listed and watched.
-pub(super) trait Source<K: Clone>: Send + Sync {
+pub(crate) trait Source<K: Clone>: Send + Sync {
     /// One page.
     fn list(&self, page: ListParams) -> BoxFuture<'_, kube::Result<ObjectList<K>>>;
     /// What happens after a version.
@@ -97,25 +97,71 @@ where
     }
 }
 
-/// Names and UIDs only.
-pub(super) struct Metadata<F>(pub(super) F);
+/// Names, UIDs and versions only.
+pub(crate) struct Metadata<F> {
+    api: F,
+    /// Of objects with such labels, where that is not empty.
+    labels: String,
+    /// Of objects with such fields, where that is not empty.
+    fields: String,
+}
+
+impl<F> Metadata<F> {
+    /// Of all objects.
+    pub(crate) fn of(api: F) -> Self {
+        Self { api, labels: String::new(), fields: String::new() }
+    }
+
+    /// Of those with such labels; empty for any.
+    pub(crate) fn with_labels(self, labels: &str) -> Self {
+        Self { labels: labels.to_owned(), ..self }
+    }
+
+    /// Of those with this name.
+    pub(crate) fn called(self, name: &str) -> Self {
+        Self { fields: format!("metadata.name={name}"), ..self }
+    }
+}
+
+/// Leaves what is compared and nothing else: most of an object's metadata tells who has written it.
+fn strip<K>(mut object: PartialObjectMeta<K>) -> PartialObjectMeta<K> {
+    let ObjectMeta { name, namespace, uid, resource_version, .. } = std::mem::take(&mut object.metadata);
+    object.metadata = ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() };
+    object
+}
 
 impl<K, F> Source<PartialObjectMeta<K>> for Metadata<F>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     F: Fn() -> Api<K> + Send + Sync,
 {
-    fn list(&self, page: ListParams) -> BoxFuture<'_, kube::Result<ObjectList<PartialObjectMeta<K>>>> {
-        let api = (self.0)();
-        async move { api.list_metadata(&page).await }.boxed()
+    fn list(&self, mut page: ListParams) -> BoxFuture<'_, kube::Result<ObjectList<PartialObjectMeta<K>>>> {
+        let api = (self.api)();
+        page.label_selector = Some(self.labels.clone()).filter(|labels| !labels.is_empty());
+        page.field_selector = Some(self.fields.clone()).filter(|fields| !fields.is_empty());
+        async move {
+            let mut listed = api.list_metadata(&page).await?;
+            listed.items = listed.items.into_iter().map(strip).collect();
+            Ok(listed)
+        }
+        .boxed()
     }
 
     fn watch(
         &self,
         version: String,
     ) -> BoxFuture<'_, kube::Result<BoxStream<'static, kube::Result<WatchEvent<PartialObjectMeta<K>>>>>> {
-        let api = (self.0)();
-        async move { Ok(api.watch_metadata(&watching(), &version).await?.boxed()) }.boxed()
+        let api = (self.api)();
+        let mut watching = watching();
+        watching.label_selector = Some(self.labels.clone()).filter(|labels| !labels.is_empty());
+        watching.field_selector = Some(self.fields.clone()).filter(|fields| !fields.is_empty());
+        let stripped = |event| match event {
+            WatchEvent::Added(object) => WatchEvent::Added(strip(object)),
+            WatchEvent::Modified(object) => WatchEvent::Modified(strip(object)),
+            WatchEvent::Deleted(object) => WatchEvent::Deleted(strip(object)),
+            other => other,
+        };
+        async move { Ok(api.watch_metadata(&watching, &version).await?.map_ok(stripped).boxed()) }.boxed()
     }
 }
 
@@ -128,7 +174,7 @@ enum End {
 }
 
 /// Follows the objects of `source` for ever, and tells `listener`.
-pub(super) async fn follow<K: Clone>(
+pub(crate) async fn follow<K: Clone>(
     source: &dyn Source<K>,
     listener: &dyn Listener<K>,
     version_of: fn(&K) -> Option<&str>,

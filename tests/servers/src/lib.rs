@@ -5,6 +5,8 @@ mod error;
 mod keeper;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+#[cfg(feature = "kubernetes")]
+pub mod objects;
 mod options;
 mod ports;
 mod postgres;

@@ -53,12 +53,15 @@ pub struct Answer {
     pub body: String,
     /// The rest of the body, until its sender is dropped.
     pub more: Option<mpsc::UnboundedReceiver<String>>,
+    /// After how many seconds to come again.
+    pub retry_after: Option<u64>,
 }
 
 impl Clone for Answer {
     /// Without more to come.
     fn clone(&self) -> Self {
-        Self { status: self.status, content_type: self.content_type, body: self.body.clone(), more: None }
+        let Self { status, content_type, body, more: _, retry_after } = self;
+        Self { status: *status, content_type, body: body.clone(), more: None, retry_after: *retry_after }
     }
 }
 
@@ -72,14 +75,21 @@ impl Answer {
     /// Any body with this status code.
     #[must_use]
     pub fn text(status: u16, content_type: &'static str, body: &str) -> Self {
-        Self { status, content_type, body: body.to_owned(), more: None }
+        Self { status, content_type, body: body.to_owned(), more: None, retry_after: None }
+    }
+
+    /// That there is too much to do, as a real one says it.
+    #[must_use]
+    pub fn throttled(seconds: u64) -> Self {
+        let text = "Too many requests, please try again later.\n";
+        Self { retry_after: Some(seconds), ..Self::text(429, "text/plain; charset=utf-8", text) }
     }
 
     /// A watch that begins with these events and goes on with those that are sent, until their sender is dropped.
     #[must_use]
     pub fn watch(events: &[Value], more: mpsc::UnboundedReceiver<String>) -> Self {
         let body = events.iter().map(|event| format!("{event}\n")).collect();
-        Self { status: 200, content_type: "application/json", body, more: Some(more) }
+        Self { status: 200, content_type: "application/json", body, more: Some(more), retry_after: None }
     }
 
     /// The response of a recorded exchange.
@@ -227,7 +237,7 @@ async fn respond(
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
     seen.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());
-    let Answer { status, content_type, body, more } = answer(asked).await;
+    let Answer { status, content_type, body, more, retry_after } = answer(asked).await;
     let body = match more {
         None => Full::from(body).boxed(),
         Some(more) => {
@@ -237,6 +247,9 @@ async fn respond(
     };
     let mut response = Response::new(body);
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+    if let Some(Ok(seconds)) = retry_after.map(|seconds| seconds.to_string().parse()) {
+        response.headers_mut().insert(http::header::RETRY_AFTER, seconds);
+    }
     if let Ok(kind) = content_type.parse() {
         response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
     }

@@ -22,6 +22,7 @@ pub struct Way {
 
 struct Inner {
     messages: AtomicU64,
+    bytes: [AtomicU64; 2],
     server: Mutex<SocketAddr>,
 }
 
@@ -36,7 +37,8 @@ impl Way {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(Failure::io("open a port"))?;
         let address = listener.local_addr().map_err(Failure::io("read a port"))?;
         listener.set_nonblocking(true).map_err(Failure::io("open a port"))?;
-        let inner = Arc::new(Inner { messages: AtomicU64::new(0), server: Mutex::new(server) });
+        let inner =
+            Arc::new(Inner { messages: AtomicU64::new(0), bytes: Default::default(), server: Mutex::new(server) });
         let shared = Arc::clone(&inner);
         tasks.spawn(async move {
             let Ok(listener) = TcpListener::from_std(listener) else { return };
@@ -57,6 +59,13 @@ impl Way {
         self.inner.messages.load(Ordering::Relaxed)
     }
 
+    /// Bytes that went to the server and came back up to now.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        let [there, back] = self.inner.bytes.each_ref().map(|bytes| bytes.load(Ordering::Relaxed));
+        (there, back)
+    }
+
     /// Leads new connections to another server; those that are open stay with theirs.
     pub fn lead_to(&self, server: SocketAddr) {
         *self.inner.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
@@ -70,6 +79,7 @@ impl Inner {
         server.set_nodelay(true)?;
         client.set_nodelay(true)?;
         let ((mut asked, mut answer), (mut answered, mut ask)) = (client.into_split(), server.into_split());
+        let [sent, received] = &self.bytes;
         let there = async {
             let mut buffer = vec![0; 64 * 1024];
             loop {
@@ -79,11 +89,19 @@ impl Inner {
                 }
                 ask.write_all(buffer.get(..length).unwrap_or_default()).await?;
                 self.messages.fetch_add(1, Ordering::Relaxed);
+                sent.fetch_add(length as u64, Ordering::Relaxed);
             }
         };
         let back = async {
-            tokio::io::copy(&mut answered, &mut answer).await?;
-            answer.shutdown().await
+            let mut buffer = vec![0; 64 * 1024];
+            loop {
+                let length = answered.read(&mut buffer).await?;
+                if length == 0 {
+                    return answer.shutdown().await;
+                }
+                answer.write_all(buffer.get(..length).unwrap_or_default()).await?;
+                received.fetch_add(length as u64, Ordering::Relaxed);
+            }
         };
         tokio::try_join!(there, back).map(drop)
     }

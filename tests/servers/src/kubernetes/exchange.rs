@@ -14,7 +14,7 @@ use crate::error::ServerError;
 /// A request.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// `GET` or `POST`.
+    /// `GET`, `POST`, `PATCH` for a merge patch, or `DELETE`.
     pub method: String,
     /// Path and query.
     pub path: String,
@@ -135,7 +135,9 @@ impl Cluster {
         let body = match &request.body {
             Value::Null => Body::empty(),
             body => {
-                made = made.header(CONTENT_TYPE, "application/json");
+                let is_patch = request.method == "PATCH";
+                let kind = if is_patch { "application/merge-patch+json" } else { "application/json" };
+                made = made.header(CONTENT_TYPE, kind);
                 Body::from(body.to_string().into_bytes())
             }
         };
