@@ -11,10 +11,6 @@ use signet_core::seams::impersonation::ImpersonationAuthorizer;
 use signet_core::seams::live_pods::LivePods;
 use tokio_util::sync::CancellationToken;
 
-/// How long kubelets take to write a trust bundle into the volumes of pods, where nothing else is configured: they look at
-/// each pod about once a minute.
-const KUBELET_REFRESH: Duration = Duration::from_secs(120);
-
 /// One cluster.
 #[derive(Clone)]
 pub struct Served {
@@ -104,11 +100,11 @@ impl Clusters {
         table.by_name.get(id).and_then(|cluster| cluster.pods.as_ref()).is_some_and(|pods| pods.is_gone(pod_uid))
     }
 
-    /// How long the kubelets of a cluster take to write a trust bundle into the volumes of pods.
+    /// How long the kubelets of a cluster take to write a trust bundle into the volumes of pods; `None` when none is published
+    /// for them, as far as this replica knows.
     #[must_use]
-    pub fn kubelet_refresh(&self, id: &str) -> Duration {
-        let table = self.0.load();
-        table.by_name.get(id).and_then(|cluster| cluster.kubelet_refresh).unwrap_or(KUBELET_REFRESH)
+    pub fn kubelet_refresh(&self, id: &str) -> Option<Duration> {
+        self.0.load().by_name.get(id)?.kubelet_refresh
     }
 
     /// Who agrees to what the node agents of a cluster ask for, by the id that an authenticator has given.

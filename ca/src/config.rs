@@ -229,6 +229,20 @@ pub enum Tokens {
 }
 
 impl Cluster {
+    /// Why it is not known which roots the pods have whose certificates are signed for their kubelets: that is so unless a
+    /// ClusterTrustBundle of the same signer is published.
+    #[must_use]
+    pub fn pods_without_roots(&self) -> Option<String> {
+        let signer = &self.pod_certificates.as_ref()?.signer;
+        let published = self.publish.cluster_trust_bundle.as_ref().map(|bundle| &bundle.signer);
+        (published != Some(signer)).then(|| {
+            format!(
+                "no ClusterTrustBundle of the signer {signer} is published (publish.cluster_trust_bundle), so that nobody knows \
+                 which roots its pods have: a rotation of roots waits until their certificates end"
+            )
+        })
+    }
+
     /// Whether somebody is believed only while what it is bound to is there.
     #[must_use]
     pub fn needs_live_objects(&self) -> bool {

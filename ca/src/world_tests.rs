@@ -221,7 +221,7 @@ impl World {
             pods: Some(Arc::clone(&gone_pods) as _),
             ended: CancellationToken::new(),
             certificates: Some(CertificateRules { last_token_within: 7 * DAY, live: None }),
-            kubelet_refresh: None,
+            kubelet_refresh: Some(Duration::from_secs(120)),
         }]));
         let rotator = Rotator {
             trust_domain: trust_domain.clone(),

@@ -101,7 +101,11 @@ impl Opened {
             pods: pods.as_ref().map(kubernetes::live_pods),
             certificates: tokens::certificates(&cluster, kubernetes::live_workloads(&cluster, pods.as_ref())),
             ended: believer.tasks.ended().clone(),
-            kubelet_refresh: cluster.pod_certificates.as_ref().map(|section| section.kubelet_refresh),
+            kubelet_refresh: cluster
+                .pod_certificates
+                .as_ref()
+                .filter(|_| cluster.pods_without_roots().is_none())
+                .map(|section| section.kubelet_refresh),
         };
         let signer = Signer::start(&cluster, server.as_ref(), before, around);
         Arc::new(Running { cluster, server, pods, publishing, believer, signer, served: Arc::new(served) })

@@ -89,7 +89,7 @@ fn status(running: &Running, now: OffsetDateTime) -> ClusterStatus {
                 issued: health.issued,
                 denied: health.denied,
                 heard_at: health.heard_ago.map(ago),
-                problem: health.problem,
+                problem: health.problem.or_else(|| cluster.pods_without_roots()),
             }
         }),
     }

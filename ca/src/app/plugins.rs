@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use signet_core::audit::{AuditQuery, UnreadEvent};
 use signet_core::authority::IssuingCa;
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::seams::bundle_proofs::SequenceProofs;
@@ -11,6 +12,7 @@ use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
 use signet_plugins::custody::{BundleProofs, SealedCustody};
 use signet_plugins::store::Store;
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::error::AppError;
@@ -87,6 +89,14 @@ impl Plugins {
             wake_up: Arc::clone(wake_up),
             who: publishing::who(host, clock.as_ref()),
         }
+    }
+
+    /// When the newest record was made.
+    pub(super) async fn newest_record(&self) -> Result<Option<OffsetDateTime>, AppError> {
+        let Ok(query) = AuditQuery::newest(1) else { return Ok(None) };
+        let newest = self.store.query(&query).await?;
+        let unread = newest.unread.first().map(UnreadEvent::at);
+        Ok(newest.items.first().map(|stored| stored.event.at()).or(unread))
     }
 
     pub(super) fn rotator(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::SystemRandom;
-use signet_core::audit::{Attributed, AuditEvent, AuditQuery, EventKind, Outcome, UnreadEvent};
+use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::identity::IdentityError;
 use signet_runtime::config::Loaded;
@@ -19,7 +19,6 @@ use signet_runtime::telemetry::{self, TelemetryError};
 use signet_sds::ledger::Ledger;
 use signet_sds::server::SdsServer;
 use signet_sds::service::SdsService;
-use time::OffsetDateTime;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -147,7 +146,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     let (output, state) = tokio::sync::watch::channel(None);
     let wake_up = Arc::new(Notify::new());
     let executor = plugins.executor(&config, audit.clone(), Arc::clone(&clock));
-    executor.starts_after(newest_record(&plugins).await?);
+    executor.starts_after(plugins.newest_record().await?);
     let store = Arc::clone(&plugins.store) as _;
     let operations = Operations { executor: Arc::clone(&executor), store, wake_up: Arc::clone(&wake_up) };
     let operations = Arc::new(operations);
@@ -398,12 +397,4 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         tracing::warn!(tasks = outcome.aborted.join(", "), "the drain deadline has passed; requests were cut off");
     }
     outcome.failure.map_or(Ok(()), |failure| Err(failure.into()))
-}
-
-/// When the newest record was made.
-async fn newest_record(plugins: &Plugins) -> Result<Option<OffsetDateTime>, AppError> {
-    let Ok(query) = AuditQuery::newest(1) else { return Ok(None) };
-    let newest = plugins.store.query(&query).await?;
-    let unread = newest.unread.first().map(UnreadEvent::at);
-    Ok(newest.items.first().map(|stored| stored.event.at()).or(unread))
 }

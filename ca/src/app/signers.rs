@@ -100,6 +100,9 @@ impl Signer {
                 seconds.observe(took.as_secs_f64());
             }
         };
+        if let Some(problem) = cluster.pods_without_roots() {
+            tracing::warn!(cluster = cluster.id, "{problem}");
+        }
         let index = PodCertificates::new(rules.clone(), Arc::clone(clock), Box::new(on_attempt));
         let tasks = Tasks::default();
         let name = format!("pod certificates of {}", cluster.id);

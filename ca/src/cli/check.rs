@@ -54,6 +54,10 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
         found.notes.push(Refused::NoAuthority.to_string());
     }
     found.notes.extend(app::left_out_keys(&loaded.config).await);
+    for (index, cluster) in loaded.config.clusters.iter().enumerate() {
+        let told = cluster.pods_without_roots();
+        found.notes.extend(told.map(|problem| format!("clusters[{index}].pod_certificates: {problem}")));
+    }
     let mut text = format!("{file}: the configuration is in order\n");
     text.extend(found.notes.iter().map(|note| format!("{file}: {note}\n")));
     for sealed in app::sealed_by(&loaded.config).await {

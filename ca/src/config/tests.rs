@@ -232,6 +232,18 @@ fn pods_certificates_need_an_api_server_a_name_of_ones_own_and_an_hour() {
         kubelet_refresh: Duration::from_secs(120),
     };
     assert_eq!(config.clusters.first().unwrap().pod_certificates, Some(expected));
+    // Which roots such pods have is known where a ClusterTrustBundle of that signer is published.
+    for (more, known) in [
+        ("", false),
+        ("publish: { cluster_trust_bundle: { signer: other.internal/workload } }", false),
+        ("publish: { config_maps: {} }", false),
+        ("publish: { cluster_trust_bundle: {} }", true),
+    ] {
+        let text = with(&format!("api_server: in-cluster\n    {section}\n    {more}"));
+        let config = parse("f", &text, read).unwrap().config;
+        let told = config.clusters.first().unwrap().pods_without_roots();
+        assert_eq!(told.is_none(), known, "{more}: {told:?}");
+    }
     let short = format!("api_server: in-cluster\n    {section}\nsvid: {{ default_ttl: 10m, max_ttl: 59m }}");
     let own = "api_server: in-cluster\n    pod_certificates: { signer: kubernetes.io/x }";
     for (more, expected) in [

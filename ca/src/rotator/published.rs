@@ -33,7 +33,8 @@ impl Rotator {
         let mut news = 0;
         for publication in self.publications.publications().await?.all() {
             let Some(cluster) = publication.publisher.strip_prefix(CLUSTER_TRUST_BUNDLE) else { continue };
-            let refreshed = time_math::before(now, self.clusters.kubelet_refresh(cluster));
+            let Some(refresh) = self.clusters.kubelet_refresh(cluster) else { continue };
+            let refreshed = time_math::before(now, refresh);
             if let Some(sequence) = published_at(publication, refreshed) {
                 news += self.executor.holders.published_to(cluster, sequence, now).await?;
             }

@@ -99,6 +99,7 @@ fn every_right() -> Value {
         "trusted_node_accounts": ["istio-system/ztunnel"],
         "tokens": {"kind": "token-review", "issuer": ISSUER},
         "client_certificates": {"live_objects": true},
+        "pod_certificates": {"signer": "signet.internal/workload"},
         "publish": {"config_maps": {}, "cluster_trust_bundle": {}},
     })
 }
