@@ -240,12 +240,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         wake_up: Arc::clone(&wake_up),
         timeout: config.limits.request_timeout,
     });
-    answers.send_replace(Some(Answering {
-        issuance: Arc::clone(&issuance),
-        claims: Arc::clone(&plugins.store) as _,
-        record: Arc::clone(&plugins.store) as _,
-        claimant: pod_certificates::claimant().map_err(AppError::from)?,
-    }));
+    answers.send_replace(Some(Answering::new(&issuance, &plugins.store).map_err(AppError::from)?));
     let (claims, forgetting) = (Arc::clone(&plugins.store) as _, Arc::clone(&clock));
     supervisor.spawn("answered requests", critical, |stop| pod_certificates::forget_answered(claims, forgetting, stop));
 

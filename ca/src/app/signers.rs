@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounterVec};
 use signet_core::clock::SharedClock;
-use signet_core::seams::pod_certificates::PodCertificateStore;
-use signet_core::seams::store::AuditStore;
+use signet_core::seams::store::StoreError;
 use signet_plugins::kubernetes::{Attempt, PodCertificates, SignerHealth, SignerRules};
+use signet_plugins::store::Store;
 use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::readiness::Condition;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use super::kubernetes::Server;
 use super::passing::Tasks;
 use crate::config::Cluster;
 use crate::issuance::Issuance;
-use crate::pod_certificates::PodCertificateAnswers;
+use crate::pod_certificates::{PodCertificateAnswers, claimant};
 
 /// How often it is looked at how a signer stands when nothing happens.
 const TELL: Duration = Duration::from_secs(1);
@@ -25,11 +25,16 @@ const TELL: Duration = Duration::from_secs(1);
 /// What answers requests, once the process is put together.
 #[derive(Clone)]
 pub(super) struct Answering {
-    pub(super) issuance: Arc<Issuance>,
-    pub(super) claims: Arc<dyn PodCertificateStore>,
-    pub(super) record: Arc<dyn AuditStore>,
+    issuance: Arc<Issuance>,
+    store: Arc<dyn Store>,
     /// The name of this process among those that claim.
-    pub(super) claimant: String,
+    claimant: String,
+}
+
+impl Answering {
+    pub(super) fn new(issuance: &Arc<Issuance>, store: &Arc<dyn Store>) -> Result<Self, StoreError> {
+        Ok(Self { issuance: Arc::clone(issuance), store: Arc::clone(store), claimant: claimant()? })
+    }
 }
 
 /// What signers are started with.
@@ -131,9 +136,10 @@ async fn answer(
     condition: Condition,
 ) {
     let ready = answering.wait_for(Option::is_some).await;
-    let Some(Answering { issuance, claims, record, claimant }) = ready.ok().and_then(|ready| ready.clone()) else {
+    let Some(Answering { issuance, store, claimant }) = ready.ok().and_then(|ready| ready.clone()) else {
         return;
     };
+    let (claims, record) = (Arc::clone(&store) as _, store as _);
     let issuer = PodCertificateAnswers { cluster: rules.cluster.clone(), claimant, issuance, claims, record };
     tokio::join!(index.answer(&server.api, &issuer), tell(&index, &rules, &condition));
 }

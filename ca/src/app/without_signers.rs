@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signet_core::clock::SharedClock;
-use signet_core::seams::pod_certificates::PodCertificateStore;
-use signet_core::seams::store::AuditStore;
+use signet_core::seams::store::StoreError;
+use signet_plugins::store::Store;
 use signet_runtime::metrics::{MetricError, Metrics};
 use tokio::sync::watch;
 
@@ -14,14 +14,14 @@ use super::kubernetes::Server;
 use crate::config::Cluster;
 use crate::issuance::Issuance;
 
-/// As its counterpart.
+/// Nobody answers.
 #[derive(Clone)]
-#[expect(dead_code, reason = "nobody answers")]
-pub(super) struct Answering {
-    pub(super) issuance: Arc<Issuance>,
-    pub(super) claims: Arc<dyn PodCertificateStore>,
-    pub(super) record: Arc<dyn AuditStore>,
-    pub(super) claimant: String,
+pub(super) struct Answering;
+
+impl Answering {
+    pub(super) fn new(_: &Arc<Issuance>, _: &Arc<dyn Store>) -> Result<Self, StoreError> {
+        Ok(Self)
+    }
 }
 
 /// There are none.
