@@ -241,6 +241,8 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         timeout: config.limits.request_timeout,
     });
     answers.send_replace(Some(Answering::new(&issuance, &plugins.store).map_err(AppError::from)?));
+    // It would keep what it has sent, and with that a sender of the record, beyond the end of all tasks.
+    drop(answers);
     let (claims, forgetting) = (Arc::clone(&plugins.store) as _, Arc::clone(&clock));
     supervisor.spawn("answered requests", critical, |stop| pod_certificates::forget_answered(claims, forgetting, stop));
 
