@@ -14,7 +14,7 @@ use crate::error::ServerError;
 /// A request.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// `GET`, `POST`, `PATCH` for a merge patch, or `DELETE`.
+    /// `GET`, `POST`, `PUT`, `PATCH` for a merge patch, or `DELETE`.
     pub method: String,
     /// Path and query.
     pub path: String,

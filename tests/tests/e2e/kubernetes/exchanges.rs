@@ -9,7 +9,7 @@ use signet_test_servers::kubernetes::{
 use signet_tests::client::token::{ClusterKey, Token};
 use signet_tests::failure::{Failure, Outcome, ensure};
 
-use super::SOON;
+use super::{SOON, published_objects};
 
 fn made<T>(result: Result<T, signet_test_servers::ServerError>) -> Outcome<T> {
     result.map_err(Failure::while_doing("prepare a cluster like the recorded one"))
@@ -196,6 +196,7 @@ impl<'k> Stage<'k> {
     /// Who asked then.
     async fn caller(&self, name: &str) -> Outcome<Cluster> {
         let account = match name {
+            name if published_objects::caller(name).is_some() => published_objects::caller(name).unwrap_or_default(),
             name if name.ends_with("by-service-account") => ("istio-system", "signet-ca"),
             name if name.ends_with("forbidden") => ("demo", "nobody"),
             name if name.ends_with("anonymous") => return made(self.kubernetes.cluster_of(None).await),
@@ -220,6 +221,7 @@ impl<'k> Stage<'k> {
         if name.starts_with("tokenrequest-") {
             self.bind(name, &mut request).await?;
         }
+        request = published_objects::prepare(&self.cluster, exchange, request).await?;
         let who = self.caller(name).await?;
         match name.as_str() {
             "pods-watch-by-node" | "pods-watch-phase-selector" => self.watch(request).await,

@@ -7,6 +7,7 @@ mod exchanges;
 mod impersonation;
 mod matrix;
 mod pod_certificates;
+mod published_objects;
 mod publishers;
 mod tokens;
 
