@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use rustls::version::TLS13;
+use serde_json::json;
 use signet_tests::client::ask::Ask;
 use signet_tests::client::raw::{Raw, framed, head};
 use signet_tests::client::{csr, tls};
-use signet_tests::failure::{Outcome, ensure};
+use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::process::eventually;
 use signet_tests::harness::{Dev, yaml};
 
@@ -70,4 +71,32 @@ async fn an_idle_ca_and_agent_stop_at_once() -> Outcome {
         ensure(status.success(), || format!("{status}\n{}", process.log()))?;
     }
     ensure(!agent.socket().exists(), || "the agent left its socket behind".to_owned())
+}
+
+/// Whatever it follows, publishes and answers in a cluster: here one whose API server is away.
+#[tokio::test]
+async fn an_idle_ca_with_all_that_a_cluster_can_have_stops_at_once() -> Outcome {
+    let dev = Dev::plain()?;
+    dev.set_ca("drain", "5m")?;
+    let kubeconfig = "apiVersion: v1\nkind: Config\ncurrent-context: a\nusers: [{name: a, user: {token: t}}]\n\
+        clusters: [{name: a, cluster: {server: \"http://127.0.0.1:1\"}}]\n\
+        contexts: [{name: a, context: {cluster: a, user: a}}]\n";
+    std::fs::write(dev.path("kubeconfig"), kubeconfig).map_err(Failure::io("write a kubeconfig"))?;
+    let cluster = json!({
+        "id": "Kubernetes", "trust_domain": "cluster.local", "tokens": {"kind": "token-review"},
+        "api_server": dev.path("kubeconfig").display().to_string(),
+        "trusted_node_accounts": ["istio-system/ztunnel"],
+        "client_certificates": {"live_objects": true},
+        "publish": {"config_maps": {}, "cluster_trust_bundle": {}},
+        "pod_certificates": {"signer": "signet.internal/workload"},
+    });
+    dev.set_ca("clusters", json!([cluster]))?;
+    let mut ca = dev.start_ca().await?;
+    let told = async || {
+        let text = ca.ask(&["status"]).ok()?["checks"].to_string();
+        text.contains("publisher config-map/Kubernetes").then_some(())
+    };
+    eventually("the publishers in status", WITHIN, told).await?;
+    let status = ca.process.stop().await?;
+    ensure(status.success(), || format!("{status}\n{}", ca.process.log()))
 }

@@ -6,11 +6,7 @@ use signet_tests::failure::{Failure, Outcome};
 
 /// Who asked in an exchange, if it was one of these: namespace and name of a service account.
 pub(super) fn caller(name: &str) -> Option<(&'static str, &'static str)> {
-    match name {
-        "ctb-create-forbidden-attest-missing" => Some(("demo", "maker")),
-        "ctb-create-forbidden-no-attest" => Some(("demo", "nobody")),
-        _ => None,
-    }
+    (name == "ctb-create-forbidden-attest-missing").then_some(("demo", "maker"))
 }
 
 async fn send(cluster: &Cluster, method: &str, path: &str, body: Value) -> Outcome<Value> {
