@@ -19,6 +19,7 @@ use crate::publishers::Publishers;
 use crate::publishing;
 
 /// What clusters are started with.
+#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "nothing is asked of an API server"))]
 pub(super) struct Surroundings {
     pub(super) readiness: Readiness,
     pub(super) spawner: Spawner,
