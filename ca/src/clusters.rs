@@ -29,7 +29,16 @@ pub struct Served {
     /// What is demanded of client certificates that are shown in the place of tokens; `None` when they count for nothing.
     pub certificates: Option<CertificateRules>,
     /// How long its kubelets take to write a trust bundle into the volumes of pods; `None` where that is not said.
-    pub kubelet_refresh: Option<Duration>,
+    pub kubelet_refresh: Option<KubeletRefresh>,
+}
+
+/// Whose trust bundle kubelets write into the volumes of pods, and how soon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubeletRefresh {
+    /// The signer that the bundle and the certificates are of.
+    pub signer: String,
+    /// How long they take.
+    pub wait: Duration,
 }
 
 /// What a cluster demands of client certificates that are shown in the place of tokens.
@@ -103,8 +112,8 @@ impl Clusters {
     /// How long the kubelets of a cluster take to write a trust bundle into the volumes of pods; `None` when none is published
     /// for them, as far as this replica knows.
     #[must_use]
-    pub fn kubelet_refresh(&self, id: &str) -> Option<Duration> {
-        self.0.load().by_name.get(id)?.kubelet_refresh
+    pub fn kubelet_refresh(&self, id: &str) -> Option<KubeletRefresh> {
+        self.0.load().by_name.get(id)?.kubelet_refresh.clone()
     }
 
     /// Who agrees to what the node agents of a cluster ask for, by the id that an authenticator has given.

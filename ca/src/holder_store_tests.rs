@@ -43,7 +43,7 @@ impl HolderStore for Kept {
     async fn gone(&self, _: &[Gone], _: OffsetDateTime, _: OffsetDateTime) -> Result<u64, StoreError> {
         Ok(0)
     }
-    async fn published_to(&self, _: &str, _: u64, _: OffsetDateTime) -> Result<u64, StoreError> {
+    async fn published_to(&self, _: &str, _: &str, _: u64, _: OffsetDateTime) -> Result<u64, StoreError> {
         Ok(0)
     }
     async fn coverage(&self, _: OffsetDateTime) -> Result<Coverage, StoreError> {

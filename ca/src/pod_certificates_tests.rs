@@ -23,6 +23,7 @@ fn answers(world: &World, claimant: &str) -> PodCertificateAnswers {
 
 fn request(uid: &str) -> PodRequest {
     PodRequest {
+        signer: "signet.internal/workload".to_owned(),
         uid: uid.into(),
         caller: Ok(Caller {
             identity: WorkloadId::parse(WEB).unwrap(),
@@ -103,7 +104,7 @@ async fn the_holder_is_the_kubelets_and_has_no_roots_until_they_are_published() 
     issue(&world, "r").await;
     let query = signet_core::holder::HolderQuery { now: NOW, behind: None, authorities: vec![], after: None, limit: 9 };
     let [holder] = <[_; 1]>::try_from(world.store.holders(&query).await.unwrap()).unwrap();
-    assert_eq!((holder.key.instance.as_str(), holder.sequence), ("kubelet/uid-1", 0));
+    assert_eq!((holder.key.instance.as_str(), holder.sequence), ("kubelet/signet.internal:workload/uid-1", 0));
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit_log::audit_log;
 use crate::certificate_caller::CertificateCallers;
 use crate::client_identity::ClientVerifier;
-use crate::clusters::{CertificateRules, Clusters, Served};
+use crate::clusters::{CertificateRules, Clusters, KubeletRefresh, Served};
 use crate::config::{Limits, Serving};
 use crate::issuance::{Application, Issuance, Issued};
 use crate::issue_error::IssueError;
@@ -221,7 +221,10 @@ impl World {
             pods: Some(Arc::clone(&gone_pods) as _),
             ended: CancellationToken::new(),
             certificates: Some(CertificateRules { last_token_within: 7 * DAY, live: None }),
-            kubelet_refresh: Some(Duration::from_secs(120)),
+            kubelet_refresh: Some(KubeletRefresh {
+                signer: "signet.internal/workload".to_owned(),
+                wait: Duration::from_secs(120),
+            }),
         }]));
         let rotator = Rotator {
             trust_domain: trust_domain.clone(),

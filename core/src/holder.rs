@@ -45,10 +45,17 @@ impl HolderKey {
         Self { spiffe_id, instance }
     }
 
-    /// The holder of `spiffe_id` whose certificate the kubelet of this pod keeps: beside what a proxy in it holds.
+    /// The holder of `spiffe_id` whose certificate of this signer the kubelet of this pod keeps: beside what a proxy in it
+    /// holds.
     #[must_use]
-    pub fn of_kubelet(spiffe_id: String, pod_uid: Option<&str>, serial: &str) -> Self {
-        Self { spiffe_id, instance: format!("{KUBELET}{}", pod_uid.unwrap_or(serial)) }
+    pub fn of_kubelet(spiffe_id: String, signer: &str, pod_uid: Option<&str>, serial: &str) -> Self {
+        Self { spiffe_id, instance: format!("{}{}", Self::kubelets(signer), pod_uid.unwrap_or(serial)) }
+    }
+
+    /// How the instances begin whose certificates of this signer kubelets keep.
+    #[must_use]
+    pub fn kubelets(signer: &str) -> String {
+        format!("{KUBELET}{}/", signer.replace('/', ":"))
     }
 
     /// Whether it learns of bundles from where they are published in its cluster, and acknowledges nothing.
@@ -332,11 +339,11 @@ mod tests {
 
     #[test]
     fn what_a_kubelet_keeps_is_no_part_of_what_the_proxy_of_its_pod_holds() {
-        let kubelets = HolderKey::of_kubelet("id".to_owned(), Some("uid"), "77");
-        assert_eq!((kubelets.instance.as_str(), kubelets.pod_uid()), ("kubelet/uid", "uid"));
+        let kubelets = HolderKey::of_kubelet("id".to_owned(), "a.b/c", Some("uid"), "77");
+        assert_eq!((kubelets.instance.as_str(), kubelets.pod_uid()), ("kubelet/a.b:c/uid", "uid"));
         assert!(kubelets.learns_from_publication());
         assert_ne!(kubelets, HolderKey::of("id".to_owned(), Some("uid"), None, "77"));
-        assert_eq!(HolderKey::of_kubelet("id".to_owned(), None, "77").instance, "kubelet/77");
+        assert_eq!(HolderKey::of_kubelet("id".to_owned(), "a.b/c", None, "77").instance, "kubelet/a.b:c/77");
     }
 
     #[test]

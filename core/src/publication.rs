@@ -12,10 +12,32 @@ use crate::time_math;
 /// was may be gone, or configured anew.
 pub const SILENT: Duration = Duration::from_secs(600);
 
+/// The same for one in whose place this replica has another one, of the same kind and cluster: another replica may still have
+/// the configuration of before.
+pub const REPLACED: Duration = Duration::from_secs(60);
+
+/// The kind of publishers into ConfigMaps, as their names begin.
+pub const CONFIG_MAP: &str = "config-map/";
+/// The kind of publishers into a ClusterTrustBundle.
+pub const CLUSTER_TRUST_BUNDLE: &str = "cluster-trust-bundle/";
+
+/// The name of a ClusterTrustBundle as API servers demand it: the signer's, and one of its own.
+#[must_use]
+pub fn cluster_trust_bundle(signer: &str, name: &str) -> String {
+    format!("{}:{name}", signer.replace('/', ":"))
+}
+
+/// Of a publisher into a cluster: kind and cluster, without what it publishes into, which comes behind the last slash.
+fn cluster_of(publisher: &str) -> Option<&str> {
+    let is_of_cluster = publisher.starts_with(CONFIG_MAP) || publisher.starts_with(CLUSTER_TRUST_BUNDLE);
+    publisher.rsplit_once('/').filter(|_| is_of_cluster).map(|(cluster, _)| cluster)
+}
+
 /// What a publisher says after a look at everything that it keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Which one, of at most [`MAX_NAME`] bytes: its kind and where it publishes, `config-map/CLUSTER`.
+    /// Which one, of at most [`MAX_NAME`] bytes: its kind and where it publishes, `config-map/CLUSTER/OBJECT`. One that is
+    /// configured to publish elsewhere has another name: what was in place there says nothing of here.
     pub publisher: String,
     /// The bundle that is in every place now; `None` when it is not in all of them, or when that could not be seen.
     pub sequence: Option<u64>,
@@ -87,8 +109,13 @@ impl Publications {
     /// of other replicas that were heard of lately.
     #[must_use]
     pub fn lacking(&self, sequence: u64, ours: &[String], now: OffsetDateTime) -> Vec<String> {
-        let silent = time_math::before(now, SILENT);
-        let is_waited_for = |one: &Publication| ours.contains(&one.publisher) || one.heard_at > silent;
+        let is_replaced = |one: &Publication| {
+            let cluster = cluster_of(&one.publisher);
+            cluster.is_some() && ours.iter().any(|ours| cluster_of(ours) == cluster)
+        };
+        let wait = |one: &Publication| if is_replaced(one) { REPLACED } else { SILENT };
+        let is_waited_for =
+            |one: &Publication| ours.contains(&one.publisher) || one.heard_at > time_math::before(now, wait(one));
         let lacks = |one: &&Publication| is_waited_for(one) && one.reached_at(sequence).is_none();
         let unheard = ours.iter().filter(|name| self.0.iter().all(|one| one.publisher != **name));
         let mut lacking: Vec<String> = self.0.iter().filter(lacks).map(|one| one.publisher.clone()).collect();
@@ -142,6 +169,25 @@ mod tests {
             assert_eq!(all.lacking(sequence, &ours, at(now)), expected, "{sequence} at {now}");
         }
         assert!(Publications::default().lacking(9, &[], at(0)).is_empty());
+    }
+
+    #[test]
+    fn what_is_published_elsewhere_now_has_nothing_yet_and_where_it_was_is_waited_for_only_as_long_as_others_may_think_so()
+     {
+        let ours = ["config-map/a/new".to_owned(), "file/h/roots".to_owned()];
+        let all = Publications::new(vec![
+            publication("config-map/a/old", &[(3, 10)], 1000),
+            publication("config-map/b/old", &[(1, 10)], 1000),
+            publication("file/h/roots", &[(9, 10)], 1000),
+        ]);
+        for (sequence, now, expected) in [
+            (3, 1000, &["config-map/a/new", "config-map/b/old"][..]),
+            (4, 1059, &["config-map/a/new", "config-map/a/old", "config-map/b/old"]),
+            (4, 1060, &["config-map/a/new", "config-map/b/old"]),
+            (4, 1600, &["config-map/a/new"]),
+        ] {
+            assert_eq!(all.lacking(sequence, &ours, at(now)), expected, "{sequence} at {now}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use signet_runtime::supervisor::Spawner;
 use super::kubernetes::{self, Calls, Pods, Publishing, Reviews, Server};
 use super::signers::{Signer, Signers};
 use super::tokens::{self, Believer, TokensError};
-use crate::clusters::{Clusters, Served};
+use crate::clusters::{Clusters, KubeletRefresh, Served};
 use crate::config::{Cluster, Publish};
 use crate::publishers::Publishers;
 use crate::publishing;
@@ -106,7 +106,7 @@ impl Opened {
                 .pod_certificates
                 .as_ref()
                 .filter(|_| cluster.pods_without_roots().is_none())
-                .map(|section| section.kubelet_refresh),
+                .map(|section| KubeletRefresh { signer: section.signer.clone(), wait: section.kubelet_refresh }),
         };
         let signer = Signer::start(&cluster, server.as_ref(), before, around);
         Arc::new(Running { cluster, server, pods, publishing, believer, signer, served: Arc::new(served) })

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use prometheus::IntCounterVec;
+use signet_core::publication::cluster_trust_bundle;
 use signet_core::seams::publisher::{BundlePublisher, Found};
 use signet_plugins::kubernetes::{ApiServer, Right};
 use signet_plugins::publisher::{
-    Call, Came, ClusterTrustBundlePublisher, ConfigMapPublisher, ConfigMapSettings, Istiod, OnCall, Verb, object_name,
+    Call, Came, ClusterTrustBundlePublisher, ConfigMapPublisher, ConfigMapSettings, Istiod, OnCall, Verb,
 };
 use signet_runtime::metrics::{MetricError, Metrics};
 
@@ -94,12 +95,14 @@ impl Publishing {
     fn publishers(&self, cluster: &str, server: &Arc<ApiServer>, calls: &Calls) -> Vec<Arc<dyn BundlePublisher>> {
         let mut all: Vec<Arc<dyn BundlePublisher>> = Vec::new();
         let (server, on_call) = (|| Arc::clone(server), || Arc::clone(&calls.on_call));
+        let mut names = self.publish.publishers(cluster).into_iter();
+        let mut name = || names.next().unwrap_or_default();
         if let Some(maps) = &self.publish.config_maps {
-            all.push(Arc::new(ConfigMapPublisher::new(cluster, server(), on_call(), settings(maps))));
+            all.push(Arc::new(ConfigMapPublisher::new(&name(), server(), on_call(), settings(maps))));
         }
         if let Some(bundle) = &self.publish.cluster_trust_bundle {
-            let names = (bundle.signer.as_str(), bundle.name.as_str());
-            all.push(Arc::new(ClusterTrustBundlePublisher::new(cluster, server(), on_call(), names)));
+            let object = (bundle.signer.as_str(), bundle.name.as_str());
+            all.push(Arc::new(ClusterTrustBundlePublisher::new(&name(), server(), on_call(), object)));
         }
         all
     }
@@ -140,7 +143,7 @@ pub(super) fn rights(publish: &Publish) -> Vec<Right> {
         }
     }
     if let Some(bundle) = &publish.cluster_trust_bundle {
-        let name = object_name(&bundle.signer, &bundle.name);
+        let name = cluster_trust_bundle(&bundle.signer, &bundle.name);
         let right = |verb| Right::new(verb, "certificates.k8s.io", "clustertrustbundles");
         all.push(right("create"));
         all.extend(["get", "patch"].map(|verb| right(verb).called(&name)));

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use signet_core::digest::{hex, sha256};
+use signet_core::publication;
+
 /// Where the trust bundle is published in a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Publish {
@@ -56,8 +59,25 @@ impl Publish {
     /// The names of the publishers of the cluster with this id.
     #[must_use]
     pub fn publishers(&self, cluster: &str) -> Vec<String> {
-        let config_maps = self.config_maps.as_ref().map(|_| format!("config-map/{cluster}"));
-        let bundle = self.cluster_trust_bundle.as_ref().map(|_| format!("cluster-trust-bundle/{cluster}"));
+        let config_maps = self.config_maps.as_ref().map(|maps| maps.publisher(cluster));
+        let bundle = self.cluster_trust_bundle.as_ref().map(|bundle| bundle.publisher(cluster));
         config_maps.into_iter().chain(bundle).collect()
+    }
+}
+
+impl ConfigMaps {
+    /// The name of the publisher: another one for every other set of places, whichever way they differ.
+    fn publisher(&self, cluster: &str) -> String {
+        let Self { name, key, revocation_lists, revocation_name, revocation_key, namespaces, except, .. } = self;
+        let rest = format!("{:?}", (key, revocation_lists, revocation_name, revocation_key, namespaces, except));
+        let digest: String = hex(&sha256(rest.as_bytes())).chars().take(6).collect();
+        format!("{}{cluster}/{name}.{digest}", publication::CONFIG_MAP)
+    }
+}
+
+impl ClusterTrustBundle {
+    fn publisher(&self, cluster: &str) -> String {
+        let object = publication::cluster_trust_bundle(&self.signer, &self.name);
+        format!("{}{cluster}/{object}", publication::CLUSTER_TRUST_BUNDLE)
     }
 }

@@ -1,5 +1,5 @@
 //! Where the trust bundle is published: the defaults, and that each wrong name is told with its rule, all at once.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use signet_runtime::config::{ConfigError, parse};
 
@@ -29,7 +29,26 @@ fn nothing_is_published_unless_a_section_says_so_and_an_empty_one_does_with_defa
     assert_eq!((maps.istiod, maps.revocation_lists, maps.namespaces.as_str()), (Istiod::Leave, true, ""));
     let bundle = all.cluster_trust_bundle.clone().unwrap();
     assert_eq!((bundle.signer.as_str(), bundle.name.as_str()), ("signet.internal/workload", "root-cert"));
-    assert_eq!(all.publishers("a"), ["config-map/a", "cluster-trust-bundle/a"]);
+    let names = all.publishers("a");
+    assert!(names[0].starts_with("config-map/a/istio-ca-root-cert."), "{names:?}");
+    assert_eq!(names[1], "cluster-trust-bundle/a/signet.internal:workload:root-cert");
+    // What was in place says nothing of other places.
+    let another = |change: fn(&mut ConfigMaps)| {
+        let mut maps = all.config_maps.clone().unwrap();
+        change(&mut maps);
+        Publish { config_maps: Some(maps), cluster_trust_bundle: None }.publishers("a")
+    };
+    let same = another(|maps| maps.labels.clear());
+    assert_eq!(same, [names[0].clone()]);
+    for change in [
+        (|maps| maps.name.push('x')) as fn(&mut ConfigMaps),
+        |maps| maps.key.push('x'),
+        |maps| maps.namespaces.push('x'),
+        |maps| maps.except.clear(),
+        |maps| maps.revocation_lists = !maps.revocation_lists,
+    ] {
+        assert_ne!(another(change), same);
+    }
 }
 
 #[test]

@@ -45,7 +45,9 @@ impl Issuance {
         let now = self.clock.now();
         // 2. Who is asking? The objects of the cluster say, which the request was held against.
         let caller = request.caller?;
-        *who = Attributed { peer: None, ..Attributed::to_caller(&caller, String::new()) };
+        // Whose roots its pod has is known by the signer.
+        let instance = Some(request.signer);
+        *who = Attributed { peer: None, instance, ..Attributed::to_caller(&caller, String::new()) };
         let identity = who.spiffe_id.get_or_insert_with(|| caller.identity.to_string());
         self.rates.count_identity(identity).map_err(IssueError::OverLimit)?;
         if let Some(problem) = request.problem {

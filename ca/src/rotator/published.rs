@@ -1,16 +1,14 @@
 //! Holders that learn of roots from where these are published in their cluster: pods whose certificates kubelets keep. They say
 //! nothing themselves; what is published for long enough has reached them.
 
-use signet_core::publication::Publication;
+use signet_core::publication::{self, CLUSTER_TRUST_BUNDLE, Publication};
 use signet_core::seams::store::StoreError;
 use signet_core::time_math;
 use time::OffsetDateTime;
 
 use super::Rotator;
 use super::observation::Observation;
-
-/// How publishers are called whose bundles kubelets write into the volumes of pods; the id of the cluster follows.
-const CLUSTER_TRUST_BUNDLE: &str = "cluster-trust-bundle/";
+use crate::clusters::KubeletRefresh;
 
 /// The newest bundle that was published in every place at this time.
 fn published_at(publication: &Publication, at: OffsetDateTime) -> Option<u64> {
@@ -32,11 +30,16 @@ impl Rotator {
         }
         let mut news = 0;
         for publication in self.publications.publications().await?.all() {
-            let Some(cluster) = publication.publisher.strip_prefix(CLUSTER_TRUST_BUNDLE) else { continue };
-            let Some(refresh) = self.clusters.kubelet_refresh(cluster) else { continue };
-            let refreshed = time_math::before(now, refresh);
+            let place = publication.publisher.strip_prefix(CLUSTER_TRUST_BUNDLE);
+            let Some((cluster, object)) = place.and_then(|place| place.rsplit_once('/')) else { continue };
+            // Of the signer that signs for pods there now; what is published of others is nobody's here.
+            let Some(KubeletRefresh { signer, wait }) = self.clusters.kubelet_refresh(cluster) else { continue };
+            if !object.starts_with(&publication::cluster_trust_bundle(&signer, "")) {
+                continue;
+            }
+            let refreshed = time_math::before(now, wait);
             if let Some(sequence) = published_at(publication, refreshed) {
-                news += self.executor.holders.published_to(cluster, sequence, now).await?;
+                news += self.executor.holders.published_to(cluster, &signer, sequence, now).await?;
             }
         }
         if news > 0 {

@@ -30,12 +30,20 @@ async fn pods_of_a_kubelet_count_once_their_clusters_bundle_is_published_for_as_
     issue(&world, "r").await;
     world.rotator.turn().await.unwrap();
     assert_eq!(sequence(&world).await, 0, "nothing is published");
-    for other in ["config-map/Kubernetes", "cluster-trust-bundle/other"] {
+    for other in [
+        "config-map/Kubernetes/x",
+        "cluster-trust-bundle/other/signet.internal:workload:root-cert",
+        "cluster-trust-bundle/Kubernetes/signet.internal:other:root-cert",
+    ] {
         world.store.report(&report(other, newest, before(NOW, REFRESH * 2))).await.unwrap();
     }
     world.rotator.turn().await.unwrap();
     assert_eq!(sequence(&world).await, 0, "what is published elsewhere is not theirs");
-    world.store.report(&report("cluster-trust-bundle/Kubernetes", newest, NOW)).await.unwrap();
+    world
+        .store
+        .report(&report("cluster-trust-bundle/Kubernetes/signet.internal:workload:root-cert", newest, NOW))
+        .await
+        .unwrap();
     for (wait, expected) in [(REFRESH - Duration::from_secs(1), 0), (REFRESH, newest)] {
         world.clock.set(after(NOW, wait));
         world.rotator.turn().await.unwrap();

@@ -217,8 +217,14 @@ impl HolderStore for FlakyStore {
     async fn gone(&self, gone: &[Gone], seen_before: OffsetDateTime, at: OffsetDateTime) -> Result<u64, StoreError> {
         self.inner.gone(gone, seen_before, at).await
     }
-    async fn published_to(&self, cluster: &str, sequence: u64, at: OffsetDateTime) -> Result<u64, StoreError> {
-        self.inner.published_to(cluster, sequence, at).await
+    async fn published_to(
+        &self,
+        cluster: &str,
+        signer: &str,
+        sequence: u64,
+        at: OffsetDateTime,
+    ) -> Result<u64, StoreError> {
+        self.inner.published_to(cluster, signer, sequence, at).await
     }
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {
         self.inner.coverage(now).await

@@ -286,7 +286,7 @@ impl AuditEvent {
         let (pod_uid, instance) = (self.who.pod_uid.as_deref(), self.who.instance.as_deref());
         let spiffe_id = self.who.spiffe_id.clone()?;
         if self.who.auth_method.as_deref().and_then(AuthMethod::parse) == Some(AuthMethod::PodCertificate) {
-            return Some(HolderKey::of_kubelet(spiffe_id, pod_uid, serial));
+            return Some(HolderKey::of_kubelet(spiffe_id, instance.unwrap_or_default(), pod_uid, serial));
         }
         Some(HolderKey::of(spiffe_id, pod_uid, instance, serial))
     }

@@ -64,6 +64,8 @@ pub trait PodCertificateStore: Send + Sync {
 pub struct PodRequest {
     /// The UID of the request.
     pub uid: String,
+    /// The signer that it names.
+    pub signer: String,
     /// Who gets the certificate, if the objects are as the request says.
     pub caller: Result<Caller, AuthenticationError>,
     /// The key, if it is proved and of a good kind.

@@ -209,12 +209,18 @@ pub trait HolderStore: Send + Sync {
     /// [`StoreError`] when nothing was kept.
     async fn gone(&self, gone: &[Gone], seen_before: OffsetDateTime, at: OffsetDateTime) -> Result<u64, StoreError>;
 
-    /// Notes durably, at the time `at`, that the bundle of this sequence has reached whoever learns of bundles from where they
-    /// are published in this cluster; gives of how many holders that was news.
+    /// Notes durably, at the time `at`, that the bundle of this sequence has reached whoever learns of bundles from where those
+    /// of this signer are published in this cluster; gives of how many holders that was news.
     ///
     /// # Errors
     /// [`StoreError`] when nothing was kept.
-    async fn published_to(&self, cluster: &str, sequence: u64, at: OffsetDateTime) -> Result<u64, StoreError>;
+    async fn published_to(
+        &self,
+        cluster: &str,
+        signer: &str,
+        sequence: u64,
+        at: OffsetDateTime,
+    ) -> Result<u64, StoreError>;
 
     /// The numbers of holders whose last certificate ends after `now`.
     ///

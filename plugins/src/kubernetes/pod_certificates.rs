@@ -254,6 +254,7 @@ impl PodCertificates {
             caller,
             csr: open.csr(),
             problem: open.problem.clone(),
+            signer: signer.clone(),
             longest: open.longest,
         };
         match issuer.issue(request).await {

@@ -21,7 +21,7 @@ pub(super) const OBJECT: usize = 8 << 20;
 /// How long is waited at least and at most when the API server has too much to do.
 const THROTTLED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// By this name objects show who has written them.
-const MANAGER: &str = "signet-ca";
+pub(super) const MANAGER: &str = "signet-ca";
 
 /// What is asked of an API server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

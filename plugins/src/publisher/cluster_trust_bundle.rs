@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use signet_core::publication::cluster_trust_bundle;
 use signet_core::seams::publisher::{BundlePublisher, Found, PublishedTrust};
 use tokio::time::Instant;
 
@@ -23,12 +24,6 @@ const ATTEMPTS: usize = 4;
 /// The versions that are known, the newest first.
 const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const RESOURCE: &str = "clustertrustbundles";
-
-/// The name that an API server demands: the signer's, and one of its own.
-#[must_use]
-pub fn object_name(signer: &str, name: &str) -> String {
-    format!("{}:{name}", signer.replace('/', ":"))
-}
 
 /// Publishes in one cluster.
 pub struct ClusterTrustBundlePublisher {
@@ -78,15 +73,15 @@ struct HeldSpec {
 }
 
 impl ClusterTrustBundlePublisher {
-    /// The publisher of the cluster with this id, for the signer and the name in `names`; nothing is sent.
+    /// The publisher of this name, for the signer and the name in `names`; nothing is sent.
     #[must_use]
-    pub fn new(cluster: &str, server: Arc<ApiServer>, on_call: Arc<OnCall>, names: (&str, &str)) -> Self {
+    pub fn new(name: &str, server: Arc<ApiServer>, on_call: Arc<OnCall>, names: (&str, &str)) -> Self {
         let (signer, own) = names;
         Self {
-            name: format!("cluster-trust-bundle/{cluster}"),
+            name: name.to_owned(),
             api: Api { server, on_call },
             signer: signer.to_owned(),
-            object: object_name(signer, own),
+            object: cluster_trust_bundle(signer, own),
             state: Mutex::default(),
         }
     }

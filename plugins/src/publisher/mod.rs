@@ -8,5 +8,5 @@ mod pace;
 pub(crate) mod test_trust;
 
 pub use calls::{Call, Came, OnCall, Verb};
-pub use cluster_trust_bundle::{ClusterTrustBundlePublisher, object_name};
+pub use cluster_trust_bundle::ClusterTrustBundlePublisher;
 pub use config_map::{ConfigMapPublisher, ConfigMapSettings, Istiod};

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use signet_core::audit::{AuditEvent, Certified};
 use signet_core::authority::AuthorityId;
-use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderKey, HolderQuery, KUBELET, Lag, Raise};
+use signet_core::holder::{Acknowledgement, Coverage, Holder, HolderKey, HolderQuery, Lag, Raise};
 use signet_core::seams::store::StoreError;
 use time::{Duration, OffsetDateTime};
 
@@ -111,10 +111,10 @@ impl HolderRow {
 
     /// Notes at `at` that the bundle of this sequence has reached whoever learns from where bundles are published in this
     /// cluster; `false` when that is no news.
-    pub(super) fn is_published(&mut self, cluster: &str, sequence: u64, at: i64, raises: &mut Raises) -> bool {
-        let sequence = column(sequence);
-        let news =
-            self.instance.starts_with(KUBELET) && self.cluster.as_deref() == Some(cluster) && self.sequence < sequence;
+    pub(super) fn is_published(&mut self, of: &(&str, String), sequence: u64, at: i64, raises: &mut Raises) -> bool {
+        let (sequence, (cluster, kubelets)) = (column(sequence), of);
+        let is_there = self.instance.starts_with(kubelets) && self.cluster.as_deref() == Some(cluster);
+        let news = is_there && self.sequence < sequence;
         if news {
             raises.add(had(self.sequence, self.first_bundle), sequence, at);
             self.sequence = sequence;

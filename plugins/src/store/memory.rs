@@ -205,10 +205,16 @@ impl HolderStore for MemoryStore {
         Ok(gone.iter().filter(goes).count() as u64)
     }
 
-    async fn published_to(&self, cluster: &str, sequence: u64, at: OffsetDateTime) -> Result<u64, StoreError> {
+    async fn published_to(
+        &self,
+        cluster: &str,
+        signer: &str,
+        sequence: u64,
+        at: OffsetDateTime,
+    ) -> Result<u64, StoreError> {
         let Content { holders, raises, .. } = &mut *self.content();
-        let at = AuditEvent::micros(at);
-        let news = holders.values_mut().filter_map(|row| row.is_published(cluster, sequence, at, raises).then_some(()));
+        let (at, of) = (AuditEvent::micros(at), (cluster, HolderKey::kubelets(signer)));
+        let news = holders.values_mut().filter_map(|row| row.is_published(&of, sequence, at, raises).then_some(()));
         Ok(news.count() as u64)
     }
 

@@ -9,6 +9,7 @@ use signet_core::bundle::Validation;
 use signet_core::digest::sha256;
 use signet_core::pem::{pem_block, read_certificates};
 
+use super::super::calls::MANAGER;
 use super::{ConfigMapSettings, Istiod};
 
 /// What an API server lets a ConfigMap hold, in bytes of keys and values.
@@ -123,6 +124,8 @@ struct Manager {
     #[serde(default)]
     manager: String,
     #[serde(default)]
+    time: String,
+    #[serde(default)]
     fields_v1: Value,
 }
 
@@ -160,6 +163,19 @@ pub(super) enum Verdict {
 }
 
 impl Held {
+    /// Who has written to it last, as far as it shows.
+    pub(super) fn last_writer(&self) -> String {
+        let last = self.metadata.managed_fields.iter().max_by(|one, other| one.time.cmp(&other.time));
+        match last.map(|entry| entry.manager.as_str()) {
+            Some(MANAGER) => format!("another CA (field manager {MANAGER})"),
+            Some(manager) if !manager.is_empty() => {
+                let manager: String = manager.chars().filter(|one| !one.is_control()).take(100).collect();
+                format!("somebody else (field manager {manager})")
+            }
+            _ => "somebody else".to_owned(),
+        }
+    }
+
     /// What becomes of it where `wanted` is to be; `anchors` are all the roots, if that is what it is to hold.
     pub(super) fn judge(&self, wanted: &Wanted, anchors: Option<&Anchors>) -> Verdict {
         let has_labels =

@@ -90,11 +90,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ConfigMapPublisher {
-    /// The publisher of the cluster with this id; nothing is sent.
+    /// The publisher of this name, which is one for this set of places; nothing is sent.
     #[must_use]
-    pub fn new(cluster: &str, server: Arc<ApiServer>, on_call: Arc<OnCall>, settings: ConfigMapSettings) -> Self {
+    pub fn new(name: &str, server: Arc<ApiServer>, on_call: Arc<OnCall>, settings: ConfigMapSettings) -> Self {
         let places = Mutex::new(Places::new(settings.revocation_lists));
-        let (name, api) = (format!("config-map/{cluster}"), Api { server, on_call });
+        let (name, api) = (name.to_owned(), Api { server, on_call });
         let (rendered, pace, changed) = (Mutex::default(), Mutex::default(), Notify::new());
         Self { name, api, settings, places, rendered, pace, changed }
     }

@@ -13,10 +13,13 @@ use super::content::{ANYTHING, Digest, NOTHING};
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// How long a namespace is left alone that is being removed.
 const SKIPPED: Duration = Duration::from_secs(60);
-/// How often istiod may write one back within [`FIGHT`] before it is left to it for [`PEACE`].
+/// How often somebody else may write one back within [`FIGHT`] before it is left to them for a while: two that fight for one
+/// ConfigMap write it hundreds of times a second.
 const FIGHTS: usize = 3;
 const FIGHT: Duration = Duration::from_secs(60);
-const PEACE: Duration = Duration::from_secs(300);
+/// For how long, when that is istiod, and when it is anybody else.
+pub(super) const PEACE: Duration = Duration::from_secs(300);
+pub(super) const PAUSE: Duration = Duration::from_secs(15);
 /// How many troubles are named.
 const NAMED: usize = 3;
 
@@ -47,8 +50,9 @@ struct Trouble {
     /// When it is tried again; sooner when the ConfigMap changes, unless it is left in peace.
     until: Option<Instant>,
     tries: u32,
-    in_peace: bool,
-    /// When istiod has written it back.
+    /// For how long it is left to somebody else.
+    peace: Option<Duration>,
+    /// When somebody else has written it back.
     fights: Vec<Instant>,
 }
 
@@ -183,7 +187,7 @@ impl Places {
     fn wake(&mut self, namespace: &str, now: Instant) {
         let Some((name, _)) = self.namespaces.as_ref().and_then(|known| known.get_key_value(namespace)) else { return };
         let name = Arc::clone(name);
-        if let Some(trouble) = self.troubles.get_mut(&name).filter(|trouble| !trouble.in_peace) {
+        if let Some(trouble) = self.troubles.get_mut(&name).filter(|trouble| trouble.peace.is_none()) {
             trouble.until = None;
         }
         if self.is_due(&name, now) {
@@ -283,7 +287,7 @@ impl Places {
             };
             match self.troubles.get_mut(namespace).map(|trouble| (fought(trouble), trouble)) {
                 Some((true, trouble)) => {
-                    (trouble.text, trouble.until, trouble.tries, trouble.in_peace) = (String::new(), None, 0, false);
+                    (trouble.text, trouble.until, trouble.tries, trouble.peace) = (String::new(), None, 0, None);
                 }
                 _ => drop(self.troubles.remove(namespace)),
             }
@@ -292,7 +296,8 @@ impl Places {
         let Some((name, _)) = self.namespaces.as_ref().and_then(|known| known.get_key_value(namespace)) else { return };
         let trouble = self.troubles.entry(Arc::clone(name)).or_default();
         let (first, longest) = RETRY;
-        let wait = if trouble.in_peace { PEACE } else { first.saturating_mul(1 << trouble.tries.min(10)).min(longest) };
+        let retry = first.saturating_mul(1 << trouble.tries.min(10)).min(longest);
+        let wait = trouble.peace.unwrap_or(retry);
         (trouble.text, trouble.until) = (text, Some(now + wait));
         trouble.tries = trouble.tries.saturating_add(1);
     }
@@ -311,17 +316,17 @@ impl Places {
         }
     }
 
-    /// istiod has written one back; whether it is to be left to it for a while now.
-    pub(super) fn fought(&mut self, namespace: &Arc<str>, now: Instant) -> bool {
+    /// Somebody else has written one back; whether it is to be left to them for this long now.
+    pub(super) fn fought(&mut self, namespace: &Arc<str>, peace: Duration, now: Instant) -> bool {
         let trouble = self.troubles.entry(Arc::clone(namespace)).or_default();
         trouble.fights.retain(|at| now.duration_since(*at) < FIGHT);
-        trouble.in_peace = trouble.fights.len() >= FIGHTS;
-        if trouble.in_peace {
+        trouble.peace = (trouble.fights.len() >= FIGHTS).then_some(peace);
+        if trouble.peace.is_some() {
             trouble.fights.clear();
         } else {
             trouble.fights.push(now);
         }
-        trouble.in_peace
+        trouble.peace.is_some()
     }
 
     /// Nothing is heard of what is followed, or something again; whether that is news.

@@ -149,23 +149,23 @@ async fn istiod_is_fought_three_times_a_minute_and_left_in_peace_then() {
     let mut all = places(&["a"]);
     let name: Arc<str> = "a".into();
     for turn in 0..3 {
-        assert!(!all.fought(&name, now), "{turn}");
+        assert!(!all.fought(&name, PEACE, now), "{turn}");
         wrote(&mut all, "a", "1");
     }
     assert!(all.problem().is_none() && all.again_in(now).is_none());
     all.there(Kind::Roots, "a", "2", now);
-    assert!(all.fought(&name, now + SECOND));
+    assert!(all.fought(&name, PEACE, now + SECOND));
     all.over("a", Some("fought".into()), now);
     all.there(Kind::Roots, "a", "3", now);
     assert!(due(&mut all, now).is_empty(), "whatever it writes");
     assert_eq!((all.again_in(now), all.problem().is_some()), (Some(PEACE), true));
     assert_eq!(due(&mut all, now + PEACE), ["a"]);
-    assert!(!all.fought(&name, now + PEACE), "and another try");
+    assert!(!all.fought(&name, PEACE, now + PEACE), "and another try");
     wrote(&mut all, "a", "4");
     assert!(all.problem().is_none());
     // Seldom enough, it is no fight.
     for minute in 2..10 {
-        assert!(!all.fought(&name, now + PEACE + FIGHT * minute));
+        assert!(!all.fought(&name, PEACE, now + PEACE + FIGHT * minute));
     }
 }
 

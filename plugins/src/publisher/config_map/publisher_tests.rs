@@ -293,3 +293,28 @@ async fn one_that_is_changed_while_it_is_written_is_not_in_place() {
     let found = working.until(|found| found.wanted == 1 && found.problem.is_some()).await;
     assert!(found.in_place == 0 && found.problem.unwrap().contains("webhook"));
 }
+
+/// Two that write one ConfigMap do not do so without end, and it is told who the other one is.
+#[tokio::test]
+async fn whoever_else_writes_one_again_and_again_is_named_and_not_outdone() {
+    let world = World::new(&["demo", "web"]).await;
+    let mut working = world.work(Istiod::Leave).await;
+    working.published(1, 2).await;
+    let writes = || world.asked(0, "PATCH", ROOTS);
+    let before = writes();
+    // As often as it is put right, somebody else writes it again.
+    let fights = working.until(|found| {
+        if world.text("demo") == world.pem(&[0]) {
+            world.change("demo", |map| {
+                map["data"]["root-cert.pem"] = json!("theirs");
+                map["metadata"]["managedFields"] = json!([
+                    {"manager": "signet-ca", "time": "2026-01-01T00:00:00Z"},
+                    {"manager": "argocd", "time": "2026-01-01T00:00:01Z"},
+                ]);
+            });
+        }
+        found.problem.as_ref().is_some_and(|problem| problem.contains("field manager argocd"))
+    });
+    fights.await;
+    assert!(writes() - before <= 4, "{}", writes() - before);
+}

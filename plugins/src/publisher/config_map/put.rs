@@ -8,7 +8,7 @@ use signet_core::seams::publisher::PublishedTrust;
 use tokio::time::Instant;
 
 use super::content::{Contents, Held, NOTHING, Verdict};
-use super::places::Kind;
+use super::places::{Kind, PAUSE, PEACE};
 use super::{ConfigMapPublisher, lock};
 use crate::publisher::calls::{Fault, OBJECT, Verb};
 
@@ -20,8 +20,8 @@ enum Stop {
     Call(Fault),
     /// It is somebody else's, and not as it has to be.
     Left(&'static str),
-    /// istiod writes it back each time.
-    Fought,
+    /// Somebody else writes it back each time: istiod, or who it says.
+    Fought(Option<String>),
     /// What is to be there is not known.
     Unknown(String),
 }
@@ -74,7 +74,14 @@ impl ConfigMapPublisher {
                 }
             }
             Err(Stop::Left(text)) => places.over(&namespace, Some(text.to_owned()), now),
-            Err(Stop::Fought) => {
+            Err(Stop::Fought(Some(who))) => {
+                let text = format!(
+                    "{who} writes this ConfigMap back again and again, and so do we, but not as often: let one of us write \
+                     it, or choose another name (publish.config_maps.name)"
+                );
+                places.over(&namespace, Some(text), now);
+            }
+            Err(Stop::Fought(None)) => {
                 let text = "istiod writes this ConfigMap back each time; it is left to it for some minutes: stop istiod from \
                     writing it, choose another name, or set istiod: leave";
                 places.over(&namespace, Some(text.to_owned()), now);
@@ -177,8 +184,11 @@ impl ConfigMapPublisher {
                 Ok(None)
             }
             Verdict::Lacks(text) => Err(Stop::Left(text)),
-            Verdict::Change { istiods: true } if lock(&self.places).fought(namespace, Instant::now()) => {
-                Err(Stop::Fought)
+            Verdict::Change { istiods: true } if lock(&self.places).fought(namespace, PEACE, Instant::now()) => {
+                Err(Stop::Fought(None))
+            }
+            Verdict::Change { istiods: false } if lock(&self.places).fought(namespace, PAUSE, Instant::now()) => {
+                Err(Stop::Fought(Some(held.last_writer())))
             }
             Verdict::Change { .. } | Verdict::Remove => {
                 let change = wanted.change(version, held.is_binary(&wanted.key));

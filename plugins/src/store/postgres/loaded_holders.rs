@@ -161,9 +161,9 @@ impl Loaded {
     }
 
     /// Notes what has reached whoever learns from where bundles are published in this cluster; gives of how many that was news.
-    pub(super) fn publish(&mut self, cluster: &str, sequence: u64, at: i64) -> u64 {
+    pub(super) fn publish(&mut self, of: &(&str, String), sequence: u64, at: i64) -> u64 {
         let Self { now, raises, .. } = self;
-        now.values_mut().map(|row| u64::from(row.is_published(cluster, sequence, at, raises))).sum()
+        now.values_mut().map(|row| u64::from(row.is_published(of, sequence, at, raises))).sum()
     }
 
     /// Whether a count for this moment does not hold after these changes. A renewal of a holder that is in it leaves it right:

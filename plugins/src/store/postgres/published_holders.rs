@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use signet_core::audit::AuditEvent;
-use signet_core::holder::{HolderKey, KUBELET};
+use signet_core::holder::HolderKey;
 use signet_core::seams::store::StoreError;
 use time::OffsetDateTime;
 
@@ -28,15 +28,22 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(super) async fn publish_to(&self, cluster: &str, sequence: u64, at: OffsetDateTime) -> Result<u64, StoreError> {
+    pub(super) async fn publish_to(
+        &self,
+        cluster: &str,
+        signer: &str,
+        sequence: u64,
+        at: OffsetDateTime,
+    ) -> Result<u64, StoreError> {
         let failed = |error: sqlx::Error| store_error(DOING, &error);
         let (cluster, at) = (plain(cluster), AuditEvent::micros(at));
+        let of = (&*cluster, HolderKey::kubelets(signer));
         self.catch_up().await?;
         let mut news: u64 = 0;
         loop {
             // Most of the time it is no news, which is found out without the lock.
             let mut lease = self.lease(Use::Reading).await?;
-            let lack = sqlx::query_as(LACK).bind(&cluster).bind(column(sequence)).bind(KUBELET).bind(PIECE);
+            let lack = sqlx::query_as(LACK).bind(&cluster).bind(column(sequence)).bind(&of.1).bind(PIECE);
             let names: Vec<(String, String)> = lack.fetch_all(&mut *lease).await.map_err(failed)?;
             lease.keep();
             if names.is_empty() {
@@ -47,7 +54,7 @@ impl PostgresStore {
             let mut locked = self.locked(DOING).await?;
             let bounds = holder_projection::enter_all(locked.connection()).await.map_err(failed)?;
             let mut loaded = Loaded::read(locked.connection(), &keys).await.map_err(failed)?;
-            news = news.saturating_add(loaded.publish(&cluster, sequence, at));
+            news = news.saturating_add(loaded.publish(&of, sequence, at));
             loaded.write(locked.connection(), bounds).await.map_err(failed)?;
             locked.commit(DOING).await?;
         }

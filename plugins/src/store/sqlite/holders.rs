@@ -260,8 +260,14 @@ impl HolderStore for SqliteStore {
         self.within(DOING, Box::pin(write)).await
     }
 
-    async fn published_to(&self, cluster: &str, sequence: u64, at: OffsetDateTime) -> Result<u64, StoreError> {
-        self.publish_to(cluster, sequence, at).await
+    async fn published_to(
+        &self,
+        cluster: &str,
+        signer: &str,
+        sequence: u64,
+        at: OffsetDateTime,
+    ) -> Result<u64, StoreError> {
+        self.publish_to(cluster, signer, sequence, at).await
     }
 
     async fn coverage(&self, now: OffsetDateTime) -> Result<Coverage, StoreError> {

@@ -127,9 +127,12 @@ async fn what_was_answered_stays_so_and_is_forgotten<S: AuditStore + PodCertific
     assert_eq!(claim(store, "issued", "b", 60).await, Claim::Claimed);
 }
 
+const SIGNER: &str = "signet.internal/workload";
+
 /// The same, and a kubelet has asked for it in this cluster.
 fn of_kubelet(mut event: AuditEvent, cluster: &str) -> AuditEvent {
     event.who.auth_method = Some("pod-certificate".to_owned());
+    event.who.instance = Some(SIGNER.to_owned());
     event.who.cluster = Some(cluster.to_owned());
     event
 }
@@ -149,7 +152,12 @@ async fn holders_of_kubelets_have_what_is_published_in_their_cluster<S: AuditSto
         listed(store).await.into_iter().map(|one| (one.key.instance, one.sequence)).collect()
     };
     let all = |of: [u64; 4]| -> Vec<(String, u64)> {
-        let names = ["both", "kubelet/both", "kubelet/elsewhere", "kubelet/young"];
+        let names = [
+            "both",
+            "kubelet/signet.internal:workload/both",
+            "kubelet/signet.internal:workload/elsewhere",
+            "kubelet/signet.internal:workload/young",
+        ];
         names.iter().zip(of).map(|(name, sequence)| ((*name).to_owned(), sequence)).collect()
     };
     assert_eq!(sequences().await, all([1, 0, 0, 0]), "their certificates came without roots");
@@ -166,7 +174,9 @@ async fn holders_of_kubelets_have_what_is_published_in_their_cluster<S: AuditSto
     assert_eq!(sequences().await, all([1, 0, 0, 0]));
     assert_eq!(store.coverage(ended(0)).await.unwrap().covered(1), 1);
 
-    assert_eq!(store.published_to("one", 3, ended(5)).await.unwrap(), 2);
+    let other = store.published_to("one", "signet.internal/other", 3, ended(5)).await.unwrap();
+    assert_eq!(other, 0, "roots of another signer are no roots of theirs");
+    assert_eq!(store.published_to("one", SIGNER, 3, ended(5)).await.unwrap(), 2);
     assert_eq!(sequences().await, all([1, 3, 0, 3]));
     let coverage = store.coverage(ended(0)).await.unwrap();
     assert_eq!(coverage.by_sequence, counts(&[(0, 1, 0), (1, 1, 0), (3, 2, 0)]));
@@ -176,8 +186,8 @@ async fn holders_of_kubelets_have_what_is_published_in_their_cluster<S: AuditSto
         [&Raise { before: 1, after: 3, at: ended(5) }]
     );
     for (cluster, sequence) in [("one", 2), ("one", 3), ("none", 9)] {
-        assert_eq!(store.published_to(cluster, sequence, ended(6)).await.unwrap(), 0, "{cluster} {sequence}");
+        assert_eq!(store.published_to(cluster, SIGNER, sequence, ended(6)).await.unwrap(), 0, "{cluster} {sequence}");
     }
-    assert_eq!(store.published_to("two", 4, ended(5) + Duration::seconds(1)).await.unwrap(), 1);
+    assert_eq!(store.published_to("two", SIGNER, 4, ended(5) + Duration::seconds(1)).await.unwrap(), 1);
     assert_eq!(sequences().await, all([1, 3, 4, 3]));
 }
