@@ -20,7 +20,8 @@ fn published(section: &str) -> Result<Publish, Vec<String>> {
 fn nothing_is_published_unless_a_section_says_so_and_an_empty_one_does_with_defaults() {
     let none = parse("f", super::super::tests::SMALLEST, read).unwrap().config;
     assert_eq!(none.clusters.first().unwrap().publish, Publish::default());
-    assert_eq!(published("{}").unwrap(), Publish::default());
+    let nothing = published("{}").unwrap_err();
+    assert!(nothing.len() == 1 && nothing[0].contains("nothing is published"), "{nothing:?}");
     let all = published("{ config_maps: {}, cluster_trust_bundle: {} }").unwrap();
     let maps = all.config_maps.clone().unwrap();
     assert_eq!([maps.name, maps.key], ["istio-ca-root-cert", "root-cert.pem"]);
@@ -85,12 +86,30 @@ fn every_wrong_name_is_told_with_its_rule_at_once() {
 fn what_only_together_is_wrong_is_told_too() {
     for (section, words) in [
         ("{ config_maps: { name: one, revocation_name: one } }", "roots and lists need a ConfigMap each"),
+        ("{ config_maps: { name: kube-root-ca.crt } }", "the roots of the API server"),
+        (
+            "{ cluster_trust_bundle: { signer: kubernetes.io/kube-apiserver-serving } }",
+            "reserved for Kubernetes itself",
+        ),
         ("{ config_maps: { labels: [app.kubernetes.io/managed-by=me] } }", "by which this CA knows what it has made"),
         (&format!("{{ cluster_trust_bundle: {{ name: {} }} }}", "a".repeat(240)), "265 characters"),
     ] {
         let problems = published(section).unwrap_err();
         assert!(problems.len() == 1 && problems.iter().all(|line| line.contains(words)), "{section}: {problems:#?}");
     }
+    let two = |names: &str| {
+        let cluster = |id: &str, more: &str| {
+            format!(
+                "  - {{ id: {id}, trust_domain: cluster.local, api_server: in-cluster, tokens: {{ kind: token-review }}, \
+             publish: {{ config_maps: {{ {more} }} }} }}\n"
+            )
+        };
+        let (head, _) = super::super::tests::SMALLEST.split_once("clusters:\n").unwrap();
+        parse("f", &format!("{head}clusters:\n{}{}", cluster("a", ""), cluster("b", names)), read).map(drop)
+    };
+    let problem = two("labels: [a=b]").unwrap_err().to_string();
+    assert!(problem.contains("clusters[1].publish") && problem.contains("writes what \"a\" writes"), "{problem}");
+    two("name: others, revocation_lists: false").unwrap();
     assert!(published("{ config_maps: { name: one, revocation_name: one, revocation_lists: false } }").is_ok());
     let text = format!("{}    publish: {{ config_maps: {{}} }}\n", super::super::tests::SMALLEST);
     let problem = parse("f", &text, read).unwrap_err();

@@ -139,6 +139,16 @@ pub(super) fn check_clusters(s: &mut Section<'_>, clusters: &[Cluster], trust_do
                 s.problem(&format!("clusters[{index}].id"), format!("the id or alias {name:?} is used twice"));
             }
         }
+        let same = clusters.iter().take(index).find(|other| write_alike(cluster, other));
+        if let Some(other) = same {
+            s.problem(
+                &format!("clusters[{index}].publish"),
+                format!(
+                    "writes what {:?} writes at the same `api_server`: choose other names in one of them",
+                    other.id
+                ),
+            );
+        }
         if let Some(trust_domain) = trust_domain
             && cluster.trust_domain != *trust_domain
         {
@@ -148,6 +158,18 @@ pub(super) fn check_clusters(s: &mut Section<'_>, clusters: &[Cluster], trust_do
             );
         }
     }
+}
+
+/// Whether two clusters are one API server, in which both would write an object of one name.
+fn write_alike(one: &Cluster, other: &Cluster) -> bool {
+    let objects = |cluster: &Cluster| {
+        let maps = cluster.publish.config_maps.as_ref();
+        let bundle = cluster.publish.cluster_trust_bundle.as_ref();
+        let lists = maps.filter(|maps| maps.revocation_lists).map(|maps| maps.revocation_name.clone());
+        let maps = maps.map(|maps| maps.name.clone()).into_iter().chain(lists).map(|name| ("ConfigMap", name));
+        maps.chain(bundle.map(|bundle| ("ClusterTrustBundle", format!("{bundle:?}")))).collect::<Vec<_>>()
+    };
+    one.api_server == other.api_server && objects(one).iter().any(|object| objects(other).contains(object))
 }
 
 /// `namespace/name` of a service account.

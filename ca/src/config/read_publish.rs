@@ -22,6 +22,12 @@ pub(super) fn read_publish(s: &mut Section<'_>) -> Option<Publish> {
         "a ClusterTrustBundle with the roots, for pods that mount one; `{}` turns it on",
         read_cluster_trust_bundle,
     );
+    if matches!((&config_maps, &cluster_trust_bundle), (Some(None), Some(None))) && !s.is_described() {
+        s.problem(
+            "config_maps",
+            "is missing, and so is cluster_trust_bundle: nothing is published; add one, or take `publish` out",
+        );
+    }
     Some(Publish { config_maps: config_maps?, cluster_trust_bundle: cluster_trust_bundle? })
 }
 
@@ -65,6 +71,14 @@ fn read_config_maps(s: &mut Section<'_>) -> Option<ConfigMaps> {
         kind::choice(&[("leave", Istiod::Leave), ("replace", Istiod::Replace)]),
         "what becomes of a ConfigMap that istiod writes: `leave` leaves it, and holds rotations as long as it lacks roots; `replace` writes it, for an istiod that has stopped",
     );
+    for (field, name) in [("name", &name), ("revocation_name", &revocation_name)] {
+        if name.as_deref() == Some(ROOTS_OF_API_SERVERS) {
+            s.problem(
+                field,
+                format!("is {ROOTS_OF_API_SERVERS}, which holds the roots of the API server; choose another name"),
+            );
+        }
+    }
     if let (Some(name), Some(other), Some(true)) = (&name, &revocation_name, &revocation_lists)
         && name == other
     {
@@ -218,7 +232,15 @@ fn required(text: &str) -> Result<(), String> {
     label_value(value.trim())
 }
 
+/// ConfigMaps of this name hold the roots of API servers, for whoever speaks to one.
+const ROOTS_OF_API_SERVERS: &str = "kube-root-ca.crt";
+
 fn signer_name(name: &str) -> Result<(), String> {
+    if name.split_once('/').is_some_and(|(domain, _)| domain == "kubernetes.io" || domain.ends_with(".kubernetes.io")) {
+        return Err(format!(
+            "{name:?} is of kubernetes.io, which is reserved for Kubernetes itself; take a domain of yours"
+        ));
+    }
     let is_domain = |domain: &str| domain.contains('.') && dns_subdomain(domain).is_ok();
     if name.split_once('/').is_some_and(|(domain, path)| is_domain(domain) && dns_subdomain(path).is_ok()) {
         return Ok(());

@@ -229,7 +229,17 @@ fn fault(verb: Verb, status: StatusCode, wait: Option<u64>, body: &[u8]) -> Faul
     let said: Status = serde_json::from_slice(body).unwrap_or_default();
     let message = if said.message.is_empty() { String::from_utf8_lossy(body) } else { said.message.as_str().into() };
     let message: String = message.trim().chars().take(300).collect();
-    let text = format!("the API server answered {}: {message}", status.as_u16());
+    let advice = match status.as_u16() {
+        422 if message.contains("immutable") => {
+            "; delete that object, or leave its namespace out (publish.config_maps.except)"
+        }
+        422 if message.contains("Too long") => {
+            "; what else it holds leaves no room: take that out, or leave its namespace out \
+            (publish.config_maps.except)"
+        }
+        _ => "",
+    };
+    let text = format!("the API server answered {}: {message}{advice}", status.as_u16());
     let (kind, causes) = said.details.map(|details| (details.kind, details.causes)).unwrap_or_default();
     match status.as_u16() {
         404 if said.reason == "NotFound" || verb == Verb::Discover => Fault::Absent { namespace: kind == "namespaces" },

@@ -1,15 +1,18 @@
 //! The operators' messages: from what the CA knows to what the wire says.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost_types::Timestamp;
 use signet_core::authority::{AuthorityId, IssuingCa, subject_key_id};
+use signet_core::clock::rfc3339;
 use signet_core::holder::{Coverage, Holder, HolderKey};
-use signet_core::publication::{Publication, Publications};
+use signet_core::publication::{self, Publication, Publications};
 use signet_core::renewal::half_life;
 use signet_core::rotation::{Authorities, AuthorityState, IssuingAuthority, RootAuthority, Unsettled, is_revoked};
+use signet_core::time_math;
 use signet_proto::admin::v1alpha1 as wire;
 use time::OffsetDateTime;
 
@@ -58,7 +61,7 @@ pub(super) fn rotation(view: &View, done: Option<&Done>, now: OffsetDateTime) ->
         revoked_certificates: count(view.authorities.revocations.entries.len()),
         done: done.map(progress::done),
         unsettled: Some(unsettled(&view.unsettled)),
-        publishers: publishers(&view.coverage.published, &view.lacking),
+        publishers: publishers(&view.coverage.published, &view.lacking, now),
     }
 }
 
@@ -68,8 +71,8 @@ fn unsettled(unsettled: &Unsettled) -> wire::Unsettled {
 }
 
 /// Those that storage knows, and those of which nothing was heard yet.
-fn publishers(published: &Publications, lacking: &[String]) -> Vec<wire::Publisher> {
-    let mut rows: Vec<wire::Publisher> = published.all().iter().map(|one| publisher(one, lacking)).collect();
+fn publishers(published: &Publications, lacking: &[String], now: OffsetDateTime) -> Vec<wire::Publisher> {
+    let mut rows: Vec<wire::Publisher> = published.all().iter().map(|one| publisher(one, lacking, now)).collect();
     let is_known = |name: &String| published.all().iter().any(|one| one.publisher == *name);
     let unheard = lacking.iter().filter(|name| !is_known(name));
     rows.extend(unheard.map(|name| wire::Publisher {
@@ -81,14 +84,26 @@ fn publishers(published: &Publications, lacking: &[String]) -> Vec<wire::Publish
     rows
 }
 
-fn publisher(one: &Publication, lacking: &[String]) -> wire::Publisher {
+/// After how long without a word of a publisher it is said that there is none.
+const UNHEARD: Duration = Duration::from_secs(120);
+
+fn publisher(one: &Publication, lacking: &[String], now: OffsetDateTime) -> wire::Publisher {
+    let mut problem = one.problem.clone().unwrap_or_default();
+    if time_math::until(one.heard_at, now) > UNHEARD {
+        let before = if problem.is_empty() { String::new() } else { format!("; before that: {problem}") };
+        problem = format!(
+            "nobody has spoken of it since {}: the replica that did is gone, or configured otherwise; nobody waits for it after {}{before}",
+            rfc3339(one.heard_at),
+            rfc3339(time_math::after(one.heard_at, publication::SILENT)),
+        );
+    }
     wire::Publisher {
         name: one.publisher.clone(),
         bundle_sequence: one.sequence(),
         reached_at: one.reached.last_key_value().map(|(_, at)| time(*at)),
         wanted: one.wanted,
         in_place: one.in_place,
-        problem: one.problem.clone().unwrap_or_default(),
+        problem,
         heard_at: Some(time(one.heard_at)),
         lacking: lacking.contains(&one.publisher),
     }
