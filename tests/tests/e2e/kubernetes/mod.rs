@@ -111,19 +111,28 @@ pub(crate) async fn until(client: &Client, token: &str, code: Option<Code>) -> O
 
 /// The state and detail of one condition of `/readyz`.
 pub(crate) async fn condition(ca: &mut Ca, name: &str) -> Outcome<(String, String)> {
+    find(ca, name, |found| found == name).await
+}
+
+/// The same of the one whose name begins like this.
+pub(crate) async fn condition_like(ca: &mut Ca, begin: &str) -> Outcome<(String, String)> {
+    find(ca, begin, |found| found.starts_with(begin)).await
+}
+
+async fn find(ca: &mut Ca, name: &str, is: impl Fn(&str) -> bool) -> Outcome<(String, String)> {
     let ready = ca.ready_is(true, SOON).await?;
-    let found = ready["checks"].as_array().into_iter().flatten().find(|check| check["name"] == name);
+    let found = ready["checks"].as_array().into_iter().flatten().find(|check| check["name"].as_str().is_some_and(&is));
     let found = found.ok_or_else(|| Failure::unexpected(format!("no condition {name:?} in {ready}")))?;
     let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
     Ok((text("state"), text("detail")))
 }
 
-/// Waits until readiness says this of a condition.
+/// Waits until readiness says this of a condition; a name that ends with a slash is the beginning of one.
 pub(crate) async fn told(ca: &mut Ca, name: &str, state: &str, detail: &str) -> Outcome {
     let mut last = (String::new(), String::new());
     let telling = async {
         loop {
-            last = condition(ca, name).await?;
+            last = if name.ends_with('/') { condition_like(ca, name).await? } else { condition(ca, name).await? };
             if last.0 == state && last.1.contains(detail) {
                 return Ok::<_, Failure>(());
             }

@@ -170,10 +170,10 @@ impl Stage {
 
 /// The state and detail of the publisher's condition.
 async fn condition(ca: &mut Ca, kind: &str) -> Outcome<(String, String)> {
-    super::condition(ca, &format!("publisher {kind}/Kubernetes")).await
+    super::condition_like(ca, &format!("publisher {kind}/Kubernetes/")).await
 }
 
 /// Waits until the publisher's condition says this.
 async fn told(ca: &mut Ca, kind: &str, state: &str, detail: &str) -> Outcome {
-    super::told(ca, &format!("publisher {kind}/Kubernetes"), state, detail).await
+    super::told(ca, &format!("publisher {kind}/Kubernetes/"), state, detail).await
 }
