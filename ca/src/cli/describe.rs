@@ -161,10 +161,10 @@ pub(super) fn next(next: &Next, id: fn(&str) -> &str) -> String {
             "another root takes the place of the compromised one; with CA files, put new ones there".to_owned()
         }
         Step::Renew if next.holders == 1 => {
-            "1 holder still uses a certificate of the compromised authority; agents renew now".to_owned()
+            "1 holder still uses a certificate of the compromised authority; agents renew now, and a pod whose kubelet keeps it has to be replaced".to_owned()
         }
         Step::Renew => {
-            format!("{} holders still use certificates of the compromised authority; agents renew now", next.holders)
+            format!("{} holders still use certificates of the compromised authority; agents renew now, and pods whose kubelets keep theirs have to be replaced", next.holders)
         }
         Step::RenewCutOff => format!(
             "{} renewed by its agent, or ends: nobody accepts it until then; `holders list --cut-off` names whose it is",

@@ -99,7 +99,7 @@ fn what_comes_next_says_who_has_to_act_and_on_what() {
         ),
         (
             step(next::Step::Renew, 1, None),
-            "1 holder still uses a certificate of the compromised authority; agents renew now",
+            "1 holder still uses a certificate of the compromised authority; agents renew now, and a pod whose kubelet keeps it has to be replaced",
         ),
         (
             step(next::Step::RetireByCommand, 0, None),
