@@ -122,29 +122,30 @@ async fn calls_whose_messages_never_end_take_no_places() -> Outcome {
 }
 
 #[tokio::test]
-async fn large_headers_and_trickled_bytes_take_little_memory_and_give_it_back() -> Outcome {
+async fn large_headers_and_trickled_bytes_take_little_memory_however_often() -> Outcome {
     let mut good = Good::plain().await?;
     good.gets().await?;
     let before = good.resident_mib().await?;
     let filler = "x".repeat(120 << 10);
-    let strangers = unfinished(&good.dev, 100, 8, &[("x-filler", &filler)]).await?;
-    let mut trickling = unfinished(&good.dev, 32, 16, &[]).await?;
-    let mut most = 0.0_f64;
-    for _ in 0..200 {
-        for (_, calls) in &mut trickling {
-            // Whoever was turned away cannot send any more.
-            calls.retain_mut(|call| (0..10).all(|_| call.send(Bytes::from_static(b"x")).is_ok()));
+    // When an allocator returns memory to the system is its own affair. What was taken and not freed would add up.
+    for turn in 1..=3 {
+        let mut most = 0.0_f64;
+        let strangers = unfinished(&good.dev, 100, 8, &[("x-filler", &filler)]).await?;
+        let mut trickling = unfinished(&good.dev, 32, 16, &[]).await?;
+        for _ in 0..200 {
+            for (_, calls) in &mut trickling {
+                // Whoever was turned away cannot send any more.
+                calls.retain_mut(|call| (0..10).all(|_| call.send(Bytes::from_static(b"x")).is_ok()));
+            }
+            tokio::task::yield_now().await;
+            most = most.max(good.resident_mib().await?);
         }
-        tokio::task::yield_now().await;
+        good.keeps_its_certificates("memory").await?;
         most = most.max(good.resident_mib().await?);
+        ensure(most - before < 64.0, || format!("{before:.0} MiB before, {most:.0} at most in turn {turn}"))?;
+        drop((strangers, trickling));
     }
-    good.keeps_its_certificates("memory").await?;
-    most = most.max(good.resident_mib().await?);
-    ensure(most - before < 64.0, || format!("{before:.0} MiB before, {most:.0} at most"))?;
-    drop((strangers, trickling));
-    good.gets().await?;
-    let after = good.resident_mib().await?;
-    ensure(after - before < 32.0, || format!("{before:.0} MiB before, {most:.0} at most, {after:.0} after"))
+    Ok(())
 }
 
 #[tokio::test]
