@@ -43,6 +43,7 @@ mod moved;
 mod newcomer;
 mod newer_storage;
 mod operate;
+mod plain_envoy;
 mod pod_volume;
 mod postgres;
 mod readme;

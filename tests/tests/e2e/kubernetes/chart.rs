@@ -18,7 +18,7 @@ fn chart() -> PathBuf {
     tools::source_root().join("deploy/helm/signet")
 }
 
-fn made<T>(result: Result<T, signet_test_servers::ServerError>) -> Outcome<T> {
+pub(crate) fn made<T>(result: Result<T, signet_test_servers::ServerError>) -> Outcome<T> {
     result.map_err(Failure::while_doing("ask the API server"))
 }
 
@@ -39,8 +39,13 @@ fn helm(arguments: &[&str], values: &[Value]) -> Outcome<(bool, String)> {
 
 /// The objects that the chart makes of these values for the release `mesh` in `namespace`.
 fn rendered(namespace: &str, values: &Value) -> Outcome<Vec<Value>> {
+    rendered_as("mesh", namespace, values)
+}
+
+/// The same for another release.
+pub(crate) fn rendered_as(release: &str, namespace: &str, values: &Value) -> Outcome<Vec<Value>> {
     let chart = chart().display().to_string();
-    let (good, text) = helm(&["template", "mesh", &chart, "--namespace", namespace], std::slice::from_ref(values))?;
+    let (good, text) = helm(&["template", release, &chart, "--namespace", namespace], std::slice::from_ref(values))?;
     ensure(good, || text.clone())?;
     let documents = text.split("\n---").filter(|document| document.contains("kind:"));
     let read =
@@ -48,7 +53,7 @@ fn rendered(namespace: &str, values: &Value) -> Outcome<Vec<Value>> {
     documents.map(read).collect()
 }
 
-fn the<'v>(objects: &'v [Value], kind: &str, name: &str) -> Outcome<&'v Value> {
+pub(crate) fn the<'v>(objects: &'v [Value], kind: &str, name: &str) -> Outcome<&'v Value> {
     let is = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
     objects.iter().find(is).ok_or_else(|| Failure::unexpected(format!("no {kind} {name} in {objects:#?}")))
 }
@@ -284,31 +289,6 @@ async fn missing(dev: &Dev) -> Outcome<(Option<i32>, String)> {
         }
     };
     tokio::time::timeout(super::SOON, looking).await.map_err(|_| Failure::unexpected("nothing is missed"))?
-}
-
-/// Each object of a sample, and the configuration of the agent in it.
-#[tokio::test]
-#[ignore = "needs a real API server; run it with: make test-kubernetes"]
-async fn the_sample_of_a_sidecar_is_taken_by_the_api_server_and_by_the_agent() -> Outcome {
-    let kubernetes = Kubernetes::shared().map_err(|error| Failure::unexpected(error.to_string()))?;
-    let cluster = made(kubernetes.cluster().await)?;
-    let namespace = made(cluster.namespace().await)?;
-    let file = tools::source_root().join("deploy/samples/sidecar.yaml");
-    let text = std::fs::read_to_string(&file).map_err(Failure::io("read a sample"))?;
-    let dev = Dev::plain()?;
-    for document in text.split("\n---\n") {
-        let object: Value = serde_saphyr::from_str(document).map_err(Failure::while_doing("read a sample"))?;
-        made(cluster.would_make(&namespace, object.clone()).await)?;
-        let Some(config) = object["data"]["signet-agent.yaml"].as_str() else { continue };
-        let config = config
-            .replace("/etc/signet/roots/root-cert.pem", &dev.path("root-cert.pem").display().to_string())
-            .replace("/var/run/secrets/tokens/istio-token", &dev.path("tokens/client.jwt").display().to_string())
-            .replace("/run/signet", &dev.directory().display().to_string());
-        let path = dev.path("sidecar.yaml");
-        std::fs::write(&path, config).map_err(Failure::io("write a configuration"))?;
-        tools::run(Command::new(tools::own("signet-agent")?).arg("check").arg("--config").arg(path))?;
-    }
-    Ok(())
 }
 
 /// The manifests for who has no Helm, by their names, and the values that they are made of.

@@ -9,6 +9,7 @@ mod matrix;
 mod pod_certificates;
 mod published_objects;
 mod publishers;
+mod samples;
 mod tokens;
 
 use std::time::Duration;
