@@ -92,6 +92,7 @@ fn what_only_together_is_wrong_is_told_too() {
             "reserved for Kubernetes itself",
         ),
         ("{ config_maps: { labels: [app.kubernetes.io/managed-by=me] } }", "by which this CA knows what it has made"),
+        ("{ config_maps: { labels: [x=y, a=b, x=z] } }", "\"x\" is there twice"),
         (&format!("{{ cluster_trust_bundle: {{ name: {} }} }}", "a".repeat(240)), "265 characters"),
     ] {
         let problems = published(section).unwrap_err();

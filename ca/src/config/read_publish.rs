@@ -84,14 +84,19 @@ fn read_config_maps(s: &mut Section<'_>) -> Option<ConfigMaps> {
     {
         s.problem("revocation_name", format!("{other:?} is `name` already: roots and lists need a ConfigMap each"));
     }
-    let labels: BTreeMap<String, String> = labels?.into_iter().collect();
-    if labels.contains_key(OURS) {
+    let mut distinct_labels: BTreeMap<String, String> = BTreeMap::new();
+    for (label, value) in labels? {
+        if distinct_labels.insert(label.clone(), value).is_some() {
+            s.problem("labels", format!("{label:?} is there twice; an object has each label once"));
+        }
+    }
+    if distinct_labels.contains_key(OURS) {
         s.problem("labels", format!("name {OURS:?}, by which this CA knows what it has made; leave it out"));
     }
     Some(ConfigMaps {
         name: name?,
         key: key?,
-        labels,
+        labels: distinct_labels,
         revocation_lists: revocation_lists?,
         revocation_name: revocation_name?,
         revocation_key: revocation_key?,

@@ -19,6 +19,8 @@ const TURN: Duration = Duration::from_secs(15);
 const RENEW: Duration = Duration::from_secs(5);
 /// How often the journal is asked whether there is something else to publish, should nobody tell.
 const ASK: Duration = Duration::from_secs(2);
+/// How long after the beginning of a turn a problem goes by without a line in the log: what is there is only being listed.
+const LISTING: Duration = Duration::from_secs(5);
 /// The shortest pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -90,13 +92,16 @@ impl Keeper {
             }
         };
         let working = async {
-            let (mut state, mut before) = (self.around.state.clone(), None);
+            let (mut state, mut logged) = (self.around.state.clone(), Logged::new(Instant::now()));
             loop {
                 state.mark_unchanged();
                 let trust = self.trust().await;
                 let found = self.publisher.look(self.around.trust.as_ref()).await;
-                self.say(&found, &mut before).await;
-                self.wait(&found, &mut state, trust).await;
+                self.show(&found).await;
+                let now = Instant::now();
+                logged.tell(self.publisher.name(), &found, now);
+                let until = now + found.again_in.unwrap_or(AGAIN).clamp(PAUSE, AGAIN);
+                self.wait(logged.put_off(&found, now).map_or(until, |later| until.min(later)), &mut state, trust).await;
             }
         };
         tokio::select! {
@@ -108,10 +113,9 @@ impl Keeper {
         }
     }
 
-    async fn say(&self, found: &Found, before: &mut Option<Option<String>>) {
+    async fn show(&self, found: &Found) {
         self.shown.set(Some(found.clone()));
         let told = self.reporter.tell(found).await;
-        let name = self.publisher.name();
         match (&found.problem, &told) {
             (Some(problem), _) => {
                 let places = format!("{} of {} places have what they are to have", found.in_place, found.wanted);
@@ -123,24 +127,15 @@ impl Keeper {
                 None => self.condition.ready(format!("{} of {} places so far", found.in_place, found.wanted)),
             },
         }
-        if before.as_ref() == Some(&found.problem) {
-            return;
-        }
-        match &found.problem {
-            Some(problem) => tracing::warn!(publisher = name, problem, "the trust bundle is not published everywhere"),
-            None if before.is_some() => tracing::info!(publisher = name, "the trust bundle can be published again"),
-            None => {}
-        }
-        *before = Some(found.problem.clone());
     }
 
     async fn trust(&self) -> Option<Arc<Validation>> {
         self.around.trust.now().await.ok().flatten()
     }
 
-    /// Waits until a look is worth its while: something has happened in the places, or there is another trust than `before`.
-    async fn wait(&self, found: &Found, state: &mut StateReader, before: Option<Arc<Validation>>) {
-        let until = Instant::now() + found.again_in.unwrap_or(AGAIN).clamp(PAUSE, AGAIN);
+    /// Waits until a look is worth its while, at the latest `until`: something has happened in the places, or there is another trust
+    /// than `before`.
+    async fn wait(&self, until: Instant, state: &mut StateReader, before: Option<Arc<Validation>>) {
         let another = async {
             loop {
                 tokio::time::sleep(ASK).await;
@@ -157,6 +152,40 @@ impl Keeper {
             () = another => {}
             () = tokio::time::sleep_until(until) => {}
         }
+    }
+}
+
+/// What the log has heard of in this turn.
+struct Logged {
+    begun: Instant,
+    /// The last problem, or that there was none; nothing at first.
+    last: Option<Option<String>>,
+}
+
+impl Logged {
+    fn new(begun: Instant) -> Self {
+        Self { begun, last: None }
+    }
+
+    /// Until when a problem waits for its line, because it may be that things are only being listed.
+    fn put_off(&self, found: &Found, now: Instant) -> Option<Instant> {
+        let listed_by = self.begun + LISTING;
+        (self.last.is_none() && found.problem.is_some() && now < listed_by).then_some(listed_by)
+    }
+
+    /// Tells what is new; whether there was anything.
+    fn tell(&mut self, publisher: &str, found: &Found, now: Instant) -> bool {
+        if self.put_off(found, now).is_some() || self.last.as_ref() == Some(&found.problem) {
+            return false;
+        }
+        let had_problem = matches!(self.last, Some(Some(_)));
+        self.last = Some(found.problem.clone());
+        match &found.problem {
+            Some(problem) => tracing::warn!(publisher, problem, "the trust bundle is not published everywhere"),
+            None if had_problem => tracing::info!(publisher, "the trust bundle can be published again"),
+            None => return false,
+        }
+        true
     }
 }
 

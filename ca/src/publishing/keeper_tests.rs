@@ -135,3 +135,24 @@ async fn a_look_is_taken_when_something_changes_or_is_to_be_tried_again_and_read
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(publisher.looks(), 4, "as it has said");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_log_hears_of_a_problem_once_and_not_while_things_are_being_listed() {
+    let begun = Instant::now();
+    let found = |problem: Option<&str>| Found { problem: problem.map(str::to_owned), ..Found::default() };
+    let (unknown, forbidden, right) = (found(Some("not known yet")), found(Some("forbidden")), found(None));
+    let mut logged = Logged::new(begun);
+    assert_eq!(logged.put_off(&unknown, begun), Some(begun + LISTING));
+    assert!(!logged.tell("p", &unknown, begun) && !logged.tell("p", &right, begun), "a start is no news");
+    assert!(logged.tell("p", &forbidden, begun) && !logged.tell("p", &forbidden, begun), "once it was listed, at once");
+    assert!(
+        logged.put_off(&unknown, begun).is_none()
+            && logged.tell("p", &right, begun)
+            && !logged.tell("p", &right, begun)
+    );
+    let mut logged = Logged::new(begun);
+    assert!(
+        !logged.tell("p", &forbidden, begun) && logged.tell("p", &forbidden, begun + LISTING),
+        "what stays is told"
+    );
+}

@@ -352,14 +352,30 @@ impl Places {
         self.deaf.iter().flatten().next()
     }
 
-    /// The first few troubles.
+    /// The first few troubles, each once with the namespaces that have it.
     pub(super) fn problem(&self) -> Option<String> {
-        let troubled = || self.troubles.iter().filter(|(_, trouble)| !trouble.text.is_empty());
-        let named: Vec<String> =
-            troubled().take(NAMED).map(|(name, trouble)| format!("namespace {name}: {}", trouble.text)).collect();
-        let more = troubled().count().saturating_sub(named.len());
+        let mut kinds: Vec<(String, Vec<&str>, &str)> = Vec::new();
+        for (name, trouble) in self.troubles.iter().filter(|(_, trouble)| !trouble.text.is_empty()) {
+            // The words of API servers name the namespace.
+            let kind = trouble.text.replace(&format!("{name:?}"), "");
+            match kinds.iter_mut().find(|(known, ..)| *known == kind) {
+                Some((_, names, _)) => names.push(name),
+                None => kinds.push((kind, vec![name], &trouble.text)),
+            }
+        }
+        let several = |names: &[&str]| {
+            let named = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+            match names.len().saturating_sub(NAMED) {
+                0 if names.len() == 1 => format!("namespace {named}"),
+                0 => format!("namespaces {named}"),
+                more => format!("namespaces {named} and {more} more"),
+            }
+        };
+        let told = kinds.iter().take(NAMED).map(|(_, names, text)| format!("{}: {text}", several(names)));
+        let told: Vec<String> = told.collect();
+        let more: usize = kinds.iter().skip(NAMED).map(|(_, names, _)| names.len()).sum();
         let more = if more == 0 { String::new() } else { format!("; and {more} namespaces more") };
-        (!named.is_empty()).then(|| format!("{}{more}", named.join("; ")))
+        (!told.is_empty()).then(|| format!("{}{more}", told.join("; ")))
     }
 
     /// How long until something is to be tried again.

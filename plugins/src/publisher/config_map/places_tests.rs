@@ -118,15 +118,29 @@ async fn what_fails_waits_longer_each_time_and_less_when_something_has_happened(
         fail(&mut all, name, now);
     }
     let problem = all.problem().unwrap();
-    assert!(
-        problem.starts_with("namespace a: forbidden; namespace b") && problem.ends_with("and 2 namespaces more"),
-        "{problem}"
-    );
+    assert_eq!(problem, "namespaces a, b, c and 2 more: forbidden");
     for name in ["a", "b", "c", "d", "e"] {
         all.judged(Kind::Roots, name, "9", 2, false);
         all.over(name, None, now);
     }
     assert_eq!((all.problem(), all.again_in(now), all.count(now)), (None, None, (5, 5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_the_same_trouble_in_many_namespaces_is_told_once_with_their_names() {
+    let now = Instant::now();
+    let mut all = places(&["a", "b", "c", "d", "e", "f", "g"]);
+    for name in ["a", "b", "c", "d"] {
+        all.over(name, Some(format!("may not create in the namespace \"{name}\"")), now);
+    }
+    all.over("e", Some("too large".into()), now);
+    assert_eq!(
+        all.problem().unwrap(),
+        "namespaces a, b, c and 1 more: may not create in the namespace \"a\"; namespace e: too large"
+    );
+    all.over("f", Some("immutable".into()), now);
+    all.over("g", Some("gone".into()), now);
+    assert!(all.problem().unwrap().ends_with("; namespace f: immutable; and 1 namespaces more"));
 }
 
 #[tokio::test(start_paused = true)]
