@@ -170,7 +170,7 @@ impl Provisioner {
                     lists.push(self.list(next, id, key, certificate, ttl, now).await?);
                 }
                 None => {
-                    let text = format!("there is no revocation list of authority {id}, whose key is not held here");
+                    let text = format!("there is no revocation list of authority {id}, and none can be signed here");
                     return Err(SignError::Failed(text).into());
                 }
             }

@@ -28,7 +28,7 @@ impl Revocations {
         let why = match others.is_empty() {
             true => "they could not be made, see the log; this is tried again".to_owned(),
             false => format!(
-                "each authority needs one, also {}, whose key is not held here, until nothing chains to it",
+                "each authority needs one, also {}, whose list cannot be signed here, until nothing chains to it",
                 others.join(", ")
             ),
         };

@@ -190,7 +190,7 @@ pub enum Refused {
     NothingToRollBack,
     /// The lists would not be complete.
     #[error(
-        "revocation lists need one list for every authority in the bundle, and the key of {0} is not held here: its owner has to revoke (ca-crl.pem beside the CA files)"
+        "revocation lists need one list for every authority in the bundle, and none of {0} can be signed here: its owner has to revoke (ca-crl.pem beside the CA files), unless its certificate has no key usage cRLSign, so that nobody can as long as it is in the bundle"
     )]
     ListsImpossible(AuthorityId),
     /// The wall clock has jumped.

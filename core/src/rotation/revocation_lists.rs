@@ -44,13 +44,13 @@ impl Authorities {
         let of = |root: &RootAuthority| if root.key.is_some() { ListKey::Own } else { ListKey::Foreign };
         let mut keys = BTreeMap::new();
         for root in &self.roots {
-            for issuing in &root.issuing {
+            for issuing in root.issuing.iter().filter(|issuing| !signs_no_lists(&issuing.certificate)) {
                 keys.entry(issuing.id.clone()).or_insert(of(root));
             }
         }
         for root in &self.roots {
             // The key of an operator's root is in custody only where that root signs leaves itself.
-            if root.key.is_some() || keys.contains_key(&root.id) {
+            if !signs_no_lists(&root.certificate) && (root.key.is_some() || keys.contains_key(&root.id)) {
                 keys.insert(root.id.clone(), of(root));
             }
         }
@@ -74,6 +74,11 @@ pub fn is_revoked(authorities: &Authorities, issuing: &IssuingCa) -> bool {
     authorities.revocation_of(issuing).is_some()
 }
 
+/// Whether the certificate of a CA says that it signs no lists, as that of a CA does which istiod has made: its key helps nothing.
+fn signs_no_lists(certificate: &[u8]) -> bool {
+    Facts::read(certificate).is_ok_and(|facts| !facts.may_sign_lists())
+}
+
 /// Whether something can be revoked: each authority's list can be signed here.
 ///
 /// # Errors
@@ -83,7 +88,7 @@ pub fn lists_possible(authorities: &Authorities, seen: &Observed<'_>) -> Result<
         let signer = authorities.active().ok_or(Refused::NoAuthority)?;
         return Err(Refused::ListsImpossible(signer.id.clone()));
     }
-    match authorities.roots.iter().find(|root| root.key.is_none()) {
+    match authorities.roots.iter().find(|root| root.key.is_none() || signs_no_lists(&root.certificate)) {
         Some(root) => Err(Refused::ListsImpossible(root.id.clone())),
         None => Ok(()),
     }
