@@ -8,6 +8,7 @@ mod cluster_view;
 mod configuration;
 mod connect;
 mod error;
+mod import;
 mod init;
 #[cfg_attr(not(feature = "kubernetes"), path = "app/without_kubernetes.rs")]
 mod kubernetes;
@@ -35,6 +36,7 @@ use zeroize::Zeroizing;
 pub use backup::{Backup, backup};
 pub use check::{Checked, check};
 pub use error::AppError;
+pub use import::{Import, Imported, Source, import};
 pub use init::{InitError, fingerprint, has_authority, init};
 #[cfg(feature = "postgres")]
 pub use migrate::migrate;

@@ -32,6 +32,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use client_verification::Judge;
+pub(crate) use client_verification::oddities;
 pub use executor::{Executor, Order, RevocationChange};
 pub use observation::Observation;
 pub use provisioner::{Provisioner, SignList};

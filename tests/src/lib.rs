@@ -9,6 +9,7 @@ pub mod demo;
 pub mod failure;
 pub mod harness;
 pub mod istio_agent;
+pub mod istiod;
 pub mod judge;
 pub mod linter;
 pub mod stage;

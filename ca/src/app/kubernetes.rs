@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use signet_core::seams::authenticator::{LiveWorkloads, TokenAuthenticator};
+use signet_core::seams::authenticator::{AuthenticationError, LiveWorkloads, TokenAuthenticator};
 use signet_core::seams::impersonation::{ImpersonationAuthorizer, PodsUnknown};
 use signet_core::seams::live_pods::LivePods;
 use signet_plugins::authenticator::{ApiServerKeys, IssuerKeys, LiveObjects, PublishedKeys};
@@ -80,6 +80,14 @@ impl Server {
     /// As whom it is asked.
     pub(super) fn shown(&self) -> String {
         self.api.credentials().to_string()
+    }
+
+    /// What is at `path`, at most `most` bytes of JSON.
+    pub(super) async fn get(&self, path: &str, most: usize) -> Result<Vec<u8>, String> {
+        self.api.get(path, "application/json", most).await.map_err(|error| match error {
+            AuthenticationError::Unavailable { detail, .. } => detail,
+            error => error.to_string(),
+        })
     }
 
     /// What keeps newer credentials from being used.

@@ -32,6 +32,10 @@ impl Server {
         match *self {}
     }
 
+    pub(super) async fn get(&self, _: &str, _: usize) -> Result<Vec<u8>, String> {
+        match *self {}
+    }
+
     pub(super) fn problem(&self) -> Option<String> {
         match *self {}
     }

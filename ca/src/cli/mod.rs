@@ -16,6 +16,7 @@ mod event_view;
 mod explain;
 mod goal;
 mod holders;
+mod import;
 mod init;
 #[cfg(feature = "postgres")]
 mod migrate;
@@ -53,6 +54,9 @@ struct Cli {
 enum Command {
     /// Make the first authority of a new installation; refused where there is one, or where bundle_file names others
     Init(init::InitArgs),
+    /// Take over the CA of another program
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Run the CA until it is told to stop
     Serve(ConfigFile),
     /// Check the configuration and the files it names, without starting; reports every mistake at once
@@ -90,11 +94,14 @@ enum Command {
     Manual(ManualCommand),
 }
 
+/// Where the configuration is when nobody names another file.
+const DEFAULT_CONFIG: &str = "/etc/signet/signet-ca.yaml";
+
 /// Names the configuration file.
 #[derive(Debug, Clone, Args)]
 struct ConfigFile {
     /// The configuration file
-    #[arg(long, short, value_name = "FILE", default_value = "/etc/signet/signet-ca.yaml")]
+    #[arg(long, short, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
 }
 
@@ -148,6 +155,7 @@ async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(file) => app::serve(file.load()?, file.config).await.map_err(Failure::failed),
         Command::Init(args) => init::run(&args).await,
+        Command::Import(command) => import::run(&command).await,
         Command::Check(args) => check::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::Explain(args) => explain::run(&args).await,
@@ -227,6 +235,8 @@ mod tests {
             ("certificate revoke --serial 0123456789abcdef0123456789abcdef --reason superseded".to_owned(), true),
             ("certificate revoke --serial 0123456789abcdef0123456789abcdef --clear".to_owned(), true),
             ("holders list --behind --sequence 3 --authority 1a --limit 1000 --page x".to_owned(), true),
+            ("import istiod --from istio-system/cacerts --cluster a --to b --dry-run -o json".to_owned(), true),
+            ("import istiod --to b".to_owned(), false),
             ("migrate --to postgres://a@b/c --password-file p --tls off".to_owned(), cfg!(feature = "postgres")),
             ("migrate".to_owned(), false),
             ("authority activate 1a2b --force".to_owned(), false),

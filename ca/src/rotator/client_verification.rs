@@ -205,7 +205,7 @@ fn told<'a>(error: &rustls::Error, path: impl Iterator<Item = &'a CertificateDer
 }
 
 /// What verifiers stumble upon in the certificate of a CA.
-fn oddities(der: &[u8]) -> Vec<String> {
+pub(crate) fn oddities(der: &[u8]) -> Vec<String> {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
     let (name, mut found) = (subject(der), Vec::new());
     if certificate.validity().not_before.timestamp() < 0 {

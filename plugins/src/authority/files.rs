@@ -2,6 +2,7 @@
 //! business; when what they offer is used is the rotator's.
 
 mod error;
+mod examine;
 mod path;
 mod read;
 mod verify;
@@ -28,6 +29,7 @@ use tokio::sync::Semaphore;
 use super::certificates::{custody_failed, failed};
 use super::revocation::read_lists;
 use error::FilesError;
+pub use examine::{CaFile, CaFiles, Examined, Unfit};
 use read::{FileSet, LISTS, ListsFile};
 use verify::{Member, Verified};
 
@@ -125,19 +127,11 @@ impl FilesAuthority {
     /// Checks a set that is new and keeps its key.
     async fn learn(&self, set: &FileSet, now: OffsetDateTime) -> Result<CheckedSet, SignError> {
         let verified = verify::verify(set, now)?;
-        // By the key alone: it is one key, whatever names there are for it.
-        let key = hex(&key_identifier(&verified.signer.facts.spki_der));
-        let key_id = KeyId::parse(&format!("{}{key}", KeyId::IMPORTED))
-            .ok_or_else(|| failed("naming the signer's key failed; this is a bug"))?;
+        let key_id = key_id(&verified)?;
         self.custody.import(&key_id, &verified.pkcs8).await.map_err(|error| custody_failed(&error))?;
         let offer = offer(&verified, &key_id);
         self.say(set, &verified, &offer);
-        let ders = |members: &mut dyn Iterator<Item = &Member>| {
-            let mut seen = HashSet::new();
-            members.map(|one| one.der.clone()).filter(|der| seen.insert(der.clone())).collect::<Vec<_>>()
-        };
-        let required = ders(&mut verified.path().chain(&verified.roots));
-        let others = ders(&mut verified.others.iter().chain(&verified.beyond));
+        let (required, others) = with_lists(&verified);
         Ok(CheckedSet { digest: set.digest, offer, required, others, lists: ListsFound::Unread })
     }
 
@@ -198,6 +192,23 @@ impl FilesAuthority {
             );
         }
     }
+}
+
+/// CAs that need a revocation list as soon as one has one, and CAs that may have one.
+fn with_lists(verified: &Verified) -> (Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>) {
+    let ders = |members: &mut dyn Iterator<Item = &Member>| {
+        let mut seen = HashSet::new();
+        members.map(|one| one.der.clone()).filter(|der| seen.insert(der.clone())).collect::<Vec<_>>()
+    };
+    let required = ders(&mut verified.path().chain(&verified.roots));
+    (required, ders(&mut verified.others.iter().chain(&verified.beyond)))
+}
+
+/// How the signer's key is called in custody: by the key alone, since it is one key, whatever names there are for it.
+fn key_id(verified: &Verified) -> Result<KeyId, SignError> {
+    let key = hex(&key_identifier(&verified.signer.facts.spki_der));
+    KeyId::parse(&format!("{}{key}", KeyId::IMPORTED))
+        .ok_or_else(|| failed("naming the signer's key failed; this is a bug"))
 }
 
 /// What the rotator gets to see.

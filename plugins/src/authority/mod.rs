@@ -10,7 +10,7 @@ mod revocation;
 mod self_signed;
 
 pub use certificates::AuthorityError;
-pub use files::FilesAuthority;
+pub use files::{CaFile, CaFiles, Examined, FilesAuthority, Unfit};
 pub use native::NativeAuthority;
 pub use revocation::{ListError, read_lists, sign_list};
 pub use self_signed::SelfSignedRoot;

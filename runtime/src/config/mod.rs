@@ -164,6 +164,18 @@ pub fn parse<T>(
     }
 }
 
+/// The fields of a YAML or JSON document that is no configuration, such as an object of Kubernetes.
+///
+/// # Errors
+/// The line and the column at which it is none. What stands there is not told: it may be a secret.
+pub fn fields(text: &str) -> Result<Map<String, Value>, (u64, u64)> {
+    match yaml::parse(text) {
+        Ok((Value::Object(fields), _)) => Ok(fields),
+        Ok(_) => Err((1, 1)),
+        Err(fault) => Err((fault.line, fault.column)),
+    }
+}
+
 /// The fields of the document, and on which lines they stand.
 fn document(file: &str, text: &str) -> Result<(Map<String, Value>, yaml::Lines), ConfigError> {
     let (document, lines) = yaml::parse(text).map_err(|fault| ConfigError::Syntax {

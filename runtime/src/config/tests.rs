@@ -316,3 +316,11 @@ fn a_part_is_read_of_a_file_that_is_wrong_elsewhere() {
     assert!(wrong.contains("f.yaml:2: listen:") && !wrong.contains("workers"), "{wrong}");
     assert!(matches!(part("[").unwrap_err(), ConfigError::Syntax { .. }));
 }
+
+#[test]
+fn a_foreign_document_is_read_and_what_is_none_is_told_by_its_place_alone() {
+    assert_eq!(fields("kind: Secret\ndata: {a: b}").unwrap()["data"], json!({"a": "b"}));
+    assert_eq!(fields(r#"{"kind": "Secret"}"#).unwrap()["kind"], "Secret");
+    assert_eq!(fields("- a").unwrap_err(), (1, 1));
+    assert_eq!(fields("a: b\nc: hunter2: x\n").unwrap_err().0, 2);
+}

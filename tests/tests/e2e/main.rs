@@ -33,6 +33,8 @@ mod image;
 mod init;
 mod installed;
 mod istio_client;
+#[cfg(feature = "kubernetes")]
+mod istiod;
 mod key_sets;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;

@@ -21,7 +21,8 @@ pub(super) enum Form {
 }
 
 impl Form {
-    fn required(self) -> &'static [&'static str] {
+    /// The files without which there is no set.
+    pub(super) fn required(self) -> &'static [&'static str] {
         match self {
             Self::Tls => &["tls.crt", "tls.key", "ca.crt"],
             Self::Istio => &["ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem"],
@@ -64,7 +65,8 @@ impl Form {
 /// The optional revocation lists.
 pub(super) const LISTS: &str = "ca-crl.pem";
 
-const NAMES: [&str; 8] =
+/// All names that are looked at.
+pub(super) const NAMES: [&str; 8] =
     ["tls.crt", "tls.key", "ca.crt", "ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem", LISTS];
 
 /// The link that Kubernetes swaps when the content of a volume changes.
@@ -74,8 +76,8 @@ const SWAPPED: &str = "..data";
 const TRIES: usize = 5;
 
 /// The largest key or certificate file; a Kubernetes secret has at most 1 MiB in all.
-const MAX_FILE: u64 = 256 * 1024;
-const MAX_LISTS_FILE: u64 = 8 * 1024 * 1024;
+pub(super) const MAX_FILE: u64 = 256 * 1024;
+pub(super) const MAX_LISTS_FILE: u64 = 8 * 1024 * 1024;
 
 /// The optional file of revocation lists. Whatever is wrong with it is told, not obeyed: it must never block keys.
 #[derive(Debug)]
@@ -250,7 +252,8 @@ fn is_same_set(stamp: &Stamp, signer: &[u8], key: &[u8], roots: &[u8]) -> Result
     Ok(key == other_key.expose() && roots == content(Form::Istio.roots())? && (alone || whole))
 }
 
-fn digest(form: Form, contents: &[&[u8]], lists: &ListsFile) -> [u8; 32] {
+/// Stands for the contents of a set.
+pub(super) fn digest(form: Form, contents: &[&[u8]], lists: &ListsFile) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     let lists = match lists {
         ListsFile::Absent => (0, &[][..]),

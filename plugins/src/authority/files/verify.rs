@@ -80,7 +80,7 @@ impl Member {
         self.check_in_force(now)
     }
 
-    fn check_in_force(&self, now: OffsetDateTime) -> Result<(), FilesError> {
+    pub(super) fn check_in_force(&self, now: OffsetDateTime) -> Result<(), FilesError> {
         let (file, subject) = (self.file.to_owned(), || self.subject());
         if self.facts.not_after <= now {
             return Err(FilesError::Ended { file, subject: subject(), at: rfc3339(self.facts.not_after) });
@@ -91,7 +91,7 @@ impl Member {
         Ok(())
     }
 
-    fn check_tls(&self) -> Result<(), FilesError> {
+    pub(super) fn check_tls(&self) -> Result<(), FilesError> {
         if self.not_for_tls {
             return Err(FilesError::NotForTls { file: self.file.to_owned(), subject: self.subject() });
         }
@@ -132,6 +132,15 @@ impl Verified {
 
 /// Checks the set at the time `now`.
 pub(super) fn verify(set: &FileSet, now: OffsetDateTime) -> Result<Verified, FilesError> {
+    verify_with(set, now, key)
+}
+
+/// The same with a key that is found in another way.
+pub(super) fn verify_with(
+    set: &FileSet,
+    now: OffsetDateTime,
+    key: impl FnOnce(&FileSet, &Member) -> Result<Secret, FilesError>,
+) -> Result<Verified, FilesError> {
     let form = set.form;
     let mut own = certificates(&set.signer, form.signer())?;
     if own.is_empty() {
@@ -261,7 +270,7 @@ fn search_failed(set: &FileSet, signer: &Member, error: SearchError) -> FilesErr
 }
 
 /// The signer's key, proven to be the one of its certificate.
-fn key(set: &FileSet, signer: &Member) -> Result<Secret, FilesError> {
+pub(super) fn key(set: &FileSet, signer: &Member) -> Result<Secret, FilesError> {
     let (file, certificate) = (set.form.key(), set.form.signer());
     let pkcs8 = pkcs8_from_pem(&set.key, &signer.facts.spki_der)
         .map_err(|cause| FilesError::Key { file: file.to_owned(), cause })?;
@@ -278,7 +287,7 @@ fn key(set: &FileSet, signer: &Member) -> Result<Secret, FilesError> {
 
 /// Roots that have not ended, each once, and the subjects of the others. Those that start later are kept: peers may
 /// know them early.
-fn usable_roots(roots: Vec<Member>, now: OffsetDateTime) -> Result<(Vec<Member>, Vec<String>), FilesError> {
+pub(super) fn usable_roots(roots: Vec<Member>, now: OffsetDateTime) -> Result<(Vec<Member>, Vec<String>), FilesError> {
     let (mut usable, mut ended): (Vec<Member>, Vec<String>) = (Vec::new(), Vec::new());
     let mut last = None;
     for root in roots {
@@ -319,7 +328,8 @@ fn newest<'a>(roots: impl Iterator<Item = &'a Member>) -> Option<&'a Member> {
     roots.max_by_key(|root| root.facts.not_after)
 }
 
-fn certificates(pem: &[u8], file: &'static str) -> Result<Vec<Member>, FilesError> {
+/// The certificates of a file, in its order.
+pub(super) fn certificates(pem: &[u8], file: &'static str) -> Result<Vec<Member>, FilesError> {
     let blocks = read_certificates(pem).map_err(|cause| FilesError::Pem { file: file.to_owned(), cause })?;
     if blocks.len() > MAX_CERTIFICATES {
         return Err(FilesError::TooMany(file.to_owned(), MAX_CERTIFICATES));

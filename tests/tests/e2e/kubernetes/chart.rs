@@ -14,7 +14,7 @@ use signet_tests::tools;
 
 use super::{Workload, connect};
 
-fn chart() -> PathBuf {
+pub(crate) fn chart() -> PathBuf {
     tools::source_root().join("deploy/helm/signet")
 }
 
@@ -23,7 +23,7 @@ pub(crate) fn made<T>(result: Result<T, signet_test_servers::ServerError>) -> Ou
 }
 
 /// Helm with these arguments and, one of each, these values.
-fn helm(arguments: &[&str], values: &[Value]) -> Outcome<(bool, String)> {
+pub(crate) fn helm(arguments: &[&str], values: &[Value]) -> Outcome<(bool, String)> {
     let mut command = Command::new(tools::helm()?);
     command.args(arguments);
     let directory = tempfile::tempdir().map_err(Failure::io("make a directory"))?;

@@ -1,6 +1,6 @@
 //! The CA beside a real Kubernetes API server: `make test-kubernetes` builds one and runs these.
 
-mod chart;
+pub(crate) mod chart;
 mod client_certificates;
 mod connect;
 mod exchanges;
