@@ -12,6 +12,7 @@ pub mod istio_agent;
 pub mod istiod;
 pub mod judge;
 pub mod linter;
+pub mod mutual;
 pub mod stage;
 pub mod tools;
 pub mod traffic;

@@ -1,6 +1,8 @@
 //! A mesh whose CA was istiod: its CA is taken over, and running workloads move to this CA without a failed request.
 
 mod import;
+mod moving;
+mod pages;
 
 use std::path::Path;
 use std::time::Duration;
