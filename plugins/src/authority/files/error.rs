@@ -66,7 +66,7 @@ pub(super) enum FilesError {
         since: String,
     },
     /// A file holds no certificate.
-    #[error("{0} holds no PEM block `CERTIFICATE`")]
+    #[error("{0} holds no PEM block `CERTIFICATE`, and needs at least one; put it there")]
     NoCertificate(String),
     /// A file holds more certificates than it can need.
     #[error("{0} holds more than {1} certificates")]
