@@ -20,8 +20,8 @@ pub(in crate::publisher) const OURS: (&str, &str) = ("app.kubernetes.io/managed-
 const ISTIODS: (&str, &str) = ("istio.io/config", "true");
 /// As what istiod writes.
 const ISTIOD: &str = "pilot-discovery";
-const LACKS_ROOTS: &str = "istiod writes this ConfigMap, and it lacks roots of this CA: add these to istiod's \
-    meshConfig.caCertificates, stop istiod from writing it and set istiod: replace, or choose another name";
+const LACKS_ROOTS: &str = "istiod writes this ConfigMap, and it lacks roots of this CA: add these to \
+    root-cert.pem of istiod's cacerts, stop istiod from writing it and set istiod: replace, or choose another name";
 const LACKS_LISTS: &str = "istiod writes this ConfigMap, and its revocation lists are not those of this CA: stop istiod from \
     writing it and set istiod: replace, choose another revocation_name, or set revocation_lists: false";
 

@@ -221,7 +221,7 @@ async fn what_istiod_writes_is_left_until_it_is_to_be_replaced_and_is_not_fought
     let mut leaving = world.work(Istiod::Leave).await;
     let found = leaving.until(|found| found.problem.is_some() && found.wanted == 1).await;
     let problem = found.problem.unwrap();
-    assert!(problem.contains("namespace demo") && problem.contains("caCertificates"), "{problem}");
+    assert!(problem.contains("namespace demo") && problem.contains("istiod's cacerts"), "{problem}");
     assert_eq!((found.in_place, world.text("demo").as_str()), (0, "of istiod"));
     // istiod has our roots now, beside its own.
     let more = format!("{}{}", world.pem(&[2]), world.pem(&[0]));

@@ -7,17 +7,20 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use signet_test_servers::kubernetes::{Kubernetes, Request};
 use signet_test_servers::scripted::{Answer, ScriptedApi};
 use signet_tests::client::certify::Client;
 use signet_tests::client::keys;
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::Dev;
 use signet_tests::harness::plugged::{OwnCa, Set};
+use signet_tests::harness::process::eventually;
 use signet_tests::harness::rotation::keys as config;
 use signet_tests::istiod::CaSet;
 use signet_tests::{judge, tools};
 
 use super::write;
+use crate::kubernetes::credentials;
 
 /// How the command ends, and what it prints on both streams.
 fn import(dev: &Dev, args: &[&str]) -> Outcome<(Option<i32>, String, String)> {
@@ -211,4 +214,36 @@ async fn a_secret_is_read_from_the_cluster_and_what_keeps_it_from_that_is_told()
         ensure(code == Some(1) && error.contains(words), || format!("{words}: {code:?} {error}"))?;
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real API server; run it with: make test-kubernetes"]
+async fn a_real_api_server_gives_the_secret_to_whoever_has_the_right_and_it_is_said_who_has_not() -> Outcome {
+    let kubernetes = Kubernetes::shared().map_err(|error| Failure::unexpected(error.to_string()))?;
+    let dev = Dev::on_file()?;
+    let own = credentials(&dev, kubernetes, json!([])).await?;
+    dev.edit("signet-ca.yaml", |config| {
+        config["clusters"][0]["api_server"] = shown(&dev.path("kubeconfig")).into();
+        Ok(())
+    })?;
+    let mut object = secret("istio-ca-secret", &old_style()?.files());
+    object["metadata"]["namespace"] = own.namespace.as_str().into();
+    let path = format!("/api/v1/namespaces/{}/secrets", own.namespace);
+    let request = Request { method: "POST".to_owned(), path, accept: None, body: object };
+    let made = own.cluster.send(&request).await.map_err(Failure::while_doing("make a Secret"))?;
+    ensure(made.status == 201, || format!("{made:?}"))?;
+    let (from, to) = (format!("{}/istio-ca-secret", own.namespace), shown(&dev.path("to")));
+    let (code, _, error) = import(&dev, &["--from", &from, "--to", &to])?;
+    ensure(code == Some(1) && error.contains("403") && error.contains("the verb get on secrets"), || error.clone())?;
+    let right = json!([{
+        "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["istio-ca-secret", "cacerts"],
+    }]);
+    let allowed = own.cluster.allow(&own.namespace, "web", right).await;
+    allowed.map_err(Failure::while_doing("give the CA a right"))?;
+    let imported = async || done(&dev, &["--from", &from, "--to", &to]).ok();
+    let told = eventually("the Secret", super::SOON, imported).await?;
+    assert_eq!((&told["completed"], &told["issuing"]["self_signed"]), (&json!(["root-cert.pem"]), &json!(true)));
+    let from = format!("{}/cacerts", own.namespace);
+    let (_, _, error) = import(&dev, &["--from", &from, "--to", &to])?;
+    ensure(error.contains("404") && error.contains("`istio-ca-secret` where"), || error.clone())
 }
