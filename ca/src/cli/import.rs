@@ -25,7 +25,7 @@ pub(super) enum ImportCommand {
 pub(super) struct IstiodArgs {
     /// A directory with ca-cert.pem, ca-key.pem, root-cert.pem and cert-chain.pem; a file with the Secret (`kubectl get
     /// secret -o yaml`); or, if nothing of that name is there, NAMESPACE/NAME of a Secret that a cluster is asked for
-    #[arg(long, value_name = "DIR|FILE|NAMESPACE/NAME")]
+    #[arg(long, value_name = "DIR|SECRET")]
     from: String,
     /// The directory for the files, which is made if it is missing; without, authority.files of the configuration
     #[arg(long, value_name = "DIR")]
