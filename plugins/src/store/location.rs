@@ -90,11 +90,14 @@ impl Location {
 
     /// Whether there is certainly nothing yet: no file, or nothing in the database. Whatever speaks against looking is told
     /// when the storage is opened.
-    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "a file is looked at at once"))]
     pub async fn is_missing(&self, deadline: Duration) -> bool {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(path) => path.try_exists().is_ok_and(|there| !there),
+            Self::Sqlite(path) => match path.try_exists() {
+                Ok(true) => SqliteStore::is_empty(&url(path), sqlite(deadline)).await.unwrap_or(false),
+                Ok(false) => true,
+                Err(_) => false,
+            },
             #[cfg(feature = "postgres")]
             Self::Postgres { access, connections } => {
                 PostgresStore::is_empty(access, postgres(deadline, *connections)).await.unwrap_or(false)

@@ -252,6 +252,20 @@ impl SqliteStore {
         Ok(Self::new(path, settings, None, None, readers))
     }
 
+    /// Whether there is nothing in an existing database yet: another process may have made the file a moment ago.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it cannot be looked at.
+    pub async fn is_empty(url: &str, settings: SqliteSettings) -> Result<bool, StoreError> {
+        let path = open::path(url)?;
+        let failed = |error| store_error(&format!("looking at {}", path.display()), &error);
+        let options = open::reader_options(&path, busy_timeout(settings));
+        let mut connection = open::connect(&options, busy_timeout(settings)).await.map_err(failed)?;
+        let empty = open::is_empty(&mut connection).await.map_err(failed)?;
+        connection.close().await.map_err(failed)?;
+        Ok(empty)
+    }
+
     fn new(
         path: PathBuf,
         settings: SqliteSettings,

@@ -190,8 +190,11 @@ pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> R
 /// # Errors
 /// [`StoreError::Schema`] for any schema that this version cannot run on as it is.
 pub(super) async fn check_schema(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
-    if !is_ours(connection).await.map_err(|error| store_error(&reading(path), &error))? {
-        return Err(foreign(path));
+    let failed = |error: sqlx::Error| store_error(&reading(path), &error);
+    if !is_ours(connection).await.map_err(failed)? {
+        let empty = is_empty(connection).await.map_err(failed)?;
+        let text = format!("{} has none of the tables of a CA; start the CA, which makes them", path.display());
+        return Err(if empty { StoreError::Schema(text) } else { foreign(path) });
     }
     let missing = standing(connection, path).await?.missing;
     missing.first().map_or(Ok(()), |missing| {
@@ -227,6 +230,12 @@ pub(super) async fn is_ours(connection: &mut SqliteConnection) -> Result<bool, s
     let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'";
     let ours: i64 = sqlx::query_scalar(tables).fetch_one(connection).await?;
     Ok(ours != 0)
+}
+
+/// Whether there is nothing of anybody in the database, as in a file that another process has just made.
+pub(super) async fn is_empty(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(connection).await?;
+    Ok(tables == 0)
 }
 
 pub(super) fn foreign(path: &Path) -> StoreError {

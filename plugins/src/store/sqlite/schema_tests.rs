@@ -126,3 +126,20 @@ async fn every_migration_names_the_oldest_program_that_may_run_on_it() {
         assert!(oldest <= version && oldest >= 14 && MIGRATIONS.version_exists(oldest), "{version}: {oldest}");
     }
 }
+
+#[tokio::test]
+async fn a_file_that_another_process_has_just_made_is_nobodys_and_empty() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    std::fs::write(&path, "").unwrap();
+    let empty = async || SqliteStore::is_empty(&url(&path), SqliteSettings::default()).await.unwrap();
+    assert!(empty().await);
+    let Err(StoreError::Schema(why)) = reading(&path).await else { panic!("it was read") };
+    assert!(why.contains("has none of the tables of a CA"), "{why}");
+    // WAL mode writes a header before there is any table.
+    let options = open::writer_options(&path, Duration::from_secs(5));
+    options.connect().await.unwrap().close().await.unwrap();
+    assert!(empty().await && std::fs::metadata(&path).unwrap().len() > 0);
+    store(&path).await.close().await;
+    assert!(!empty().await && reading(&path).await.is_ok());
+}
