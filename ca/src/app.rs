@@ -22,6 +22,8 @@ mod publishing;
 mod record;
 #[cfg(feature = "kubernetes")]
 mod reviews;
+#[cfg(feature = "kubernetes")]
+mod rights;
 mod sealing_keys;
 #[cfg_attr(not(feature = "kubernetes"), path = "app/without_signers.rs")]
 mod signers;

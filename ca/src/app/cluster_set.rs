@@ -10,7 +10,7 @@ use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::readiness::Readiness;
 use signet_runtime::supervisor::Spawner;
 
-use super::kubernetes::{self, Calls, Pods, Publishing, Reviews, Server};
+use super::kubernetes::{self, Calls, Pods, Publishing, Reviews, Rights, Server};
 use super::signers::{Signer, Signers};
 use super::tokens::{self, Believer, TokensError};
 use crate::clusters::{Clusters, KubeletRefresh, Served};
@@ -41,6 +41,8 @@ pub(super) struct Running {
     pub(super) believer: Arc<Believer>,
     pub(super) signer: Option<Arc<Signer>>,
     pub(super) served: Arc<Served>,
+    /// Looked at for as long as this is there.
+    _rights: Option<Rights>,
 }
 
 /// A cluster whose files were read. Nothing is started, and no server was asked for anything.
@@ -109,7 +111,9 @@ impl Opened {
                 .map(|section| KubeletRefresh { signer: section.signer.clone(), wait: section.kubelet_refresh }),
         };
         let signer = Signer::start(&cluster, server.as_ref(), before, around);
-        Arc::new(Running { cluster, server, pods, publishing, believer, signer, served: Arc::new(served) })
+        let _rights = Rights::watch(&cluster, server.as_ref(), around);
+        let served = Arc::new(served);
+        Arc::new(Running { cluster, server, pods, publishing, believer, signer, served, _rights })
     }
 }
 

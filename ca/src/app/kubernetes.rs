@@ -19,6 +19,7 @@ use super::cluster_set::Surroundings;
 use super::passing::Tasks;
 pub(super) use super::publishing::{Calls, Publishing};
 pub(super) use super::reviews::{LastReview, Reviews};
+pub(super) use super::rights::Rights;
 use super::tokens::TokensError;
 use crate::config::{ApiAccess, Cluster, KeySource, Tokens};
 
@@ -240,13 +241,18 @@ async fn tell(cluster: String, index: &PodIndex, condition: &Condition) {
 /// # Errors
 /// Why it cannot be spoken to at all.
 pub(super) async fn probe(cluster: &Cluster, server: &Server) -> Result<Probed, String> {
+    probe_server(&server.api, &needs(cluster)).await
+}
+
+/// What the configuration of a cluster needs of its API server.
+pub(super) fn needs(cluster: &Cluster) -> Needs {
     let (reviews, issuers) = match &cluster.tokens {
         Tokens::Jwks { issuers, .. } => (false, issuers),
         Tokens::Review { issuers, .. } => (true, issuers),
     };
     let live_objects = cluster.needs_live_objects();
     let agents = !cluster.trusted_node_accounts.is_empty();
-    let needs = Needs {
+    Needs {
         reviews,
         pods: agents || live_objects,
         nodes: agents,
@@ -258,6 +264,5 @@ pub(super) async fn probe(cluster: &Cluster, server: &Server) -> Result<Probed, 
         trusted: cluster.trusted_node_accounts.clone(),
         signer: cluster.pod_certificates.as_ref().map(|section| section.signer.clone()),
         more: super::publishing::rights(&cluster.publish),
-    };
-    probe_server(&server.api, &needs).await
+    }
 }

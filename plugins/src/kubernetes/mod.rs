@@ -23,6 +23,6 @@ pub use credentials::{Credentials, InCluster};
 pub use files::{Files, ReadFile};
 pub use pod_certificates::{Attempt, OnAttempt, PodCertificates, SignerHealth, SignerRules};
 pub use pods::{Followed, PodIndex, PodsHealth};
-pub use probe::{Needs, Probed, may_review, probe};
+pub use probe::{Needs, Probed, lacking, may_review, probe};
 pub use rights::Right;
 pub(crate) use watch::{Listener, Metadata, Source, follow};

@@ -133,6 +133,20 @@ pub async fn may_review(server: &ApiServer) -> Result<bool, AuthenticationError>
 
 /// The rights that are missing, in one sentence for each.
 async fn missing_rights(server: &ApiServer, needs: &Needs) -> Result<Vec<String>, AuthenticationError> {
+    let missing = lacking(server, needs).await?.into_iter();
+    Ok(missing.map(|right| format!("api_server: {}", in_words(&right))).collect())
+}
+
+/// What to do about a right that is missing.
+fn in_words(right: &Right) -> String {
+    format!("its account may not {right}; bind a ClusterRole with that right to it (docs/kubernetes.md)")
+}
+
+/// The rights that `needs` needs and the server does not give us, by what it says itself: nothing is tried out.
+///
+/// # Errors
+/// [`AuthenticationError::Unavailable`] when it does not say.
+pub async fn lacking(server: &ApiServer, needs: &Needs) -> Result<Vec<Right>, AuthenticationError> {
     let rights = needs.rights();
     if rights.is_empty() {
         // Asked all the same, for what else the answer tells.
@@ -141,10 +155,7 @@ async fn missing_rights(server: &ApiServer, needs: &Needs) -> Result<Vec<String>
     let mut missing = Vec::new();
     for right in rights {
         if !may(server, &right).await? {
-            missing.push(format!(
-                "api_server: its account may not {right}; bind a ClusterRole with that right to it \
-                 (docs/kubernetes.md)"
-            ));
+            missing.push(right);
         }
     }
     Ok(missing)
