@@ -13,6 +13,8 @@ pub mod istiod;
 pub mod judge;
 pub mod linter;
 pub mod mutual;
+#[cfg(feature = "kubernetes")]
+pub mod node;
 pub mod stage;
 pub mod tools;
 pub mod traffic;

@@ -53,6 +53,16 @@ impl Client {
         Ok(Self::over(channel))
     }
 
+    /// The same where the CA's certificate has this name.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn called(name: &str, address: SocketAddr, roots: &str) -> Outcome<Self> {
+        let endpoint = Self::endpoint_with(address, Self::trust(roots).domain_name(name))?;
+        let channel = endpoint.connect().await.map_err(Failure::while_doing("connect to the CA over TLS"))?;
+        Ok(Self::over(channel))
+    }
+
     /// How to reach the CA of an installation.
     ///
     /// # Errors

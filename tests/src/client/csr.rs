@@ -37,6 +37,18 @@ pub fn like_ztunnel(identity: Option<&str>) -> Outcome<Made> {
     Ok(Made { csr: build(&key, identity, DistinguishedName::new())?, key: key.serialize_pem() })
 }
 
+/// As kubelet does it for a pod: P-256, and no names at all; DER. The key is not kept.
+///
+/// # Errors
+/// [`Failure`].
+pub fn like_kubelet() -> Outcome<Vec<u8>> {
+    let key = KeyPair::generate().map_err(Failure::while_doing("make a key"))?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let csr = params.serialize_request(&key).map_err(Failure::while_doing("make a CSR"))?;
+    Ok(csr.der().to_vec())
+}
+
 /// As istio-agent does it: RSA-2048, a subject of one empty Organization, one URI SAN.
 ///
 /// # Errors

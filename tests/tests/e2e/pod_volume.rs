@@ -1,8 +1,6 @@
 //! The sample of a pod whose Envoy has its certificate and its roots from a volume that kubelet keeps: a real Envoy follows both.
 //! The files are written as kubelet does, which replaces a link to the directory that holds them.
 
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -10,6 +8,7 @@ use serde_json::{Value, json};
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::envoy::{Bootstrap, Side};
 use signet_tests::harness::process::eventually;
+use signet_tests::harness::volume::{File, Volume};
 use signet_tests::harness::{Envoy, yaml};
 use signet_tests::tools;
 
@@ -29,34 +28,8 @@ pub(crate) fn documents() -> Outcome<Vec<Value>> {
     text.split("\n---\n").enumerate().map(read).collect()
 }
 
-/// A volume as kubelet keeps it.
-struct Volume {
-    path: PathBuf,
-    versions: usize,
-}
-
-impl Volume {
-    /// Puts these files in the place of those before, all at once.
-    fn write(&mut self, files: &[(&str, String)]) -> Outcome {
-        let io = || Failure::io("write a volume");
-        self.versions += 1;
-        let version = format!("..version-{}", self.versions);
-        std::fs::create_dir(self.path.join(&version)).map_err(io())?;
-        for (name, content) in files {
-            std::fs::write(self.path.join(&version).join(name), content).map_err(io())?;
-            let link = self.path.join(name);
-            if link.symlink_metadata().is_err() {
-                symlink(Path::new("..data").join(name), link).map_err(io())?;
-            }
-        }
-        symlink(&version, self.path.join("..data_tmp")).map_err(io())?;
-        std::fs::rename(self.path.join("..data_tmp"), self.path.join("..data")).map_err(io())?;
-        if self.versions > 1 {
-            let before = format!("..version-{}", self.versions - 1);
-            std::fs::remove_dir_all(self.path.join(before)).map_err(io())?;
-        }
-        Ok(())
-    }
+fn files(named: Vec<(&str, String)>) -> Vec<File> {
+    named.into_iter().map(|(name, content)| File::new(name, content)).collect()
 }
 
 /// A root, with what signs under it.
@@ -96,13 +69,13 @@ async fn envoy_follows_the_certificate_and_the_roots_that_kubelet_writes() -> Ou
         let content = content.replace("/var/run/identity", &identity.display().to_string());
         std::fs::write(config.join(name), content).map_err(Failure::io("write a file of the sample"))?;
     }
-    let mut volume = Volume { path: identity, versions: 0 };
+    let mut volume = Volume::at(identity);
     let ((old, old_root), (new, new_root)) = (root(0x71), root(0x72));
-    volume.write(&[("credentials.pem", credentials(&old, 0x11)), ("roots.pem", old_root.clone())])?;
+    volume.write(&files(vec![("credentials.pem", credentials(&old, 0x11)), ("roots.pem", old_root.clone())]))?;
     let bootstrap = Bootstrap::of_file(&config.join("envoy.yaml"), Side::Server)?;
     let mut envoy = Envoy::started("envoy-pod", directory.path(), &bootstrap).await?;
     let id = envoy.process.id();
-    for (files, serial, roots) in [
+    for (written, serial, roots) in [
         (vec![], "11", vec!["71"]),
         (vec![("credentials.pem", credentials(&old, 0x12)), ("roots.pem", old_root.clone())], "12", vec!["71"]),
         (
@@ -112,8 +85,8 @@ async fn envoy_follows_the_certificate_and_the_roots_that_kubelet_writes() -> Ou
         ),
         (vec![("credentials.pem", credentials(&new, 0x13)), ("roots.pem", new_root.clone())], "13", vec!["72"]),
     ] {
-        if !files.is_empty() {
-            volume.write(&files)?;
+        if !written.is_empty() {
+            volume.write(&files(written))?;
         }
         let mut last = Vec::new();
         let holds = async || {

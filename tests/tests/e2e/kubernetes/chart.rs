@@ -2,7 +2,6 @@
 //! the CA needs.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -10,31 +9,13 @@ use signet_test_servers::kubernetes::{ISSUER, Kubernetes};
 use signet_tests::client::certify::Client;
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::Dev;
+use signet_tests::harness::helm::{chart, helm};
 use signet_tests::tools;
 
 use super::{Workload, connect};
 
-pub(crate) fn chart() -> PathBuf {
-    tools::source_root().join("deploy/helm/signet")
-}
-
 pub(crate) fn made<T>(result: Result<T, signet_test_servers::ServerError>) -> Outcome<T> {
     result.map_err(Failure::while_doing("ask the API server"))
-}
-
-/// Helm with these arguments and, one of each, these values.
-pub(crate) fn helm(arguments: &[&str], values: &[Value]) -> Outcome<(bool, String)> {
-    let mut command = Command::new(tools::helm()?);
-    command.args(arguments);
-    let directory = tempfile::tempdir().map_err(Failure::io("make a directory"))?;
-    for (index, values) in values.iter().enumerate() {
-        let file = directory.path().join(format!("{index}.json"));
-        std::fs::write(&file, values.to_string()).map_err(Failure::io("write values"))?;
-        command.arg("--values").arg(file);
-    }
-    let output = tools::output(&mut command)?;
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    Ok((output.status.success(), text.into_owned()))
 }
 
 /// The objects that the chart makes of these values for the release `mesh` in `namespace`.
@@ -98,7 +79,7 @@ fn matrix() -> Vec<(&'static str, Value)> {
 }
 
 /// A cluster that needs every right there is.
-fn every_right() -> Value {
+pub(crate) fn every_right() -> Value {
     json!({
         "id": "Kubernetes", "trust_domain": "cluster.local", "api_server": "in-cluster",
         "trusted_node_accounts": ["istio-system/ztunnel"],
@@ -253,13 +234,13 @@ async fn the_rights_of_the_chart_are_those_that_the_ca_needs() -> Outcome {
 }
 
 /// A rule without one of its rights, and how that one is told.
-struct Part {
-    rest: Value,
-    missed: String,
+pub(crate) struct Part {
+    pub(crate) rest: Value,
+    pub(crate) missed: String,
 }
 
 /// Each verb on each kind of a rule, without which the rest of it is left.
-fn parts(rule: &Value) -> Vec<Part> {
+pub(crate) fn parts(rule: &Value) -> Vec<Part> {
     let texts = |key: &str| rule[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
     let mut all = Vec::new();
     for verb in texts("verbs") {

@@ -4,13 +4,16 @@ pub(crate) mod chart;
 mod client_certificates;
 mod connect;
 mod exchanges;
+mod followed;
 mod impersonation;
+mod installed;
 mod matrix;
 mod pod_certificates;
 mod published_objects;
 mod publishers;
 mod samples;
 mod tokens;
+mod upgrade;
 
 use std::time::Duration;
 
