@@ -24,12 +24,13 @@ KUBERNETES := target/kubernetes/$(shell cat tests/kubernetes/go.sum tests/kubern
 # Helm, one program of the module that tests/helm names.
 HELM := target/helm/$(shell cat tests/helm/go.sum 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist install demo demo-cold demo-rotation test helm manifests kubernetes test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
+.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes test helm manifests kubernetes test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
 	@echo 'make demo-cold       how much CPU time the build before it takes where nothing is built yet'
 	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes (STORE=postgres SHORT=1)'
+	@echo 'make demo-kubernetes the CA by its chart beside a real Kubernetes API server, in about two minutes (needs Go; SHORT=1)'
 	@echo 'make test            every test, including those with a real Envoy'
 	@echo 'make test-kubernetes tests with a real Kubernetes API server (needs Go)'
 	@echo 'make helm            the Helm that tests of the chart run (needs Go)'
@@ -62,6 +63,11 @@ demo: $(STAMP) quick
 
 demo-rotation: $(STAMP) quick
 	./target/quick/signet-demo-rotation $(if $(SHORT),--short)
+
+# With the programs of the tests, since it needs what `make test-kubernetes` needs.
+demo-kubernetes: kubernetes helm $(STAMP)
+	$(CARGO) build --workspace --locked
+	./target/debug/signet-demo-kubernetes $(if $(SHORT),--short)
 
 # In a folder of its own, which is empty before and gone afterwards.
 demo-cold:

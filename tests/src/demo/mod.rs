@@ -1,5 +1,7 @@
 //! What a demo needs beside a stage: an observer of certificates, a narrator, a summary for programs, and an end.
 
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod narrator;
 pub mod observer;
 pub mod rotation;

@@ -21,6 +21,11 @@ impl Narrator {
         say(&format!("\n== {title}"));
     }
 
+    /// A line of a table, without the time.
+    pub fn row(&self, text: &str) {
+        say(&format!("          {text}"));
+    }
+
     /// One line.
     pub fn tell(&self, text: &str) {
         say(&format!("{:>6.1} s  {text}", self.start.elapsed().as_secs_f32()));
