@@ -1,5 +1,6 @@
 //! The CA beside a real Kubernetes API server: `make test-kubernetes` builds one and runs these.
 
+mod canary;
 pub(crate) mod chart;
 mod client_certificates;
 mod connect;
