@@ -13,6 +13,7 @@ use signet_tests::harness::helm::{chart, done, helm};
 use signet_tests::harness::process::eventually;
 use signet_tests::node::objects::core;
 use signet_tests::node::{Node, Pod};
+use signet_tests::tools;
 use tonic::Code;
 
 use super::chart::{every_right, parts};
@@ -107,8 +108,11 @@ async fn the_ca_runs_by_what_the_chart_has_installed_and_names_each_right_that_i
     let mut ca = node.start(namespace, STATEFUL_SET).await?;
     let alive = async || ca.probe("livenessProbe").await.ok().filter(|(status, _)| *status == 200).map(drop);
     eventually("a CA that lives", SOON, alive).await?;
-    let (status, said) = ca.probe("readinessProbe").await?;
-    ensure(status == 503 && said.contains("authority"), || format!("{status}: {said}"))?;
+    let waits = async || {
+        let (status, said) = ca.probe("readinessProbe").await.ok()?;
+        (status == 503 && said.contains("no authority")).then_some(())
+    };
+    eventually("a CA that says what it lacks", SOON, waits).await?;
     let (ended, said) = node.complete(namespace, JOB).await?;
     ensure(ended.success(), || said.clone())?;
     ca.ready().await?;
@@ -202,4 +206,30 @@ async fn known(release: &Release<'_>, rule: &Value, missed: &str) -> Outcome {
         (answer["status"]["allowed"] == false).then_some(())
     };
     eventually(&format!("the API server to know: {missed}"), SOON, gone).await
+}
+
+/// The socket's directory is the node's, which kubelet makes for root.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real API server; run it with: make test-kubernetes"]
+async fn the_agent_of_a_node_serves_its_identity_on_the_socket_of_the_node() -> Outcome {
+    let kubernetes = Kubernetes::shared().map_err(|error| Failure::unexpected(error.to_string()))?;
+    let release = Release::prepare(kubernetes).await?;
+    let (node, namespace) = (&release.node, release.namespace.as_str());
+    let chart = chart().display().to_string();
+    let agents = json!({"config": {"clusters": [release.cluster()]}, "agent": {"daemonSet": {"enabled": true}}});
+    release.helm(&["install", "mesh", &chart], &[agents])?;
+    let mut ca = node.start(namespace, STATEFUL_SET).await?;
+    let (ended, said) = node.complete(namespace, JOB).await?;
+    ensure(ended.success(), || said)?;
+    ca.ready().await?;
+    release.client(&ca).await?;
+    // Its pod waits for the roots, which are there a moment later.
+    let map = core(namespace, "configmaps", "istio-ca-root-cert");
+    let there = async || node.objects.find(&map).await.ok()?;
+    eventually("the roots in the namespace of the agent", SOON, there).await?;
+    let mut agent = node.start(namespace, "daemonset/mesh-signet-agent").await?;
+    agent.ready().await?;
+    ensure(agent.path("/run/signet/agent.sock").exists(), || agent.process.log())?;
+    let said = tools::run(&mut agent.exec(&["inspect", "--config", "/etc/signet/config/signet-agent.yaml"]))?;
+    ensure(said.contains(&format!("spiffe://cluster.local/ns/{namespace}/sa/mesh-signet-agent")), || said.clone())
 }
