@@ -80,7 +80,7 @@ pub async fn import(import: &Import, config: Option<&Config>) -> Result<Imported
 
 /// What people should know of a CA before they use it.
 fn notes(found: &Examined, trust_domain: Option<&TrustDomain>) -> Vec<String> {
-    let (issuing, mut notes) = (&found.offer.issuing, Vec::new());
+    let (issuing, mut notes) = (&found.issuing, Vec::new());
     let name = subject(&issuing.certificate);
     if found.self_signed {
         notes.push(format!(

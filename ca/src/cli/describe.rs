@@ -158,7 +158,7 @@ pub(super) fn next(next: &Next, id: fn(&str) -> &str) -> String {
             format!("root {root} is activated{}, once every holder has received it", at(" from ", " on"))
         }
         Step::ReplaceCompromised => {
-            "another root takes the place of the compromised one; with CA files, put new ones there".to_owned()
+            "another root takes the place of the compromised one; with CA files, put new ones there; with Vault, rotate the root in it".to_owned()
         }
         Step::Renew if next.holders == 1 => {
             "1 holder still uses a certificate of the compromised authority; agents renew now, and a pod whose kubelet keeps it has to be replaced".to_owned()
@@ -191,12 +191,12 @@ pub(super) fn next(next: &Next, id: fn(&str) -> &str) -> String {
         }
         Step::RotateByCommand => "automatic rotation is paused since a rollback; `authority rotate` goes on".to_owned(),
         Step::ReplaceFilesByHand => {
-            format!("root {root} of the CA files is compromised and signs no more: put other files there")
+            format!("root {root} of the backend is compromised and signs no more: put other CA files there, or rotate it in Vault")
         }
         Step::SignWithFiles => {
-            format!("root {root} of the CA files signs as soon as every holder knows it{}", at(", from ", " on"))
+            format!("root {root} of the backend signs as soon as every holder knows it{}", at(", from ", " on"))
         }
-        Step::SignWithListed => "a root that the CA files list signs as soon as every holder knows it".to_owned(),
+        Step::SignWithListed => "a root that the backend lists signs as soon as every holder knows it".to_owned(),
         Step::SignWithBackend => "a root of the configured backend is made and takes over".to_owned(),
         Step::RetireByCommand if next.at.is_none() => {
             format!("no certificate chains to root {root} any more: `authority retire {root}` lets it go")

@@ -87,7 +87,7 @@ fn directory(args: &IstiodArgs, config: Option<&Config>) -> Result<PathBuf, Fail
 }
 
 fn document(done: &Imported, import: &Import) -> Value {
-    let offer = &done.found.offer;
+    let (offer, issuing) = (&done.found.offer, &done.found.issuing);
     let root = |root: &Root| {
         json!({
             "id": root.id.as_str(), "subject": subject(&root.certificate), "fingerprint": fingerprint(&root.certificate),
@@ -97,8 +97,8 @@ fn document(done: &Imported, import: &Import) -> Value {
     json!({
         "from": done.from, "directory": import.directory, "dry_run": import.dry_run,
         "issuing": {
-            "id": offer.issuing.id.as_str(), "subject": subject(&offer.issuing.certificate), "key": done.found.key,
-            "not_after": time_text(offer.issuing.not_after.unix_timestamp()), "root": offer.signer.as_str(),
+            "id": issuing.id.as_str(), "subject": subject(&issuing.certificate), "key": done.found.key,
+            "not_after": time_text(issuing.not_after.unix_timestamp()), "root": offer.signer.as_str(),
             "self_signed": done.found.self_signed,
         },
         "roots": offer.roots.iter().map(root).collect::<Vec<_>>(),
@@ -110,8 +110,8 @@ fn as_text(done: &Imported, import: &Import, next: &str) -> String {
     let (found, offer) = (&done.found, &done.found.offer);
     let until = |at: time::OffsetDateTime| time_text(at.unix_timestamp());
     let mut text = format!("the CA in {} can be taken over\n", done.from);
-    let (name, key) = (subject(&offer.issuing.certificate), &found.key);
-    text += &format!("signs     {name}, {key}, until {}\n", until(offer.issuing.not_after));
+    let (name, key) = (subject(&found.issuing.certificate), &found.key);
+    text += &format!("signs     {name}, {key}, until {}\n", until(found.issuing.not_after));
     for root in &offer.roots {
         let role = if root.id == offer.signer { "chains to" } else { "and trusts" };
         let (name, until) = (subject(&root.certificate), until(root.not_after));

@@ -14,6 +14,7 @@ pub(crate) fn needs(needs: &Needs, authorities: &Authorities) -> Option<String> 
         Needs::RootAndIssuing => {
             Some(format!("a root of generation {generation}, and an issuing CA under it, are about to be made"))
         }
+        Needs::IssuingUnder(root) => Some(format!("an issuing CA under root {} is about to be made", root.id)),
         Needs::Issuing(root) => Some(format!("an issuing CA under root {root} is about to be made")),
     }
 }
@@ -21,7 +22,7 @@ pub(crate) fn needs(needs: &Needs, authorities: &Authorities) -> Option<String> 
 /// What a step does.
 pub(crate) fn step(step: &Step, authorities: &Authorities, made: &Made, offer: Option<&Offer>) -> String {
     let root = made.root.as_ref().map(|root| &root.id).or(offer.map(|offer| &offer.signer));
-    let issuing = made.issuing.as_ref().or(offer.map(|offer| &offer.issuing)).map(|issuing| &issuing.id);
+    let issuing = made.issuing.as_ref().or(offer.and_then(Offer::given)).map(|issuing| &issuing.id);
     let name = |id: Option<&AuthorityId>| id.map_or_else(|| "-".to_owned(), ToString::to_string);
     let generation = authorities.next_generation();
     match step {
@@ -37,7 +38,10 @@ pub(crate) fn step(step: &Step, authorities: &Authorities, made: &Made, offer: O
             format!("root {} of generation {generation} prepared and published; it {waits}", name(root))
         }
         Step::AdoptRoots => match offer {
-            Some(offer) => format!("the CA files are adopted: {} published", roots(offer.roots.len())),
+            Some(offer) => {
+                let what = if offer.given().is_some() { "the CA files are" } else { "the CAs of the backend are" };
+                format!("{what} adopted: {} published", roots(offer.roots.len()))
+            }
             None => "no CA files count any more: roots are made here".to_owned(),
         },
         Step::CertifyIssuing(root) => format!("issuing CA {} made under root {root}", name(issuing)),

@@ -109,11 +109,11 @@ impl<I: fmt::Display> fmt::Display for Done<I> {
                 write!(f, "issuing CA {issuing} is on the revocation list of its root{}", cut_off(*holders))
             }
             Self::FilesAdopted(root) => {
-                write!(f, "the CA files of this replica are adopted; root {root} goes on signing")
+                write!(f, "what the backend of this replica brings is adopted; root {root} goes on signing")
             }
             Self::FilesAwaited(root) => write!(
                 f,
-                "the CA files of this replica are adopted; root {root} signs as soon as every holder knows it"
+                "what the backend of this replica brings is adopted; root {root} signs as soon as every holder knows it"
             ),
             Self::BackendAdopted => f.write_str(
                 "the backend of this replica is adopted; a root of its own signs as soon as every holder knows it",

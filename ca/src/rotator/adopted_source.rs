@@ -5,7 +5,7 @@ use signet_core::certificate::Facts;
 use signet_core::revocation::{LIST_MARGIN, RevocationList};
 use signet_core::rotation::Authorities;
 use signet_core::seams::certificate_authority::SignError;
-use signet_core::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
+use signet_core::source::{Offer, OfferedCa, ReplicaSource, SourceFingerprint, SourceStanding};
 use signet_core::time_math;
 use time::OffsetDateTime;
 
@@ -66,7 +66,11 @@ pub(super) fn observe(
 /// The same with the ids that the journal has for its authorities since before ids covered names.
 fn as_known(mut offer: Offer, authorities: &Authorities) -> Offer {
     let former = authorities.former_ids();
-    let ids = offer.roots.iter_mut().map(|root| &mut root.id).chain([&mut offer.signer, &mut offer.issuing.id]);
+    let given = match &mut offer.issuing {
+        OfferedCa::Given(issuing) => Some(&mut issuing.id),
+        OfferedCa::Certified { .. } => None,
+    };
+    let ids = offer.roots.iter_mut().map(|root| &mut root.id).chain([&mut offer.signer]).chain(given);
     for id in ids.chain(offer.revocation_lists.iter_mut().map(|list| &mut list.issuer)) {
         *id = former.known(id.clone());
     }
@@ -87,6 +91,7 @@ fn held(authorities: &Authorities) -> Option<Offer> {
     let revocation_lists = authorities.revocations.lists.iter().filter(of_chain).cloned().collect();
     // That of the adopted source; but nobody asks for it.
     let fingerprint = authorities.adopted.newest().cloned().unwrap_or_else(SourceFingerprint::own);
+    let issuing = OfferedCa::Given(issuing);
     Some(Offer { roots, signer: active.id.clone(), issuing, revocation_lists, fingerprint })
 }
 
@@ -111,7 +116,7 @@ fn clash(offer: &Offer, authorities: &Authorities) -> Option<String> {
     };
     let id = &offer.roots.iter().find(clashes)?.id;
     Some(format!(
-        "root {id} in the CA files has the name and key of a root in use, but another key identifier, so that chains to it \
+        "root {id} of the backend has the name and key of a root in use, but another key identifier, so that chains to it \
          would break: make it again with the same identifier, or with another name or key"
     ))
 }
@@ -204,14 +209,17 @@ mod tests {
         assert_eq!(offer.revocation_lists.len(), 3, "of the issuing CA, the one above it, and the root");
         // As files are read now.
         let id = |der: &rustls_pki_types::CertificateDer<'static>| AuthorityId::of(&Facts::read(der).unwrap());
-        let (root, issuing) = (id(&offer.roots[0].certificate), id(&offer.issuing.certificate));
+        let (root, issuing) = (id(&offer.roots[0].certificate), id(&offer.given().unwrap().certificate));
+        let (signer, given) = (offer.signer.clone(), offer.given().unwrap().id.clone());
         for list in &mut offer.revocation_lists {
-            let names = [(&offer.signer, &root), (&offer.issuing.id, &issuing)];
+            let names = [(&signer, &root), (&given, &issuing)];
             let new = names.iter().find(|(former, _)| **former == list.issuer);
             list.issuer = new.map_or(list.issuer.clone(), |(_, new)| (*new).clone());
         }
         offer.roots[0].id = root.clone();
-        (offer.signer, offer.issuing.id) = (root, issuing);
+        let mut given = offer.given().unwrap().clone();
+        given.id = issuing;
+        (offer.signer, offer.issuing) = (root, OfferedCa::Given(given));
         let (counts, source) = looked(Ok(Some(offer.clone())), &known, MADE).unwrap();
         assert_eq!((counts, source.standing), (held(&known), SourceStanding::Newest));
         // The same root with another name is another one.
@@ -224,7 +232,7 @@ mod tests {
     fn without_files_the_journal_says_what_they_were_and_nothing_is_made_up() {
         let known = journal(root("a", &KeyPair::generate().unwrap(), 10));
         let offer = held(&known).unwrap();
-        assert_eq!((&offer.signer, &offer.issuing), (&known.roots[0].id, &known.roots[0].issuing[0].ca));
+        assert_eq!((&offer.signer, offer.given()), (&known.roots[0].id, Some(&known.roots[0].issuing[0].ca)));
         assert_eq!(held(&Authorities::default()), None);
         let ours = journal(RootAuthority { pinned: false, ..root("a", &KeyPair::generate().unwrap(), 10) });
         assert_eq!(held(&ours), None, "a root of our own is nothing that files brought");

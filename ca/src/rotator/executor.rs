@@ -231,7 +231,8 @@ impl Executor {
         authorities: &Authorities,
         now: OffsetDateTime,
     ) -> Result<Option<Offer>, SignError> {
-        let (issuing, roots) = (&offer.issuing, offer.roots.iter().map(|root| root.certificate.clone()));
+        let Some(issuing) = offer.given() else { return Ok(Some(offer)) };
+        let roots = offer.roots.iter().map(|root| root.certificate.clone());
         let is_known =
             |one: &IssuingCa| (&one.certificate, &one.intermediates) == (&issuing.certificate, &issuing.intermediates);
         let is_in_use = authorities.root(&offer.signer).is_some_and(|root| {
@@ -256,6 +257,7 @@ impl Executor {
         let Some(issuing) = &made.issuing else { return Ok(()) };
         let known = match needs {
             Needs::Issuing(id) => observation.authorities.root(id).map(|root| &root.ca),
+            Needs::IssuingUnder(root) => Some(root),
             _ => None,
         };
         let root = made.root.as_ref().or(known).map(|root| root.certificate.clone());

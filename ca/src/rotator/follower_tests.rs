@@ -241,7 +241,7 @@ async fn a_start_without_usable_files_serves_what_is_there_and_still_takes_what_
     for command in [Command::Adopt, Command::Rotate, Command::Prepare, Command::RenewIssuing] {
         let refused = blind.operations.command(&operator(), command, "").await;
         assert!(
-            matches!(&refused, Err(OperationError::Refused(text)) if text.contains("put them in order")),
+            matches!(&refused, Err(OperationError::Refused(text)) if text.contains("put it in order")),
             "{refused:?}"
         );
     }

@@ -63,6 +63,7 @@ impl Provisioner {
                 made.issuing = Some(self.certify(&root, now).await?);
                 made.root = Some(root);
             }
+            Needs::IssuingUnder(root) => made.issuing = Some(self.certify(root, now).await?),
             Needs::Issuing(id) => {
                 if let Some(root) = authorities.root(id) {
                     made.issuing = Some(self.certify(root, now).await?);
@@ -78,8 +79,8 @@ impl Provisioner {
         let name = format!("issuing-{:.8}-{:016x}", root.id.as_str(), u64::from_be_bytes(random));
         let key_id = KeyId::parse(&name).ok_or(StepError::Random)?;
         let key = self.custody.create(&key_id, self.key_type).await?;
-        let certificate = self.upstream.certify(root, key.as_ref(), self.schedule.issuing_ttl, now).await?;
-        Ok(IssuingCa::new(certificate, key_id)?)
+        let certified = self.upstream.certify(root, key.as_ref(), self.schedule.issuing_ttl, now).await?;
+        Ok(IssuingCa::below(certified.certificate, key_id, certified.intermediates, root)?)
     }
 
     /// Brings the revocation lists of `next` in line with its authorities and entries, as part of the change from

@@ -12,9 +12,9 @@ use signet_core::certificate::Facts;
 use signet_core::revocation::RevocationList;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{KeyCustody, SigningKey};
-use signet_core::seams::upstream_authority::UpstreamAuthority;
+use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
 use signet_core::secret::Secret;
-use signet_core::source::{Offer, SourceFingerprint};
+use signet_core::source::{Offer, OfferedCa, SourceFingerprint};
 use signet_core::unknown_fields::Unknown;
 use time::OffsetDateTime;
 
@@ -79,6 +79,7 @@ impl OwnCa {
             not_after: facts.not_after,
             intermediates: between,
         };
+        let issuing = OfferedCa::Given(issuing);
         Offer { roots: vec![root.authority()], signer: root.id(), issuing, revocation_lists: lists, fingerprint }
     }
 
@@ -131,7 +132,7 @@ impl UpstreamAuthority for Directory {
         _key: &dyn SigningKey,
         _ttl: Duration,
         _now: OffsetDateTime,
-    ) -> Result<CertificateDer<'static>, SignError> {
+    ) -> Result<Certified, SignError> {
         Err(SignError::Failed("files certify nobody".to_owned()))
     }
 }

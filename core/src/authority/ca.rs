@@ -54,7 +54,7 @@ pub struct IssuingCa {
     pub not_before: OffsetDateTime,
     /// End of its validity; earlier than that of its certificate when something above it ends earlier.
     pub not_after: OffsetDateTime,
-    /// Certificates between this one and the root, nearest first; only an operator's own CA has any.
+    /// Certificates between this one and the root, nearest first; only a CA under somebody else's root has any.
     pub intermediates: Vec<CertificateDer<'static>>,
 }
 
@@ -67,6 +67,29 @@ impl IssuingCa {
         let facts = Facts::read(&certificate)?;
         let (not_before, not_after) = (facts.not_before, facts.not_after);
         Ok(Self { id: AuthorityId::of(&facts), key, certificate, not_before, not_after, intermediates: Vec::new() })
+    }
+
+    /// The issuing CA that this certificate and this key make below `intermediates`, the nearest first, and `root`. It holds
+    /// for as long as all of them.
+    ///
+    /// # Errors
+    /// [`CertificateError`] when a certificate cannot be read.
+    pub fn below(
+        certificate: CertificateDer<'static>,
+        key: KeyId,
+        intermediates: Vec<CertificateDer<'static>>,
+        root: &Root,
+    ) -> Result<Self, CertificateError> {
+        let mut issuing = Self::new(certificate, key)?;
+        issuing.not_before = issuing.not_before.max(root.not_before);
+        issuing.not_after = issuing.not_after.min(root.not_after);
+        for above in &intermediates {
+            let facts = Facts::read(above)?;
+            issuing.not_before = issuing.not_before.max(facts.not_before);
+            issuing.not_after = issuing.not_after.min(facts.not_after);
+        }
+        issuing.intermediates = intermediates;
+        Ok(issuing)
     }
 
     /// The key identifier that leaves name it by, hexadecimal. A certificate that cannot be read signs no leaves, so that

@@ -19,6 +19,8 @@ pub enum Needs {
     RootAndIssuing,
     /// An issuing CA under this root.
     Issuing(AuthorityId),
+    /// An issuing CA under this root of somebody else's, which is in no bundle yet.
+    IssuingUnder(Root),
 }
 
 /// What was made.
@@ -33,11 +35,19 @@ pub struct Made {
 /// What has to be made for `step`. A backend that brings its own CA has made everything already.
 #[must_use]
 pub fn needs(step: &Step, authorities: &Authorities, seen: &Observed<'_>, now: OffsetDateTime) -> Needs {
-    if seen.offer.is_some() {
+    if seen.offer.is_some_and(|offer| offer.given().is_some()) {
         return Needs::Nothing;
     }
+    let certifies = |id: &AuthorityId| seen.offer.is_none_or(|offer| offer.certifies_until(id).is_some());
     match step {
-        Step::CreateRoot => Needs::RootAndIssuing,
+        Step::CreateRoot => match seen.offer {
+            None => Needs::RootAndIssuing,
+            Some(offer) => match offer.roots.iter().find(|root| root.id == offer.signer) {
+                Some(root) => Needs::IssuingUnder(root.clone()),
+                None => Needs::Nothing,
+            },
+        },
+        Step::CertifyIssuing(id) | Step::Activate(id) | Step::Reinstate(id) if !certifies(id) => Needs::Nothing,
         Step::PrepareRoot(_) => Needs::Root,
         Step::CertifyIssuing(root) => Needs::Issuing(root.clone()),
         Step::Activate(id) | Step::Reinstate(id) => match authorities.root(id) {
@@ -68,7 +78,7 @@ pub fn apply(
         }
         Step::AdoptRoots => adopt(&mut next, seen, now),
         Step::CertifyIssuing(root) => {
-            let offered = offer.filter(|offer| offer.signer == *root).map(|offer| offer.issuing.clone());
+            let offered = offer.filter(|offer| offer.signer == *root).and_then(|offer| offer.given().cloned());
             if let Some(issuing) = made.issuing.or(offered) {
                 next.add_issuing(root, issuing, now, seen.clock_is_steady);
             }
@@ -133,7 +143,7 @@ fn create(next: &mut Authorities, made: Made, seen: &Observed<'_>, now: OffsetDa
 }
 
 fn activate(next: &mut Authorities, id: &AuthorityId, made: Made, seen: &Observed<'_>, now: OffsetDateTime) {
-    let offered = seen.offer.filter(|offer| offer.signer == *id).map(|offer| offer.issuing.clone());
+    let offered = seen.offer.filter(|offer| offer.signer == *id).and_then(|offer| offer.given().cloned());
     if let Some(issuing) = made.issuing.or(offered) {
         next.add_issuing(id, issuing, now, seen.clock_is_steady);
     }

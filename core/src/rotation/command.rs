@@ -7,7 +7,7 @@ use super::compromise::{revoke, taint};
 use super::retire::is_held;
 use super::rules::{Observed, Rules, SETTLE};
 use super::state::{Activation, Authorities, AuthorityState, RootAuthority};
-use super::step::{Step, is_covered, is_ours, propagated_at, unpublished, usable_issuer};
+use super::step::{Step, certifies_until, is_covered, is_ours, propagated_at, unpublished, usable_issuer};
 use crate::authority::AuthorityId;
 use crate::clock::rfc3339;
 use crate::source::{Offer, SourceStanding};
@@ -100,7 +100,9 @@ pub enum Refused {
     #[error("there is no authority {0}; `authority list` shows them")]
     Unknown(AuthorityId),
     /// The operator's own CA cannot be commanded.
-    #[error("the CA files are the authority (authority.backend: files): put the new CA into that directory instead")]
+    #[error(
+        "the authority is somebody else's, and followed: with authority.backend: files, put the new CA into that directory; with vault, rotate the root in Vault"
+    )]
     Foreign,
     /// This replica does not have the adopted source.
     #[error(
@@ -109,7 +111,7 @@ pub enum Refused {
     Superseded,
     /// Nothing usable comes from the backend.
     #[error(
-        "the CA files of this replica cannot be used, see `status`: put them in order, or send the command to another"
+        "what the backend of this replica brings (CA files, Vault) cannot be used, see `status`: put it in order, or send the command to another"
     )]
     NoFiles,
     /// The state does not allow it.
@@ -190,7 +192,7 @@ pub enum Refused {
     NothingToRollBack,
     /// The lists would not be complete.
     #[error(
-        "revocation lists need one list for every authority in the bundle, and none of {0} can be signed here: its owner has to revoke (ca-crl.pem beside the CA files), unless its certificate has no key usage cRLSign, so that nobody can as long as it is in the bundle"
+        "revocation lists need one list for every authority in the bundle, and none of {0} can be signed here: its owner has to revoke (ca-crl.pem beside the CA files; with Vault there are no lists), unless its certificate has no key usage cRLSign, so that nobody can as long as it is in the bundle"
     )]
     ListsImpossible(AuthorityId),
     /// The wall clock has jumped.
@@ -231,7 +233,9 @@ pub fn judge(
         Command::Prepare => prepare(authorities, seen, Activation::OnCommand),
         Command::Rotate => rotate(now, authorities, seen, rules),
         Command::Adopt => adopt(seen),
-        Command::RenewIssuing if seen.offer.is_some() || !is_ours(active, None) => Err(Refused::Foreign),
+        // Who would certify it does not answer.
+        Command::RenewIssuing if seen.offer.is_some() && seen.source.fingerprint.is_none() => Err(Refused::NoFiles),
+        Command::RenewIssuing if certifies_until(active, seen.offer).is_none() => Err(Refused::Foreign),
         Command::RenewIssuing => Ok(Some(Step::CertifyIssuing(active.id.clone()))),
         Command::Activate { id, force } => activate(now, authorities, seen, rules, id, *force),
         Command::Rollback => rollback(now, authorities, seen),
@@ -320,6 +324,10 @@ fn activate(
         }
         AuthorityState::Tainted => return refuse(root, "a compromised root never signs again"),
         AuthorityState::Unknown => return refuse(root, "only a newer version of this program knows what that means"),
+    }
+    // Nothing would sign under it: its issuing CA comes with what cannot be used now, or is certified by who does not answer.
+    if seen.offer.is_some_and(|offer| offer.signer != *id) && root.issuing.is_empty() {
+        return Err(Refused::NoFiles);
     }
     if force {
         return Ok(Some(Step::Activate(id.clone())));

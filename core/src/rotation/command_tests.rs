@@ -3,7 +3,7 @@
 
 use super::super::test_authorities::{DAY, START, Seen, draining, first, id, issuing_ca, offer, prepared, rules, take};
 use super::*;
-use crate::source::{Offer, SourceFingerprint};
+use crate::source::{Offer, OfferedCa, SourceFingerprint};
 
 #[test]
 fn a_repeated_rollback_never_returns_to_what_was_taken_back() {
@@ -107,7 +107,7 @@ fn what_is_tainted_already_may_be_tainted_again_and_nothing_more_is_done() {
     let offer = Offer {
         roots: Vec::new(),
         signer: id("r2"),
-        issuing: issuing_ca("files", START, DAY),
+        issuing: OfferedCa::Given(issuing_ca("files", START, DAY)),
         revocation_lists: Vec::new(),
         fingerprint: SourceFingerprint::own(),
     };

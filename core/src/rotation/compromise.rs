@@ -63,7 +63,7 @@ pub(super) fn revoke(
         _ => return refuse(root, "only a compromised root is revoked; declare it with `authority taint` first"),
     }
     if root.pinned {
-        return refuse(root, "the CA files list it; take it out of them first");
+        return refuse(root, "the backend lists it; take it out of the CA files, or rotate it in Vault, first");
     }
     if !force {
         let holders = seen.holders_of(root);

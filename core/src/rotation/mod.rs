@@ -26,6 +26,8 @@ mod unsettled;
 mod wire;
 
 #[cfg(test)]
+mod certified_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod no_end_tests;

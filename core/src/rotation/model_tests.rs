@@ -16,7 +16,7 @@ use super::*;
 use crate::audit::EventKind;
 use crate::authority::AuthorityId;
 use crate::holder::{Count, Coverage, Raise};
-use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
+use crate::source::{Offer, OfferedCa, ReplicaSource, SourceFingerprint, SourceStanding};
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -352,7 +352,7 @@ impl World {
 fn held(authorities: &Authorities) -> Option<Offer> {
     let active = authorities.active().filter(|root| root.pinned)?;
     let roots = authorities.roots.iter().filter(|root| root.pinned).map(|root| root.ca.clone()).collect();
-    let (signer, issuing) = (active.id.clone(), active.issuing.last()?.ca.clone());
+    let (signer, issuing) = (active.id.clone(), OfferedCa::Given(active.issuing.last()?.ca.clone()));
     Some(Offer { roots, signer, issuing, revocation_lists: vec![], fingerprint: SourceFingerprint::own() })
 }
 

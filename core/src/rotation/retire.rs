@@ -54,7 +54,7 @@ pub(super) fn retire(
     let root = find(authorities, id)?;
     match root.state {
         AuthorityState::Old { .. } if root.pinned => {
-            return refuse(root, "the CA files list it; take it out of them first");
+            return refuse(root, "the backend lists it; take it out of the CA files, or rotate it in Vault, first");
         }
         // So that whoever got no answer may ask again.
         AuthorityState::Old { leaving_since: Some(_) } => return Ok(None),

@@ -4,10 +4,10 @@
 use super::Authorities;
 use super::test_authorities::{DAY, START, Seen, first, id, offer, offer_with, root_ca, rules, take};
 use super::{Activation, AuthorityState, Command, Refused, Step, judge, next_step};
-use crate::authority::AuthorityId;
+use crate::authority::{AuthorityId, IssuingCa};
 use crate::certificate::Facts;
 use crate::revocation::{GivenLists, ListKey, ListNeed, RevocationList, RevocationReason, Revoked};
-use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
+use crate::source::{Offer, OfferedCa, ReplicaSource, SourceFingerprint, SourceStanding};
 use crate::unknown_fields::Unknown;
 
 #[test]
@@ -157,7 +157,7 @@ fn files_without_lists_say_that_nothing_is_revoked_unless_there_are_some_that_ca
 fn lists_are_signed_for_our_own_cas_and_for_signers_of_somebody_elses_and_renewed_for_our_own() {
     let (own, files) = (first(), offer("o1", "s1"));
     let mut signs_itself = offer("o2", "o2");
-    signs_itself.issuing.id = id("o2");
+    signs_itself.issuing = OfferedCa::Given(IssuingCa { id: id("o2"), ..signs_itself.given().unwrap().clone() });
     let mut authorities = own;
     for offer in [files, signs_itself] {
         let signer = offer.signer.clone();

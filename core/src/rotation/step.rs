@@ -118,7 +118,8 @@ fn adopt(
     if authorities.root(&offer.signer).filter(waits).is_some_and(|root| root.tainted_at.is_none()) {
         return Some(Step::AdoptRoots);
     }
-    let is_new = active.issuing.last().is_none_or(|newest| !is_same_ca(newest, &offer.issuing));
+    let is_same = |given| active.issuing.last().is_some_and(|newest| is_same_ca(newest, given));
+    let is_new = offer.given().is_some_and(|given| !is_same(given));
     (offer.signer == active.id && is_new).then(|| Step::CertifyIssuing(active.id.clone()))
 }
 
@@ -134,6 +135,15 @@ pub(super) fn is_ours(root: &RootAuthority, offer: Option<&Offer>) -> bool {
     match offer {
         None => root.key.is_some() && !root.pinned,
         Some(offer) => offer.signer == root.id,
+    }
+}
+
+/// Until when issuing CAs of ours may last that the configured backend certifies under this root; `None` when it certifies
+/// none there.
+pub(super) fn certifies_until(root: &RootAuthority, offer: Option<&Offer>) -> Option<OffsetDateTime> {
+    match offer {
+        None => is_ours(root, None).then_some(root.not_after),
+        Some(offer) => offer.certifies_until(&root.id),
     }
 }
 
@@ -202,13 +212,13 @@ impl Plan {
     ) -> Option<Step> {
         // Under a root that is over, or has not begun because the clock was ahead when it was made, nothing can be made.
         let can = self.now < active.not_after && self.is_due(active.not_before);
-        if seen.offer.is_none() && is_ours(active, None) && can {
+        if let Some(until) = certifies_until(active, seen.offer).filter(|until| can && self.now < *until) {
             // One made while the clock was ahead does not count before its time, a revoked one never.
             let counts = |one: &&IssuingAuthority| one.not_before <= self.now && !is_revoked(authorities, one);
             let newest = active.issuing.iter().rev().find(counts);
             let Some(newest) = newest else { return Some(Step::CertifyIssuing(active.id.clone())) };
             let due = half_life(newest.not_before, newest.not_after);
-            if newest.not_after < active.not_after && self.is_due(due) {
+            if newest.not_after < until && self.is_due(due) {
                 return Some(Step::CertifyIssuing(active.id.clone()));
             }
         }

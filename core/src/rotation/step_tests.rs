@@ -7,6 +7,7 @@ use super::super::test_authorities::{
 use super::super::{Activation, AuthorityState, Command, Phase, Refused, SETTLE, judge};
 use super::*;
 use crate::revocation::{RevocationReason, Revoked};
+use crate::source::OfferedCa;
 use crate::unknown_fields::Unknown;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -347,7 +348,8 @@ fn an_operators_own_ca_is_published_first_and_signs_once_covered() {
     assert_eq!(step(now, &authorities, &seen), Step::Leave(id("o1")));
     // A changed chain above the same signer is taken over too.
     let mut longer = offer("o2", "s3");
-    longer.issuing.intermediates = vec![vec![8].into()];
+    let intermediates = vec![vec![8].into()];
+    longer.issuing = OfferedCa::Given(IssuingCa { intermediates, ..longer.given().unwrap().clone() });
     assert_eq!(step(now, &authorities, &with(longer, &[(2, 3)])), Step::CertifyIssuing(id("o2")));
     // A root that is compromised before it has signed never signs.
     let next = with(offer("o3", "s4"), &[(2, 3)]);

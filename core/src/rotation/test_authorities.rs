@@ -10,7 +10,7 @@ use super::*;
 use crate::authority::{AuthorityId, IssuingCa, KeyId, Root};
 use crate::holder::{Count, Coverage, Lag};
 use crate::revocation::RevocationList;
-use crate::source::{Offer, ReplicaSource, SourceFingerprint, SourceStanding};
+use crate::source::{Offer, OfferedCa, ReplicaSource, SourceFingerprint, SourceStanding};
 use crate::unknown_fields::Unknown;
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
@@ -78,6 +78,7 @@ pub(super) fn offer_with(roots: Vec<Root>, signer: &str, lists: Vec<RevocationLi
     let issuing = issuing_ca(signer, START, 50 * DAY);
     let fingerprint = SourceFingerprint::of_set(&issuing.certificate, [], roots.iter().map(|root| &root.certificate));
     let fingerprint = fingerprint.with_lists(&lists);
+    let issuing = OfferedCa::Given(issuing);
     Offer { signer: roots[0].id.clone(), roots, issuing, revocation_lists: lists, fingerprint }
 }
 
@@ -164,8 +165,9 @@ pub(super) fn take(
     if matches!(need, Needs::Root | Needs::RootAndIssuing) {
         made.root = Some(root_ca(name, now, 100 * DAY));
     }
-    if matches!(need, Needs::Issuing(_) | Needs::RootAndIssuing) {
+    if matches!(need, Needs::Issuing(_) | Needs::IssuingUnder(_) | Needs::RootAndIssuing) {
         let under = match &need {
+            Needs::IssuingUnder(root) => root.not_after,
             Needs::Issuing(id) => authorities.root(id).unwrap().not_after,
             _ => now + 100 * DAY,
         };

@@ -25,6 +25,22 @@ pub struct ListContent<'a> {
     pub next_update: OffsetDateTime,
 }
 
+/// An issuing CA's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certified {
+    /// The certificate.
+    pub certificate: CertificateDer<'static>,
+    /// What lies between it and the root, nearest first.
+    pub intermediates: Vec<CertificateDer<'static>>,
+}
+
+impl From<CertificateDer<'static>> for Certified {
+    /// Right below the root.
+    fn from(certificate: CertificateDer<'static>) -> Self {
+        Self { certificate, intermediates: Vec::new() }
+    }
+}
+
 /// Provides roots and certifies issuing CAs under them. An implementation holds what it needs for that (such as a
 /// [`KeyCustody`](super::custody::KeyCustody) and the trust domain); which root exists and which one signs is the
 /// journal's word, so the root is passed in.
@@ -38,14 +54,13 @@ pub trait UpstreamAuthority: Send + Sync {
     async fn prepare_root(&self, generation: u64, now: OffsetDateTime) -> Result<Root, SignError>;
 
     /// What the backend is and wants by itself: `None` when it makes roots and issuing CAs on demand. Such a backend is
-    /// adopted, not commanded: its roots are published first, and it signs once they are covered.
+    /// adopted, not commanded: its roots are published first, and what it offers signs once they are covered.
     ///
     /// # Errors
     /// [`SignError`]; what was offered before goes on.
     async fn offer(&self) -> Result<Option<Offer>, SignError>;
 
-    /// Certifies `key` as an issuing CA under `root` for `ttl` from `now`, clamped to the root's end, and returns the
-    /// certificate.
+    /// Certifies `key` as an issuing CA under `root` for `ttl` from `now`, clamped to the end of what is above it.
     ///
     /// # Errors
     /// [`SignError`].
@@ -55,5 +70,5 @@ pub trait UpstreamAuthority: Send + Sync {
         key: &dyn SigningKey,
         ttl: Duration,
         now: OffsetDateTime,
-    ) -> Result<CertificateDer<'static>, SignError>;
+    ) -> Result<Certified, SignError>;
 }

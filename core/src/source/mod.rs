@@ -7,7 +7,7 @@ mod offer;
 
 pub use adopted::{AdoptedSources, SourceStanding};
 pub use fingerprint::SourceFingerprint;
-pub use offer::Offer;
+pub use offer::{Offer, OfferedCa};
 
 /// The source that one replica is configured with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

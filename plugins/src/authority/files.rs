@@ -21,8 +21,8 @@ use signet_core::digest::{hex, key_identifier};
 use signet_core::revocation::RevocationList;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{KeyCustody, SigningKey};
-use signet_core::seams::upstream_authority::UpstreamAuthority;
-use signet_core::source::Offer;
+use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
+use signet_core::source::{Offer, OfferedCa};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
@@ -140,10 +140,11 @@ impl FilesAuthority {
         if self.with_state(|state| state.said.replace(set.digest)) == Some(set.digest) {
             return;
         }
+        let Some(issuing) = offer.given() else { return };
         let directory = self.directory.display();
         tracing::info!(
-            %directory, authority.id = %offer.issuing.id, root.id = %offer.signer, roots = offer.roots.len(),
-            intermediates = offer.issuing.intermediates.len(), not_after = rfc3339(offer.issuing.not_after),
+            %directory, authority.id = %issuing.id, root.id = %offer.signer, roots = offer.roots.len(),
+            intermediates = issuing.intermediates.len(), not_after = rfc3339(issuing.not_after),
             signer.file = set.form.signer(), "CA files read"
         );
         if !verified.ended.is_empty() {
@@ -211,33 +212,38 @@ fn key_id(verified: &Verified) -> Result<KeyId, SignError> {
         .ok_or_else(|| failed("naming the signer's key failed; this is a bug"))
 }
 
+/// The CA that signs.
+fn issuing(verified: &Verified, key_id: &KeyId) -> IssuingCa {
+    let starts = verified.path().map(|one| one.facts.not_before).max();
+    let ends = verified.path().map(|one| one.facts.not_after).min();
+    IssuingCa {
+        id: AuthorityId::of(&verified.signer.facts),
+        key: key_id.clone(),
+        certificate: verified.signer.der.clone(),
+        not_before: starts.unwrap_or(verified.signer.facts.not_before),
+        not_after: ends.unwrap_or(verified.signer.facts.not_after),
+        intermediates: verified.intermediates.iter().chain(&verified.beyond).map(|one| one.der.clone()).collect(),
+    }
+}
+
 /// What the rotator gets to see.
 fn offer(verified: &Verified, key_id: &KeyId) -> Offer {
     let signer = AuthorityId::of(&verified.root.facts);
-    let issuing = AuthorityId::of(&verified.signer.facts);
+    let own = AuthorityId::of(&verified.signer.facts);
     let roots = verified.roots.iter().map(|root| {
         let id = AuthorityId::of(&root.facts);
         Root {
-            key: (id == issuing).then(|| key_id.clone()),
+            key: (id == own).then(|| key_id.clone()),
             certificate: root.der.clone(),
             not_before: root.facts.not_before,
             not_after: root.facts.not_after,
             id,
         }
     });
-    let starts = verified.path().map(|one| one.facts.not_before).max();
-    let ends = verified.path().map(|one| one.facts.not_after).min();
     Offer {
         roots: roots.collect(),
         signer,
-        issuing: IssuingCa {
-            id: issuing,
-            key: key_id.clone(),
-            certificate: verified.signer.der.clone(),
-            not_before: starts.unwrap_or(verified.signer.facts.not_before),
-            not_after: ends.unwrap_or(verified.signer.facts.not_after),
-            intermediates: verified.intermediates.iter().chain(&verified.beyond).map(|one| one.der.clone()).collect(),
-        },
+        issuing: OfferedCa::Given(issuing(verified, key_id)),
         revocation_lists: Vec::new(),
         fingerprint: verified.fingerprint.clone(),
     }
@@ -292,7 +298,7 @@ impl UpstreamAuthority for FilesAuthority {
         _key: &dyn SigningKey,
         _ttl: Duration,
         _now: OffsetDateTime,
-    ) -> Result<CertificateDer<'static>, SignError> {
+    ) -> Result<Certified, SignError> {
         Err(self.operators())
     }
 }

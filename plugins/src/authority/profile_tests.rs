@@ -51,7 +51,7 @@ async fn hierarchy(root_type: KeyType, issuing_type: KeyType) -> Hierarchy {
     let upstream = SelfSignedRoot::new(domain(), Arc::new(MemoryCustody::new()), root_type, 3650 * DAY);
     let root = upstream.prepare_root(1, NOW).await.unwrap();
     let key: Arc<dyn SigningKey> = Arc::new(LocalKey::generate(issuing_type).await.unwrap().0);
-    let issuing = upstream.certify(&root, &*key, 30 * DAY, NOW).await.unwrap();
+    let issuing = upstream.certify(&root, &*key, 30 * DAY, NOW).await.unwrap().certificate;
     let authority = NativeAuthority::new(key, &issuing_ca(&issuing)).unwrap();
     Hierarchy { root, issuing, authority }
 }
@@ -307,6 +307,7 @@ async fn a_trust_domain_longer_than_an_organization_name_may_be_still_makes_a_ch
     let root = upstream.prepare_root(1, NOW).await.unwrap();
     let issuing =
         upstream.certify(&root, &LocalKey::generate(KeyType::EcP256).await.unwrap().0, DAY, NOW).await.unwrap();
+    let issuing = issuing.certificate;
     let files = Files::new(&root.certificate, &issuing, b"");
     assert!(files.verify("issuing", "any", &[]).0);
     assert!(files.text("root").contains(&format!("Subject: O = {}, CN", "a".repeat(64))));

@@ -12,7 +12,7 @@ use signet_core::identity::TrustDomain;
 use signet_core::key_type::KeyType;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{KeyCustody, SigningKey};
-use signet_core::seams::upstream_authority::UpstreamAuthority;
+use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
 use signet_core::source::Offer;
 use time::OffsetDateTime;
 
@@ -76,7 +76,7 @@ impl UpstreamAuthority for SelfSignedRoot {
         key: &dyn SigningKey,
         ttl: Duration,
         now: OffsetDateTime,
-    ) -> Result<CertificateDer<'static>, SignError> {
+    ) -> Result<Certified, SignError> {
         let id = root.key.as_ref().ok_or_else(|| failed("the root's key is not held here"))?;
         let root_key = self.custody.open(id).await.map_err(|error| custody_failed(&error))?;
         let (issuer, facts) =
@@ -102,7 +102,7 @@ impl UpstreamAuthority for SelfSignedRoot {
         };
         let mut params = profile.params()?;
         params.use_authority_key_identifier_extension = true;
-        sign(&params, key.spki_der(), &issuer).await
+        sign(&params, key.spki_der(), &issuer).await.map(Certified::from)
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
         ];
         for (now, ttl, not_before, not_after) in table {
             let certificate = upstream.certify(&root, &key().await, ttl, now).await.unwrap();
-            let facts = Facts::read(&certificate).unwrap();
+            let facts = Facts::read(&certificate.certificate).unwrap();
             assert_eq!((facts.not_before, facts.not_after), (not_before, not_after), "{now} {ttl:?}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use signet_core::authority::IssuingCa;
 use signet_core::secret::Secret;
 use signet_core::source::Offer;
 use time::OffsetDateTime;
@@ -14,7 +15,7 @@ use super::super::revocation::read_lists;
 use super::error::FilesError;
 use super::read::{FileSet, Form, LISTS, ListsFile, MAX_FILE, MAX_LISTS_FILE, NAMES, digest};
 use super::verify::{Verified, certificates, key, usable_roots, verify, verify_with};
-use super::{key_id, offer, with_lists};
+use super::{issuing, key_id, offer, with_lists};
 
 /// A file that is read of a CA: its name, and the most bytes that it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct CaFiles(BTreeMap<&'static str, Secret>);
 pub struct Examined {
     /// The CA as it would be used, its revocation lists apart.
     pub offer: Offer,
+    /// The CA that signs.
+    pub issuing: IssuingCa,
     /// The kind of its key, such as `RSA 2048` or `ECDSA P-256`.
     pub key: String,
     /// Whether the CA that signs is a root itself.
@@ -110,11 +113,12 @@ impl CaFiles {
             )]));
         }
         let key_id = key_id(&verified).map_err(|error| Unfit(vec![error.to_string()]))?;
-        let offer = offer(&verified, &key_id);
+        let (issuing, offer) = (issuing(&verified, &key_id), offer(&verified, &key_id));
         let Verified { signer, ended, .. } = verified;
         Ok(Examined {
             key: key_kind(&signer.facts.spki_der),
-            self_signed: offer.signer == offer.issuing.id,
+            self_signed: offer.signer == issuing.id,
+            issuing,
             may_sign_lists: signer.facts.may_sign_lists(),
             ended,
             offer,

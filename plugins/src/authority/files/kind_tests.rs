@@ -25,17 +25,18 @@ fn published(offer: &Offer) -> Vec<CertificateDer<'static>> {
 
 /// OpenSSL and Signet's own check accept what it signs, also with each of `peers` alone as the one root that they know.
 async fn signs(world: &World, offer: &Offer, peers: &[&CertificateDer<'static>], now: OffsetDateTime) {
-    let key = signet_core::seams::custody::KeyCustody::open(&*world.custody, &offer.issuing.key).await.unwrap();
-    let authority = NativeAuthority::new(key, &offer.issuing).unwrap();
+    let key =
+        signet_core::seams::custody::KeyCustody::open(&*world.custody, &offer.given().unwrap().key).await.unwrap();
+    let authority = NativeAuthority::new(key, offer.given().unwrap()).unwrap();
     let request = request_of(&authority, now);
     let chain = authority.sign(&request).await.unwrap();
     for peer in peers {
         openssl_accepts(&chain, &[&peer[..]], now);
     }
     let bundle = TrustBundle::new(TrustDomain::parse("cluster.local").unwrap(), 1, published(offer)).unwrap();
-    let issuer = Facts::read(&offer.issuing.certificate).unwrap();
+    let issuer = Facts::read(&offer.given().unwrap().certificate).unwrap();
     assert_eq!(Facts::read(chain.leaf()).unwrap().issuer_der, issuer.subject_der, "byte for byte");
-    let path = VerifiedPath::check(chain.intermediates(), &offer.issuing.certificate, &bundle).unwrap();
+    let path = VerifiedPath::check(chain.intermediates(), &offer.given().unwrap().certificate, &bundle).unwrap();
     check_issued(request, chain, &path, Signer::Elsewhere).unwrap();
 }
 
@@ -162,7 +163,7 @@ async fn the_chain_is_sent_as_far_as_peers_need_that_know_one_self_signed_root_o
         world.put_set(signer, &chain, &roots);
         let offer = world.offer().await;
         let expected: Vec<_> = sent.iter().map(|one| one.der.clone()).collect();
-        assert_eq!(offer.issuing.intermediates, expected, "{what}");
+        assert_eq!(offer.given().unwrap().intermediates, expected, "{what}");
         signs(&world, &offer, &enough.iter().map(|root| &root.der).collect::<Vec<_>>(), NOW).await;
     }
 }
@@ -272,7 +273,7 @@ async fn a_signer_and_a_root_without_extensions_but_one_are_taken_and_their_keys
         for signer in [&name, root] {
             let (world, now) = made.world(signer, &["plain", "first"]);
             let offer = world.offer().await;
-            let facts = Facts::read(&offer.issuing.certificate).unwrap();
+            let facts = Facts::read(&offer.given().unwrap().certificate).unwrap();
             assert_eq!((facts.subject_key_id.clone(), facts.key_id().len()), (None, 20), "{signer}");
             assert_eq!(published(&offer), [made.der("plain"), made.der("first")]);
             signs(&world, &offer, &[&made.der(root)], now).await;

@@ -50,7 +50,7 @@ async fn lists_are_offered_while_every_ca_has_one_in_force_and_never_stand_in_th
     let next = middle.below("next", |_| {});
     world.put_set(&next, &[&middle], &[&root]);
     world.put(LISTS, all(NOW + DAY));
-    assert_eq!(world.offer().await.issuing.id, next.id());
+    assert_eq!(world.offer().await.given().unwrap().id, next.id());
     assert!(world.files.crl_problem().is_some());
     world.put_set(&signer, &[&middle], &[&root]);
     assert_eq!(world.offer().await.revocation_lists.len(), 3);

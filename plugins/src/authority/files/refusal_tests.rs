@@ -135,7 +135,7 @@ async fn a_chain_as_deep_as_it_may_be_is_found_and_a_deeper_or_confusing_one_end
     let chain: Vec<&Ca> = line.iter().collect();
     world.put_set(&line[8], &chain, &[&root]);
     let offer = world.offer().await;
-    assert_eq!(offer.issuing.intermediates.len(), 8);
+    assert_eq!(offer.given().unwrap().intermediates.len(), 8);
     world.check_signs(&offer, &[&root]).await;
     world.put_set(&line[9], &chain, &[&root]);
     assert!(world.refused().await.contains("no chain of a few CAs"));

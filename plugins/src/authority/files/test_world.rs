@@ -88,11 +88,11 @@ impl World {
 
     /// A leaf signed by what is offered, with its chain, judged by OpenSSL under `roots`.
     pub(super) async fn check_signs(&self, offer: &Offer, roots: &[&Ca]) {
-        let key = self.custody.open(&offer.issuing.key).await.unwrap();
-        let authority = NativeAuthority::new(key, &offer.issuing).unwrap();
+        let key = self.custody.open(&offer.given().unwrap().key).await.unwrap();
+        let authority = NativeAuthority::new(key, offer.given().unwrap()).unwrap();
         let chain = leaf_of(&authority, NOW).await;
         let leaf = Facts::read(chain.leaf()).unwrap();
-        let signer = Facts::read(&offer.issuing.certificate).unwrap();
+        let signer = Facts::read(&offer.given().unwrap().certificate).unwrap();
         let own = signer.subject_key_id.clone().unwrap_or_else(|| signer.key_id());
         assert_eq!(leaf.authority_key_id, Some(own), "the key identifier of the certificate, not ours");
         assert_eq!(leaf.issuer_der, signer.subject_der);
@@ -107,14 +107,14 @@ impl World {
 
     /// The same under all of `roots` at once, by OpenSSL and by Signet's own check before the release of a certificate.
     pub(super) async fn check_signs_in_one_bundle(&self, offer: &Offer, roots: &[&Ca]) {
-        let key = self.custody.open(&offer.issuing.key).await.unwrap();
-        let authority = NativeAuthority::new(key, &offer.issuing).unwrap();
+        let key = self.custody.open(&offer.given().unwrap().key).await.unwrap();
+        let authority = NativeAuthority::new(key, offer.given().unwrap()).unwrap();
         let domain = TrustDomain::parse("cluster.local").unwrap();
         let bundle = TrustBundle::new(domain, 1, roots.iter().map(|root| root.der.clone()).collect()).unwrap();
         let request = request_of(&authority, NOW);
         let chain = authority.sign(&request).await.unwrap();
         openssl_accepts(&chain, &roots.iter().map(|root| &root.der[..]).collect::<Vec<_>>(), NOW);
-        let path = VerifiedPath::check(chain.intermediates(), &offer.issuing.certificate, &bundle).unwrap();
+        let path = VerifiedPath::check(chain.intermediates(), &offer.given().unwrap().certificate, &bundle).unwrap();
         check_issued(request, chain, &path, Signer::Elsewhere).unwrap();
     }
 }

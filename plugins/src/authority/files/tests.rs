@@ -40,10 +40,10 @@ async fn both_forms_and_all_key_encodings_of_every_key_type_make_a_ca() {
             tls.put("ca.crt", root.pem());
             for world in [istio, tls] {
                 let offer = world.offer().await;
-                assert_eq!(offer.issuing.id, signer.id());
-                assert_eq!(offer.issuing.key.as_str(), key_name(&signer));
-                assert_eq!(offer.issuing.certificate, signer.der);
-                assert_eq!(offer.issuing.intermediates, std::slice::from_ref(&middle.der));
+                assert_eq!(offer.given().unwrap().id, signer.id());
+                assert_eq!(offer.given().unwrap().key.as_str(), key_name(&signer));
+                assert_eq!(offer.given().unwrap().certificate, signer.der);
+                assert_eq!(offer.given().unwrap().intermediates, std::slice::from_ref(&middle.der));
                 assert_eq!(&offer.signer, &root.id());
                 let [one] = offer.roots.as_slice() else { panic!("one root") };
                 assert_eq!((&one.id, &one.key, &one.certificate), (&root.id(), &None, &root.der));
@@ -59,14 +59,14 @@ async fn a_chain_file_as_istio_makes_it_with_signer_and_root_in_it_gives_no_cert
     let (world, signer) = (World::new(), root.below("signer", |_| {}));
     world.put_set(&signer, &[&signer, &root], &[&root]);
     let offer = world.offer().await;
-    assert!(offer.issuing.intermediates.is_empty());
+    assert!(offer.given().unwrap().intermediates.is_empty());
     world.check_signs(&offer, &[&root]).await;
     let middle = root.below("middle", |_| {});
     let deep = middle.below("deep", |_| {});
     let stranger = Ca::root("stranger").below("middle", |_| {});
     world.put_set(&deep, &[&root, &stranger, &middle, &deep, &middle], &[&root, &root]);
     let offer = world.offer().await;
-    assert_eq!(offer.issuing.intermediates, [middle.der]);
+    assert_eq!(offer.given().unwrap().intermediates, [middle.der]);
     assert_eq!(offer.roots.len(), 1);
     world.check_signs(&offer, &[&root]).await;
 }
@@ -76,21 +76,24 @@ async fn a_root_that_signs_leaves_itself_is_offered_with_its_key_and_sends_no_ch
     let (world, root) = (World::new(), Ca::root("root"));
     world.put_set(&root, &[], &[&root]);
     let offer = world.offer().await;
-    assert_eq!((&offer.signer, &offer.issuing.id), (&root.id(), &root.id()));
-    assert_eq!(offer.roots[0].key, Some(offer.issuing.key.clone()));
-    assert_eq!((&offer.issuing.certificate, offer.issuing.intermediates.len()), (&offer.roots[0].certificate, 0));
+    assert_eq!((&offer.signer, &offer.given().unwrap().id), (&root.id(), &root.id()));
+    assert_eq!(offer.roots[0].key, Some(offer.given().unwrap().key.clone()));
+    assert_eq!(
+        (&offer.given().unwrap().certificate, offer.given().unwrap().intermediates.len()),
+        (&offer.roots[0].certificate, 0)
+    );
     world.check_signs(&offer, &[&root]).await;
 
     // Istio renews with the same key and leaves the old certificate in the root file.
     let renewed = root.renewed(|params| params.not_after = NOW + 900 * DAY);
     world.put_set(&renewed, &[], &[&root]);
     let offer = world.offer().await;
-    assert_eq!((offer.roots.len(), &offer.issuing.certificate), (1, &root.der));
+    assert_eq!((offer.roots.len(), &offer.given().unwrap().certificate), (1, &root.der));
     world.check_signs(&offer, &[&root]).await;
     world.put_set(&renewed, &[], &[&root, &renewed]);
     let offer = world.offer().await;
     assert_eq!(ids(&offer.roots), [root.id()], "a name and a key are one authority");
-    assert_eq!((&offer.issuing.certificate, &offer.roots[0].certificate), (&renewed.der, &renewed.der));
+    assert_eq!((&offer.given().unwrap().certificate, &offer.roots[0].certificate), (&renewed.der, &renewed.der));
     world.check_signs(&offer, &[&root, &renewed]).await;
 
     world.put_set(&Ca::root("other"), &[], &[&root]);
@@ -111,7 +114,10 @@ async fn two_roots_with_one_key_and_two_names_are_two_and_each_chain_leads_to_it
             world.put("ca-crl.pem", lists_of(&[set, &root, &renamed]));
             let offer = world.offer().await;
             assert_eq!((ids(&offer.roots), &offer.signer), (vec![root.id(), renamed.id()], &above.id()));
-            assert_eq!((&offer.issuing.id, offer.issuing.key.as_str()), (&set.id(), key_name(set).as_str()));
+            assert_eq!(
+                (&offer.given().unwrap().id, offer.given().unwrap().key.as_str()),
+                (&set.id(), key_name(set).as_str())
+            );
             let mut listed: Vec<_> = offer.revocation_lists.iter().map(|list| list.issuer.clone()).collect();
             listed.sort();
             let mut expected = vec![set.id(), root.id(), renamed.id()];
@@ -138,10 +144,10 @@ async fn certificates_of_istios_own_scripts_are_accepted_and_the_shortest_of_the
     let world = World::new();
     world.put_set(&signer, &[&root], &[&root]);
     let offer = world.offer().await;
-    assert_eq!(offer.issuing.not_after, root.params.not_after);
-    assert_eq!(offer.issuing.not_before, root.params.not_before);
-    let key = world.custody.open(&offer.issuing.key).await.unwrap();
-    let authority = NativeAuthority::new(key, &offer.issuing).unwrap();
+    assert_eq!(offer.given().unwrap().not_after, root.params.not_after);
+    assert_eq!(offer.given().unwrap().not_before, root.params.not_before);
+    let key = world.custody.open(&offer.given().unwrap().key).await.unwrap();
+    let authority = NativeAuthority::new(key, offer.given().unwrap()).unwrap();
     let limits = (authority.limits().not_before, authority.limits().not_after);
     assert_eq!(limits, (root.params.not_before, root.params.not_after), "no leaf outlives its root");
     world.check_signs(&offer, &[&root]).await;
@@ -166,7 +172,7 @@ async fn files_that_appear_later_and_sets_that_change_are_followed_without_a_res
 
     world.put_set(&next, &[], &[&root]);
     let second = world.offer().await;
-    assert_eq!((&second.issuing.id, &second.signer), (&next.id(), &first.signer));
+    assert_eq!((&second.given().unwrap().id, &second.signer), (&next.id(), &first.signer));
     world.check_signs(&second, &[&root]).await;
     world.check_signs(&first, &[&root]).await; // the former key is still in custody
 }
@@ -216,7 +222,7 @@ async fn every_shape_of_change_is_offered_as_the_files_say() {
         let offer = world.offer().await;
         assert_eq!(ids(&offer.roots), roots.iter().map(|root| root.id()).collect::<Vec<_>>(), "{what}");
         let root = if signer.id() == by_old.id() { &old } else { &new };
-        assert_eq!((&offer.issuing.id, &offer.signer), (&signer.id(), &root.id()), "{what}");
+        assert_eq!((&offer.given().unwrap().id, &offer.signer), (&signer.id(), &root.id()), "{what}");
         assert!(offer.roots.iter().all(|root| root.key.is_none()));
         world.check_signs(&offer, &[root]).await;
     }
@@ -245,7 +251,7 @@ async fn of_roots_with_one_name_the_one_that_signed_is_found_and_of_one_key_the_
         world.put_set(&signer, &[], &roots);
         let offer = world.offer().await;
         assert_eq!((offer.roots.len(), &offer.roots[0].certificate), (1, &longer.der));
-        assert_eq!(offer.issuing.not_after, NOW + 1000 * DAY);
+        assert_eq!(offer.given().unwrap().not_after, NOW + 1000 * DAY);
         world.check_signs(&offer, &[&root, &longer]).await;
     }
 }
@@ -269,7 +275,7 @@ async fn it_makes_no_roots_and_certifies_nobody() {
     let (root, world) = (Ca::root("root"), World::new());
     world.put_set(&root, &[], &[&root]);
     let offered = world.offer().await;
-    let key = world.custody.open(&offered.issuing.key).await.unwrap();
+    let key = world.custody.open(&offered.given().unwrap().key).await.unwrap();
     let refusals = [
         world.files.prepare_root(1, NOW).await.err(),
         world.files.certify(&offered.roots[0], &*key, Duration::from_secs(1), NOW).await.err(),

@@ -75,8 +75,11 @@ pub(super) fn run(input: &[u8]) -> Verdict {
     let known: BTreeSet<Vec<u8>> = files.iter().flat_map(|(_, content)| certificates(content)).collect();
     check(&offer, &known)?;
     wait_for(check_key(&offer, custody.as_ref()))??;
-    let (roots, between, lists) =
-        (offer.roots.len().min(5), offer.issuing.intermediates.len(), offer.revocation_lists.len());
+    let (roots, between, lists) = (
+        offer.roots.len().min(5),
+        offer.given().map_or(0, |given| given.intermediates.len()),
+        offer.revocation_lists.len(),
+    );
     Ok(format!("{roots} roots, {between} between, {lists} lists, {problem:?}"))
 }
 
@@ -96,7 +99,7 @@ async fn look(directory: &Path, custody: Arc<MemoryCustody>) -> Result<Offered, 
 }
 
 fn check(offer: &Offer, certificates: &BTreeSet<Vec<u8>>) -> Result<(), String> {
-    let issuing = &offer.issuing;
+    let issuing = offer.given().ok_or("no issuing CA")?;
     let roots: BTreeSet<String> = offer.roots.iter().map(|root| root.id.to_string()).collect();
     promise(roots.len() == offer.roots.len(), || "a root is there twice".to_owned())?;
     promise(roots.contains(&offer.signer.to_string()), || "the root that signs is not offered".to_owned())?;
@@ -125,7 +128,8 @@ fn check(offer: &Offer, certificates: &BTreeSet<Vec<u8>>) -> Result<(), String> 
 
 /// The key in custody is that of the issuing certificate and of nobody else.
 async fn check_key(offer: &Offer, custody: &MemoryCustody) -> Result<(), String> {
-    let key = custody.open(&offer.issuing.key).await.map_err(|error| format!("the key is not kept: {error}"))?;
-    let facts = Facts::read(&offer.issuing.certificate).map_err(|error| error.to_string())?;
+    let issuing = offer.given().ok_or("no issuing CA")?;
+    let key = custody.open(&issuing.key).await.map_err(|error| format!("the key is not kept: {error}"))?;
+    let facts = Facts::read(&issuing.certificate).map_err(|error| error.to_string())?;
     promise(key.spki_der() == facts.spki_der, || "the key of another certificate".to_owned())
 }
