@@ -5,6 +5,8 @@
 pub mod authenticator;
 pub mod authority;
 pub mod custody;
+#[cfg(any(feature = "kubernetes", feature = "vault"))]
+pub mod files;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 #[cfg(feature = "kubernetes")]

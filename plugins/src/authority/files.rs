@@ -6,6 +6,8 @@ mod examine;
 mod path;
 mod read;
 mod verify;
+#[cfg(feature = "vault")]
+mod way;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -32,6 +34,8 @@ use error::FilesError;
 pub use examine::{CaFile, CaFiles, Examined, Unfit};
 use read::{FileSet, LISTS, ListsFile};
 use verify::{Member, Verified};
+#[cfg(feature = "vault")]
+pub(super) use way::{Way, way_to_root};
 
 /// How long reading a few files may take.
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -1,5 +1,5 @@
-//! Authorities that sign in this process: the root made here, the operator's own CA, and the issuing CA
-//! under either of them.
+//! Authorities: the root made here, the operator's own CA, a Vault, and the issuing CA under any of them, which signs in this
+//! process.
 
 mod certificates;
 mod files;
@@ -8,12 +8,16 @@ mod native;
 mod remote_signature;
 mod revocation;
 mod self_signed;
+#[cfg(feature = "vault")]
+mod vault;
 
 pub use certificates::AuthorityError;
 pub use files::{CaFile, CaFiles, Examined, FilesAuthority, Unfit};
 pub use native::NativeAuthority;
 pub use revocation::{ListError, read_lists, sign_list};
 pub use self_signed::SelfSignedRoot;
+#[cfg(feature = "vault")]
+pub use vault::{CircuitState, DEFAULT_ISSUER, Login, Probed, VaultAuthority, VaultError, VaultSettings, VaultStatus};
 
 #[cfg(test)]
 mod profile_tests;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
+    DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use signet_core::authority::AuthorityId;
@@ -111,6 +111,23 @@ impl Ca {
     /// A certificate that is not one of a CA, with its key.
     pub(super) fn leaf(&self) -> Self {
         self.below("leaf", |params| params.is_ca = IsCa::ExplicitNoCa)
+    }
+
+    /// What this CA makes of a certificate signing request: that of a CA that holds for this long.
+    pub(super) fn certifies(
+        &self,
+        csr: &str,
+        ttl: std::time::Duration,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
+        let mut asked = CertificateSigningRequestParams::from_pem(csr).unwrap();
+        asked.params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        asked.params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        (asked.params.not_before, asked.params.not_after) = (NOW - std::time::Duration::from_secs(30), NOW + ttl);
+        asked.params.use_authority_key_identifier_extension = true;
+        change(&mut asked.params);
+        let der = asked.signed_by(&Issuer::from_params(&self.params, &pair(&self.pkcs8))).unwrap().der().clone();
+        Self { params: asked.params, der, pkcs8: Vec::new() }
     }
 
     /// This root again, with the same key and name.

@@ -11,7 +11,7 @@ use kube::client::Body;
 use signet_core::seams::authenticator::{AuthenticationError, Outage};
 
 use super::credentials::{Credentials, load};
-use super::files::Files;
+use crate::files::Files;
 
 /// How long the connection to an API server may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(4);

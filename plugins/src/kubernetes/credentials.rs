@@ -13,7 +13,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::api_server::chain;
-use super::files::Files;
+use crate::files::Files;
 
 /// As whom an API server is spoken to, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -36,7 +36,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    fn read(der: CertificateDer<'static>, file: &'static str, line: usize) -> Result<Self, FilesError> {
+    pub(super) fn read(der: CertificateDer<'static>, file: &'static str, line: usize) -> Result<Self, FilesError> {
         let unreadable = |cause| FilesError::Unreadable { file: file.to_owned(), line, cause };
         check_encoding(&der).map_err(|flaw| unreadable(CertificateError::NotDer(flaw)))?;
         let facts = Facts::read(&der).map_err(unreadable)?;
@@ -182,7 +182,8 @@ pub(super) fn verify_with(
     // Only self-signed roots are known to everybody; where none is above, another one of the file will do.
     let far = Search { below: &signer, others: &anchors.between, roots: &anchors.self_signed, depth: 0, now }.run();
     let path = far.or_else(|_| Search { below: &signer, others: &others, roots: &roots, depth: 0, now }.run());
-    let (intermediates, root) = path.map_err(|error| search_failed(set, &signer, error))?;
+    let (intermediates, root) =
+        path.map_err(|error| search_failed((set.form.chain(), set.form.roots()), &signer, error))?;
     for intermediate in &intermediates {
         intermediate.check_tls()?;
     }
@@ -239,14 +240,15 @@ fn fingerprint(signer: &Member, others: &[Member], roots: &[Member]) -> SourceFi
     SourceFingerprint::of_set(&signer.der, between, roots.iter().map(|root| &root.der))
 }
 
-fn search_failed(set: &FileSet, signer: &Member, error: SearchError) -> FilesError {
+/// The error of a search through certificates that are in these two places.
+pub(super) fn search_failed((chain, roots): (&str, &str), signer: &Member, error: SearchError) -> FilesError {
     match error {
         SearchError::NoIssuer(below) => FilesError::NoIssuer {
             file: below.file.to_owned(),
             subject: below.subject(),
             issuer: below.issuer(),
-            chain: set.form.chain().to_owned(),
-            roots: set.form.roots().to_owned(),
+            chain: chain.to_owned(),
+            roots: roots.to_owned(),
         },
         SearchError::Signature { below, issuer } => FilesError::BadSignature {
             file: below.file.to_owned(),

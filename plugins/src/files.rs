@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+/// A file that is being read.
+type Reading = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send>>;
 
 /// Reads a file, within a time and up to a size.
-pub type ReadFile = dyn Fn(PathBuf) -> BoxFuture<'static, Result<Vec<u8>, String>> + Send + Sync;
+pub type ReadFile = dyn Fn(PathBuf) -> Reading + Send + Sync;
 
 /// The way to files.
 #[derive(Clone)]
@@ -15,9 +17,7 @@ pub struct Files(Arc<ReadFile>);
 
 impl Files {
     /// Reads by `read`, whose errors name the file.
-    pub fn read_by(
-        read: impl Fn(PathBuf) -> BoxFuture<'static, Result<Vec<u8>, String>> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn read_by(read: impl Fn(PathBuf) -> Reading + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
 

@@ -1,0 +1,128 @@
+//! What certifies issuing CAs: the issuer in Vault as it is now, with its chain up to the root; and what of its answers is used.
+
+use rustls_pki_types::CertificateDer;
+use signet_core::authority::Root;
+use signet_core::certificate::Facts;
+use signet_core::clock::rfc3339;
+use signet_core::pem::read_certificates;
+use signet_core::seams::upstream_authority::Certified;
+use signet_core::source::{Offer, OfferedCa, SourceFingerprint};
+use time::OffsetDateTime;
+
+use super::super::files::{Way, way_to_root};
+use super::calls::{Issuer, Signed};
+use super::error::VaultError;
+
+/// What certificates from there are called.
+const CHAIN: &str = "ca_chain of the issuer in Vault";
+
+pub(super) const READ_ISSUER: &str = "read the issuer";
+pub(super) const SIGN: &str = "sign the issuing CA";
+
+/// The issuer, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    /// Everything that Vault names above what the issuer signs: it, and its chain.
+    chain: Vec<CertificateDer<'static>>,
+    /// The root that it leads to.
+    pub(super) root: Root,
+    /// When the first of them ends.
+    pub(super) until: OffsetDateTime,
+    fingerprint: SourceFingerprint,
+}
+
+impl Source {
+    /// Checks what Vault says of its issuer.
+    pub(super) fn of(issuer: &Issuer, now: OffsetDateTime) -> Result<Self, VaultError> {
+        let wrong = |cause: String| VaultError::Answer { what: READ_ISSUER, cause };
+        let certificate = one(&issuer.certificate).map_err(wrong)?;
+        let chain = all(issuer.ca_chain.iter().map(String::as_str)).map_err(wrong)?;
+        let Way { intermediates, root } = way_to_root(&certificate, &chain, 1, CHAIN, now).map_err(wrong)?;
+        let fingerprint = SourceFingerprint::of_set(&certificate, &intermediates, [&root]);
+        let root = Root::new(root, None).map_err(|error| wrong(error.to_string()))?;
+        let mut until = root.not_after;
+        for above in intermediates.iter().chain([&certificate]) {
+            until = until.min(Facts::read(above).map_err(|error| wrong(error.to_string()))?.not_after);
+        }
+        let chain = std::iter::once(certificate).chain(intermediates).chain([root.certificate.clone()]).collect();
+        Ok(Self { chain, root, until, fingerprint })
+    }
+
+    /// What the rotator gets to see.
+    pub(super) fn offer(&self) -> Offer {
+        Offer {
+            roots: vec![self.root.clone()],
+            signer: self.root.id.clone(),
+            issuing: OfferedCa::Certified { until: self.until },
+            revocation_lists: Vec::new(),
+            fingerprint: self.fingerprint.clone(),
+        }
+    }
+
+    /// Judges a signed certificate: it must be one of a CA with exactly this key and name, in force, and lead to `root`. How
+    /// long it holds is what it says.
+    pub(super) fn accept(
+        &self,
+        signed: &Signed,
+        asked: &Asked<'_>,
+        root: &Root,
+        now: OffsetDateTime,
+    ) -> Result<Certified, VaultError> {
+        let wrong = |cause: String| VaultError::Answer { what: SIGN, cause };
+        let certificate = one(&signed.certificate).map_err(wrong)?;
+        let facts = Facts::read(&certificate).map_err(|error| wrong(error.to_string()))?;
+        let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(wrong(what.to_owned())) };
+        expect(facts.spki_der == asked.spki_der, "the certificate is for another key")?;
+        expect(facts.is_ca, "the certificate is not one of a CA")?;
+        expect(!facts.subject_empty, "the certificate has no subject")?;
+        // What else it names, our leaves would be issued in the name of.
+        expect(facts.uris == [asked.uri], "the URI of the certificate is not the one that was asked for")?;
+        expect(
+            facts.dns.is_empty() && facts.ips.is_empty() && facts.other_names == 0,
+            "the certificate has names that were not asked for",
+        )?;
+        if now < facts.not_before {
+            return Err(wrong(format!(
+                "the certificate starts only at {}; is a clock wrong?",
+                rfc3339(facts.not_before)
+            )));
+        }
+        let parts = signed.ca_chain.iter().map(String::as_str).chain([signed.issuing_ca.as_str()]);
+        let mut among = all(parts.filter(|text| !text.is_empty())).map_err(wrong)?;
+        among.extend(self.chain.iter().cloned());
+        let way = way_to_root(&certificate, &among, 0, CHAIN, now).map_err(wrong)?;
+        let found = Root::new(way.root, None).map_err(|error| wrong(error.to_string()))?;
+        if found.id != root.id {
+            let cause = format!("it leads to root {}, not to {}: the issuer has changed meanwhile", found.id, root.id);
+            return Err(wrong(cause));
+        }
+        Ok(Certified { certificate, intermediates: way.intermediates })
+    }
+}
+
+/// What a signed certificate must say.
+pub(super) struct Asked<'a> {
+    /// The key.
+    pub(super) spki_der: &'a [u8],
+    /// The SPIFFE ID of the trust domain.
+    pub(super) uri: &'a str,
+}
+
+/// The certificate in a PEM text.
+fn one(text: &str) -> Result<CertificateDer<'static>, String> {
+    match <[_; 1]>::try_from(all([text])?) {
+        Ok([certificate]) => Ok(certificate),
+        Err(several) => Err(format!("there are {} certificates in the place of one", several.len())),
+    }
+}
+
+/// The certificates in these texts.
+fn all<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<CertificateDer<'static>>, String> {
+    let mut found = Vec::new();
+    for text in texts {
+        let read =
+            read_certificates(text.as_bytes()).map_err(|error| format!("a certificate cannot be read: {error}"))?;
+        found.extend(read.into_iter().map(|(_, certificate)| certificate));
+    }
+    Ok(found)
+}
