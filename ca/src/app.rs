@@ -1,5 +1,6 @@
 //! Puts the process together: the only place of this program that names concrete plugins.
 
+mod backend;
 mod backup;
 mod check;
 mod cluster_keys;
@@ -29,6 +30,8 @@ mod sealing_keys;
 mod signers;
 mod storage;
 mod tokens;
+#[cfg_attr(not(feature = "vault"), path = "app/without_vault.rs")]
+mod vault;
 
 use std::sync::Arc;
 

@@ -11,6 +11,7 @@ mod storage;
 mod storage_tests;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -29,6 +30,7 @@ pub use read::{read, read_admin, reference};
 #[cfg(not(feature = "postgres"))]
 pub(crate) use storage::WITHOUT_POSTGRES;
 pub use storage::{Database, Host, Postgres, Reach, Storage, Tls, read_storage};
+pub use vault::{Mode, Vault, VaultAuth};
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
@@ -109,6 +111,8 @@ pub enum Backend {
     Native,
     /// The operator, by putting files into a directory.
     Files(PathBuf),
+    /// A Vault or OpenBao, which certifies issuing CAs.
+    Vault(Box<Vault>),
 }
 
 /// Rules for leaves.

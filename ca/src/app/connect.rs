@@ -1,13 +1,15 @@
 //! Whether the API servers and issuers of the clusters answer, and let this CA do what it needs; for `check --connect`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use signet_core::clock::SystemClock;
 use signet_core::seams::authenticator::AuthenticationError;
 
 use super::kubernetes::{self, Server};
-use super::tokens;
-use crate::config::{Cluster, Config, Tokens};
+use super::{tokens, vault};
+use crate::config::{Backend, Cluster, Config, Tokens};
 
 /// How long all questions to one cluster may take together.
 const CLUSTER: Duration = Duration::from_secs(30);
@@ -22,8 +24,17 @@ pub(super) async fn connect(config: &Config) -> (Vec<String>, Vec<String>) {
         let named = |all: Vec<String>| all.into_iter().map(|one| format!("{field}.{one}")).collect::<Vec<_>>();
         (named(problems), named(unseen))
     });
-    let (problems, unseen): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().unzip();
+    let (of_clusters, of_vault) = tokio::join!(join_all(asked), ask_vault(config));
+    let (problems, unseen): (Vec<_>, Vec<_>) = of_clusters.into_iter().chain([of_vault]).unzip();
     (problems.concat(), unseen.concat())
+}
+
+/// The Vault that certifies issuing CAs, if one does. Each call has its own deadline.
+async fn ask_vault(config: &Config) -> (Vec<String>, Vec<String>) {
+    match &config.authority.backend {
+        Backend::Vault(vault) => vault::Opened::new(vault, &config.trust_domain, Arc::new(SystemClock)).probe().await,
+        Backend::Native | Backend::Files(_) => Default::default(),
+    }
 }
 
 async fn ask(cluster: &Cluster) -> (Vec<String>, Vec<String>) {

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::AppError;
 use super::plugins::Plugins;
-use super::storage;
+use super::{storage, vault};
 use crate::audit_log::{AuditMetrics, audit_log};
 use crate::config::{Backend, Config};
 use crate::operations::{OperationError, Operations, Operator};
@@ -171,6 +171,10 @@ async fn replaced(config: &Config, replacing: &BTreeSet<String>) -> Result<Vec<S
             let files = FilesAuthority::new(directory.clone(), Arc::new(MemoryCustody::new()), Arc::new(SystemClock));
             let offer = files.offer().await.map_err(|error| AppError::Authority(error.into()))?;
             offer.map(|offer| offer.roots).unwrap_or_default()
+        }
+        Backend::Vault(vault) => {
+            let vault = vault::Opened::new(vault, &config.trust_domain, Arc::new(SystemClock));
+            vault.roots().await.map_err(|error| AppError::Authority(error.into()))?
         }
     };
     let foreign = published.iter().filter(|root| own.iter().all(|one| one.certificate != **root));

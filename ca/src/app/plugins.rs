@@ -17,11 +17,10 @@ use tokio::sync::Notify;
 
 use super::error::AppError;
 use super::sealing_keys::keyring;
-use super::storage;
+use super::{storage, vault};
 use crate::audit_log::AuditLog;
 use crate::clusters::Clusters;
 use crate::config::{Backend, Config};
-use crate::health::{CaFiles, FileProblems};
 use crate::metrics::CaMetrics;
 use crate::publishing::{self, StoredTrust};
 use crate::rotator::{Executor, Judge, Provisioner, Rotator};
@@ -35,6 +34,8 @@ pub(super) struct Plugins {
     pub(super) proofs: Arc<dyn SequenceProofs>,
     /// The operator's own CA, when it is the backend.
     pub(super) files: Option<Arc<FilesAuthority>>,
+    /// The Vault, when it is.
+    pub(super) vault: Option<vault::Opened>,
 }
 
 impl Plugins {
@@ -44,19 +45,23 @@ impl Plugins {
         let proofs = Arc::new(BundleProofs::new(config.trust_domain.as_str(), Arc::clone(&keys)));
         let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, keys));
         let authority = &config.authority;
-        let (upstream, files): (Arc<dyn UpstreamAuthority>, _) = match &authority.backend {
+        let (upstream, files, vault): (Arc<dyn UpstreamAuthority>, _, _) = match &authority.backend {
             Backend::Native => {
                 let (key_type, ttl) = (authority.key_type, authority.schedule.root_ttl);
                 let domain = config.trust_domain.clone();
-                (Arc::new(SelfSignedRoot::new(domain, Arc::clone(&custody), key_type, ttl)), None)
+                (Arc::new(SelfSignedRoot::new(domain, Arc::clone(&custody), key_type, ttl)), None, None)
             }
             Backend::Files(directory) => {
                 let files = FilesAuthority::new(directory.clone(), Arc::clone(&custody), Arc::new(SystemClock));
                 let files = Arc::new(files);
-                (Arc::clone(&files) as _, Some(files))
+                (Arc::clone(&files) as _, Some(files), None)
+            }
+            Backend::Vault(vault) => {
+                let vault = vault::Opened::new(vault, &config.trust_domain, Arc::new(SystemClock));
+                (vault.upstream(), None, Some(vault))
             }
         };
-        Ok(Self { store, custody, upstream, proofs, files })
+        Ok(Self { store, custody, upstream, proofs, files, vault })
     }
 
     pub(super) fn executor(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Executor> {
@@ -117,22 +122,4 @@ impl Plugins {
 fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
     let authority = NativeAuthority::new(key, issuing).map_err(|error| SignError::Failed(error.to_string()))?;
     Ok(Arc::new(authority))
-}
-
-/// The operator's CA files, as the rotator finds them.
-pub(super) struct OwnFiles {
-    pub(super) files: Arc<FilesAuthority>,
-    pub(super) executor: Arc<Executor>,
-}
-
-#[async_trait::async_trait]
-impl CaFiles for OwnFiles {
-    async fn problems(&self) -> FileProblems {
-        let ca = match self.files.offer().await {
-            Err(error) => Some(error.to_string()),
-            // They can be read, but clients would refuse what they make, or they do not go with what is in use.
-            Ok(_) => self.executor.source_problem(),
-        };
-        FileProblems { ca, lists: self.files.crl_problem() }
-    }
 }

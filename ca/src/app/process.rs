@@ -24,12 +24,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use super::backend;
 use super::cluster_set::{ClusterSet, Opened, Surroundings};
 use super::cluster_view::View;
 use super::configuration::{Follower, Told};
 use super::error::AppError;
 use super::kubernetes::{Calls, Reviews};
-use super::plugins::{OwnFiles, Plugins};
+use super::plugins::Plugins;
 use super::signers::{Answering, Signers};
 use super::storage::storage_warning;
 use super::tokens::TokensError;
@@ -200,12 +201,8 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         let condition = readiness.condition("bundle file");
         supervisor.spawn("bundle file", critical, |stop| bundle_file::keep(path, state, condition, reporter, stop));
     }
-    if let Some(files) = plugins.files.clone() {
-        let condition = readiness.condition("CA files");
-        let files = Arc::new(OwnFiles { files, executor: Arc::clone(&operations.executor) });
-        let watched = Arc::clone(&ca_metrics);
-        supervisor.spawn("CA files", critical, |stop| health::watch_ca_files(files, watched, condition, stop));
-    }
+    let measured = (&ca_metrics, &metrics);
+    backend::follow(&plugins, &operations.executor, measured, &readiness, &supervisor).map_err(AppError::from)?;
 
     // The way of a request.
     let rates = Arc::new(RequestRates::new(&config.limits));

@@ -6,6 +6,7 @@ use signet_core::key_type::KeyType;
 use signet_core::rotation::{Retirement, Rules, Schedule};
 use signet_runtime::config::{Section, Variant, kind};
 
+use super::vault::read_vault;
 use super::{Authority, Backend, Svid};
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
@@ -21,6 +22,12 @@ pub(super) fn read_authority(s: &mut Section<'_>) -> Option<Authority> {
             Variant::new("files", "a CA of the operator's, in a directory of PEM files", |s: &mut Section<'_>| {
                 let meaning = "directory with ca-cert.pem, ca-key.pem, root-cert.pem and cert-chain.pem, or with tls.crt, tls.key and ca.crt; reloaded when it changes";
                 s.required("files", kind::path(), meaning).map(Backend::Files)
+            }),
+            Variant::new("vault", "a Vault or OpenBao, see docs/vault.md", |s: &mut Section<'_>| {
+                let vault = s.section("vault", "the Vault or OpenBao that certifies issuing CAs", read_vault);
+                #[cfg(not(feature = "vault"))]
+                s.problem("backend", "this program is built without the feature `vault`, which is there by default");
+                vault.map(|vault| Backend::Vault(Box::new(vault)))
             }),
         ],
         "who certifies the issuing CA",
@@ -120,20 +127,22 @@ fn read_rotation(s: &mut Section<'_>) -> Option<(Rules, Duration)> {
 }
 
 pub(super) fn check_lifetimes(s: &mut Section<'_>, authority: &Authority, svid: &Svid) {
-    if matches!(authority.backend, Backend::Files(_)) {
-        return;
-    }
     let schedule = &authority.schedule;
+    let has_own_roots = match authority.backend {
+        Backend::Native => true,
+        Backend::Files(_) => return,
+        Backend::Vault(_) => false,
+    };
     // What a root signs in the last part of its life, when its successor should have taken over, must still fit.
     let left = schedule.root_ttl.mul_f64(f64::from(100 - authority.rules.activate_at) / 100.0);
-    if authority.rules.automatic && svid.default_ttl > left {
+    if has_own_roots && authority.rules.automatic && svid.default_ttl > left {
         s.problem(
             "authority.rotation.activate_at",
             "leaves the root less life than svid.default_ttl, so that leaves would be cut short; activate earlier",
         );
     }
     // An issuing CA that ends with its root could not be renewed under it.
-    if schedule.issuing_ttl > schedule.root_ttl / 2 {
+    if has_own_roots && schedule.issuing_ttl > schedule.root_ttl / 2 {
         s.problem(
             "authority.issuing_ttl",
             "is longer than half of authority.root_ttl; lengthen one or shorten the other",

@@ -90,6 +90,19 @@ fn two_surfaces_on_one_address_are_refused_and_so_are_administrators_of_elsewher
 }
 
 #[test]
+fn with_a_vault_the_life_of_issuing_cas_is_judged_and_that_of_roots_is_not_ours() {
+    let vault = "vault: { address: 'http://localhost:8200', auth: { method: token-file, token_file: /t } }";
+    let with = |fields: &str| problems(&format!("{SMALLEST}\nauthority: {{ backend: vault, {vault}, {fields} }}\n"));
+    assert_eq!(with("root_ttl: 1m, issuing_ttl: 30d"), Vec::<String>::new());
+    let found = with("issuing_ttl: 30h");
+    assert!(found.len() == 1 && found.concat().contains("svid.default_ttl"), "{found:?}");
+    let found = problems(&format!("{SMALLEST}\nauthority: {{ backend: vault, files: /etc/cacerts }}\n")).concat();
+    for path in ["authority.vault.address", "authority.vault.auth.method", "authority.files"] {
+        assert!(found.contains(path), "{path}: {found}");
+    }
+}
+
+#[test]
 fn lifetimes_that_cannot_be_honoured_are_refused() {
     let table = [
         ("svid: { default_ttl: 48h, max_ttl: 24h }", "svid.default_ttl"),

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod backup;
+pub mod bao;
 pub mod beside;
 pub mod bootstrap;
 pub mod ca;
@@ -25,6 +26,7 @@ pub mod writes;
 pub mod yaml;
 
 pub use agent::Agent;
+pub use bao::Bao;
 pub use ca::Ca;
 pub use dev::{Dev, DevOptions};
 pub use envoy::Envoy;

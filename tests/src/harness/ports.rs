@@ -30,6 +30,21 @@ pub fn free() -> Outcome<SocketAddr> {
     Err(Failure::unexpected(format!("no free port between {FIRST} and {}", FIRST + COUNT)))
 }
 
+/// The same where the one behind it is free and kept, too: for a server that listens on both.
+///
+/// # Errors
+/// As [`free`].
+pub fn free_pair() -> Outcome<SocketAddr> {
+    let mut first = free()?;
+    loop {
+        let second = free()?;
+        if second.port().checked_sub(1) == Some(first.port()) {
+            return Ok(first);
+        }
+        first = second;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]

@@ -66,3 +66,4 @@ mod transport;
 mod ttl;
 mod unread_log;
 mod unserved_names;
+mod vault;

@@ -57,7 +57,7 @@ fn installation(svid_ttl: &str, workloads: &[&str]) -> Outcome<Dev> {
 }
 
 /// Waits until rotation stands as wanted. A CA that does not answer for a while is no failure.
-async fn until<T>(
+pub(crate) async fn until<T>(
     admin: &Admin,
     what: &str,
     within: Duration,
@@ -79,12 +79,12 @@ async fn until<T>(
 }
 
 /// Where rotation stands now.
-async fn now_at(admin: &Admin) -> Outcome<Rotation> {
+pub(crate) async fn now_at(admin: &Admin) -> Outcome<Rotation> {
     admin.rotation().await.map_err(Failure::while_doing("ask where rotation stands"))
 }
 
 /// Waits until one root signs, everybody knows it, and nothing is left to do; gives the root.
-async fn settled(admin: &Admin, holders: u64) -> Outcome<String> {
+pub(crate) async fn settled(admin: &Admin, holders: u64) -> Outcome<String> {
     until(admin, "a settled state", ROTATION, |rotation| {
         let (knowing, all) = covered(rotation);
         let one = is_settled(rotation) && root_ids(rotation).len() == 1;
@@ -105,7 +105,7 @@ async fn prepared(admin: &Admin) -> Outcome<String> {
 }
 
 /// Waits until this root signs.
-async fn active(admin: &Admin, root: &str) -> Outcome {
+pub(crate) async fn active(admin: &Admin, root: &str) -> Outcome {
     until(admin, "the new root to sign", ROTATION, |rotation| (active_root(rotation) == root).then_some(())).await
 }
 
@@ -126,7 +126,7 @@ async fn streaming_holder(dev: &Dev, workload: &str) -> Outcome<(String, String)
 }
 
 /// No request has failed, and there were some.
-fn calm(tally: &Tally) -> Outcome {
+pub(crate) fn calm(tally: &Tally) -> Outcome {
     ensure(tally.failed == 0 && tally.succeeded > 0, || {
         format!("{} of {} requests failed: {:#?}", tally.failed, tally.failed + tally.succeeded, tally.first_failures)
     })
@@ -134,7 +134,7 @@ fn calm(tally: &Tally) -> Outcome {
 
 /// The details of all steps with authorities that were made, oldest first. What was intended is on record too, since
 /// another process may have been faster.
-fn steps(ca: &Ca) -> Outcome<Vec<String>> {
+pub(crate) fn steps(ca: &Ca) -> Outcome<Vec<String>> {
     let events = ca.audit(&[])?;
     let steps = events.iter().rev().filter(|event| event["kind"] == "authority" && event["outcome"] != "intended");
     Ok(steps.map(|event| event["detail"].as_str().unwrap_or_default().to_owned()).collect())

@@ -1,0 +1,117 @@
+//! The Vault or OpenBao that certifies issuing CAs, put together out of the configuration.
+
+use std::sync::Arc;
+
+use signet_core::clock::SharedClock;
+use signet_core::identity::TrustDomain;
+use signet_core::seams::certificate_authority::SignError;
+use signet_core::seams::upstream_authority::UpstreamAuthority;
+use signet_plugins::authority::{CircuitState, Login, VaultAuthority, VaultSettings};
+use signet_plugins::files::Files;
+use signet_runtime::files as runtime_files;
+use signet_runtime::output::error_chain;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Mode, Vault, VaultAuth};
+use crate::rotator::Executor;
+use crate::vault_health::{Circuit, VaultHealth, VaultLook};
+
+/// The largest file of credentials that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// The Vault of the configuration.
+#[derive(Clone)]
+pub(super) struct Opened(Arc<VaultAuthority>);
+
+impl Opened {
+    /// Touches nothing yet.
+    pub(super) fn new(vault: &Vault, trust_domain: &TrustDomain, clock: SharedClock) -> Self {
+        let Mode::Intermediate = vault.mode;
+        let settings = VaultSettings {
+            address: vault.address.clone(),
+            ca_file: vault.ca_file.clone(),
+            namespace: vault.namespace.clone(),
+            mount: vault.mount.clone(),
+            issuer: vault.issuer.clone(),
+            login: login(&vault.auth),
+            timeout: vault.timeout,
+            refresh: vault.refresh,
+            trust_domain: trust_domain.clone(),
+        };
+        // Files may hang: each costs one thread then, and nobody waits for it for long.
+        let files = Files::read_by(|file| {
+            Box::pin(
+                async move { runtime_files::read_in_time(&file, MAX_FILE).await.map_err(|error| error_chain(&error)) },
+            )
+        });
+        Self(Arc::new(VaultAuthority::new(settings, files, clock)))
+    }
+
+    pub(super) fn upstream(&self) -> Arc<dyn UpstreamAuthority> {
+        Arc::clone(&self.0) as _
+    }
+
+    /// Follows it until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
+        self.0.run(stop).await
+    }
+
+    /// The roots that it offers.
+    pub(super) async fn roots(&self) -> Result<Vec<signet_core::authority::Root>, SignError> {
+        Ok(self.0.offer().await?.map(|offer| offer.roots).unwrap_or_default())
+    }
+
+    /// What is wrong with its files.
+    pub(super) async fn files(&self) -> Vec<String> {
+        self.0.files().await.err().map(|error| format!("authority.vault: {error}")).into_iter().collect()
+    }
+
+    /// What is wrong with it, and what cannot be seen; it is asked.
+    pub(super) async fn probe(&self) -> (Vec<String>, Vec<String>) {
+        let found = self.0.probe().await;
+        let named = |all: Vec<String>| all.into_iter().map(|one| format!("authority.vault: {one}")).collect();
+        (named(found.problems), named(found.unseen))
+    }
+
+    /// The same with what the rotator makes of it.
+    pub(super) fn watched(self, executor: Arc<Executor>) -> Arc<Watched> {
+        Arc::new(Watched { vault: self.0, executor })
+    }
+}
+
+fn login(auth: &VaultAuth) -> Login {
+    match auth.clone() {
+        VaultAuth::Kubernetes { mount, role, token_file } => Login::Kubernetes { mount, role, token_file },
+        VaultAuth::AppRole { mount, role_id, secret_id_file } => Login::AppRole { mount, role_id, secret_id_file },
+        VaultAuth::TokenFile(file) => Login::TokenFile(file),
+        VaultAuth::Certificate { mount, role, certificate_file, key_file } => {
+            Login::Certificate { mount, role, certificate_file, key_file }
+        }
+    }
+}
+
+/// A Vault, as the rotator finds it.
+pub(super) struct Watched {
+    vault: Arc<VaultAuthority>,
+    executor: Arc<Executor>,
+}
+
+#[async_trait::async_trait]
+impl VaultHealth for Watched {
+    async fn look(&self) -> VaultLook {
+        let status = self.vault.status().await;
+        VaultLook {
+            // It answers, but what it brings does not go with what is in use.
+            problem: status.problem.or_else(|| self.executor.source_problem()),
+            circuit: match status.circuit {
+                CircuitState::Closed => Circuit::Closed,
+                CircuitState::Open => Circuit::Open,
+                CircuitState::HalfOpen => Circuit::HalfOpen,
+            },
+            token_ends: status.token_ends,
+            answered: status.answered,
+            refused: status.refused,
+            failed: status.failed,
+        }
+    }
+}

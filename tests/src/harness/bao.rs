@@ -1,0 +1,231 @@
+//! A real OpenBao in its development mode, with a PKI as the page about Vault has it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Dev, Process, ports};
+use crate::failure::{Failure, Outcome};
+use crate::tools;
+
+/// How long the server may take to answer for the first time.
+const START: Duration = Duration::from_secs(60);
+
+/// How long one request may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The token that may do everything.
+const ROOT_TOKEN: &str = "root";
+
+/// The policy that the page documents.
+const POLICY: &str = include_str!("../../../deploy/vault/signet-intermediate.hcl");
+
+/// A running server, which forgets everything when it ends.
+pub struct Bao {
+    /// The process.
+    pub process: Process,
+    /// Where it listens, without TLS.
+    pub address: SocketAddr,
+}
+
+impl Bao {
+    /// Starts one and waits until it answers.
+    ///
+    /// # Errors
+    /// [`Failure`] with its log.
+    pub async fn start(directory: &Path) -> Outcome<Self> {
+        // The one behind it is for others of a cluster, of which there is none.
+        let address = ports::free_pair()?;
+        let mut command = Command::new(tools::openbao()?);
+        let token = format!("-dev-root-token-id={ROOT_TOKEN}");
+        let listen = format!("-dev-listen-address={address}");
+        command.args(["server", "-dev", "-dev-no-store-token", &token, &listen]);
+        let mut process = Process::start_command("openbao", command, directory)?;
+        process
+            .until("OpenBao", START, async || {
+                let (status, _) = exchange(address, "GET", "sys/health", &Value::Null, None).await.ok()?;
+                (status == 200).then_some(())
+            })
+            .await?;
+        Ok(Self { process, address })
+    }
+
+    /// The same with the mount `pki` and the root `a` in it, the documented policy, and an AppRole with it whose tokens
+    /// last for this many seconds.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn with_pki(directory: &Path, token_ttl: u64) -> Outcome<Self> {
+        let bao = Self::start(directory).await?;
+        bao.put("sys/mounts/pki", json!({ "type": "pki", "config": { "max_lease_ttl": "87600h" } })).await?;
+        bao.root("root/generate/internal", "a").await?;
+        bao.put("sys/policies/acl/signet-intermediate", json!({ "policy": POLICY })).await?;
+        bao.put("sys/auth/approle", json!({ "type": "approle" })).await?;
+        let role = json!({ "token_policies": "signet-intermediate", "token_period": token_ttl });
+        bao.put("auth/approle/role/signet", role).await?;
+        Ok(bao)
+    }
+
+    /// Makes a root in the mount `pki`, with this name, at this endpoint.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn root(&self, endpoint: &str, name: &str) -> Outcome<String> {
+        let body =
+            json!({ "common_name": format!("root {name}"), "issuer_name": name, "key_type": "ec", "ttl": "87600h" });
+        let made = self.put(&format!("pki/{endpoint}"), body).await?;
+        text(&made, "/data/certificate")
+    }
+
+    /// Lets this issuer be the default.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn make_default(&self, issuer: &str) -> Outcome {
+        self.put("pki/config/issuers", json!({ "default": issuer })).await.map(drop)
+    }
+
+    /// A new secret for the AppRole, written to that file.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn secret(&self, file: &Path) -> Outcome<String> {
+        let made = self.put("auth/approle/role/signet/secret-id", json!({})).await?;
+        let secret = text(&made, "/data/secret_id")?;
+        std::fs::write(file, format!("{secret}\n")).map_err(Failure::io("write a secret"))?;
+        Ok(secret)
+    }
+
+    /// Lets the CA of an installation have its issuing CAs certified there, with the AppRole.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn backs(&self, dev: &Dev) -> Outcome {
+        let secret_file = dev.path("secret-id");
+        self.secret(&secret_file).await?;
+        let role_id = text(&self.get("auth/approle/role/signet/role-id").await?, "/data/role_id")?;
+        let auth = json!({ "method": "app-role", "role_id": role_id, "secret_id_file": secret_file });
+        let vault = json!({ "address": format!("http://{}", self.address), "refresh": "1s", "auth": auth });
+        dev.set_ca("authority.backend", "vault")?;
+        dev.set_ca("authority.vault", vault)
+    }
+
+    /// Revokes the tokens that the AppRole has given.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn revoke_tokens(&self) -> Outcome<usize> {
+        let all = self.ask("LIST", "auth/token/accessors", Value::Null).await?;
+        let mut revoked = 0;
+        for accessor in all.pointer("/data/keys").and_then(Value::as_array).into_iter().flatten() {
+            let about = self.put("auth/token/lookup-accessor", json!({ "accessor": accessor })).await?;
+            if about.pointer("/data/display_name").is_some_and(|name| name == "approle") {
+                self.put("auth/token/revoke-accessor", json!({ "accessor": accessor })).await?;
+                revoked += 1;
+            }
+        }
+        Ok(revoked)
+    }
+
+    /// Seals it: it answers nothing until it is unsealed.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn seal(&self) -> Outcome {
+        self.put("sys/seal", json!({})).await.map(drop)
+    }
+
+    /// Unseals it with the key that it has printed.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn unseal(&self) -> Outcome {
+        let log = self.process.log();
+        let key = log.lines().find_map(|line| line.trim().strip_prefix("Unseal Key: "));
+        let key = key.ok_or_else(|| Failure::unexpected(format!("no unseal key in {log}")))?;
+        self.put("sys/unseal", json!({ "key": key })).await.map(drop)
+    }
+
+    /// What is at a path.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn get(&self, path: &str) -> Outcome<Value> {
+        self.ask("GET", path, Value::Null).await
+    }
+
+    /// Writes to a path.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn put(&self, path: &str, body: Value) -> Outcome<Value> {
+        self.ask("PUT", path, body).await
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: Value) -> Outcome<Value> {
+        let (status, answer) = exchange(self.address, method, path, &body, Some(ROOT_TOKEN)).await?;
+        if !(200..300).contains(&status) {
+            return Err(Failure::unexpected(format!("OpenBao answers {status} to {method} {path}: {answer}")));
+        }
+        Ok(answer)
+    }
+}
+
+fn text(answer: &Value, at: &str) -> Outcome<String> {
+    let found = answer.pointer(at).and_then(Value::as_str).map(str::to_owned);
+    found.ok_or_else(|| Failure::unexpected(format!("no {at} in {answer}")))
+}
+
+async fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &Value,
+    token: Option<&str>,
+) -> Outcome<(u16, Value)> {
+    let within = |_| Failure::Deadline { what: format!("{method} {path}"), within: DEADLINE, context: String::new() };
+    timeout(DEADLINE, send(address, method, path, body, token)).await.map_err(within)?
+}
+
+async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &Value,
+    token: Option<&str>,
+) -> Outcome<(u16, Value)> {
+    let stream = TcpStream::connect(address).await.map_err(Failure::io(format!("connect to {address}")))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(Failure::while_doing("speak HTTP"))?;
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(format!("/v1/{path}"))
+        .header("host", address.to_string())
+        .header("connection", "close")
+        .header("x-vault-token", token.unwrap_or_default())
+        .body(Full::new(Bytes::from(body)))
+        .map_err(Failure::while_doing("build a request"))?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(Failure::while_doing("send a request"))?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.map_err(Failure::while_doing("read an answer"))?.to_bytes();
+        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+    };
+    let mut connection = std::pin::pin!(connection);
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        result = &mut answer => result,
+        // The connection may close right after the last byte; the answer is complete then.
+        _closed = &mut connection => answer.await,
+    }
+}
