@@ -23,10 +23,13 @@ TOOLS := $(VENV)/.deny-0.20.2-shear-1.14.0
 # A Kubernetes API server and its etcd, one program of tests/kubernetes, kept by what it is made of.
 KUBERNETES := target/kubernetes/$(shell cat tests/kubernetes/go.sum tests/kubernetes/*.go 2>/dev/null | sha256sum | cut -c1-16)
 
+# cert-manager's controllers and webhook, one program of tests/cert-manager.
+CERT_MANAGER := target/cert-manager/$(shell cat tests/cert-manager/go.sum tests/cert-manager/*.go 2>/dev/null | sha256sum | cut -c1-16)
+
 # Helm, one program of the module that tests/helm names.
 HELM := target/helm/$(shell cat tests/helm/go.sum 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes test helm manifests kubernetes test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
+.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes test helm manifests kubernetes cert-manager test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
@@ -41,6 +44,7 @@ help:
 	@echo 'make advisories      known weaknesses of dependencies; fetches the list of them'
 	@echo 'make fuzz            hostile input for every reader, a minute each (FUZZ_SECONDS=60)'
 	@echo 'make soak            ten-second certificates for two minutes (SOAK=25m for longer): leaks, late renewals'
+	@echo 'make cert-manager    the cert-manager that tests start (needs Go)'
 	@echo 'make bench           signing rate of the CA beside two peers'
 	@echo 'make bench-pods      memory and speed of the index of pods'
 	@echo 'make dist            the programs as they are to be installed, in target/dist, with their debug information apart'
@@ -136,6 +140,18 @@ $(KUBERNETES)/kubernetes:
 	cd tests/kubernetes && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -trimpath -o ../../$@ -ldflags "-s -w \
 	  $(foreach package,k8s.io/component-base/version k8s.io/client-go/pkg/version,-X $(package).gitVersion=$(KUBERNETES_VERSION) -X $(package).gitMajor=1 -X $(package).gitMinor=37)" .
 
+# About 2 minutes of two idle cores the first time, after the API server. What it brings into a cluster is that of its module.
+cert-manager: $(CERT_MANAGER)/cert-manager
+	@ln -sfn $(notdir $(CERT_MANAGER))/cert-manager target/cert-manager/cert-manager
+	@ln -sfn $(notdir $(CERT_MANAGER))/crds target/cert-manager/crds
+$(CERT_MANAGER)/cert-manager:
+	$(call needs_go,the cert-manager of tests)
+	@echo 'make: building cert-manager: about 5 minutes of CPU the first time'
+	@rm -rf $(CERT_MANAGER) && mkdir -p $(CERT_MANAGER)/crds
+	module=$$(cd tests/cert-manager && GOTOOLCHAIN=local $(GO) list -m -f '{{.Dir}}' github.com/cert-manager/cert-manager) && \
+	  install -m 644 -t $(CERT_MANAGER)/crds $$module/deploy/crds/cert-manager.io_*.yaml $$module/deploy/crds/acme.cert-manager.io_*.yaml
+	cd tests/cert-manager && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -trimpath -o ../../$@ -ldflags "-s -w" .
+
 # What it takes a cluster to be where nobody says so is that of the API server.
 helm: $(HELM)/helm
 	@ln -sfn $(notdir $(HELM))/helm target/helm/helm
@@ -157,7 +173,7 @@ define manifest
 endef
 
 # What asks a real API server; each such test says so where it is ignored.
-test-kubernetes: kubernetes helm $(STAMP)
+test-kubernetes: kubernetes cert-manager helm $(STAMP)
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked -- --ignored
 

@@ -1,6 +1,7 @@
 //! A real Kubernetes API server of a test, with an etcd of its own: both are one program, which `make kubernetes` builds.
 
 mod api;
+mod cert_manager;
 mod exchange;
 mod keys;
 mod kubelet;
@@ -19,6 +20,7 @@ use crate::error::ServerError;
 use crate::ports;
 
 pub use self::api::{Cluster, MadePod};
+pub use self::cert_manager::CertManager;
 pub use self::exchange::{Exchange, Request, Response, claims};
 pub use self::keys::AccountKey;
 pub use self::kubelet::{Answers, Kubelet, Wanted, make_request, overwrite_status};
