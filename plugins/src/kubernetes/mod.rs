@@ -24,4 +24,5 @@ pub use pod_certificates::{Attempt, OnAttempt, PodCertificates, SignerHealth, Si
 pub use pods::{Followed, PodIndex, PodsHealth};
 pub use probe::{Needs, Probed, lacking, may_review, probe};
 pub use rights::Right;
+pub(crate) use rights::may;
 pub(crate) use watch::{Listener, Metadata, Source, follow};

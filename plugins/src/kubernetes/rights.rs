@@ -14,26 +14,33 @@ use super::probe::within;
 /// The group of requests for certificates.
 pub(super) const CERTIFICATES: &str = "certificates.k8s.io";
 
-/// A right, in all namespaces: a verb on a kind of objects, or on the one of a name.
+/// A right, in all namespaces or in one: a verb on a kind of objects, or on the one of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Right {
     verb: &'static str,
     group: &'static str,
     resource: &'static str,
     name: Option<String>,
+    namespace: Option<String>,
 }
 
 impl Right {
     /// For all objects of a kind; a subresource stands behind a slash.
     #[must_use]
     pub const fn new(verb: &'static str, group: &'static str, resource: &'static str) -> Self {
-        Self { verb, group, resource, name: None }
+        Self { verb, group, resource, name: None, namespace: None }
     }
 
     /// The same for the objects of one name.
     #[must_use]
     pub fn called(self, name: &str) -> Self {
         Self { name: Some(name.to_owned()), ..self }
+    }
+
+    /// The same in one namespace.
+    #[must_use]
+    pub fn within(self, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..self }
     }
 
     /// The names that it may be allowed under: of signers, also all of a domain.
@@ -47,20 +54,24 @@ impl Right {
 
 impl fmt::Display for Right {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verb, group, resource, name } = self;
+        let Self { verb, group, resource, name, namespace } = self;
         write!(f, "{verb} {resource}")?;
         if !group.is_empty() {
             write!(f, " of {group}")?;
         }
-        match name {
-            Some(name) => write!(f, " called {name}"),
-            None => f.write_str(" in all namespaces"),
+        if let Some(name) = name {
+            write!(f, " called {name}")?;
+        }
+        match namespace {
+            Some(namespace) => write!(f, " in namespace {namespace}"),
+            None if name.is_none() => f.write_str(" in all namespaces"),
+            None => Ok(()),
         }
     }
 }
 
 /// Whether we have a right.
-pub(super) async fn may(server: &ApiServer, right: &Right) -> Result<bool, AuthenticationError> {
+pub(crate) async fn may(server: &ApiServer, right: &Right) -> Result<bool, AuthenticationError> {
     let api: Api<SelfSubjectAccessReview> = Api::all(server.client());
     let (resource, subresource) =
         right.resource.split_once('/').map_or((right.resource, None), |(one, sub)| (one, Some(sub)));
@@ -70,6 +81,7 @@ pub(super) async fn may(server: &ApiServer, right: &Right) -> Result<bool, Authe
             resource: Some(resource.to_owned()),
             subresource: subresource.map(str::to_owned),
             verb: Some(right.verb.to_owned()),
+            namespace: right.namespace.clone(),
             name,
             ..ResourceAttributes::default()
         };
