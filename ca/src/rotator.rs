@@ -259,11 +259,30 @@ impl Rotator {
                 return Ok(Next { version, due, unsettled, observe_at, earliest });
             }
             // Whoever else signs must be known before the first use of it; a lost race is looked at again.
-            self.executor.take(&observation, &step, Order::default()).await?;
+            self.take_and_follow(&observation, &step).await?;
         }
         // What has been reached works, and the next turn goes on from there.
         self.publish_journal().await?;
         Err(StepError::Endless)
+    }
+
+    /// Takes a step, and publishes meanwhile what others have changed: what certifies issuing CAs may take its time.
+    async fn take_and_follow(&self, observation: &Observation, step: &Step) -> Result<(), StepError> {
+        let mut version = Ok(observation.version);
+        let mut taking = std::pin::pin!(self.executor.take(observation, step, Order::default()));
+        loop {
+            tokio::select! {
+                taken = &mut taking => return taken.map(drop),
+                () = tokio::time::sleep(POLL) => {}
+            }
+            let newer = self.executor.journal.version().await;
+            if newer != version {
+                version = newer;
+                if let Err(error) = self.publish_journal().await {
+                    tracing::debug!(%error, "the authorities cannot be loaded");
+                }
+            }
+        }
     }
 
     fn measure(&self, observation: &Observation, phase: Phase, unsettled: &Unsettled) {
@@ -341,6 +360,8 @@ mod follower_tests;
 mod list_tests;
 #[cfg(test)]
 mod serving_files_tests;
+#[cfg(test)]
+mod slow_upstream_tests;
 #[cfg(test)]
 mod test_own_ca;
 #[cfg(test)]
