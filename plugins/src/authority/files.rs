@@ -6,7 +6,7 @@ mod examine;
 mod path;
 mod read;
 mod verify;
-#[cfg(feature = "vault")]
+#[cfg(any(feature = "kubernetes", feature = "vault"))]
 mod way;
 
 use std::collections::HashSet;
@@ -35,7 +35,9 @@ pub use examine::{CaFile, CaFiles, Examined, Unfit};
 use read::{FileSet, LISTS, ListsFile};
 use verify::{Member, Verified};
 #[cfg(feature = "vault")]
-pub(super) use way::{Way, way_to_root};
+pub(super) use way::Way;
+#[cfg(any(feature = "kubernetes", feature = "vault"))]
+pub(super) use way::way_to_root;
 
 /// How long reading a few files may take.
 const DEADLINE: Duration = Duration::from_secs(10);

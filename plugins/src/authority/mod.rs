@@ -1,6 +1,8 @@
 //! Authorities: the root made here, the operator's own CA, a Vault, and the issuing CA under any of them, which signs in this
 //! process.
 
+#[cfg(feature = "kubernetes")]
+mod cert_manager;
 mod certificates;
 mod files;
 mod leaf;
@@ -11,6 +13,8 @@ mod self_signed;
 #[cfg(feature = "vault")]
 mod vault;
 
+#[cfg(feature = "kubernetes")]
+pub use cert_manager::{CertManagerAuthority, CertManagerSettings, IssuerRef, ObjectKey, ProbedIssuer, RootsFrom};
 pub use certificates::AuthorityError;
 pub use files::{CaFile, CaFiles, Examined, FilesAuthority, Unfit};
 pub use native::NativeAuthority;

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use crate::custody::LocalKey;
+use crate::custody::public_key::PublicKey;
 
 pub(super) const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 pub(super) const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
@@ -106,6 +107,19 @@ impl Ca {
         let key = pair(&self.pkcs8);
         let der = params.signed_by(&own, &Issuer::from_params(&self.params, &key)).unwrap().der().clone();
         Self { params, der, pkcs8 }
+    }
+
+    /// A certificate for a key that is somebody else's, given as SubjectPublicKeyInfo.
+    pub(super) fn signs_key(
+        &self,
+        spki_der: &[u8],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> CertificateDer<'static> {
+        let mut params = named("issuing");
+        params.key_identifier_method = KeyIdMethod::PreSpecified(spki_der[spki_der.len() - 20..].to_vec());
+        change(&mut params);
+        let (own, key) = (PublicKey::parse(spki_der).unwrap(), pair(&self.pkcs8));
+        params.signed_by(&own, &Issuer::from_params(&self.params, &key)).unwrap().der().clone()
     }
 
     /// A certificate that is not one of a CA, with its key.
