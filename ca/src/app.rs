@@ -2,6 +2,8 @@
 
 mod backend;
 mod backup;
+#[cfg_attr(not(feature = "kubernetes"), path = "app/without_cert_manager.rs")]
+mod cert_manager;
 mod check;
 mod cluster_keys;
 mod cluster_set;

@@ -1,8 +1,10 @@
 //! The configuration of `signet-ca`: one YAML file, read into plain data. Nothing is opened or connected here.
 
+mod cert_manager;
 mod publish;
 mod read;
 mod read_authority;
+mod read_cert_manager;
 mod read_cluster;
 mod read_pod_certificates;
 mod read_publish;
@@ -25,6 +27,7 @@ use signet_core::policy::{CsrNames, LeafPolicy};
 use signet_core::rotation::{Rules, Schedule};
 use signet_runtime::telemetry::LogFormat;
 
+pub use cert_manager::{CertManager, CertManagerRoots, ObjectKey};
 pub use publish::{ClusterTrustBundle, ConfigMaps, Istiod, Publish};
 pub use read::{read, read_admin, reference};
 #[cfg(not(feature = "postgres"))]
@@ -113,6 +116,8 @@ pub enum Backend {
     Files(PathBuf),
     /// A Vault or OpenBao, which certifies issuing CAs.
     Vault(Box<Vault>),
+    /// An issuer of cert-manager's, which certifies issuing CAs.
+    CertManager(Box<CertManager>),
 }
 
 /// Rules for leaves.

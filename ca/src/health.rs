@@ -47,13 +47,14 @@ pub async fn probe_storage(
 /// How often the CA files are asked about their revocation lists.
 const CA_FILES: Duration = Duration::from_secs(2);
 
-/// Says whether the operator's CA files can be used: what is wrong with them keeps the old ones in use, and never
-/// stops what works.
+/// Says whether the operator's CA files, or what another backend brings, can be used: what is wrong with them keeps the old ones in use, and never
+/// stops what works. `unused` says that they are not used.
 ///
 /// # Errors
 /// None.
 pub async fn watch_ca_files(
     files: Arc<impl CaFiles>,
+    unused: &'static str,
     metrics: Arc<CaMetrics>,
     condition: Condition,
     stop: CancellationToken,
@@ -64,7 +65,7 @@ pub async fn watch_ca_files(
         metrics.crl_refused.set(i64::from(problems.lists.is_some()));
         match problems {
             FileProblems { ca: Some(problem), .. } => {
-                condition.degraded(format!("the files are not used, the CA goes on with what it had: {problem}"));
+                condition.degraded(format!("{unused}, the CA goes on with what it had: {problem}"));
             }
             FileProblems { lists: Some(problem), .. } => condition.degraded(problem),
             _ => condition.ready("can be used"),

@@ -27,7 +27,15 @@ pub(super) fn follow(
         let condition = readiness.condition("CA files");
         let files = Arc::new(OwnFiles { files, executor: Arc::clone(executor) });
         let watched = Arc::clone(ca_metrics);
-        supervisor.spawn("CA files", critical, |stop| watch_ca_files(files, watched, condition, stop));
+        supervisor.spawn("CA files", critical, |stop| {
+            watch_ca_files(files, "the files are not used", watched, condition, stop)
+        });
+    }
+    if let Some(asked) = plugins.cert_manager.clone() {
+        let condition = readiness.condition("cert-manager");
+        let (watched, metrics) = (asked.watched(Arc::clone(executor)), Arc::clone(ca_metrics));
+        let unused = "what it brings is not used";
+        supervisor.spawn("cert-manager", critical, |stop| watch_ca_files(watched, unused, metrics, condition, stop));
     }
     let vault_metrics = VaultMetrics::new(metrics)?;
     if let Some(vault) = plugins.vault.clone() {

@@ -18,7 +18,7 @@ use signet_runtime::output::error_chain;
 use super::cluster_set::Opened;
 use super::connect::connect;
 use super::sealing_keys::{keyring, missing_keys};
-use super::{storage, vault};
+use super::{cert_manager, storage, vault};
 use crate::config::{Backend, Config};
 
 /// The longest path of a Unix socket on Linux, in bytes; one more ends it (unix(7)).
@@ -50,6 +50,9 @@ pub async fn check(config: &Config, asks: bool) -> Checked {
     if let Backend::Vault(vault) = &config.authority.backend {
         problems.extend(vault::Opened::new(vault, &config.trust_domain, Arc::new(SystemClock)).files().await);
     }
+    if let Backend::CertManager(section) = &config.authority.backend {
+        problems.extend(cert_manager::Opened::new(section, &config.trust_domain).files().await);
+    }
     for (index, cluster) in config.clusters.iter().enumerate() {
         if let Err(error) = Opened::open(cluster, None).await {
             problems.push(error.of_cluster(index));
@@ -70,6 +73,10 @@ pub async fn check(config: &Config, asks: bool) -> Checked {
     }
     if matches!(config.authority.backend, Backend::Vault(_)) && !asks {
         unseen.push("whether Vault answers, and what it lets this CA do: --connect asks".to_owned());
+    }
+    if matches!(config.authority.backend, Backend::CertManager(_)) && !asks {
+        let what = "whether cert-manager's API server answers, and what it lets this CA do: --connect asks";
+        unseen.push(what.to_owned());
     }
     if config.clusters.iter().any(|cluster| cluster.pod_certificates.is_some()) {
         let what = "whether the admission plugin NodeRestriction is on, and who else than kubelets may create \

@@ -8,7 +8,7 @@ use signet_core::clock::SystemClock;
 use signet_core::seams::authenticator::AuthenticationError;
 
 use super::kubernetes::{self, Server};
-use super::{tokens, vault};
+use super::{cert_manager, tokens, vault};
 use crate::config::{Backend, Cluster, Config, Tokens};
 
 /// How long all questions to one cluster may take together.
@@ -24,15 +24,16 @@ pub(super) async fn connect(config: &Config) -> (Vec<String>, Vec<String>) {
         let named = |all: Vec<String>| all.into_iter().map(|one| format!("{field}.{one}")).collect::<Vec<_>>();
         (named(problems), named(unseen))
     });
-    let (of_clusters, of_vault) = tokio::join!(join_all(asked), ask_vault(config));
-    let (problems, unseen): (Vec<_>, Vec<_>) = of_clusters.into_iter().chain([of_vault]).unzip();
+    let (of_clusters, of_backend) = tokio::join!(join_all(asked), ask_backend(config));
+    let (problems, unseen): (Vec<_>, Vec<_>) = of_clusters.into_iter().chain([of_backend]).unzip();
     (problems.concat(), unseen.concat())
 }
 
-/// The Vault that certifies issuing CAs, if one does. Each call has its own deadline.
-async fn ask_vault(config: &Config) -> (Vec<String>, Vec<String>) {
+/// Whoever certifies issuing CAs, if somebody else does. Each call has its own deadline.
+async fn ask_backend(config: &Config) -> (Vec<String>, Vec<String>) {
     match &config.authority.backend {
         Backend::Vault(vault) => vault::Opened::new(vault, &config.trust_domain, Arc::new(SystemClock)).probe().await,
+        Backend::CertManager(section) => cert_manager::Opened::new(section, &config.trust_domain).probe().await,
         Backend::Native | Backend::Files(_) => Default::default(),
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::AppError;
 use super::plugins::Plugins;
-use super::{storage, vault};
+use super::{cert_manager, storage, vault};
 use crate::audit_log::{AuditMetrics, audit_log};
 use crate::config::{Backend, Config};
 use crate::operations::{OperationError, Operations, Operator};
@@ -175,6 +175,10 @@ async fn replaced(config: &Config, replacing: &BTreeSet<String>) -> Result<Vec<S
         Backend::Vault(vault) => {
             let vault = vault::Opened::new(vault, &config.trust_domain, Arc::new(SystemClock));
             vault.roots().await.map_err(|error| AppError::Authority(error.into()))?
+        }
+        Backend::CertManager(section) => {
+            let opened = cert_manager::Opened::new(section, &config.trust_domain);
+            opened.roots().await.map_err(|error| AppError::Authority(error.into()))?
         }
     };
     let foreign = published.iter().filter(|root| own.iter().all(|one| one.certificate != **root));

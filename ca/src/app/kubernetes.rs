@@ -36,7 +36,7 @@ const IN_CLUSTER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// Files of credentials, which may hang: each costs one thread then, and nobody waits for it for long.
-fn files() -> Files {
+pub(super) fn files() -> Files {
     Files::read_by(|file| {
         Box::pin(async move { runtime_files::read_in_time(&file, MAX_FILE).await.map_err(|error| error_chain(&error)) })
     })
@@ -49,6 +49,14 @@ fn in_cluster() -> InCluster {
     InCluster { host, port, directory: IN_CLUSTER.into() }
 }
 
+/// As whom an API server is spoken to.
+pub(super) fn credentials(access: &ApiAccess) -> Credentials {
+    match access {
+        ApiAccess::InCluster => Credentials::InCluster(in_cluster()),
+        ApiAccess::Kubeconfig(file) => Credentials::Kubeconfig(file.clone()),
+    }
+}
+
 /// The API server of a cluster, with what reads its credentials again.
 pub(super) struct Server {
     pub(super) api: Arc<ApiServer>,
@@ -59,12 +67,8 @@ pub(super) struct Server {
 impl Server {
     /// The cluster's API server, when it has one that is asked. Files are read; nothing is sent.
     pub(super) async fn open(cluster: &Cluster) -> Result<Option<Arc<Self>>, TokensError> {
-        let credentials = match &cluster.api_server {
-            None => return Ok(None),
-            Some(ApiAccess::InCluster) => Credentials::InCluster(in_cluster()),
-            Some(ApiAccess::Kubeconfig(file)) => Credentials::Kubeconfig(file.clone()),
-        };
-        let api = Arc::new(ApiServer::open(credentials, files()).await?);
+        let Some(access) = &cluster.api_server else { return Ok(None) };
+        let api = Arc::new(ApiServer::open(credentials(access), files()).await?);
         Ok(Some(Arc::new(Self { api, problem: Arc::default(), tasks: Tasks::default() })))
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::error::AppError;
 use super::sealing_keys::keyring;
-use super::{storage, vault};
+use super::{cert_manager, storage, vault};
 use crate::audit_log::AuditLog;
 use crate::clusters::Clusters;
 use crate::config::{Backend, Config};
@@ -36,6 +36,8 @@ pub(super) struct Plugins {
     pub(super) files: Option<Arc<FilesAuthority>>,
     /// The Vault, when it is.
     pub(super) vault: Option<vault::Opened>,
+    /// cert-manager, when it is.
+    pub(super) cert_manager: Option<cert_manager::Opened>,
 }
 
 impl Plugins {
@@ -45,23 +47,26 @@ impl Plugins {
         let proofs = Arc::new(BundleProofs::new(config.trust_domain.as_str(), Arc::clone(&keys)));
         let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, keys));
         let authority = &config.authority;
-        let (upstream, files, vault): (Arc<dyn UpstreamAuthority>, _, _) = match &authority.backend {
+        let (mut files, mut opened, mut asked) = (None, None, None);
+        let upstream: Arc<dyn UpstreamAuthority> = match &authority.backend {
             Backend::Native => {
                 let (key_type, ttl) = (authority.key_type, authority.schedule.root_ttl);
                 let domain = config.trust_domain.clone();
-                (Arc::new(SelfSignedRoot::new(domain, Arc::clone(&custody), key_type, ttl)), None, None)
+                Arc::new(SelfSignedRoot::new(domain, Arc::clone(&custody), key_type, ttl))
             }
             Backend::Files(directory) => {
-                let files = FilesAuthority::new(directory.clone(), Arc::clone(&custody), Arc::new(SystemClock));
-                let files = Arc::new(files);
-                (Arc::clone(&files) as _, Some(files), None)
+                let own = FilesAuthority::new(directory.clone(), Arc::clone(&custody), Arc::new(SystemClock));
+                Arc::clone(files.insert(Arc::new(own))) as _
             }
             Backend::Vault(vault) => {
                 let vault = vault::Opened::new(vault, &config.trust_domain, Arc::new(SystemClock));
-                (vault.upstream(), None, Some(vault))
+                opened.insert(vault).upstream()
+            }
+            Backend::CertManager(section) => {
+                asked.insert(cert_manager::Opened::new(section, &config.trust_domain)).upstream()
             }
         };
-        Ok(Self { store, custody, upstream, proofs, files, vault })
+        Ok(Self { store, custody, upstream, proofs, files, vault: opened, cert_manager: asked })
     }
 
     pub(super) fn executor(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Executor> {

@@ -32,7 +32,7 @@ States:
   unknown   one of a newer version of signet-ca
 With one of these:
   , tainted   compromised, and signs until another root can
-  , pinned    the backend (CA files, Vault) lists it, so that it stays
+  , pinned    the backend lists it, so that it stays
   , leaving   leaves the trust bundle within seconds
   , held      nothing chains to it any more; `authority
               retire` lets it go

@@ -191,7 +191,7 @@ pub(super) fn next(next: &Next, id: fn(&str) -> &str) -> String {
         }
         Step::RotateByCommand => "automatic rotation is paused since a rollback; `authority rotate` goes on".to_owned(),
         Step::ReplaceFilesByHand => {
-            format!("root {root} of the backend is compromised and signs no more: put other CA files there, or rotate it in Vault")
+            format!("root {root} of the backend is compromised and signs no more: put other CA files there, or rotate it in Vault or cert-manager")
         }
         Step::SignWithFiles => {
             format!("root {root} of the backend signs as soon as every holder knows it{}", at(", from ", " on"))

@@ -184,7 +184,7 @@ fn adopted_verdict(rotation: &Rotation) -> Verdict {
         }
         Some(root) if is_over(root, rotation) => over(short(&root.id), rotation),
         Some(root) if !root.pinned && has_listed(rotation) && listed().all(|one| one.tainted_at.is_some()) => {
-            Verdict::Stopped("the backend brings compromised roots only; put other CA files into that directory, or rotate the root in Vault".to_owned())
+            Verdict::Stopped("the backend brings compromised roots only; put other CA files into that directory, or rotate the root in Vault or cert-manager".to_owned())
         }
         _ if rotation.paused && phase == Phase::Propagate => Verdict::Stopped(
             "the rotation is paused by an operator; go on with `signet-ca authority rotate`".to_owned(),

@@ -6,6 +6,7 @@ use signet_core::key_type::KeyType;
 use signet_core::rotation::{Retirement, Rules, Schedule};
 use signet_runtime::config::{Section, Variant, kind};
 
+use super::read_cert_manager::read_cert_manager;
 use super::vault::read_vault;
 use super::{Authority, Backend, Svid};
 
@@ -28,6 +29,13 @@ pub(super) fn read_authority(s: &mut Section<'_>) -> Option<Authority> {
                 #[cfg(not(feature = "vault"))]
                 s.problem("backend", "this program is built without the feature `vault`, which is there by default");
                 vault.map(|vault| Backend::Vault(Box::new(vault)))
+            }),
+            Variant::new("cert-manager", "an issuer of cert-manager, see docs/cert-manager.md", |s: &mut Section<'_>| {
+                let meaning = "the issuer of cert-manager that certifies issuing CAs";
+                let section = s.section("cert_manager", meaning, read_cert_manager);
+                #[cfg(not(feature = "kubernetes"))]
+                s.problem("backend", "this program is built without the feature `kubernetes`, which is there by default");
+                section.map(|section| Backend::CertManager(Box::new(section)))
             }),
         ],
         "who certifies the issuing CA",
@@ -131,7 +139,7 @@ pub(super) fn check_lifetimes(s: &mut Section<'_>, authority: &Authority, svid: 
     let has_own_roots = match authority.backend {
         Backend::Native => true,
         Backend::Files(_) => return,
-        Backend::Vault(_) => false,
+        Backend::Vault(_) | Backend::CertManager(_) => false,
     };
     // What a root signs in the last part of its life, when its successor should have taken over, must still fit.
     let left = schedule.root_ttl.mul_f64(f64::from(100 - authority.rules.activate_at) / 100.0);

@@ -182,7 +182,7 @@ fn node_account(text: &str) -> Result<(String, String), &'static str> {
     Ok((namespace.to_owned(), name.to_owned()))
 }
 
-fn api_access(text: &str) -> Result<ApiAccess, &'static str> {
+pub(super) fn api_access(text: &str) -> Result<ApiAccess, &'static str> {
     match text {
         "in-cluster" => Ok(ApiAccess::InCluster),
         path if path.contains('/') => Ok(ApiAccess::Kubeconfig(path.into())),

@@ -130,11 +130,11 @@ fn read_cluster_trust_bundle(s: &mut Section<'_>) -> Option<ClusterTrustBundle> 
 /// The longest name of an object.
 const MOST: usize = 253;
 
-fn object_name() -> kind::Kind<String> {
+pub(super) fn object_name() -> kind::Kind<String> {
     kind::text().check(|name| dns_subdomain(name))
 }
 
-fn dns_label(name: &str) -> Result<(), String> {
+pub(super) fn dns_label(name: &str) -> Result<(), String> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let ends = !name.starts_with('-') && !name.ends_with('-');
     if (1..=63).contains(&name.len()) && name.bytes().all(inner) && ends {
@@ -156,7 +156,7 @@ fn dns_subdomain(name: &str) -> Result<(), String> {
     ))
 }
 
-fn data_key() -> kind::Kind<String> {
+pub(super) fn data_key() -> kind::Kind<String> {
     kind::text().check(|key| {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if key.len() <= MOST && key.bytes().all(inner) && key != "." && !key.starts_with("..") {

@@ -101,7 +101,7 @@ pub enum Refused {
     Unknown(AuthorityId),
     /// The operator's own CA cannot be commanded.
     #[error(
-        "the authority is somebody else's, and followed: with authority.backend: files, put the new CA into that directory; with vault, rotate the root in Vault"
+        "the authority is somebody else's, and followed: with authority.backend: files, put the new CA into that directory; with vault, rotate the root in Vault; with cert-manager, change its issuer and then its roots"
     )]
     Foreign,
     /// This replica does not have the adopted source.
@@ -111,7 +111,7 @@ pub enum Refused {
     Superseded,
     /// Nothing usable comes from the backend.
     #[error(
-        "what the backend of this replica brings (CA files, Vault) cannot be used, see `status`: put it in order, or send the command to another"
+        "what the backend of this replica brings (CA files, Vault, cert-manager) cannot be used, see `status`: put it in order, or send the command to another"
     )]
     NoFiles,
     /// The state does not allow it.

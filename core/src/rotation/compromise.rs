@@ -63,7 +63,10 @@ pub(super) fn revoke(
         _ => return refuse(root, "only a compromised root is revoked; declare it with `authority taint` first"),
     }
     if root.pinned {
-        return refuse(root, "the backend lists it; take it out of the CA files, or rotate it in Vault, first");
+        return refuse(
+            root,
+            "the backend lists it; take it out of the CA files or of the roots of cert-manager, or rotate it in Vault, first",
+        );
     }
     if !force {
         let holders = seen.holders_of(root);

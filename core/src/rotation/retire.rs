@@ -54,7 +54,10 @@ pub(super) fn retire(
     let root = find(authorities, id)?;
     match root.state {
         AuthorityState::Old { .. } if root.pinned => {
-            return refuse(root, "the backend lists it; take it out of the CA files, or rotate it in Vault, first");
+            return refuse(
+                root,
+                "the backend lists it; take it out of the CA files or of the roots of cert-manager, or rotate it in Vault, first",
+            );
         }
         // So that whoever got no answer may ask again.
         AuthorityState::Old { leaving_since: Some(_) } => return Ok(None),
