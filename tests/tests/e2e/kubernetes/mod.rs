@@ -1,6 +1,7 @@
 //! The CA beside a real Kubernetes API server: `make test-kubernetes` builds one and runs these.
 
 mod canary;
+mod cert_manager;
 pub(crate) mod chart;
 mod client_certificates;
 mod connect;

@@ -33,7 +33,7 @@ pub(super) fn plugged_for(set: &Set, svid_ttl: &str) -> Outcome<(Dev, Mount)> {
 }
 
 /// The id of an authority as Signet names it: by its name and key, whatever key id its certificate carries.
-pub(super) fn id(ca: &OwnCa) -> Outcome<String> {
+pub(crate) fn id(ca: &OwnCa) -> Outcome<String> {
     Ok(AuthorityId::of(&keys::facts(&ca.certificate)?).to_string())
 }
 

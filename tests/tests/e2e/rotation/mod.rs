@@ -10,7 +10,7 @@ mod delivered;
 mod direct;
 mod emergency;
 mod fence;
-mod files;
+pub(crate) mod files;
 mod files_roots;
 mod followers;
 mod no_end;
@@ -45,7 +45,7 @@ use signet_tests::traffic::Tally;
 const SOON: Duration = Duration::from_secs(60);
 
 /// An installation that rotates fast, with an authority that is made when its CA is first started.
-fn installation(svid_ttl: &str, workloads: &[&str]) -> Outcome<Dev> {
+pub(crate) fn installation(svid_ttl: &str, workloads: &[&str]) -> Outcome<Dev> {
     let dev = Dev::init(&DevOptions {
         svid_ttl: Some(svid_ttl.to_owned()),
         workloads: workloads.iter().map(|&text| text.to_owned()).collect(),
