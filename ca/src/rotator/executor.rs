@@ -261,7 +261,8 @@ impl Executor {
             _ => None,
         };
         let root = made.root.as_ref().or(known).map(|root| root.certificate.clone());
-        let (sequence, now) = (observation.authorities.bundle_sequence, observation.now);
+        // Later than the observation: what another system has certified meanwhile may begin after that.
+        let (sequence, now) = (observation.authorities.bundle_sequence, self.clock.now());
         let candidate = Candidate { issuing, roots: &Vec::from_iter(root), sequence, now };
         self.provisioner.judge.judge(candidate, &*self.provisioner.custody, &self.audit).await
     }

@@ -121,6 +121,10 @@ impl Acceptor {
 
     /// A place for a connection, waited for if need be; none when it is to be closed.
     async fn enter(&self, from: SocketAddr) -> Option<Arc<Place>> {
+        if self.connections.are_leaving() {
+            // One in, one out: a flood would use up the open files before those who gave way are closed.
+            drop(tokio::time::timeout(ACCEPT_PAUSE, self.connections.freed()).await);
+        }
         loop {
             match self.connections.enter(Source::from(from.ip())) {
                 Ok(place) => return Some(place),

@@ -39,6 +39,11 @@ pub enum NotLetIn {
     Full,
 }
 
+/// How many connections may be open beyond those that have a place before the next ones are taken more slowly: who has lost a
+/// place is closed by a task of its own and keeps a file open until then. That is less than the limit of open files leaves for
+/// everything else.
+const LEAVING: usize = 64;
+
 impl Connections {
     /// A table whose counts nobody looks at.
     #[cfg(test)]
@@ -98,6 +103,13 @@ impl Connections {
         self.open.inc();
         let (proved, active) = (AtomicBool::new(false), AtomicU64::new(0));
         Ok(Arc::new(Place { id, source, signal, proved, active, since: now, connections: self.clone() }))
+    }
+
+    /// Whether many of those who have lost their places are not gone yet.
+    #[must_use]
+    pub fn are_leaving(&self) -> bool {
+        let most = self.lock().room.connections.saturating_add(LEAVING);
+        usize::try_from(self.open.get()).is_ok_and(|open| open >= most)
     }
 
     /// Done when a place has become free since the last call.

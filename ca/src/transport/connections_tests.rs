@@ -182,3 +182,13 @@ async fn who_has_proved_itself_is_not_counted_against_its_source() {
     assert!(closing(&place));
     assert!(!closing(&stranger));
 }
+
+#[tokio::test(start_paused = true)]
+async fn those_who_have_lost_their_places_are_seen_until_they_are_gone() {
+    let connections = Connections::for_tests(Room { connections: 2, ..Room::default() });
+    let mut held: Vec<_> = (0..2 + LEAVING).map(|_| connections.enter(source(1)).unwrap()).collect();
+    assert!(connections.are_leaving() && closing(&held[0]));
+    drop(held.remove(0));
+    assert!(!connections.are_leaving());
+    connections.freed().await;
+}
