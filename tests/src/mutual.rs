@@ -2,8 +2,8 @@
 //! that a change of certificates or of roots shows at once.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -16,18 +16,15 @@ use rustls::{
 use rustls_pki_types::pem::PemObject as _;
 use signet_core::certificate::Facts;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::failure::{Failure, Outcome};
 use crate::harness::yaml;
 use crate::istio_agent::SecretFiles;
-use crate::traffic::Tally;
+use crate::traffic::Traffic;
 
 /// How long a request may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How many failures are kept word by word.
-const KEPT: usize = 5;
 const QUESTION: &[u8; 4] = b"ping";
 
 /// A workload as others see it: who it is, and where its proxy has its secrets.
@@ -178,51 +175,16 @@ pub async fn request(from: &Workload, to: &Workload) -> Outcome {
     }
 }
 
-/// Requests in both directions without end; they end when this is dropped.
-pub struct MutualTraffic {
-    tally: Arc<Mutex<Tally>>,
-    tasks: JoinSet<()>,
-}
-
-impl MutualTraffic {
-    /// Starts them, with this pause between two requests of a direction.
-    #[must_use]
-    pub fn start(one: &Workload, other: &Workload, pause: Duration) -> Self {
-        let (tally, mut tasks, start) = (Arc::new(Mutex::new(Tally::default())), JoinSet::new(), Instant::now());
-        for (from, to) in [(one.clone(), other.clone()), (other.clone(), one.clone())] {
-            let tally = Arc::clone(&tally);
-            tasks.spawn(async move {
-                loop {
-                    let result = request(&from, &to).await;
-                    note(&mut tally.lock().unwrap_or_else(PoisonError::into_inner), start, result);
-                    tokio::time::sleep(pause).await;
-                }
-            });
+/// Requests in both directions without end, each on a connection of its own, with this pause between two of a direction; they end
+/// when what this gives is dropped.
+#[must_use]
+pub fn mutual(one: &Workload, other: &Workload, pause: Duration) -> Traffic {
+    let directions = [(one.clone(), other.clone()), (other.clone(), one.clone())];
+    let requests = directions.map(|(from, to)| {
+        move || {
+            let (from, to) = (from.clone(), to.clone());
+            async move { request(&from, &to).await.map(|()| String::new()).map_err(|failure| failure.to_string()) }
         }
-        Self { tally, tasks }
-    }
-
-    /// What has happened so far.
-    #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Ends the requests and gives the final count; requests under way are not counted.
-    pub async fn stop(mut self) -> Tally {
-        self.tasks.shutdown().await;
-        self.tally()
-    }
-}
-
-fn note(tally: &mut Tally, start: Instant, result: Outcome) {
-    match result {
-        Ok(()) => tally.succeeded += 1,
-        Err(failure) => {
-            tally.failed += 1;
-            if tally.first_failures.len() < KEPT {
-                tally.first_failures.push(format!("{:.1} s after the start: {failure}", start.elapsed().as_secs_f32()));
-            }
-        }
-    }
+    });
+    Traffic::of(requests, pause)
 }

@@ -88,14 +88,29 @@ impl Traffic {
     /// Sends requests from `workers` clients, each with this pause between two requests.
     #[must_use]
     pub fn start(address: SocketAddr, workers: usize, pause: Duration) -> Self {
-        let tally = Arc::new(Mutex::new(Tally::default()));
-        let mut tasks = JoinSet::new();
-        let start = Instant::now();
-        for _ in 0..workers {
-            let (tally, client) = (Arc::clone(&tally), client());
+        let requests = (0..workers).map(|_| {
+            let client = client();
+            move || {
+                let client = client.clone();
+                async move { one(&client, address).await }
+            }
+        });
+        Self::of(requests, pause)
+    }
+
+    /// Makes each of these requests again and again, with this pause in between. A request gives the answer's body, or what went
+    /// wrong.
+    pub(crate) fn of<R, F>(requests: impl IntoIterator<Item = R>, pause: Duration) -> Self
+    where
+        R: Fn() -> F + Send + 'static,
+        F: Future<Output = Result<String, String>> + Send,
+    {
+        let (tally, mut tasks, start) = (Arc::new(Mutex::new(Tally::default())), JoinSet::new(), Instant::now());
+        for request in requests {
+            let tally = Arc::clone(&tally);
             tasks.spawn(async move {
                 loop {
-                    let result = one(&client, address).await;
+                    let result = request().await;
                     note(&mut tally.lock().unwrap_or_else(PoisonError::into_inner), start, result);
                     tokio::time::sleep(pause).await;
                 }

@@ -71,6 +71,10 @@ fn another_root_is_published_first_and_an_issuing_ca_is_certified_under_it_once_
     assert_eq!(adopted.bundle_sequence, authorities.bundle_sequence + 1);
     let (seen, now) = (has(&other, &adopted), START + rules().propagation);
     assert!(matches!(next_step(START, &adopted, &seen.view(), &rules()), Step::WaitUntil(_)), "it propagates");
+    // Who certifies under the new root does not under the old one.
+    let renewed = judge(START, &adopted, &seen.view(), &rules(), &Command::RenewIssuing);
+    assert_eq!(renewed, Err(Refused::Foreign));
+    assert_eq!(needs(&Step::CertifyIssuing(id("v1")), &adopted, &seen.view(), START), Needs::Nothing);
     let due = next_step(now, &adopted, &seen.view(), &rules());
     assert_eq!(due, Step::Activate(id("v2")));
     assert_eq!(needs(&due, &adopted, &seen.view(), now), Needs::Issuing(id("v2")));

@@ -88,7 +88,7 @@ pub fn lists_possible(authorities: &Authorities, seen: &Observed<'_>) -> Result<
         let signer = authorities.active().ok_or(Refused::NoAuthority)?;
         return Err(Refused::ListsImpossible(signer.id.clone()));
     }
-    match authorities.roots.iter().find(|root| root.key.is_none() || signs_no_lists(&root.certificate)) {
+    match authorities.roots.iter().find(|root| root.key.is_none()) {
         Some(root) => Err(Refused::ListsImpossible(root.id.clone())),
         None => Ok(()),
     }

@@ -15,7 +15,7 @@ use signet_tests::harness::rotation::{Pace, ROTATION, keys as config};
 use signet_tests::harness::{Ca, Dev, DevOptions, Envoy};
 use signet_tests::istio_agent::{IstioAgent, Settings};
 use signet_tests::istiod::{CaSet, Istiod};
-use signet_tests::mutual::{MutualTraffic, Workload, request};
+use signet_tests::mutual::{Workload, mutual, request};
 use signet_tests::stage::{CLIENT_ID, SERVER_ID};
 use signet_tests::tools;
 use signet_tests::traffic::Traffic;
@@ -31,7 +31,7 @@ const ROOT_FILE: &str = "istio-ca-root-cert.pem";
 
 /// A mesh of two workloads that have their certificates from istiod, and a CA that nobody asks yet.
 struct Mesh {
-    traffic: MutualTraffic,
+    traffic: Traffic,
     workloads: [Workload; 2],
     agents: [Option<IstioAgent>; 2],
     istiod: Istiod,
@@ -70,7 +70,7 @@ impl Mesh {
             Workload::of(identity, agent.secrets())
         };
         let workloads = [workload(0, CLIENT_ID), workload(1, SERVER_ID)];
-        let traffic = MutualTraffic::start(&workloads[0], &workloads[1], Duration::from_millis(20));
+        let traffic = mutual(&workloads[0], &workloads[1], Duration::from_millis(20));
         let mesh = Self { traffic, workloads, agents, istiod, dev };
         mesh.goes_on().await?;
         Ok(mesh)

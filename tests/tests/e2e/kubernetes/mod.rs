@@ -20,11 +20,11 @@ mod upgrade;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use signet_test_servers::kubernetes::{Cluster, ISSUER, Kubernetes, MadePod};
+use signet_test_servers::kubernetes::{Cluster, ISSUER, Kubernetes, MadePod, Request};
 use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
 use signet_tests::client::csr;
-use signet_tests::failure::{Failure, Outcome};
+use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::{Ca, Dev};
 use tonic::{Code, Status};
 
@@ -99,6 +99,20 @@ pub(crate) fn cluster_of(dev: &Dev, tokens: Value) -> Outcome {
 
 pub(crate) async fn ask(client: &Client, token: &str) -> Outcome<Result<Vec<String>, Status>> {
     Ok(client.call(&Ask::new(&csr::like_ztunnel(None)?.csr, token)).await)
+}
+
+/// Sends a request to the API server, in the name of somebody who may do everything; gives status and body.
+pub(crate) async fn send(cluster: &Cluster, method: &str, path: &str, body: Value) -> Outcome<(u16, Value)> {
+    let request = Request { method: method.to_owned(), path: path.to_owned(), accept: None, body };
+    let answer = cluster.send(&request).await.map_err(Failure::while_doing("ask the API server"))?;
+    Ok((answer.status, answer.body.into_iter().next().unwrap_or_default()))
+}
+
+/// The same of one that has to be done.
+pub(crate) async fn done(cluster: &Cluster, method: &str, path: &str, body: Value) -> Outcome<Value> {
+    let (status, answer) = send(cluster, method, path, body).await?;
+    ensure(status < 300, || format!("{method} {path}: {status}: {answer}"))?;
+    Ok(answer)
 }
 
 /// Asks until the answer is of this code; `None` for a certificate.

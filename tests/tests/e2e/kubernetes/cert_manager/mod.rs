@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use signet_test_servers::kubernetes::{CertManager, Cluster, Kubernetes, Request};
+use signet_test_servers::kubernetes::{CertManager, Cluster, Kubernetes};
 use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
 use signet_tests::client::csr;
@@ -21,7 +21,7 @@ use signet_tests::harness::{Ca, Dev};
 use signet_tests::stage::CLIENT_ID;
 use signet_tests::{judge, tools};
 
-use super::{Workload, credentials};
+use super::{Workload, credentials, done, send};
 
 /// The longest that something may take to be seen.
 const SOON: Duration = Duration::from_secs(120);
@@ -105,15 +105,11 @@ impl Stage {
     }
 
     async fn send(&self, method: &str, path: &str, body: Value) -> Outcome<(u16, Value)> {
-        let request = Request { method: method.to_owned(), path: path.to_owned(), accept: None, body };
-        let answer = self.cluster.send(&request).await.map_err(Failure::while_doing("ask the API server"))?;
-        Ok((answer.status, answer.body.into_iter().next().unwrap_or_default()))
+        send(&self.cluster, method, path, body).await
     }
 
     async fn done(&self, method: &str, path: &str, body: Value) -> Outcome<Value> {
-        let (status, answer) = self.send(method, path, body).await?;
-        ensure(status < 300, || format!("{method} {path}: {status}: {answer}"))?;
-        Ok(answer)
+        done(&self.cluster, method, path, body).await
     }
 
     /// The requests that are there now.

@@ -8,14 +8,14 @@ mod rotation;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use signet_test_servers::kubernetes::{Cluster, Kubernetes, Request};
+use signet_test_servers::kubernetes::{Cluster, Kubernetes};
 use signet_tests::client::keys;
-use signet_tests::failure::{Failure, Outcome, ensure};
+use signet_tests::failure::{Failure, Outcome};
 use signet_tests::harness::process::eventually;
 use signet_tests::harness::rotation::Pace;
 use signet_tests::harness::{Ca, Dev, DevOptions};
 
-use super::{Workload, credentials};
+use super::{Workload, credentials, done, send};
 
 /// The longest that something may take to be seen.
 const SOON: Duration = Duration::from_secs(120);
@@ -100,15 +100,11 @@ impl Stage {
     }
 
     async fn send(&self, method: &str, path: &str, body: Value) -> Outcome<(u16, Value)> {
-        let request = Request { method: method.to_owned(), path: path.to_owned(), accept: None, body };
-        let answer = self.cluster.send(&request).await.map_err(Failure::while_doing("ask the API server"))?;
-        Ok((answer.status, answer.body.into_iter().next().unwrap_or_default()))
+        send(&self.cluster, method, path, body).await
     }
 
     async fn done(&self, method: &str, path: &str, body: Value) -> Outcome<Value> {
-        let (status, answer) = self.send(method, path, body).await?;
-        ensure(status < 300, || format!("{method} {path}: {status}: {answer}"))?;
-        Ok(answer)
+        done(&self.cluster, method, path, body).await
     }
 
     /// Makes a namespace of this test.
