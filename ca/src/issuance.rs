@@ -1,5 +1,6 @@
 //! How a certificate request becomes a certificate. Read [`Issuance::issue`] first: it is the order of things.
 
+mod elsewhere;
 mod for_pod;
 mod sign_again;
 
@@ -14,13 +15,13 @@ use signet_core::certificate::{CertificateChain, Serial};
 use signet_core::clock::SharedClock;
 use signet_core::csr::CertificateRequest;
 use signet_core::identity::WorkloadId;
-use signet_core::policy::{self, AskedLife, LeafPolicy};
+use signet_core::policy::{self, AskedLife, LeafPolicy, SigningRequest};
 use signet_core::record_before_release::ClaimName;
 use signet_core::seams::authenticator::{AuthenticationError, Denial};
 use signet_core::seams::impersonation;
 use signet_core::seams::store::AppendError;
 use signet_core::secret::Secret;
-use signet_core::verify;
+use signet_core::verify::{self, Signer};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
@@ -35,6 +36,7 @@ use crate::refusals::{Refusals, RefusedCall};
 use crate::reply_delivery::{Handovers, Ticket};
 use crate::signing_state::{self, SigningState, StateReader};
 use crate::transport::connections::Place;
+pub use elsewhere::Elsewhere;
 
 /// What a caller sent, as the gRPC edge understood it.
 #[derive(Debug)]
@@ -129,6 +131,8 @@ pub struct Issuance {
     pub wake_up: Arc<Notify>,
     /// How long one request may take: neither of Istio's clients sets a deadline of its own.
     pub timeout: Duration,
+    /// Where backends are asked that sign leaves themselves.
+    pub elsewhere: Elsewhere,
 }
 
 impl Issuance {
@@ -244,12 +248,6 @@ impl Issuance {
         // 6. Sign, and check that what came back is what was decided.
         let mut what = Certified::by(&request, state.bundle().sequence());
         what.acknowledges = matches!(asked.handover, Way::Reply { acknowledges: true });
-        let signing = Instant::now();
-        let signed = state.authority.sign(&request).await?;
-        self.metrics.sign.observe(signing.elapsed().as_secs_f64());
-        let unreleased = verify::check_issued(request, signed, &state.path, state.authority.signer())?;
-
-        // 7. Only a durable record opens the certificate (invariant 2), and only what the journal lets out is recorded.
         let event = AuditEvent {
             at_micros: AuditEvent::micros(now),
             request_id: asked.request_id.to_owned(),
@@ -261,6 +259,25 @@ impl Issuance {
             what: Some(what),
             repeated: None,
         };
+        match state.authority.signer() {
+            Signer::Here => self.sign_here(asked, state, request, event).await,
+            Signer::Elsewhere => self.sign_elsewhere(asked, state, request, event).await,
+        }
+    }
+
+    async fn sign_here(
+        &self,
+        asked: &Asked<'_>,
+        state: &Arc<SigningState>,
+        request: SigningRequest,
+        event: AuditEvent,
+    ) -> Result<Issued, IssueError> {
+        let signing = Instant::now();
+        let signed = state.authority.sign(&request).await?;
+        self.metrics.sign.observe(signing.elapsed().as_secs_f64());
+        let unreleased = verify::check_issued(request, signed, &state.path, Signer::Here)?;
+
+        // 7. Only a durable record opens the certificate (invariant 2), and only what the journal lets out is recorded.
         tracing::debug!(spiffe_id = asked.who.spiffe_id, serial = %unreleased.serial(), "certificate signed");
         asked.handed.store(true, Ordering::Relaxed);
         let (ticket, kept) = match &asked.handover {

@@ -26,6 +26,7 @@ pub mod limits;
 pub mod metrics;
 pub mod operations;
 pub mod over_limit;
+mod own_key;
 pub mod pod_certificates;
 pub mod publishers;
 pub mod publishing;

@@ -109,9 +109,10 @@ pub enum StepError {
     Random,
 }
 
-/// Makes the signer for an issuing CA out of its key. Given by the program, which knows the concrete authorities.
+/// Makes the signer for an issuing CA out of its key; without one, out of the backend that has it. Given by the program, which
+/// knows the concrete authorities.
 pub type OpenIssuer =
-    dyn Fn(Arc<dyn SigningKey>, &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> + Send + Sync;
+    dyn Fn(Option<Arc<dyn SigningKey>>, &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> + Send + Sync;
 
 /// What the rotator works with.
 pub struct Rotator {

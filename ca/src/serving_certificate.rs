@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{KeyPair, PublicKeyData};
+use rcgen::KeyPair;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -13,12 +13,11 @@ use signet_core::audit::{Attributed, AuditEvent, Certified, EventKind, Outcome};
 use signet_core::authority::AuthorityId;
 use signet_core::certificate::Serial;
 use signet_core::clock::{SharedClock, rfc3339};
-use signet_core::csr::ProvenKey;
 use signet_core::identity::{IdentityError, SpiffeId};
 use signet_core::policy::{self, LeafPolicy};
 use signet_core::renewal::half_life;
 use signet_core::time_math;
-use signet_core::verify;
+use signet_core::verify::{self, Signer};
 use signet_runtime::readiness::Condition;
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -27,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit_log::AuditLog;
 use crate::config::Serving as ServingConfig;
 use crate::metrics::CaMetrics;
+use crate::own_key;
 use crate::signing_state::{ServingIssuer, SigningState, StateReader};
 
 /// How soon a failed renewal is tried again.
@@ -206,16 +206,15 @@ impl ServingRenewer {
             self.id.clone(),
             self.names.dns_names.clone(),
             self.names.ip_addresses.clone(),
-            ProvenKey::own(key.subject_public_key_info()).map_err(|error| error.to_string())?,
+            own_key::proven(&key, &self.id, &self.names.dns_names, &self.names.ip_addresses)?,
             authority.limits(),
             Serial::new(now, random),
             now,
         )
         .map_err(|refusal| refusal.to_string())?;
-        let (serial, not_before, not_after) = (request.serial(), request.not_before(), request.not_after());
-        let event = AuditEvent {
+        let mut event = AuditEvent {
             at_micros: AuditEvent::micros(now),
-            request_id: serial.to_string(),
+            request_id: request.serial().to_string(),
             kind: EventKind::ServingCertificate,
             outcome: Outcome::Issued,
             reason: None,
@@ -224,9 +223,27 @@ impl ServingRenewer {
             what: Some(Certified::by(&request, state.bundle().sequence())),
             repeated: None,
         };
-        let signed = authority.sign(&request).await.map_err(|error| error.to_string())?;
-        let unreleased =
-            verify::check_issued(request, signed, path, authority.signer()).map_err(|error| error.to_string())?;
+        let signer = authority.signer();
+        if signer == Signer::Elsewhere {
+            authority.ready().map_err(|error| error.to_string())?;
+            self.audit.record(event.clone().intended()).await.map_err(|error| error.to_string())?;
+        }
+        let signed = authority.sign(&request).await.map_err(|error| error.to_string());
+        let checked = signed
+            .and_then(|signed| verify::check_issued(request, signed, path, signer).map_err(|error| error.to_string()));
+        let unreleased = match checked {
+            Ok(unreleased) => unreleased,
+            Err(error) => {
+                if signer == Signer::Elsewhere {
+                    let (reason, detail) = (Some("sign_failed".to_owned()), Some(error.clone()));
+                    let failed = AuditEvent { outcome: Outcome::Failed, reason, detail, ..event.intended() };
+                    drop(self.audit.record(failed).await);
+                }
+                return Err(error);
+            }
+        };
+        let (serial, (not_before, not_after)) = (unreleased.serial(), unreleased.life());
+        event.what = event.what.map(|what| what.signed(&unreleased));
         let chain = self.audit.release(event, unreleased).await.map_err(|error| error.to_string())?;
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signer = rustls::crypto::ring::sign::any_supported_type(&private).map_err(|error| error.to_string())?;

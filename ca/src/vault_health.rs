@@ -1,5 +1,5 @@
-//! How the Vault is that certifies issuing CAs, for readiness and metrics. What is wrong with it keeps what signs in use, and
-//! never stops that.
+//! How the Vault is that certifies issuing CAs or signs leaves, for readiness and metrics. What is wrong with it keeps what signs
+//! in use; it stops that only where it is Vault itself that signs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,10 @@ impl Circuit {
 /// How a Vault is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VaultLook {
+    /// What it is for, in words.
+    pub does: &'static str,
+    /// Why nothing can be issued without it at present, when that is so.
+    pub stops: Option<String>,
     /// Why what it offers is not used.
     pub problem: Option<String>,
     /// Whether it is asked.
@@ -128,13 +132,14 @@ pub async fn watch_vault(
         let Some(look) = stop.run_until_cancelled(vault.look()).await else { return Ok(()) };
         metrics.set(&look);
         match (&look.problem, look.token_ends) {
+            _ if look.stops.is_some() => {
+                condition.failing(format!("nothing can be issued: {}", look.stops.unwrap_or_default()));
+            }
             (Some(problem), _) => {
                 condition.degraded(format!("it is not used, the CA goes on with what it had: {problem}"));
             }
-            (None, Some(end)) => {
-                condition.ready(format!("certifies issuing CAs; its token holds until {}", rfc3339(end)))
-            }
-            (None, None) => condition.ready("certifies issuing CAs"),
+            (None, Some(end)) => condition.ready(format!("{}; its token holds until {}", look.does, rfc3339(end))),
+            (None, None) => condition.ready(look.does),
         }
         if stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
             return Ok(());

@@ -27,6 +27,7 @@ use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_core::secret::Secret;
 use signet_plugins::authority::{NativeAuthority, SelfSignedRoot, sign_list};
 use signet_runtime::metrics::Metrics;
+use signet_runtime::supervisor::Supervisor;
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -36,20 +37,22 @@ use crate::certificate_caller::CertificateCallers;
 use crate::client_identity::ClientVerifier;
 use crate::clusters::{CertificateRules, Clusters, KubeletRefresh, Served};
 use crate::config::{Limits, Serving};
-use crate::issuance::{Application, Issuance, Issued};
+use crate::issuance::{Application, Elsewhere, Issuance, Issued};
 use crate::issue_error::IssueError;
 use crate::limits::request_rates::RequestRates;
 use crate::metrics::CaMetrics;
 use crate::operations::{Operations, Operator};
 use crate::refusals::refusals;
 use crate::reply_delivery::{HandoverWriter, handovers};
-use crate::rotator::{Executor, Judge, Provisioner, Rotator};
+use crate::rotator::{Executor, Judge, OpenIssuer, Provisioner, Rotator};
 use crate::signing_state::StateReader;
 
 pub(crate) use flaky_store_tests::FlakyStore;
 
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
+/// How many signatures a backend is asked for at the same time.
+pub(crate) const AT_ONCE: usize = 2;
 pub(crate) const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
 
 /// The rules of the tests: by command only.
@@ -122,10 +125,18 @@ pub(crate) struct World {
     /// What became of replies, to be written when a test wants it.
     pub(crate) marks: tokio::sync::Mutex<HandoverWriter>,
     _writer: JoinSet<()>,
+    _supervisor: Supervisor,
 }
 
-fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
-    Ok(Arc::new(NativeAuthority::new(key, issuing).map_err(|error| SignError::Failed(error.to_string()))?))
+fn opener(upstream: &Arc<dyn UpstreamAuthority>) -> Arc<OpenIssuer> {
+    let upstream = Arc::clone(upstream);
+    Arc::new(move |key: Option<Arc<dyn SigningKey>>, issuing: &IssuingCa| match key {
+        Some(key) => {
+            let native = NativeAuthority::new(key, issuing).map_err(|error| SignError::Failed(error.to_string()))?;
+            Ok(Arc::new(native) as Arc<dyn CertificateAuthority>)
+        }
+        None => Arc::clone(&upstream).signer(issuing),
+    })
 }
 
 impl World {
@@ -181,6 +192,8 @@ impl World {
         let (output, state) = tokio::sync::watch::channel(None);
         let schedule = Schedule { root_ttl: 365 * DAY, issuing_ttl: 30 * DAY };
         let own = SelfSignedRoot::new(trust_domain.clone(), Arc::clone(&custody), KeyType::EcP256, schedule.root_ttl);
+        let upstream = upstream.unwrap_or_else(|| Arc::new(own));
+        let open_issuer = opener(&upstream);
         let lists_fail = Arc::new(AtomicBool::new(false));
         let list_bytes = Arc::new(AtomicUsize::new(0));
         let (fails, bytes) = (Arc::clone(&lists_fail), Arc::clone(&list_bytes));
@@ -188,7 +201,7 @@ impl World {
             key_type: KeyType::EcP256,
             schedule,
             custody,
-            upstream: upstream.unwrap_or_else(|| Arc::new(own)),
+            upstream,
             sign_list: Arc::new(move |key, certificate, content| {
                 match (fails.load(Ordering::SeqCst), bytes.load(Ordering::SeqCst)) {
                     (true, _) => Box::pin(async { Err(SignError::Failed("this key signs no lists".to_owned())) }),
@@ -199,7 +212,7 @@ impl World {
             judge: Judge::new(
                 trust_domain.clone(),
                 Serving { dns_names: vec!["localhost".to_owned()], ip_addresses: Vec::new(), ttl: DAY },
-                Arc::new(open_native),
+                Arc::clone(&open_issuer),
             ),
         };
         let (journal, holders) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
@@ -229,7 +242,7 @@ impl World {
         let rotator = Rotator {
             trust_domain: trust_domain.clone(),
             executor: Arc::clone(&executor),
-            open_issuer: Arc::new(open_native),
+            open_issuer,
             metrics: Arc::clone(&metrics),
             output,
             wake_up: Arc::default(),
@@ -246,6 +259,7 @@ impl World {
             max_ttl: 20 * DAY,
             csr_names: CsrNames::Strict,
         };
+        let supervisor = Supervisor::new();
         let issuance = Arc::new(Issuance {
             policy,
             clusters,
@@ -266,6 +280,7 @@ impl World {
             random: SystemRandom::new(),
             wake_up: Arc::clone(&rotator.wake_up),
             timeout: limits.request_timeout,
+            elsewhere: Elsewhere::new(supervisor.spawner(), AT_ONCE),
         });
         let marks = tokio::sync::Mutex::new(marks);
         Self {
@@ -282,6 +297,7 @@ impl World {
             gone_pods,
             marks,
             _writer: tasks,
+            _supervisor: supervisor,
         }
     }
 

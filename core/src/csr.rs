@@ -73,6 +73,8 @@ pub enum KeyFamily {
 pub struct ProvenKey {
     spki_der: Vec<u8>,
     family: KeyFamily,
+    /// The PKCS#10 request that proved it, DER; empty when something else did.
+    request: Vec<u8>,
 }
 
 impl ProvenKey {
@@ -88,6 +90,13 @@ impl ProvenKey {
         self.family
     }
 
+    /// The PKCS#10 request that proved possession, DER, for backends that want to see it themselves; `None` when something
+    /// else proved it.
+    #[must_use]
+    pub fn request(&self) -> Option<&[u8]> {
+        (!self.request.is_empty()).then_some(self.request.as_slice())
+    }
+
     /// For keys that this process made itself, such as that of its serving certificate.
     ///
     /// # Errors
@@ -100,7 +109,7 @@ impl ProvenKey {
             return Err(CsrError::NotPkcs10);
         }
         let family = check_key(&spki)?;
-        Ok(Self { spki_der, family })
+        Ok(Self { spki_der, family, request: Vec::new() })
     }
 }
 
@@ -130,7 +139,7 @@ impl CertificateRequest {
         if pem.len() > MAX_CSR_BYTES {
             return Err(CsrError::TooLong(pem.len()));
         }
-        Self::parse_der(&single_block(pem)?)
+        Self::of(single_block(pem)?)
     }
 
     /// The same of its DER.
@@ -141,18 +150,23 @@ impl CertificateRequest {
         if der.len() > MAX_CSR_BYTES {
             return Err(CsrError::TooLong(der.len()));
         }
-        let (rest, request) = X509CertificationRequest::from_der(der).map_err(|_| CsrError::NotPkcs10)?;
+        Self::of(der.to_vec())
+    }
+
+    fn of(der: Vec<u8>) -> Result<Self, CsrError> {
+        let (rest, request) = X509CertificationRequest::from_der(&der).map_err(|_| CsrError::NotPkcs10)?;
         if !rest.is_empty() {
             return Err(CsrError::NotPkcs10);
         }
         let spki = &request.certification_request_info.subject_pki;
         // The key is judged before the signature: a verification with an absurd key is work an attacker chooses.
-        let key = ProvenKey::own(spki.raw.to_vec())?;
+        let mut key = ProvenKey::own(spki.raw.to_vec())?;
         signature::verify_request(&request).map_err(|error| match error {
             SignatureError::Unsupported(kind) => CsrError::UnsupportedSignature(shown(kind)),
             SignatureError::False => CsrError::BadSignature,
         })?;
         let names = requested_names(&request)?;
+        key.request = der;
         Ok(Self { key, names })
     }
 

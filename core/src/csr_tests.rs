@@ -20,7 +20,11 @@ fn a_request_yields_its_key_and_the_names_it_asks_for() {
     assert_eq!(parsed.names().uris, ["spiffe://td/ns/a/sa/b"]);
     assert_eq!(parsed.names().others, Vec::<String>::new());
     assert_eq!(parsed.key().family(), KeyFamily::Ec);
-    assert_eq!(ProvenKey::own(parsed.key().spki_der().to_vec()).unwrap(), parsed.into_key());
+    let own = ProvenKey::own(parsed.key().spki_der().to_vec()).unwrap();
+    assert_eq!((own.spki_der(), own.family(), own.request()), (parsed.key().spki_der(), parsed.key().family(), None));
+    // The whole request stays with its key, for backends that sign it.
+    let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+    assert_eq!(parsed.into_key().request(), Some(block.contents.as_slice()));
 }
 
 #[test]

@@ -34,6 +34,15 @@ pub struct LeafPolicy {
     pub csr_names: CsrNames,
 }
 
+/// What an authority takes from a CSR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CsrUse {
+    /// Its key. Names, usages and lifetime are what was decided.
+    Key,
+    /// Its names, too: it signs a CSR as it stands, so that only one that asks for exactly what was decided can be signed.
+    Names,
+}
+
 /// The part of a signing authority that bounds what it can sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerLimits {
@@ -43,6 +52,8 @@ pub struct IssuerLimits {
     pub not_before: OffsetDateTime,
     /// End of the issuing CA's validity, and of everything it signs.
     pub not_after: OffsetDateTime,
+    /// What it takes from a CSR.
+    pub takes: CsrUse,
 }
 
 /// The lifetime that is asked for.
@@ -74,6 +85,14 @@ pub enum Refusal {
     NamesNotAllowed {
         /// What was asked, in words.
         asked: String,
+        /// The decided identity.
+        identity: String,
+    },
+    /// The CSR does not name its sender, and the backend that signs it takes names from there alone.
+    #[error(
+        "the CSR names nobody, and the backend that signs it takes the name from the CSR alone: ask for the URI {identity}"
+    )]
+    NameMissing {
         /// The decided identity.
         identity: String,
     },
@@ -116,6 +135,7 @@ impl Refusal {
     pub fn label(&self) -> &'static str {
         match self {
             Self::NamesNotAllowed { .. } => "csr_names_not_allowed",
+            Self::NameMissing { .. } => "csr_name_missing",
             Self::TtlZero => "ttl_zero",
             Self::TtlNegative(_) => "ttl_negative",
             Self::TtlTooLong { .. } => "ttl_too_long",
@@ -154,6 +174,8 @@ pub struct SigningRequest {
     not_after: OffsetDateTime,
     issuer: AuthorityId,
     clamped: bool,
+    decided_at: OffsetDateTime,
+    whole_life: Option<Duration>,
 }
 
 impl SigningRequest {
@@ -199,6 +221,18 @@ impl SigningRequest {
         &self.issuer
     }
 
+    /// When it was decided.
+    #[must_use]
+    pub fn decided_at(&self) -> OffsetDateTime {
+        self.decided_at
+    }
+
+    /// The longest that it may last from its start to its end, where that was asked for.
+    #[must_use]
+    pub fn whole_life(&self) -> Option<Duration> {
+        self.whole_life
+    }
+
     /// Whether the lifetime was cut at the issuer's end.
     #[must_use]
     pub fn clamped(&self) -> bool {
@@ -226,8 +260,11 @@ pub fn decide(
         return Err(Refusal::ForeignTrustDomain(subject.to_string()));
     }
     let id = subject.spiffe_id();
-    if policy.csr_names == CsrNames::Strict {
+    if policy.csr_names == CsrNames::Strict || issuer.takes == CsrUse::Names {
         check_names(&csr, &id)?;
+    }
+    if issuer.takes == CsrUse::Names && csr.names().uris.is_empty() {
+        return Err(Refusal::NameMissing { identity: id.to_string() });
     }
     let life = match asked.into() {
         AskedLife::FromNow(seconds) => Life::FromNow(lifetime(policy, seconds)?),
@@ -335,8 +372,22 @@ fn bind(
     {
         return Err(Refusal::TooShort { left: left.as_secs(), least: least.as_secs() });
     }
-    let issuer_id = issuer.authority.clone();
-    Ok(SigningRequest { subject, id, key, serial, not_before, not_after, issuer: issuer_id, clamped: end > not_after })
+    let whole_life = match life {
+        Life::Whole { most, .. } => Some(most),
+        Life::FromNow(_) => None,
+    };
+    Ok(SigningRequest {
+        subject,
+        id,
+        key,
+        serial,
+        not_before,
+        not_after,
+        issuer: issuer.authority.clone(),
+        clamped: end > not_after,
+        decided_at: now,
+        whole_life,
+    })
 }
 
 #[cfg(test)]

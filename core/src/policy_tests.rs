@@ -18,7 +18,8 @@ fn policy() -> LeafPolicy {
 }
 
 fn issuer() -> IssuerLimits {
-    IssuerLimits { authority: AuthorityId::new(b"", b"issuer"), not_before: NOW - DAY, not_after: NOW + 30 * DAY }
+    let (authority, takes) = (AuthorityId::new(b"", b"issuer"), CsrUse::Key);
+    IssuerLimits { authority, not_before: NOW - DAY, not_after: NOW + 30 * DAY, takes }
 }
 
 fn workload() -> WorkloadId {
@@ -178,4 +179,25 @@ fn a_whole_lifetime_counts_its_backdate_and_stays_within_its_bounds_the_policys_
     assert_eq!(made_of(&policy(), &ends, DAY).unwrap_err(), Refusal::TooShort { left: 3599, least: 3600 });
     let short = LeafPolicy { max_ttl: hour / 2, ..policy() };
     assert_eq!(made_of(&short, &issuer(), DAY).unwrap_err(), Refusal::TooShort { left: 1800, least: 3600 });
+}
+
+#[test]
+fn a_backend_that_takes_names_from_the_csr_signs_only_one_that_asks_for_exactly_the_identity() {
+    let own = "spiffe://cluster.local/ns/default/sa/web";
+    let takes = |uris: &[&str], takes, csr_names| {
+        let (limits, policy) = (IssuerLimits { takes, ..issuer() }, LeafPolicy { csr_names, ..policy() });
+        decide(&policy, workload(), csr(uris), None, &limits, Serial::new(NOW, [1; 16]), NOW)
+            .map(drop)
+            .map_err(|refusal| refusal.label())
+    };
+    for (uris, key, names) in [
+        (vec![own], Ok(()), Ok(())),
+        (vec![], Ok(()), Err("csr_name_missing")),
+        (vec![own, own], Ok(()), Err("csr_names_not_allowed")),
+        (vec!["spiffe://cluster.local/ns/default/sa/other"], Ok(()), Err("csr_names_not_allowed")),
+    ] {
+        // Whatever the policy says of names in general.
+        assert_eq!(takes(&uris, CsrUse::Key, CsrNames::Ignore), key, "{uris:?}");
+        assert_eq!(takes(&uris, CsrUse::Names, CsrNames::Ignore), names, "{uris:?}");
+    }
 }

@@ -1,6 +1,8 @@
 //! The rule "record before release" as types: a signed certificate is [`Unreleased`] until a [`Recorded`] proof that
 //! its record is durable opens it (invariant 2).
 
+use time::OffsetDateTime;
+
 use crate::certificate::{CertificateChain, Serial};
 
 /// Proof that the record of one certificate is on durable storage. Used up by the release it permits.
@@ -38,12 +40,19 @@ pub struct WrongRecord {
 pub struct Unreleased {
     chain: CertificateChain,
     serial: Serial,
+    life: (OffsetDateTime, OffsetDateTime),
 }
 
 impl Unreleased {
     /// Only [`verify::check_issued`](crate::verify::check_issued) makes one.
-    pub(crate) fn new(chain: CertificateChain, serial: Serial) -> Self {
-        Self { chain, serial }
+    pub(crate) fn new(chain: CertificateChain, serial: Serial, life: (OffsetDateTime, OffsetDateTime)) -> Self {
+        Self { chain, serial, life }
+    }
+
+    /// Start and end of its validity, for its record: of what somebody else has signed, they are not those that were decided.
+    #[must_use]
+    pub fn life(&self) -> (OffsetDateTime, OffsetDateTime) {
+        self.life
     }
 
     /// The serial of the leaf, for its record.
@@ -120,11 +129,10 @@ mod tests {
 
     #[test]
     fn only_the_record_of_the_same_certificate_opens_it() {
-        let (one, other) = (
-            Serial::new(time::OffsetDateTime::UNIX_EPOCH, [1; 16]),
-            Serial::new(time::OffsetDateTime::UNIX_EPOCH, [2; 16]),
-        );
-        let unreleased = || Unreleased::new(CertificateChain::new(vec![1].into(), vec![]), one);
+        let (one, other) =
+            (Serial::new(OffsetDateTime::UNIX_EPOCH, [1; 16]), Serial::new(OffsetDateTime::UNIX_EPOCH, [2; 16]));
+        let life = (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::UNIX_EPOCH);
+        let unreleased = || Unreleased::new(CertificateChain::new(vec![1].into(), vec![]), one, life);
         assert!(unreleased().release(Recorded::durable(7, Some(one))).is_ok());
         assert_eq!(unreleased().release(Recorded::durable(7, Some(other))), Err(WrongRecord { sequence: 7 }));
         assert_eq!(unreleased().release(Recorded::durable(7, None)), Err(WrongRecord { sequence: 7 }));

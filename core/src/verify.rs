@@ -1,15 +1,25 @@
 //! The check that what an authority signed is what was decided, before anything is recorded or released.
 
+use std::time::Duration;
+
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::bundle::TrustBundle;
-use crate::certificate::{CertificateChain, CertificateError, Facts};
+use crate::certificate::{CertificateChain, CertificateError, Facts, Serial};
 use crate::policy::{SigningRequest, Subject};
-use crate::profile::leaf_usages;
+use crate::profile::{leaf_usages, usage};
 use crate::record_before_release::Unreleased;
 use crate::signature::{SignatureError, verify_certificate};
+use crate::time_math;
+
+/// By how much the life of what somebody else signs may lie later than was decided: their clock is another one, and an answer
+/// takes its time.
+const LATER: Duration = Duration::from_secs(300);
+
+/// How much earlier it may begin: how far they backdate is set with them.
+const EARLIER: Duration = Duration::from_secs(3600);
 
 /// How far the signature itself is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +27,8 @@ pub enum Signer {
     /// A key of this process signed. Names, key identifiers and validity of the chain are checked; the signature is
     /// not verified again, which would cost more than making it and could only find a fault of the CPU.
     Here,
-    /// Somebody else's system signed: every signature up to a root of the bundle is verified.
+    /// Somebody else's system signed: every signature up to a root of the bundle is verified. The serial number is theirs,
+    /// and the life may be a shorter one, or lie somewhat later.
     Elsewhere,
 }
 
@@ -142,7 +153,10 @@ pub fn check_issued(
     signer: Signer,
 ) -> Result<Unreleased, Mismatch> {
     let leaf = Facts::read(chain.leaf())?;
-    check_leaf(&request, &leaf)?;
+    let serial = match signer {
+        Signer::Here => check_made_here(&request, &leaf)?,
+        Signer::Elsewhere => check_made_elsewhere(&request, &leaf)?,
+    };
     if chain.intermediates() != path.certificates {
         return Err(Mismatch::Chain("the intermediates are not those that were verified"));
     }
@@ -150,10 +164,51 @@ pub fn check_issued(
     let expect = |holds: bool, what| if holds { Ok(()) } else { Err(Mismatch::Chain(what)) };
     expect(leaf.not_after <= path.bounds.1, "a certificate outlives its issuer")?;
     expect(leaf.not_before >= path.bounds.0, "a certificate starts before its issuer")?;
-    Ok(Unreleased::new(chain, request.serial()))
+    Ok(Unreleased::new(chain, serial, (leaf.not_before, leaf.not_after)))
 }
 
-fn check_leaf(request: &SigningRequest, leaf: &Facts) -> Result<(), Mismatch> {
+/// What is made here says exactly what was decided.
+fn check_made_here(request: &SigningRequest, leaf: &Facts) -> Result<Serial, Mismatch> {
+    let expect = |holds: bool, field| if holds { Ok(()) } else { Err(Mismatch::Field(field)) };
+    check_names(request, leaf)?;
+    // an empty subject makes the SAN extension critical; a subject would name somebody nobody decided on.
+    expect(leaf.subject_empty && leaf.san_critical, "subject")?;
+    expect(leaf.serial == request.serial().as_bytes(), "serial number")?;
+    expect(leaf.not_before == request.not_before() && leaf.not_after == request.not_after(), "validity")?;
+    //
+    let flags = leaf_usages(request.key().family()).iter().fold(0u16, |flags, bit| flags | 1 << bit);
+    expect(leaf.key_usage == Some(flags) && leaf.key_usage_critical, "key usage")?;
+    Ok(request.serial())
+}
+
+/// What is made elsewhere says nothing else than what was decided; some things are theirs to choose.
+fn check_made_elsewhere(request: &SigningRequest, leaf: &Facts) -> Result<Serial, Mismatch> {
+    let expect = |holds: bool, field| if holds { Ok(()) } else { Err(Mismatch::Field(field)) };
+    check_names(request, leaf)?;
+    // Istio's agents ask for an organisation without a name, and an authority that signs requests as they stand repeats it.
+    expect(leaf.subject_names_nobody && (leaf.san_critical || !leaf.subject_empty), "subject")?;
+    let (start, end) = (leaf.not_before, leaf.not_after);
+    let asked = time_math::until(request.not_before(), request.not_after());
+    let longest = request.whole_life().unwrap_or_else(|| asked.saturating_add(EARLIER));
+    let decided = request.decided_at();
+    expect(
+        start < end
+            && decided < end
+            && end <= time_math::after(request.not_after(), LATER)
+            && start <= time_math::after(decided, LATER)
+            && start >= time_math::before(request.not_before(), EARLIER)
+            && time_math::until(start, end) <= longest,
+        "validity",
+    )?;
+    // what more may be done with the key is nothing to sign certificates with.
+    let may = |bit| leaf.has_usage(bit);
+    expect(may(usage::DIGITAL_SIGNATURE) && !may(usage::KEY_CERT_SIGN) && !may(usage::CRL_SIGN), "key usage")?;
+    expect(leaf.key_usage_critical, "key usage")?;
+    Serial::from_bytes(&leaf.serial).ok_or(Mismatch::Field("serial number"))
+}
+
+/// Names, key and powers, which nobody has a choice about.
+fn check_names(request: &SigningRequest, leaf: &Facts) -> Result<(), Mismatch> {
     let expect = |holds: bool, field| if holds { Ok(()) } else { Err(Mismatch::Field(field)) };
     let (dns, ips) = match request.subject() {
         Subject::Workload(_) => (&[][..], &[][..]),
@@ -162,15 +217,9 @@ fn check_leaf(request: &SigningRequest, leaf: &Facts) -> Result<(), Mismatch> {
     // exactly one URI SAN.
     expect(matches!(leaf.uris.as_slice(), [uri] if uri == request.spiffe_id().as_str()), "URI SAN")?;
     expect(leaf.dns == dns && leaf.ips == ips && leaf.other_names == 0, "set of other SANs")?;
-    // an empty subject makes the SAN extension critical; a subject would name somebody nobody decided on.
-    expect(leaf.subject_empty && leaf.san_critical, "subject")?;
     expect(leaf.spki_der == request.key().spki_der(), "public key")?;
-    expect(leaf.serial == request.serial().as_bytes(), "serial number")?;
-    expect(leaf.not_before == request.not_before() && leaf.not_after == request.not_after(), "validity")?;
     expect(!leaf.is_ca, "CA flag")?;
-    //
-    let flags = leaf_usages(request.key().family()).iter().fold(0u16, |flags, bit| flags | 1 << bit);
-    expect(leaf.key_usage == Some(flags) && leaf.key_usage_critical, "key usage")?;
+    //
     expect(leaf.extended_key_usage == Some((true, true, false)), "extended key usage")?;
     expect(leaf.unknown_critical == 0, "set of critical extensions")
 }

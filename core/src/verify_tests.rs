@@ -14,7 +14,7 @@ use crate::authority::AuthorityId;
 use crate::certificate::Serial;
 use crate::csr::CertificateRequest;
 use crate::identity::{TrustDomain, WorkloadId};
-use crate::policy::{CsrNames, IssuerLimits, LeafPolicy, decide};
+use crate::policy::{CsrNames, CsrUse, IssuerLimits, LeafPolicy, decide};
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -49,23 +49,31 @@ fn world() -> World {
     World { root, issuing, issuer: Issuer::new(params, key) }
 }
 
-fn request() -> SigningRequest {
+fn plain_csr() -> String {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    request_for(&params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap())
+    params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
+}
+
+fn request() -> SigningRequest {
+    request_for(&plain_csr())
 }
 
 fn request_for(pem: &str) -> SigningRequest {
+    request_of(pem, None)
+}
+
+fn request_of(pem: &str, life: impl Into<crate::policy::AskedLife>) -> SigningRequest {
     let policy = LeafPolicy {
         trust_domain: TrustDomain::parse("cluster.local").unwrap(),
         default_ttl: DAY,
         max_ttl: DAY,
         csr_names: CsrNames::Ignore,
     };
-    let limits =
-        IssuerLimits { authority: AuthorityId::new(b"", b"i"), not_before: NOW - DAY, not_after: NOW + 30 * DAY };
+    let (authority, takes) = (AuthorityId::new(b"", b"i"), CsrUse::Key);
+    let limits = IssuerLimits { authority, not_before: NOW - DAY, not_after: NOW + 30 * DAY, takes };
     let csr = CertificateRequest::parse(pem).unwrap();
-    decide(&policy, WorkloadId::parse(ID).unwrap(), csr, None, &limits, Serial::new(NOW, [9; 16]), NOW).unwrap()
+    decide(&policy, WorkloadId::parse(ID).unwrap(), csr, life, &limits, Serial::new(NOW, [9; 16]), NOW).unwrap()
 }
 
 fn leaf_params(request: &SigningRequest) -> CertificateParams {
@@ -88,6 +96,10 @@ fn verified(world: &World) -> VerifiedPath {
 }
 
 fn check(change: impl FnOnce(&mut CertificateParams)) -> Result<(), Mismatch> {
+    check_of(Signer::Here, change)
+}
+
+fn check_of(signer: Signer, change: impl FnOnce(&mut CertificateParams)) -> Result<(), Mismatch> {
     let world = world();
     let request = request();
     let mut params = leaf_params(&request);
@@ -96,12 +108,71 @@ fn check(change: impl FnOnce(&mut CertificateParams)) -> Result<(), Mismatch> {
     let leaf = params.signed_by(&key, &world.issuer).unwrap().der().clone();
     let path = verified(&world);
     let chain = CertificateChain::new(leaf, vec![world.issuing]);
-    check_issued(request, chain, &path, Signer::Elsewhere).map(drop)
+    check_issued(request, chain, &path, signer).map(drop)
 }
 
 #[test]
 fn the_decided_certificate_passes() {
     assert_eq!(check(|_| {}), Ok(()));
+    assert_eq!(check_of(Signer::Elsewhere, |_| {}), Ok(()));
+}
+
+/// What a backend may choose, and what not: never a name, a key, a power, or a longer life.
+#[test]
+fn a_backend_chooses_the_serial_number_and_a_life_within_what_was_decided() {
+    type Change = fn(&mut CertificateParams);
+    let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+    assert_eq!((LATER, EARLIER), (Duration::from_secs(300), hour));
+    let refused = |field| Err(Mismatch::Field(field));
+    let serial: Change = |p| p.serial_number = Some(SerialNumber::from_slice(&[0x7f; 20]));
+    let ends: fn(Duration) -> Box<dyn FnOnce(&mut CertificateParams)> = |by| Box::new(move |p| p.not_after += by);
+    let begins: fn(OffsetDateTime) -> Box<dyn FnOnce(&mut CertificateParams)> =
+        |at| Box::new(move |p| p.not_before = at);
+    let of = |change: Change| Box::new(change) as Box<dyn FnOnce(&mut CertificateParams)>;
+    let start = request().not_before();
+    let table = [
+        (of(serial), Ok(())),
+        (of(|p| p.serial_number = Some(SerialNumber::from_slice(&[0]))), refused("serial number")),
+        (of(|p| p.key_usages.push(KeyUsagePurpose::KeyEncipherment)), Ok(())),
+        (of(|p| p.key_usages = vec![KeyUsagePurpose::KeyEncipherment]), refused("key usage")),
+        (of(|p| p.key_usages.push(KeyUsagePurpose::KeyCertSign)), refused("key usage")),
+        (of(|p| p.key_usages.push(KeyUsagePurpose::CrlSign)), refused("key usage")),
+        (of(|p| p.not_after = NOW + Duration::from_secs(60)), Ok(())),
+        (of(|p| p.not_after = NOW), refused("validity")),
+        (ends(LATER), Ok(())),
+        (ends(LATER + second), refused("validity")),
+        (begins(NOW), Ok(())),
+        (begins(NOW + LATER), Ok(())),
+        (begins(NOW + LATER + second), refused("validity")),
+        (begins(start - EARLIER), Ok(())),
+        (begins(start - EARLIER - second), refused("validity")),
+        (of(|p| p.distinguished_name.push(DnType::OrganizationName, "")), Ok(())),
+        (of(|p| p.distinguished_name.push(DnType::OrganizationName, "admins")), refused("subject")),
+        (of(|p| p.subject_alt_names.push(SanType::DnsName("a.b".try_into().unwrap()))), refused("set of other SANs")),
+        (of(|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), refused("CA flag")),
+        (of(|p| p.extended_key_usages.truncate(1)), refused("extended key usage")),
+    ];
+    for (at, (change, expected)) in table.into_iter().enumerate() {
+        assert_eq!(check_of(Signer::Elsewhere, change), expected, "case {at}");
+    }
+}
+
+/// An API server counts from the start to the end.
+#[test]
+fn where_the_whole_life_was_asked_for_a_backend_may_not_make_it_longer() {
+    let world = world();
+    for (begins_earlier, expected) in [(0, Ok(())), (1, Err(Mismatch::Field("validity")))] {
+        let most = Duration::from_secs(7200);
+        let asked = crate::policy::AskedLife::Whole { least: Duration::from_secs(3600), most };
+        let request = request_of(&plain_csr(), asked);
+        let mut params = leaf_params(&request);
+        params.not_before -= Duration::from_secs(begins_earlier);
+        let key = SubjectPublicKeyInfo::from_der(request.key().spki_der()).unwrap();
+        let leaf = params.signed_by(&key, &world.issuer).unwrap().der().clone();
+        let chain = CertificateChain::new(leaf, vec![world.issuing.clone()]);
+        let checked = check_issued(request, chain, &verified(&world), Signer::Elsewhere);
+        assert_eq!(checked.map(drop), expected);
+    }
 }
 
 /// What signs may say less than what was decided with: an issuing CA whose life a backend has cut, or whose clock is ahead.
@@ -248,11 +319,11 @@ fn a_leaf_that_is_not_marked_as_decided_is_found() {
     let request = request();
     let key = SubjectPublicKeyInfo::from_der(request.key().spki_der()).unwrap();
     let leaf = Facts::read(leaf_params(&request).signed_by(&key, &world.issuer).unwrap().der()).unwrap();
-    assert_eq!(check_leaf(&request, &leaf), Ok(()));
+    assert_eq!(check_made_here(&request, &leaf), Ok(request.serial()));
     for (field, change) in table {
         let mut other = leaf.clone();
         change(&mut other);
-        assert_eq!(check_leaf(&request, &other), Err(Mismatch::Field(field)));
+        assert_eq!(check_made_here(&request, &other), Err(Mismatch::Field(field)));
     }
 }
 
@@ -274,7 +345,7 @@ fn an_rsa_key_may_encipher_and_an_ec_key_may_not() {
         params.key_usages.clone_from(&usages);
         let key = SubjectPublicKeyInfo::from_der(request.key().spki_der()).unwrap();
         let leaf = Facts::read(params.signed_by(&key, &world.issuer).unwrap().der()).unwrap();
-        assert_eq!(check_leaf(&request, &leaf), expected, "RSA: {is_rsa}, {usages:?}");
+        assert_eq!(check_made_here(&request, &leaf).map(drop), expected, "RSA: {is_rsa}, {usages:?}");
     }
 }
 

@@ -12,12 +12,14 @@ use super::plugins::Plugins;
 use crate::health::{CaFiles, FileProblems, watch_ca_files};
 use crate::metrics::CaMetrics;
 use crate::rotator::Executor;
+use crate::signing_state::StateReader;
 use crate::vault_health::{VaultMetrics, watch_vault};
 
 /// Starts what follows the backend.
 pub(super) fn follow(
     plugins: &Plugins,
     executor: &Arc<Executor>,
+    state: &StateReader,
     (ca_metrics, metrics): (&Arc<CaMetrics>, &Metrics),
     readiness: &Readiness,
     supervisor: &Supervisor,
@@ -40,7 +42,7 @@ pub(super) fn follow(
     let vault_metrics = VaultMetrics::new(metrics)?;
     if let Some(vault) = plugins.vault.clone() {
         let condition = readiness.condition("Vault");
-        let (followed, watched) = (vault.clone(), vault.watched(Arc::clone(executor)));
+        let (followed, watched) = (vault.clone(), vault.watched(Arc::clone(executor), state.clone()));
         supervisor.spawn("Vault", critical, |stop| followed.run(stop));
         supervisor.spawn("health of Vault", critical, |stop| watch_vault(watched, vault_metrics, condition, stop));
     }

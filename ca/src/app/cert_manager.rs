@@ -33,6 +33,7 @@ impl Opened {
             },
             deadline: section.deadline,
             approve: section.approve,
+            leaves: section.leaves.is_some(),
         };
         let credentials = credentials(&section.api_server);
         Self(Arc::new(CertManagerAuthority::new(settings, credentials, files(), Arc::new(SystemClock))))

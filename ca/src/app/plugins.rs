@@ -23,7 +23,7 @@ use crate::clusters::Clusters;
 use crate::config::{Backend, Config};
 use crate::metrics::CaMetrics;
 use crate::publishing::{self, StoredTrust};
-use crate::rotator::{Executor, Judge, Provisioner, Rotator};
+use crate::rotator::{Executor, Judge, OpenIssuer, Provisioner, Rotator};
 use crate::signing_state::{StateReader, StateWriter};
 
 /// The plugins that the configuration names, opened.
@@ -76,7 +76,7 @@ impl Plugins {
             custody: Arc::clone(&self.custody),
             upstream: Arc::clone(&self.upstream),
             sign_list: Arc::new(|key, certificate, content| Box::pin(sign_list(key, certificate, content))),
-            judge: Judge::new(config.trust_domain.clone(), config.serving.clone(), Arc::new(open_native)),
+            judge: Judge::new(config.trust_domain.clone(), config.serving.clone(), opener(&self.upstream)),
         };
         let (journal, holders) = (Arc::clone(&self.store) as _, Arc::clone(&self.store) as _);
         Arc::new(Executor::new(config.authority.rules, provisioner, journal, holders, audit, clock))
@@ -119,9 +119,18 @@ impl Plugins {
         clusters: Arc<Clusters>,
     ) -> Rotator {
         let (trust_domain, publications) = (config.trust_domain.clone(), Arc::clone(&self.store) as _);
-        let open_issuer = Arc::new(open_native);
+        let open_issuer = opener(&self.upstream);
         Rotator { trust_domain, executor, open_issuer, metrics, output, wake_up, clusters, publications }
     }
+}
+
+/// Opens issuing CAs whose keys are here, and those whose keys are the backend's.
+fn opener(upstream: &Arc<dyn UpstreamAuthority>) -> Arc<OpenIssuer> {
+    let upstream = Arc::clone(upstream);
+    Arc::new(move |key, issuing| match key {
+        Some(key) => open_native(key, issuing),
+        None => Arc::clone(&upstream).signer(issuing),
+    })
 }
 
 fn open_native(key: Arc<dyn SigningKey>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {

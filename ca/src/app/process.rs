@@ -45,7 +45,7 @@ use crate::grpc::bundle_listeners::Listeners;
 use crate::grpc::bundle_stream::BundleStream;
 use crate::grpc::certificate_server::CertificateServer;
 use crate::grpc::create_certificate::CertificateService;
-use crate::issuance::Issuance;
+use crate::issuance::{Elsewhere, Issuance};
 use crate::journal_catch_up::CatchUp;
 use crate::limits::configured::{self, MESSAGE};
 use crate::limits::intake::Intake;
@@ -202,7 +202,8 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         supervisor.spawn("bundle file", critical, |stop| bundle_file::keep(path, state, condition, reporter, stop));
     }
     let measured = (&ca_metrics, &metrics);
-    backend::follow(&plugins, &operations.executor, measured, &readiness, &supervisor).map_err(AppError::from)?;
+    backend::follow(&plugins, &operations.executor, &state, measured, &readiness, &supervisor)
+        .map_err(AppError::from)?;
 
     // The way of a request.
     let rates = Arc::new(RequestRates::new(&config.limits));
@@ -236,6 +237,10 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         random: SystemRandom::new(),
         wake_up: Arc::clone(&wake_up),
         timeout: config.limits.request_timeout,
+        elsewhere: Elsewhere::new(
+            supervisor.spawner(),
+            usize::from(config.authority.backend.signs_leaves().unwrap_or(1)),
+        ),
     });
     answers.send_replace(Some(Answering::new(&issuance, &plugins.store).map_err(AppError::from)?));
     // It would keep what it has sent, and with that a sender of the record, beyond the end of all tasks.

@@ -1,4 +1,4 @@
-//! The Vault or OpenBao that certifies issuing CAs, put together out of the configuration.
+//! The Vault or OpenBao that certifies issuing CAs or signs leaves, put together out of the configuration.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use signet_core::clock::SharedClock;
 use signet_core::identity::TrustDomain;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
-use signet_plugins::authority::{CircuitState, Login, VaultAuthority, VaultSettings};
+use signet_plugins::authority::{CircuitState, LeafRoles, Login, VaultAuthority, VaultSettings};
 use signet_plugins::files::Files;
 use signet_runtime::files as runtime_files;
 use signet_runtime::output::error_chain;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Mode, Vault, VaultAuth};
 use crate::rotator::Executor;
+use crate::signing_state::StateReader;
 use crate::vault_health::{Circuit, VaultHealth, VaultLook};
 
 /// The largest file of credentials that is read, in bytes.
@@ -26,7 +27,6 @@ pub(super) struct Opened(Arc<VaultAuthority>);
 impl Opened {
     /// Touches nothing yet.
     pub(super) fn new(vault: &Vault, trust_domain: &TrustDomain, clock: SharedClock) -> Self {
-        let Mode::Intermediate = vault.mode;
         let settings = VaultSettings {
             address: vault.address.clone(),
             ca_file: vault.ca_file.clone(),
@@ -37,6 +37,14 @@ impl Opened {
             timeout: vault.timeout,
             refresh: vault.refresh,
             trust_domain: trust_domain.clone(),
+            leaves: match vault.mode.clone() {
+                Mode::Intermediate => None,
+                Mode::Leaf { role, serving_role, at_once } => Some(LeafRoles {
+                    serving: serving_role.unwrap_or_else(|| role.clone()),
+                    workloads: role,
+                    at_once: at_once.into(),
+                }),
+            },
         };
         // Files may hang: each costs one thread then, and nobody waits for it for long.
         let files = Files::read_by(|file| {
@@ -74,8 +82,8 @@ impl Opened {
     }
 
     /// The same with what the rotator makes of it.
-    pub(super) fn watched(self, executor: Arc<Executor>) -> Arc<Watched> {
-        Arc::new(Watched { vault: self.0, executor })
+    pub(super) fn watched(self, executor: Arc<Executor>, state: StateReader) -> Arc<Watched> {
+        Arc::new(Watched { vault: self.0, executor, state })
     }
 }
 
@@ -94,13 +102,17 @@ fn login(auth: &VaultAuth) -> Login {
 pub(super) struct Watched {
     vault: Arc<VaultAuthority>,
     executor: Arc<Executor>,
+    state: StateReader,
 }
 
 #[async_trait::async_trait]
 impl VaultHealth for Watched {
     async fn look(&self) -> VaultLook {
         let status = self.vault.status().await;
+        let signer = self.state.borrow().as_ref().map(|state| Arc::clone(&state.authority));
         VaultLook {
+            does: if self.vault.signs_leaves() { "signs leaves" } else { "certifies issuing CAs" },
+            stops: signer.and_then(|signer| signer.ready().err()).map(|error| error.to_string()),
             // It answers, but what it brings does not go with what is in use.
             problem: status.problem.or_else(|| self.executor.source_problem()),
             circuit: match status.circuit {

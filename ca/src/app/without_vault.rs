@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Vault;
 use crate::rotator::Executor;
+use crate::signing_state::StateReader;
 use crate::vault_health::{Circuit, VaultHealth, VaultLook};
 
 const WITHOUT: &str = "this program is built without the feature `vault`";
@@ -44,7 +45,7 @@ impl Opened {
         Default::default()
     }
 
-    pub(super) fn watched(self, _: Arc<Executor>) -> Arc<Nobody> {
+    pub(super) fn watched(self, _: Arc<Executor>, _: StateReader) -> Arc<Nobody> {
         Arc::new(Nobody)
     }
 }
@@ -56,7 +57,16 @@ pub(super) struct Nobody;
 impl VaultHealth for Nobody {
     async fn look(&self) -> VaultLook {
         let problem = Some(WITHOUT.to_owned());
-        VaultLook { problem, circuit: Circuit::Closed, token_ends: None, answered: 0, refused: 0, failed: 0 }
+        VaultLook {
+            does: WITHOUT,
+            stops: None,
+            problem,
+            circuit: Circuit::Closed,
+            token_ends: None,
+            answered: 0,
+            refused: 0,
+            failed: 0,
+        }
     }
 }
 

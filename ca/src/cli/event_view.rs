@@ -41,6 +41,10 @@ pub(super) fn event_json(event: &StoredEvent) -> Result<Value, serde_json::Error
     }
     if let Some(what) = fields.get_mut("what").and_then(Value::as_object_mut) {
         complete(what, [("other_names", Value::Array(Vec::new())), ("acknowledges", Value::Bool(false))]);
+        // A backend that signs leaves itself has not said it yet.
+        if let Some(serial) = what.get_mut("serial").filter(|serial| serial.as_str() == Some("")) {
+            *serial = Value::Null;
+        }
     }
     Ok(value)
 }
@@ -84,7 +88,7 @@ pub(super) fn entries(page: &Page<StoredEvent>) -> Result<Vec<Value>, serde_json
 /// A page for people.
 pub(super) fn as_text(page: &Page<StoredEvent>, view: &View) -> String {
     let serials = page.items.iter().filter_map(|stored| stored.event.what.as_ref());
-    let serials = view.ids(serials.map(|what| what.serial.as_str()));
+    let serials = view.ids(serials.map(|what| what.serial.as_str()).filter(|serial| !serial.is_empty()));
     let read = page.items.iter().map(|stored| (stored.sequence, row(stored, view, serials)));
     let unread = page.unread.iter().map(|event| (event.sequence, unread_row(event, view)));
     let mut rows: Vec<(u64, Vec<String>)> = read.chain(unread).collect();
@@ -151,7 +155,13 @@ fn gist(event: &AuditEvent, serials: ShownIds) -> String {
     if event.kind == EventKind::Configuration {
         return if event.reason.is_none() { STARTED } else { CHANGED }.to_owned();
     }
-    let serial = event.what.as_ref().map(|what| serials.show(&what.serial).to_owned());
+    let serial = event.what.as_ref().filter(|what| !what.serial.is_empty());
+    let serial = serial.map(|what| serials.show(&what.serial).to_owned());
+    // Of one that a backend has signed and nobody gets, both count.
+    let serial = match (serial, &event.reason) {
+        (Some(serial), Some(reason)) => Some(format!("{reason} {serial}")),
+        (serial, _) => serial,
+    };
     // What an operator did says more than the name of the command.
     let said = event.detail.clone().filter(|_| event.kind == EventKind::Admin);
     let text = serial.or(said).or_else(|| event.reason.clone()).or_else(|| event.detail.clone());
@@ -210,6 +220,20 @@ mod tests {
 
     fn words(text: &str) -> Vec<Vec<&str>> {
         text.lines().map(|line| line.split_whitespace().collect()).collect()
+    }
+
+    #[test]
+    fn what_a_backend_is_asked_for_has_no_serial_yet_and_one_that_nobody_gets_has_it_beside_the_reason() {
+        let intended = AuditEvent { outcome: Outcome::Intended, ..issued("") };
+        let json = event_json(&stored(1, intended.clone())).unwrap();
+        assert_eq!(json["what"]["serial"], Value::Null);
+        let serial = "5a".repeat(20);
+        let late = AuditEvent { outcome: Outcome::Failed, reason: Some("late_answer".into()), ..issued(&serial) };
+        let (asked, late) = (stored(1, intended), stored(2, late));
+        let page = Page { items: vec![late, asked], unread: Vec::new(), next: None };
+        let text = as_text(&page, &View::at(NOW));
+        assert!(text.contains("late_answer 5a5a5a5a"), "{text}");
+        assert!(words(&text).last().is_some_and(|cells| cells.last() == Some(&"-")), "{text}");
     }
 
     #[test]

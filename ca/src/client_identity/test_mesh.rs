@@ -16,7 +16,7 @@ use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
 use signet_core::certificate::{CertificateChain, Facts, Serial};
 use signet_core::identity::TrustDomain;
 use signet_core::pem::pem;
-use signet_core::policy::{IssuerLimits, SigningRequest};
+use signet_core::policy::{CsrUse, IssuerLimits, SigningRequest};
 use signet_core::revocation::{RevocationList, RevocationReason, Revoked};
 use signet_core::rotation::{Authorities, AuthorityState, RootAuthority};
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
@@ -131,7 +131,7 @@ impl TestRoot {
             issuing: vec![
                 IssuingCa {
                     id: self.issuing_id(),
-                    key: KeyId::parse("issuing").unwrap(),
+                    key: KeyId::parse("issuing"),
                     certificate: self.issuing.clone(),
                     not_before: issuing.not_before,
                     not_after: issuing.not_after,
@@ -247,8 +247,8 @@ pub(crate) fn publish_authorities(writer: &StateWriter, authorities: Authorities
         issuing.subject_key_id.as_deref().unwrap_or_default(),
         &validation.bundle,
     );
-    let limits =
-        IssuerLimits { authority: signer.issuing_id(), not_before: issuing.not_before, not_after: issuing.not_after };
+    let (not_before, not_after, takes) = (issuing.not_before, issuing.not_after, CsrUse::Key);
+    let limits = IssuerLimits { authority: signer.issuing_id(), not_before, not_after, takes };
     let authority = Arc::new(NoAuthority(limits));
     let (authority, path): (Arc<dyn CertificateAuthority>, _) = (authority, path.unwrap());
     let is = (signer.id(), signer.issuing_id());

@@ -24,6 +24,8 @@ pub struct CertManager {
     pub deadline: Duration,
     /// Whether this CA approves its own requests.
     pub approve: bool,
+    /// How many leaves it may sign at the same time, when each is a request of its own.
+    pub leaves: Option<u16>,
 }
 
 /// Where the roots of the issuer are.

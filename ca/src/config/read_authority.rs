@@ -7,10 +7,25 @@ use signet_core::rotation::{Retirement, Rules, Schedule};
 use signet_runtime::config::{Section, Variant, kind};
 
 use super::read_cert_manager::read_cert_manager;
-use super::vault::read_vault;
+use super::vault::{Mode, read_vault};
 use super::{Authority, Backend, Svid};
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
+
+impl Backend {
+    /// How many leaves it signs at the same time, if it signs them itself.
+    #[must_use]
+    pub fn signs_leaves(&self) -> Option<u16> {
+        match self {
+            Self::Vault(vault) => match vault.mode {
+                Mode::Leaf { at_once, .. } => Some(at_once),
+                Mode::Intermediate => None,
+            },
+            Self::CertManager(section) => section.leaves,
+            Self::Native | Self::Files(_) => None,
+        }
+    }
+}
 
 pub(super) fn read_authority(s: &mut Section<'_>) -> Option<Authority> {
     let backend = s.one_of(
@@ -25,13 +40,13 @@ pub(super) fn read_authority(s: &mut Section<'_>) -> Option<Authority> {
                 s.required("files", kind::path(), meaning).map(Backend::Files)
             }),
             Variant::new("vault", "a Vault or OpenBao, see docs/vault.md", |s: &mut Section<'_>| {
-                let vault = s.section("vault", "the Vault or OpenBao that certifies issuing CAs", read_vault);
+                let vault = s.section("vault", "the Vault or OpenBao that certifies issuing CAs, or leaves", read_vault);
                 #[cfg(not(feature = "vault"))]
                 s.problem("backend", "this program is built without the feature `vault`, which is there by default");
                 vault.map(|vault| Backend::Vault(Box::new(vault)))
             }),
             Variant::new("cert-manager", "an issuer of cert-manager, see docs/cert-manager.md", |s: &mut Section<'_>| {
-                let meaning = "the issuer of cert-manager that certifies issuing CAs";
+                let meaning = "the issuer of cert-manager that certifies issuing CAs, or signs leaves";
                 let section = s.section("cert_manager", meaning, read_cert_manager);
                 #[cfg(not(feature = "kubernetes"))]
                 s.problem("backend", "this program is built without the feature `kubernetes`, which is there by default");
@@ -139,6 +154,7 @@ pub(super) fn check_lifetimes(s: &mut Section<'_>, authority: &Authority, svid: 
     let has_own_roots = match authority.backend {
         Backend::Native => true,
         Backend::Files(_) => return,
+        Backend::Vault(_) | Backend::CertManager(_) if authority.backend.signs_leaves().is_some() => return,
         Backend::Vault(_) | Backend::CertManager(_) => false,
     };
     // What a root signs in the last part of its life, when its successor should have taken over, must still fit.

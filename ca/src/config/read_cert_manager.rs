@@ -58,7 +58,23 @@ pub(super) fn read_cert_manager(s: &mut Section<'_>) -> Option<CertManager> {
         "deadline",
         "30s",
         kind::duration_within(Duration::from_secs(1)..=Duration::from_secs(600)),
-        "how long one issuing CA may take, approval included",
+        "how long one certificate may take, approval included",
+    );
+    let leaves = s.one_of(
+        "mode",
+        Some("intermediate"),
+        &[
+            Variant::new(
+                "intermediate",
+                "issuing CAs whose keys are kept here, which sign leaves at full speed",
+                |_| Some(None),
+            ),
+            Variant::new("leaf", "every leaf, with a CertificateRequest of its own", |s: &mut Section<'_>| {
+                let meaning = "how many leaves may be under way at the same time; further requests wait";
+                s.defaulted("at_once", 16, kind::integer(1..=256), meaning).map(Some)
+            }),
+        ],
+        "what it signs",
     );
     let approve = s.defaulted(
         "approve",
@@ -76,6 +92,7 @@ pub(super) fn read_cert_manager(s: &mut Section<'_>) -> Option<CertManager> {
         roots: roots?,
         deadline: deadline?,
         approve: approve?,
+        leaves: leaves?,
     })
 }
 
@@ -138,6 +155,7 @@ mod tests {
             roots: CertManagerRoots::ConfigMap(roots),
             deadline: Duration::from_secs(30),
             approve: false,
+            leaves: None,
         };
         assert_eq!(read, expected);
         for (roots, expected) in [
@@ -161,7 +179,7 @@ mod tests {
     fn all_mistakes_are_told_at_once_each_with_its_path() {
         let found = parsed(
             "{ api_server: kubeconfig, namespace: Mesh, issuer: { kind: issuer, group: a_b }, roots: { from: vault }, \
-             deadline: 0s, approve: maybe, mode: leaf }",
+             deadline: 0s, approve: maybe, mode: both }",
         );
         let found = found.unwrap_err();
         for path in [

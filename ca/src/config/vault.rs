@@ -31,10 +31,19 @@ pub struct Vault {
 }
 
 /// What a Vault certifies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     /// Issuing CAs whose keys are kept here.
     Intermediate,
+    /// Leaves, each with a call of its own.
+    Leaf {
+        /// The role for leaves of workloads.
+        role: String,
+        /// The role for the CA's own serving certificate; the same when there is none.
+        serving_role: Option<String>,
+        /// How many may be signed at the same time.
+        at_once: u16,
+    },
 }
 
 /// How this CA logs in. All secrets are in files.
@@ -97,13 +106,20 @@ pub(super) fn read_vault(s: &mut Section<'_>) -> Option<Vault> {
         "issuer",
         "default",
         kind::parsed("issuer", word),
-        "which issuer of the mount certifies: a name, an id, or `default`. When another one is meant from then on, its root is published first and signs once it is covered",
+        "which issuer of the mount certifies: a name, an id, or `default`. When another one is meant from then on, its root is published first, and it signs once that is covered",
     );
-    let mode = s.defaulted(
+    let mode = s.one_of(
         "mode",
-        "intermediate",
-        kind::choice(&[("intermediate", Mode::Intermediate)]),
-        "what Vault signs. `intermediate`: issuing CAs whose keys are kept here, which sign leaves at full speed",
+        Some("intermediate"),
+        &[
+            Variant::new(
+                "intermediate",
+                "issuing CAs whose keys are kept here, which sign leaves at full speed",
+                |_| Some(Mode::Intermediate),
+            ),
+            Variant::new("leaf", "every leaf, with a call of its own", read_leaf),
+        ],
+        "what Vault signs",
     );
     let auth = s.section("auth", "how this CA proves to Vault who it is; its files are read at each login", read_auth);
     let second = Duration::from_secs(1);
@@ -140,6 +156,16 @@ pub(super) fn read_vault(s: &mut Section<'_>) -> Option<Vault> {
         timeout: timeout?,
         refresh: refresh?,
     })
+}
+
+fn read_leaf(s: &mut Section<'_>) -> Option<Mode> {
+    let meaning = "role of the mount that signs the leaves of workloads, see deploy/vault/setup-leaf.sh";
+    let role = s.required("role", kind::parsed("role", word), meaning);
+    let meaning = "role that signs the CA's own serving certificate, which has the names in `serving`; without, `role`";
+    let serving_role = s.optional("serving_role", kind::parsed("role", word), meaning);
+    let meaning = "how many leaves may be signed at the same time; further requests wait";
+    let at_once = s.defaulted("at_once", 16, kind::integer(1..=256), meaning);
+    Some(Mode::Leaf { role: role?, serving_role: serving_role?, at_once: at_once? })
 }
 
 fn read_auth(s: &mut Section<'_>) -> Option<VaultAuth> {
@@ -291,7 +317,7 @@ mod tests {
             "vault.namespace",
             "vault.mount",
             "vault.issuer",
-            "vault.mode",
+            "vault.role",
             "vault.timeout",
             "vault.refresh",
             "vault.color",
@@ -317,6 +343,12 @@ mod tests {
             ("address: 'http://10.0.0.1'", "in clear"),
         ] {
             let said = with(fields).unwrap_err().to_string();
+            assert!(said.contains(expected), "{fields}: {said}");
+        }
+        let leaf = with("address: 'http://127.0.0.1:8200', mode: leaf, role: mesh").unwrap().mode;
+        assert_eq!(leaf, Mode::Leaf { role: "mesh".to_owned(), serving_role: None, at_once: 16 });
+        for (fields, expected) in [("mode: leaf", "vault.role"), ("role: mesh", "vault.role")] {
+            let said = with(&format!("address: 'http://127.0.0.1:8200', {fields}")).unwrap_err().to_string();
             assert!(said.contains(expected), "{fields}: {said}");
         }
         assert!(with("address: 'http://127.0.0.1:8200'").is_ok());

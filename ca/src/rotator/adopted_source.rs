@@ -154,7 +154,7 @@ mod tests {
         let certificate = params.self_signed(key).unwrap().der().clone();
         let issuing = IssuingCa {
             id: AuthorityId::new(b"", b"signer"),
-            key: KeyId::parse("signer").unwrap(),
+            key: KeyId::parse("signer"),
             certificate: certificate.clone(),
             not_before: START,
             not_after: START,

@@ -8,28 +8,31 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rcgen::{KeyPair, PublicKeyData};
+use rcgen::KeyPair;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::RootCertStore;
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use signet_core::audit::{Attributed, AuditEvent, Certified, EventKind, Outcome};
-use signet_core::authority::IssuingCa;
-use signet_core::certificate::{CertificateChain, Serial, subject};
-use signet_core::csr::ProvenKey;
+use signet_core::authority::{AuthorityId, IssuingCa};
+use signet_core::bundle::TrustBundle;
+use signet_core::certificate::{CertificateChain, Facts, Serial, subject};
 use signet_core::digest::sha256;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::policy::{self, CsrNames, LeafPolicy};
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::KeyCustody;
+use signet_core::verify::{self, Signer};
 use time::OffsetDateTime;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::publish::{signer, verified_path};
 use super::{OpenIssuer, StepError};
 use crate::audit_log::AuditLog;
 use crate::config::Serving;
+use crate::own_key;
 
 /// How long the certificates live that are signed for this.
 const LIFE: Duration = Duration::from_secs(60);
@@ -83,8 +86,7 @@ impl Judge {
         let why = match known {
             Some(why) => why,
             None => {
-                let key = custody.open(&issuing.key).await?;
-                let authority = (self.open_issuer)(key, issuing)?;
+                let authority = signer(custody, &*self.open_issuer, issuing).await?;
                 let why = self.try_out(candidate, &*authority, audit).await?;
                 let why = why.map(|error| told(&error, path()));
                 *self.last() = Some((digest, why.clone()));
@@ -135,7 +137,7 @@ impl Judge {
     ) -> Result<CertificateChain, StepError> {
         let failed = |error: String| SignError::Failed(format!("trying out an issuing CA: {error}"));
         let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
-        let key = ProvenKey::own(key.subject_public_key_info()).map_err(|error| failed(error.to_string()))?;
+        let key = own_key::proven(&key, &id, &dns, &ips).map_err(failed)?;
         let mut random = [0; 16];
         SystemRandom::new().fill(&mut random).map_err(|_| StepError::Random)?;
         let (now, serial) = (candidate.now, Serial::new(candidate.now, random));
@@ -160,8 +162,24 @@ impl Judge {
             repeated: None,
         };
         // Before it is signed: what is signed and not on record must not exist anywhere.
-        audit.record(event).await?;
-        Ok(authority.sign(&request).await?)
+        if authority.signer() == Signer::Here {
+            audit.record(event).await?;
+            return Ok(authority.sign(&request).await?);
+        }
+        audit.record(event.clone().intended()).await?;
+        let chain = authority.sign(&request).await?;
+        // What a backend makes of a request is set there.
+        let bundle = TrustBundle::new(self.trust_domain.clone(), candidate.sequence, candidate.roots.to_vec());
+        let bundle = bundle.map_err(|error| failed(error.to_string()))?;
+        let roots = candidate.roots.iter().filter_map(|root| Facts::read(root).ok());
+        let root = roots.map(|facts| AuthorityId::of(&facts)).find(|id| *id == candidate.issuing.id);
+        let path = verified_path(&root.unwrap_or_else(|| AuthorityId::new(b"", b"")), candidate.issuing, &bundle)?;
+        let what = event.what.clone();
+        let checked = verify::check_issued(request, chain.clone(), &path, Signer::Elsewhere);
+        let unreleased = checked.map_err(|mismatch| SignError::Unusable(mismatch.to_string()))?;
+        let what = what.map(|what| what.signed(&unreleased));
+        audit.record(AuditEvent { outcome: Outcome::Done, what, ..event }).await?;
+        Ok(chain)
     }
 }
 

@@ -80,7 +80,7 @@ impl Provisioner {
         let key_id = KeyId::parse(&name).ok_or(StepError::Random)?;
         let key = self.custody.create(&key_id, self.key_type).await?;
         let certified = self.upstream.certify(root, key.as_ref(), self.schedule.issuing_ttl, now).await?;
-        Ok(IssuingCa::below(certified.certificate, key_id, certified.intermediates, root)?)
+        Ok(IssuingCa::below(certified.certificate, Some(key_id), certified.intermediates, root)?)
     }
 
     /// Brings the revocation lists of `next` in line with its authorities and entries, as part of the change from
@@ -161,7 +161,7 @@ impl Provisioner {
                 continue;
             }
             let is_ours = issuers.renews(id);
-            match root.or(issuing.map(|one| (&one.key, &one.certificate))) {
+            match root.or(issuing.and_then(|one| Some((one.key.as_ref()?, &one.certificate)))) {
                 Some((key, certificate)) => {
                     if !is_ours && next.revocations.list_of(id).is_some() {
                         tracing::warn!(authority.id = %id, "the revocation list of this CA of yours has come to its end, and one that is made here takes its place, so that those of others stay in use; what only you have revoked under it is accepted again");

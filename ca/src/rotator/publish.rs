@@ -7,11 +7,11 @@ use signet_core::bundle::TrustBundle;
 use signet_core::clock::rfc3339;
 use signet_core::rotation::Authorities;
 use signet_core::seams::certificate_authority::CertificateAuthority;
-use signet_core::seams::custody::CustodyError;
+use signet_core::seams::custody::{CustodyError, KeyCustody};
 use signet_core::verify::VerifiedPath;
 use time::OffsetDateTime;
 
-use super::{Rotator, StepError};
+use super::{OpenIssuer, Rotator, StepError};
 use crate::signing_state::{ServingIssuer, SigningState};
 
 impl Rotator {
@@ -88,10 +88,22 @@ impl Rotator {
         issuing: &IssuingCa,
         bundle: &TrustBundle,
     ) -> Result<(Arc<dyn CertificateAuthority>, VerifiedPath), StepError> {
-        let key = self.executor.provisioner.custody.open(&issuing.key).await?;
-        let authority = (self.open_issuer)(key, issuing)?;
-        Ok((authority, verified_path(root, issuing, bundle)?))
+        let authority = signer(&*self.executor.provisioner.custody, &*self.open_issuer, issuing).await?;
+        Ok((authority, verified_path(&root.id, issuing, bundle)?))
     }
+}
+
+/// What signs with an issuing CA.
+pub(super) async fn signer(
+    custody: &dyn KeyCustody,
+    open: &OpenIssuer,
+    issuing: &IssuingCa,
+) -> Result<Arc<dyn CertificateAuthority>, StepError> {
+    let key = match &issuing.key {
+        Some(key) => Some(custody.open(key).await?),
+        None => None,
+    };
+    Ok(open(key, issuing)?)
 }
 
 fn named(root: &Root, issuing: &IssuingCa) -> (AuthorityId, AuthorityId) {
@@ -99,9 +111,13 @@ fn named(root: &Root, issuing: &IssuingCa) -> (AuthorityId, AuthorityId) {
 }
 
 /// The verified way from leaves to the root. An operator's root that signs leaves itself has nothing in between.
-fn verified_path(root: &Root, issuing: &IssuingCa, bundle: &TrustBundle) -> Result<VerifiedPath, StepError> {
+pub(super) fn verified_path(
+    root: &AuthorityId,
+    issuing: &IssuingCa,
+    bundle: &TrustBundle,
+) -> Result<VerifiedPath, StepError> {
     let mut between = Vec::new();
-    if issuing.id != root.id {
+    if issuing.id != *root {
         between.push(issuing.certificate.clone());
     }
     between.extend(issuing.intermediates.iter().cloned());

@@ -73,7 +73,7 @@ impl OwnCa {
         let facts = Facts::read(&self.der).unwrap();
         let issuing = IssuingCa {
             id: self.id(),
-            key,
+            key: Some(key),
             certificate: self.der.clone(),
             not_before: facts.not_before,
             not_after: facts.not_after,

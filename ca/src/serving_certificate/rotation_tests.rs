@@ -164,7 +164,7 @@ async fn without_the_key_of_the_old_issuing_ca_it_moves_at_activation_and_nothin
     running.under(&first).await;
     command(&world, Command::Activate { id: second.clone(), force: true }).await;
     let (version, mut authorities) = world.store.load().await.unwrap().unwrap();
-    authorities.roots[0].issuing[0].ca.key = KeyId::parse("gone").unwrap();
+    authorities.roots[0].issuing[0].ca.key = KeyId::parse("gone");
     world.store.inner.replace(version, &authorities).await.unwrap();
     let mut state = world.state.clone();
     world.rotator.turn().await.unwrap();
@@ -181,7 +181,7 @@ async fn while_the_key_of_the_old_issuing_ca_cannot_be_reached_it_stays_where_it
     let mut running = start(&world);
     running.under(&first).await;
     let key = journal(&world).roots[0].issuing[0].key.clone();
-    *world.store.key_away.lock().unwrap() = Some(key);
+    *world.store.key_away.lock().unwrap() = key;
     let operator = Operator { name: "uid 0".to_owned(), peer: None };
     let activate = Command::Activate { id: second.clone(), force: true };
     world.operations.command(&operator, activate, "a test").await.unwrap();

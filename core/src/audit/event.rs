@@ -11,6 +11,7 @@ use crate::certificate::Serial;
 use crate::digest::{hex, key_hash};
 use crate::holder::HolderKey;
 use crate::policy::{SigningRequest, Subject};
+use crate::record_before_release::Unreleased;
 
 /// What kind of decision or change an event records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -112,8 +113,8 @@ pub enum Outcome {
     Failed,
     /// A step or change was made.
     Done,
-    /// A key or a certificate of an authority is about to be made, outside of the journal. The step that uses it is an
-    /// event of its own: in between a process may die, or another replica be faster.
+    /// A key or a certificate is about to be made, outside of the journal, or by somebody else. The step that uses it, or what
+    /// came of it, is an event of its own: in between a process may die, or another replica be faster.
     Intended,
     /// One that a newer version has written, by its number.
     #[serde(skip)]
@@ -192,7 +193,8 @@ pub struct Repeated {
 /// What was certified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certified {
-    /// Serial number as 32 hexadecimal digits.
+    /// Serial number as 32 hexadecimal digits, or up to 40 of a backend's that signs leaves itself; empty as long as that
+    /// has not.
     pub serial: String,
     /// SHA-256 of the SubjectPublicKeyInfo, hexadecimal.
     pub key_hash: String,
@@ -234,6 +236,24 @@ impl Certified {
         }
     }
 
+    /// The same before a backend is asked to sign it, which chooses the serial number.
+    #[must_use]
+    pub fn intended(self) -> Self {
+        Self { serial: String::new(), ..self }
+    }
+
+    /// The same as it was signed, by whomever.
+    #[must_use]
+    pub fn signed(self, signed: &Unreleased) -> Self {
+        let (not_before, not_after) = signed.life();
+        Self {
+            serial: signed.serial().to_string(),
+            not_before: not_before.unix_timestamp(),
+            not_after: not_after.unix_timestamp(),
+            ..self
+        }
+    }
+
     /// The serial number as a value.
     #[must_use]
     pub fn serial(&self) -> Option<Serial> {
@@ -270,6 +290,13 @@ pub struct AuditEvent {
 }
 
 impl AuditEvent {
+    /// The record of the intention that precedes this event, of a certificate that a backend is to sign.
+    #[must_use]
+    pub fn intended(self) -> Self {
+        let what = self.what.map(Certified::intended);
+        Self { outcome: Outcome::Intended, what, ..self }
+    }
+
     /// What this event lets out of the CA: the certificate that was issued, to whomever.
     #[must_use]
     pub fn released(&self) -> Option<&Certified> {

@@ -46,8 +46,8 @@ impl Root {
 pub struct IssuingCa {
     /// Its name, for as long as it is in the journal: records of holders and certificates have it too.
     pub id: AuthorityId,
-    /// Where custody finds the private key.
-    pub key: KeyId,
+    /// Where custody finds the private key; absent when it is a backend's, which signs leaves itself.
+    pub key: Option<KeyId>,
     /// Its certificate.
     pub certificate: CertificateDer<'static>,
     /// Start of its validity; later than that of its certificate when something above it begins later.
@@ -59,11 +59,11 @@ pub struct IssuingCa {
 }
 
 impl IssuingCa {
-    /// The issuing CA that this certificate, right below its root, and this key make.
+    /// The issuing CA that this certificate, right below its root, and this key make; without one, its key is a backend's.
     ///
     /// # Errors
     /// [`CertificateError`] when the certificate cannot be read.
-    pub fn new(certificate: CertificateDer<'static>, key: KeyId) -> Result<Self, CertificateError> {
+    pub fn new(certificate: CertificateDer<'static>, key: Option<KeyId>) -> Result<Self, CertificateError> {
         let facts = Facts::read(&certificate)?;
         let (not_before, not_after) = (facts.not_before, facts.not_after);
         Ok(Self { id: AuthorityId::of(&facts), key, certificate, not_before, not_after, intermediates: Vec::new() })
@@ -76,7 +76,7 @@ impl IssuingCa {
     /// [`CertificateError`] when a certificate cannot be read.
     pub fn below(
         certificate: CertificateDer<'static>,
-        key: KeyId,
+        key: Option<KeyId>,
         intermediates: Vec<CertificateDer<'static>>,
         root: &Root,
     ) -> Result<Self, CertificateError> {

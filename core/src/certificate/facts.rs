@@ -28,6 +28,8 @@ pub struct Facts {
     pub san_critical: bool,
     /// Whether the subject is empty.
     pub subject_empty: bool,
+    /// Whether no attribute of the subject has a value.
+    pub subject_names_nobody: bool,
     /// Start of validity.
     pub not_before: OffsetDateTime,
     /// End of validity.
@@ -75,6 +77,7 @@ impl Facts {
             other_names: 0,
             san_critical: false,
             subject_empty: certificate.subject().iter_attributes().next().is_none(),
+            subject_names_nobody: certificate.subject().iter_attributes().all(|one| one.as_slice().is_empty()),
             not_before: certificate.validity().not_before.to_datetime(),
             not_after: certificate.validity().not_after.to_datetime(),
             is_ca: false,

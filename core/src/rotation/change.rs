@@ -109,6 +109,9 @@ impl Authorities {
     ///
     /// Those that ended long ago are forgotten, unless the clock that says so may be wrong.
     pub fn add_issuing(&mut self, root: &AuthorityId, issuing: IssuingCa, now: OffsetDateTime, forget: bool) {
+        if issuing.key.is_none() {
+            self.version.holds_key_of_backend();
+        }
         let after_sequence = if self.revocations.lists.is_empty() { 0 } else { self.next_sequence() };
         if let Some(root) = self.roots.iter_mut().find(|one| one.id == *root) {
             root.issuing

@@ -10,8 +10,12 @@ use crate::certificate::Facts;
 use crate::revocation::RevocationReason;
 use crate::source::SourceFingerprint;
 
-/// The format that this program writes. Format 1 had no number, and ids that covered the key alone.
-const FORMAT: u32 = 2;
+/// The newest format that this program knows: of 3 is a document with an issuing CA whose key is a backend's. Format 1 had no
+/// number, and ids that covered the key alone.
+const FORMAT: u32 = 3;
+
+/// The format that a document begins with, so that programs of before read it as long as there is nothing new in it.
+const FIRST: u32 = 2;
 
 /// The oldest format whose programs may change what this one has written: those of format 1 drop what they do not know.
 const OLDEST_WRITER: u32 = 2;
@@ -33,7 +37,14 @@ fn one() -> u32 {
 
 impl Default for Version {
     fn default() -> Self {
-        Self { format: FORMAT, oldest_writer: OLDEST_WRITER }
+        Self { format: FIRST, oldest_writer: OLDEST_WRITER }
+    }
+}
+
+impl Version {
+    /// Notes that there is an issuing CA whose key is a backend's.
+    pub(super) fn holds_key_of_backend(&mut self) {
+        self.format = self.format.max(3);
     }
 }
 
@@ -82,7 +93,7 @@ impl Authorities {
                 error.classify()
             )),
         })?;
-        if read.version.format < FORMAT {
+        if read.version.format < FIRST {
             read.upgrade();
         }
         Ok(read)

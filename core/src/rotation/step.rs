@@ -165,8 +165,11 @@ pub fn usable_issuer<'a>(
         true => half_life(issuing.not_before, issuing.not_after),
         false => issuing.not_after,
     };
+    let is_given = |issuing: &IssuingCa| seen.offer.and_then(Offer::given).is_some_and(|given| given.id == issuing.id);
     let usable = |issuing: &&IssuingAuthority| {
         !is_revoked(authorities, issuing)
+            // Whose key is a backend's signs only through that.
+            && (issuing.key.is_some() || is_given(issuing))
             && issuing.not_before <= now
             && now < until(issuing)
             && seen.coverage.acknowledging_behind(issuing.after_sequence) == 0
@@ -213,8 +216,11 @@ impl Plan {
         // Under a root that is over, or has not begun because the clock was ahead when it was made, nothing can be made.
         let can = self.now < active.not_after && self.is_due(active.not_before);
         if let Some(until) = certifies_until(active, seen.offer).filter(|until| can && self.now < *until) {
-            // One made while the clock was ahead does not count before its time, a revoked one never.
-            let counts = |one: &&IssuingAuthority| one.not_before <= self.now && !is_revoked(authorities, one);
+            // One made while the clock was ahead does not count before its time, a revoked one never; nor one that a backend
+            // has signed with, which certifies CAs of ours now.
+            let counts = |one: &&IssuingAuthority| {
+                one.not_before <= self.now && !is_revoked(authorities, one) && one.key.is_some()
+            };
             let newest = active.issuing.iter().rev().find(counts);
             let Some(newest) = newest else { return Some(Step::CertifyIssuing(active.id.clone())) };
             let due = half_life(newest.not_before, newest.not_after);

@@ -32,7 +32,7 @@ pub(super) fn rules() -> Rules {
 pub(super) fn issuing_ca(name: &str, at: OffsetDateTime, ttl: Duration) -> IssuingCa {
     IssuingCa {
         id: AuthorityId::new(b"", name.as_bytes()),
-        key: KeyId::parse("key").unwrap(),
+        key: KeyId::parse("key"),
         certificate: name.as_bytes().to_vec().into(),
         not_before: at,
         not_after: at + ttl,

@@ -16,7 +16,9 @@ use crate::unknown_fields::{Anything, Unknown};
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct WireIssuing {
     id: AuthorityId,
-    key: KeyId,
+    /// Programs of format 2 cannot read one without a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<KeyId>,
     #[serde(serialize_with = "der_out", deserialize_with = "der_in")]
     certificate: CertificateDer<'static>,
     #[serde(with = "time::serde::timestamp")]

@@ -35,6 +35,14 @@ pub trait CertificateAuthority: Send + Sync {
     /// Where the signature is made, which decides how it is checked and recorded.
     fn signer(&self) -> Signer;
 
+    /// Whether there is a use in asking now: nothing is put on record for a backend that is known to be away.
+    ///
+    /// # Errors
+    /// [`SignError::Unavailable`] says what is wrong.
+    fn ready(&self) -> Result<(), SignError> {
+        Ok(())
+    }
+
     /// Signs the decision and returns the leaf with the intermediates up to, and without, the root.
     ///
     /// # Errors

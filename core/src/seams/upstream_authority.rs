@@ -1,14 +1,15 @@
 //! Provides roots, and certifies the issuing CAs that sign leaves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use super::certificate_authority::SignError;
+use super::certificate_authority::{CertificateAuthority, SignError};
 use super::custody::SigningKey;
-use crate::authority::Root;
+use crate::authority::{IssuingCa, Root};
 use crate::revocation::Revoked;
 use crate::source::Offer;
 
@@ -71,4 +72,15 @@ pub trait UpstreamAuthority: Send + Sync {
         ttl: Duration,
         now: OffsetDateTime,
     ) -> Result<Certified, SignError>;
+
+    /// What signs leaves with an issuing CA whose key is the backend's: one that it has offered, now or before.
+    ///
+    /// # Errors
+    /// [`SignError`]: it is not a backend that signs leaves.
+    fn signer(self: Arc<Self>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
+        Err(SignError::Unusable(format!(
+            "the key of issuing CA {} is kept by a backend that signs leaves itself, and the one of this configuration does not",
+            issuing.id
+        )))
+    }
 }

@@ -69,6 +69,15 @@ impl SourceFingerprint {
         Self { set: hex(all.finish().as_ref()), lists: ListsPrint::None }
     }
 
+    /// The same CA, whose key its backend keeps: that signs leaves itself, and certifies no CA of ours.
+    #[must_use]
+    pub fn signing_leaves(self) -> Self {
+        let mut all = Context::new(&SHA256);
+        all.update(self.set.as_bytes());
+        all.update(b"signs leaves");
+        Self { set: hex(all.finish().as_ref()), ..self }
+    }
+
     /// The same with these lists beside it, in any order; none are the same as no file.
     #[must_use]
     pub fn with_lists(self, lists: &[RevocationList]) -> Self {

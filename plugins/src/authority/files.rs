@@ -224,7 +224,7 @@ fn issuing(verified: &Verified, key_id: &KeyId) -> IssuingCa {
     let ends = verified.path().map(|one| one.facts.not_after).min();
     IssuingCa {
         id: AuthorityId::of(&verified.signer.facts),
-        key: key_id.clone(),
+        key: Some(key_id.clone()),
         certificate: verified.signer.der.clone(),
         not_before: starts.unwrap_or(verified.signer.facts.not_before),
         not_after: ends.unwrap_or(verified.signer.facts.not_after),

@@ -114,7 +114,7 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// `None` for what has other parts: serving certificates, and serial numbers that DER writes longer or shorter.
     fn of(request: &'a SigningRequest) -> Option<Self> {
-        let serial = *request.serial().as_bytes();
+        let serial: [u8; 16] = request.serial().as_bytes().try_into().ok()?;
         let is_workload = matches!(request.subject(), Subject::Workload(_));
         let is_plain = (0x01..=0x7f).contains(&serial[0]) && request.spiffe_id().as_str().is_ascii();
         (is_workload && is_plain).then(|| Self {

@@ -11,7 +11,7 @@ use signet_core::certificate::Serial;
 use signet_core::csr::CertificateRequest;
 use signet_core::identity::{TrustDomain, WorkloadId};
 use signet_core::key_type::KeyType;
-use signet_core::policy::{CsrNames, IssuerLimits, LeafPolicy, decide};
+use signet_core::policy::{CsrNames, CsrUse, IssuerLimits, LeafPolicy, decide};
 use time::OffsetDateTime;
 
 use super::*;
@@ -44,6 +44,7 @@ fn request(key: &KeyPair, id: &str, serial: [u8; 16], now: OffsetDateTime, ttl: 
         authority: AuthorityId::new(b"", b""),
         not_before: datetime!(2020-01-01 0:00 UTC),
         not_after: datetime!(2120-01-01 0:00 UTC),
+        takes: CsrUse::Key,
     };
     let workload = WorkloadId::parse(id).unwrap();
     decide(&policy, workload, csr, None, &limits, Serial::new(now, serial), now).unwrap()

@@ -21,7 +21,9 @@ pub use native::NativeAuthority;
 pub use revocation::{ListError, read_lists, sign_list};
 pub use self_signed::SelfSignedRoot;
 #[cfg(feature = "vault")]
-pub use vault::{CircuitState, DEFAULT_ISSUER, Login, Probed, VaultAuthority, VaultError, VaultSettings, VaultStatus};
+pub use vault::{
+    CircuitState, DEFAULT_ISSUER, LeafRoles, Login, Probed, VaultAuthority, VaultError, VaultSettings, VaultStatus,
+};
 
 #[cfg(test)]
 mod profile_tests;

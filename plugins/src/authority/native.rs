@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use rustls_pki_types::CertificateDer;
 use signet_core::authority::IssuingCa;
 use signet_core::certificate::CertificateChain;
-use signet_core::policy::{IssuerLimits, SigningRequest};
+use signet_core::policy::{CsrUse, IssuerLimits, SigningRequest};
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::SigningKey;
 use signet_core::verify::Signer;
@@ -42,7 +42,7 @@ impl NativeAuthority {
         let not_after = facts.not_after.min(issuing.not_after);
         let own = (!is_self_signed(&issuing.certificate, &facts)).then_some(&issuing.certificate);
         let intermediates = own.into_iter().chain(&issuing.intermediates).cloned().collect();
-        let limits = IssuerLimits { authority: issuing.id.clone(), not_before, not_after };
+        let limits = IssuerLimits { authority: issuing.id.clone(), not_before, not_after, takes: CsrUse::Key };
         let template = LeafTemplate::new(&issuer);
         Ok(Self { limits, issuer, template, intermediates })
     }

@@ -62,7 +62,7 @@ fn issuing_ca(certificate: &CertificateDer<'static>) -> IssuingCa {
     let validity = facts.as_ref().map_or((NOW, NOW), |facts| (facts.not_before, facts.not_after));
     IssuingCa {
         id: facts.as_ref().map_or_else(|_| AuthorityId::new(b"", b""), AuthorityId::of),
-        key: KeyId::parse("issuing").unwrap(),
+        key: KeyId::parse("issuing"),
         certificate: certificate.clone(),
         not_before: validity.0,
         not_after: validity.1,

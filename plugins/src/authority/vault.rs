@@ -1,10 +1,11 @@
-//! A Vault or OpenBao that certifies our issuing CAs. Which issuer and which root that is, is Vault's business; when they are
-//! used is the rotator's.
+//! A Vault or OpenBao that certifies our issuing CAs, or signs leaves itself. Which issuer and which root that is, is Vault's
+//! business; when they are used is the rotator's.
 
 mod calls;
 mod circuit;
 mod error;
 mod issuer;
+mod leaf;
 mod probe;
 mod request;
 mod session;
@@ -17,10 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use signet_core::authority::Root;
+use signet_core::authority::{IssuingCa, Root};
 use signet_core::clock::SharedClock;
 use signet_core::profile::backdate;
-use signet_core::seams::certificate_authority::SignError;
+use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::SigningKey;
 use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
 use signet_core::source::Offer;
@@ -36,9 +37,10 @@ use calls::{Issuer, Signed};
 pub use circuit::CircuitState;
 pub use error::VaultError;
 use issuer::{Asked, READ_ISSUER, SIGN, Source};
+use leaf::VaultLeaves;
 pub use probe::Probed;
 use session::Session;
-pub use settings::{DEFAULT_ISSUER, Login, VaultSettings};
+pub use settings::{DEFAULT_ISSUER, LeafRoles, Login, VaultSettings};
 
 /// How long the first look may keep whoever asks.
 const FIRST: Duration = Duration::from_secs(5);
@@ -126,6 +128,12 @@ impl VaultAuthority {
         self.session.files().await
     }
 
+    /// Whether it signs leaves itself.
+    #[must_use]
+    pub fn signs_leaves(&self) -> bool {
+        self.settings.leaves.is_some()
+    }
+
     /// How it is.
     pub async fn status(&self) -> VaultStatus {
         let calls = &self.session.transport.calls;
@@ -175,7 +183,7 @@ impl VaultAuthority {
         let source = self.source().await?;
         let token = self.session.keep().await?;
         if self.state().judged != Some(token.number) {
-            if let Err(error) = probe::may_sign(&self.session, &self.settings).await {
+            if let Err(error) = probe::may_sign(&self.session, &self.settings, &source.id).await {
                 if matches!(error, VaultError::Denied { .. }) {
                     // What a role gives, the next token has.
                     self.session.forget().await;
@@ -228,7 +236,7 @@ impl VaultAuthority {
         let csr = request::csr(&self.settings.trust_domain, key).await?;
         let (path, since) = (self.settings.sign_path(), backdate(lifetime));
         let body = self.session.call(SIGN, || calls::sign_intermediate(&path, &csr, lifetime, since)).await;
-        let body = body.map_err(|error| probe::with_policy(error, &self.settings))?;
+        let body = body.map_err(|error| probe::with_line(error, &path))?;
         let signed: Signed = calls::data(SIGN, body.expose())?;
         let domain = self.settings.trust_domain.id();
         let asked = Asked { spki_der: key.spki_der(), uri: domain.as_str() };
@@ -258,7 +266,7 @@ impl UpstreamAuthority for VaultAuthority {
                 }
             },
         };
-        known.map(|source| Some(source.offer()))
+        Ok(Some(known?.offer(self.settings.leaves.is_some())?))
     }
 
     async fn certify(
@@ -279,6 +287,10 @@ impl UpstreamAuthority for VaultAuthority {
             }
         }
         certified
+    }
+
+    fn signer(self: Arc<Self>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
+        Ok(Arc::new(VaultLeaves::new(self, issuing)?))
     }
 }
 

@@ -28,6 +28,11 @@ const ROOT_TOKEN: &str = "root";
 /// The policy that the page documents.
 const POLICY: &str = include_str!("../../../deploy/vault/signet-intermediate.hcl");
 
+/// The same for leaves, and the roles that sign them.
+const LEAF_POLICY: &str = include_str!("../../../deploy/vault/signet-leaf.hcl");
+const MESH: &str = include_str!("../../../deploy/vault/role-mesh.json");
+const SERVING: &str = include_str!("../../../deploy/vault/role-serving.json");
+
 /// A running server, which forgets everything when it ends.
 pub struct Bao {
     /// The process.
@@ -109,13 +114,50 @@ impl Bao {
     /// # Errors
     /// [`Failure`].
     pub async fn backs(&self, dev: &Dev) -> Outcome {
+        dev.set_ca("authority.vault", self.intermediate(dev).await?)?;
+        dev.set_ca("authority.backend", "vault")
+    }
+
+    /// The section of the configuration that says so, with a new secret.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn intermediate(&self, dev: &Dev) -> Outcome<Value> {
         let secret_file = dev.path("secret-id");
         self.secret(&secret_file).await?;
         let role_id = text(&self.get("auth/approle/role/signet/role-id").await?, "/data/role_id")?;
         let auth = json!({ "method": "app-role", "role_id": role_id, "secret_id_file": secret_file });
-        let vault = json!({ "address": format!("http://{}", self.address), "refresh": "1s", "auth": auth });
-        dev.set_ca("authority.backend", "vault")?;
-        dev.set_ca("authority.vault", vault)
+        Ok(json!({ "address": format!("http://{}", self.address), "refresh": "1s", "auth": auth }))
+    }
+
+    /// Makes the documented roles for leaves, which the AppRole may use from its next login on, for the names that the CA of an
+    /// installation serves.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn has_leaf_roles(&self) -> Outcome {
+        for (name, text) in [("mesh", MESH), ("serving", SERVING)] {
+            let mut role: Value = serde_json::from_str(text).map_err(Failure::while_doing("read a role"))?;
+            if name == "serving" {
+                role["allowed_domains"] = json!(["localhost", "istiod.istio-system.svc"]);
+                role["allow_ip_sans"] = json!(true);
+            }
+            self.put(&format!("pki/roles/signet-{name}"), role).await?;
+        }
+        self.put("sys/policies/acl/signet-leaf", json!({ "policy": LEAF_POLICY })).await?;
+        let both = json!({ "token_policies": ["signet-intermediate", "signet-leaf"] });
+        self.put("auth/approle/role/signet", both).await.map(drop)
+    }
+
+    /// Lets it sign the leaves of an installation itself, whose backend it is already.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn signs_leaves(&self, dev: &Dev) -> Outcome {
+        self.has_leaf_roles().await?;
+        dev.set_ca("authority.vault.mode", "leaf")?;
+        dev.set_ca("authority.vault.role", "signet-mesh")?;
+        dev.set_ca("authority.vault.serving_role", "signet-serving")
     }
 
     /// Revokes the tokens that the AppRole has given.

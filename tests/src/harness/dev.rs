@@ -194,6 +194,14 @@ impl Dev {
         self.edit("signet-ca.yaml", |config| yaml::set(config, key, value))
     }
 
+    /// Takes a field, such as `authority.vault`, out of the CA's configuration.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn unset_ca(&self, key: &str) -> Outcome {
+        self.edit("signet-ca.yaml", |config| yaml::unset(config, key))
+    }
+
     /// The bearer token of a workload.
     ///
     /// # Errors

@@ -56,6 +56,19 @@ pub fn set(document: &mut Value, path: &str, value: impl Into<Value>) -> Outcome
     Ok(())
 }
 
+/// Takes a field out, where it is.
+///
+/// # Errors
+/// [`Failure::Unexpected`] when something on the way is not a section.
+pub fn unset(document: &mut Value, path: &str) -> Outcome {
+    let (section, field) = path.rsplit_once('.').unwrap_or(("", path));
+    let pointer = section.split('.').filter(|part| !part.is_empty()).map(|part| format!("/{part}")).collect::<String>();
+    let within = document.pointer_mut(&pointer).and_then(Value::as_object_mut);
+    let within = within.ok_or_else(|| Failure::unexpected(format!("{section} is not a section")))?;
+    within.remove(field);
+    Ok(())
+}
+
 /// The text at a JSON pointer.
 ///
 /// # Errors

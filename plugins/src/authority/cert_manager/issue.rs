@@ -12,7 +12,7 @@ use signet_core::time_math;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::calls::{Fault, Requests};
-use super::request::{Issued, Pending, State, approved, object, state};
+use super::request::{Asks, Issued, Pending, State, approved, object, state};
 use super::settings::CertManagerSettings;
 
 /// Requests made for one certificate, at most.
@@ -44,11 +44,11 @@ impl Asking<'_> {
     ///
     /// # Errors
     /// [`SignError`], with what to do.
-    pub(super) async fn issue(&self, csr: &str, ttl: Duration) -> Result<Issued, SignError> {
+    pub(super) async fn issue(&self, csr: &str, asks: Asks<'_>, ttl: Duration) -> Result<Issued, SignError> {
         let until = Instant::now() + self.settings.deadline;
         let mut attempt = 1;
         loop {
-            let error = match self.once(csr, ttl, until).await {
+            let error = match self.once(csr, asks, ttl, until).await {
                 Ok(issued) => return Ok(issued),
                 Err(End::Over(error)) => return Err(error),
                 Err(End::Again(error)) => error,
@@ -63,9 +63,9 @@ impl Asking<'_> {
         }
     }
 
-    async fn once(&self, csr: &str, ttl: Duration, until: Instant) -> Result<Issued, End> {
+    async fn once(&self, csr: &str, asks: Asks<'_>, ttl: Duration, until: Instant) -> Result<Issued, End> {
         let ends = time_math::after(self.clock.now(), self.settings.deadline);
-        let wanted = object(self.settings, csr, ttl, ends).map_err(End::Over)?;
+        let wanted = object(self.settings, csr, asks, ttl, ends).map_err(End::Over)?;
         let name = wanted.name_any();
         let (mut last, mut uid) = (Pending::default(), None);
         let decided = timeout_at(until, self.follow(&wanted, &mut last, &mut uid)).await;

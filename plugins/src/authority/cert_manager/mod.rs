@@ -1,9 +1,11 @@
-//! Issuing CAs that cert-manager certifies, one CertificateRequest each. Leaves are signed here; cert-manager sees none of them.
+//! Issuing CAs that cert-manager certifies, one CertificateRequest each: leaves are signed here then, and cert-manager sees none
+//! of them. Or each leaf is a request.
 
 mod answer;
 mod calls;
 mod connection;
 mod issue;
+mod leaf;
 mod left_overs;
 mod pause;
 mod probe;
@@ -16,15 +18,15 @@ mod test_server;
 mod tests;
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use signet_core::authority::Root;
+use signet_core::authority::{IssuingCa, Root};
 use signet_core::certificate::Facts;
 use signet_core::clock::{SharedClock, rfc3339};
 use signet_core::key_type::KeyType;
-use signet_core::seams::certificate_authority::SignError;
+use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::SigningKey;
 use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
 use signet_core::source::Offer;
@@ -39,8 +41,10 @@ use answer::Asked;
 use calls::Requests;
 use connection::Connection;
 use issue::Asking;
+use leaf::{CertManagerLeaves, Trouble};
 use pause::Pause;
 pub use probe::ProbedIssuer;
+use request::Asks;
 use roots::Roots;
 pub use settings::{CertManagerSettings, IssuerRef, ObjectKey, RootsFrom};
 
@@ -75,6 +79,10 @@ struct State {
     look_at: Option<Instant>,
     collect_at: Option<Instant>,
     pause: Pause,
+    /// What signs leaves, once a trial has shown it.
+    issuing: Option<IssuingCa>,
+    /// How leaves went of late.
+    trouble: Trouble,
 }
 
 impl CertManagerAuthority {
@@ -137,7 +145,7 @@ impl CertManagerAuthority {
     async fn look(&self) {
         let _one = self.looking.lock().await;
         let now = Instant::now();
-        let tries = self.settings.roots == RootsFrom::Requests;
+        let tries = self.settings.roots == RootsFrom::Requests || self.settings.leaves;
         let is_due = self.with_state(|state| {
             let pauses = tries && state.pause.now(now).is_some();
             !pauses && state.look_at.is_none_or(|at| at <= now)
@@ -148,6 +156,10 @@ impl CertManagerAuthority {
         let (found, next) = match &self.settings.roots {
             RootsFrom::Requests => (self.trial().await, TRIAL.0),
             from => (self.read(from).await, LOOK.0),
+        };
+        let found = match found {
+            Ok(roots) if self.settings.leaves => self.learned(&roots).await.map(|()| roots),
+            found => found,
         };
         let now = Instant::now();
         self.with_state(|state| match found {
@@ -190,7 +202,7 @@ impl CertManagerAuthority {
         let generated = LocalKey::generate(KeyType::EcP256).await;
         let (key, _thrown_away) = generated.map_err(|_| failed("making the key of a trial request failed"))?;
         let csr = request::csr(&self.settings.trust_domain, &key).await?;
-        let issued = self.asking().await?.issue(&csr, TRIAL.1).await?;
+        let issued = self.asking().await?.issue(&csr, Asks::Ca, TRIAL.1).await?;
         let wrong = |cause: String| {
             SignError::Unusable(format!(
                 "status.ca of a trial CertificateRequest is of no use ({cause}); say where the root is: authority.cert_manager.roots"
@@ -234,7 +246,7 @@ impl CertManagerAuthority {
             return Err(SignError::Failed(format!("root {} ended at {}", root.id, rfc3339(root.not_after))));
         }
         let csr = request::csr(&self.settings.trust_domain, key).await?;
-        let issued = self.asking().await?.issue(&csr, ttl).await?;
+        let issued = self.asking().await?.issue(&csr, Asks::Ca, ttl).await?;
         let (uri, from) = (self.settings.trust_domain.id(), self.settings.roots.to_string());
         let asked = Asked { spki_der: key.spki_der(), uri: uri.as_str(), ttl, root, roots: (&all, &from) };
         let judged = answer::judge(&issued.chain, &asked, self.clock.now());
@@ -277,7 +289,7 @@ impl UpstreamAuthority for CertManagerAuthority {
         self.with_state(|state| match (&state.wrong, state.pause.now(Instant::now()), &state.roots) {
             (Some(error), ..) => Err(error.clone()),
             (None, Some(error), _) => Err(error),
-            (None, None, Some(roots)) => Ok(Some(roots.offer(now))),
+            (None, None, Some(roots)) => Ok(Some(roots.offer(state.issuing.as_ref(), now))),
             (None, None, None) => Err(SignError::Unavailable("the roots have not been read yet".to_owned())),
         })
     }
@@ -303,6 +315,10 @@ impl UpstreamAuthority for CertManagerAuthority {
             }
         });
         certified
+    }
+
+    fn signer(self: Arc<Self>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
+        Ok(Arc::new(CertManagerLeaves::new(self, issuing)?))
     }
 }
 

@@ -4,12 +4,13 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
 use kube::discovery::Scope;
 use serde_json::Value;
+use signet_core::csr::KeyFamily;
 use signet_core::key_type::KeyType;
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_core::time_math;
 
 use super::calls::{Fault, within};
-use super::request::{csr, object, shown, text_of};
+use super::request::{Asks, csr, object, shown, text_of};
 use super::settings::{CertManagerSettings, GROUP, RootsFrom};
 use super::{CertManagerAuthority, plain};
 use crate::custody::LocalKey;
@@ -82,9 +83,15 @@ impl CertManagerAuthority {
     async fn trial_request(&self, server: &ApiServer) -> Result<(), String> {
         let made = LocalKey::generate(KeyType::EcP256).await;
         let (key, _thrown_away) = made.map_err(|_| "making a key failed".to_owned())?;
-        let csr = csr(&self.settings.trust_domain, &key).await.map_err(|error| error.to_string())?;
         let (now, minute) = (self.clock.now(), std::time::Duration::from_secs(60));
-        let wanted = object(&self.settings, &csr, minute, time_math::after(now, minute));
+        let until = time_math::after(now, minute);
+        let wanted = if self.settings.leaves {
+            let (csr, identity) = super::leaf::trial_csr(&self.settings.trust_domain)?;
+            object(&self.settings, &csr, Asks::Leaf(&identity, KeyFamily::Ec), minute, until)
+        } else {
+            let csr = csr(&self.settings.trust_domain, &key).await.map_err(|error| error.to_string())?;
+            object(&self.settings, &csr, Asks::Ca, minute, until)
+        };
         let wanted = wanted.map_err(|error| error.to_string())?;
         let requests = super::calls::Requests::of(server, &self.settings);
         let made = requests.create(&wanted, true).await;

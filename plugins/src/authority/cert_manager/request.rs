@@ -10,6 +10,7 @@ use kube::core::GroupVersionKind;
 use rcgen::BasicConstraints;
 use serde_json::{Value, json};
 use signet_core::clock::rfc3339;
+use signet_core::csr::KeyFamily;
 use signet_core::digest::{hex, sha256};
 use signet_core::identity::TrustDomain;
 use signet_core::pem::pem_block;
@@ -61,11 +62,32 @@ fn owner(settings: &CertManagerSettings) -> String {
     hex(&sha256(settings.trust_domain.as_str().as_bytes())).chars().take(16).collect()
 }
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks<'a> {
+    /// An issuing CA.
+    Ca,
+    /// A leaf with this identity, for a key of this family. The names are those of the CSR, as it stands.
+    Leaf(&'a str, KeyFamily),
+}
+
+impl Asks<'_> {
+    /// What the certificate may be used for. cert-manager adds no key usage that is not asked for.
+    fn usages(self) -> &'static [&'static str] {
+        match self {
+            Self::Ca => &["cert sign", "crl sign"],
+            Self::Leaf(_, KeyFamily::Ec) => &["digital signature", "server auth", "client auth"],
+            Self::Leaf(_, KeyFamily::Rsa) => &["digital signature", "key encipherment", "server auth", "client auth"],
+        }
+    }
+}
+
 /// The object to be made; nobody waits for it after `ends`. Its name is ours, so that one that was made without our hearing of
 /// it can be removed.
 pub(super) fn object(
     settings: &CertManagerSettings,
     csr: &str,
+    asks: Asks<'_>,
     ttl: Duration,
     ends: OffsetDateTime,
 ) -> Result<DynamicObject, SignError> {
@@ -77,7 +99,10 @@ pub(super) fn object(
         (ENDS.to_owned(), ends.unix_timestamp().to_string()),
     ]);
     // For approvers and whoever reads the log of the API server: who asks is always our own account.
-    let identity = settings.trust_domain.id().as_str().to_owned();
+    let identity = match asks {
+        Asks::Ca => settings.trust_domain.id().as_str().to_owned(),
+        Asks::Leaf(identity, _) => identity.to_owned(),
+    };
     let annotations = BTreeMap::from([("signet.dev/identity".to_owned(), identity)]);
     let mut object = DynamicObject::new(&name, &resource()).within(&settings.namespace).data(json!({
         "spec": {
@@ -85,8 +110,8 @@ pub(super) fn object(
             "issuerRef": { "name": issuer.name, "kind": issuer.kind, "group": issuer.group },
             // Left out, it would be 90 days; and nothing is taken as it stands.
             "duration": format!("{}s", ttl.as_secs().max(1)),
-            "isCA": true,
-            "usages": ["cert sign", "crl sign"],
+            "isCA": asks == Asks::Ca,
+            "usages": asks.usages(),
         }
     }));
     object.metadata = ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..object.metadata };

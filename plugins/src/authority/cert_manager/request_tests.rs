@@ -18,6 +18,7 @@ pub(in super::super) fn settings() -> CertManagerSettings {
         roots: RootsFrom::File("/roots.pem".into()),
         deadline: Duration::from_secs(30),
         approve: false,
+        leaves: false,
     }
 }
 
@@ -57,7 +58,7 @@ async fn a_request_asks_for_a_ca_in_our_name_and_leaves_usages_to_the_object() {
 #[test]
 fn the_object_says_whose_it_is_until_when_and_exactly_what_is_needed() {
     let ends = time::macros::datetime!(2026-03-01 12:00 UTC);
-    let made = object(&settings(), "csr", Duration::from_secs(3600), ends).unwrap();
+    let made = object(&settings(), "csr", Asks::Ca, Duration::from_secs(3600), ends).unwrap();
     assert_eq!(
         made.data["spec"],
         json!({
@@ -72,9 +73,9 @@ fn the_object_says_whose_it_is_until_when_and_exactly_what_is_needed() {
         assert!(value.len() <= 63);
     }
     assert_eq!(given_up_at(&made.metadata), Some(ends.unix_timestamp()));
-    assert_ne!(made.metadata.name, object(&settings(), "csr", Duration::ZERO, ends).unwrap().metadata.name);
+    assert_ne!(made.metadata.name, object(&settings(), "csr", Asks::Ca, Duration::ZERO, ends).unwrap().metadata.name);
     // Zero would be taken literally.
-    assert_eq!(object(&settings(), "csr", Duration::ZERO, ends).unwrap().data["spec"]["duration"], "1s");
+    assert_eq!(object(&settings(), "csr", Asks::Ca, Duration::ZERO, ends).unwrap().data["spec"]["duration"], "1s");
     let other = CertManagerSettings { trust_domain: TrustDomain::parse("other").unwrap(), ..settings() };
     assert_ne!(selector(&other), selector(&settings()));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use rustls_pki_types::CertificateDer;
-use signet_core::authority::Root;
+use signet_core::authority::{IssuingCa, Root};
 use signet_core::certificate::{Facts, check_encoding, subject};
 use signet_core::clock::rfc3339;
 use signet_core::seams::certificate_authority::SignError;
@@ -77,16 +77,24 @@ impl Roots {
         Ok(Self { signer, all, ended, fingerprint })
     }
 
-    /// What the rotator gets to see.
-    pub(super) fn offer(&self, now: OffsetDateTime) -> Offer {
+    /// What the rotator gets to see, with the CA that signs leaves itself, if it does.
+    pub(super) fn offer(&self, leaves: Option<&IssuingCa>, now: OffsetDateTime) -> Offer {
+        let (issuing, fingerprint) = match leaves {
+            // What lies between is seen with the answer only.
+            None => (OfferedCa::Certified { until: self.signer.not_after }, self.fingerprint.clone()),
+            Some(issuing) => {
+                let roots = self.all.iter().map(|root| &root.certificate);
+                let fingerprint = SourceFingerprint::of_set(&issuing.certificate, &issuing.intermediates, roots);
+                (OfferedCa::Given(issuing.clone()), fingerprint.signing_leaves())
+            }
+        };
         let counts = |root: &&Root| root.not_after > now || root.id == self.signer.id;
         Offer {
             roots: self.all.iter().filter(counts).cloned().collect(),
             signer: self.signer.id.clone(),
-            // What lies between is seen with the answer only.
-            issuing: OfferedCa::Certified { until: self.signer.not_after },
+            issuing,
             revocation_lists: Vec::new(),
-            fingerprint: self.fingerprint.clone(),
+            fingerprint,
         }
     }
 }

@@ -12,11 +12,11 @@ fn text(all: &[&Ca]) -> Vec<u8> {
 fn the_first_root_is_the_issuers_and_all_are_offered() {
     let (one, two) = (Ca::root("one"), Ca::root("two"));
     let roots = Roots::parse(&text(&[&one, &two, &one]), NOW).unwrap();
-    let offer = roots.offer(NOW);
+    let offer = roots.offer(None, NOW);
     assert_eq!((&offer.signer, offer.roots.len()), (&one.id(), 2));
     assert_eq!(offer.certifies_until(&one.id()), Some(one.params.not_after));
     assert_eq!((offer.certifies_until(&two.id()), offer.given()), (None, None));
-    let turned = Roots::parse(&text(&[&two, &one]), NOW).unwrap().offer(NOW);
+    let turned = Roots::parse(&text(&[&two, &one]), NOW).unwrap().offer(None, NOW);
     assert_eq!(turned.signer, two.id());
     assert_ne!(turned.fingerprint, offer.fingerprint, "the issuer's root is another one");
 }
@@ -27,9 +27,9 @@ fn a_root_that_has_ended_is_left_out_and_makes_nothing_look_new() {
     let before = Roots::parse(&text(&[&one, &two]), NOW).unwrap();
     let after = Roots::parse(&text(&[&one, &two]), NOW + 2 * DAY).unwrap();
     assert_eq!((after.all.len(), after.ended.len()), (1, 1));
-    assert_eq!(before.offer(NOW).fingerprint, after.offer(NOW).fingerprint);
+    assert_eq!(before.offer(None, NOW).fingerprint, after.offer(None, NOW).fingerprint);
     // Read before and offered after that.
-    assert_eq!(before.offer(NOW + 2 * DAY).roots.len(), 1);
+    assert_eq!(before.offer(None, NOW + 2 * DAY).roots.len(), 1);
     // One that was renewed with its key counts with the longer certificate.
     let renewed = two.renewed(|params| params.not_after = NOW + 9 * DAY);
     for all in [[&two, &renewed], [&renewed, &two]] {

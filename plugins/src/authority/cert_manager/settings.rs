@@ -78,4 +78,6 @@ pub struct CertManagerSettings {
     pub deadline: Duration,
     /// Whether requests are approved by who makes them.
     pub approve: bool,
+    /// Whether each leaf is a request, and no issuing CA is.
+    pub leaves: bool,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rcgen::{DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 use serde_json::{Value, json};
 use signet_core::clock::SystemClock;
 use signet_core::pem::pem;
@@ -59,7 +60,7 @@ pub(super) struct Inner {
 
 pub(super) struct World {
     pub(super) inner: Arc<Mutex<Inner>>,
-    pub(super) authority: CertManagerAuthority,
+    pub(super) authority: Arc<CertManagerAuthority>,
     pub(super) api: ScriptedApi,
     _directory: TempDir,
 }
@@ -92,7 +93,7 @@ impl World {
             CertManagerSettings { roots: RootsFrom::ConfigMap(at), deadline: Duration::from_secs(20), ..settings() };
         change(&mut settings);
         let (credentials, clock) = (Credentials::Kubeconfig(file), Arc::new(SystemClock));
-        let authority = CertManagerAuthority::new(settings, credentials, Files::plain(), clock);
+        let authority = Arc::new(CertManagerAuthority::new(settings, credentials, Files::plain(), clock));
         Self { inner, authority, api, _directory: directory }
     }
 
@@ -247,11 +248,29 @@ fn signed(object: &Value, by: &Ca) -> Value {
     let (_, request) = X509CertificationRequest::from_der(&block.contents).unwrap();
     let seconds: u64 = object["spec"]["duration"].as_str().unwrap().trim_end_matches('s').parse().unwrap();
     let now = signet_core::clock::Clock::now(&SystemClock);
+    if object["spec"]["isCA"] == false {
+        let text = String::from_utf8(csr).unwrap();
+        let leaf = by.certifies(&text, Duration::from_secs(seconds), |params| {
+            (params.not_before, params.not_after) = (now, now + Duration::from_secs(seconds));
+            params.is_ca = IsCa::ExplicitNoCa;
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        // With what lies between, and without a root.
+        let above = if by.params.distinguished_name == named("middle") { by.pem() } else { String::new() };
+        return issued(&(leaf.pem() + &above), &by.pem());
+    }
     let certificate = by.signs_key(request.certification_request_info.subject_pki.raw, |params| {
         super::answer::tests::as_asked(params);
         (params.not_before, params.not_after) = (now, now + Duration::from_secs(seconds));
     });
     issued(&pem(&certificate), &by.pem())
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut all = DistinguishedName::new();
+    all.push(DnType::CommonName, name);
+    all
 }
 
 /// The status of a request with these.

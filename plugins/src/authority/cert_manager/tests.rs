@@ -214,7 +214,8 @@ async fn left_overs_of_ours_are_removed_when_nobody_can_wait_for_them() {
             ..world.authority.settings.clone()
         };
         let ends = now + time::Duration::seconds(ends);
-        let mut object = serde_json::to_value(request::object(&settings, "csr", HOUR, ends).unwrap()).unwrap();
+        let mut object =
+            serde_json::to_value(request::object(&settings, "csr", Asks::Ca, HOUR, ends).unwrap()).unwrap();
         object["metadata"]["name"] = json!(name);
         world.inner().objects.insert(name.to_owned(), object);
     };

@@ -26,7 +26,9 @@ fn published(offer: &Offer) -> Vec<CertificateDer<'static>> {
 /// OpenSSL and Signet's own check accept what it signs, also with each of `peers` alone as the one root that they know.
 async fn signs(world: &World, offer: &Offer, peers: &[&CertificateDer<'static>], now: OffsetDateTime) {
     let key =
-        signet_core::seams::custody::KeyCustody::open(&*world.custody, &offer.given().unwrap().key).await.unwrap();
+        signet_core::seams::custody::KeyCustody::open(&*world.custody, offer.given().unwrap().key.as_ref().unwrap())
+            .await
+            .unwrap();
     let authority = NativeAuthority::new(key, offer.given().unwrap()).unwrap();
     let request = request_of(&authority, now);
     let chain = authority.sign(&request).await.unwrap();

@@ -88,7 +88,7 @@ impl World {
 
     /// A leaf signed by what is offered, with its chain, judged by OpenSSL under `roots`.
     pub(super) async fn check_signs(&self, offer: &Offer, roots: &[&Ca]) {
-        let key = self.custody.open(&offer.given().unwrap().key).await.unwrap();
+        let key = self.custody.open(offer.given().unwrap().key.as_ref().unwrap()).await.unwrap();
         let authority = NativeAuthority::new(key, offer.given().unwrap()).unwrap();
         let chain = leaf_of(&authority, NOW).await;
         let leaf = Facts::read(chain.leaf()).unwrap();
@@ -107,7 +107,7 @@ impl World {
 
     /// The same under all of `roots` at once, by OpenSSL and by Signet's own check before the release of a certificate.
     pub(super) async fn check_signs_in_one_bundle(&self, offer: &Offer, roots: &[&Ca]) {
-        let key = self.custody.open(&offer.given().unwrap().key).await.unwrap();
+        let key = self.custody.open(offer.given().unwrap().key.as_ref().unwrap()).await.unwrap();
         let authority = NativeAuthority::new(key, offer.given().unwrap()).unwrap();
         let domain = TrustDomain::parse("cluster.local").unwrap();
         let bundle = TrustBundle::new(domain, 1, roots.iter().map(|root| root.der.clone()).collect()).unwrap();

@@ -41,7 +41,7 @@ async fn both_forms_and_all_key_encodings_of_every_key_type_make_a_ca() {
             for world in [istio, tls] {
                 let offer = world.offer().await;
                 assert_eq!(offer.given().unwrap().id, signer.id());
-                assert_eq!(offer.given().unwrap().key.as_str(), key_name(&signer));
+                assert_eq!(offer.given().unwrap().key.as_ref().unwrap().as_str(), key_name(&signer));
                 assert_eq!(offer.given().unwrap().certificate, signer.der);
                 assert_eq!(offer.given().unwrap().intermediates, std::slice::from_ref(&middle.der));
                 assert_eq!(&offer.signer, &root.id());
@@ -77,7 +77,7 @@ async fn a_root_that_signs_leaves_itself_is_offered_with_its_key_and_sends_no_ch
     world.put_set(&root, &[], &[&root]);
     let offer = world.offer().await;
     assert_eq!((&offer.signer, &offer.given().unwrap().id), (&root.id(), &root.id()));
-    assert_eq!(offer.roots[0].key, Some(offer.given().unwrap().key.clone()));
+    assert_eq!(offer.roots[0].key, offer.given().unwrap().key.clone());
     assert_eq!(
         (&offer.given().unwrap().certificate, offer.given().unwrap().intermediates.len()),
         (&offer.roots[0].certificate, 0)
@@ -115,7 +115,7 @@ async fn two_roots_with_one_key_and_two_names_are_two_and_each_chain_leads_to_it
             let offer = world.offer().await;
             assert_eq!((ids(&offer.roots), &offer.signer), (vec![root.id(), renamed.id()], &above.id()));
             assert_eq!(
-                (&offer.given().unwrap().id, offer.given().unwrap().key.as_str()),
+                (&offer.given().unwrap().id, offer.given().unwrap().key.as_ref().unwrap().as_str()),
                 (&set.id(), key_name(set).as_str())
             );
             let mut listed: Vec<_> = offer.revocation_lists.iter().map(|list| list.issuer.clone()).collect();
@@ -146,7 +146,7 @@ async fn certificates_of_istios_own_scripts_are_accepted_and_the_shortest_of_the
     let offer = world.offer().await;
     assert_eq!(offer.given().unwrap().not_after, root.params.not_after);
     assert_eq!(offer.given().unwrap().not_before, root.params.not_before);
-    let key = world.custody.open(&offer.given().unwrap().key).await.unwrap();
+    let key = world.custody.open(offer.given().unwrap().key.as_ref().unwrap()).await.unwrap();
     let authority = NativeAuthority::new(key, offer.given().unwrap()).unwrap();
     let limits = (authority.limits().not_before, authority.limits().not_after);
     assert_eq!(limits, (root.params.not_before, root.params.not_after), "no leaf outlives its root");
@@ -275,7 +275,7 @@ async fn it_makes_no_roots_and_certifies_nobody() {
     let (root, world) = (Ca::root("root"), World::new());
     world.put_set(&root, &[], &[&root]);
     let offered = world.offer().await;
-    let key = world.custody.open(&offered.given().unwrap().key).await.unwrap();
+    let key = world.custody.open(offered.given().unwrap().key.as_ref().unwrap()).await.unwrap();
     let refusals = [
         world.files.prepare_root(1, NOW).await.err(),
         world.files.certify(&offered.roots[0], &*key, Duration::from_secs(1), NOW).await.err(),

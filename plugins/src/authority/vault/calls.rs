@@ -70,6 +70,35 @@ pub(super) fn sign_intermediate(path: &str, csr: &str, lifetime: Duration, backd
     post(path.to_owned(), body)
 }
 
+/// Asks for a leaf with these names: of the request, the key alone is to be used, which the role says. The end is a time of
+/// day, so that it does not depend on when the call is answered.
+pub(super) fn sign_leaf(path: &str, csr: &str, names: &LeafNames, not_after: &str) -> Call {
+    let body = json!({
+        "csr": csr, "format": "pem", "exclude_cn_from_sans": true, "not_after": not_after,
+        "uri_sans": names.uri, "alt_names": names.dns, "ip_sans": names.ips,
+    });
+    post(path.to_owned(), body)
+}
+
+/// The names of a leaf, several with commas between.
+pub(super) struct LeafNames {
+    pub(super) uri: String,
+    pub(super) dns: String,
+    pub(super) ips: String,
+}
+
+/// The ids of the issuers of a mount; anybody may ask.
+pub(super) fn list_issuers(mount: &str) -> Call {
+    Call { path: format!("{mount}/issuers"), method: RequestMethod::LIST, body: None }
+}
+
+/// The ids in the answer to that.
+#[derive(Deserialize)]
+pub(super) struct Issuers {
+    #[serde(default)]
+    pub(super) keys: Vec<String>,
+}
+
 /// Asks for a signature without saying of what.
 pub(super) fn sign_nothing(path: &str) -> Call {
     post(path.to_owned(), json!({ "csr": "" }))
@@ -120,6 +149,9 @@ pub(super) struct Lookup {
 #[derive(Deserialize)]
 pub(super) struct Issuer {
     pub(super) certificate: String,
+    /// Its id, which stays its own when another one is called `default`.
+    #[serde(default)]
+    pub(super) issuer_id: String,
     #[serde(default)]
     pub(super) ca_chain: Vec<String>,
 }

@@ -53,6 +53,11 @@ impl Circuit {
         Ok(())
     }
 
+    /// Why nobody should count on calls now: those that try whether it is over are for others to make.
+    pub(super) fn paused(&self) -> Option<String> {
+        self.until.map(|_| self.last.clone())
+    }
+
     /// A call went well, or failed for a reason that is not the server's.
     pub(super) fn succeeded(&mut self) {
         *self = Self::default();
@@ -101,10 +106,12 @@ mod tests {
         for pause in [2, 4, 8, 16, 30, 30] {
             let pause = Duration::from_secs(pause);
             assert_eq!(circuit.state(now), CircuitState::Open);
+            assert_eq!(circuit.paused().as_deref(), Some("down"));
             assert_eq!(circuit.ask(now), Err(Pause { left: pause, last: "down".to_owned() }));
             now += pause;
             assert_eq!(circuit.state(now), CircuitState::HalfOpen);
             assert_eq!(circuit.ask(now), Ok(()));
+            assert_eq!(circuit.paused().as_deref(), Some("down"));
             assert!(circuit.ask(now).is_err(), "one tries, the others wait");
             circuit.left();
             fail(&mut circuit, now);
@@ -113,6 +120,7 @@ mod tests {
         assert_eq!(circuit.ask(now), Ok(()));
         circuit.succeeded();
         assert_eq!((circuit.state(now), circuit.ask(now)), (CircuitState::Closed, Ok(())));
+        assert_eq!(circuit.paused(), None);
         fail(&mut circuit, now);
         assert_eq!(circuit.state(now), CircuitState::Closed, "counted from the beginning");
     }

@@ -1,7 +1,7 @@
 //! What certifies issuing CAs: the issuer in Vault as it is now, with its chain up to the root; and what of its answers is used.
 
 use rustls_pki_types::CertificateDer;
-use signet_core::authority::Root;
+use signet_core::authority::{IssuingCa, Root};
 use signet_core::certificate::Facts;
 use signet_core::clock::rfc3339;
 use signet_core::pem::read_certificates;
@@ -28,6 +28,8 @@ pub(super) struct Source {
     pub(super) root: Root,
     /// When the first of them ends.
     pub(super) until: OffsetDateTime,
+    /// What Vault calls it.
+    pub(super) id: String,
     fingerprint: SourceFingerprint,
 }
 
@@ -45,18 +47,31 @@ impl Source {
             until = until.min(Facts::read(above).map_err(|error| wrong(error.to_string()))?.not_after);
         }
         let chain = std::iter::once(certificate).chain(intermediates).chain([root.certificate.clone()]).collect();
-        Ok(Self { chain, root, until, fingerprint })
+        Ok(Self { chain, root, until, id: issuer.issuer_id.clone(), fingerprint })
     }
 
-    /// What the rotator gets to see.
-    pub(super) fn offer(&self) -> Offer {
-        Offer {
-            roots: vec![self.root.clone()],
-            signer: self.root.id.clone(),
-            issuing: OfferedCa::Certified { until: self.until },
-            revocation_lists: Vec::new(),
-            fingerprint: self.fingerprint.clone(),
-        }
+    /// What the rotator gets to see: the issuer itself as issuing CA when it `signs_leaves`.
+    pub(super) fn offer(&self, signs_leaves: bool) -> Result<Offer, VaultError> {
+        let (issuing, fingerprint) = match signs_leaves {
+            true => (OfferedCa::Given(self.issuing()?), self.fingerprint.clone().signing_leaves()),
+            false => (OfferedCa::Certified { until: self.until }, self.fingerprint.clone()),
+        };
+        let (roots, signer) = (vec![self.root.clone()], self.root.id.clone());
+        Ok(Offer { roots, signer, issuing, revocation_lists: Vec::new(), fingerprint })
+    }
+
+    /// The issuer as an issuing CA whose key is Vault's.
+    fn issuing(&self) -> Result<IssuingCa, VaultError> {
+        let wrong = |cause: String| VaultError::Answer { what: READ_ISSUER, cause };
+        let (first, above) = self.chain.split_first().ok_or_else(|| wrong("there is no issuer".to_owned()))?;
+        // The last is the root; it may be the issuer itself.
+        let between = above.iter().take(above.len().saturating_sub(1)).cloned().collect();
+        IssuingCa::below(first.clone(), None, between, &self.root).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// Whether it is the issuer of this certificate.
+    pub(super) fn is(&self, issuing: &IssuingCa) -> bool {
+        self.chain.first() == Some(&issuing.certificate)
     }
 
     /// Judges a signed certificate: it must be one of a CA with exactly this key and name, in force, and lead to `root`. How
@@ -109,7 +124,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// The certificate in a PEM text.
-fn one(text: &str) -> Result<CertificateDer<'static>, String> {
+pub(super) fn one(text: &str) -> Result<CertificateDer<'static>, String> {
     match <[_; 1]>::try_from(all([text])?) {
         Ok([certificate]) => Ok(certificate),
         Err(several) => Err(format!("there are {} certificates in the place of one", several.len())),

@@ -9,8 +9,9 @@ use time::OffsetDateTime;
 
 use super::calls::{self, Health};
 use super::error::VaultError;
+use super::leaf::SIGN_LEAF;
 use super::session::Session;
-use super::settings::VaultSettings;
+use super::settings::{LeafRoles, VaultSettings};
 use super::{SIGN, VaultAuthority};
 
 /// By how much the two clocks may differ: as much as certificates from there are backdated, unless that is set otherwise.
@@ -27,36 +28,65 @@ pub struct Probed {
     pub unseen: Vec<String>,
 }
 
-/// Whether the token may sign issuing CAs, as Vault says.
-pub(super) async fn may_sign(session: &Session, settings: &VaultSettings) -> Result<(), VaultError> {
-    let path = settings.sign_path();
-    let body = match session.call(ASK, || calls::capabilities(&path)).await {
+/// Whether the token may sign issuing CAs, or leaves with the issuer of this id, as Vault says.
+pub(super) async fn may_sign(session: &Session, settings: &VaultSettings, issuer: &str) -> Result<(), VaultError> {
+    match &settings.leaves {
+        None => may_write(session, &settings.sign_path(), SIGN).await,
+        Some(roles) => {
+            may_write(session, &settings.leaf_path(issuer, &roles.workloads), SIGN_LEAF).await?;
+            may_write(session, &settings.leaf_path(issuer, &roles.serving), SIGN_LEAF).await
+        }
+    }
+}
+
+async fn may_write(session: &Session, path: &str, what: &'static str) -> Result<(), VaultError> {
+    let body = match session.call(ASK, || calls::capabilities(path)).await {
         Ok(body) => body,
         // Whoever is not told finds out when it is tried.
         Err(VaultError::Denied { .. }) => return Ok(()),
         Err(error) => return Err(error),
     };
     let all: BTreeMap<String, Vec<String>> = calls::data(ASK, body.expose())?;
-    let granted = all.get(&path).cloned().unwrap_or_default();
+    let granted = all.get(path).cloned().unwrap_or_default();
     match granted.iter().any(|one| one == "update" || one == "root") {
         true => Ok(()),
         false => {
-            let denied = VaultError::Denied { what: SIGN, said: granted.join(", "), hint: String::new() };
-            Err(with_policy(denied, settings))
+            let denied = VaultError::Denied { what, said: granted.join(", "), hint: String::new() };
+            Err(with_line(denied, path))
         }
     }
 }
 
 /// The same, with the line that the policy lacks when it is that.
-pub(super) fn with_policy(error: VaultError, settings: &VaultSettings) -> VaultError {
+pub(super) fn with_line(error: VaultError, path: &str) -> VaultError {
     match error {
         VaultError::Denied { what, said, .. } => {
-            let path = settings.sign_path();
             let hint = format!("its policy needs: path \"{path}\" {{ capabilities = [\"update\"] }}");
             VaultError::Denied { what, said, hint }
         }
         error => error,
     }
+}
+
+/// The same, with what a role lacks, too. The words are those of OpenBao and of Vault.
+pub(super) fn with_role(error: VaultError, path: &str, role: &str) -> VaultError {
+    let VaultError::Refused { what, status, said } = error else { return with_line(error, path) };
+    let lacks = [
+        ("unknown role", "there is no such role"),
+        ("URI", "allowed_uri_sans must hold the URI"),
+        ("IP Subject", "allow_ip_sans=true"),
+        ("key type", "key_type=any"),
+        ("keys of type", "key_type=any"),
+        ("common name", "require_cn=false and allowed_domains"),
+        ("common_name", "require_cn=false"),
+        (
+            "not allowed by this role",
+            "allowed_domains with allow_bare_domains=true must hold the DNS names in `serving`",
+        ),
+    ];
+    let lack = lacks.iter().find(|(part, _)| said.contains(part)).map_or("is it as documented?", |(_, lack)| lack);
+    let said = format!("{said}; look at the role {role:?} of the mount: {lack}");
+    VaultError::Refused { what, status, said }
 }
 
 impl VaultAuthority {
@@ -75,17 +105,19 @@ impl VaultAuthority {
                 }
             }
         }
-        found.problems.extend(self.source().await.err().map(|error| error.to_string()));
+        let source = self.source().await;
+        found.problems.extend(source.as_ref().err().map(ToString::to_string));
+        let issuer = source.map_or_else(|_| self.settings.issuer.clone(), |source| source.id);
         if let Err(error) = self.session.keep().await {
             found.problems.push(error.to_string());
             return found;
         }
-        match may_sign(&self.session, &self.settings).await {
+        match may_sign(&self.session, &self.settings, &issuer).await {
             Err(error) => found.problems.push(error.to_string()),
             // Permission is judged before the request is: without a request, nothing is made.
-            Ok(()) => match self.session.call(SIGN, || self.nothing()).await {
+            Ok(()) => match self.session.call(SIGN, || calls::sign_nothing(&self.path(&issuer))).await {
                 Err(VaultError::Refused { .. }) => {}
-                Err(error) => found.problems.push(with_policy(error, &self.settings).to_string()),
+                Err(error) => found.problems.push(with_line(error, &self.path(&issuer)).to_string()),
                 Ok(_) => found.problems.push("Vault signs without a request; is it one?".to_owned()),
             },
         }
@@ -95,9 +127,10 @@ impl VaultAuthority {
         found
     }
 
-    /// A request for nothing.
-    fn nothing(&self) -> calls::Call {
-        calls::sign_nothing(&self.settings.sign_path())
+    /// Where it signs what this CA needs.
+    fn path(&self, issuer: &str) -> String {
+        let leaf = |roles: &LeafRoles| self.settings.leaf_path(issuer, &roles.workloads);
+        self.settings.leaves.as_ref().map_or_else(|| self.settings.sign_path(), leaf)
     }
 
     fn clocks(&self, health: &Health) -> Option<String> {

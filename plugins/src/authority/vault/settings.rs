@@ -26,6 +26,19 @@ pub struct VaultSettings {
     pub refresh: Duration,
     /// Whose issuing CAs they are.
     pub trust_domain: TrustDomain,
+    /// How it signs leaves itself, if it does.
+    pub leaves: Option<LeafRoles>,
+}
+
+/// How a Vault signs leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeafRoles {
+    /// The role for workloads.
+    pub workloads: String,
+    /// The role for the CA's own serving certificate.
+    pub serving: String,
+    /// How many are signed at the same time.
+    pub at_once: usize,
 }
 
 /// How a Vault is told who is asking. Secrets are in files, which are read at each login.
@@ -68,6 +81,12 @@ pub enum Login {
 pub const DEFAULT_ISSUER: &str = "default";
 
 impl VaultSettings {
+    /// The path that leaves are signed at by an issuer with a role, as a policy names it.
+    #[must_use]
+    pub fn leaf_path(&self, issuer: &str, role: &str) -> String {
+        format!("{}/issuer/{issuer}/sign/{role}", self.mount)
+    }
+
     /// The path that issuing CAs are signed at, as a policy names it.
     #[must_use]
     pub fn sign_path(&self) -> String {

@@ -155,7 +155,7 @@ pub(super) const TOKEN: &str = "s.the-token";
 /// A Vault with one issuer, an AppRole, and a CA of ours that uses it.
 pub(super) struct World {
     pub(super) server: Server,
-    pub(super) vault: VaultAuthority,
+    pub(super) vault: Arc<VaultAuthority>,
     pub(super) directory: TempDir,
 }
 
@@ -179,9 +179,10 @@ impl World {
             timeout: Duration::from_secs(10),
             refresh: Duration::from_secs(10),
             trust_domain: TrustDomain::parse("cluster.local").unwrap(),
+            leaves: None,
         };
         change(&mut settings);
-        let vault = VaultAuthority::new(settings, Files::plain(), Arc::new(ManualClock::at(NOW)));
+        let vault = Arc::new(VaultAuthority::new(settings, Files::plain(), Arc::new(ManualClock::at(NOW))));
         Self { server, vault, directory }
     }
 }
@@ -223,7 +224,7 @@ impl Vault {
         let last = path.rsplit('/').next().unwrap_or_default();
         match last {
             "json" => {
-                let data = json!({ "certificate": self.issuer.pem(), "ca_chain": self.pems() });
+                let data = json!({ "certificate": self.issuer.pem(), "ca_chain": self.pems(), "issuer_id": "the-id" });
                 Answer::Json(200, json!({ "data": data }))
             }
             "login" => auth(TOKEN, 3600),

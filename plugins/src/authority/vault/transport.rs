@@ -25,7 +25,7 @@ use super::error::{VaultError, shown};
 use super::settings::{Login, VaultSettings};
 use crate::files::Files;
 
-/// Calls at the same time.
+/// Calls at the same time, beside those for leaves.
 const CALLS: usize = 4;
 
 /// The largest answer that is read, in bytes.
@@ -61,8 +61,17 @@ struct Made {
 
 impl Transport {
     pub(super) fn new(settings: Arc<VaultSettings>, files: Files, clock: SharedClock) -> Self {
-        let (places, circuit) = (Semaphore::new(CALLS), Mutex::default());
+        let (places, circuit) = (Semaphore::new(Self::calls_at_once(&settings)), Mutex::default());
         Self { settings, files, clock, client: Mutex::default(), places, circuit, calls: Calls::default() }
+    }
+
+    fn calls_at_once(settings: &VaultSettings) -> usize {
+        settings.leaves.as_ref().map_or(CALLS, |leaves| leaves.at_once.saturating_add(CALLS))
+    }
+
+    /// Whether nobody should count on calls now, and why.
+    pub(super) fn paused(&self) -> Option<String> {
+        lock(&self.circuit).paused()
     }
 
     pub(super) fn circuit(&self) -> CircuitState {
@@ -205,7 +214,7 @@ impl Transport {
             .redirect(Policy::none())
             .connect_timeout(self.settings.timeout)
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(1)
+            .pool_max_idle_per_host(self.settings.leaves.as_ref().map_or(1, |leaves| leaves.at_once))
             .build()
             .map_err(|error| VaultError::File(format!("TLS: {}", chain(&error))))?;
         *lock(&self.client) = Some(Made { client: client.clone(), fingerprint });

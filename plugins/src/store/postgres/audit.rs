@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, LeafHash, Page, StoredEvent};
+use signet_core::certificate::Serial;
 use signet_core::record_before_release::Recorded;
 use signet_core::rotation::Fence;
 use signet_core::seams::store::{AppendError, AuditStore, NewRecord, StoreError};
@@ -52,7 +53,7 @@ fn bind<'q>(query: Statement<'q>, rows: &[&NewRow], identities: Vec<Option<i64>>
 }
 
 fn serial_of(row: &NewRow) -> Option<&[u8]> {
-    row.serial.as_ref().map(|serial| serial.as_bytes().as_slice())
+    row.serial.as_ref().map(Serial::as_bytes)
 }
 
 /// Which rows may be inserted: those whose serial is neither in the log nor of an earlier one of them. Exact under the lock.

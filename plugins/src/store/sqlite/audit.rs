@@ -60,7 +60,7 @@ fn bind<'q>(
             .bind(column(row.event.kind.number()))
             .bind(column(row.event.outcome.number()))
             .bind(row.identity_key(sequence))
-            .bind(row.serial.as_ref().map(|serial| serial.as_bytes().as_slice()))
+            .bind(row.serial.as_ref().map(Serial::as_bytes))
             .bind(row.leaf_hash.as_slice())
             .bind(row.body.as_slice());
     }

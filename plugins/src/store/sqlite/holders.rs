@@ -183,7 +183,7 @@ async fn holder_of(
     serial: &str,
 ) -> Result<Option<HolderKey>, sqlx::Error> {
     let Some(number) = Serial::parse(serial) else { return Ok(None) };
-    let body = sqlx::query_scalar("SELECT body FROM audit_event WHERE serial = ?").bind(number.as_bytes().as_slice());
+    let body = sqlx::query_scalar("SELECT body FROM audit_event WHERE serial = ?").bind(number.as_bytes());
     let body: Option<Option<Vec<u8>>> = body.fetch_optional(&mut *connection).await?;
     let Some(body) = body else { return Ok(None) };
     let event = body.and_then(|body| AuditEvent::decode(&body).ok());

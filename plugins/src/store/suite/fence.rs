@@ -31,7 +31,7 @@ fn root(name: u8, state: AuthorityState, published: u64, issuing: impl IntoItera
     let issuing = issuing.into_iter().map(|byte| {
         let ca = IssuingCa {
             id: issuer(byte),
-            key: KeyId::parse("key").unwrap(),
+            key: KeyId::parse("key"),
             certificate: vec![byte].into(),
             not_before: start,
             not_after: start,

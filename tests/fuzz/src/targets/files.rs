@@ -129,7 +129,8 @@ fn check(offer: &Offer, certificates: &BTreeSet<Vec<u8>>) -> Result<(), String> 
 /// The key in custody is that of the issuing certificate and of nobody else.
 async fn check_key(offer: &Offer, custody: &MemoryCustody) -> Result<(), String> {
     let issuing = offer.given().ok_or("no issuing CA")?;
-    let key = custody.open(&issuing.key).await.map_err(|error| format!("the key is not kept: {error}"))?;
+    let id = issuing.key.as_ref().ok_or("no key")?;
+    let key = custody.open(id).await.map_err(|error| format!("the key is not kept: {error}"))?;
     let facts = Facts::read(&issuing.certificate).map_err(|error| error.to_string())?;
     promise(key.spki_der() == facts.spki_der, || "the key of another certificate".to_owned())
 }

@@ -1,6 +1,7 @@
 //! Issuing CAs that a real OpenBao certifies: they sign as ours do, follow its roots, and go on without it.
 
 mod checked;
+mod leaf;
 mod rotated;
 mod sealed;
 mod tls;
