@@ -31,5 +31,6 @@ pub mod shown_time;
 pub mod signature;
 pub mod source;
 pub mod time_math;
+pub mod transparency;
 pub mod unknown_fields;
 pub mod verify;
