@@ -26,6 +26,10 @@ impl KeyId {
     /// How the names of keys begin that were made elsewhere. They stay although no authority names them: whoever brought
     /// one goes by its being kept.
     pub const IMPORTED: &str = "files-";
+
+    /// How the names of the keys begin that sign checkpoints of the record; a number follows, the newest has the largest. No
+    /// authority names them, so they begin as those do that stay: also for a program that has never heard of them.
+    pub const RECORD: &str = "files-record-";
 }
 
 impl TryFrom<String> for KeyId {

@@ -39,6 +39,9 @@ pub enum CustodyError {
     /// A key to be imported is of no supported kind, or damaged.
     #[error("the key for {0} is neither an ECDSA P-256 or P-384 nor an RSA private key of 2048 to 4096 bits")]
     Unsupported(KeyId),
+    /// The system gives no random numbers for a key.
+    #[error("the system gives no random numbers to make or seal key {0} with")]
+    Random(KeyId),
     /// Key generation failed.
     #[error("making a {0} key failed")]
     Generate(KeyType),

@@ -9,5 +9,6 @@ pub mod impersonation;
 pub mod live_pods;
 pub mod pod_certificates;
 pub mod publisher;
+pub mod record_tree;
 pub mod store;
 pub mod upstream_authority;

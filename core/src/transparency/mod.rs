@@ -2,12 +2,16 @@
 //! without trusting this CA (RFC 6962, C2SP signed-note, tlog-checkpoint, tlog-tiles and tlog-proof).
 
 mod checkpoint;
+mod comparison;
+mod edge;
 mod merkle;
 mod note;
 mod proof;
 mod tile;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use comparison::{Compared, Comparison, Finding};
+pub use edge::{Edge, FullTile};
 pub use merkle::{
     Frontier, Subtree, consistency, cover, empty_root, inclusion, join, node, verify_consistency, verify_inclusion,
 };

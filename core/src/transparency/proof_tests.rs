@@ -37,7 +37,7 @@ fn a_proof_is_read_as_it_was_written_and_holds_for_its_entry_alone() {
     assert_eq!(proof.verify(&leaf, "log", &keys).unwrap().size, 3);
     assert_eq!(proof.verify(&leaf_hash(b"x"), "log", &keys), Err(ProofError::False { index: 1, size: 3 }));
     assert!(matches!(proof.verify(&leaf, "other", &keys), Err(ProofError::Origin(origin)) if origin == "log"));
-    let strangers = [super::super::NoteKey::new("log", &NoteKey::generate(&SystemRandom::new()).unwrap()).unwrap()];
+    let strangers = [NoteKey::new("log", &NoteKey::generate(&SystemRandom::new()).unwrap()).unwrap()];
     let strangers = strangers.map(|key| key.verifier().clone());
     assert!(
         matches!(proof.verify(&leaf, "log", &strangers), Err(ProofError::Checkpoint(text)) if text.contains("nobody"))
