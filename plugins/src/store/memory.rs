@@ -2,6 +2,7 @@
 //! the databases but for durability.
 
 mod claims;
+mod record_tree;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,10 +15,12 @@ use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Gone, Holder,
 use signet_core::publication::{KEPT, MAX_NAME, Publication, Publications, Report};
 use signet_core::record_before_release::{ClaimName, Kept, Recorded};
 use signet_core::rotation::{Authorities, Fence};
+use signet_core::seams::record_tree::KeptCheckpoint;
 use signet_core::seams::store::{
     AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, NewRecord,
     PublicationStore, SealedKeys, StoreError,
 };
+use signet_core::transparency::{Hash, Tile};
 use time::OffsetDateTime;
 
 use super::holder_marks::{Marked, Seen, hand_over};
@@ -43,6 +46,8 @@ struct Content {
     keys: HashMap<KeyId, Vec<u8>>,
     claims: BTreeMap<String, ClaimEntry>,
     publications: BTreeMap<String, Publication>,
+    tiles: HashMap<Tile, Vec<Hash>>,
+    checkpoint: Option<KeptCheckpoint>,
     /// Whose turn it is to publish, and until when.
     turns: HashMap<String, (String, OffsetDateTime)>,
 }

@@ -11,6 +11,7 @@ mod journal;
 mod live_holders;
 mod pod_certificates;
 mod publications;
+mod record_tree;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) mod unused_keys;
 
@@ -20,6 +21,7 @@ use signet_core::audit::{Attributed, AuditEvent, AuditQuery, Certified, EventKin
 use signet_core::authority::KeyId;
 use signet_core::certificate::Serial;
 use signet_core::seams::pod_certificates::PodCertificateStore;
+use signet_core::seams::record_tree::RecordTree;
 use signet_core::seams::store::{
     AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, PublicationStore, SealedKeys,
 };
@@ -97,7 +99,14 @@ pub(super) fn assert_gapless(newest_first: &[StoredEvent]) {
 /// Runs the whole suite. `make` gives two handles on one empty store.
 pub(super) async fn every_case<S>(make: impl AsyncFn() -> [Arc<S>; 2])
 where
-    S: AuditStore + AuthorityJournal + HolderStore + PodCertificateStore + PublicationStore + SealedKeys + 'static,
+    S: AuditStore
+        + AuthorityJournal
+        + HolderStore
+        + PodCertificateStore
+        + PublicationStore
+        + RecordTree
+        + SealedKeys
+        + 'static,
 {
     an_empty_store_answers(&*make().await[0]).await;
     journal::every_case(&make).await;
@@ -120,6 +129,7 @@ where
     holder_marks::every_case(&make).await;
     pod_certificates::every_case(&make).await;
     publications::every_case(&make).await;
+    record_tree::every_case(&make).await;
 }
 
 async fn an_empty_store_answers(store: &(impl AuditStore + AuthorityJournal + SealedKeys)) {

@@ -155,4 +155,6 @@ pub(super) const TABLES: &[Table] = &[
     ),
     table("publication_reached", 2, 1000, &[text("publisher"), number("sequence"), number("at")]),
     table("holder_raise", 2, 1000, &[number("before"), number("after"), number("at")]),
+    table("record_tile", 2, 100, &[number("level"), number("number"), bytes("hashes")]),
+    table("record_checkpoint", 1, 1, &[number("id"), number("size"), text("note"), text("keys"), bytes("edge")]),
 ];

@@ -28,6 +28,7 @@ mod pod_certificates;
 mod pool;
 mod publications;
 mod published_holders;
+mod record_tree;
 mod rollback_guard;
 #[cfg(test)]
 mod rollback_guard_tests;

@@ -33,6 +33,7 @@ mod progress;
 mod publications;
 mod published_holders;
 mod recent;
+mod record_tree;
 #[cfg(test)]
 mod schema_tests;
 mod sealed_keys;

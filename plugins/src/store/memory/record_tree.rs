@@ -1,0 +1,54 @@
+//! The tree over the record, in memory.
+
+use async_trait::async_trait;
+use signet_core::audit::leaf_hash;
+use signet_core::seams::record_tree::{KeptCheckpoint, RecordTree, StoredLeaf};
+use signet_core::seams::store::StoreError;
+use signet_core::transparency::{FullTile, Hash, Tile};
+
+use super::MemoryStore;
+use crate::store::record_tree::limit;
+
+#[async_trait]
+impl RecordTree for MemoryStore {
+    async fn events(&self) -> Result<u64, StoreError> {
+        Ok(self.content().events.len() as u64)
+    }
+
+    async fn leaf_hashes(&self, from: u64, most: u32) -> Result<Vec<Hash>, StoreError> {
+        let leaves = self.leaves(from, most).await?;
+        Ok(leaves.into_iter().filter_map(|leaf| leaf.hash.try_into().ok()).collect())
+    }
+
+    async fn leaves(&self, from: u64, most: u32) -> Result<Vec<StoredLeaf>, StoreError> {
+        let leaf = |(sequence, event): (u64, &signet_core::audit::AuditEvent)| {
+            let body = event.encode();
+            StoredLeaf { sequence, hash: leaf_hash(&body).to_vec(), body: Some(body) }
+        };
+        let (first, most) = (usize::try_from(from).unwrap_or(usize::MAX), usize::try_from(limit(most)).unwrap_or(0));
+        Ok((from..).zip(self.content().events.iter().skip(first)).take(most).map(leaf).collect())
+    }
+
+    async fn tile(&self, tile: Tile) -> Result<Option<Vec<Hash>>, StoreError> {
+        Ok(self.content().tiles.get(&tile).cloned())
+    }
+
+    async fn checkpoint(&self) -> Result<Option<KeptCheckpoint>, StoreError> {
+        Ok(self.content().checkpoint.clone())
+    }
+
+    async fn advance(
+        &self,
+        before: Option<&str>,
+        next: &KeptCheckpoint,
+        full: &[FullTile],
+    ) -> Result<bool, StoreError> {
+        let content = &mut *self.content();
+        if content.checkpoint.as_ref().map(|kept| kept.note.as_str()) != before {
+            return Ok(false);
+        }
+        content.checkpoint = Some(next.clone());
+        content.tiles.extend(full.iter().cloned());
+        Ok(true)
+    }
+}
