@@ -23,6 +23,7 @@ mod process;
 #[cfg(feature = "kubernetes")]
 mod publishing;
 mod record;
+mod record_tree;
 #[cfg(feature = "kubernetes")]
 mod reviews;
 #[cfg(feature = "kubernetes")]
@@ -48,6 +49,7 @@ pub use init::{InitError, fingerprint, has_authority, init};
 #[cfg(feature = "postgres")]
 pub use migrate::migrate;
 pub use process::{ServeError, serve};
+pub use record_tree::new_record_key;
 pub use sealing_keys::{SealedBy, rekey, sealed_by};
 #[cfg(feature = "postgres")]
 pub use signet_plugins::store::Ended;

@@ -3,6 +3,7 @@
 mod cert_manager;
 mod publish;
 mod read;
+mod read_audit;
 mod read_authority;
 mod read_cert_manager;
 mod read_cluster;
@@ -30,6 +31,7 @@ use signet_runtime::telemetry::LogFormat;
 pub use cert_manager::{CertManager, CertManagerRoots, ObjectKey};
 pub use publish::{ClusterTrustBundle, ConfigMaps, Istiod, Publish};
 pub use read::{read, read_admin, reference};
+pub use read_audit::AuditConfig;
 #[cfg(not(feature = "postgres"))]
 pub(crate) use storage::WITHOUT_POSTGRES;
 pub use storage::{Database, Host, Postgres, Reach, Storage, Tls, read_storage};
@@ -52,6 +54,8 @@ pub struct Config {
     pub ops: SocketAddr,
     /// Where records, authorities and encrypted keys are kept.
     pub storage: Storage,
+    /// How the record is signed.
+    pub audit: AuditConfig,
     /// The CA's own serving certificate.
     pub serving: Serving,
     /// The key that encrypts private keys at rest.

@@ -30,6 +30,7 @@ mod own_key;
 pub mod pod_certificates;
 pub mod publishers;
 pub mod publishing;
+pub mod record_tree;
 pub mod refusals;
 pub mod reply_delivery;
 pub mod rotator;

@@ -1,11 +1,11 @@
-//! The HTTP port for operators: `/metrics`, `/livez`, `/readyz`. Every connection is bounded in time and number.
+//! The HTTP port for operators: `/metrics`, `/livez`, `/readyz`, and what a program adds. Every connection is bounded in time and number.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::State,
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -29,6 +29,10 @@ use crate::{
     output::{Table, Width, error_chain},
     readiness::{Readiness, Snapshot},
 };
+
+mod more;
+
+pub use self::more::{Answer, MorePages, Page};
 
 /// What one client, and all together, may take.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +74,8 @@ pub struct Ops {
     pub readiness: Readiness,
     /// Behind `/livez`.
     pub liveness: Liveness,
+    /// Behind other paths.
+    pub more: Option<MorePages>,
 }
 
 /// Opens a TCP port; an error names `key`, the configuration key the address came from.
@@ -94,7 +100,7 @@ async fn serve_within(limits: Limits, listener: TcpListener, ops: Ops, stop: Can
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .fallback(async || (StatusCode::NOT_FOUND, format!("not found; there is\n{PATHS}")))
+        .fallback(more)
         .with_state(ops);
     let slots = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
@@ -184,6 +190,18 @@ async fn readyz(State(ops): State<Ops>, uri: Uri, headers: HeaderMap) -> Respons
         };
     }
     (status, readiness_table(&snapshot)).into_response()
+}
+
+async fn more(State(ops): State<Ops>, method: Method, uri: Uri) -> Response {
+    let not_found = |more: &str| (StatusCode::NOT_FOUND, format!("not found; there is\n{PATHS}{more}")).into_response();
+    let Some(more) = ops.more.filter(|_| method == Method::GET) else { return not_found("") };
+    match (more.page)(uri.path().to_owned()).await {
+        Ok(Some(Page { content_type, cache_control, body })) => {
+            ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, cache_control)], body).into_response()
+        }
+        Ok(None) => not_found(more.paths),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
+    }
 }
 
 fn readiness_table(snapshot: &Snapshot) -> String {

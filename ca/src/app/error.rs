@@ -58,6 +58,9 @@ pub enum AppError {
     /// Another sealing key cannot be taken.
     #[error("rekey: {0}")]
     Rekey(String),
+    /// The record gets no other key.
+    #[error("audit key: {0}")]
+    RecordKey(String),
     /// A file that a cluster's section names cannot be used.
     #[error("{0}")]
     Cluster(String),

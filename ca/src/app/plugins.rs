@@ -8,9 +8,10 @@ use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::seams::bundle_proofs::SequenceProofs;
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{KeyCustody, SigningKey};
+use signet_core::seams::record_tree::RecordKeys;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
-use signet_plugins::custody::{BundleProofs, SealedCustody};
+use signet_plugins::custody::{BundleProofs, SealedCustody, SealedRecordKeys};
 use signet_plugins::store::Store;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -32,6 +33,8 @@ pub(super) struct Plugins {
     pub(super) custody: Arc<dyn KeyCustody>,
     pub(super) upstream: Arc<dyn UpstreamAuthority>,
     pub(super) proofs: Arc<dyn SequenceProofs>,
+    /// What signs the record.
+    pub(super) record_keys: Arc<dyn RecordKeys>,
     /// The operator's own CA, when it is the backend.
     pub(super) files: Option<Arc<FilesAuthority>>,
     /// The Vault, when it is.
@@ -45,6 +48,8 @@ impl Plugins {
         let keys = Arc::new(keyring(&config.encryption_key_file).await?);
         let store = storage::location(&config.storage)?.open(storage::DEADLINE).await?;
         let proofs = Arc::new(BundleProofs::new(config.trust_domain.as_str(), Arc::clone(&keys)));
+        let sealed = SealedCustody::new(Arc::clone(&store) as _, Arc::clone(&keys));
+        let record_keys = Arc::new(SealedRecordKeys::new(sealed));
         let custody: Arc<dyn KeyCustody> = Arc::new(SealedCustody::new(Arc::clone(&store) as _, keys));
         let authority = &config.authority;
         let (mut files, mut opened, mut asked) = (None, None, None);
@@ -66,7 +71,7 @@ impl Plugins {
                 asked.insert(cert_manager::Opened::new(section, &config.trust_domain)).upstream()
             }
         };
-        Ok(Self { store, custody, upstream, proofs, files, vault: opened, cert_manager: asked })
+        Ok(Self { store, custody, upstream, proofs, record_keys, files, vault: opened, cert_manager: asked })
     }
 
     pub(super) fn executor(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Executor> {

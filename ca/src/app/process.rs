@@ -31,6 +31,7 @@ use super::configuration::{Follower, Told};
 use super::error::AppError;
 use super::kubernetes::{Calls, Reviews};
 use super::plugins::Plugins;
+use super::record_tree;
 use super::signers::{Answering, Signers};
 use super::storage::storage_warning;
 use super::tokens::TokensError;
@@ -354,7 +355,8 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     });
     let heartbeat = liveness.event_loop();
     supervisor.spawn("heartbeat", critical, |stop| beat_event_loop(heartbeat, stop));
-    let ops = Ops { metrics, readiness: readiness.clone(), liveness };
+    let more = Some(record_tree::sign(&plugins, &config, &metrics, &readiness, &supervisor, &clock)?);
+    let ops = Ops { metrics, readiness: readiness.clone(), liveness, more };
     supervisor.spawn("ops", critical, |stop| ops::serve(ops_listener, ops, stop));
 
     tracing::info!(

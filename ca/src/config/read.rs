@@ -12,6 +12,7 @@ use signet_core::policy::CsrNames;
 use signet_runtime::config::{Problems, Reference, Section, kind};
 use signet_runtime::telemetry::{self, LogFormat};
 
+use super::read_audit::read_audit;
 use super::read_authority::{DAY, check_lifetimes, read_authority};
 use super::read_cluster::{check_clusters, read_cluster};
 use super::read_pod_certificates::check_lifetime;
@@ -46,6 +47,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     );
     let ops = s.defaulted("ops", "127.0.0.1:15014", kind::socket_address(), "metrics and probes, over plain HTTP");
     let storage = read_storage(s);
+    let audit = s.section("audit", "the signed record of what was issued and refused", read_audit);
     let serving = s.section("serving", "the CA's own TLS certificate, issued by its own authority", read_serving);
     let keys = s.section("keys", "protection of private keys at rest", |s| {
         s.required(
@@ -90,6 +92,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     if let (Some(clusters), Some(svid)) = (&clusters, &svid) {
         check_lifetime(s, clusters, svid.max_ttl);
     }
+    let audit = audit.zip(trust_domain.as_ref()).map(|(read, domain)| read.of(domain));
     Some(Config {
         trust_domain: trust_domain?,
         listen: listen?,
@@ -98,6 +101,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
         bundle_file: bundle_file?,
         ops: ops?,
         storage: storage?,
+        audit: audit?,
         serving: serving?,
         encryption_key_file: keys?,
         authority: authority?,

@@ -6,6 +6,7 @@ mod keys;
 mod memory;
 pub(crate) mod private_key;
 pub(crate) mod public_key;
+mod record_keys;
 mod rekey;
 #[cfg(test)]
 mod rekey_tests;
@@ -16,6 +17,7 @@ pub use bundle_proofs::BundleProofs;
 pub use keyring::{Keyring, SealingKeySource, SealingKeys, SealingKeysError};
 pub use keys::LocalKey;
 pub use memory::MemoryCustody;
+pub use record_keys::SealedRecordKeys;
 pub use rekey::{Rekeyed, sealed_by};
 pub use sealed::SealedCustody;
 pub use sealing::{KeyEncryptionKey, KeyEncryptionKeyError, SealingKeyId};

@@ -30,7 +30,7 @@ impl SealedCustody {
     }
 
     /// Seals with the newest key, also if that has just come: keys are made seldom enough to look.
-    async fn seal(&self, id: &KeyId, plain: &Secret) -> Option<Vec<u8>> {
+    pub(super) async fn seal(&self, id: &KeyId, plain: &Secret) -> Option<Vec<u8>> {
         self.keys.current().await.newest().seal(id, plain)
     }
 

@@ -25,7 +25,17 @@ async fn served_within(limits: Limits) -> Served {
     let listener = bind("ops", "127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let metrics = Metrics::for_process("test", "1", "r").unwrap();
-    let ops = Ops { metrics, readiness: Readiness::new(), liveness: Liveness::new() };
+    let page = |path: String| -> Answer {
+        Box::pin(async move {
+            match path.as_str() {
+                "/more" => Ok(Some(Page { content_type: "a/b", cache_control: "no-cache", body: b"shown".to_vec() })),
+                "/away" => Err("not now".to_owned()),
+                _ => Ok(None),
+            }
+        })
+    };
+    let more = Some(MorePages { paths: "/more  more\n", page: Arc::new(page) });
+    let ops = Ops { metrics, readiness: Readiness::new(), liveness: Liveness::new(), more };
     let condition = ops.readiness.condition("store");
     let stop = CancellationToken::new();
     let mut server = JoinSet::new();
@@ -45,6 +55,21 @@ impl Served {
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, head.to_lowercase(), body.to_owned())
     }
+}
+
+#[tokio::test]
+async fn what_a_program_adds_is_shown_beside_what_all_show() {
+    let served = served().await;
+    let (status, head, body) = served.ask("GET", "/more?x", "").await;
+    assert_eq!((status, body.as_str()), (200, "shown"));
+    assert!(head.contains("content-type: a/b") && head.contains("cache-control: no-cache"), "{head}");
+    let (status, _, body) = served.ask("GET", "/away", "").await;
+    assert_eq!((status, body.as_str()), (503, "not now\n"));
+    for (method, path) in [("GET", "/none"), ("POST", "/more")] {
+        let (status, _, body) = served.ask(method, path, "").await;
+        assert!(status == 404 && body.contains("/readyz"), "{status} {body}");
+    }
+    assert!(served.ask("GET", "/none", "").await.2.contains("/more  more"));
 }
 
 #[tokio::test]
@@ -92,7 +117,7 @@ async fn a_stalled_loop_is_named_with_its_age() {
     let (metrics, readiness, liveness) = (Metrics::new(), Readiness::new(), Liveness::new());
     let _stalled = liveness.heartbeat("rotator", Duration::from_secs(10));
     tokio::time::advance(Duration::from_secs(11)).await;
-    let (status, body) = livez(State(Ops { metrics, readiness, liveness })).await;
+    let (status, body) = livez(State(Ops { metrics, readiness, liveness, more: None })).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(body, "rotator: no heartbeat for 11s, 10s are tolerated\n");
 }

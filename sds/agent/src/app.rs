@@ -104,7 +104,7 @@ impl Agent {
         let observer: Arc<dyn Observer> = Arc::new(SdsMetrics::register(&metrics)?);
         let bundle_metrics = BundleMetrics::register(&metrics)?;
         let store = Arc::new(IdentityStore::new(config, Arc::clone(&clock)));
-        let ops = Ops { metrics, readiness: Readiness::new(), liveness: Liveness::new() };
+        let ops = Ops { metrics, readiness: Readiness::new(), liveness: Liveness::new(), more: None };
         Ok(Self {
             ops,
             statuses: store.statuses(),

@@ -1,0 +1,73 @@
+//! Reads how the record is signed.
+
+use std::path::PathBuf;
+
+use signet_core::identity::TrustDomain;
+use signet_runtime::config::{Section, kind};
+
+/// How the record is signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// The name of the log in its checkpoints, and of the keys that sign them.
+    pub origin: String,
+    /// Where the newest checkpoint is kept outside of the database.
+    pub checkpoint_file: Option<PathBuf>,
+}
+
+/// What is in the section; the name of the log is made of the trust domain when there is none.
+pub(super) struct Read {
+    origin: Option<String>,
+    checkpoint_file: Option<PathBuf>,
+}
+
+impl Read {
+    pub(super) fn of(self, trust_domain: &TrustDomain) -> AuditConfig {
+        let origin = self.origin.unwrap_or_else(|| format!("{trust_domain}/record"));
+        AuditConfig { origin, checkpoint_file: self.checkpoint_file }
+    }
+}
+
+pub(super) fn read_audit(s: &mut Section<'_>) -> Option<Read> {
+    let checkpoint_file = s.optional(
+        "checkpoint_file",
+        kind::path(),
+        "where the newest signed checkpoint of the record is kept outside of the storage: a record that does not continue it is not signed, see docs/audit.md",
+    );
+    let origin = s.optional(
+        "origin",
+        kind::parsed("name of a log", name),
+        "the name of the record in its checkpoints and keys; another one begins a new log, see docs/audit.md. Without it, the trust domain and /record",
+    );
+    Some(Read { origin: origin?, checkpoint_file: checkpoint_file? })
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    let bad = |one: char| one.is_whitespace() || one.is_control() || one == '+';
+    let is_name = (1..=200).contains(&text.len()) && !text.contains(bad);
+    is_name
+        .then(|| text.to_owned())
+        .ok_or("has spaces or a plus sign, or is not of 1 to 200 bytes; write it like ca.example.com/record")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use signet_runtime::config::parse;
+
+    use super::super::{read, tests::SMALLEST};
+    use super::*;
+
+    #[test]
+    fn the_log_is_named_after_the_trust_domain_unless_it_has_another_name() {
+        let read = |audit: &str| parse("f", &format!("{SMALLEST}\n{audit}\n"), read).map(|loaded| loaded.config.audit);
+        let (origin, checkpoint_file) = ("cluster.local/record".to_owned(), None);
+        assert_eq!(read("").unwrap(), AuditConfig { origin, checkpoint_file });
+        let given = read("audit: { origin: ca.example.com/log, checkpoint_file: /elsewhere/checkpoint }").unwrap();
+        assert_eq!(given.origin, "ca.example.com/log");
+        assert_eq!(given.checkpoint_file, Some(PathBuf::from("/elsewhere/checkpoint")));
+        for bad in ["\"\"", "a b", "a+b", "\"a\\nb\""] {
+            let error = read(&format!("audit: {{ origin: {bad} }}")).unwrap_err().to_string();
+            assert!(error.contains("audit.origin"), "{bad}: {error}");
+        }
+    }
+}
