@@ -29,7 +29,10 @@ CERT_MANAGER := target/cert-manager/$(shell cat tests/cert-manager/go.sum tests/
 # Helm, one program of the module that tests/helm names.
 HELM := target/helm/$(shell cat tests/helm/go.sum 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes test helm manifests kubernetes cert-manager test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
+# A verifier of the record by Go's libraries for transparency logs, one program of tests/tlog.
+TLOG := target/tlog/$(shell cat tests/tlog/go.sum tests/tlog/*.go 2>/dev/null | sha256sum | cut -c1-16)
+
+.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes test helm manifests kubernetes cert-manager tlog test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
@@ -45,6 +48,7 @@ help:
 	@echo 'make fuzz            hostile input for every reader, a minute each (FUZZ_SECONDS=60)'
 	@echo 'make soak            ten-second certificates for two minutes (SOAK=25m for longer): leaks, late renewals'
 	@echo 'make cert-manager    the cert-manager that tests start (needs Go)'
+	@echo 'make tlog            the verifier of the record that tests run (needs Go)'
 	@echo 'make bench           signing rate of the CA beside two peers'
 	@echo 'make bench-pods      memory and speed of the index of pods'
 	@echo 'make dist            the programs as they are to be installed, in target/dist, with their debug information apart'
@@ -117,7 +121,7 @@ install:
 # Most tests wait for processes, so more of them run than there are cores.
 test: export RUST_TEST_THREADS ?= 6
 # What several processes must agree on is tried on PostgreSQL, too.
-SHARED := audit crash init newer_storage rekey rotation secrets
+SHARED := audit crash init newer_storage record rekey rotation secrets
 test: $(STAMP)
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked
@@ -162,6 +166,14 @@ $(HELM)/helm:
 	cd tests/helm && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -trimpath -o ../../$@ -ldflags "-s -w \
 	  -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37" helm.sh/helm/v3/cmd/helm
 
+# Seconds: it has no dependency but the libraries.
+tlog: $(TLOG)/tlog
+	@ln -sfn $(notdir $(TLOG))/tlog target/tlog/tlog
+$(TLOG)/tlog:
+	$(call needs_go,the verifier of the record)
+	@mkdir -p $(TLOG)
+	cd tests/tlog && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -trimpath -o ../../$@ -ldflags "-s -w" .
+
 # For who has no Helm; the values are those of the test that compares them.
 manifests: helm
 	$(call manifest,sqlite,)
@@ -173,7 +185,7 @@ define manifest
 endef
 
 # What asks a real API server; each such test says so where it is ignored.
-test-kubernetes: kubernetes cert-manager helm $(STAMP)
+test-kubernetes: kubernetes cert-manager helm tlog $(STAMP)
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked -- --ignored
 

@@ -85,6 +85,16 @@ pub fn helm() -> Outcome<PathBuf> {
     if helm.is_file() { Ok(helm) } else { Err(missing()) }
 }
 
+/// The verifier of the record that is not ours, of `tests/tlog`.
+///
+/// # Errors
+/// [`Failure::ToolMissing`].
+pub fn tlog() -> Outcome<PathBuf> {
+    let tlog = target_dir().join("tlog/tlog");
+    let missing = || Failure::ToolMissing { tool: tlog.display().to_string(), install: "make tlog".to_owned() };
+    if tlog.is_file() { Ok(tlog) } else { Err(missing()) }
+}
+
 /// A Python that has this one of the packages of `make venv`.
 ///
 /// # Errors
