@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::event_view::{as_text, entries, event_json, unread_json};
+use super::record::{KeyArgs, ProveArgs, VerifyArgs};
 use super::view::View;
 use super::{ConfigFile, Failure, OutputArg, PROGRAM};
 use crate::app;
@@ -25,6 +26,12 @@ use crate::app;
 pub(super) enum AuditCommand {
     /// List events, newest first
     List(ListArgs),
+    /// Prove that an event is on record, for whoever has the key of the record
+    Prove(ProveArgs),
+    /// Verify that nothing on record was changed; or, with no storage at hand, a proof
+    Verify(VerifyArgs),
+    /// Show what verifies the signatures of the record
+    Key(KeyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -58,7 +65,12 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn run(asked: &AuditCommand) -> Result<(), Failure> {
-    let AuditCommand::List(args) = asked;
+    let args = match asked {
+        AuditCommand::List(args) => args,
+        AuditCommand::Prove(args) => return super::record::prove(args).await,
+        AuditCommand::Verify(args) => return super::record::verify(args).await,
+        AuditCommand::Key(args) => return super::record::key(args).await,
+    };
     let wrong =
         |mistakes: Vec<String>| Failure::Usage(command::each_named(PROGRAM, mistakes.iter().map(String::as_str)));
     let mut query = args.query(SystemClock.now()).map_err(wrong)?;

@@ -21,6 +21,7 @@ mod init;
 #[cfg(feature = "postgres")]
 mod migrate;
 mod progress;
+mod record;
 mod rekey;
 mod rotation_view;
 mod status;

@@ -77,6 +77,12 @@ impl Ca {
         &self.config
     }
 
+    /// Where operators look at it.
+    #[must_use]
+    pub fn ops(&self) -> SocketAddr {
+        self.ops
+    }
+
     /// An operator command about it, ready to run: `args`, then `more`, then `--config`.
     ///
     /// # Errors

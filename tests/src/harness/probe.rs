@@ -18,6 +18,15 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// # Errors
 /// [`Failure`] when there is no answer within half a minute.
 pub async fn fetch(address: SocketAddr, path: &str) -> Outcome<(u16, String)> {
+    let (status, body) = fetch_bytes(address, path).await?;
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// The same of a body that is no text.
+///
+/// # Errors
+/// As [`fetch`].
+pub async fn fetch_bytes(address: SocketAddr, path: &str) -> Outcome<(u16, Bytes)> {
     let what = format!("an answer of http://{address}{path}");
     timeout(DEADLINE, exchange(address, path)).await.map_err(|_| Failure::Deadline {
         what,
@@ -26,7 +35,7 @@ pub async fn fetch(address: SocketAddr, path: &str) -> Outcome<(u16, String)> {
     })?
 }
 
-async fn exchange(address: SocketAddr, path: &str) -> Outcome<(u16, String)> {
+async fn exchange(address: SocketAddr, path: &str) -> Outcome<(u16, Bytes)> {
     let stream = TcpStream::connect(address).await.map_err(Failure::io(format!("connect to {address}")))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -40,7 +49,7 @@ async fn exchange(address: SocketAddr, path: &str) -> Outcome<(u16, String)> {
         let response = sender.send_request(request).await.map_err(Failure::while_doing("send a request"))?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.map_err(Failure::while_doing("read an answer"))?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        Ok((status, body))
     };
     let mut connection = std::pin::pin!(connection);
     let mut answer = std::pin::pin!(answer);

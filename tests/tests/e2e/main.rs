@@ -49,6 +49,7 @@ mod plain_envoy;
 mod pod_volume;
 mod postgres;
 mod readme;
+mod record;
 mod refusals;
 mod rekey;
 mod rotation;
