@@ -22,6 +22,9 @@ use super::proofs::{consistency_path, root_at};
 /// How often it is looked for new events.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The same while the record is no continuation: finding that out may take reading much of it.
+const FORKED: Duration = Duration::from_secs(10);
+
 /// How many events one step adds at most: what a first start finds is signed piece by piece.
 const PIECE: u64 = 16_384;
 
@@ -98,7 +101,8 @@ impl Signer {
         let mut told = String::new();
         loop {
             let Some(step) = stop.run_until_cancelled(self.step()).await else { return Ok(()) };
-            self.metrics.forked.set(i64::from(matches!(step, Err(Refused::Forked(_)))));
+            let is_forked = matches!(step, Err(Refused::Forked(_)));
+            self.metrics.forked.set(i64::from(is_forked));
             match step {
                 Ok(Step::Covered(size)) => {
                     self.metrics.size.set(i64::try_from(size).unwrap_or(i64::MAX));
@@ -121,7 +125,8 @@ impl Signer {
                     }
                 }
             }
-            if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+            let pause = tokio::time::sleep(if is_forked { FORKED } else { PAUSE });
+            if stop.run_until_cancelled(pause).await.is_none() {
                 return Ok(());
             }
         }

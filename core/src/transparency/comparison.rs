@@ -63,8 +63,8 @@ pub struct Comparison {
     lone_stored: Vec<(u64, Hash)>,
     disagree: BTreeSet<u64>,
     findings: BTreeSet<Finding>,
-    /// By how much the positions of events differ now.
-    shift: i128,
+    /// By how much the positions of events differ now, whichever is larger.
+    shift: u64,
     compared: u64,
     size: u64,
     cut: bool,
@@ -117,7 +117,7 @@ impl Comparison {
             return false;
         };
         if signed == stored {
-            let shift = i128::from(sequence) - i128::from(position);
+            let shift = sequence.wrapping_sub(position);
             if shift != self.shift {
                 self.find(Finding::Shifted { from: position, to: sequence });
             }

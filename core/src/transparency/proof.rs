@@ -69,7 +69,7 @@ impl Proof {
         let extra = match lines.next_if(|line| line.starts_with("extra ")) {
             None => None,
             Some(line) => {
-                let decoded = STANDARD.decode(line.trim_start_matches("extra ")).ok();
+                let decoded = line.strip_prefix("extra ").and_then(|extra| STANDARD.decode(extra).ok());
                 Some(decoded.ok_or(malformed("what stands after `extra` is not base64"))?)
             }
         };

@@ -5,8 +5,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use signet_core::audit::leaf_hash;
-use signet_core::digest::hex;
 use signet_core::transparency::{Checkpoint, Edge, Note, VerifierKey};
 use signet_tests::callers::Callers;
 use signet_tests::client::certify::Client;
@@ -35,17 +33,15 @@ fn key(ca: &Ca) -> Outcome<String> {
     shown["keys"][0].as_str().map(str::to_owned).ok_or_else(|| Failure::unexpected(shown.to_string()))
 }
 
-/// Runs statements in the storage of a CA that is stopped. `{blob}` stands before the hexadecimal digits of bytes.
-fn change(dev: &Dev, statements: &str) -> Outcome {
+/// Changes the record of a CA that is stopped, see the script.
+fn change(dev: &Dev, act: &str, at: u64, other: u64) -> Outcome {
+    let mut command = Command::new("python3");
+    command.args(["-c", include_str!("record.py")]);
+    let places = [at.to_string(), other.to_string()];
     match dev.store()? {
-        Store::Sqlite => {
-            let script = "import sqlite3, sys\nwith sqlite3.connect(sys.argv[1]) as d: d.executescript(sys.argv[2])";
-            let statements = statements.replace("{blob}", "x'");
-            let mut command = Command::new("python3");
-            tools::run(command.args(["-c", script]).arg(dev.path("signet.db")).arg(statements)).map(drop)
-        }
+        Store::Sqlite => tools::run(command.args(["sqlite", act]).args(places).arg(dev.path("signet.db"))).map(drop),
         Store::Postgres => {
-            let statements = statements.replace("{blob}", "'\\x");
+            let statements = tools::run(command.args(["postgres", act]).args(places))?;
             let done = database::shared()?.sql(&dev.database()?, &statements);
             done.map(drop).map_err(Failure::while_doing("change the storage"))
         }
@@ -120,62 +116,25 @@ async fn whatever_is_changed_in_the_database_is_found_and_named() -> Outcome {
     let newest = ca.newest(&["--outcome", "issued"])?["sequence"].as_u64().unwrap();
     ensure(ca.process.stop().await?.success(), || ca.process.log())?;
     let (at, other) = (newest - 1, newest - 4);
-    let made_up = [0x82, 0x01, 0xa0];
-    let (body, hash) = (hex(&made_up), hex(&leaf_hash(&made_up)));
-    change(&dev, "CREATE TABLE saved AS SELECT * FROM audit_event")?;
-    let cases = [
-        // One byte of what is stored, which is where an event in CBOR begins.
-        (
-            match dev.store()? {
-                Store::Sqlite => format!(
-                    "UPDATE audit_event SET body = CAST({{blob}}83' || substr(body, 2) AS BLOB) WHERE seq = {at}"
-                ),
-                Store::Postgres => {
-                    format!("UPDATE audit_event SET body = {{blob}}83'::bytea || substr(body, 2) WHERE seq = {at}")
-                }
-            },
-            vec![("changed", at)],
-        ),
-        // With the hash that goes with it.
-        (
-            format!("UPDATE audit_event SET body = {{blob}}{body}', leaf_hash = {{blob}}{hash}' WHERE seq = {at}"),
-            vec![("changed", at)],
-        ),
-        (format!("DELETE FROM audit_event WHERE seq = {at}"), vec![("removed", at)]),
-        (
-            format!(
-                "UPDATE audit_event SET seq = seq + 1000000 WHERE seq >= {at}; \
-                 UPDATE audit_event SET seq = seq - 999999 WHERE seq >= 1000000; \
-                 INSERT INTO audit_event (seq, at_micros, high_micros, kind, outcome, leaf_hash, body) \
-                 VALUES ({at}, 1, 1, 0, 0, {{blob}}{hash}', {{blob}}{body}')"
-            ),
-            vec![("inserted", at), ("shifted", at)],
-        ),
-        (
-            format!(
-                "UPDATE audit_event SET seq = 1000000 WHERE seq = {at}; UPDATE audit_event SET seq = {at} WHERE seq = {other}; \
-                 UPDATE audit_event SET seq = {other} WHERE seq = 1000000"
-            ),
-            vec![("moved", other), ("moved", at)],
-        ),
-    ];
-    for (statements, expected) in cases {
-        change(&dev, &statements)?;
+    change(&dev, "save", at, other)?;
+    for (act, expected) in [
+        ("byte", vec![("changed", at)]),
+        ("whole", vec![("changed", at)]),
+        ("removed", vec![("removed", at)]),
+        ("inserted", vec![("inserted", at), ("shifted", at)]),
+        ("swapped", vec![("moved", other), ("moved", at)]),
+    ] {
+        change(&dev, act, at, other)?;
         let (holds, found, said) = verify(&dev, &[])?;
-        ensure(!holds && said.contains("not what was signed"), || format!("{statements}: {found} {said}"))?;
-        let named: Vec<(&str, u64)> = found["findings"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|finding| {
-                (finding["change"].as_str().unwrap_or_default(), finding["sequence"].as_u64().unwrap_or_default())
-            })
-            .collect();
-        ensure(named == expected, || format!("{statements}: {found}"))?;
+        ensure(!holds && said.contains("not what was signed"), || format!("{act}: {found} {said}"))?;
+        let findings = found["findings"].as_array().cloned().unwrap_or_default();
+        let named = findings.iter().map(|one| (one["change"].as_str(), one["sequence"].as_u64()));
+        let expected = expected.into_iter().map(|(change, sequence)| (Some(change), Some(sequence)));
+        ensure(named.eq(expected), || format!("{act}: {found}"))?;
         let table = tools::output(&mut dev.ca_command(&["audit", "verify"])?)?;
         let table = String::from_utf8_lossy(&table.stdout).into_owned();
         ensure(table.contains(&format!("event {at} was ")), || table.clone())?;
-        change(&dev, "DELETE FROM audit_event; INSERT INTO audit_event SELECT * FROM saved")?;
+        change(&dev, "restore", at, other)?;
     }
     let (holds, found, _) = verify(&dev, &[])?;
     ensure(holds, || format!("it was put right again: {found}"))

@@ -6,6 +6,7 @@ mod csr;
 mod files;
 mod jwks;
 mod lists;
+mod proof;
 mod record;
 mod reply;
 mod request;
@@ -32,7 +33,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const ALL: [Target; 10] = [
+pub const ALL: [Target; 11] = [
     Target {
         name: "token",
         changes: &[json::change, bytes::change, text::change],
@@ -86,6 +87,12 @@ pub const ALL: [Target; 10] = [
         changes: &[text::change, text::change, bytes::change],
         words: config::WORDS,
         run: config::run,
+    },
+    Target {
+        name: "proof",
+        changes: &[text::change, text::change, bytes::change],
+        words: proof::WORDS,
+        run: proof::run,
     },
     Target {
         name: "record",
