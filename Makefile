@@ -32,13 +32,14 @@ HELM := target/helm/$(shell cat tests/helm/go.sum 2>/dev/null | sha256sum | cut 
 # A verifier of the record by Go's libraries for transparency logs, one program of tests/tlog.
 TLOG := target/tlog/$(shell cat tests/tlog/go.sum tests/tlog/*.go 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes test helm manifests kubernetes cert-manager tlog test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
+.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes demo-vault test helm manifests kubernetes cert-manager tlog test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
 	@echo 'make demo-cold       how much CPU time the build before it takes where nothing is built yet'
 	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes (STORE=postgres SHORT=1)'
 	@echo 'make demo-kubernetes the CA by its chart beside a real Kubernetes API server, in about two minutes (needs Go; SHORT=1)'
+	@echo 'make demo-vault      a CA moves to an OpenBao under requests, which is sealed then, in about two minutes (SHORT=1)'
 	@echo 'make test            every test, including those with a real Envoy'
 	@echo 'make test-kubernetes tests with a real Kubernetes API server (needs Go)'
 	@echo 'make helm            the Helm that tests of the chart run (needs Go)'
@@ -78,6 +79,11 @@ demo-rotation: $(STAMP) quick
 demo-kubernetes: kubernetes helm $(STAMP)
 	$(CARGO) build --workspace --locked
 	./target/debug/signet-demo-kubernetes $(if $(SHORT),--short)
+
+# With the programs of the tests, too: what the other demos run has no client of Vault in it.
+demo-vault: $(STAMP)
+	$(CARGO) build --workspace --locked
+	./target/debug/signet-demo-vault $(if $(SHORT),--short)
 
 # In a folder of its own, which is empty before and gone afterwards.
 demo-cold:

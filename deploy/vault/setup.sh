@@ -2,10 +2,11 @@
 # Sets up a Vault or OpenBao for Signet in intermediate mode: a PKI mount with a root, the policy, and an AppRole. Read it before
 # you run it: where there is a PKI already, only the policy and a way to log in are needed.
 #
-#   BAO=bao ADDRESS=https://vault.example:8200 deploy/vault/setup.sh
+#   BAO=bao BAO_ADDR=https://vault.example:8200 deploy/vault/setup.sh
 #
-# It uses the token and the CA that the command-line tool uses (VAULT_TOKEN and VAULT_CACERT, or BAO_TOKEN and BAO_CACERT), which
-# must be an administrator's. It prints the role_id, and writes the secret_id to SECRET_FILE for Signet to read.
+# The command-line tool takes the address, the token and the CA from its environment (BAO_ADDR, BAO_TOKEN and BAO_CACERT, or
+# VAULT_ADDR, VAULT_TOKEN and VAULT_CACERT); the token must be an administrator's. The script prints the role_id, and writes the
+# secret_id to SECRET_FILE for Signet to read.
 set -eu
 umask 077
 

@@ -6,6 +6,7 @@ pub mod narrator;
 pub mod observer;
 pub mod rotation;
 pub mod summary;
+pub mod vault;
 
 use std::process::ExitCode;
 

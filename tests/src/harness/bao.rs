@@ -22,9 +22,6 @@ const START: Duration = Duration::from_secs(60);
 /// How long one request may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The token that may do everything.
-const ROOT_TOKEN: &str = "root";
-
 /// The policy that the page documents.
 const POLICY: &str = include_str!("../../../deploy/vault/signet-intermediate.hcl");
 
@@ -42,6 +39,9 @@ pub struct Bao {
 }
 
 impl Bao {
+    /// The token that may do everything.
+    pub const TOKEN: &str = "root";
+
     /// Starts one and waits until it answers.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Bao {
         // The one behind it is for others of a cluster, of which there is none.
         let address = ports::free_pair()?;
         let mut command = Command::new(tools::openbao()?);
-        let token = format!("-dev-root-token-id={ROOT_TOKEN}");
+        let token = format!("-dev-root-token-id={}", Self::TOKEN);
         let listen = format!("-dev-listen-address={address}");
         command.args(["server", "-dev", "-dev-no-store-token", &token, &listen]);
         let mut process = Process::start_command("openbao", command, directory)?;
@@ -77,6 +77,11 @@ impl Bao {
         let role = json!({ "token_policies": "signet-intermediate", "token_period": token_ttl });
         bao.put("auth/approle/role/signet", role).await?;
         Ok(bao)
+    }
+
+    /// Lets a command speak to it with the token that may do everything, as its own command-line tool does.
+    pub fn administered<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env("BAO_ADDR", format!("http://{}", self.address)).env("BAO_TOKEN", Self::TOKEN)
     }
 
     /// Makes a root in the mount `pki`, with this name, at this endpoint.
@@ -213,7 +218,7 @@ impl Bao {
     }
 
     async fn ask(&self, method: &str, path: &str, body: Value) -> Outcome<Value> {
-        let (status, answer) = exchange(self.address, method, path, &body, Some(ROOT_TOKEN)).await?;
+        let (status, answer) = exchange(self.address, method, path, &body, Some(Self::TOKEN)).await?;
         if !(200..300).contains(&status) {
             return Err(Failure::unexpected(format!("OpenBao answers {status} to {method} {path}: {answer}")));
         }

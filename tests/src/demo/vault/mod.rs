@@ -1,0 +1,6 @@
+//! The parts of `make demo-vault`: its acts, its crowd and its summary.
+
+pub mod acts;
+pub mod crowd;
+pub mod stage;
+pub mod summary;
