@@ -14,7 +14,10 @@ mod self_signed;
 mod vault;
 
 #[cfg(feature = "kubernetes")]
-pub use cert_manager::{CertManagerAuthority, CertManagerSettings, IssuerRef, ObjectKey, ProbedIssuer, RootsFrom};
+pub use cert_manager::{
+    CertManagerAuthority, CertManagerSettings, IssuerRef, ObjectKey, ProbedIssuer, RequestStatus, RootsFrom,
+    judge_request,
+};
 pub use certificates::AuthorityError;
 pub use files::{CaFile, CaFiles, Examined, FilesAuthority, Unfit};
 pub use native::NativeAuthority;
@@ -22,7 +25,8 @@ pub use revocation::{ListError, read_lists, sign_list};
 pub use self_signed::SelfSignedRoot;
 #[cfg(feature = "vault")]
 pub use vault::{
-    CircuitState, DEFAULT_ISSUER, LeafRoles, Login, Probed, VaultAuthority, VaultError, VaultSettings, VaultStatus,
+    CircuitState, DEFAULT_ISSUER, LeafRoles, Login, Probed, VaultAnswers, VaultAuthority, VaultError, VaultSettings,
+    VaultStatus,
 };
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A Vault or OpenBao that certifies our issuing CAs, or signs leaves itself. Which issuer and which root that is, is Vault's
 //! business; when they are used is the rotator's.
 
+mod answers;
 mod calls;
 mod circuit;
 mod error;
@@ -33,6 +34,7 @@ use vaultrs::api::pki::requests::ReadIssuerCertificateRequest;
 
 use super::certificates::failed;
 use crate::files::Files;
+pub use answers::VaultAnswers;
 use calls::{Issuer, Signed};
 pub use circuit::CircuitState;
 pub use error::VaultError;

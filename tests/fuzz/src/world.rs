@@ -21,6 +21,7 @@ const ROOT: &str = include_str!("../fixtures/root-cert.pem");
 const OTHER_ROOT: &str = include_str!("../fixtures/other-root.pem");
 const ISSUER: &str = include_str!("../fixtures/issuer-cert.pem");
 const LEAF: &str = include_str!("../fixtures/leaf-cert.pem");
+const UPSTREAM_ROOT: &str = include_str!("../fixtures/upstream-root.pem");
 const KEY: &str = include_str!("../fixtures/key.pem");
 
 fn certificate(pem: &str) -> CertificateDer<'static> {
@@ -37,6 +38,12 @@ pub fn root() -> CertificateDer<'static> {
 #[must_use]
 pub fn other_root() -> CertificateDer<'static> {
     certificate(OTHER_ROOT)
+}
+
+/// The root of a backend that certifies issuing CAs; its key is that of [`issuer`].
+#[must_use]
+pub fn upstream_root() -> CertificateDer<'static> {
+    certificate(UPSTREAM_ROOT)
 }
 
 /// The issuing CA below the root; its key signs everything here.

@@ -34,6 +34,8 @@ fn each_target_accepts_some_seed() {
         ("sds", "goes back"),
         ("config", "accepted"),
         ("record", "certificate issued json false"),
+        ("vault", "certified with 1 between"),
+        ("cert-manager", "issued: certified"),
     ] {
         let target = signet_fuzz::targets::named(name).unwrap();
         let outcomes: Vec<String> =

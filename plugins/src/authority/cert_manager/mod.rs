@@ -2,6 +2,7 @@
 //! of them. Or each leaf is a request.
 
 mod answer;
+mod answers;
 mod calls;
 mod connection;
 mod issue;
@@ -38,6 +39,7 @@ use super::certificates::failed;
 use crate::custody::LocalKey;
 use crate::kubernetes::{Credentials, Files};
 use answer::Asked;
+pub use answers::{RequestStatus, judge_request};
 use calls::Requests;
 use connection::Connection;
 use issue::Asking;

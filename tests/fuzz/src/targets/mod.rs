@@ -1,6 +1,8 @@
 //! What is fuzzed, one file per reader, each with the promises that its outcomes must keep.
 
 mod blocks;
+mod cert_manager;
+mod certified;
 mod config;
 mod csr;
 mod files;
@@ -13,6 +15,7 @@ mod request;
 mod sds;
 mod signed;
 mod token;
+mod vault;
 
 use crate::mutate::{Change, bytes, json, pem, text};
 
@@ -33,7 +36,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const ALL: [Target; 11] = [
+pub const ALL: [Target; 13] = [
     Target {
         name: "token",
         changes: &[json::change, bytes::change, text::change],
@@ -99,6 +102,18 @@ pub const ALL: [Target; 11] = [
         changes: &[bytes::change, bytes::change, json::change, text::change],
         words: record::WORDS,
         run: record::run,
+    },
+    Target {
+        name: "vault",
+        changes: &[pem::change, pem::change, json::change, bytes::change, text::change],
+        words: certified::WORDS,
+        run: vault::run,
+    },
+    Target {
+        name: "cert-manager",
+        changes: &[pem::change, pem::change, json::change, bytes::change, text::change],
+        words: certified::WORDS,
+        run: cert_manager::run,
     },
 ];
 
