@@ -32,7 +32,7 @@ HELM := target/helm/$(shell cat tests/helm/go.sum 2>/dev/null | sha256sum | cut 
 # A verifier of the record by Go's libraries for transparency logs, one program of tests/tlog.
 TLOG := target/tlog/$(shell cat tests/tlog/go.sum tests/tlog/*.go 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes demo-vault test helm manifests kubernetes cert-manager tlog test-kubernetes lint advisories bench bench-pods fuzz soak docs venv
+.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes demo-vault test helm manifests kubernetes cert-manager tlog test-kubernetes lint advisories bench bench-backends bench-pods fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
@@ -51,6 +51,7 @@ help:
 	@echo 'make cert-manager    the cert-manager that tests start (needs Go)'
 	@echo 'make tlog            the verifier of the record that tests run (needs Go)'
 	@echo 'make bench           signing rate of the CA beside two peers'
+	@echo 'make bench-backends  what a certificate costs with each backend, beside an OpenBao'
 	@echo 'make bench-pods      memory and speed of the index of pods'
 	@echo 'make dist            the programs as they are to be installed, in target/dist, with their debug information apart'
 	@echo 'make install         what make dist has made, with completions and manual pages, below PREFIX=/usr/local (DESTDIR)'
@@ -209,6 +210,11 @@ advisories: $(TOOLS)
 bench:
 	$(CARGO) build --release --locked -p signet-ca -p signet-tests
 	./target/release/signet-bench
+
+# Each backend beside pki/sign of the same OpenBao, in turns; what it says goes to target/bench/backends.json, too.
+bench-backends: $(STAMP)
+	$(CARGO) build --release --locked -p signet-ca -p signet-tests
+	./target/release/signet-bench --backends 5 --seconds 4
 
 # Pods of a cluster that change over and over: memory of the index, and how long a look into it takes.
 bench-pods:

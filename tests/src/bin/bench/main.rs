@@ -1,9 +1,11 @@
 //! `make bench`: how fast the running release CA issues over TLS, what a certificate costs it, and how that compares
-//! with the bare cryptography and with two other signers on the same machine. With `--streams`, how a new trust bundle
-//! reaches many agents; with `--proxies`, how it reaches many proxies of one agent; with `--tokens`, how long the tokens
-//! of a real API server take. The last line is JSON.
+//! with the bare cryptography and with two other signers on the same machine. With `--backends`, what a certificate
+//! costs with each backend; with `--streams`, how a new trust bundle reaches many agents; with `--proxies`, how it
+//! reaches many proxies of one agent; with `--tokens`, how long the tokens of a real API server take. The last line is
+//! JSON.
 #![allow(clippy::arithmetic_side_effects, reason = "times here are near, and a panic is a failed test")]
 
+mod backends;
 #[cfg(feature = "kubernetes")]
 mod clusters;
 mod floor;
@@ -12,6 +14,7 @@ mod options;
 mod peers;
 mod proc;
 mod proxies;
+mod raw;
 mod report;
 mod requests;
 mod streams;
@@ -52,12 +55,11 @@ async fn bench(options: &Options) -> Outcome {
     if let Some(count) = options.tokens {
         return clusters::measure(count).await;
     }
-    let dev = Dev::init(&DevOptions::default())?;
-    for limit in ["limits.per_identity", "limits.per_peer"] {
-        dev.set_ca(&format!("{limit}.per_second"), 1_000_000)?;
-        dev.set_ca(&format!("{limit}.burst"), 1_000_000)?;
+    if let Some(rounds) = options.backends {
+        return backends::measure(options, rounds).await;
     }
-    dev.set_ca("limits.concurrent_requests", options.places.unwrap_or(10_000))?;
+    let dev = Dev::init(&DevOptions::default())?;
+    unlimited(&dev, options)?;
     proc::allow_files()?;
     let cas = usage::Cas::start(&dev, options.replicas).await?;
     if let Some(proxies) = options.proxies {
@@ -86,4 +88,13 @@ async fn bench(options: &Options) -> Outcome {
     report::explain(&before, &after);
     report.print();
     Ok(())
+}
+
+/// Lets a CA take whatever comes.
+fn unlimited(dev: &Dev, options: &Options) -> Outcome {
+    for limit in ["limits.per_identity", "limits.per_peer"] {
+        dev.set_ca(&format!("{limit}.per_second"), 1_000_000)?;
+        dev.set_ca(&format!("{limit}.burst"), 1_000_000)?;
+    }
+    dev.set_ca("limits.concurrent_requests", options.places.unwrap_or(10_000))
 }

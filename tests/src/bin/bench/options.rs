@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-const USAGE: &str = "usage: signet-bench [--seconds 10] [--connections 32] [--identities 2048] [--replicas 1] [--no-peers]\n       signet-bench --places 16 --connections 96\n       signet-bench --streams 2000\n       signet-bench --proxies 2000\n       signet-bench --tokens 2000";
+const USAGE: &str = "usage: signet-bench [--seconds 10] [--connections 32] [--identities 2048] [--replicas 1] [--no-peers]\n       signet-bench --places 16 --connections 96\n       signet-bench --streams 2000\n       signet-bench --proxies 2000\n       signet-bench --tokens 2000\n       signet-bench --backends 5 [--seconds 5]";
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) proxies: Option<usize>,
     /// New tokens of a real API server, all at once; measures those instead of the rate.
     pub(crate) tokens: Option<usize>,
+    /// Rounds in which each backend has its turn; measures those instead of the one rate.
+    pub(crate) backends: Option<usize>,
     /// Whether to run the other signers too.
     pub(crate) peers: bool,
 }
@@ -39,6 +41,7 @@ impl Options {
             streams: None,
             proxies: None,
             tokens: None,
+            backends: None,
             peers: true,
         };
         while let Some(name) = args.next() {
@@ -55,6 +58,7 @@ impl Options {
                 ("--places", Some(value)) => options.places = Some(value),
                 ("--streams", Some(value)) => (options.streams, options.identities) = (Some(value), value),
                 ("--tokens", Some(value)) => options.tokens = Some(value),
+                ("--backends", Some(value)) => options.backends = Some(value),
                 ("--proxies", Some(value)) => options.proxies = Some(value),
                 _ => return Err(format!("{name}: not understood\n{USAGE}")),
             }
