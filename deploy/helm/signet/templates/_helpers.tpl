@@ -47,6 +47,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether cert-manager is asked in the cluster that the CA runs in, so with the rights of its account. */}}
+{{- define "signet.asksCertManager" -}}
+{{- if and (eq .Values.backend "cert-manager") (eq (dig "authority" "cert_manager" "api_server" "in-cluster" .Values.config) "in-cluster") -}}true{{- end -}}
+{{- end -}}
+
 {{- define "signet.security" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -78,6 +83,27 @@ seccompProfile: { type: RuntimeDefault }
 {{- $authority := default dict $config.authority -}}
 {{- $_ := set $authority "backend" "files" -}}
 {{- $_ := set $authority "files" "/etc/signet/ca-files" -}}
+{{- $_ := set $config "authority" $authority -}}
+{{- end -}}
+{{- if ne .Values.backend "native" -}}
+{{- $authority := default dict $config.authority -}}
+{{- $_ := set $authority "backend" .Values.backend -}}
+{{- if eq .Values.backend "vault" -}}
+{{- $vault := default dict $authority.vault -}}
+{{- $_ := set $vault "address" .Values.vault.address -}}
+{{- if or .Values.vault.caConfigMap .Values.vault.caSecret -}}{{- $_ := set $vault "ca_file" "/etc/signet/vault-ca/ca.crt" -}}{{- end -}}
+{{- $auth := dict "method" .Values.vault.auth.method -}}
+{{- with .Values.vault.auth.mount -}}{{- $_ := set $auth "mount" . -}}{{- end -}}
+{{- if eq .Values.vault.auth.method "kubernetes" -}}
+{{- $_ := set $auth "role" .Values.vault.auth.role -}}
+{{- $_ := set $auth "token_file" "/var/run/secrets/vault/token" -}}
+{{- else -}}
+{{- $_ := set $auth "role_id" .Values.vault.auth.roleId -}}
+{{- $_ := set $auth "secret_id_file" "/etc/signet/vault/secret-id" -}}
+{{- end -}}
+{{- $_ := set $vault "auth" $auth -}}
+{{- $_ := set $authority "vault" $vault -}}
+{{- end -}}
 {{- $_ := set $config "authority" $authority -}}
 {{- end -}}
 {{- if eq .Values.storage.kind "postgres" -}}

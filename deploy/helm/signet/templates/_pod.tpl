@@ -13,6 +13,34 @@
 - name: ca-files
   secret: { secretName: {{ .Values.caFiles.secret | quote }}, defaultMode: 288 }
 {{- end }}
+{{- if eq .Values.backend "vault" }}
+{{- with .Values.vault }}
+{{- if .caConfigMap }}
+- name: vault-ca
+  configMap:
+    name: {{ .caConfigMap | quote }}
+    items: [{ key: {{ .caKey | quote }}, path: ca.crt }]
+{{- else if .caSecret }}
+- name: vault-ca
+  secret:
+    secretName: {{ .caSecret | quote }}
+    items: [{ key: {{ .caKey | quote }}, path: ca.crt }]
+{{- end }}
+{{- if eq .auth.method "kubernetes" }}
+# Of use to Vault alone: it is sent to it.
+- name: vault-token
+  projected:
+    defaultMode: 288
+    sources:
+      - serviceAccountToken: { audience: {{ .auth.audience | quote }}, expirationSeconds: 3600, path: token }
+{{- else }}
+- name: vault
+  secret:
+    secretName: {{ .auth.secretIdSecret | quote }}
+    items: [{ key: {{ .auth.secretIdKey | quote }}, path: secret-id, mode: 288 }]
+{{- end }}
+{{- end }}
+{{- end }}
 {{- with .Values.storage.postgres }}
 {{- if eq $.Values.storage.kind "postgres" }}
 {{- if .passwordSecret }}
@@ -40,6 +68,16 @@
 - { name: sealing-key, mountPath: /run/signet/keys, readOnly: true }
 {{- if .Values.caFiles.secret }}
 - { name: ca-files, mountPath: /etc/signet/ca-files, readOnly: true }
+{{- end }}
+{{- if eq .Values.backend "vault" }}
+{{- if or .Values.vault.caConfigMap .Values.vault.caSecret }}
+- { name: vault-ca, mountPath: /etc/signet/vault-ca, readOnly: true }
+{{- end }}
+{{- if eq .Values.vault.auth.method "kubernetes" }}
+- { name: vault-token, mountPath: /var/run/secrets/vault, readOnly: true }
+{{- else }}
+- { name: vault, mountPath: /etc/signet/vault, readOnly: true }
+{{- end }}
 {{- end }}
 {{- if eq .Values.storage.kind "postgres" }}
 {{- if .Values.storage.postgres.passwordSecret }}

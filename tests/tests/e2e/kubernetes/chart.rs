@@ -41,6 +41,10 @@ pub(crate) fn the<'v>(objects: &'v [Value], kind: &str, name: &str) -> Outcome<&
 
 /// Values that are as different as can be, each by a name.
 fn matrix() -> Vec<(&'static str, Value)> {
+    [of_one_backend(), backends()].concat()
+}
+
+fn of_one_backend() -> Vec<(&'static str, Value)> {
     let postgres = json!({
         "kind": "postgres",
         "postgres": {"url": "postgres://signet@db.example:5432/signet", "passwordSecret": "db", "caSecret": "db-ca", "replicas": 3},
@@ -76,6 +80,53 @@ fn matrix() -> Vec<(&'static str, Value)> {
         ),
         ("no authority", json!({"init": {"enabled": false}, "storage": {"sqlite": {"storageClassName": "fast"}}})),
     ]
+}
+
+/// Values of each backend that certifies elsewhere, by a name.
+pub(crate) fn backends() -> Vec<(&'static str, Value)> {
+    let vault = json!({"mount": "pki_mesh", "issuer": "mesh"});
+    vec![
+        (
+            "Vault by the account",
+            json!({
+                "backend": "vault", "vault": {"address": "https://vault.example:8200", "caConfigMap": "vault-ca"},
+                "config": {"authority": {"vault": vault}},
+            }),
+        ),
+        (
+            "Vault by an AppRole",
+            json!({
+                "backend": "vault",
+                "vault": {
+                    "address": "https://vault.example:8200", "caSecret": "vault-ca", "caKey": "ca.pem",
+                    "auth": {"method": "app-role", "mount": "mesh", "roleId": "an-id", "secretIdSecret": "app-role"},
+                },
+            }),
+        ),
+        ("cert-manager", cert_manager(false)),
+        ("cert-manager that is approved here", cert_manager(true)),
+        (
+            "a ClusterIssuer and roots elsewhere",
+            json!({
+                "backend": "cert-manager",
+                "config": {"authority": {"cert_manager": {
+                    "namespace": "pki", "issuer": {"name": "mesh-ca", "kind": "ClusterIssuer"}, "approve": true,
+                    "roots": {"from": "secret", "namespace": "trust", "name": "roots"},
+                }}},
+            }),
+        ),
+    ]
+}
+
+/// Those of an issuer of cert-manager.
+pub(crate) fn cert_manager(approve: bool) -> Value {
+    json!({
+        "backend": "cert-manager",
+        "config": {"authority": {"cert_manager": {
+            "namespace": "signet-system", "issuer": {"name": "mesh-ca"}, "approve": approve,
+            "roots": {"from": "config-map", "name": "mesh-roots"},
+        }}},
+    })
 }
 
 /// A cluster that needs every right there is.
@@ -163,7 +214,12 @@ async fn a_real_api_server_takes_every_object_of_every_set_of_values() -> Outcom
                     made(cluster.account(&namespace, account).await)?;
                 }
             }
-            let taken = cluster.would_make(&namespace, object.clone()).await;
+            let mut here = object.clone();
+            if let Some(other) = here.pointer_mut("/metadata/namespace") {
+                // Namespaces of others are not there.
+                *other = json!(namespace);
+            }
+            let taken = cluster.would_make(&namespace, here).await;
             taken.map_err(Failure::while_doing(&format!("{name}: {object:#}")))?;
             kinds.insert(kind);
         }
@@ -182,6 +238,8 @@ async fn a_real_api_server_takes_every_object_of_every_set_of_values() -> Outcom
         "NetworkPolicy",
         "Pod",
         "PodDisruptionBudget",
+        "Role",
+        "RoleBinding",
         "Secret",
         "Service",
         "ServiceAccount",

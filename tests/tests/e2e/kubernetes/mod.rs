@@ -3,6 +3,7 @@
 mod canary;
 mod cert_manager;
 pub(crate) mod chart;
+mod chart_backends;
 mod client_certificates;
 mod connect;
 mod exchanges;

@@ -151,7 +151,7 @@ fn secret(ca: &OwnCa) -> Value {
 }
 
 /// The rules of the roles in a file that we ship.
-fn documented(name: &str) -> Outcome<Value> {
+pub(super) fn documented(name: &str) -> Outcome<Value> {
     let file = tools::source_root().join("deploy/cert-manager").join(name);
     let text = std::fs::read_to_string(&file).map_err(Failure::io("read the objects that are shipped"))?;
     let mut rules = Vec::new();
