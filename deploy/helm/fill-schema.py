@@ -18,7 +18,9 @@ def without(schema, *keys):
         del schema["properties"][key]
     if "required" in schema:
         schema["required"] = [key for key in schema["required"] if key not in keys]
-    schema.pop("allOf", None)
+    rules = schema.pop("allOf", [])
+    if rules := [rule for rule in rules if not any(f'"{key}"' in json.dumps(rule) for key in keys)]:
+        schema["allOf"] = rules
     schema.pop("$schema", None)
     schema.pop("title", None)
     return schema
