@@ -163,8 +163,9 @@ impl CertificateAuthority for Leaves {
             *last += 1;
             *last
         };
-        // Theirs have 20 bytes, and begin when they like.
-        let serial: Vec<u8> = [[0x5a; 19].as_slice(), &[number]].concat();
+        // Theirs have 20 bytes, and no two CAs give the same.
+        let own = self.ca.root.id.as_str().as_bytes();
+        let serial: Vec<u8> = [&[0x5a; 11], &own[..8], &[number]].concat();
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.not_before = request.decided_at() - Duration::from_secs(30);
         params.not_after = request.not_after() - Duration::from_secs(10);
