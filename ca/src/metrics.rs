@@ -73,6 +73,7 @@ pub struct RotationMetrics {
     /// 1 for the phase of rotation.
     pub phases: IntGaugeVec,
     revoked: IntGauge,
+    awaited: IntGauge,
     /// Holders whose certificate is accepted by nobody.
     pub cut_off: IntGauge,
     /// Holders that have refused a bundle and applied none since.
@@ -107,6 +108,10 @@ impl RotationMetrics {
             )?,
             phases: metrics.gauges("signet_ca_rotation_phase", "1 for the phase of rotation.", &["phase"])?,
             revoked: metrics.gauge("signet_ca_revoked_certificates", "Certificates on revocation lists.")?,
+            awaited: metrics.gauge(
+                "signet_ca_revocations_awaited",
+                "Certificates that whoever has certified them, such as Vault, is to revoke and has not yet.",
+            )?,
             cut_off: metrics.gauge(
                 "signet_ca_holders_cut_off",
                 "Holders whose certificate is accepted by nobody: its root is gone, or its issuing CA is revoked.",
@@ -149,6 +154,7 @@ impl RotationMetrics {
         self.behind.set(number(holders.saturating_sub(covered)));
         self.gone.set(number(coverage.gone));
         self.revoked.set(number(authorities.revocations.entries.len() as u64));
+        self.awaited.set(number(authorities.revocations.awaited().count() as u64));
     }
 
     /// Sets where the rotation stands, and what is not over.

@@ -21,10 +21,10 @@ use tokio::sync::Notify;
 pub use done::Done;
 pub use next::{Awaited, Next};
 pub use revocation::RevokedCertificate;
-use revocation::revoked_issuing;
+use revocation::room;
 
 use crate::describe;
-use crate::rotator::{Executor, Observation, Order, RevocationChange, StepError};
+use crate::rotator::{Executor, Observation, Order, StepError};
 
 /// How many holders that lag are named.
 const NAMED: u32 = 20;
@@ -204,13 +204,11 @@ impl Operations {
                 return Ok((done, self.view().await?));
             };
             let mut done = progress::done(&step, &observation);
-            let entry = match &step {
-                Step::RevokeIssuing(id) => revoked_issuing(&observation, id)?,
-                _ => RevocationChange::Unchanged,
-            };
+            if matches!(step, Step::RevokeIssuing(_)) {
+                room(&observation.authorities)?;
+            }
             let order = Order {
                 forced: command.is_forced(),
-                entry,
                 events: vec![self.event(operator, &command, reason, Outcome::Done, &done.to_string())],
                 ..ordered_by(operator)
             };

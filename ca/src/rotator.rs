@@ -4,6 +4,7 @@
 mod adopted_source;
 mod client_verification;
 mod clock_jumps;
+mod elsewhere;
 mod executor;
 mod gone_pods;
 mod no_authority;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use client_verification::Judge;
 pub(crate) use client_verification::oddities;
+pub use elsewhere::Elsewhere;
 pub use executor::{Executor, Order, RevocationChange};
 pub use observation::Observation;
 pub use provisioner::{Provisioner, SignList};
@@ -343,7 +345,8 @@ impl Rotator {
         }
         let mut all = vec![describe::in_use(limits)];
         all.extend(trouble);
-        all.extend(describe::alerts(&state.authorities, self.executor.is_superseded(), now));
+        let not_revoked = self.executor.not_revoked();
+        all.extend(describe::alerts(&state.authorities, self.executor.is_superseded(), not_revoked.as_deref(), now));
         all.extend(describe::unsettled(&state.authorities, unsettled));
         match all.as_slice() {
             [text] => condition.ready(text.clone()),
@@ -359,6 +362,10 @@ mod commit_tests;
 mod follower_tests;
 #[cfg(test)]
 mod list_tests;
+#[cfg(test)]
+mod mount_backend_tests;
+#[cfg(test)]
+mod mount_tests;
 #[cfg(test)]
 mod serving_files_tests;
 #[cfg(test)]

@@ -46,6 +46,8 @@ pub struct VaultLook {
     pub stops: Option<String>,
     /// Why what it offers is not used.
     pub problem: Option<String>,
+    /// Why a revocation list of it is of no use.
+    pub lists: Option<String>,
     /// Whether it is asked.
     pub circuit: Circuit,
     /// Until when its token for this CA holds, if that has an end.
@@ -137,6 +139,10 @@ pub async fn watch_vault(
             }
             (Some(problem), _) => {
                 condition.degraded(format!("it is not used, the CA goes on with what it had: {problem}"));
+            }
+            _ if look.lists.is_some() => {
+                let why = look.lists.as_deref().unwrap_or_default();
+                condition.degraded(format!("{}, but its revocation lists are of no use: {why}", look.does));
             }
             (None, Some(end)) => condition.ready(format!("{}; its token holds until {}", look.does, rfc3339(end))),
             (None, None) => condition.ready(look.does),

@@ -7,6 +7,16 @@ path "pki/root/sign-intermediate" {
   capabilities = ["update"]
 }
 
+# Revoke issuing CAs whose keys are stolen (`authority revoke`, `authority taint`), and make the list of what is revoked anew for
+# that. Only revocation needs these: what was asked for without them waits until they are there. They hold for all that the mount
+# has signed.
+path "pki/revoke" {
+  capabilities = ["update"]
+}
+path "pki/crl/rotate" {
+  capabilities = ["read"]
+}
+
 # What follows is in the policy `default`, which every token has unless its role says no_default_policy. Without the first of
 # these, Signet finds out that it may not sign when it tries to; without the others, it logs in anew in the place of renewing.
 path "sys/capabilities-self" {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use signet_core::seams::upstream_authority::UpstreamAuthority as _;
+use signet_core::source::RevokedBy;
 use signet_plugins::authority::FilesAuthority;
 use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::readiness::Readiness;
@@ -11,7 +12,7 @@ use signet_runtime::supervisor::{Importance, Supervisor};
 use super::plugins::Plugins;
 use crate::health::{CaFiles, FileProblems, watch_ca_files};
 use crate::metrics::CaMetrics;
-use crate::rotator::Executor;
+use crate::rotator::{Elsewhere, Executor};
 use crate::signing_state::StateReader;
 use crate::vault_health::{VaultMetrics, watch_vault};
 
@@ -38,6 +39,10 @@ pub(super) fn follow(
         let (watched, metrics) = (asked.watched(Arc::clone(executor)), Arc::clone(ca_metrics));
         let unused = "what it brings is not used";
         supervisor.spawn("cert-manager", critical, |stop| watch_ca_files(watched, unused, metrics, condition, stop));
+    }
+    if plugins.upstream.revoked_by() == RevokedBy::Upstream {
+        let elsewhere = Elsewhere { executor: Arc::clone(executor), state: state.clone() };
+        supervisor.spawn("revocation elsewhere", critical, |stop| elsewhere.run(stop));
     }
     let vault_metrics = VaultMetrics::new(metrics)?;
     if let Some(vault) = plugins.vault.clone() {

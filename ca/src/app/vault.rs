@@ -115,6 +115,7 @@ impl VaultHealth for Watched {
             stops: signer.and_then(|signer| signer.ready().err()).map(|error| error.to_string()),
             // It answers, but what it brings does not go with what is in use.
             problem: status.problem.or_else(|| self.executor.source_problem()),
+            lists: status.lists,
             circuit: match status.circuit {
                 CircuitState::Closed => Circuit::Closed,
                 CircuitState::Open => Circuit::Open,

@@ -8,7 +8,7 @@ use signet_core::identity::TrustDomain;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::SigningKey;
 use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
-use signet_core::source::Offer;
+use signet_core::source::{Offer, RevokedBy};
 use time::OffsetDateTime;
 
 use crate::config::CertManager;
@@ -61,6 +61,10 @@ impl CaFiles for Nobody {
 
 #[async_trait::async_trait]
 impl UpstreamAuthority for Nobody {
+    fn revoked_by(&self) -> RevokedBy {
+        RevokedBy::Nobody
+    }
+
     async fn prepare_root(&self, _: u64, _: OffsetDateTime) -> Result<Root, SignError> {
         Err(without())
     }

@@ -7,6 +7,7 @@ use signet_core::clock::SharedClock;
 use signet_core::identity::TrustDomain;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
+use signet_core::source::RevokedBy;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Vault;
@@ -61,6 +62,7 @@ impl VaultHealth for Nobody {
             does: WITHOUT,
             stops: None,
             problem,
+            lists: None,
             circuit: Circuit::Closed,
             token_ends: None,
             answered: 0,
@@ -72,6 +74,10 @@ impl VaultHealth for Nobody {
 
 #[async_trait::async_trait]
 impl UpstreamAuthority for Nobody {
+    fn revoked_by(&self) -> RevokedBy {
+        RevokedBy::Nobody
+    }
+
     async fn prepare_root(&self, _: u64, _: time::OffsetDateTime) -> Result<Root, SignError> {
         Err(SignError::Failed(WITHOUT.to_owned()))
     }

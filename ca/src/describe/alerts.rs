@@ -44,7 +44,12 @@ pub(crate) fn outage(authorities: &Authorities, limits: &IssuerLimits, now: Offs
 }
 
 /// What is not in order although certificates are issued.
-pub(crate) fn alerts(authorities: &Authorities, is_superseded: bool, now: OffsetDateTime) -> Vec<String> {
+pub(crate) fn alerts(
+    authorities: &Authorities,
+    is_superseded: bool,
+    not_revoked: Option<&str>,
+    now: OffsetDateTime,
+) -> Vec<String> {
     let mut alerts: Vec<String> = authorities.may_change().err().iter().map(ToString::to_string).collect();
     let Some(active) = authorities.active() else { return alerts };
     if is_superseded {
@@ -65,6 +70,7 @@ pub(crate) fn alerts(authorities: &Authorities, is_superseded: bool, now: Offset
         alerts.push(format!("the root {} is compromised and still signs; see `authority list`", active.id));
     }
     alerts.extend(authorities.revocations.alert(&authorities.lists_of(now), now));
+    alerts.extend(authorities.revocations.elsewhere_alert(not_revoked));
     if let Some(next) = authorities.prepared().filter(|root| now < root.not_before) {
         let (id, start) = (&next.id, rfc3339(next.not_before));
         alerts.push(format!(
@@ -91,7 +97,10 @@ pub(crate) fn unsettled(authorities: &Authorities, unsettled: &Unsettled) -> Vec
         (refusing, "bundles refused, `holders list --behind` says why: holders"),
         (tainted_roots, "compromised and still in the trust bundle, see `authority list`: roots"),
         (unpublished, "not published everywhere, PUBLISHER in `status` says why: publishers"),
-        (tainted_issuing, "compromised and still accepted, `authority revoke` ends that: issuing CAs"),
+        (
+            tainted_issuing,
+            "compromised and still accepted, `authority revoke` ends that, or Vault when it has been told: issuing CAs",
+        ),
     ];
     lines.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}")).collect()
 }

@@ -19,6 +19,14 @@ pub(crate) fn needs(needs: &Needs, authorities: &Authorities) -> Option<String> 
     }
 }
 
+/// What is to be revoked elsewhere that was not before a change.
+pub(crate) fn asked_elsewhere(before: &Authorities, after: &Authorities) -> Option<String> {
+    let is_new = |serial: &str, issuer: &AuthorityId| !before.revocations.is_elsewhere(serial, issuer);
+    let awaited = after.revocations.awaited().filter(|one| is_new(&one.serial, &one.issuer));
+    let names: Vec<String> = awaited.map(|one| format!("{} (root {})", one.serial, one.issuer)).collect();
+    (!names.is_empty()).then(|| format!("about to be revoked by whoever has certified them: {}", names.join(", ")))
+}
+
 /// What a step does.
 pub(crate) fn step(step: &Step, authorities: &Authorities, made: &Made, offer: Option<&Offer>) -> String {
     let root = made.root.as_ref().map(|root| &root.id).or(offer.map(|offer| &offer.signer));
@@ -56,6 +64,9 @@ pub(crate) fn step(step: &Step, authorities: &Authorities, made: &Made, offer: O
         Step::Retire(id) => format!("root {id} retired: no certificate chains to it any more"),
         Step::Revoke(id) => format!("root {id} revoked: it is in no bundle any more"),
         Step::RevokeIssuing(id) => format!("issuing CA {id} revoked"),
+        Step::NoteRevoked { serial, issuer } => {
+            format!("certificate {serial} is revoked by whoever has certified it, under root {issuer}")
+        }
         Step::RefreshLists(_) => "revocation lists brought up to date".to_owned(),
         Step::Resume(shown) => format!("the storage came from a backup: bundles go on above sequence {shown}"),
         Step::WaitUntil(_) => "nothing".to_owned(),

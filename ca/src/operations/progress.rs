@@ -36,9 +36,8 @@ pub(super) fn done(step: &Step, observation: &Observation) -> Done {
         }
         Step::AdoptRoots => adopted(observation),
         Step::Resume(shown) => Done::Resumed(*shown),
-        Step::CreateRoot | Step::UseIssuing(_) | Step::Retire(_) | Step::RefreshLists(_) | Step::WaitUntil(_) => {
-            Done::Other
-        }
+        Step::CreateRoot | Step::UseIssuing(_) | Step::Retire(_) => Done::Other,
+        Step::RefreshLists(_) | Step::NoteRevoked { .. } | Step::WaitUntil(_) => Done::Other,
     }
 }
 

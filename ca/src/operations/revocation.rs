@@ -1,8 +1,7 @@
 //! Revoking certificates: entries for the lists of the authorities that issued them.
 
 use signet_core::audit::{Attributed, AuditQuery, Certified, Outcome, QueryError, UnreadEvent, Unreadable};
-use signet_core::authority::AuthorityId;
-use signet_core::certificate::{Facts, Serial};
+use signet_core::certificate::Serial;
 use signet_core::revocation::{RevocationReason, Revoked};
 use signet_core::rotation::{Authorities, Step, lists_possible};
 use signet_core::unknown_fields::Unknown;
@@ -76,6 +75,9 @@ impl Operations {
                 let revoked = observation.authorities.revocations.entries.len();
                 return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked });
             }
+            if clear {
+                stays(&observation, &what.serial)?;
+            }
             let entry = if clear {
                 RevocationChange::Clear(what.serial.clone())
             } else {
@@ -108,6 +110,7 @@ impl Operations {
                 .iter()
                 .find(|entry| entry.serial == text && observation.authorities.root(&entry.issuer).is_some());
             let Some(entry) = entry else { return Ok(None) };
+            stays(&observation, &text)?;
             let not_after = OffsetDateTime::from_unix_timestamp(entry.not_after).unwrap_or(OffsetDateTime::UNIX_EPOCH);
             let said = format!("{serial}: taken off the revocation list of root {}", entry.issuer);
             let events = vec![self.admin_event(operator, REVOKE, &said, Outcome::Done, attributed(operator))];
@@ -132,9 +135,17 @@ impl Operations {
             return Err(OperationError::Refused(format!("certificate {} has ended already", what.serial)));
         }
         let issuer = observation.authorities.roots.iter().flat_map(|root| &root.issuing);
-        let issuer = issuer.map(|issuing| &issuing.id).find(|id| id.as_str() == what.authority).cloned();
+        let issuer = issuer.map(|one| &one.ca).find(|issuing| issuing.id.as_str() == what.authority);
+        if issuer.is_some_and(|issuing| issuing.key.is_none()) {
+            return Err(OperationError::Refused(format!(
+                "certificate {} was signed by the backend, which has the list of its issuing CA and is not told from here: revoke it \
+                 there, as with Vault by `revoke` with the certificate; its list travels in the trust bundle",
+                what.serial
+            )));
+        }
+        let issuer = issuer.map(|issuing| issuing.id.clone());
         let gone = || OperationError::Refused(format!("its authority {} is in the bundle no more", what.authority));
-        lists_possible(&observation.authorities, &observation.seen())?;
+        lists_possible(&observation.authorities, &observation.seen(), observation.now)?;
         room(&observation.authorities)?;
         Ok(Revoked {
             serial: what.serial.clone(),
@@ -168,7 +179,19 @@ impl Operations {
     }
 }
 
-fn room(authorities: &Authorities) -> Result<(), OperationError> {
+/// What is revoked elsewhere stays so.
+fn stays(observation: &Observation, serial: &str) -> Result<(), OperationError> {
+    let mut elsewhere = observation.authorities.revocations.elsewhere.iter();
+    match elsewhere.find(|one| one.serial == serial) {
+        None => Ok(()),
+        Some(one) => Err(OperationError::Refused(format!(
+            "certificate {serial} is revoked by whoever has certified it, too (root {}), and nothing takes that back",
+            one.issuer
+        ))),
+    }
+}
+
+pub(super) fn room(authorities: &Authorities) -> Result<(), OperationError> {
     if authorities.revocations.entries.len() >= MAX_REVOKED {
         let text = format!(
             "{MAX_REVOKED} certificates are revoked, which is the limit: replace the issuing CA, and revoke that"
@@ -176,21 +199,4 @@ fn room(authorities: &Authorities) -> Result<(), OperationError> {
         return Err(OperationError::Refused(text));
     }
     Ok(())
-}
-
-/// The entry that revokes an issuing CA.
-pub(super) fn revoked_issuing(observation: &Observation, id: &AuthorityId) -> Result<RevocationChange, OperationError> {
-    let unknown = || OperationError::Unknown(format!("there is no issuing CA {id}"));
-    let root = observation.authorities.root_of(id).ok_or_else(unknown)?;
-    let issuing = root.issuing.iter().find(|issuing| issuing.id == *id).ok_or_else(unknown)?;
-    room(&observation.authorities)?;
-    let facts = Facts::read(&issuing.certificate).map_err(StepError::from)?;
-    Ok(RevocationChange::Add(Revoked {
-        serial: facts.serial_text(),
-        issuer: root.id.clone(),
-        reason: RevocationReason::CaCompromise,
-        at: observation.now.unix_timestamp(),
-        not_after: issuing.not_after.unix_timestamp(),
-        unknown: Unknown::default(),
-    }))
 }

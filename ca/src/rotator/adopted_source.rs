@@ -5,7 +5,7 @@ use signet_core::certificate::Facts;
 use signet_core::revocation::{LIST_MARGIN, RevocationList};
 use signet_core::rotation::Authorities;
 use signet_core::seams::certificate_authority::SignError;
-use signet_core::source::{Offer, OfferedCa, ReplicaSource, SourceFingerprint, SourceStanding};
+use signet_core::source::{Offer, OfferedCa, ReplicaSource, RevokedBy, SourceFingerprint, SourceStanding};
 use signet_core::time_math;
 use time::OffsetDateTime;
 
@@ -35,10 +35,13 @@ pub(super) fn checked(
 /// [`SignError`]: there is nothing to go on with.
 pub(super) fn observe(
     brought: Result<Option<Offer>, SignError>,
+    revoked_by: RevokedBy,
     authorities: &Authorities,
     now: OffsetDateTime,
 ) -> Result<(Option<Offer>, ReplicaSource), SignError> {
-    let timely = |offer: Option<Offer>| offer.map(|offer| without_ending_lists(offer, authorities, now));
+    let timely = |offer: Option<Offer>| {
+        offer.map(|offer| without_ending_lists(with_newest_lists(offer, authorities), authorities, now))
+    };
     let brought = match brought {
         Ok(offer) => offer,
         Err(error) if authorities.active().is_none() => return Err(error),
@@ -47,7 +50,7 @@ pub(super) fn observe(
             // While a root signs that no files have brought, that leaves all steps to others.
             let held = held(authorities);
             let standing = if held.is_some() { SourceStanding::Newest } else { SourceStanding::Superseded };
-            return Ok((timely(held.clone()), ReplicaSource { offer: held, fingerprint: None, standing }));
+            return Ok((timely(held.clone()), ReplicaSource { offer: held, fingerprint: None, standing, revoked_by }));
         }
     };
     let fingerprint = brought.as_ref().map_or_else(SourceFingerprint::own, |offer| offer.fingerprint.clone());
@@ -60,7 +63,7 @@ pub(super) fn observe(
         // Those of the very same CA.
         offer.revocation_lists = held(authorities).map(|held| held.revocation_lists).unwrap_or_default();
     }
-    Ok((timely(counts), ReplicaSource { offer: own, fingerprint: Some(fingerprint), standing }))
+    Ok((timely(counts), ReplicaSource { offer: own, fingerprint: Some(fingerprint), standing, revoked_by }))
 }
 
 /// The same with the ids that the journal has for its authorities since before ids covered names.
@@ -85,14 +88,29 @@ fn held(authorities: &Authorities) -> Option<Offer> {
     let between = issuing.intermediates.iter().filter_map(|der| Facts::read(der).ok());
     let former = authorities.former_ids();
     let mut chain: Vec<AuthorityId> = between.map(|facts| former.known(AuthorityId::of(&facts))).collect();
-    chain.push(issuing.id.clone());
+    // The list of an issuing CA of ours is made here.
+    let lists_on_demand = !issuing.is_imported();
+    chain.extend((!issuing.is_ours()).then(|| issuing.id.clone()));
     chain.extend(roots.iter().filter(|root| root.key.is_none()).map(|root| root.id.clone()));
     let of_chain = |list: &&RevocationList| chain.contains(&list.issuer);
     let revocation_lists = authorities.revocations.lists.iter().filter(of_chain).cloned().collect();
     // That of the adopted source; but nobody asks for it.
     let fingerprint = authorities.adopted.newest().cloned().unwrap_or_else(SourceFingerprint::own);
     let issuing = OfferedCa::Given(issuing);
-    Some(Offer { roots, signer: active.id.clone(), issuing, revocation_lists, fingerprint })
+    Some(Offer { roots, signer: active.id.clone(), issuing, revocation_lists, lists_on_demand, fingerprint })
+}
+
+/// Lists that their issuer publishes are read by each replica at another time: the newest that any of them has read counts.
+fn with_newest_lists(mut offer: Offer, authorities: &Authorities) -> Offer {
+    if offer.lists_on_demand {
+        for list in &mut offer.revocation_lists {
+            let known = authorities.revocations.list_of(&list.issuer);
+            if let Some(newer) = known.filter(|known| known.is_newer_than(list)) {
+                list.clone_from(newer);
+            }
+        }
+    }
+    offer
 }
 
 /// Nobody renews these here, and a list that has ended makes proxies refuse everything: they are taken out of use some
@@ -100,7 +118,10 @@ fn held(authorities: &Authorities) -> Option<Offer> {
 fn without_ending_lists(mut offer: Offer, authorities: &Authorities, now: OffsetDateTime) -> Offer {
     let margin = if authorities.revocations.lists.is_empty() { 2 * LIST_MARGIN } else { LIST_MARGIN };
     let soon = time_math::after(now, margin).unix_timestamp();
-    if offer.revocation_lists.iter().any(|list| list.next_update <= soon) {
+    let ends = |list: &RevocationList| list.next_update <= soon;
+    if offer.lists_on_demand {
+        offer.revocation_lists.retain(|list| !ends(list));
+    } else if offer.revocation_lists.iter().any(ends) {
         offer.revocation_lists.clear();
     }
     offer
@@ -138,7 +159,7 @@ mod tests {
         authorities: &Authorities,
         now: OffsetDateTime,
     ) -> Result<(Option<Offer>, ReplicaSource), SignError> {
-        observe(checked(brought, authorities), authorities, now)
+        observe(checked(brought, authorities), RevokedBy::Owner, authorities, now)
     }
 
     fn root(name: &str, key: &KeyPair, days: i64) -> RootAuthority {
@@ -154,7 +175,7 @@ mod tests {
         let certificate = params.self_signed(key).unwrap().der().clone();
         let issuing = IssuingCa {
             id: AuthorityId::new(b"", b"signer"),
-            key: KeyId::parse("signer"),
+            key: KeyId::parse("files-signer"),
             certificate: certificate.clone(),
             not_before: START,
             not_after: START,

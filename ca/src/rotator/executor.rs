@@ -49,6 +49,8 @@ pub struct Executor {
     superseded: AtomicBool,
     /// Why what the backend brings was not used then.
     trouble: Mutex<Option<String>>,
+    /// Why what is to be revoked elsewhere was not when it was asked for last.
+    pub(super) not_revoked: Mutex<Option<String>>,
 }
 
 /// After how long without a record a start is doubtful.
@@ -110,7 +112,7 @@ impl Executor {
     ) -> Self {
         let (clock_jumps, superseded, started) = (Mutex::default(), AtomicBool::default(), Instant::now());
         let monotonic = Box::new(move || started.elapsed());
-        let (trouble, publishers) = (Mutex::default(), Publishers::default());
+        let (trouble, not_revoked, publishers) = (Mutex::default(), Mutex::default(), Publishers::default());
         Self {
             publishers,
             rules,
@@ -123,6 +125,7 @@ impl Executor {
             monotonic,
             superseded,
             trouble,
+            not_revoked,
         }
     }
 
@@ -196,7 +199,8 @@ impl Executor {
             other => other,
         };
         self.note(brought.as_ref().err());
-        let (offer, source) = adopted_source::observe(brought, &authorities, now)?;
+        let (offer, source) =
+            adopted_source::observe(brought, self.provisioner.upstream.revoked_by(), &authorities, now)?;
         if source.is_superseded() && !self.superseded.load(Ordering::Relaxed) {
             tracing::warn!("{}", describe::SUPERSEDED);
         }
@@ -341,6 +345,9 @@ impl Executor {
             false => conditions(step, &observation.authorities, &observation.seen(), &self.rules, observation.now),
         };
         events.push(event(Outcome::Done, said.clone(), observation.now, &order.who));
+        // On record in the same transaction, hence before anybody asks for it.
+        let asked = describe::asked_elsewhere(&observation.authorities, &next);
+        events.extend(asked.map(|text| event(Outcome::Intended, text, observation.now, &order.who)));
         let change = Change {
             expected: observation.version,
             next: &next,

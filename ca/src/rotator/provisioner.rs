@@ -138,7 +138,7 @@ impl Provisioner {
         }
     }
 
-    /// The complete set: for each authority the operator's list, else our own, else the one that is in use.
+    /// The complete set: for each authority the list that its owner gives, else our own, else the one that is in use.
     async fn lists(
         &self,
         next: &Authorities,
@@ -147,7 +147,7 @@ impl Provisioner {
         rules: &Rules,
         now: OffsetDateTime,
     ) -> Result<Vec<RevocationList>, StepError> {
-        let mut lists: Vec<RevocationList> = given.all().to_vec();
+        let mut lists: Vec<RevocationList> = given.used(issuers).cloned().collect();
         for id in issuers.required() {
             if given.list_of(id).is_some() {
                 continue;

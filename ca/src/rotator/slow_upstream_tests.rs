@@ -12,7 +12,7 @@ use signet_core::key_type::KeyType;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
-use signet_core::source::Offer;
+use signet_core::source::{Offer, RevokedBy};
 use signet_plugins::authority::SelfSignedRoot;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -28,6 +28,10 @@ struct Slow {
 
 #[async_trait]
 impl UpstreamAuthority for Slow {
+    fn revoked_by(&self) -> RevokedBy {
+        RevokedBy::Here
+    }
+
     async fn prepare_root(&self, _generation: u64, _now: OffsetDateTime) -> Result<Root, SignError> {
         std::future::pending().await
     }
@@ -78,6 +82,10 @@ struct Late {
 
 #[async_trait]
 impl UpstreamAuthority for Late {
+    fn revoked_by(&self) -> RevokedBy {
+        RevokedBy::Here
+    }
+
     async fn prepare_root(&self, generation: u64, now: OffsetDateTime) -> Result<Root, SignError> {
         self.inner.prepare_root(generation, now).await
     }

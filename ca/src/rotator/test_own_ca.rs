@@ -14,7 +14,7 @@ use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
 use signet_core::secret::Secret;
-use signet_core::source::{Offer, OfferedCa, SourceFingerprint};
+use signet_core::source::{Offer, OfferedCa, RevokedBy, SourceFingerprint};
 use signet_core::unknown_fields::Unknown;
 use time::OffsetDateTime;
 
@@ -80,7 +80,14 @@ impl OwnCa {
             intermediates: between,
         };
         let issuing = OfferedCa::Given(issuing);
-        Offer { roots: vec![root.authority()], signer: root.id(), issuing, revocation_lists: lists, fingerprint }
+        Offer {
+            roots: vec![root.authority()],
+            signer: root.id(),
+            issuing,
+            revocation_lists: lists,
+            lists_on_demand: false,
+            fingerprint,
+        }
     }
 
     fn authority(&self) -> Root {
@@ -118,6 +125,10 @@ impl Directory {
 
 #[async_trait]
 impl UpstreamAuthority for Directory {
+    fn revoked_by(&self) -> RevokedBy {
+        RevokedBy::Owner
+    }
+
     async fn prepare_root(&self, _generation: u64, _now: OffsetDateTime) -> Result<Root, SignError> {
         Err(SignError::Failed("files make no roots".to_owned()))
     }

@@ -59,6 +59,18 @@ pub struct IssuingCa {
 }
 
 impl IssuingCa {
+    /// Whether its key was made here, whoever has certified it.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| !key.is_imported())
+    }
+
+    /// Whether its key was brought by an operator.
+    #[must_use]
+    pub fn is_imported(&self) -> bool {
+        self.key.as_ref().is_some_and(KeyId::is_imported)
+    }
+
     /// The issuing CA that this certificate, right below its root, and this key make; without one, its key is a backend's.
     ///
     /// # Errors

@@ -30,6 +30,12 @@ impl KeyId {
     /// How the names of the keys begin that sign checkpoints of the record; a number follows, the newest has the largest. No
     /// authority names them, so they begin as those do that stay: also for a program that has never heard of them.
     pub const RECORD: &str = "files-record-";
+
+    /// Whether the key was made elsewhere.
+    #[must_use]
+    pub fn is_imported(&self) -> bool {
+        self.0.starts_with(Self::IMPORTED)
+    }
 }
 
 impl TryFrom<String> for KeyId {

@@ -6,9 +6,11 @@ use rustls_pki_types::CertificateRevocationListDer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use x509_parser::prelude::FromDer;
-use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
 
+use super::ListIssuers;
 use crate::authority::AuthorityId;
+use crate::digest::hex;
 use crate::unknown_fields::Unknown;
 
 /// A signed revocation list.
@@ -39,9 +41,36 @@ impl RevocationList {
     }
 
     /// When it begins to be valid, if it can be read.
-    pub(super) fn begins(&self) -> Option<OffsetDateTime> {
+    #[must_use]
+    pub fn begins(&self) -> Option<OffsetDateTime> {
         let (_, parsed) = CertificateRevocationList::from_der(&self.der).ok()?;
         Some(parsed.last_update().to_datetime())
+    }
+
+    /// Whether any certificate is on it.
+    #[must_use]
+    pub fn revokes_something(&self) -> bool {
+        let parsed = CertificateRevocationList::from_der(&self.der);
+        parsed.is_ok_and(|(_, parsed)| parsed.iter_revoked_certificates().next().is_some())
+    }
+
+    /// Whether the certificate with this serial number, hexadecimal as it is recorded, is on it.
+    #[must_use]
+    pub fn revokes(&self, serial: &str) -> bool {
+        let bytes = |text: &str| text.trim_start_matches('0').to_owned();
+        let of = |entry: &RevokedCertificate<'_>| bytes(&hex(entry.raw_serial()));
+        let parsed = CertificateRevocationList::from_der(&self.der);
+        parsed.is_ok_and(|(_, parsed)| parsed.iter_revoked_certificates().any(|entry| of(entry) == bytes(serial)))
+    }
+
+    /// Whether its issuer has made it after `other`, as every process says that has read both.
+    #[must_use]
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        let order = |list: &Self| {
+            let (_, parsed) = CertificateRevocationList::from_der(&list.der).ok()?;
+            Some((parsed.last_update().timestamp(), parsed.crl_number().cloned()))
+        };
+        self.der != other.der && (order(self), &self.der[..]) > (order(other), &other.der[..])
     }
 }
 
@@ -54,6 +83,8 @@ pub enum GivenLists<'a> {
     NothingRevoked,
     /// These lists.
     Lists(&'a [RevocationList]),
+    /// These lists, whenever something is revoked: here, or by one of them.
+    OnDemand(&'a [RevocationList]),
 }
 
 impl<'a> GivenLists<'a> {
@@ -61,7 +92,7 @@ impl<'a> GivenLists<'a> {
     #[must_use]
     pub fn all(self) -> &'a [RevocationList] {
         match self {
-            Self::Lists(lists) => lists,
+            Self::Lists(lists) | Self::OnDemand(lists) => lists,
             Self::Unknown | Self::NothingRevoked => &[],
         }
     }
@@ -70,6 +101,25 @@ impl<'a> GivenLists<'a> {
     #[must_use]
     pub fn list_of(self, issuer: &AuthorityId) -> Option<&'a RevocationList> {
         self.all().iter().find(|list| list.issuer == *issuer)
+    }
+
+    /// Those of them that are used, if lists are: a mount has issuers that are none of ours.
+    pub fn used(self, issuers: &ListIssuers) -> impl Iterator<Item = &'a RevocationList> {
+        let is_used = move |list: &&RevocationList| match self {
+            Self::OnDemand(_) => issuers.required().contains(&list.issuer),
+            Self::Lists(_) | Self::Unknown | Self::NothingRevoked => true,
+        };
+        self.all().iter().filter(is_used)
+    }
+
+    /// Whether they are a reason to have lists.
+    #[must_use]
+    pub fn says_revoked(self, issuers: &ListIssuers) -> bool {
+        match self {
+            Self::Unknown | Self::NothingRevoked => false,
+            Self::Lists(lists) => !lists.is_empty(),
+            Self::OnDemand(_) => self.used(issuers).any(RevocationList::revokes_something),
+        }
     }
 }
 

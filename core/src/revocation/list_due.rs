@@ -44,7 +44,7 @@ impl Revocations {
         }
         let is_missing = |id: &AuthorityId| self.list_of(id).is_none();
         let is_new = |list: &RevocationList| self.list_of(&list.issuer).is_none_or(|known| known.der != list.der);
-        if given.all().iter().any(is_new) || issuers.required().iter().any(is_missing) {
+        if given.used(issuers).any(is_new) || issuers.required().iter().any(is_missing) {
             return Some(now);
         }
         let not_given = self.lists.iter().filter(|list| given.list_of(&list.issuer).is_none());

@@ -28,7 +28,7 @@ impl Revocations {
     #[must_use]
     pub fn need(&self, issuers: &ListIssuers, given: GivenLists<'_>, now: OffsetDateTime) -> ListNeed {
         let kept = |id: &AuthorityId| self.kept(id, issuers, given, now).is_some();
-        let revoked = !self.entries.is_empty() || !given.all().is_empty() || issuers.required().iter().any(kept);
+        let revoked = !self.entries.is_empty() || given.says_revoked(issuers) || issuers.required().iter().any(kept);
         if !revoked {
             return ListNeed::Needless;
         }
@@ -37,7 +37,7 @@ impl Revocations {
     }
 
     /// The list in use of this issuer, if it is to go on as its owner made it: it is good, nobody here could make it so,
-    /// and its owner does not say that nothing is revoked.
+    /// and its owner gives neither another one nor says that nothing is revoked.
     #[must_use]
     pub fn kept(
         &self,
@@ -48,6 +48,7 @@ impl Revocations {
     ) -> Option<&RevocationList> {
         let is_good = |list: &&RevocationList| list.next_update > time_math::after(now, LIST_MARGIN).unix_timestamp();
         let list = self.list_of(issuer).filter(is_good)?;
-        (given != GivenLists::NothingRevoked && !issuers.renews(issuer)).then_some(list)
+        let is_replaced = given == GivenLists::NothingRevoked || given.list_of(issuer).is_some();
+        (!is_replaced && !issuers.renews(issuer)).then_some(list)
     }
 }

@@ -2,12 +2,14 @@
 //! list for one CA of a chain demand one for each.
 
 mod alert;
+mod elsewhere;
 mod entry;
 mod issuers;
 mod list;
 mod list_due;
 mod list_need;
 
+pub use elsewhere::RevokedElsewhere;
 pub use entry::{RevocationReason, Revoked};
 pub use issuers::ListIssuers;
 pub(crate) use issuers::ListKey;
@@ -30,6 +32,9 @@ pub struct Revocations {
     pub entries: Vec<Revoked>,
     /// Nothing, or one list per authority in the journal.
     pub lists: Vec<RevocationList>,
+    /// Which of them whoever has certified them is to revoke, or has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<RevokedElsewhere>,
     /// When lists were wanted but could not be made, so that none are served; seconds since 1970, 0 for never.
     #[serde(default)]
     pub failed_at: i64,
@@ -65,12 +70,14 @@ impl Revocations {
     /// Takes the certificate with this serial number off.
     pub fn clear(&mut self, serial: &str) {
         self.entries.retain(|entry| entry.serial != serial);
+        self.forget_elsewhere();
     }
 
     /// Drops entries of certificates that ended before `now`, which no verifier accepts anyway.
     pub fn forget_ended(&mut self, now: OffsetDateTime) {
         let limit = time_math::before(now, list_due::KEEP_ENTRY).unix_timestamp();
         self.entries.retain(|entry| entry.not_after > limit);
+        self.forget_elsewhere();
     }
 }
 

@@ -57,6 +57,34 @@ fn lists_are_wanted_as_soon_as_something_is_revoked_and_only_if_each_authority_c
             ListNeed::Impossible(id("elsewhere")),
         ),
         (
+            "lists on demand",
+            &["own", "elsewhere"],
+            with(vec![], vec![]),
+            GivenLists::OnDemand(&given),
+            ListNeed::Needless,
+        ),
+        (
+            "an entry, and a list on demand",
+            &["own", "elsewhere"],
+            with(vec![], revoked()),
+            GivenLists::OnDemand(&given),
+            ListNeed::Wanted,
+        ),
+        (
+            "an entry, and none on demand",
+            &["own", "elsewhere"],
+            with(vec![], revoked()),
+            GivenLists::OnDemand(&[]),
+            ListNeed::Impossible(id("elsewhere")),
+        ),
+        (
+            "a list in use that a newer one replaces when that is wanted",
+            &["own", "elsewhere"],
+            with(vec![list("elsewhere", good)], vec![]),
+            GivenLists::OnDemand(&given),
+            ListNeed::Needless,
+        ),
+        (
             "lists that are given",
             &["own", "elsewhere"],
             with(vec![], vec![]),
@@ -112,6 +140,7 @@ fn lists_are_made_anew_when_one_is_due_missing_or_replaced_and_not_before() {
     let (ours, end) = (|end| with(vec![list("own", end)], vec![entry(end)]), NOW + HOUR * 13);
     let another = [RevocationList { der: vec![9].into(), ..list("own", end) }];
     let same = [list("own", end)];
+    let strangers = [list("stranger", end)];
     let far = NOW + TTL * 9;
     for (what, revocations, required, given, expected) in [
         ("none", with(vec![], vec![]), &["own"][..], GivenLists::Unknown, None),
@@ -122,6 +151,8 @@ fn lists_are_made_anew_when_one_is_due_missing_or_replaced_and_not_before() {
         ("from the future", ours(NOW + TTL + MINUTE), &["own"], GivenLists::Unknown, due),
         ("one is missing", ours(end), &["own", "foreign"], GivenLists::Unknown, due),
         ("another one is given", ours(end), &["own"], GivenLists::Lists(&another), due),
+        ("another one on demand", ours(end), &["own"], GivenLists::OnDemand(&another), due),
+        ("one of a stranger on demand", ours(end), &["own"], GivenLists::OnDemand(&strangers), Some(end - TTL / 2)),
         ("the same one is given", ours(end), &["own"], GivenLists::Lists(&same), Some(end + HOUR)),
         (
             "somebody else's",

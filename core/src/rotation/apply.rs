@@ -104,7 +104,9 @@ pub fn apply(
         Step::Retire(id) => next.remove_root(id),
         Step::Revoke(id) => next.revoke_root(id, now),
         Step::Resume(shown) => next.resume(*shown, now),
-        Step::RevokeIssuing(_) | Step::WaitUntil(_) => {}
+        Step::RevokeIssuing(id) => next.revoke_issuing(id, now),
+        Step::NoteRevoked { serial, issuer } => next.revocations.done_elsewhere(serial, issuer, now),
+        Step::WaitUntil(_) => {}
         Step::RefreshLists(forget) => {
             if *forget {
                 next.revocations.forget_ended(now);

@@ -5,7 +5,10 @@ use time::OffsetDateTime;
 
 use super::test_authorities::{DAY, START, Seen, id, offer, rules, take};
 use super::{Authorities, AuthorityState, Command, Needs, Refused, Step, judge, needs, next_step};
-use crate::source::{Offer, OfferedCa};
+use crate::authority::KeyId;
+use crate::revocation::{RevocationList, RevocationReason, Revoked};
+use crate::source::{Offer, OfferedCa, RevokedBy};
+use crate::unknown_fields::Unknown;
 
 /// A root of somebody else's, under which issuing CAs of ours are certified that last until then.
 fn certified(root: &str, until: OffsetDateTime) -> Offer {
@@ -96,4 +99,93 @@ fn a_root_under_which_nothing_can_be_certified_now_signs_not_even_when_that_is_f
     let given = OfferedCa::Given(adopted.active().unwrap().issuing[0].ca.clone());
     let held = Offer { issuing: given, fingerprint: other.fingerprint.clone(), ..certified("v1", START) };
     assert_eq!(ask(&held), Err(Refused::NoFiles));
+}
+
+#[test]
+fn while_lists_are_in_use_the_list_of_an_issuing_ca_under_another_root_travels_before_that_signs() {
+    let lists = |names: &[&str]| names.iter().map(|name| list(name)).collect::<Vec<_>>();
+    let on_demand = |root: &str, names: &[&str]| Offer {
+        revocation_lists: lists(names),
+        lists_on_demand: true,
+        ..certified(root, START + 90 * DAY)
+    };
+    let mut authorities = first(&on_demand("v1", &["v1"]));
+    authorities.revocations.lists = lists(&["v1", "first-issuing"]);
+    let other = on_demand("v2", &["v1", "v2"]);
+    let seen = has(&other, &authorities);
+    let mut adopted = take(&Step::AdoptRoots, &authorities, &seen, START, "x");
+    adopted.revocations.lists = lists(&["v1", "first-issuing", "v2"]);
+    adopted.revocations.entries = vec![revoked("v1")];
+    let (seen, now) = (has(&other, &adopted), START + rules().propagation);
+    let due = next_step(now, &adopted, &seen.view(), &rules());
+    assert_eq!(due, Step::CertifyIssuing(id("v2")));
+    let mut waits = take(&due, &adopted, &seen, now, "next");
+    waits.revocations.lists.push(list("next-issuing"));
+    waits.bundle_sequence += 1;
+    let behind = Seen::holders(&[(waits.bundle_sequence - 1, 1)]).has(Some(other.clone()), &waits);
+    assert!(matches!(next_step(now, &waits, &behind.view(), &rules()), Step::WaitUntil(_)), "its list travels");
+    let used = next_step(now, &waits, &has(&other, &waits).view(), &rules());
+    assert_eq!(used, Step::UseIssuing(id("next-issuing")));
+    let usable = take(&used, &waits, &has(&other, &waits), now, "x");
+    assert_eq!(next_step(now, &usable, &has(&other, &usable).view(), &rules()), Step::Activate(id("v2")));
+}
+
+fn list(name: &str) -> RevocationList {
+    let next_update = (START + rules().list_ttl).unix_timestamp();
+    RevocationList { issuer: id(name), der: name.as_bytes().to_vec().into(), next_update, unknown: Unknown::default() }
+}
+
+fn revoked(issuer: &str) -> Revoked {
+    let (at, not_after) = (START.unix_timestamp(), (START + 50 * DAY).unix_timestamp());
+    let (serial, reason) = ("ab".to_owned(), RevocationReason::KeyCompromise);
+    Revoked { serial, issuer: id(issuer), reason, at, not_after, unknown: Unknown::default() }
+}
+
+#[test]
+fn something_can_be_revoked_when_whoever_certifies_has_a_list_for_each_ca_above_ours() {
+    let offer = certified("v1", START + 100 * DAY);
+    let authorities = first(&offer);
+    let ask = |authorities: &Authorities, offer: &Offer| {
+        super::lists_possible(authorities, &has(offer, authorities).view(), START)
+    };
+    let impossible = Err(Refused::ListsImpossible(id("v1")));
+    let given = Offer { revocation_lists: vec![list("v1")], ..offer.clone() };
+    let on_demand = Offer { lists_on_demand: true, ..given.clone() };
+    let without = Offer { revocation_lists: Vec::new(), ..on_demand.clone() };
+    assert_eq!(ask(&authorities, &given), impossible, "an operator's own");
+    assert_eq!(ask(&authorities, &without), impossible);
+    assert_eq!(ask(&authorities, &on_demand), Ok(()));
+    // The list in use is enough while it is good.
+    let mut listed = authorities.clone();
+    listed.revocations.lists = vec![list("v1")];
+    assert_eq!(ask(&listed, &without), Ok(()));
+    // Not for an operator's root that was left.
+    listed.roots[0].issuing[0].ca.key = KeyId::parse("files-key");
+    assert_eq!(ask(&listed, &without), impossible);
+}
+
+#[test]
+fn an_issuing_ca_can_be_revoked_by_who_has_certified_it_whether_that_answers_or_not() {
+    let (offer, now) = (certified("v1", START + 100 * DAY), START + 15 * DAY);
+    let authorities = first(&offer);
+    let step = Step::CertifyIssuing(id("v1"));
+    let mut authorities = take(&step, &authorities, &has(&offer, &authorities), now, "second");
+    let command = Command::Revoke { id: id("first-issuing"), force: false };
+    let ask = |authorities: &Authorities, offer: &Offer, revoked_by| {
+        let mut seen = has(offer, authorities);
+        seen.source.revoked_by = revoked_by;
+        judge(now, authorities, &seen.view(), &rules(), &command)
+    };
+    let impossible = Err(Refused::ListsImpossible(id("v1")));
+    let revoke = Ok(Some(Step::RevokeIssuing(id("first-issuing"))));
+    let held = Offer { issuing: OfferedCa::Given(authorities.roots[0].issuing[1].ca.clone()), ..offer.clone() };
+    for offer in [&offer, &held] {
+        for by in [RevokedBy::Here, RevokedBy::Owner, RevokedBy::Nobody] {
+            assert_eq!(ask(&authorities, offer, by), impossible, "{by:?}");
+        }
+        assert_eq!(ask(&authorities, offer, RevokedBy::Upstream), revoke);
+    }
+    // One of an operator's was certified by somebody else, whatever the backend is now.
+    authorities.roots[0].issuing[0].ca.key = KeyId::parse("files-key");
+    assert_eq!(ask(&authorities, &offer, RevokedBy::Upstream), impossible);
 }

@@ -168,6 +168,7 @@ impl Authorities {
             let left: Vec<&AuthorityId> =
                 self.roots.iter().flat_map(|root| root.issuing.iter().map(|one| &one.id).chain([&root.id])).collect();
             self.revocations.entries.retain(|entry| left.contains(&&entry.issuer));
+            self.revocations.forget_elsewhere();
         }
     }
 

@@ -192,7 +192,7 @@ pub enum Refused {
     NothingToRollBack,
     /// The lists would not be complete.
     #[error(
-        "revocation lists need one list for every authority in the bundle, and none of {0} can be signed here: its owner has to revoke (ca-crl.pem beside the CA files; with Vault there are no lists), unless its certificate has no key usage cRLSign, so that nobody can as long as it is in the bundle"
+        "revocation lists need one list for every authority in the bundle, and none of {0} can be signed here: its owner has to revoke (ca-crl.pem beside the CA files; with Vault, `status` says why no list of it can be used; cert-manager has none), unless its certificate has no key usage cRLSign, so that nobody can as long as it is in the bundle"
     )]
     ListsImpossible(AuthorityId),
     /// The wall clock has jumped.
@@ -346,7 +346,8 @@ fn activate(
     if let Some(until) = propagated_at(authorities, root, seen, rules, now).filter(|until| now < *until) {
         return Err(Refused::TooSoon { id: id.clone(), until: rfc3339(until) });
     }
-    let lists = !authorities.revocations.lists.is_empty() && seen.offer.is_none();
+    let certifies = seen.offer.is_none() || certifies_until(root, seen.offer).is_some();
+    let lists = !authorities.revocations.lists.is_empty() && certifies;
     if lists && usable_issuer(authorities, root, seen, now).is_none() {
         // Its issuing CA's list travels first; then it goes on by itself.
         return Ok(Some(Step::Await(id.clone(), Activation::WhenCovered)));

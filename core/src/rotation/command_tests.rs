@@ -109,6 +109,7 @@ fn what_is_tainted_already_may_be_tainted_again_and_nothing_more_is_done() {
         signer: id("r2"),
         issuing: OfferedCa::Given(issuing_ca("files", START, DAY)),
         revocation_lists: Vec::new(),
+        lists_on_demand: false,
         fingerprint: SourceFingerprint::own(),
     };
     let files = Seen::nobody().offered(offer);

@@ -91,7 +91,14 @@ fn revoke_issuing(
     force: bool,
 ) -> Result<Option<Step>, Refused> {
     let root = authorities.root_of(id).ok_or_else(|| Refused::Unknown(id.clone()))?;
-    lists_possible(authorities, seen)?;
+    // A backend that signs leaves itself has the key and the list; it revokes none of its own issuers.
+    if root.issuing.iter().any(|issuing| issuing.id == *id && issuing.key.is_none()) {
+        return Err(Refused::ListsImpossible(id.clone()));
+    }
+    // Whoever has certified it is told for as long as it takes; its list follows.
+    if !authorities.is_revoked_elsewhere(id, seen.source) {
+        lists_possible(authorities, seen, now)?;
+    }
     signs_no_more(now, authorities, id)?;
     let holders = seen.coverage.by_authority.get(id).copied().unwrap_or(0);
     if !force && holders > 0 {

@@ -174,7 +174,12 @@ impl World {
         let offer = if standing == SourceStanding::Superseded { held(authorities) } else { process.files.clone() };
         Seen {
             offer,
-            source: ReplicaSource { offer: process.files.clone(), fingerprint: Some(mine.clone()), standing },
+            source: ReplicaSource {
+                offer: process.files.clone(),
+                fingerprint: Some(mine.clone()),
+                standing,
+                ..ReplicaSource::default()
+            },
             ..seen
         }
     }
@@ -353,7 +358,14 @@ fn held(authorities: &Authorities) -> Option<Offer> {
     let active = authorities.active().filter(|root| root.pinned)?;
     let roots = authorities.roots.iter().filter(|root| root.pinned).map(|root| root.ca.clone()).collect();
     let (signer, issuing) = (active.id.clone(), OfferedCa::Given(active.issuing.last()?.ca.clone()));
-    Some(Offer { roots, signer, issuing, revocation_lists: vec![], fingerprint: SourceFingerprint::own() })
+    Some(Offer {
+        roots,
+        signer,
+        issuing,
+        revocation_lists: vec![],
+        lists_on_demand: false,
+        fingerprint: SourceFingerprint::own(),
+    })
 }
 
 #[path = "test_model_holders.rs"]

@@ -48,6 +48,13 @@ pub enum Step {
     Revoke(AuthorityId),
     /// Put an issuing CA on the revocation list of its root.
     RevokeIssuing(AuthorityId),
+    /// Note that whoever has certified this certificate has revoked it.
+    NoteRevoked {
+        /// Its serial number.
+        serial: String,
+        /// Who issued it.
+        issuer: AuthorityId,
+    },
     /// Sign the revocation lists anew: an entry has ended, an authority has come, or they are about to end.
     /// With `true`, entries of certificates that have ended are forgotten.
     RefreshLists(bool),
@@ -79,6 +86,7 @@ pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed
     let step = None
         .or_else(|| adopt(now, authorities, active, seen.offer))
         .or_else(|| plan.renew_issuing(authorities, active, seen))
+        .or_else(|| plan.revoke_left(authorities, seen))
         .or_else(|| plan.refresh_lists(authorities, seen, rules))
         .or_else(|| plan.replace(authorities, active, seen, rules))
         .or_else(|| plan.activate(authorities, active, seen, rules))
@@ -322,7 +330,8 @@ impl Plan {
             return None;
         }
         let lists = !authorities.revocations.lists.is_empty();
-        if lists && seen.offer.is_none() && usable_issuer(authorities, candidate, seen, self.now).is_none() {
+        let certifies = seen.offer.is_none() || certifies_until(candidate, seen.offer).is_some();
+        if lists && certifies && usable_issuer(authorities, candidate, seen, self.now).is_none() {
             // Its issuing CA's list travels first, like the root itself did.
             let waits = candidate.issuing.iter().any(|issuing| issuing.after_sequence > 0);
             return (!waits).then(|| Step::CertifyIssuing(candidate.id.clone()));

@@ -75,11 +75,12 @@ pub(super) fn offer(root_name: &str, signer: &str) -> Offer {
 
 /// The same with these roots, of which the first one is the signer's, and with these lists.
 pub(super) fn offer_with(roots: Vec<Root>, signer: &str, lists: Vec<RevocationList>) -> Offer {
-    let issuing = issuing_ca(signer, START, 50 * DAY);
+    let mut issuing = issuing_ca(signer, START, 50 * DAY);
+    issuing.key = KeyId::parse("files-key");
     let fingerprint = SourceFingerprint::of_set(&issuing.certificate, [], roots.iter().map(|root| &root.certificate));
     let fingerprint = fingerprint.with_lists(&lists);
     let issuing = OfferedCa::Given(issuing);
-    Offer { signer: roots[0].id.clone(), roots, issuing, revocation_lists: lists, fingerprint }
+    Offer { signer: roots[0].id.clone(), roots, issuing, revocation_lists: lists, lists_on_demand: false, fingerprint }
 }
 
 pub(crate) fn id(name: &str) -> AuthorityId {
@@ -127,6 +128,7 @@ impl Seen {
             fingerprint: Some(offer.fingerprint.clone()),
             offer: Some(offer.clone()),
             standing: SourceStanding::Newest,
+            revoked_by: self.source.revoked_by,
         };
         Self { offer: Some(offer), source, ..self }
     }
@@ -136,7 +138,8 @@ impl Seen {
         let print = offer.as_ref().map_or_else(SourceFingerprint::own, |offer| offer.fingerprint.clone());
         let standing = authorities.adopted.standing(&print);
         let counts = if standing == SourceStanding::Superseded { None } else { offer.clone() };
-        Self { offer: counts, source: ReplicaSource { offer, fingerprint: Some(print), standing }, ..self }
+        let revoked_by = self.source.revoked_by;
+        Self { offer: counts, source: ReplicaSource { offer, fingerprint: Some(print), standing, revoked_by }, ..self }
     }
 
     pub(super) fn view(&self) -> Observed<'_> {

@@ -19,7 +19,8 @@ pub struct Unsettled {
     pub refusing: u64,
     /// Compromised roots that sign still, or that are still in the bundle.
     pub tainted_roots: u64,
-    /// Issuing CAs under other roots that are declared compromised, have not ended and are on no revocation list.
+    /// Issuing CAs under other roots that are declared compromised, have not ended and are on no revocation list; and those that
+    /// whoever has certified them is to revoke and has not yet.
     pub tainted_issuing: u64,
     /// Publishers that lack the bundle that is waited for.
     pub unpublished: u64,
@@ -38,7 +39,9 @@ impl Unsettled {
             cut_off: holders.min(seen.coverage.live().saturating_add(seen.coverage.gone)),
             refusing: seen.lag.refusing,
             tainted_roots: number(authorities.roots.iter().filter(tainted).count()),
-            tainted_issuing: number(authorities.tainted_issuing(now).count()),
+            tainted_issuing: number(
+                authorities.tainted_issuing(now).count().saturating_add(authorities.revocations.awaited().count()),
+            ),
             unpublished: number(
                 seen.coverage.published.lacking(authorities.awaited_sequence(), seen.publishers, now).len(),
             ),

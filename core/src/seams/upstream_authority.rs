@@ -11,7 +11,7 @@ use super::certificate_authority::{CertificateAuthority, SignError};
 use super::custody::SigningKey;
 use crate::authority::{IssuingCa, Root};
 use crate::revocation::Revoked;
-use crate::source::Offer;
+use crate::source::{Offer, RevokedBy};
 
 /// What a revocation list says.
 #[derive(Debug, Clone, Copy)]
@@ -82,5 +82,17 @@ pub trait UpstreamAuthority: Send + Sync {
             "the key of issuing CA {} is kept by a backend that signs leaves itself, and the one of this configuration does not",
             issuing.id
         )))
+    }
+
+    /// Who revokes what it has certified.
+    fn revoked_by(&self) -> RevokedBy;
+
+    /// Revokes a certificate that it has made, when that is [`RevokedBy::Upstream`]. One that is revoked already stays so and is
+    /// no failure: this is asked for until it has succeeded, and perhaps once more.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    async fn revoke(&self, _certificate: &CertificateDer<'static>) -> Result<(), SignError> {
+        Err(SignError::Unusable("the configured backend revokes nothing: authority.backend has changed".to_owned()))
     }
 }

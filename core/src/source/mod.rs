@@ -4,10 +4,12 @@
 mod adopted;
 mod fingerprint;
 mod offer;
+mod revoked_by;
 
 pub use adopted::{AdoptedSources, SourceStanding};
 pub use fingerprint::SourceFingerprint;
 pub use offer::{Offer, OfferedCa};
+pub use revoked_by::RevokedBy;
 
 /// The source that one replica is configured with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct ReplicaSource {
     pub fingerprint: Option<SourceFingerprint>,
     /// Whether it is what was adopted last.
     pub standing: SourceStanding,
+    /// Who revokes what it certifies.
+    pub revoked_by: RevokedBy,
 }
 
 impl ReplicaSource {

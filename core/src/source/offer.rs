@@ -30,6 +30,9 @@ pub struct Offer {
     pub issuing: OfferedCa,
     /// Revocation lists that the operator made, one for each CA of the chain, or none.
     pub revocation_lists: Vec<RevocationList>,
+    /// Whether they are to be had at any time, so that they are used only while something is revoked. Then there may be one for
+    /// some of the chain only, and some for other CAs; and nothing is said by there being none.
+    pub lists_on_demand: bool,
     /// Stands for all of this among replicas. It must not change unless the operator changes something.
     pub fingerprint: SourceFingerprint,
 }
@@ -57,6 +60,7 @@ impl Offer {
     #[must_use]
     pub fn given_lists(&self) -> GivenLists<'_> {
         match self.revocation_lists.as_slice() {
+            lists if self.lists_on_demand => GivenLists::OnDemand(lists),
             [] if self.fingerprint.has_unusable_lists() => GivenLists::Unknown,
             [] => GivenLists::NothingRevoked,
             lists => GivenLists::Lists(lists),

@@ -24,7 +24,7 @@ use signet_core::revocation::RevocationList;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
-use signet_core::source::{Offer, OfferedCa};
+use signet_core::source::{Offer, OfferedCa, RevokedBy};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
@@ -251,12 +251,17 @@ fn offer(verified: &Verified, key_id: &KeyId) -> Offer {
         signer,
         issuing: OfferedCa::Given(issuing(verified, key_id)),
         revocation_lists: Vec::new(),
+        lists_on_demand: false,
         fingerprint: verified.fingerprint.clone(),
     }
 }
 
 #[async_trait]
 impl UpstreamAuthority for FilesAuthority {
+    fn revoked_by(&self) -> RevokedBy {
+        RevokedBy::Owner
+    }
+
     async fn prepare_root(&self, _generation: u64, _now: OffsetDateTime) -> Result<Root, SignError> {
         Err(self.operators())
     }

@@ -276,7 +276,8 @@ fn id(facts: &Facts) -> AuthorityId {
     AuthorityId::of(facts)
 }
 
-fn subject(der: &[u8]) -> String {
+/// The name in a certificate, for people.
+pub(super) fn subject(der: &[u8]) -> String {
     X509Certificate::from_der(der).map_or_else(|_| String::new(), |(_, parsed)| shown(parsed.subject()))
 }
 

@@ -13,7 +13,7 @@ use signet_core::key_type::KeyType;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
-use signet_core::source::Offer;
+use signet_core::source::{Offer, RevokedBy};
 use time::OffsetDateTime;
 
 use super::certificates::{CaProfile, ca_validity, custody_failed, failed, prepare, random, self_sign, sign};
@@ -55,6 +55,10 @@ impl SelfSignedRoot {
 
 #[async_trait]
 impl UpstreamAuthority for SelfSignedRoot {
+    fn revoked_by(&self) -> RevokedBy {
+        RevokedBy::Here
+    }
+
     async fn prepare_root(&self, generation: u64, now: OffsetDateTime) -> Result<Root, SignError> {
         // The generation alone would not do as a name: after a crash between this and the journal's entry, or when two
         // replicas try the same generation, the name would be taken for ever. A key that no journal names is harmless.

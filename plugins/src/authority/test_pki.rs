@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
-    DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
+    DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams,
+    SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use signet_core::authority::AuthorityId;
@@ -193,12 +194,23 @@ impl Ca {
 
     /// An empty revocation list as PEM.
     pub(super) fn crl(&self, this_update: OffsetDateTime, next_update: OffsetDateTime) -> String {
+        self.crl_of(this_update, next_update, &[])
+    }
+
+    /// A revocation list with these certificates on it as PEM.
+    pub(super) fn crl_of(&self, this_update: OffsetDateTime, next_update: OffsetDateTime, revoked: &[&Self]) -> String {
+        let entry = |ca: &&Self| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&signet_core::certificate::Facts::read(&ca.der).unwrap().serial),
+            revocation_time: this_update,
+            reason_code: None,
+            invalidity_date: None,
+        };
         let params = CertificateRevocationListParams {
             this_update,
             next_update,
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
-            revoked_certs: Vec::new(),
+            revoked_certs: revoked.iter().map(entry).collect(),
             key_identifier_method: self.params.key_identifier_method.clone(),
         };
         params.signed_by(&Issuer::from_params(&self.params, &pair(&self.pkcs8))).unwrap().pem().unwrap()

@@ -7,8 +7,10 @@ mod circuit;
 mod error;
 mod issuer;
 mod leaf;
+mod lists;
 mod probe;
 mod request;
+mod revoke;
 mod session;
 mod settings;
 mod transport;
@@ -19,13 +21,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustls_pki_types::CertificateDer;
 use signet_core::authority::{IssuingCa, Root};
 use signet_core::clock::SharedClock;
 use signet_core::profile::backdate;
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::SigningKey;
 use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
-use signet_core::source::Offer;
+use signet_core::source::{Offer, RevokedBy};
 use signet_core::time_math;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -40,6 +43,7 @@ pub use circuit::CircuitState;
 pub use error::VaultError;
 use issuer::{Asked, READ_ISSUER, SIGN, Source};
 use leaf::VaultLeaves;
+use lists::{Lists, Reader};
 pub use probe::Probed;
 use session::Session;
 pub use settings::{DEFAULT_ISSUER, LeafRoles, Login, VaultSettings};
@@ -49,6 +53,9 @@ const FIRST: Duration = Duration::from_secs(5);
 
 /// How soon it is looked at again after it could not be used.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// The shortest pause before a list that has been read comes into use.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// For how long nothing is to be certified after that has failed: at first, and at most.
 const HOLD: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(300));
@@ -72,6 +79,8 @@ pub struct VaultAuthority {
 #[derive(Default)]
 struct State {
     found: Option<Result<Source, VaultError>>,
+    /// The revocation lists beside it.
+    lists: Lists,
     /// Nothing is to be certified before this, because of that.
     held: Option<(Instant, SignError)>,
     hold: Duration,
@@ -84,6 +93,8 @@ struct State {
 pub struct VaultStatus {
     /// Why what it offers is not used; nothing when it is.
     pub problem: Option<String>,
+    /// Why a revocation list of it cannot be used, so that no leaf can be revoked.
+    pub lists: Option<String>,
     /// Whether it is asked at all.
     pub circuit: CircuitState,
     /// Until when its token for this CA holds, if that has an end.
@@ -115,6 +126,8 @@ impl VaultAuthority {
             // Who is in trouble has its own pauses; who refuses waits for somebody to change something.
             let soon = found.is_err_and(|error| error.is_outage() || matches!(error, VaultError::Paused { .. }));
             let pause = if soon { RETRY.min(self.settings.refresh) } else { self.settings.refresh };
+            let settles = self.state().lists.settles_at;
+            let pause = settles.map_or(pause, |at| pause.min(time_math::until(self.clock.now(), at).max(LEAST_PAUSE)));
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Ok(());
             }
@@ -139,11 +152,13 @@ impl VaultAuthority {
     /// How it is.
     pub async fn status(&self) -> VaultStatus {
         let calls = &self.session.transport.calls;
+        let lists = self.state().lists.problem.clone();
         VaultStatus {
             problem: match self.known() {
                 None => Some("it has not answered yet".to_owned()),
                 Some(found) => found.err().map(|error| error.to_string()),
             },
+            lists,
             circuit: self.session.transport.circuit(),
             token_ends: self.session.token_ends().await,
             answered: calls.answered.load(Ordering::Relaxed),
@@ -171,7 +186,20 @@ impl VaultAuthority {
     async fn look(&self) -> Result<Source, VaultError> {
         let _alone = self.looking.lock().await;
         let found = self.find().await;
+        let before = self.state().lists.clone();
+        let reader = Reader { transport: &self.session.transport, settings: &self.settings, now: self.clock.now() };
+        let lists = match &found {
+            Ok(source) => reader.read(source, &before).await,
+            Err(_) => before,
+        };
         let mut state = self.state();
+        if state.lists.problem != lists.problem {
+            match &lists.problem {
+                Some(problem) => tracing::warn!(problem, "a revocation list of Vault's cannot be used"),
+                None => tracing::info!("the revocation lists of Vault's can be used"),
+            }
+        }
+        state.lists = lists;
         if let (Some(Ok(before)), Ok(now)) = (&state.found, &found)
             && before != now
         {
@@ -248,6 +276,10 @@ impl VaultAuthority {
 
 #[async_trait]
 impl UpstreamAuthority for VaultAuthority {
+    fn revoked_by(&self) -> RevokedBy {
+        RevokedBy::Upstream
+    }
+
     async fn prepare_root(&self, _generation: u64, _now: OffsetDateTime) -> Result<Root, SignError> {
         Err(failed("the root is Vault's; rotate it there"))
     }
@@ -268,7 +300,12 @@ impl UpstreamAuthority for VaultAuthority {
                 }
             },
         };
-        Ok(Some(known?.offer(self.settings.leaves.is_some())?))
+        let lists = self.state().lists.offered();
+        Ok(Some(known?.offer(self.settings.leaves.is_some(), lists)?))
+    }
+
+    async fn revoke(&self, certificate: &CertificateDer<'static>) -> Result<(), SignError> {
+        self.revoked(certificate).await
     }
 
     async fn certify(

@@ -71,6 +71,7 @@ impl Bao {
     pub async fn with_pki(directory: &Path, token_ttl: u64) -> Outcome<Self> {
         let bao = Self::start(directory).await?;
         bao.put("sys/mounts/pki", json!({ "type": "pki", "config": { "max_lease_ttl": "87600h" } })).await?;
+        bao.put("pki/config/crl", json!({ "auto_rebuild": true })).await?;
         bao.root("root/generate/internal", "a").await?;
         bao.put("sys/policies/acl/signet-intermediate", json!({ "policy": POLICY })).await?;
         bao.put("sys/auth/approle", json!({ "type": "approle" })).await?;

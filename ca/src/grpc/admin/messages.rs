@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost_types::Timestamp;
-use signet_core::authority::{AuthorityId, IssuingCa, KeyId, subject_key_id};
+use signet_core::authority::{AuthorityId, IssuingCa, subject_key_id};
 use signet_core::clock::rfc3339;
 use signet_core::holder::{Coverage, Holder, HolderKey};
 use signet_core::publication::{self, Publication, Publications};
@@ -163,7 +163,7 @@ pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: Offset
 /// the root, and that goes on after it.
 fn renews_at(authorities: &Authorities, root: &RootAuthority, issuing: &IssuingAuthority) -> Option<OffsetDateTime> {
     let newest = root.issuing.iter().rev().find(|one| !is_revoked(authorities, one));
-    let is_brought = issuing.key.as_ref().is_none_or(|key| key.as_str().starts_with(KeyId::IMPORTED));
+    let is_brought = issuing.key.as_ref().is_none_or(KeyId::is_imported);
     let is_ours = if root.pinned { !is_brought } else { root.key.is_some() };
     let renewed = root.is_active() && is_ours && newest == Some(issuing) && issuing.not_after < root.not_after;
     renewed.then(|| half_life(issuing.not_before, issuing.not_after))

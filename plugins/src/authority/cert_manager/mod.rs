@@ -30,7 +30,7 @@ use signet_core::key_type::KeyType;
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::SigningKey;
 use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
-use signet_core::source::Offer;
+use signet_core::source::{Offer, RevokedBy};
 use signet_core::time_math;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -276,6 +276,10 @@ fn plain(error: SignError) -> String {
 
 #[async_trait]
 impl UpstreamAuthority for CertManagerAuthority {
+    fn revoked_by(&self) -> RevokedBy {
+        RevokedBy::Nobody
+    }
+
     async fn prepare_root(&self, _generation: u64, _now: OffsetDateTime) -> Result<Root, SignError> {
         Err(failed("the roots are those of cert-manager's issuer, which is followed and makes none on demand"))
     }

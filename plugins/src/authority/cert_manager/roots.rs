@@ -94,6 +94,7 @@ impl Roots {
             signer: self.signer.id.clone(),
             issuing,
             revocation_lists: Vec::new(),
+            lists_on_demand: false,
             fingerprint,
         }
     }

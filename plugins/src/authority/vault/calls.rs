@@ -1,7 +1,7 @@
 //! What is asked of a Vault, and how its answers are read. What vaultrs says rightly is taken from there; the rest is said here
 //! with the same pieces: vaultrs names the role of a TLS certificate by a field that Vault does not know, begins the path that
 //! renews a token with a tab, cannot say since when a CA of the default issuer is to count, demands fields of answers that
-//! OpenBao leaves out, and has no call for capabilities.
+//! OpenBao leaves out, and has no call for capabilities or for the revocation list of an issuer.
 
 use std::time::Duration;
 
@@ -99,6 +99,31 @@ pub(super) struct Issuers {
     pub(super) keys: Vec<String>,
 }
 
+/// An issuer; anybody may ask.
+pub(super) fn issuer(mount: &str, id: &str) -> Call {
+    Call { path: format!("{mount}/issuer/{id}/json"), method: RequestMethod::GET, body: None }
+}
+
+/// The revocation list of an issuer; anybody may ask.
+pub(super) fn list(mount: &str, id: &str) -> Call {
+    Call { path: format!("{mount}/issuer/{id}/crl"), method: RequestMethod::GET, body: None }
+}
+
+/// Revokes a certificate, given in PEM; one that is revoked stays so.
+pub(super) fn revoke(path: &str, certificate: &str) -> Call {
+    post(path.to_owned(), json!({ "certificate": certificate }))
+}
+
+/// What is at a path.
+pub(super) fn read(path: &str) -> Call {
+    Call { path: path.to_owned(), method: RequestMethod::GET, body: None }
+}
+
+/// Whether that is an id, and no path.
+pub(super) fn is_word(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 /// Asks for a signature without saying of what.
 pub(super) fn sign_nothing(path: &str) -> Call {
     post(path.to_owned(), json!({ "csr": "" }))
@@ -154,6 +179,13 @@ pub(super) struct Issuer {
     pub(super) issuer_id: String,
     #[serde(default)]
     pub(super) ca_chain: Vec<String>,
+}
+
+/// A revocation list.
+#[derive(Deserialize)]
+pub(super) struct List {
+    #[serde(default)]
+    pub(super) crl: String,
 }
 
 /// A signed certificate.

@@ -101,6 +101,9 @@ pub enum VaultError {
     },
 }
 
+/// What Vault answers with 500 although nothing is wrong with it.
+const ANSWERS: [&str; 2] = ["unable to find CRL for issuer", "unable to verify signature on presented cert"];
+
 impl VaultError {
     /// What an answer with an error status means.
     pub(super) fn of_status(what: &'static str, status: u16, body: &[u8]) -> Self {
@@ -109,6 +112,7 @@ impl VaultError {
             403 => Self::Denied { what, said, hint: "look at the policies of its token".to_owned() },
             // 501: not initialised; 472 and 473 are standbys of Vault Enterprise.
             503 | 501 | 472 | 473 => Self::Sealed { status, said },
+            500 if ANSWERS.iter().any(|answer| said.contains(answer)) => Self::Refused { what, status, said },
             429 | 500..=599 => Self::Failed { what, status, said },
             301..=308 => {
                 let said =

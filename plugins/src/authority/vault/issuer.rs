@@ -1,15 +1,17 @@
 //! What certifies issuing CAs: the issuer in Vault as it is now, with its chain up to the root; and what of its answers is used.
 
 use rustls_pki_types::CertificateDer;
-use signet_core::authority::{IssuingCa, Root};
+use signet_core::authority::{AuthorityId, IssuingCa, Root};
 use signet_core::certificate::Facts;
 use signet_core::clock::rfc3339;
 use signet_core::pem::read_certificates;
+use signet_core::revocation::RevocationList;
 use signet_core::seams::upstream_authority::Certified;
 use signet_core::source::{Offer, OfferedCa, SourceFingerprint};
 use time::OffsetDateTime;
 
 use super::super::files::{Way, way_to_root};
+use super::super::revocation::subject;
 use super::calls::{Issuer, Signed};
 use super::error::VaultError;
 
@@ -50,14 +52,23 @@ impl Source {
         Ok(Self { chain, root, until, id: issuer.issuer_id.clone(), fingerprint })
     }
 
+    /// The issuer and what is above it, with their names for people.
+    pub(super) fn above(&self) -> impl Iterator<Item = (AuthorityId, String)> {
+        let named = |der: &CertificateDer<'static>| {
+            let facts = Facts::read(der).ok()?;
+            Some((AuthorityId::of(&facts), subject(der)))
+        };
+        self.chain.iter().filter_map(named)
+    }
+
     /// What the rotator gets to see: the issuer itself as issuing CA when it `signs_leaves`.
-    pub(super) fn offer(&self, signs_leaves: bool) -> Result<Offer, VaultError> {
+    pub(super) fn offer(&self, signs_leaves: bool, revocation_lists: Vec<RevocationList>) -> Result<Offer, VaultError> {
         let (issuing, fingerprint) = match signs_leaves {
             true => (OfferedCa::Given(self.issuing()?), self.fingerprint.clone().signing_leaves()),
             false => (OfferedCa::Certified { until: self.until }, self.fingerprint.clone()),
         };
         let (roots, signer) = (vec![self.root.clone()], self.root.id.clone());
-        Ok(Offer { roots, signer, issuing, revocation_lists: Vec::new(), fingerprint })
+        Ok(Offer { roots, signer, issuing, revocation_lists, lists_on_demand: true, fingerprint })
     }
 
     /// The issuer as an issuing CA whose key is Vault's.

@@ -40,6 +40,11 @@ pub(super) async fn may_sign(session: &Session, settings: &VaultSettings, issuer
 }
 
 async fn may_write(session: &Session, path: &str, what: &'static str) -> Result<(), VaultError> {
+    may(session, what, path, "update").await
+}
+
+/// Whether the token has this right at a path, as Vault says.
+pub(super) async fn may(session: &Session, what: &'static str, path: &str, right: &str) -> Result<(), VaultError> {
     let body = match session.call(ASK, || calls::capabilities(path)).await {
         Ok(body) => body,
         // Whoever is not told finds out when it is tried.
@@ -48,20 +53,25 @@ async fn may_write(session: &Session, path: &str, what: &'static str) -> Result<
     };
     let all: BTreeMap<String, Vec<String>> = calls::data(ASK, body.expose())?;
     let granted = all.get(path).cloned().unwrap_or_default();
-    match granted.iter().any(|one| one == "update" || one == "root") {
+    match granted.iter().any(|one| one == right || one == "root") {
         true => Ok(()),
         false => {
             let denied = VaultError::Denied { what, said: granted.join(", "), hint: String::new() };
-            Err(with_line(denied, path))
+            Err(with_right(denied, path, right))
         }
     }
 }
 
 /// The same, with the line that the policy lacks when it is that.
 pub(super) fn with_line(error: VaultError, path: &str) -> VaultError {
+    with_right(error, path, "update")
+}
+
+/// The same for any right.
+pub(super) fn with_right(error: VaultError, path: &str, right: &str) -> VaultError {
     match error {
         VaultError::Denied { what, said, .. } => {
-            let hint = format!("its policy needs: path \"{path}\" {{ capabilities = [\"update\"] }}");
+            let hint = format!("its policy needs: path \"{path}\" {{ capabilities = [\"{right}\"] }}");
             VaultError::Denied { what, said, hint }
         }
         error => error,
@@ -121,6 +131,7 @@ impl VaultAuthority {
                 Ok(_) => found.problems.push("Vault signs without a request; is it one?".to_owned()),
             },
         }
+        found.problems.extend(self.lines_for_revocation().await);
         let what = "whether Vault signs an issuing CA and for how long (max_lease_ttl of the mount cuts authority.issuing_ttl): a \
             trial would leave a CA certificate in Vault";
         found.unseen.push(what.to_owned());

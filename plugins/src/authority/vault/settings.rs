@@ -87,6 +87,18 @@ impl VaultSettings {
         format!("{}/issuer/{issuer}/sign/{role}", self.mount)
     }
 
+    /// The path that certificates are revoked at.
+    #[must_use]
+    pub fn revoke_path(&self) -> String {
+        format!("{}/revoke", self.mount)
+    }
+
+    /// The path that makes revocation lists anew.
+    #[must_use]
+    pub fn rebuild_path(&self) -> String {
+        format!("{}/crl/rotate", self.mount)
+    }
+
     /// The path that issuing CAs are signed at, as a policy names it.
     #[must_use]
     pub fn sign_path(&self) -> String {

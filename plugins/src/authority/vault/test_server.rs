@@ -157,6 +157,7 @@ pub(super) struct World {
     pub(super) server: Server,
     pub(super) vault: Arc<VaultAuthority>,
     pub(super) directory: TempDir,
+    pub(super) clock: ManualClock,
 }
 
 impl World {
@@ -182,8 +183,9 @@ impl World {
             leaves: None,
         };
         change(&mut settings);
-        let vault = Arc::new(VaultAuthority::new(settings, Files::plain(), Arc::new(ManualClock::at(NOW))));
-        Self { server, vault, directory }
+        let clock = ManualClock::at(NOW);
+        let vault = Arc::new(VaultAuthority::new(settings, Files::plain(), Arc::new(clock.clone())));
+        Self { server, vault, directory, clock }
     }
 }
 
@@ -194,12 +196,34 @@ pub(super) struct Vault {
     /// From the issuer up, as Vault shows it.
     pub(super) chain: Vec<Ca>,
     pub(super) capabilities: &'static [&'static str],
+    /// What the mount has beside the chain.
+    pub(super) others: Vec<Ca>,
+    /// Revocation lists, by the place of their CA in the chain, and then among the others.
+    pub(super) lists: Vec<Option<String>>,
 }
 
 impl Vault {
     pub(super) fn of(issuer: &Ca, above: &[&Ca]) -> Self {
         let chain = std::iter::once(issuer).chain(above.iter().copied()).cloned().collect();
-        Self { issuer: issuer.clone(), chain, capabilities: &["update"] }
+        let list = Some(issuer.crl(NOW - DAY, NOW + DAY));
+        let lists = std::iter::once(list).chain(above.iter().map(|ca| Some(ca.crl(NOW - DAY, NOW + DAY)))).collect();
+        Self { issuer: issuer.clone(), chain, capabilities: &["read", "update"], others: Vec::new(), lists }
+    }
+
+    /// The issuers of the mount: that number is part of their ids.
+    fn issuers(&self) -> Vec<&Ca> {
+        self.chain.iter().chain(&self.others).collect()
+    }
+
+    /// What is said of one of them.
+    fn of_issuer(&self, id: usize, what: &str) -> Answer {
+        match what {
+            "crl" => match self.lists.get(id).cloned().flatten() {
+                Some(crl) => Answer::Json(200, json!({ "data": { "crl": crl } })),
+                None => Answer::Json(500, json!({ "errors": [format!("unable to find CRL for issuer: id:id-{id}")] })),
+            },
+            _ => Answer::Json(200, json!({ "data": { "certificate": self.issuers()[id].pem(), "ca_chain": [] } })),
+        }
     }
 
     pub(super) fn pems(&self) -> Vec<String> {
@@ -222,7 +246,14 @@ impl Vault {
     pub(super) fn answer(&self, asked: &Asked) -> Answer {
         let path = asked.path.strip_prefix("/v1/").unwrap_or_default();
         let last = path.rsplit('/').next().unwrap_or_default();
+        let id = path.rsplit('/').nth(1).and_then(|id| id.strip_prefix("id-")?.parse().ok());
         match last {
+            "issuers" => {
+                assert_eq!(asked.method, "LIST");
+                let keys: Vec<String> = (0..self.issuers().len()).map(|id| format!("id-{id}")).collect();
+                Answer::Json(200, json!({ "data": { "keys": keys } }))
+            }
+            what if let Some(id) = id => self.of_issuer(id, what),
             "json" => {
                 let data = json!({ "certificate": self.issuer.pem(), "ca_chain": self.pems(), "issuer_id": "the-id" });
                 Answer::Json(200, json!({ "data": data }))

@@ -15,12 +15,14 @@ async fn the_issuer_is_offered_with_its_root_and_certifies_a_key_that_stays_here
     let world = World::new(Vault::of(&root, &[])).await;
     let offer = world.vault.offer().await.unwrap().unwrap();
     assert_eq!((offer.roots.len(), &offer.roots[0].certificate, &offer.signer), (1, &root.der, &root.id()));
-    assert_eq!((offer.roots[0].key.clone(), offer.revocation_lists.len()), (None, 0));
+    assert_eq!((offer.roots[0].key.clone(), offer.revocation_lists.len()), (None, 1));
     assert_eq!(offer.issuing, OfferedCa::Certified { until: root.params.not_after });
     let paths = ["/v1/pki/issuer/default/json", "/v1/auth/approle/login", "/v1/sys/capabilities-self"];
+    let of_lists = ["/v1/pki/issuers", "/v1/pki/issuer/id-0/json", "/v1/pki/issuer/id-0/crl"];
     let asked = world.server.asked();
-    assert_eq!(asked.iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), paths);
-    assert_eq!(asked[0].token, None, "anybody may read the issuer");
+    assert_eq!(asked.iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), [paths, of_lists].concat());
+    let without = |at: usize| asked[at].token.is_none();
+    assert!(without(0) && (3..6).all(without), "anybody may read the issuers and their lists");
     assert_eq!(asked[1].body, json!({ "role_id": "signet", "secret_id": SECRET }));
 
     let key = key().await;
@@ -320,7 +322,7 @@ async fn a_probe_finds_what_is_missing_and_makes_nothing() {
     }
     let denied = Vault { capabilities: &["read"], ..vault };
     let problems = probed(denied, 0).await.problems;
-    assert!(problems.len() == 1 && problems[0].contains("its policy needs"), "{problems:?}");
+    assert!(problems.len() == 2 && problems[0].contains("its policy needs"), "{problems:?}");
     let gone = World::with(Vault::of(&root, &[]), |settings| settings.address = "http://127.0.0.1:9".to_owned()).await;
     let problems = gone.vault.probe().await.problems;
     assert!(problems.len() == 1 && problems[0].contains("cannot be reached"), "{problems:?}");

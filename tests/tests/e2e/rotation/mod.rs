@@ -19,7 +19,7 @@ mod planned;
 mod refused_files;
 mod replicas;
 mod restored;
-mod revocation;
+pub(crate) mod revocation;
 mod socket;
 mod static_roots;
 mod stream;

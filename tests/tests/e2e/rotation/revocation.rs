@@ -29,12 +29,12 @@ async fn stage() -> Outcome<(Envoy, Agent, Stage)> {
     Ok((other, agent, stage))
 }
 
-fn lists_in(text: &str) -> usize {
+pub(crate) fn lists_in(text: &str) -> usize {
     text.matches("BEGIN X509 CRL").count()
 }
 
 /// Whether OpenSSL takes the leaf of a chain with these roots and a list for every CA of the chain.
-fn openssl_accepts(chain: &str, roots: &str, lists: &str) -> Outcome<bool> {
+pub(crate) fn openssl_accepts(chain: &str, roots: &str, lists: &str) -> Outcome<bool> {
     let directory = tempfile::tempdir().map_err(Failure::io("make a temporary directory"))?;
     let at = |name: &str, text: &str| -> Outcome<std::path::PathBuf> {
         let path = directory.path().join(name);

@@ -2,6 +2,7 @@
 
 mod checked;
 mod leaf;
+mod revoked;
 mod rotated;
 mod sealed;
 mod tls;

@@ -1,0 +1,105 @@
+//! Has certificates revoked by whoever has certified them: what the journal asks for is asked for again and again, by every
+//! replica whose backend can, until it is done. It may be asked for twice, and crash in between: that changes nothing there.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use signet_core::revocation::RevokedElsewhere;
+use signet_core::rotation::Step;
+use tokio_util::sync::CancellationToken;
+
+use super::{Executor, Order, StepError};
+use crate::signing_state::{StateReader, current};
+
+/// How long after a failure it is tried again: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// How often it is noted that something is done while others change the journal.
+const RACES: usize = 5;
+
+/// Asks for what the journal wants revoked.
+pub struct Elsewhere {
+    /// Changes the journal.
+    pub executor: Arc<Executor>,
+    /// The journal as it was published last.
+    pub state: StateReader,
+}
+
+impl Elsewhere {
+    /// Works until `stop`.
+    ///
+    /// # Errors
+    /// None: what cannot be done is told, and tried again.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
+        let mut pause = PAUSE.0;
+        loop {
+            let wanted = self.wanted();
+            if stop.run_until_cancelled(self.ask(&wanted)).await.is_none() {
+                return Ok(());
+            }
+            let is_left = self.executor.not_revoked().is_some();
+            let waited = async {
+                tokio::select! {
+                    () = self.changed(&wanted) => PAUSE.0,
+                    () = tokio::time::sleep(pause), if is_left => pause.saturating_mul(2).min(PAUSE.1),
+                }
+            };
+            match stop.run_until_cancelled(waited).await {
+                None => return Ok(()),
+                Some(next) => pause = next,
+            }
+        }
+    }
+
+    fn wanted(&self) -> Vec<RevokedElsewhere> {
+        let state = current(&self.state);
+        state.map(|state| state.authorities.revocations.awaited().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Waits until something else is wanted.
+    async fn changed(&mut self, wanted: &[RevokedElsewhere]) {
+        while self.wanted() == wanted {
+            if self.state.changed().await.is_err() {
+                // Nobody publishes any more: the process ends.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Asks for each of them once.
+    pub(super) async fn ask(&self, wanted: &[RevokedElsewhere]) {
+        let mut trouble = None;
+        for one in wanted {
+            if let Err(error) = self.revoke(one).await {
+                tracing::warn!(serial = one.serial, issuer = %one.issuer, %error, "a certificate could not be revoked by whoever has certified it; it is tried again");
+                trouble.get_or_insert(error.to_string());
+            }
+        }
+        *self.executor.not_revoked.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    async fn revoke(&self, one: &RevokedElsewhere) -> Result<(), StepError> {
+        let Some(certificate) = &one.certificate else { return Ok(()) };
+        self.executor.provisioner.upstream.revoke(certificate).await?;
+        let step = Step::NoteRevoked { serial: one.serial.clone(), issuer: one.issuer.clone() };
+        for _ in 0..RACES {
+            let observation = self.executor.observe().await?;
+            let mut awaited = observation.authorities.revocations.awaited();
+            if !awaited.any(|left| left.serial == one.serial && left.issuer == one.issuer) {
+                return Ok(());
+            }
+            if self.executor.take(&observation, &step, Order::default()).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(StepError::Endless)
+    }
+}
+
+impl Executor {
+    /// Why what is to be revoked elsewhere was not when this replica last asked for it.
+    #[must_use]
+    pub fn not_revoked(&self) -> Option<String> {
+        self.not_revoked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
