@@ -33,6 +33,7 @@ mod sealing_keys;
 mod signers;
 mod storage;
 mod tokens;
+mod trial;
 #[cfg_attr(not(feature = "vault"), path = "app/without_vault.rs")]
 mod vault;
 
@@ -42,7 +43,7 @@ use signet_plugins::store::Store;
 use zeroize::Zeroizing;
 
 pub use backup::{Backup, backup};
-pub use check::{Checked, check};
+pub use check::{Asks, Checked, check};
 pub use error::AppError;
 pub use import::{Import, Imported, Source, import};
 pub use init::{InitError, fingerprint, has_authority, init};

@@ -32,8 +32,8 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use client_verification::Judge;
 pub(crate) use client_verification::oddities;
+pub use client_verification::{Judge, client_verdict};
 pub use elsewhere::Elsewhere;
 pub use executor::{Executor, Order, RevocationChange};
 pub use observation::Observation;

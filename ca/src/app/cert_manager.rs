@@ -7,7 +7,7 @@ use signet_core::clock::SystemClock;
 use signet_core::identity::TrustDomain;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
-use signet_plugins::authority::{CertManagerAuthority, CertManagerSettings, IssuerRef, ObjectKey, RootsFrom};
+use signet_plugins::authority::{CertManagerAuthority, CertManagerSettings, IssuerRef, ObjectKey, RootsFrom, Tried};
 
 use super::kubernetes::{credentials, files};
 use crate::config::{self, CertManager, CertManagerRoots};
@@ -53,10 +53,16 @@ impl Opened {
         self.0.check_files().await.into_iter().map(named).collect()
     }
 
-    /// What is wrong with it, and what cannot be seen; it is asked.
-    pub(super) async fn probe(&self) -> (Vec<String>, Vec<String>) {
+    /// What is wrong with it, what cannot be seen, and whether a signature may be tried; it is asked.
+    pub(super) async fn probe(&self) -> (Vec<String>, Vec<String>, bool) {
         let found = self.0.probe().await;
-        (found.problems.into_iter().map(named).collect(), found.unseen.into_iter().map(named).collect())
+        let may_sign = found.problems.is_empty() && self.0.certifies();
+        (found.problems.into_iter().map(named).collect(), found.unseen.into_iter().map(named).collect(), may_sign)
+    }
+
+    /// Has a CA certified on trial.
+    pub(super) async fn try_out(&self) -> Result<Tried, String> {
+        self.0.try_out().await.map_err(|error| error.to_string())
     }
 
     /// The same with what the rotator makes of it.
@@ -66,7 +72,7 @@ impl Opened {
 }
 
 /// What is about the section says so.
-fn named(text: String) -> String {
+pub(super) fn named(text: String) -> String {
     if text.starts_with("authority.") { text } else { format!("authority.cert_manager: {text}") }
 }
 

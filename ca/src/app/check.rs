@@ -16,7 +16,7 @@ use signet_runtime::files::{Directories, no_place};
 use signet_runtime::output::error_chain;
 
 use super::cluster_set::Opened;
-use super::connect::connect;
+use super::connect::{Connected, connect};
 use super::sealing_keys::{keyring, missing_keys};
 use super::{cert_manager, storage, vault};
 use crate::config::{Backend, Config};
@@ -33,12 +33,30 @@ pub struct Checked {
     pub unmet: Vec<String>,
     /// What nobody has looked at, so that it may be wrong.
     pub unseen: Vec<String>,
+    /// What was done to find out.
+    pub notes: Vec<String>,
 }
 
-/// Looks at everything; with `asks`, asks API servers and issuers of clusters, too.
+/// Who is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// Nobody.
+    Nobody,
+    /// API servers and issuers. A signature is tried where it can be put on record.
+    OnRecord,
+    /// The same; a signature is tried even where no record is kept.
+    OffRecord,
+}
+
+/// Looks at everything, and asks others.
 #[must_use]
-pub async fn check(config: &Config, asks: bool) -> Checked {
-    let (unmet, not_shown) = if asks { connect(config).await } else { Default::default() };
+pub async fn check(config: &Config, asks: Asks) -> Checked {
+    let connected = match asks {
+        Asks::Nobody => Connected::default(),
+        Asks::OnRecord | Asks::OffRecord => connect(config, asks == Asks::OffRecord).await,
+    };
+    let Connected { problems: unmet, unseen: not_shown, notes } = connected;
+    let asks = asks != Asks::Nobody;
     let mut problems = missing_keys(config).await;
     let keys_are_there = problems.is_empty();
     if let Backend::Files(directory) = &config.authority.backend {
@@ -87,7 +105,7 @@ pub async fn check(config: &Config, asks: bool) -> Checked {
         Ok(location) => location,
         Err(error) => {
             problems.push(of_storage(&error));
-            return Checked { problems, unmet, unseen };
+            return Checked { problems, unmet, unseen, notes };
         }
     };
     if let Err(error) = location.check(storage::DEADLINE).await {
@@ -100,7 +118,7 @@ pub async fn check(config: &Config, asks: bool) -> Checked {
             Err(error) => problems.push(of_storage(&error)),
         }
     }
-    Checked { problems, unmet, unseen }
+    Checked { problems, unmet, unseen, notes }
 }
 
 /// The problem with `storage`, which the error's own text begins with too.

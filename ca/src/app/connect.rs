@@ -1,4 +1,5 @@
-//! Whether the API servers and issuers of the clusters answer, and let this CA do what it needs; for `check --connect`.
+//! Whether the API servers and issuers of the clusters, and whoever certifies issuing CAs, answer, and let this CA do what it
+//! needs; for `check --connect`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,16 +7,29 @@ use std::time::Duration;
 use futures::future::join_all;
 use signet_core::clock::SystemClock;
 use signet_core::seams::authenticator::AuthenticationError;
+use signet_plugins::authority::Tried;
 
 use super::kubernetes::{self, Server};
+use super::trial::trial;
 use super::{cert_manager, tokens, vault};
 use crate::config::{Backend, Cluster, Config, Tokens};
 
 /// How long all questions to one cluster may take together.
 const CLUSTER: Duration = Duration::from_secs(30);
 
-/// All that is wrong, and all that could not be seen, of all clusters, which are asked at the same time.
-pub(super) async fn connect(config: &Config) -> (Vec<String>, Vec<String>) {
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Connected {
+    /// What is wrong.
+    pub(super) problems: Vec<String>,
+    /// What could not be seen.
+    pub(super) unseen: Vec<String>,
+    /// What was done.
+    pub(super) notes: Vec<String>,
+}
+
+/// Asks all clusters, and whoever certifies issuing CAs, at the same time. A signature is tried on record, or `off_record`.
+pub(super) async fn connect(config: &Config, off_record: bool) -> Connected {
     let asked = config.clusters.iter().enumerate().map(async |(index, cluster)| {
         let field = format!("clusters[{index}]");
         let found = tokio::time::timeout(CLUSTER, ask(cluster)).await;
@@ -24,18 +38,52 @@ pub(super) async fn connect(config: &Config) -> (Vec<String>, Vec<String>) {
         let named = |all: Vec<String>| all.into_iter().map(|one| format!("{field}.{one}")).collect::<Vec<_>>();
         (named(problems), named(unseen))
     });
-    let (of_clusters, of_backend) = tokio::join!(join_all(asked), ask_backend(config));
-    let (problems, unseen): (Vec<_>, Vec<_>) = of_clusters.into_iter().chain([of_backend]).unzip();
-    (problems.concat(), unseen.concat())
+    let (of_clusters, mut found) = tokio::join!(join_all(asked), ask_backend(config, off_record));
+    let (problems, unseen): (Vec<_>, Vec<_>) = of_clusters.into_iter().unzip();
+    found.problems = [problems.concat(), found.problems].concat();
+    found.unseen = [unseen.concat(), found.unseen].concat();
+    found
 }
 
 /// Whoever certifies issuing CAs, if somebody else does. Each call has its own deadline.
-async fn ask_backend(config: &Config) -> (Vec<String>, Vec<String>) {
+async fn ask_backend(config: &Config, off_record: bool) -> Connected {
     match &config.authority.backend {
-        Backend::Vault(vault) => vault::Opened::new(vault, &config.trust_domain, Arc::new(SystemClock)).probe().await,
-        Backend::CertManager(section) => cert_manager::Opened::new(section, &config.trust_domain).probe().await,
-        Backend::Native | Backend::Files(_) => Default::default(),
+        Backend::Vault(section) => {
+            let opened = vault::Opened::new(section, &config.trust_domain, Arc::new(SystemClock));
+            let probed = opened.probe(config.authority.schedule.issuing_ttl).await;
+            Box::pin(tried(config, probed, ("Vault", vault::named), off_record, opened.try_out())).await
+        }
+        Backend::CertManager(section) => {
+            let opened = cert_manager::Opened::new(section, &config.trust_domain);
+            let probed = opened.probe().await;
+            Box::pin(tried(config, probed, ("cert-manager", cert_manager::named), off_record, opened.try_out())).await
+        }
+        Backend::Native | Backend::Files(_) => Connected::default(),
     }
+}
+
+/// What was found of an issuer by asking, and by a trial signature where that makes sense.
+async fn tried(
+    config: &Config,
+    (problems, unseen, may_sign): (Vec<String>, Vec<String>, bool),
+    (whose, named): (&str, fn(String) -> String),
+    off_record: bool,
+    ask: impl Future<Output = Result<Tried, String>>,
+) -> Connected {
+    let mut found = Connected { problems, unseen, notes: Vec::new() };
+    if may_sign {
+        let tried = trial(config, whose, off_record, ask).await;
+        found.problems.extend(tried.problems.into_iter().map(named));
+        found.unseen.extend(tried.unseen.into_iter().map(named));
+        found.notes = tried.notes;
+    } else {
+        let what = match found.problems.is_empty() {
+            true => "whether a leaf is signed: only issuing CAs are tried",
+            false => "whether an issuing CA is signed: what is wrong comes first",
+        };
+        found.unseen.push(named(what.to_owned()));
+    }
+    found
 }
 
 async fn ask(cluster: &Cluster) -> (Vec<String>, Vec<String>) {

@@ -1,12 +1,13 @@
 //! The Vault or OpenBao that certifies issuing CAs or signs leaves, put together out of the configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use signet_core::clock::SharedClock;
 use signet_core::identity::TrustDomain;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
-use signet_plugins::authority::{CircuitState, LeafRoles, Login, VaultAuthority, VaultSettings};
+use signet_plugins::authority::{CircuitState, LeafRoles, Login, Tried, VaultAuthority, VaultSettings};
 use signet_plugins::files::Files;
 use signet_runtime::files as runtime_files;
 use signet_runtime::output::error_chain;
@@ -74,17 +75,28 @@ impl Opened {
         self.0.files().await.err().map(|error| format!("authority.vault: {error}")).into_iter().collect()
     }
 
-    /// What is wrong with it, and what cannot be seen; it is asked.
-    pub(super) async fn probe(&self) -> (Vec<String>, Vec<String>) {
-        let found = self.0.probe().await;
-        let named = |all: Vec<String>| all.into_iter().map(|one| format!("authority.vault: {one}")).collect();
-        (named(found.problems), named(found.unseen))
+    /// What is wrong with it, what cannot be seen, and whether a signature may be tried; it is asked. Issuing CAs are to last for
+    /// `ttl`.
+    pub(super) async fn probe(&self, ttl: Duration) -> (Vec<String>, Vec<String>, bool) {
+        let found = self.0.probe(ttl).await;
+        let named = |all: Vec<String>| all.into_iter().map(named).collect();
+        (named(found.problems), named(found.unseen), found.may_sign)
+    }
+
+    /// Has a CA certified on trial.
+    pub(super) async fn try_out(&self) -> Result<Tried, String> {
+        self.0.try_out().await.map_err(|error| error.to_string())
     }
 
     /// The same with what the rotator makes of it.
     pub(super) fn watched(self, executor: Arc<Executor>, state: StateReader) -> Arc<Watched> {
         Arc::new(Watched { vault: self.0, executor, state })
     }
+}
+
+/// What is about the section says so.
+pub(super) fn named(text: String) -> String {
+    format!("authority.vault: {text}")
 }
 
 fn login(auth: &VaultAuth) -> Login {

@@ -9,6 +9,7 @@ use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::SigningKey;
 use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
 use signet_core::source::{Offer, RevokedBy};
+use signet_plugins::authority::Tried;
 use time::OffsetDateTime;
 
 use crate::config::CertManager;
@@ -36,8 +37,12 @@ impl Opened {
         Vec::new()
     }
 
-    pub(super) async fn probe(&self) -> (Vec<String>, Vec<String>) {
+    pub(super) async fn probe(&self) -> (Vec<String>, Vec<String>, bool) {
         Default::default()
+    }
+
+    pub(super) async fn try_out(&self) -> Result<Tried, String> {
+        Err(without().to_string())
     }
 
     pub(super) fn watched(self, _: Arc<Executor>) -> Arc<Nobody> {
@@ -47,6 +52,10 @@ impl Opened {
 
 fn without() -> SignError {
     SignError::Failed("this program is built without the feature `kubernetes`".to_owned())
+}
+
+pub(super) fn named(text: String) -> String {
+    text
 }
 
 /// Certifies nothing.

@@ -1,6 +1,7 @@
 //! What stands in where this program is built without Vault: the configuration asks for none then.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use signet_core::authority::Root;
 use signet_core::clock::SharedClock;
@@ -8,6 +9,7 @@ use signet_core::identity::TrustDomain;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_core::source::RevokedBy;
+use signet_plugins::authority::Tried;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Vault;
@@ -42,13 +44,21 @@ impl Opened {
         Vec::new()
     }
 
-    pub(super) async fn probe(&self) -> (Vec<String>, Vec<String>) {
+    pub(super) async fn probe(&self, _: Duration) -> (Vec<String>, Vec<String>, bool) {
         Default::default()
+    }
+
+    pub(super) async fn try_out(&self) -> Result<Tried, String> {
+        Err(WITHOUT.to_owned())
     }
 
     pub(super) fn watched(self, _: Arc<Executor>, _: StateReader) -> Arc<Nobody> {
         Arc::new(Nobody)
     }
+}
+
+pub(super) fn named(text: String) -> String {
+    text
 }
 
 /// Certifies nothing.

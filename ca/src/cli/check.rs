@@ -16,6 +16,9 @@ pub(super) struct CheckArgs {
     /// Ask the API servers and issuers of clusters, too: whether they answer, and let this CA do what it needs
     #[arg(long, conflicts_with_all = ["reference", "schema"])]
     connect: bool,
+    /// Try a signature even where no storage keeps a record
+    #[arg(long, requires = "connect")]
+    off_record: bool,
     /// Print the reference of all fields as Markdown instead
     #[arg(long, conflicts_with = "output")]
     reference: bool,
@@ -42,7 +45,13 @@ pub(super) async fn run(args: &CheckArgs) -> Result<(), Failure> {
         Ok(loaded) => loaded,
         Err(mistakes) => return Found { problems: mistakes, ..found }.refuse(out),
     };
-    let app::Checked { problems, unmet, unseen } = app::check(&loaded.config, args.connect).await;
+    let asks = match (args.connect, args.off_record) {
+        (false, _) => app::Asks::Nobody,
+        (true, false) => app::Asks::OnRecord,
+        (true, true) => app::Asks::OffRecord,
+    };
+    let app::Checked { problems, unmet, unseen, notes } = app::check(&loaded.config, asks).await;
+    found.notes = notes;
     let places = &loaded.places;
     let about_file = |all: Vec<String>| all.iter().map(|one| places.named(one)).collect::<Vec<_>>();
     (found.problems, found.unmet, found.unseen) = (about_file(problems), about_file(unmet), unseen);

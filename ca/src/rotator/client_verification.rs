@@ -20,7 +20,7 @@ use signet_core::bundle::TrustBundle;
 use signet_core::certificate::{CertificateChain, Facts, Serial, subject};
 use signet_core::digest::sha256;
 use signet_core::identity::{SpiffeId, TrustDomain};
-use signet_core::policy::{self, CsrNames, LeafPolicy};
+use signet_core::policy::{self, CsrNames, LeafPolicy, SigningRequest};
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::KeyCustody;
 use signet_core::verify::{self, Signer};
@@ -135,24 +135,11 @@ impl Judge {
         audit: &AuditLog,
         (id, dns, ips): (SpiffeId, Vec<String>, Vec<IpAddr>),
     ) -> Result<CertificateChain, StepError> {
-        let failed = |error: String| SignError::Failed(format!("trying out an issuing CA: {error}"));
-        let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
-        let key = own_key::proven(&key, &id, &dns, &ips).map_err(failed)?;
-        let mut random = [0; 16];
-        SystemRandom::new().fill(&mut random).map_err(|_| StepError::Random)?;
-        let (now, serial) = (candidate.now, Serial::new(candidate.now, random));
-        let policy = LeafPolicy {
-            trust_domain: self.trust_domain.clone(),
-            default_ttl: LIFE,
-            max_ttl: LIFE,
-            csr_names: CsrNames::Ignore,
-        };
         let name = id.to_string();
-        let request = policy::decide_serving(&policy, id, dns, ips, key, authority.limits(), serial, now)
-            .map_err(|refusal| SignError::Unusable(refusal.to_string()))?;
+        let request = decided(&self.trust_domain, authority, (id, dns, ips), candidate.now)?;
         let event = AuditEvent {
-            at_micros: AuditEvent::micros(now),
-            request_id: serial.to_string(),
+            at_micros: AuditEvent::micros(candidate.now),
+            request_id: request.serial().to_string(),
             kind: EventKind::Authority,
             outcome: Outcome::Intended,
             reason: None,
@@ -181,6 +168,52 @@ impl Judge {
         audit.record(AuditEvent { outcome: Outcome::Done, what, ..event }).await?;
         Ok(chain)
     }
+}
+
+/// Why clients would refuse what a CA signs whose key is thrown away, if they do. What it signs for that is on no record of its own:
+/// the CA is, and ends within a minute.
+///
+/// # Errors
+/// [`StepError`] when it could not be judged.
+pub async fn client_verdict(
+    trust_domain: &TrustDomain,
+    serving: &Serving,
+    (authority, issuing): (&dyn CertificateAuthority, &IssuingCa),
+    roots: &[CertificateDer<'static>],
+    now: OffsetDateTime,
+) -> Result<Option<String>, StepError> {
+    let path = || std::iter::once(&issuing.certificate).chain(&issuing.intermediates).chain(roots);
+    let names = (serving.dns_names.clone(), serving.ip_addresses.clone());
+    for (path_of_id, (dns, ips)) in NAMES.into_iter().zip([names, Default::default()]) {
+        let id = SpiffeId::parse(&format!("{}/{path_of_id}", trust_domain.id()));
+        let id = id.map_err(|error| SignError::Failed(error.to_string()))?;
+        let dialled = server_names(&dns, &ips);
+        let request = decided(trust_domain, authority, (id, dns, ips), now)?;
+        let chain = authority.sign(&request).await?;
+        if let Err(error) = verify(&chain, roots, &dialled, now) {
+            return Ok(Some(told(&error, path())));
+        }
+    }
+    Ok(None)
+}
+
+/// The decision to sign one that is tried, with a key that is thrown away.
+fn decided(
+    trust_domain: &TrustDomain,
+    authority: &dyn CertificateAuthority,
+    (id, dns, ips): (SpiffeId, Vec<String>, Vec<IpAddr>),
+    now: OffsetDateTime,
+) -> Result<SigningRequest, StepError> {
+    let failed = |error: String| SignError::Failed(format!("trying out an issuing CA: {error}"));
+    let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
+    let key = own_key::proven(&key, &id, &dns, &ips).map_err(failed)?;
+    let mut random = [0; 16];
+    SystemRandom::new().fill(&mut random).map_err(|_| StepError::Random)?;
+    let serial = Serial::new(now, random);
+    let trust_domain = trust_domain.clone();
+    let policy = LeafPolicy { trust_domain, default_ttl: LIFE, max_ttl: LIFE, csr_names: CsrNames::Ignore };
+    let request = policy::decide_serving(&policy, id, dns, ips, key, authority.limits(), serial, now);
+    Ok(request.map_err(|refusal| SignError::Unusable(refusal.to_string()))?)
 }
 
 fn server_names(dns: &[String], ips: &[IpAddr]) -> Vec<ServerName<'static>> {

@@ -11,7 +11,8 @@ use signet_core::audit::Outcome;
 use signet_core::clock::ManualClock;
 use signet_core::seams::store::AuthorityJournal;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
-use signet_plugins::authority::FilesAuthority;
+use signet_plugins::authority::{FilesAuthority, NativeAuthority};
+use signet_plugins::custody::MemoryCustody;
 use tempfile::TempDir;
 
 use super::*;
@@ -184,4 +185,26 @@ async fn an_issuing_ca_of_our_own_is_tried_out_before_it_is_used() {
     let events: Vec<_> = world.events().await.into_iter().map(|stored| stored.event).collect();
     let tried = events.iter().filter(|event| event.outcome == Outcome::Intended && event.what.is_some());
     assert_eq!(tried.count(), NAMES.len());
+}
+
+#[tokio::test]
+async fn what_is_certified_on_trial_is_judged_as_an_issuing_ca_is() {
+    let (pki, custody) = (Pki::new(|_| {}), Arc::new(MemoryCustody::new()));
+    let directory = pki.directory.path().to_owned();
+    let files = FilesAuthority::new(directory, Arc::clone(&custody) as _, Arc::new(ManualClock::at(NOW)));
+    let domain = TrustDomain::parse("cluster.local").unwrap();
+    let serving = Serving { dns_names: vec!["localhost".to_owned()], ip_addresses: Vec::new(), ttl: DAY };
+    let good: (Change, _) = (|_| {}, None);
+    for (change, expected) in refused().into_iter().map(|(_, change, words)| (change, Some(words))).chain([good]) {
+        pki.put("bad", change);
+        let offer = files.offer().await.unwrap().unwrap();
+        let issuing = offer.given().unwrap();
+        let authority = NativeAuthority::new(custody.open(issuing.key.as_ref().unwrap()).await.unwrap(), issuing).unwrap();
+        let roots: Vec<_> = offer.roots.iter().map(|root| root.certificate.clone()).collect();
+        let verdict = client_verdict(&domain, &serving, (&authority, issuing), &roots, NOW).await.unwrap();
+        match expected {
+            None => assert_eq!(verdict, None),
+            Some(words) => assert!(verdict.as_ref().is_some_and(|why| why.contains(words)), "{words}: {verdict:?}"),
+        }
+    }
 }

@@ -173,6 +173,14 @@ pub(super) fn ca_validity(
     }
 }
 
+/// Refuses to have a certificate made for no time at all: in whole seconds, which is what certificates have.
+pub(super) fn some_time(ttl: Duration) -> Result<(), SignError> {
+    match ttl.as_secs() {
+        0 => Err(failed("a CA that lasts no second is of no use; ask for more (authority.issuing_ttl)")),
+        _ => Ok(()),
+    }
+}
+
 /// Signs `params` for the key in `spki_der`.
 pub(super) async fn sign(
     params: &CertificateParams,

@@ -10,6 +10,7 @@ mod native;
 mod remote_signature;
 mod revocation;
 mod self_signed;
+mod trial;
 #[cfg(feature = "vault")]
 mod vault;
 
@@ -23,6 +24,7 @@ pub use files::{CaFile, CaFiles, Examined, FilesAuthority, Unfit};
 pub use native::NativeAuthority;
 pub use revocation::{ListError, read_lists, sign_list};
 pub use self_signed::SelfSignedRoot;
+pub use trial::{Tried, trial_name};
 #[cfg(feature = "vault")]
 pub use vault::{
     CircuitState, DEFAULT_ISSUER, LeafRoles, Login, Probed, VaultAnswers, VaultAuthority, VaultError, VaultSettings,

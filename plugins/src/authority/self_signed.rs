@@ -16,7 +16,9 @@ use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
 use signet_core::source::{Offer, RevokedBy};
 use time::OffsetDateTime;
 
-use super::certificates::{CaProfile, ca_validity, custody_failed, failed, prepare, random, self_sign, sign};
+use super::certificates::{
+    CaProfile, ca_validity, custody_failed, failed, prepare, random, self_sign, sign, some_time,
+};
 
 /// Makes roots with keys in custody and certifies issuing CAs with them.
 pub struct SelfSignedRoot {
@@ -81,6 +83,7 @@ impl UpstreamAuthority for SelfSignedRoot {
         ttl: Duration,
         now: OffsetDateTime,
     ) -> Result<Certified, SignError> {
+        some_time(ttl)?;
         let id = root.key.as_ref().ok_or_else(|| failed("the root's key is not held here"))?;
         let root_key = self.custody.open(id).await.map_err(|error| custody_failed(&error))?;
         let (issuer, facts) =

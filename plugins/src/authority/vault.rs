@@ -35,7 +35,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vaultrs::api::pki::requests::ReadIssuerCertificateRequest;
 
-use super::certificates::failed;
+use super::certificates::{failed, some_time};
+use super::trial::{self, Tried};
 use crate::files::Files;
 pub use answers::VaultAnswers;
 use calls::{Issuer, Signed};
@@ -250,6 +251,8 @@ impl VaultAuthority {
         ttl: Duration,
         now: OffsetDateTime,
     ) -> Result<Certified, SignError> {
+        // Vault takes nothing for as long as there may be.
+        some_time(ttl)?;
         // As it is now: it may have changed since it was looked at.
         let source = self.look().await?;
         if source.root.id != root.id {
@@ -262,15 +265,32 @@ impl VaultAuthority {
         if left < LEAST {
             return Err(SignError::Unusable("the issuer in Vault is about to end; rotate it there".to_owned()));
         }
-        let lifetime = ttl.min(left);
         let csr = request::csr(&self.settings.trust_domain, key).await?;
-        let (path, since) = (self.settings.sign_path(), backdate(lifetime));
-        let body = self.session.call(SIGN, || calls::sign_intermediate(&path, &csr, lifetime, since)).await;
+        let domain = self.settings.trust_domain.id();
+        let asked = Asked { spki_der: key.spki_der(), uri: domain.as_str(), lifetime: ttl.min(left) };
+        Ok(self.sign(&source, &csr, &asked).await?)
+    }
+
+    /// Has a request signed under the root of this issuer, and judges what comes back.
+    async fn sign(&self, source: &Source, csr: &str, asked: &Asked<'_>) -> Result<Certified, VaultError> {
+        let (path, since) = (self.settings.sign_path(), backdate(asked.lifetime));
+        let body = self.session.call(SIGN, || calls::sign_intermediate(&path, csr, asked.lifetime, since)).await;
         let body = body.map_err(|error| probe::with_line(error, &path))?;
         let signed: Signed = calls::data(SIGN, body.expose())?;
-        let domain = self.settings.trust_domain.id();
-        let asked = Asked { spki_der: key.spki_der(), uri: domain.as_str() };
-        Ok(source.accept(&signed, &asked, root, self.clock.now())?)
+        source.accept(&signed, asked, self.clock.now())
+    }
+
+    /// Has a CA certified that nobody uses, to see whether Vault does so.
+    ///
+    /// # Errors
+    /// [`SignError`], as for an issuing CA.
+    pub async fn try_out(&self) -> Result<Tried, SignError> {
+        let source = self.look().await?;
+        let (key, name) = (trial::key().await?, trial::trial_name(&self.settings.trust_domain));
+        let csr = request::csr_as(&self.settings.trust_domain, ("trial", &name), &key).await?;
+        let asked = Asked { spki_der: key.spki_der(), uri: &name, lifetime: trial::LIFE };
+        let certified = self.sign(&source, &csr, &asked).await?;
+        Ok(Tried { certified, key: Arc::new(key), root: source.root })
     }
 }
 
@@ -341,6 +361,8 @@ impl fmt::Debug for VaultAuthority {
 
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod probe_tests;
 #[cfg(test)]
 mod test_server;
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub struct Asked {
 /// What is answered.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status code.
+    /// The status code; 0 for no answer at all.
     pub status: u16,
     /// The kind of the body.
     pub content_type: &'static str,
@@ -83,6 +83,12 @@ impl Answer {
     pub fn throttled(seconds: u64) -> Self {
         let text = "Too many requests, please try again later.\n";
         Self { retry_after: Some(seconds), ..Self::text(429, "text/plain; charset=utf-8", text) }
+    }
+
+    /// None: the connection ends.
+    #[must_use]
+    pub fn reset() -> Self {
+        Self::text(0, "", "")
     }
 
     /// A watch that begins with these events and goes on with those that are sent, until their sender is dropped.
@@ -225,7 +231,7 @@ async fn respond(
     request: Request<Incoming>,
     answer: Arc<dyn Fn(Asked) -> Answering + Send + Sync>,
     seen: Arc<Mutex<Vec<Asked>>>,
-) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
+) -> Result<Response<BoxBody<Bytes, Infallible>>, std::io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -238,6 +244,9 @@ async fn respond(
     };
     seen.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());
     let Answer { status, content_type, body, more, retry_after } = answer(asked).await;
+    if status == 0 {
+        return Err(std::io::ErrorKind::ConnectionReset.into());
+    }
     let body = match more {
         None => Full::from(body).boxed(),
         Some(more) => {

@@ -12,13 +12,15 @@ use signet_core::time_math;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::calls::{Fault, Requests};
-use super::request::{Asks, Issued, Pending, State, approved, object, state};
+use super::request::{Asks, Issued, Pending, State, approved, is_approved, object, state};
 use super::settings::CertManagerSettings;
 
 /// Requests made for one certificate, at most.
 const ATTEMPTS: u32 = 3;
 /// Between two of them, the first time; twice as long the second.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long removing one may take beyond the time that there is; one that is left is removed later.
+const REMOVAL: Duration = Duration::from_secs(5);
 /// After this long without a word, a watch is not believed any more.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Between two watches of one request, the first and the longest.
@@ -69,8 +71,11 @@ impl Asking<'_> {
         let name = wanted.name_any();
         let (mut last, mut uid) = (Pending::default(), None);
         let decided = timeout_at(until, self.follow(&wanted, &mut last, &mut uid)).await;
-        // Also one that is there although nobody has said so, and one that nobody has answered.
-        if let Err(fault) = self.requests.delete(&name, uid).await {
+        let is_made = uid.is_some();
+        // Also one that is there although nobody has said so, and one that nobody has answered. Whoever waits does not wait for that.
+        let removed = timeout(REMOVAL, self.requests.delete(&name, uid)).await;
+        let removed = removed.unwrap_or_else(|_| Err(Fault::Away("the API server does not answer".to_owned())));
+        if let Err(fault) = removed {
             let error = fault.text();
             tracing::warn!(
                 request = name,
@@ -80,7 +85,11 @@ impl Asking<'_> {
         }
         match decided {
             Ok(decided) => decided,
-            Err(_) => Err(End::Over(SignError::Unavailable(last.words(self.settings)))),
+            Err(_) if is_made => Err(End::Over(SignError::Unavailable(last.words(self.settings)))),
+            Err(_) => Err(End::Over(SignError::Unavailable(format!(
+                "the API server has not answered within {:?} that it has made a CertificateRequest",
+                self.settings.deadline
+            )))),
         }
     }
 
@@ -94,13 +103,7 @@ impl Asking<'_> {
         uid.clone_from(&seen.metadata.uid);
         let name = seen.name_any();
         if self.settings.approve {
-            let asked = approved(seen.clone(), self.clock.now());
-            seen = match self.requests.approve(&name, &asked).await {
-                Ok(object) => object,
-                // Somebody else was faster.
-                Err(Fault::Forbidden(text)) if text.contains("may not be modified") => seen,
-                Err(fault) => return Err(end(&fault, "approving")),
-            };
+            seen = self.approve(&name, seen).await?;
         }
         let (mut pause, longest) = REWATCH;
         loop {
@@ -124,6 +127,25 @@ impl Asking<'_> {
                 Err(fault @ (Fault::Forbidden(_) | Fault::Refused(_))) => return Err(end(&fault, "reading")),
                 Err(fault) => tracing::debug!(error = fault.text(), "a CertificateRequest cannot be read"),
             }
+        }
+    }
+
+    /// Approves one, unless somebody else is faster.
+    async fn approve(&self, name: &str, mut seen: DynamicObject) -> Result<DynamicObject, End> {
+        let mut attempt = 1;
+        loop {
+            let fault = match self.requests.approve(name, &approved(seen.clone(), self.clock.now())).await {
+                Ok(object) => return Ok(object),
+                Err(Fault::Forbidden(text)) if text.contains("may not be modified") => return Ok(seen),
+                Err(fault) => fault,
+            };
+            // Somebody may have written to it in between: cert-manager's own approver, for one.
+            match (self.requests.get(name).await, &fault) {
+                (Ok(now), _) if is_approved(&now.data) => return Ok(now),
+                (Ok(now), Fault::Away(_)) if attempt < ATTEMPTS => seen = now,
+                _ => return Err(end(&fault, "approving")),
+            }
+            attempt += 1;
         }
     }
 

@@ -35,7 +35,8 @@ use signet_core::time_math;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::certificates::failed;
+use super::certificates::{failed, some_time};
+use super::trial::{self, Tried};
 use crate::custody::LocalKey;
 use crate::kubernetes::{Credentials, Files};
 use answer::Asked;
@@ -223,6 +224,36 @@ impl CertManagerAuthority {
         Ok(roots)
     }
 
+    /// Whether it is asked for issuing CAs.
+    #[must_use]
+    pub fn certifies(&self) -> bool {
+        !self.settings.leaves
+    }
+
+    /// Has a CA certified that nobody uses, to see whether requests are approved and signed.
+    ///
+    /// # Errors
+    /// [`SignError`], as for an issuing CA.
+    pub async fn try_out(&self) -> Result<Tried, SignError> {
+        let (roots, from) = match &self.settings.roots {
+            RootsFrom::Requests => (self.trial().await?, "status.ca".to_owned()),
+            from => (self.read(from).await?, from.to_string()),
+        };
+        let _one = self.asking.lock().await;
+        let (key, name) = (trial::key().await?, trial::trial_name(&self.settings.trust_domain));
+        let csr = request::csr_as(&self.settings.trust_domain, ("trial", &name), &key).await?;
+        let issued = self.asking().await?.issue(&csr, Asks::Ca, trial::LIFE).await?;
+        let (root, all) = (&roots.signer, (roots.all.as_slice(), from.as_str()));
+        let asked = Asked { spki_der: key.spki_der(), uri: &name, ttl: trial::LIFE, root, roots: all };
+        let judged = answer::judge(&issued.chain, &asked, self.clock.now());
+        let certified = judged.map_err(|cause| self.not_used(&cause))?;
+        Ok(Tried { certified, key: std::sync::Arc::new(key), root: roots.signer })
+    }
+
+    fn not_used(&self, cause: &str) -> SignError {
+        SignError::Unusable(format!("what {} has answered is not used: {cause}", self.settings.issuer))
+    }
+
     fn say(&self, roots: &Roots) {
         let (from, root) = (self.settings.roots.to_string(), &roots.signer);
         tracing::info!(
@@ -240,6 +271,8 @@ impl CertManagerAuthority {
     }
 
     async fn certified(&self, root: &Root, key: &dyn SigningKey, ttl: Duration) -> Result<Certified, SignError> {
+        // It is honoured by cert-manager.
+        some_time(ttl)?;
         let known = self.with_state(|state| state.roots.clone());
         let all = known.map_or_else(|| vec![root.clone()], |known| known.all);
         let left = time_math::until(self.clock.now(), root.not_after);
@@ -252,10 +285,7 @@ impl CertManagerAuthority {
         let (uri, from) = (self.settings.trust_domain.id(), self.settings.roots.to_string());
         let asked = Asked { spki_der: key.spki_der(), uri: uri.as_str(), ttl, root, roots: (&all, &from) };
         let judged = answer::judge(&issued.chain, &asked, self.clock.now());
-        let certified = judged.map_err(|cause| {
-            let issuer = &self.settings.issuer;
-            SignError::Unusable(format!("what {issuer} has answered is not used: {cause}"))
-        })?;
+        let certified = judged.map_err(|cause| self.not_used(&cause))?;
         // Its clock may be a little ahead, and it never backdates.
         if let Ok(facts) = Facts::read(&certified.certificate) {
             let begins = tokio::time::timeout(answer::AHEAD, self.clock.sleep_until(facts.not_before)).await;

@@ -65,18 +65,13 @@ impl CertManagerAuthority {
                 }
             }
         }
-        if settings.roots == RootsFrom::Requests {
-            let what = "which root status.ca names: that takes a request that is signed";
-            found.unseen.push(what.to_owned());
-        } else {
+        if settings.roots != RootsFrom::Requests {
             found.problems.extend(self.read(&settings.roots).await.err().map(plain));
         }
         match self.trial_request(&server).await {
             Ok(()) => {}
             Err(problem) => found.problems.push(problem),
         }
-        let what = format!("whether requests for {} are approved and signed: that takes one that is", settings.issuer);
-        found.unseen.push(what);
         found
     }
 
@@ -154,6 +149,11 @@ async fn issuer(server: &ApiServer, settings: &CertManagerSettings, kind: &Kind,
     };
     match within(api.get(&issuer.name)).await {
         Ok(object) => {
+            if object.data.pointer("/spec/selfSigned").is_some() {
+                found.problems.push(format!(
+                    "{issuer} is a self-signed one, which certifies no key but its own; name one of a CA, a Vault or Venafi"
+                ));
+            }
             let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
             let ready = conditions.into_iter().flatten().find(|condition| text_of(condition, "type") == "Ready");
             if let Some(not) = ready.filter(|ready| text_of(ready, "status") != "True") {

@@ -18,7 +18,7 @@ use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::SigningKey;
 use time::OffsetDateTime;
 
-use super::super::certificates::{CaProfile, failed, random};
+use super::super::certificates::{CaProfile, failed, random, uri};
 use super::super::remote_signature::{Unsigned, complete};
 use super::settings::{CertManagerSettings, GROUP};
 
@@ -40,11 +40,20 @@ pub(super) fn resource() -> ApiResource {
 /// The signing request, PEM: with the name and the SPIFFE ID that issuing CAs made here have. It asks for a CA, as cert-manager
 /// wants of a request with `isCA`; it names no usages, which would have to be repeated in the same order.
 pub(super) async fn csr(trust_domain: &TrustDomain, key: &dyn SigningKey) -> Result<String, SignError> {
+    csr_as(trust_domain, ("issuing", trust_domain.id().as_str()), key).await
+}
+
+/// The same with another name: what of the common name says the kind, and the SPIFFE ID.
+pub(super) async fn csr_as(
+    trust_domain: &TrustDomain,
+    (kind, id): (&'static str, &str),
+    key: &dyn SigningKey,
+) -> Result<String, SignError> {
     let at = OffsetDateTime::UNIX_EPOCH;
     let path = BasicConstraints::Constrained(0);
-    let profile =
-        CaProfile { trust_domain, kind: "issuing", spki_der: key.spki_der(), path, not_before: at, not_after: at };
+    let profile = CaProfile { trust_domain, kind, spki_der: key.spki_der(), path, not_before: at, not_after: at };
     let mut params = profile.params()?;
+    params.subject_alt_names = vec![uri(id)?];
     (params.serial_number, params.key_usages) = (None, Vec::new());
     let own = Unsigned::of(key).ok_or_else(|| failed("the key to certify is of an unsupported kind"))?;
     let unsigned = params
@@ -133,6 +142,13 @@ pub(super) fn approved(mut object: DynamicObject, now: OffsetDateTime) -> Dynami
         data.insert("status".to_owned(), json!({ "conditions": [condition] }));
     }
     object
+}
+
+/// Whether somebody has approved a request.
+pub(super) fn is_approved(object: &Value) -> bool {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let is = |found: &Value| text_of(found, "type") == "Approved" && text_of(found, "status") == "True";
+    conditions.into_iter().flatten().any(is)
 }
 
 /// What a request has come to.

@@ -14,7 +14,7 @@ use signet_core::pem::pem;
 use signet_test_servers::objects::refused;
 use signet_test_servers::scripted::{Answer, Asked, ScriptedApi};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
@@ -28,6 +28,8 @@ use crate::kubernetes::{Credentials, Files};
 pub(super) enum Does {
     /// It is signed by this CA.
     Signs(Box<Ca>),
+    /// The same, and this goes with it.
+    SignsBelow(Box<Ca>, String),
     /// Its status becomes this.
     Says(Value),
     /// Nothing happens.
@@ -56,12 +58,18 @@ pub(super) struct Inner {
     pub(super) roots: String,
     /// Whether reading that is answered at all.
     pub(super) roots_refused: Option<u16>,
+    /// How everything is answered; 0 for an end of the connection.
+    pub(super) broken: Option<u16>,
+    /// How many approvals come after somebody else has written to the request, and whether he has approved it.
+    pub(super) overtaken: (usize, bool),
 }
 
 pub(super) struct World {
     pub(super) inner: Arc<Mutex<Inner>>,
     pub(super) authority: Arc<CertManagerAuthority>,
     pub(super) api: ScriptedApi,
+    /// Whether answers wait.
+    pub(super) held: watch::Sender<bool>,
     _directory: TempDir,
 }
 
@@ -75,10 +83,12 @@ impl World {
     pub(super) async fn with(roots: &[&Ca], script: Vec<Does>, change: impl FnOnce(&mut CertManagerSettings)) -> Self {
         let text: String = roots.iter().map(|root| root.pem()).collect();
         let inner = Arc::new(Mutex::new(Inner { script, roots: text, ..Inner::default() }));
-        let answering = Arc::clone(&inner);
+        let (answering, (held, waits)) = (Arc::clone(&inner), watch::channel(false));
         let api = ScriptedApi::start(move |asked| {
-            let answer = answering.lock().unwrap().answer(&asked);
+            let (answering, mut waits) = (Arc::clone(&answering), waits.clone());
             async move {
+                drop(waits.wait_for(|held| !held).await);
+                let answer = answering.lock().unwrap().answer(&asked);
                 match answer {
                     Some(answer) => answer,
                     None => std::future::pending().await,
@@ -94,7 +104,7 @@ impl World {
         change(&mut settings);
         let (credentials, clock) = (Credentials::Kubeconfig(file), Arc::new(SystemClock));
         let authority = Arc::new(CertManagerAuthority::new(settings, credentials, Files::plain(), clock));
-        Self { inner, authority, api, _directory: directory }
+        Self { inner, authority, api, held, _directory: directory }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -112,6 +122,11 @@ impl Inner {
     /// The answer; none for one that never comes.
     fn answer(&mut self, asked: &Asked) -> Option<Answer> {
         let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+        match self.broken {
+            Some(0) => return Some(Answer::reset()),
+            Some(status) => return Some(refused(status, "Broken", &json!({}))),
+            None => {}
+        }
         if path.ends_with("/configmaps/roots") {
             return Some(match self.roots_refused {
                 Some(status) => refused(status, "Refused", &json!({})),
@@ -138,6 +153,13 @@ impl Inner {
                     return Some(refused(404, "NotFound", &json!({"name": name})));
                 };
                 match method {
+                    "PUT" if self.overtaken.0 > 0 => {
+                        self.overtaken.0 -= 1;
+                        if self.overtaken.1 {
+                            object["status"] = asked.body["status"].clone();
+                        }
+                        Some(refused(409, "Conflict", &json!({"name": name})))
+                    }
                     "PUT" => {
                         object["status"] = asked.body["status"].clone();
                         Some(Answer::json(200, &object.clone()))
@@ -192,7 +214,11 @@ impl Inner {
         let modified = |object: &Value| json!({"type": "MODIFIED", "object": shown(object)});
         let events = match does {
             Does::Signs(by) => {
-                object["status"] = signed(&object, &by);
+                object["status"] = signed(&object, &by, "");
+                vec![modified(&object)]
+            }
+            Does::SignsBelow(by, above) => {
+                object["status"] = signed(&object, &by, &above);
                 vec![modified(&object)]
             }
             Does::Says(status) => {
@@ -206,7 +232,7 @@ impl Inner {
             Does::EndsWatch(then) => {
                 // As for a version that is too old: 200, and the error within.
                 let status = match &*then {
-                    Does::Signs(by) => signed(&object, by),
+                    Does::Signs(by) => signed(&object, by, ""),
                     Does::Says(status) => status.clone(),
                     _ => Value::Null,
                 };
@@ -242,7 +268,7 @@ fn selected(object: &Value, query: &str) -> bool {
 }
 
 /// As the CA issuer signs: the subject and the names of the request, no path length, and no backdate.
-fn signed(object: &Value, by: &Ca) -> Value {
+fn signed(object: &Value, by: &Ca, above: &str) -> Value {
     let csr = STANDARD.decode(object["spec"]["request"].as_str().unwrap()).unwrap();
     let (_, block) = x509_parser::pem::parse_x509_pem(&csr).unwrap();
     let (_, request) = X509CertificationRequest::from_der(&block.contents).unwrap();
@@ -264,7 +290,7 @@ fn signed(object: &Value, by: &Ca) -> Value {
         super::answer::tests::as_asked(params);
         (params.not_before, params.not_after) = (now, now + Duration::from_secs(seconds));
     });
-    issued(&pem(&certificate), &by.pem())
+    issued(&format!("{}{above}", pem(&certificate)), &by.pem())
 }
 
 fn named(name: &str) -> DistinguishedName {

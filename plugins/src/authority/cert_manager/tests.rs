@@ -96,7 +96,7 @@ async fn nobody_who_answers_is_guessed_at_when_time_is_up() {
         (Does::Says(condition("Approved", "True", "x")), "it is approved, and nobody signs it"),
         (Does::Says(condition("Ready", "False", "Pending")), "Issuer ca has not signed it, and says: because of x"),
         // Its answer is lost, and it is removed all the same.
-        (Does::Loses, "nobody approves it"),
+        (Does::Loses, "the API server has not answered"),
     ] {
         let world = World::with(&[&root], vec![does], |settings| settings.deadline = second).await;
         let told = refused(&world).await;
@@ -144,6 +144,15 @@ async fn our_own_approval_comes_from_us_and_a_refusal_of_it_is_told() {
     assert_eq!(body["status"]["conditions"][0]["type"], "Approved");
     // The whole object, with what it was asked for.
     assert_eq!(body["spec"]["isCA"], true);
+    // Somebody else writes to it in between, and approves it or not.
+    for (overtaken, approvals) in [((1, true), 1), ((1, false), 2), ((2, false), 3)] {
+        let signs = vec![Does::Signs(Box::new(root.clone()))];
+        let world = World::with(&[&root], signs, |settings| settings.approve = true).await;
+        world.inner().overtaken = overtaken;
+        certify(&world).await.unwrap();
+        let tried = world.api.asked().iter().filter(|asked| asked.method == "PUT").count();
+        assert_eq!((tried, world.made_and_left()), (approvals, (1, 0)), "{overtaken:?}");
+    }
     let plain = World::new(&[&root], vec![Does::Signs(Box::new(root.clone()))]).await;
     certify(&plain).await.unwrap();
     assert!(plain.api.asked().iter().all(|asked| asked.method != "PUT"));

@@ -1,6 +1,7 @@
 //! What a Vault has answered, read as the client does: for whoever tries answers that no Vault should give.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use signet_core::seams::upstream_authority::Certified;
 use signet_core::secret::Secret;
@@ -25,20 +26,20 @@ impl VaultAnswers {
         Ok(Source::of(&issuer, now)?.offer())
     }
 
-    /// An issuing CA for this key with this URI, from the answer to its request, below the root of that issuer.
+    /// An issuing CA for this key with this URI, for this long, from the answer to its request, below the root of that issuer.
     ///
     /// # Errors
     /// [`VaultError`].
     pub fn certified(
         issuer: &[u8],
         body: &[u8],
-        (spki_der, uri): (&[u8], &str),
+        (spki_der, uri, lifetime): (&[u8], &str, Duration),
         now: OffsetDateTime,
     ) -> Result<Certified, VaultError> {
         let issuer: Issuer = calls::data(READ_ISSUER, issuer)?;
         let source = Source::of(&issuer, now)?;
         let signed: Signed = calls::data(SIGN, body)?;
-        source.accept(&signed, &Asked { spki_der, uri }, &source.root, now)
+        source.accept(&signed, &Asked { spki_der, uri, lifetime }, now)
     }
 
     /// The token that a login has brought, and for how many seconds.

@@ -129,9 +129,14 @@ pub(super) fn sign_nothing(path: &str) -> Call {
     post(path.to_owned(), json!({ "csr": "" }))
 }
 
-/// How the server is; anybody may ask. A standby that serves answers 200, too.
+/// How the server is; anybody may ask, outside of namespaces. A standby that serves answers 200, too.
 pub(super) fn health() -> Call {
     Call { path: "sys/health".to_owned(), method: RequestMethod::GET, body: None }
+}
+
+/// What the mount is like that is there. Who may do anything in it may ask.
+pub(super) fn mount(mount: &str) -> Call {
+    Call { path: format!("sys/internal/ui/mounts/{mount}"), method: RequestMethod::GET, body: None }
 }
 
 /// What a login, or the renewal of a token, brings.
@@ -204,6 +209,19 @@ pub(super) struct Health {
     pub(super) server_time_utc: i64,
     #[serde(default)]
     pub(super) version: String,
+}
+
+/// A mount.
+#[derive(Deserialize)]
+pub(super) struct Mount {
+    pub(super) config: MountConfig,
+}
+
+/// What it is set to.
+#[derive(Deserialize)]
+pub(super) struct MountConfig {
+    /// The longest that anything from it lasts, in seconds; 0 for the server's default.
+    pub(super) max_lease_ttl: u64,
 }
 
 #[derive(Deserialize)]

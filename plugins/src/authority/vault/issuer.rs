@@ -1,5 +1,7 @@
 //! What certifies issuing CAs: the issuer in Vault as it is now, with its chain up to the root; and what of its answers is used.
 
+use std::time::Duration;
+
 use rustls_pki_types::CertificateDer;
 use signet_core::authority::{AuthorityId, IssuingCa, Root};
 use signet_core::certificate::Facts;
@@ -8,12 +10,17 @@ use signet_core::pem::read_certificates;
 use signet_core::revocation::RevocationList;
 use signet_core::seams::upstream_authority::Certified;
 use signet_core::source::{Offer, OfferedCa, SourceFingerprint};
+use signet_core::time_math;
 use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::super::files::{Way, way_to_root};
 use super::super::revocation::subject;
 use super::calls::{Issuer, Signed};
 use super::error::VaultError;
+
+/// How much longer than asked for it may last: the clock there may be ahead.
+const LONGER: Duration = Duration::from_secs(300);
 
 /// What certificates from there are called.
 const CHAIN: &str = "ca_chain of the issuer in Vault";
@@ -85,13 +92,12 @@ impl Source {
         self.chain.first() == Some(&issuing.certificate)
     }
 
-    /// Judges a signed certificate: it must be one of a CA with exactly this key and name, in force, and lead to `root`. How
-    /// long it holds is what it says.
+    /// Judges a signed certificate: it must be one of a CA with exactly this key and name that certifies no other CA, in force for no
+    /// longer than was asked for, and lead to the root of this issuer. When it ends before that, it does.
     pub(super) fn accept(
         &self,
         signed: &Signed,
         asked: &Asked<'_>,
-        root: &Root,
         now: OffsetDateTime,
     ) -> Result<Certified, VaultError> {
         let wrong = |cause: String| VaultError::Answer { what: SIGN, cause };
@@ -100,6 +106,8 @@ impl Source {
         let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(wrong(what.to_owned())) };
         expect(facts.spki_der == asked.spki_der, "the certificate is for another key")?;
         expect(facts.is_ca, "the certificate is not one of a CA")?;
+        expect(facts.may_sign_lists(), "the certificate may not sign revocation lists (key usage cRLSign)")?;
+        expect(path_length(&certificate) == Some(0), "its path length is not 0, which max_path_length asked for")?;
         expect(!facts.subject_empty, "the certificate has no subject")?;
         // What else it names, our leaves would be issued in the name of.
         expect(facts.uris == [asked.uri], "the URI of the certificate is not the one that was asked for")?;
@@ -113,13 +121,21 @@ impl Source {
                 rfc3339(facts.not_before)
             )));
         }
+        if facts.not_after > time_math::after(now, asked.lifetime.saturating_add(LONGER)) {
+            return Err(wrong(format!(
+                "the certificate lasts until {}, longer than the {} s that were asked for",
+                rfc3339(facts.not_after),
+                asked.lifetime.as_secs()
+            )));
+        }
         let parts = signed.ca_chain.iter().map(String::as_str).chain([signed.issuing_ca.as_str()]);
         let mut among = all(parts.filter(|text| !text.is_empty())).map_err(wrong)?;
         among.extend(self.chain.iter().cloned());
         let way = way_to_root(&certificate, &among, 0, CHAIN, now).map_err(wrong)?;
         let found = Root::new(way.root, None).map_err(|error| wrong(error.to_string()))?;
-        if found.id != root.id {
-            let cause = format!("it leads to root {}, not to {}: the issuer has changed meanwhile", found.id, root.id);
+        let root = &self.root.id;
+        if found.id != *root {
+            let cause = format!("it leads to root {}, not to {root}: the issuer has changed meanwhile", found.id);
             return Err(wrong(cause));
         }
         Ok(Certified { certificate, intermediates: way.intermediates })
@@ -130,8 +146,16 @@ impl Source {
 pub(super) struct Asked<'a> {
     /// The key.
     pub(super) spki_der: &'a [u8],
-    /// The SPIFFE ID of the trust domain.
+    /// The SPIFFE ID: that of the trust domain, or of a trial.
     pub(super) uri: &'a str,
+    /// How long it was to last.
+    pub(super) lifetime: Duration,
+}
+
+/// How many CAs may follow below this one, where that is said.
+fn path_length(certificate: &[u8]) -> Option<u32> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    parsed.basic_constraints().ok()??.value.path_len_constraint
 }
 
 /// The certificate in a PEM text.

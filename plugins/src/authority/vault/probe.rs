@@ -1,4 +1,5 @@
-//! Whether a Vault answers and lets this CA do what it needs, as closely as can be seen without making a CA certificate.
+//! Whether a Vault answers and lets this CA do what it needs, as closely as can be seen without making a CA certificate; that is
+//! made by `try_out`, once it is on record.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use signet_core::clock::rfc3339;
 use signet_core::time_math;
 use time::OffsetDateTime;
 
-use super::calls::{self, Health};
+use super::calls::{self, Health, Mount};
 use super::error::VaultError;
 use super::leaf::SIGN_LEAF;
 use super::session::Session;
@@ -18,6 +19,7 @@ use super::{SIGN, VaultAuthority};
 const CLOCKS: Duration = Duration::from_secs(30);
 
 const ASK: &str = "say what its token may do";
+const LOOK_AT_MOUNT: &str = "say what its mount is set to";
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Probed {
     pub problems: Vec<String>,
     /// What could not be seen.
     pub unseen: Vec<String>,
+    /// Whether a signature may be tried.
+    pub may_sign: bool,
 }
 
 /// Whether the token may sign issuing CAs, or leaves with the issuer of this id, as Vault says.
@@ -100,10 +104,10 @@ pub(super) fn with_role(error: VaultError, path: &str, role: &str) -> VaultError
 }
 
 impl VaultAuthority {
-    /// Tries everything but the signature itself: that would make a CA certificate that nobody needs.
-    pub async fn probe(&self) -> Probed {
+    /// Tries everything but the signature itself. Issuing CAs are to last for `ttl`.
+    pub async fn probe(&self, ttl: Duration) -> Probed {
         let mut found = Probed::default();
-        match self.session.transport.send("say how it is", calls::health(), None).await {
+        match self.session.transport.send_outside("say how it is", calls::health()).await {
             Ok(body) => match calls::plain::<Health>("say how it is", body.expose()) {
                 Ok(health) => found.problems.extend(self.clocks(&health)),
                 Err(error) => found.unseen.push(format!("whether the clocks agree: {error}")),
@@ -116,6 +120,7 @@ impl VaultAuthority {
             }
         }
         let source = self.source().await;
+        let is_there = source.is_ok();
         found.problems.extend(source.as_ref().err().map(ToString::to_string));
         let issuer = source.map_or_else(|_| self.settings.issuer.clone(), |source| source.id);
         if let Err(error) = self.session.keep().await {
@@ -126,16 +131,40 @@ impl VaultAuthority {
             Err(error) => found.problems.push(error.to_string()),
             // Permission is judged before the request is: without a request, nothing is made.
             Ok(()) => match self.session.call(SIGN, || calls::sign_nothing(&self.path(&issuer))).await {
-                Err(VaultError::Refused { .. }) => {}
+                Err(VaultError::Refused { .. }) => found.may_sign = is_there && self.settings.leaves.is_none(),
                 Err(error) => found.problems.push(with_line(error, &self.path(&issuer)).to_string()),
                 Ok(_) => found.problems.push("Vault signs without a request; is it one?".to_owned()),
             },
         }
         found.problems.extend(self.lines_for_revocation().await);
-        let what = "whether Vault signs an issuing CA and for how long (max_lease_ttl of the mount cuts authority.issuing_ttl): a \
-            trial would leave a CA certificate in Vault";
-        found.unseen.push(what.to_owned());
+        if self.settings.leaves.is_none() {
+            self.lifetime(ttl, &mut found).await;
+        }
         found
+    }
+
+    /// Whether the mount lets issuing CAs last as long as they are to. It cuts them without a word.
+    async fn lifetime(&self, ttl: Duration, found: &mut Probed) {
+        let mount = &self.settings.mount;
+        let asked = self.session.call(LOOK_AT_MOUNT, || calls::mount(mount)).await;
+        let read = asked.and_then(|body| calls::data::<Mount>(LOOK_AT_MOUNT, body.expose()));
+        let (longest, wanted) = match read {
+            Ok(Mount { config }) => (config.max_lease_ttl, ttl.as_secs()),
+            Err(error) => {
+                let what = format!("whether max_lease_ttl of the mount cuts authority.issuing_ttl: {error}");
+                return found.unseen.push(what);
+            }
+        };
+        if longest == 0 {
+            let what = "whether the server's longest lease (32 days, unless it is set) cuts authority.issuing_ttl: the mount has no \
+                max_lease_ttl of its own";
+            found.unseen.push(what.to_owned());
+        } else if longest < wanted {
+            found.problems.push(format!(
+                "max_lease_ttl of the mount {mount:?} is {longest} s, and cuts authority.issuing_ttl ({wanted} s): \
+                 bao secrets tune -max-lease-ttl={wanted}s {mount}"
+            ));
+        }
     }
 
     /// Where it signs what this CA needs.

@@ -23,6 +23,7 @@ use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority as _};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::super::test_pki::{Ca, DAY, NOW};
@@ -51,6 +52,8 @@ pub(super) enum Answer {
     Silence,
     /// As many bytes as are taken.
     Endless,
+    /// That, as soon as it is not held any more.
+    Held(watch::Receiver<bool>, Box<Answer>),
 }
 
 type Script = dyn FnMut(&Asked) -> Answer + Send;
@@ -104,7 +107,17 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Asked>>>, script: Arc<
     while let Some(asked) = read(&mut stream).await {
         seen.lock().unwrap().push(asked.clone());
         let answer = (script.lock().unwrap())(&asked);
+        let answer = match answer {
+            Answer::Held(mut held, answer) => {
+                if held.wait_for(|held| !held).await.is_err() {
+                    return;
+                }
+                *answer
+            }
+            answer => answer,
+        };
         let (status, body) = match answer {
+            Answer::Held(..) => panic!("held twice"),
             Answer::Json(status, body) => (status, body.to_string()),
             Answer::Text(status, body) => (status, body),
             Answer::Reset => return,
@@ -200,6 +213,8 @@ pub(super) struct Vault {
     pub(super) others: Vec<Ca>,
     /// Revocation lists, by the place of their CA in the chain, and then among the others.
     pub(super) lists: Vec<Option<String>>,
+    /// `max_lease_ttl` of the mount, in seconds.
+    pub(super) longest: u64,
 }
 
 impl Vault {
@@ -207,7 +222,7 @@ impl Vault {
         let chain = std::iter::once(issuer).chain(above.iter().copied()).cloned().collect();
         let list = Some(issuer.crl(NOW - DAY, NOW + DAY));
         let lists = std::iter::once(list).chain(above.iter().map(|ca| Some(ca.crl(NOW - DAY, NOW + DAY)))).collect();
-        Self { issuer: issuer.clone(), chain, capabilities: &["read", "update"], others: Vec::new(), lists }
+        Self { issuer: issuer.clone(), chain, capabilities: &["read", "update"], others: Vec::new(), lists, longest: TTL.as_secs() }
     }
 
     /// The issuers of the mount: that number is part of their ids.
@@ -263,6 +278,9 @@ impl Vault {
             "capabilities-self" => {
                 let path = asked.body["paths"][0].as_str().unwrap().to_owned();
                 Answer::Json(200, json!({ "data": { path: self.capabilities } }))
+            }
+            _ if path.starts_with("sys/internal/ui/mounts/") => {
+                Answer::Json(200, json!({ "data": { "config": { "max_lease_ttl": self.longest } } }))
             }
             "sign-intermediate" => {
                 let csr = asked.body["csr"].as_str().unwrap();

@@ -6,7 +6,7 @@ use signet_core::certificate::Facts;
 use signet_core::source::OfferedCa;
 
 use super::super::test_pki::{Ca, DAY, NOW};
-use super::test_server::{Answer, SECRET, Server, TOKEN, TTL, Vault, World, auth, certify, denied, key};
+use super::test_server::{Answer, SECRET, TOKEN, TTL, Vault, World, auth, certify, denied, key};
 use super::*;
 
 #[tokio::test]
@@ -173,6 +173,26 @@ async fn a_certificate_that_is_not_what_was_asked_for_is_not_used() {
                 vault.signed(&vault.issuer.certifies(csr, TTL, |params| params.not_after = NOW - DAY / 24))
             })
         }),
+        ("longer than the 86400 s", {
+            let vault = vault.clone();
+            Box::new(move |csr| {
+                vault.signed(&vault.issuer.certifies(csr, TTL, |params| params.not_after = NOW + 2 * TTL))
+            })
+        }),
+        ("its path length is not 0", {
+            let vault = vault.clone();
+            Box::new(move |csr| {
+                let free = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+                vault.signed(&vault.issuer.certifies(csr, TTL, |params| params.is_ca = free))
+            })
+        }),
+        ("may not sign revocation lists", {
+            let vault = vault.clone();
+            Box::new(move |csr| {
+                let alone = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+                vault.signed(&vault.issuer.certifies(csr, TTL, |params| params.key_usages = alone))
+            })
+        }),
         ("starts only at", {
             let vault = vault.clone();
             Box::new(move |csr| {
@@ -292,39 +312,4 @@ async fn each_way_to_log_in_says_what_vault_wants_to_hear() {
         assert!(said.contains(expected), "{said}");
         assert!(world.vault.files().await.is_err() == content.is_empty());
     }
-}
-
-#[tokio::test]
-async fn a_probe_finds_what_is_missing_and_makes_nothing() {
-    let root = Ca::root("root");
-    let vault = Vault::of(&root, &[]);
-    let health = |ahead: i64| json!({ "server_time_utc": NOW.unix_timestamp() + ahead, "version": "2.7.2" });
-    let probed = async |vault: Vault, ahead| {
-        let world = World::new(vault.clone()).await;
-        world.server.says(move |asked| match asked.path.as_str() {
-            "/v1/sys/health" => Answer::Json(200, health(ahead)),
-            _ => vault.answer(asked),
-        });
-        let found = world.vault.probe().await;
-        let signed = world
-            .server
-            .asked()
-            .into_iter()
-            .filter(|asked| asked.body["csr"] != json!("") && asked.path.ends_with("sign-intermediate"));
-        assert_eq!(signed.count(), 0);
-        found
-    };
-    let good = probed(vault.clone(), 20).await;
-    assert_eq!((good.problems, good.unseen.len()), (Vec::<String>::new(), 1));
-    for ahead in [-90, 90] {
-        let problems = probed(vault.clone(), ahead).await.problems;
-        assert!(problems.len() == 1 && problems[0].contains("90 s apart"), "{problems:?}");
-    }
-    let denied = Vault { capabilities: &["read"], ..vault };
-    let problems = probed(denied, 0).await.problems;
-    assert!(problems.len() == 2 && problems[0].contains("its policy needs"), "{problems:?}");
-    let gone = World::with(Vault::of(&root, &[]), |settings| settings.address = "http://127.0.0.1:9".to_owned()).await;
-    let problems = gone.vault.probe().await.problems;
-    assert!(problems.len() == 1 && problems[0].contains("cannot be reached"), "{problems:?}");
-    let _server: &Server = &gone.server;
 }

@@ -85,7 +85,26 @@ impl Transport {
         endpoint: E,
         token: Option<&Secret>,
     ) -> Result<Secret, VaultError> {
-        let request = self.request(what, endpoint, token)?;
+        self.send_in(self.settings.namespace.clone(), what, endpoint, token).await
+    }
+
+    /// The same outside of every namespace: some things are only there.
+    pub(super) async fn send_outside<E: Endpoint>(
+        &self,
+        what: &'static str,
+        endpoint: E,
+    ) -> Result<Secret, VaultError> {
+        self.send_in(None, what, endpoint, None).await
+    }
+
+    async fn send_in<E: Endpoint>(
+        &self,
+        namespace: Option<String>,
+        what: &'static str,
+        endpoint: E,
+        token: Option<&Secret>,
+    ) -> Result<Secret, VaultError> {
+        let request = self.request(namespace, what, endpoint, token)?;
         // Files have their own deadline, and are none of the server's.
         let client = self.client().await?;
         let attempt = self.attempt()?;
@@ -102,6 +121,7 @@ impl Transport {
 
     fn request<E: Endpoint>(
         &self,
+        namespace: Option<String>,
         what: &'static str,
         endpoint: E,
         token: Option<&Secret>,
@@ -111,7 +131,7 @@ impl Transport {
             token: token.and_then(Secret::expose_str).unwrap_or_default().to_owned(),
             version: "v1".to_owned(),
             wrap: None,
-            namespace: self.settings.namespace.clone(),
+            namespace,
         };
         let request = endpoint.with_middleware(&middleware).request(&self.settings.address);
         let mut request = request.map_err(|error| wrong(chain(&error)))?;

@@ -19,6 +19,9 @@ use crate::world::{NOW, upstream_root};
 
 const LABEL: &str = "CERTIFICATE";
 
+/// How long an issuing CA was asked for, as longer ones are refused.
+const LIFE: std::time::Duration = std::time::Duration::from_secs(4000 * 86_400);
+
 /// The longest that an error may be that quotes Vault.
 const LONGEST: usize = 2048;
 
@@ -106,7 +109,7 @@ fn judge_issuer(body: &[u8]) -> Verdict {
 
 fn judge_signed(issuer: &[u8], body: &[u8]) -> Verdict {
     let key = key()?;
-    let found = match VaultAnswers::certified(issuer, body, (&key, URI), NOW) {
+    let found = match VaultAnswers::certified(issuer, body, (&key, URI, LIFE), NOW) {
         Err(error) => return told(&error),
         Ok(found) => found,
     };

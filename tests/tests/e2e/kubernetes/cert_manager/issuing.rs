@@ -24,9 +24,16 @@ async fn certificates_of_an_issuing_ca_of_cert_managers_are_accepted_and_it_is_r
     let stage = Stage::new(kubernetes, &dev, &middle, &[&root]).await?;
     stage.configure(&dev, &json!({}))?;
     let (code, text) = connect(&dev)?;
-    ensure(code == Some(0), || text.clone())?;
+    ensure(code == Some(0) && text.contains("so that a trial would be on no record"), || text.clone())?;
     ensure(stage.requests().await?.is_empty(), || "a trial has made something".into())?;
     let mut ca = dev.start_ca().await?;
+    let (code, text) = connect(&dev)?;
+    let signed = "a CA certificate on trial was signed by cert-manager (which is on record)";
+    ensure(code == Some(0) && text.contains(signed), || text.clone())?;
+    let record = ca.audit(&[])?;
+    let outcomes: Vec<_> =
+        record.iter().filter(|event| event["reason"] == "check").map(|event| &event["outcome"]).collect();
+    ensure(outcomes == ["done", "intended"], || format!("{record:#?}"))?;
     let reply = issued(&dev).await?;
     // Leaf, issuing CA, the CA of the issuer, and the root.
     ensure(reply.len() == 4, || format!("{} certificates", reply.len()))?;
