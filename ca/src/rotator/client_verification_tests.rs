@@ -199,7 +199,8 @@ async fn what_is_certified_on_trial_is_judged_as_an_issuing_ca_is() {
         pki.put("bad", change);
         let offer = files.offer().await.unwrap().unwrap();
         let issuing = offer.given().unwrap();
-        let authority = NativeAuthority::new(custody.open(issuing.key.as_ref().unwrap()).await.unwrap(), issuing).unwrap();
+        let authority =
+            NativeAuthority::new(custody.open(issuing.key.as_ref().unwrap()).await.unwrap(), issuing).unwrap();
         let roots: Vec<_> = offer.roots.iter().map(|root| root.certificate.clone()).collect();
         let verdict = client_verdict(&domain, &serving, (&authority, issuing), &roots, NOW).await.unwrap();
         match expected {

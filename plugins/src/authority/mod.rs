@@ -35,3 +35,5 @@ pub use vault::{
 mod profile_tests;
 #[cfg(test)]
 mod test_pki;
+#[cfg(test)]
+mod test_suite;

@@ -364,6 +364,8 @@ mod fault_tests;
 #[cfg(test)]
 mod probe_tests;
 #[cfg(test)]
+mod suite_tests;
+#[cfg(test)]
 mod test_server;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,8 @@ mod request;
 mod roots;
 mod settings;
 #[cfg(test)]
+mod suite_tests;
+#[cfg(test)]
 mod test_server;
 #[cfg(test)]
 mod tests;

@@ -222,7 +222,14 @@ impl Vault {
         let chain = std::iter::once(issuer).chain(above.iter().copied()).cloned().collect();
         let list = Some(issuer.crl(NOW - DAY, NOW + DAY));
         let lists = std::iter::once(list).chain(above.iter().map(|ca| Some(ca.crl(NOW - DAY, NOW + DAY)))).collect();
-        Self { issuer: issuer.clone(), chain, capabilities: &["read", "update"], others: Vec::new(), lists, longest: TTL.as_secs() }
+        Self {
+            issuer: issuer.clone(),
+            chain,
+            capabilities: &["read", "update"],
+            others: Vec::new(),
+            lists,
+            longest: TTL.as_secs(),
+        }
     }
 
     /// The issuers of the mount: that number is part of their ids.
