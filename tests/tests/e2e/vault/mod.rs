@@ -1,7 +1,10 @@
 //! Issuing CAs that a real OpenBao certifies: they sign as ours do, follow its roots, and go on without it.
 
 mod checked;
+#[cfg(feature = "kubernetes")]
+mod kubernetes_login;
 mod leaf;
+mod namespaces;
 mod revoked;
 mod rotated;
 mod sealed;
