@@ -2,6 +2,7 @@
 
 mod approval;
 mod issuing;
+mod kinds;
 mod rotation;
 
 use std::sync::OnceLock;
