@@ -249,7 +249,7 @@ impl CertManagerAuthority {
         let asked = Asked { spki_der: key.spki_der(), uri: &name, ttl: trial::LIFE, root, roots: all };
         let judged = answer::judge(&issued.chain, &asked, self.clock.now());
         let certified = judged.map_err(|cause| self.not_used(&cause))?;
-        Ok(Tried { certified, key: std::sync::Arc::new(key), root: roots.signer })
+        Ok(Tried { certified, key: Arc::new(key), root: roots.signer })
     }
 
     fn not_used(&self, cause: &str) -> SignError {
