@@ -118,7 +118,7 @@ proptest! {
         }
         let found = compared(2500, &renumbered(stored.iter().copied()));
         prop_assert!(!found.cut);
-        let is_left: std::collections::HashSet<u64> = stored.iter().copied().collect();
+        let is_left: HashSet<u64> = stored.iter().copied().collect();
         for finding in &found.findings {
             match *finding {
                 Finding::Removed(at) => prop_assert!(!is_left.contains(&at), "{finding}"),

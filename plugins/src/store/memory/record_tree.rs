@@ -1,7 +1,7 @@
 //! The tree over the record, in memory.
 
 use async_trait::async_trait;
-use signet_core::audit::leaf_hash;
+use signet_core::audit::{AuditEvent, leaf_hash};
 use signet_core::seams::record_tree::{KeptCheckpoint, RecordTree, StoredLeaf};
 use signet_core::seams::store::StoreError;
 use signet_core::transparency::{FullTile, Hash, Tile};
@@ -21,7 +21,7 @@ impl RecordTree for MemoryStore {
     }
 
     async fn leaves(&self, from: u64, most: u32) -> Result<Vec<StoredLeaf>, StoreError> {
-        let leaf = |(sequence, event): (u64, &signet_core::audit::AuditEvent)| {
+        let leaf = |(sequence, event): (u64, &AuditEvent)| {
             let body = event.encode();
             StoredLeaf { sequence, hash: leaf_hash(&body).to_vec(), body: Some(body) }
         };
