@@ -86,7 +86,8 @@ async fn replicas_take_turns_on_one_log_and_one_that_was_overtaken_goes_on_from_
 
 #[tokio::test]
 async fn a_storage_that_was_set_back_or_changed_under_a_running_ca_is_not_signed() {
-    let meddle: [(&str, fn(&mut Content, &Content)); 5] = [
+    type Meddle = fn(&mut Content, &Content);
+    let meddle: [(&str, Meddle); 5] = [
         ("is not in storage any more", |now, _| now.checkpoint = None),
         ("was of 700 events, and is of 300", |now, old| *now = old.clone()),
         ("covers 700 events, and there are 699", |now, _| drop(now.leaves.pop())),
