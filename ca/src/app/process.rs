@@ -24,17 +24,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use super::backend;
 use super::cluster_set::{ClusterSet, Opened, Surroundings};
 use super::cluster_view::View;
 use super::configuration::{Follower, Told};
 use super::error::AppError;
 use super::kubernetes::{Calls, Reviews};
 use super::plugins::Plugins;
-use super::record_tree;
 use super::signers::{Answering, Signers};
 use super::storage::storage_warning;
 use super::tokens::TokensError;
+use super::{backend, record_tree};
 use crate::acknowledgement_queue::Acknowledgements;
 use crate::audit_log::audit_log;
 use crate::bundle_feed::BundleFeed;
