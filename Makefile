@@ -39,7 +39,7 @@ help:
 	@echo 'make demo-cold       how much CPU time the build before it takes where nothing is built yet'
 	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes (STORE=postgres SHORT=1)'
 	@echo 'make demo-kubernetes the CA by its chart beside a real Kubernetes API server, in about two minutes (needs Go; SHORT=1)'
-	@echo 'make demo-vault      a CA moves to an OpenBao under requests, which is sealed then, in about two minutes (SHORT=1)'
+	@echo 'make demo-vault      a CA moves to an OpenBao under requests, which is sealed then, in about three minutes (SHORT=1)'
 	@echo 'make test            every test, including those with a real Envoy'
 	@echo 'make test-kubernetes tests with a real Kubernetes API server (needs Go)'
 	@echo 'make helm            the Helm that tests of the chart run (needs Go)'

@@ -1,5 +1,5 @@
-//! `make demo-vault`: a CA of Signet's own moves to an OpenBao under requests of which none may fail, and goes on while that is sealed.
-//! `--short` leaves out the wait for the old root's end.
+//! `make demo-vault`: a CA of Signet's own moves to an OpenBao under requests of which none may fail, and goes on while that is
+//! sealed; then OpenBao signs each leaf. `--short` leaves out that OpenBao is sealed then, and the wait for the old root's end.
 #![allow(clippy::arithmetic_side_effects, reason = "times here are near, and a panic is a failed test")]
 
 use std::process::ExitCode;
@@ -41,6 +41,8 @@ async fn demo() -> Outcome {
     narrator.chapter("Setting the stage: a CA with a root of its own, two workloads, each with an agent and an Envoy");
     let dev = Dev::init(&DevOptions { svid_ttl: Some(SVID_TTL.into()), ..DevOptions::default() })?;
     dev.set_pace(&Pace { propagation: "3s", renewal_window: "8s", issuing_ttl: "10m", serving_ttl: "4m" })?;
+    // The role of OpenBao for the CA's own certificate has names in it and no addresses.
+    dev.set_ca("serving.ip_addresses", serde_json::json!([]))?;
     dev.start_over()?;
     let stage = Stage::set(dev, 3, |line| narrator.tell(line)).await?;
 
@@ -76,12 +78,16 @@ async fn demo() -> Outcome {
 async fn play(acts: &mut Acts<'_>, narrator: &Narrator, short: bool) -> Outcome {
     let old = acts.settle().await?;
     narrator.chapter("authority.backend: native becomes vault");
-    acts.switch(&old).await?;
+    let root = acts.switch(&old).await?;
     narrator.chapter("mode: intermediate: OpenBao certifies issuing CAs, and Signet signs leaves");
     acts.intermediate().await?;
     narrator.chapter("mode: intermediate, and OpenBao is sealed for two renewals");
     acts.sealed().await?;
+    narrator.chapter("mode: leaf: OpenBao signs each certificate");
+    acts.leaf(&root).await?;
     if !short {
+        narrator.chapter("mode: leaf, and OpenBao is sealed until both agents are due and have asked in vain");
+        acts.sealed_leaf().await?;
         narrator.chapter("The old root leaves");
         acts.retired(&old).await?;
     }

@@ -19,9 +19,9 @@ use crate::tools;
 use crate::traffic::Traffic;
 
 /// What follows at once, on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 /// Renewals, and what hangs on them.
-const RENEWALS: Duration = Duration::from_secs(180);
+pub(super) const RENEWALS: Duration = Duration::from_secs(180);
 /// Until nothing chains to an old root any more.
 const DRAIN: Duration = Duration::from_secs(300);
 const GLANCE: Duration = Duration::from_millis(100);
@@ -47,12 +47,12 @@ pub struct Acts<'d> {
 }
 
 impl Acts<'_> {
-    fn tell(&self, text: &str) {
+    pub(super) fn tell(&self, text: &str) {
         self.narrator.tell(text);
     }
 
     /// Looks until something is so. A request that has failed ends it.
-    async fn until<T>(
+    pub(super) async fn until<T>(
         &mut self,
         what: &str,
         within: Duration,
@@ -79,24 +79,24 @@ impl Acts<'_> {
     }
 
     /// Certificates that this CA process has issued.
-    async fn issued(&self) -> Outcome<u64> {
+    pub(super) async fn issued(&self) -> Outcome<u64> {
         let metrics = self.stage.ca.metrics().await?;
         Ok(metrics.sum("signet_ca_certificates_total", &["outcome=\"issued\""]) as u64)
     }
 
     /// How often both agents have replaced their certificate.
-    async fn renewals(stage: &Stage) -> Outcome<[u64; 2]> {
+    pub(super) async fn renewals(stage: &Stage) -> Outcome<[u64; 2]> {
         Ok([stage.client_agent.identity().await?.renewals, stage.server_agent.identity().await?.renewals])
     }
 
-    async fn restart(&mut self) -> Outcome {
+    pub(super) async fn restart(&mut self) -> Outcome {
         self.stage.ca.process.stop().await?;
         self.stage.ca = self.stage.dev.start_ca().await?;
         Ok(())
     }
 
     /// Waits until the condition about Vault in the readiness holds this word; the CA is ready all the time.
-    async fn vault_is(&mut self, word: &str) -> Outcome<String> {
+    pub(super) async fn vault_is(&mut self, word: &str) -> Outcome<String> {
         let ops = self.stage.dev.ops;
         let said = async |_: &Stage, _: &Rotation| {
             let (status, body) = probe::fetch(ops, "/readyz?output=json").await?;
@@ -128,7 +128,7 @@ impl Acts<'_> {
     /// # Errors
     /// [`Failure`].
     pub async fn switch(&mut self, old: &str) -> Outcome<String> {
-        self.vault.backs(&self.stage.dev)?;
+        self.vault.certifies(&self.stage.dev)?;
         let said = tools::run(&mut self.stage.ca.command(&["check", "--connect"], &[])?)?;
         self.tell("signet-ca check --connect, with the new configuration, says:");
         for line in said.lines() {
@@ -182,7 +182,7 @@ impl Acts<'_> {
         Ok(())
     }
 
-    async fn crowd(&mut self) -> Outcome<Served> {
+    pub(super) async fn crowd(&mut self) -> Outcome<Served> {
         let served = crowd::served(&self.stage.dev, CROWD).await?;
         self.tell(&format!(
             "{CROWD} workloads had a certificate each after {:.1} s; OpenSSL has looked at one",

@@ -2,5 +2,6 @@
 
 pub mod acts;
 pub mod crowd;
+mod leaves;
 pub mod stage;
 pub mod summary;

@@ -15,6 +15,8 @@ pub struct Summary {
     pub failed: u64,
     /// Certificates that Signet signed with an issuing CA of OpenBao's.
     pub issued_intermediate_mode: u64,
+    /// Certificates that OpenBao has signed itself.
+    pub issued_leaf_mode: u64,
     /// From the changed configuration until nobody had a certificate of the former root any more.
     pub switch_seconds: f64,
     /// How long OpenBao was sealed, in all.
@@ -27,8 +29,13 @@ const LEAST: u64 = 500;
 impl Summary {
     fn json(&self) -> String {
         format!(
-            "{{\"requests\":{},\"failed\":{},\"issued_intermediate_mode\":{},\"switch_seconds\":{:.1},\"sealed_seconds\":{:.1}}}",
-            self.requests, self.failed, self.issued_intermediate_mode, self.switch_seconds, self.sealed_seconds
+            "{{\"requests\":{},\"failed\":{},\"issued_intermediate_mode\":{},\"issued_leaf_mode\":{},\"switch_seconds\":{:.1},\"sealed_seconds\":{:.1}}}",
+            self.requests,
+            self.failed,
+            self.issued_intermediate_mode,
+            self.issued_leaf_mode,
+            self.switch_seconds,
+            self.sealed_seconds
         )
     }
 
@@ -51,6 +58,7 @@ impl Summary {
             (self.requests.to_string(), "requests through two Envoys over mutual TLS"),
             (self.failed.to_string(), "of them failed"),
             (self.issued_intermediate_mode.to_string(), "certificates signed here, below OpenBao's root"),
+            (self.issued_leaf_mode.to_string(), "certificates signed by OpenBao itself"),
             (format!("{:.1}", self.switch_seconds), "seconds from the changed configuration until everybody had moved"),
             (format!("{:.1}", self.sealed_seconds), "seconds that OpenBao was sealed"),
         ] {
@@ -68,6 +76,7 @@ impl Summary {
             format!("only {} requests were made, more than {LEAST} are wanted", self.requests)
         })?;
         ensure(self.issued_intermediate_mode > 0, || "nothing was issued below OpenBao's root".to_owned())?;
+        ensure(self.issued_leaf_mode > 0, || "nothing was signed by OpenBao itself".to_owned())?;
         ensure(self.switch_seconds > 0.0, || "nobody has moved to OpenBao's root".to_owned())?;
         ensure(self.sealed_seconds > 0.0, || "OpenBao was never sealed".to_owned())
     }
@@ -86,18 +95,20 @@ mod tests {
             requests: 501,
             failed: 0,
             issued_intermediate_mode: 1,
+            issued_leaf_mode: 2,
             switch_seconds: 12.34,
             sealed_seconds: 20.0,
         };
         assert!(good().judge().is_ok());
-        let expected = json!({"requests": 501, "failed": 0, "issued_intermediate_mode": 1, "switch_seconds": 12.3,
-            "sealed_seconds": 20.0});
+        let expected = json!({"requests": 501, "failed": 0, "issued_intermediate_mode": 1, "issued_leaf_mode": 2,
+            "switch_seconds": 12.3, "sealed_seconds": 20.0});
         let read: Value = serde_json::from_str(&good().json()).unwrap();
         assert_eq!(read, expected);
         for bad in [
             Summary { requests: 500, ..good() },
             Summary { failed: 1, ..good() },
             Summary { issued_intermediate_mode: 0, ..good() },
+            Summary { issued_leaf_mode: 0, ..good() },
             Summary { switch_seconds: 0.0, ..good() },
             Summary { sealed_seconds: 0.0, ..good() },
         ] {
