@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use signet_tests::failure::{Failure, Outcome};
 use signet_tests::harness::plugged::{OwnCa, istio_names};
 use signet_tests::harness::rotation::keys;
@@ -20,7 +20,9 @@ use crate::{proc, unlimited};
 
 /// What is compared with.
 const NATIVE: &str = "native";
-const RAW: &str = "pki/sign, stored";
+const RAW: &str = "pki/sign, not stored";
+/// The one that has each leaf signed there, which the documented role does not store.
+const LEAF: &str = "vault, leaf";
 
 /// In which everything settles, each time it is somebody's turn.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -54,18 +56,20 @@ pub(crate) async fn measure(options: &Options, rounds: usize) -> Outcome {
     proc::allow_files()?;
     let place = tempfile::tempdir().map_err(Failure::io("make a directory"))?;
     let bao = Bao::with_pki(place.path(), 3600).await?;
-    for (role, no_store) in [("stored", false), ("unstored", true)] {
-        bao.put(&format!("pki/roles/{role}"), leaf_role(no_store)).await?;
-    }
+    bao.has_leaf_roles().await?;
+    let documented = bao.get("pki/roles/signet-mesh").await?;
+    let mut stored = documented.get("data").cloned().unwrap_or_default();
+    stored["no_store"] = json!(false);
+    bao.put("pki/roles/stored", stored).await?;
     let mut contenders = Vec::new();
-    for name in [NATIVE, "files", "vault, intermediate"] {
+    for name in [NATIVE, "files", "vault, intermediate", LEAF] {
         say(&format!("{name}: making {} identities", options.identities));
         contenders.push(contender(name, &bao, options).await?);
     }
     let native = contenders.first().ok_or_else(|| Failure::unexpected("nothing to measure"))?;
     let raws = [
-        (RAW, Raw::open(&bao, "stored", &native.requests, options.connections).await?),
-        ("pki/sign, not stored", Raw::open(&bao, "unstored", &native.requests, options.connections).await?),
+        (RAW, Raw::open(&bao, "signet-mesh", &native.requests, options.connections).await?),
+        ("pki/sign, stored", Raw::open(&bao, "stored", &native.requests, options.connections).await?),
     ];
     let mut loads = Vec::new();
     for one in &contenders {
@@ -96,17 +100,6 @@ pub(crate) async fn measure(options: &Options, rounds: usize) -> Outcome {
     report(&rows, rounds, options)
 }
 
-/// The role that certificates of a mesh need, and no more.
-fn leaf_role(no_store: bool) -> Value {
-    json!({
-        "key_type": "any", "allowed_uri_sans": ["spiffe://cluster.local/ns/*/sa/*"], "require_cn": false,
-        "use_csr_common_name": false, "use_csr_sans": true, "allow_ip_sans": false, "allow_localhost": false,
-        "allow_wildcard_certificates": false, "client_flag": true, "server_flag": true,
-        "key_usage": ["DigitalSignature", "KeyEncipherment"], "no_store": no_store, "generate_lease": false,
-        "ttl": "24h", "max_ttl": "24h",
-    })
-}
-
 async fn contender(name: &'static str, bao: &Bao, options: &Options) -> Outcome<Contender> {
     let dev = Dev::init(&DevOptions::default())?;
     unlimited(&dev, options)?;
@@ -129,6 +122,9 @@ async fn contender(name: &'static str, bao: &Bao, options: &Options) -> Outcome<
             bao.backs(&dev).await?;
             // As it is by default, and not as tests want it.
             dev.set_ca("authority.vault.refresh", "10s")?;
+            if name == LEAF {
+                bao.signs_leaves(&dev).await?;
+            }
         }
     }
     let cas = Cas::start(&dev, 1).await?;

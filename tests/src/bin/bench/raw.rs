@@ -45,7 +45,9 @@ impl Raw {
                 let _ended = driver.await;
             });
             let own = requests.each.iter().skip(lane).step_by(connections);
-            let bodies = own.map(|one| Bytes::from(json!({ "csr": one.csr, "ttl": "24h" }).to_string())).collect();
+            let bodies = own
+                .map(|one| Bytes::from(json!({ "csr": one.csr, "uri_sans": one.identity, "ttl": "24h" }).to_string()))
+                .collect();
             lanes.push(Arc::new(Mutex::new(Lane { sender, bodies, next: 0 })));
         }
         let (path, host) = (format!("/v1/pki/sign/{role}"), bao.address.to_string());
