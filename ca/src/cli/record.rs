@@ -24,6 +24,7 @@ const LARGEST: u64 = 1 << 20;
 const MOST: usize = 50;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "signet-ca audit prove <--serial <HEX>|--sequence <N>>")]
 #[command(group = ArgGroup::new("event").required(true))]
 pub(super) struct ProveArgs {
     #[command(flatten)]

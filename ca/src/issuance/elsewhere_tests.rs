@@ -18,7 +18,7 @@ use signet_core::rotation::Command;
 use signet_core::seams::certificate_authority::CertificateAuthority;
 use signet_core::seams::custody::SigningKey;
 use signet_core::seams::upstream_authority::{Certified as CertifiedCa, UpstreamAuthority};
-use signet_core::source::{Offer, OfferedCa, SourceFingerprint};
+use signet_core::source::{Offer, OfferedCa, RevokedBy, SourceFingerprint};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
@@ -94,6 +94,10 @@ impl Backend {
 
 #[async_trait]
 impl UpstreamAuthority for Backend {
+    fn revoked_by(&self) -> RevokedBy {
+        RevokedBy::Nobody
+    }
+
     async fn prepare_root(&self, _: u64, _: OffsetDateTime) -> Result<Root, SignError> {
         panic!("nobody asks for a root")
     }
@@ -103,7 +107,7 @@ impl UpstreamAuthority for Backend {
         let fingerprint = SourceFingerprint::of_set(&root.certificate, [], [&root.certificate]);
         let issuing = OfferedCa::Given(self.ca.issuing());
         let (roots, signer) = (vec![root.clone()], root.id.clone());
-        Ok(Some(Offer { roots, signer, issuing, revocation_lists: Vec::new(), fingerprint }))
+        Ok(Some(Offer { roots, signer, issuing, revocation_lists: Vec::new(), lists_on_demand: false, fingerprint }))
     }
 
     async fn certify(
@@ -324,7 +328,7 @@ async fn what_the_journal_does_not_let_out_any_more_is_on_record_as_withheld() {
         other.rotator.turn().await.unwrap();
         let (old, id) = (ca.root.id.clone(), theirs.root.id.clone());
         for command in [Command::Activate { id, force: true }, Command::Taint { id: old, force: false }] {
-            other.operations.command(&operator, command.clone(), "test").await.expect(&format!("{command:?}"));
+            other.operations.command(&operator, command, "test").await.unwrap();
         }
         backend.does(Does::Signs);
         backend.go_on.notify_one();
@@ -339,4 +343,35 @@ async fn what_the_journal_does_not_let_out_any_more_is_on_record_as_withheld() {
     assert_eq!(told(&events[1]), (Outcome::Failed, Some("authority_changed"), 40));
     assert_eq!(told(&events[2]), (Outcome::Intended, None, 0));
     assert_eq!(told(&events[3]), (Outcome::Issued, None, 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_does_not_sign_on_trial_is_asked_again_after_a_pause_that_grows() {
+    let (ca, theirs) = (TheirCa::new("theirs"), TheirCa::new("others"));
+    let all = vec![Arc::clone(&ca), Arc::clone(&theirs)];
+    let (backend, next) = (Backend::with(&ca, all.clone()), Backend::with(&theirs, all));
+    let world = world(&backend).await;
+    let other = world.another_on(Arc::clone(&next) as _);
+    next.does(Does::Fails);
+    let trials = async || {
+        let theirs = theirs.issuing().id;
+        let is_theirs = |event: &AuditEvent| event.what.as_ref().is_some_and(|what| what.authority == theirs.as_str());
+        let of = |event: &AuditEvent| event.outcome == Outcome::Intended && is_theirs(event);
+        world.events().await.iter().filter(|stored| of(&stored.event)).count()
+    };
+    for (seconds, expected) in [(0, 1), (1, 1), (5, 2), (5, 2), (6, 3)] {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        for _ in 0..3 {
+            drop(other.rotator.turn().await);
+        }
+        assert_eq!(trials().await, expected, "after {seconds} s more");
+    }
+    // One that is known to be away is not asked at all.
+    next.does(Does::IsAway);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    drop(other.rotator.turn().await);
+    assert_eq!(trials().await, 3);
+    next.does(Does::Signs);
+    drop(other.rotator.turn().await);
+    assert!(trials().await > 3);
 }

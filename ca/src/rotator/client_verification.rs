@@ -21,10 +21,12 @@ use signet_core::certificate::{CertificateChain, Facts, Serial, subject};
 use signet_core::digest::sha256;
 use signet_core::identity::{SpiffeId, TrustDomain};
 use signet_core::policy::{self, CsrNames, LeafPolicy, SigningRequest};
+use signet_core::record_before_release::Unreleased;
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::KeyCustody;
 use signet_core::verify::{self, Signer};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -37,6 +39,9 @@ use crate::own_key;
 /// How long the certificates live that are signed for this.
 const LIFE: Duration = Duration::from_secs(60);
 
+/// For how long a backend is not asked again that has not signed on trial: at first, and at most.
+const HOLD: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
 /// The identities that they are for; no workload can have them.
 const NAMES: [&str; 2] = ["signet/ca", "signet/probe"];
 
@@ -45,8 +50,17 @@ pub struct Judge {
     trust_domain: TrustDomain,
     serving: Serving,
     open_issuer: Arc<OpenIssuer>,
-    /// The one that was judged last, by its digest, and why clients refuse it.
-    last: Mutex<Option<([u8; 32], Option<String>)>>,
+    /// The one that was judged last, by its digest, and what came of it.
+    last: Mutex<Option<([u8; 32], Verdict)>>,
+}
+
+/// What came of judging an issuing CA.
+#[derive(Debug, Clone)]
+enum Verdict {
+    /// Why clients refuse it, if they do.
+    Judged(Option<String>),
+    /// The backend that signs with it has not signed on trial. It is not asked again before that, since each time is on record.
+    Held { until: Instant, hold: Duration, error: SignError },
 }
 
 /// What is judged.
@@ -82,14 +96,25 @@ impl Judge {
         let issuing = candidate.issuing;
         let path = || std::iter::once(&issuing.certificate).chain(&issuing.intermediates).chain(candidate.roots);
         let digest = sha256(&path().flat_map(|der| sha256(der)).collect::<Vec<u8>>());
-        let known = self.last().as_ref().filter(|(judged, _)| *judged == digest).map(|(_, why)| why.clone());
+        let known = self.last().as_ref().filter(|(judged, _)| *judged == digest).map(|(_, verdict)| verdict.clone());
+        let hold = match &known {
+            Some(Verdict::Held { until, error, .. }) if Instant::now() < *until => return Err(error.clone().into()),
+            Some(Verdict::Held { hold, .. }) => hold.saturating_mul(2).min(HOLD.1),
+            _ => HOLD.0,
+        };
         let why = match known {
-            Some(why) => why,
-            None => {
+            Some(Verdict::Judged(why)) => why,
+            _ => {
                 let authority = signer(custody, &*self.open_issuer, issuing).await?;
-                let why = self.try_out(candidate, &*authority, audit).await?;
+                authority.ready()?;
+                let why = self.try_out(candidate, &*authority, audit).await.inspect_err(|error| {
+                    if let (StepError::Sign(error), Signer::Elsewhere) = (error, authority.signer()) {
+                        let until = Instant::now().checked_add(hold).unwrap_or_else(Instant::now);
+                        *self.last() = Some((digest, Verdict::Held { until, hold, error: error.clone() }));
+                    }
+                })?;
                 let why = why.map(|error| told(&error, path()));
-                *self.last() = Some((digest, why.clone()));
+                *self.last() = Some((digest, Verdict::Judged(why.clone())));
                 why
             }
         };
@@ -103,7 +128,7 @@ impl Judge {
         }
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, Option<([u8; 32], Option<String>)>> {
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<([u8; 32], Verdict)>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -154,19 +179,38 @@ impl Judge {
             return Ok(authority.sign(&request).await?);
         }
         audit.record(event.clone().intended()).await?;
+        let signed = self.sign_there(candidate, authority, request).await;
+        let outcome = match &signed {
+            Ok((_, unreleased)) => {
+                let what = event.what.clone().map(|what| what.signed(unreleased));
+                AuditEvent { outcome: Outcome::Done, what, ..event }
+            }
+            Err(error) => {
+                let (reason, detail) = (Some("sign_failed".to_owned()), Some(error.to_string()));
+                AuditEvent { outcome: Outcome::Failed, reason, detail, ..event.intended() }
+            }
+        };
+        audit.record(outcome).await?;
+        Ok(signed?.0)
+    }
+
+    /// What a backend makes of a request is set there: it is held against what was decided, as every leaf will be.
+    async fn sign_there(
+        &self,
+        candidate: Candidate<'_>,
+        authority: &dyn CertificateAuthority,
+        request: SigningRequest,
+    ) -> Result<(CertificateChain, Unreleased), StepError> {
+        let failed = |error: String| SignError::Failed(format!("trying out an issuing CA: {error}"));
         let chain = authority.sign(&request).await?;
-        // What a backend makes of a request is set there.
         let bundle = TrustBundle::new(self.trust_domain.clone(), candidate.sequence, candidate.roots.to_vec());
         let bundle = bundle.map_err(|error| failed(error.to_string()))?;
         let roots = candidate.roots.iter().filter_map(|root| Facts::read(root).ok());
         let root = roots.map(|facts| AuthorityId::of(&facts)).find(|id| *id == candidate.issuing.id);
         let path = verified_path(&root.unwrap_or_else(|| AuthorityId::new(b"", b"")), candidate.issuing, &bundle)?;
-        let what = event.what.clone();
         let checked = verify::check_issued(request, chain.clone(), &path, Signer::Elsewhere);
         let unreleased = checked.map_err(|mismatch| SignError::Unusable(mismatch.to_string()))?;
-        let what = what.map(|what| what.signed(&unreleased));
-        audit.record(AuditEvent { outcome: Outcome::Done, what, ..event }).await?;
-        Ok(chain)
+        Ok((chain, unreleased))
     }
 }
 

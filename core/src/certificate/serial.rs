@@ -95,8 +95,7 @@ mod tests {
             let next = Serial::new(OffsetDateTime::UNIX_EPOCH + std::time::Duration::from_micros(1), [0; 16]);
             assert!(early < next && next < late, "by the microsecond");
             for serial in [early, late] {
-                let Some(first) = serial.as_bytes().first() else { panic!("no bytes") };
-                assert!((0x40..0x80).contains(first));
+                assert!(serial.as_bytes().first().is_some_and(|first| (0x40..0x80).contains(first)));
                 assert_eq!(serial.as_bytes().len(), 16);
                 assert_eq!(Serial::parse(&serial.to_string()), Some(serial));
             }

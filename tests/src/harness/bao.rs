@@ -144,9 +144,9 @@ impl Bao {
     pub async fn has_leaf_roles(&self) -> Outcome {
         for (name, text) in [("mesh", MESH), ("serving", SERVING)] {
             let mut role: Value = serde_json::from_str(text).map_err(Failure::while_doing("read a role"))?;
-            if name == "serving" {
-                role["allowed_domains"] = json!(["localhost", "istiod.istio-system.svc"]);
-                role["allow_ip_sans"] = json!(true);
+            if let Some(fields) = role.as_object_mut().filter(|_| name == "serving") {
+                fields.insert("allowed_domains".to_owned(), json!(["localhost", "istiod.istio-system.svc"]));
+                fields.insert("allow_ip_sans".to_owned(), json!(true));
             }
             self.put(&format!("pki/roles/signet-{name}"), role).await?;
         }

@@ -163,7 +163,7 @@ pub(super) fn authorities(authorities: &Authorities, used: &Use<'_>, now: Offset
 /// the root, and that goes on after it.
 fn renews_at(authorities: &Authorities, root: &RootAuthority, issuing: &IssuingAuthority) -> Option<OffsetDateTime> {
     let newest = root.issuing.iter().rev().find(|one| !is_revoked(authorities, one));
-    let is_brought = issuing.key.as_ref().is_none_or(KeyId::is_imported);
+    let is_brought = !issuing.is_ours();
     let is_ours = if root.pinned { !is_brought } else { root.key.is_some() };
     let renewed = root.is_active() && is_ours && newest == Some(issuing) && issuing.not_after < root.not_after;
     renewed.then(|| half_life(issuing.not_before, issuing.not_after))

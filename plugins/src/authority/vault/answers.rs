@@ -23,7 +23,7 @@ impl VaultAnswers {
     /// [`VaultError`].
     pub fn issuer(body: &[u8], now: OffsetDateTime) -> Result<Offer, VaultError> {
         let issuer: Issuer = calls::data(READ_ISSUER, body)?;
-        Source::of(&issuer, now)?.offer(false)
+        Source::of(&issuer, now)?.offer(false, Vec::new())
     }
 
     /// An issuing CA for this key with this URI, for this long, from the answer to its request, below the root of that issuer.

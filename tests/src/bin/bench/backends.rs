@@ -59,7 +59,9 @@ pub(crate) async fn measure(options: &Options, rounds: usize) -> Outcome {
     bao.has_leaf_roles().await?;
     let documented = bao.get("pki/roles/signet-mesh").await?;
     let mut stored = documented.get("data").cloned().unwrap_or_default();
-    stored["no_store"] = json!(false);
+    if let Some(fields) = stored.as_object_mut() {
+        fields.insert("no_store".to_owned(), json!(false));
+    }
     bao.put("pki/roles/stored", stored).await?;
     let mut contenders = Vec::new();
     for name in [NATIVE, "files", "vault, intermediate", LEAF] {

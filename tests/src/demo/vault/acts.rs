@@ -140,8 +140,7 @@ impl Acts<'_> {
         let start = Instant::now();
         self.restart().await?;
         self.tell(&format!("restarted with backend: vault; {} is OpenBao's root", short(&new)));
-        let both =
-            async |_: &Stage, rotation: &Rotation| Ok((root_ids(rotation).iter().any(|id| *id == new)).then_some(()));
+        let both = async |_: &Stage, rotation: &Rotation| Ok((root_ids(rotation).contains(&new)).then_some(()));
         self.until("OpenBao's root in the bundle", SOON, both).await?;
         let active = async |_: &Stage, rotation: &Rotation| Ok((active_root(rotation) == new).then_some(()));
         self.until("activation", SOON, active).await?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use signet_tests::client::admin::active_root;
 use signet_tests::client::ask::Ask;
 use signet_tests::client::certify::Client;
 use signet_tests::client::{csr, keys};
@@ -14,7 +15,7 @@ use signet_tests::stage::{CLIENT_ID, Stage};
 use signet_tests::traffic::Traffic;
 use tonic::Code;
 
-use super::super::rotation::{active, calm, now_at, settled};
+use super::super::rotation::{active, calm, now_at, settled, until};
 use super::{SOON, about, backed, installation, issued};
 
 /// An installation whose leaves a server beside it signs.
@@ -155,11 +156,8 @@ async fn a_ca_of_its_own_moves_to_leaves_of_openbao_and_back_and_no_request_fail
     stage.dev.set_ca("authority.backend", "native")?;
     stage.dev.unset_ca("authority.vault")?;
     restart(&mut stage).await?;
-    let admin = stage.ca.admin()?;
-    eventually("a root of its own", SOON, async || {
-        let now = settled(&admin, 2).await.ok()?;
-        (now != theirs).then_some(())
-    })
-    .await?;
+    let another = |rotation: &_| (active_root(rotation) != theirs).then_some(());
+    until(&stage.ca.admin()?, "a root of its own", 5 * SOON, another).await?;
+    issued(&stage.dev).await?;
     calm(&traffic.stop().await)
 }

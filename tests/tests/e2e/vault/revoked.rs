@@ -79,7 +79,7 @@ async fn issuing(dev: &Dev) -> Outcome<String> {
 async fn revoked_at(bao: &Bao, certificate: &str) -> Outcome<i64> {
     let serial = keys::serial(&keys::facts(certificate)?);
     let serial = serial.trim_start_matches('0');
-    let serial = format!("{}{serial}", if serial.len() % 2 == 0 { "" } else { "0" });
+    let serial = format!("{}{serial}", if serial.len().is_multiple_of(2) { "" } else { "0" });
     let pairs: Vec<&str> = (0..serial.len()).step_by(2).filter_map(|at| serial.get(at..at + 2)).collect();
     let about = bao.get(&format!("pki/cert/{}", pairs.join("-"))).await?;
     Ok(about.pointer("/data/revocation_time").and_then(Value::as_i64).unwrap_or_default())
