@@ -156,6 +156,8 @@ async fn a_ca_of_its_own_moves_to_leaves_of_openbao_and_back_and_no_request_fail
     stage.dev.set_ca("authority.backend", "native")?;
     stage.dev.unset_ca("authority.vault")?;
     restart(&mut stage).await?;
+    // A backend that was in use before waits for an operator's word.
+    stage.ca.operator().done(&["authority", "adopt"])?;
     let another = |rotation: &_| (active_root(rotation) != theirs).then_some(());
     until(&stage.ca.admin()?, "a root of its own", 5 * SOON, another).await?;
     issued(&stage.dev).await?;
