@@ -55,6 +55,10 @@ async fn each_leaf_is_signed_there_as_decided_and_on_record_before_and_after() -
     let made = csr::like_ztunnel(None)?;
     let reply = Client::connect(&dev).await?.issued(&Ask::new(&made.csr, &dev.token("client")?)).await?;
     judge::workload(&reply, &made.csr, CLIENT_ID)?;
+    // An istio-agent brings an RSA key.
+    let made = csr::like_istio_agent(CLIENT_ID)?;
+    let with_rsa = Client::connect(&dev).await?.issued(&Ask::new(&made.csr, &dev.token("client")?)).await?;
+    judge::workload(&with_rsa, &made.csr, CLIENT_ID)?;
     let theirs = bao.get("pki/issuer/a/json").await?;
     let root = theirs.pointer("/data/certificate").and_then(Value::as_str).unwrap_or_default().to_owned();
     assert_eq!(keys::ids(&dev.text("root-cert.pem")?)?, keys::ids(&root)?, "the root is the one of the server");

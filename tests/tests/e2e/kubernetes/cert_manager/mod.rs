@@ -3,6 +3,7 @@
 mod approval;
 mod issuing;
 mod kinds;
+mod leaf;
 mod rotation;
 
 use std::sync::OnceLock;
