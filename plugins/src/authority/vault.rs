@@ -362,6 +362,8 @@ impl fmt::Debug for VaultAuthority {
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
+mod leaf_suite_tests;
+#[cfg(test)]
 mod probe_tests;
 #[cfg(test)]
 mod suite_tests;

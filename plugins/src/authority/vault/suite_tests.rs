@@ -151,12 +151,12 @@ async fn a_scripted_vault_passes() {
 }
 
 /// Mounts and a role of a test's own in a real OpenBao.
-struct Real {
-    bao: Arc<OpenBao>,
-    mount: String,
+pub(super) struct Real {
+    pub(super) bao: Arc<OpenBao>,
+    pub(super) mount: String,
     role: String,
     directory: TempDir,
-    vault: Arc<VaultAuthority>,
+    pub(super) vault: Arc<VaultAuthority>,
 }
 
 fn text(answer: &Value, at: &str) -> String {
@@ -165,6 +165,11 @@ fn text(answer: &Value, at: &str) -> String {
 
 impl Real {
     async fn new(bao: &Arc<OpenBao>) -> Self {
+        Self::with(bao, None).await
+    }
+
+    /// The same, which may sign leaves with these roles.
+    pub(super) async fn with(bao: &Arc<OpenBao>, leaves: Option<LeafRoles>) -> Self {
         // Whatever a point that failed has left.
         bao.hold(false).unwrap();
         bao.unseal().await.unwrap();
@@ -200,10 +205,11 @@ impl Real {
             mount: mount.clone(),
             issuer: DEFAULT_ISSUER.to_owned(),
             login: Login::AppRole { mount: role.clone(), role_id, secret_id_file: secret_file(&directory) },
-            timeout: WITHIN,
+            // A hundred leaves at once are judged on one thread meanwhile.
+            timeout: if leaves.is_some() { WITHIN * 10 } else { WITHIN },
             refresh: Duration::from_secs(1),
             trust_domain: TrustDomain::parse("cluster.local").unwrap(),
-            leaves: None,
+            leaves,
         };
         let vault = Arc::new(VaultAuthority::new(settings, Files::plain(), Arc::new(SystemClock)));
         let real = Self { bao: Arc::clone(bao), mount, role, directory, vault };
@@ -217,7 +223,7 @@ impl Real {
         std::fs::write(secret_file(&self.directory), text(&made, "/data/secret_id")).unwrap();
     }
 
-    async fn policy(&self, lines: &str) {
+    pub(super) async fn policy(&self, lines: &str) {
         self.bao.put(&format!("sys/policies/acl/{}", self.role), json!({ "policy": lines })).await.unwrap();
     }
 
