@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::test_authorities::{DAY, START, Seen, id, offer, rules, take};
 use super::{Authorities, AuthorityState, Command, Needs, Refused, Step, judge, needs, next_step};
-use crate::authority::KeyId;
+use crate::authority::{IssuingCa, KeyId};
 use crate::revocation::{RevocationList, RevocationReason, Revoked};
 use crate::source::{Offer, OfferedCa, RevokedBy};
 use crate::unknown_fields::Unknown;
@@ -188,4 +188,34 @@ fn an_issuing_ca_can_be_revoked_by_who_has_certified_it_whether_that_answers_or_
     // One of an operator's was certified by somebody else, whatever the backend is now.
     authorities.roots[0].issuing[0].ca.key = KeyId::parse("files-key");
     assert_eq!(ask(&authorities, &offer, RevokedBy::Upstream), impossible);
+}
+
+/// A backend that signed leaves itself certifies issuing CAs of ours from now on, or the other way round: the root stays.
+#[test]
+fn under_a_root_that_stays_leaves_of_the_backend_and_issuing_cas_of_ours_take_turns_at_once() {
+    let offer = certified("v1", START + 100 * DAY);
+    let ours = first(&offer);
+    let certificate = vec![9].into();
+    let theirs = IssuingCa { id: id("theirs"), key: None, certificate, ..ours.roots[0].issuing[0].ca.clone() };
+    let leaves = Offer { issuing: OfferedCa::Given(theirs.clone()), ..offer.clone() };
+    let (step, now) = (Step::CertifyIssuing(id("v1")), START);
+    assert_eq!(next_step(now, &ours, &has(&leaves, &ours).view(), &rules()), step);
+    assert_eq!(needs(&step, &ours, &has(&leaves, &ours).view(), now), Needs::Nothing, "it is there already");
+    let there = take(&step, &ours, &has(&leaves, &ours), now, "x");
+    let signs = there.active_issuer(now).unwrap();
+    assert_eq!((&signs.id, &signs.key, there.bundle_sequence), (&theirs.id, &None, ours.bundle_sequence));
+    assert!(matches!(next_step(now, &there, &has(&leaves, &there).view(), &rules()), Step::WaitUntil(_)));
+    // What only a backend in that mode can sign with is of no use to one that certifies.
+    let mut only = there.clone();
+    only.roots[0].issuing.retain(|one| one.key.is_none());
+    assert_eq!(next_step(now, &only, &has(&offer, &only).view(), &rules()), step);
+    let seen = has(&offer, &only);
+    assert!(super::usable_issuer(&only, &only.roots[0], &seen.view(), now).is_none());
+    assert_eq!(needs(&step, &only, &seen.view(), now), Needs::Issuing(id("v1")));
+    let back = take(&step, &only, &seen, now, "again");
+    assert_eq!(back.active_issuer(now).unwrap().id, id("again-issuing"));
+    // Programs of before could not read it; this one knows what it is by its format.
+    let text = there.encode().unwrap();
+    assert!(text.contains(r#""format":3"#) && ours.encode().unwrap().contains(r#""format":2"#), "{text}");
+    assert_eq!(Authorities::decode(&text).unwrap(), there);
 }
