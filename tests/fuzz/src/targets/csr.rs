@@ -41,7 +41,9 @@ pub(super) fn run(input: &[u8]) -> Verdict {
     let key = request.key();
     promise(info.subject_pki.raw == key.spki_der(), || "another key was taken than the request's".to_owned())?;
     let own = ProvenKey::own(key.spki_der().to_vec());
-    promise(own.as_ref() == Ok(key), || format!("the key that was taken reads back as {own:?}"))?;
+    let is_same = own.as_ref().is_ok_and(|own| (own.spki_der(), own.family()) == (key.spki_der(), key.family()));
+    promise(is_same, || format!("the key that was taken reads back as {own:?}"))?;
+    promise(key.request() == Some(der.as_slice()), || "the request that goes with the key is another".to_owned())?;
     let oid = parsed.signature_algorithm.algorithm.to_id_string();
     let algorithm: Option<&dyn VerificationAlgorithm> = match (key.family(), oid.as_str(), key.spki_der().len()) {
         (KeyFamily::Ec, "1.2.840.10045.4.3.2", ..=91) => Some(&ECDSA_P256_SHA256_ASN1),

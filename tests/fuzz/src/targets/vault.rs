@@ -20,7 +20,7 @@ use crate::world::{NOW, upstream_root};
 const LABEL: &str = "CERTIFICATE";
 
 /// How long an issuing CA was asked for, as longer ones are refused.
-const LIFE: std::time::Duration = std::time::Duration::from_secs(4000 * 86_400);
+const LIFE: std::time::Duration = std::time::Duration::from_secs(40_000 * 86_400);
 
 /// The longest that an error may be that quotes Vault.
 const LONGEST: usize = 2048;
