@@ -126,9 +126,9 @@ impl ListArgs {
         if let Some(serial) = &self.serial {
             match Serial::parse(serial) {
                 Some(serial) => query.serial = Some(serial),
-                None => {
-                    wrong.push(format!("--serial: {serial:?} is not 32 hexadecimal digits; `-o wide` shows whole ones"))
-                }
+                None => wrong.push(format!(
+                    "--serial: {serial:?} is not 32 to 40 hexadecimal digits; `-o wide` shows whole ones"
+                )),
             }
         }
         if let Some(shown) = &self.shown_certificate {
@@ -138,7 +138,7 @@ impl ListArgs {
                 query.shown = Some(digits);
             } else {
                 wrong.push(format!(
-                    "--shown-certificate: {shown:?} is no serial number, which is 32 hexadecimal digits of those of this \
+                    "--shown-certificate: {shown:?} is no serial number, which is 32 to 40 hexadecimal digits of those of this \
                      CA; `-o wide` shows whole ones"
                 ));
             }

@@ -18,7 +18,7 @@ pub(super) enum CertificateCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct RevokeArgs {
-    /// The serial number (32 hexadecimal digits, with or without colons)
+    /// The serial number (32 to 40 hexadecimal digits, with or without colons)
     #[arg(long, value_name = "HEX", value_parser = serial)]
     serial: Serial,
     /// Why
@@ -35,7 +35,7 @@ pub(super) struct RevokeArgs {
 
 fn serial(text: &str) -> Result<Serial, &'static str> {
     Serial::parse(text)
-        .ok_or("not 32 hexadecimal digits; `audit list` and `holders list` show whole ones with `-o wide`")
+        .ok_or("not 32 to 40 hexadecimal digits; `audit list` and `holders list` show whole ones with `-o wide`")
 }
 
 /// Those that fit a leaf.

@@ -89,7 +89,9 @@ pub(super) async fn prove(args: &ProveArgs) -> Result<(), Failure> {
     let wrong = |text: String| Failure::Usage(signet_runtime::command::each_named(super::PROGRAM, [text.as_str()]));
     let serial = args.serial.as_ref().map(|text| {
         Serial::parse(text).ok_or_else(|| {
-            wrong(format!("--serial: {text:?} is not 32 hexadecimal digits; `audit list -o wide` shows whole ones"))
+            wrong(format!(
+                "--serial: {text:?} is not 32 to 40 hexadecimal digits; `audit list -o wide` shows whole ones"
+            ))
         })
     });
     let serial = serial.transpose()?;

@@ -300,8 +300,9 @@ impl Admin for AdminService {
     ) -> Result<Response<wire::RevokeCertificateResponse>, Status> {
         let (operator, message) = admitted(request)?;
         let wrong = |text: String| Status::invalid_argument(text);
-        let serial = Serial::parse(&message.serial)
-            .ok_or_else(|| wrong(format!("{:?} is not a serial number of 32 hexadecimal digits", message.serial)))?;
+        let serial = Serial::parse(&message.serial).ok_or_else(|| {
+            wrong(format!("{:?} is not a serial number of 32 to 40 hexadecimal digits", message.serial))
+        })?;
         let reason = match (message.clear, message.reason) {
             (true, _) => RevocationReason::Unspecified,
             (false, None) => return Err(wrong("a certificate is revoked for a reason; give one".to_owned())),

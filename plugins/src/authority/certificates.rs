@@ -9,6 +9,7 @@ use rcgen::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
+use signet_core::authority::IssuingCa;
 use signet_core::certificate::{CertificateError, Facts, Serial};
 use signet_core::digest::{hex, key_identifier};
 use signet_core::identity::TrustDomain;
@@ -101,6 +102,12 @@ pub(super) fn is_self_signed(certificate: &[u8], facts: &Facts) -> bool {
         && !other_key
         && X509Certificate::from_der(certificate)
             .is_ok_and(|(_, parsed)| verify_certificate(&parsed, parsed.public_key()) != Err(SignatureError::False))
+}
+
+/// What goes with the leaves of an issuing CA: its certificate, unless that is a root, and what lies above it.
+pub(super) fn sent_with_leaves(issuing: &IssuingCa, facts: &Facts) -> Vec<CertificateDer<'static>> {
+    let own = (!is_self_signed(&issuing.certificate, facts)).then_some(&issuing.certificate);
+    own.into_iter().chain(&issuing.intermediates).cloned().collect()
 }
 
 /// A name for people. Whoever wrote the file chose its length.

@@ -12,7 +12,7 @@ use signet_core::seams::certificate_authority::{CertificateAuthority, SignError}
 use signet_core::seams::custody::SigningKey;
 use signet_core::verify::Signer;
 
-use super::certificates::{AuthorityError, PreparedIssuer, is_self_signed, prepare};
+use super::certificates::{AuthorityError, PreparedIssuer, prepare, sent_with_leaves};
 use super::leaf::LeafTemplate;
 
 /// Signs leaves with a local issuing key.
@@ -40,8 +40,7 @@ impl NativeAuthority {
         let (issuer, facts) = prepare(key, &issuing.certificate)?;
         let not_before = facts.not_before.max(issuing.not_before);
         let not_after = facts.not_after.min(issuing.not_after);
-        let own = (!is_self_signed(&issuing.certificate, &facts)).then_some(&issuing.certificate);
-        let intermediates = own.into_iter().chain(&issuing.intermediates).cloned().collect();
+        let intermediates = sent_with_leaves(issuing, &facts);
         let limits = IssuerLimits { authority: issuing.id.clone(), not_before, not_after, takes: CsrUse::Key };
         let template = LeafTemplate::new(&issuer);
         Ok(Self { limits, issuer, template, intermediates })

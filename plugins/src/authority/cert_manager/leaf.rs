@@ -22,7 +22,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::super::certificates::{is_self_signed, uri};
+use super::super::certificates::{is_self_signed, sent_with_leaves, uri};
 use super::super::files::way_to_root;
 use super::request::Asks;
 use super::roots::Roots;
@@ -132,8 +132,7 @@ pub(super) struct CertManagerLeaves {
 impl CertManagerLeaves {
     pub(super) fn new(of: Arc<CertManagerAuthority>, issuing: &IssuingCa) -> Result<Self, SignError> {
         let facts = Facts::read(&issuing.certificate).map_err(|error| SignError::Failed(error.to_string()))?;
-        let own = (!is_self_signed(&issuing.certificate, &facts)).then_some(&issuing.certificate);
-        let intermediates = own.into_iter().chain(&issuing.intermediates).cloned().collect();
+        let intermediates = sent_with_leaves(issuing, &facts);
         let (not_before, not_after) = (issuing.not_before, issuing.not_after);
         // Names are in the CSR alone.
         let limits = IssuerLimits { authority: issuing.id.clone(), not_before, not_after, takes: CsrUse::Names };

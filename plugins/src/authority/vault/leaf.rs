@@ -16,7 +16,7 @@ use signet_core::seams::certificate_authority::{CertificateAuthority, SignError}
 use signet_core::verify::Signer;
 use vaultrs::api::pki::requests::ReadIssuerCertificateRequest;
 
-use super::super::certificates::is_self_signed;
+use super::super::certificates::sent_with_leaves;
 use super::calls::{self, Issuer, Issuers, LeafNames, Signed};
 use super::error::VaultError;
 use super::issuer::{self, READ_ISSUER};
@@ -41,8 +41,7 @@ pub(super) struct VaultLeaves {
 impl VaultLeaves {
     pub(super) fn new(vault: Arc<VaultAuthority>, issuing: &IssuingCa) -> Result<Self, SignError> {
         let facts = Facts::read(&issuing.certificate).map_err(|error| SignError::Failed(error.to_string()))?;
-        let own = (!is_self_signed(&issuing.certificate, &facts)).then_some(&issuing.certificate);
-        let intermediates = own.into_iter().chain(&issuing.intermediates).cloned().collect();
+        let intermediates = sent_with_leaves(issuing, &facts);
         let (not_before, not_after) = (issuing.not_before, issuing.not_after);
         let limits = IssuerLimits { authority: issuing.id.clone(), not_before, not_after, takes: CsrUse::Key };
         Ok(Self { vault, issuing: issuing.clone(), limits, intermediates, id: tokio::sync::OnceCell::new() })
