@@ -198,6 +198,7 @@ fn root_verdict(id: &str, root: &Authority, rotation: &Rotation) -> Verdict {
     match root.state() {
         _ if root.tainted_at.is_some() => Verdict::Stopped(format!("root {id} has been declared compromised")),
         AuthorityState::Active if is_over(root, rotation) => over(id, rotation),
+        AuthorityState::Active if is_being_published(rotation) => Verdict::Going,
         // Somebody has prepared another one in the meantime, which is another rotation.
         AuthorityState::Active if !has_predecessor(root, rotation) => {
             Verdict::Done(format!("root {id} signs, and no root of before is left"))
@@ -220,13 +221,20 @@ fn root_verdict(id: &str, root: &Authority, rotation: &Rotation) -> Verdict {
 fn is_over(signing: &Authority, rotation: &Rotation) -> bool {
     let moves = |one: &Authority| is_root(one) && (is_former(one) || one.state() == AuthorityState::Prepared);
     match rotation.phase() {
-        Phase::Settled | Phase::Degraded => true,
+        Phase::Settled => true,
+        Phase::Degraded => !is_being_published(rotation),
         Phase::Emergency => {
             let stays = signing.tainted_at.is_none() && signing.pinned == has_listed(rotation);
             stays && !rotation.authorities.iter().any(moves)
         }
         _ => false,
     }
+}
+
+/// Whether all that is left is that a publisher has not come to the newest bundle yet. One that is kept from it says why, and
+/// may be for long.
+fn is_being_published(rotation: &Rotation) -> bool {
+    rotation.phase() == Phase::Degraded && rotation.publishers.iter().any(|one| one.lacking && one.problem.is_empty())
 }
 
 fn over(id: &str, rotation: &Rotation) -> Verdict {

@@ -4,9 +4,15 @@
 use AuthorityState::{Active, Old, Prepared, Revoked, Tainted, Unspecified};
 use Phase::{Degraded, Drain, Emergency, Propagate, Settled};
 use prost_types::Timestamp;
-use signet_proto::admin::v1alpha1::Coverage;
+use signet_proto::admin::v1alpha1::{Coverage, Publisher};
 
 use super::*;
+
+/// When the root of before has just left the bundle, and a publisher has not told of that yet, or why it cannot.
+fn publishing(rotation: Rotation, problem: &str) -> Rotation {
+    let lacks = Publisher { lacking: true, problem: problem.to_owned(), ..Publisher::default() };
+    Rotation { publishers: vec![Publisher::default(), lacks], ..rotation }
+}
 
 /// A root of a generation; its id repeats the generation.
 fn root(generation: u64, state: AuthorityState) -> Authority {
@@ -46,6 +52,9 @@ fn a_rotation_is_over_when_the_new_root_signs_alone_or_somebody_has_ended_it() {
         // Somebody has refused a bundle, or is cut off, which is told elsewhere.
         (rotation(Degraded, vec![root(2, Active)]), "done"),
         (rotation(Emergency, vec![root(2, Active)]), "done"),
+        (publishing(rotation(Degraded, vec![root(2, Active)]), ""), "going"),
+        (publishing(rotation(Degraded, vec![root(2, Active)]), "403"), "done"),
+        (publishing(rotation(Propagate, vec![root(2, Active), root(3, Prepared)]), ""), "done"),
         (rotation(Propagate, vec![root(2, Active), root(3, Prepared)]), "done"),
         (rotation(Propagate, vec![root(1, Old), root(2, Active), root(3, Prepared)]), "going"),
         (rotation(Propagate, vec![pinned, root(2, Active), root(3, Prepared)]), "done"),
@@ -97,6 +106,8 @@ fn a_word_to_follow_other_files_is_over_when_a_root_of_theirs_signs_alone() {
         (signing.clone(), "going"),
         (of(Settled, vec![pinned(root(1, Active)), pinned(root(3, Old))]), "done"),
         (of(Degraded, vec![pinned(root(1, Active)), pinned(root(3, Old))]), "done"),
+        (publishing(of(Degraded, vec![pinned(root(1, Active))]), ""), "going"),
+        (publishing(of(Degraded, vec![pinned(root(1, Active))]), "403"), "done"),
         (of(Emergency, vec![pinned(root(1, Active)), pinned(root(3, Old))]), "done"),
         (of(Emergency, vec![pinned(root(1, Old)), root(2, Active)]), "going"),
         (of(Drain, vec![pinned(root(1, Active)), Authority { held: true, ..root(2, Old) }]), "done"),
