@@ -33,6 +33,7 @@ pub mod publishing;
 pub mod record_tree;
 pub mod refusals;
 pub mod reply_delivery;
+pub mod retention;
 pub mod rotator;
 pub mod serving_certificate;
 pub mod signing_state;

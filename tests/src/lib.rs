@@ -16,6 +16,7 @@ pub mod mutual;
 #[cfg(feature = "kubernetes")]
 pub mod node;
 pub mod stage;
+pub mod tamper;
 pub mod tools;
 pub mod traffic;
 pub mod upstream;

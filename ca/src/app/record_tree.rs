@@ -1,4 +1,4 @@
-//! Starts what signs the record, and makes its keys.
+//! Starts what signs the record and what forgets its words, and makes its keys.
 
 use std::sync::Arc;
 
@@ -21,8 +21,9 @@ use super::sealing_keys::keyring;
 use super::storage;
 use crate::config::Config;
 use crate::record_tree::{OutsideFile, Signer, TreeMetrics, pages};
+use crate::retention::Forgetter;
 
-/// Starts the task that signs, and gives what is shown of the tree.
+/// Starts the tasks that sign and that forget, and gives what is shown of the tree.
 pub(super) fn sign(
     plugins: &Plugins,
     config: &Config,
@@ -42,6 +43,10 @@ pub(super) fn sign(
     );
     let condition = readiness.condition("record");
     supervisor.spawn("record signer", Importance::Critical, |stop| signer.run(condition, stop));
+    let (store, longest) = (Arc::clone(&plugins.store) as _, config.svid.max_ttl);
+    let forgetter = Forgetter::new(store, config.audit.retention, longest, metrics, Arc::clone(clock))?;
+    let condition = readiness.condition("retention");
+    supervisor.spawn("retention", Importance::Critical, |stop| forgetter.run(condition, stop));
     Ok(pages(Arc::clone(&plugins.store) as _))
 }
 

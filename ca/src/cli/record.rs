@@ -248,6 +248,7 @@ fn verified_json(verified: &Verified) -> Value {
         "keys": verified.keys,
         "events": compared.agree,
         "not_covered": compared.after,
+        "forgotten": verified.forgotten,
         "findings": compared.findings.iter().map(finding_json).collect::<Vec<_>>(),
         "more_findings": compared.cut,
         "problems": verified.problems,
@@ -269,6 +270,12 @@ fn verified_text(verified: &Verified, trusted: bool) -> String {
         None => "nothing: no checkpoint that counts is in storage".to_owned(),
     };
     text.push_str(&format!("{} events on record are those of {signed}\n", compared.agree));
+    if verified.forgotten > 0 {
+        text.push_str(&format!(
+            "{} of them have no words any more, by retention: their hashes count\n",
+            verified.forgotten
+        ));
+    }
     if compared.after > 0 {
         text.push_str(&format!("{} later ones are in no checkpoint yet\n", compared.after));
     }

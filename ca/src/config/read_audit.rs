@@ -1,29 +1,33 @@
-//! Reads how the record is signed.
+//! Reads how the record is signed, and how long it is kept.
 
 use std::path::PathBuf;
 
+use signet_core::audit::Retention;
 use signet_core::identity::TrustDomain;
 use signet_runtime::config::{Section, kind};
 
-/// How the record is signed.
+/// How the record is signed and kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditConfig {
     /// The name of the log in its checkpoints, and of the keys that sign them.
     pub origin: String,
     /// Where the newest checkpoint is kept outside of the database.
     pub checkpoint_file: Option<PathBuf>,
+    /// How long the words of events are kept.
+    pub retention: Retention,
 }
 
 /// What is in the section; the name of the log is made of the trust domain when there is none.
 pub(super) struct Read {
     origin: Option<String>,
     checkpoint_file: Option<PathBuf>,
+    retention: Retention,
 }
 
 impl Read {
     pub(super) fn of(self, trust_domain: &TrustDomain) -> AuditConfig {
         let origin = self.origin.unwrap_or_else(|| format!("{trust_domain}/record"));
-        AuditConfig { origin, checkpoint_file: self.checkpoint_file }
+        AuditConfig { origin, checkpoint_file: self.checkpoint_file, retention: self.retention }
     }
 }
 
@@ -38,7 +42,28 @@ pub(super) fn read_audit(s: &mut Section<'_>) -> Option<Read> {
         kind::parsed("name of a log", name),
         "the name of the record in its checkpoints and keys; another one begins a new log, see docs/audit.md. Without it, the trust domain and /record",
     );
-    Some(Read { origin: origin?, checkpoint_file: checkpoint_file? })
+    let retention =
+        s.section("retention", "how long the words of events are kept; their hashes stay for ever", read_retention);
+    Some(Read { origin: origin?, checkpoint_file: checkpoint_file?, retention: retention? })
+}
+
+fn read_retention(s: &mut Section<'_>) -> Option<Retention> {
+    let certificates = s.optional(
+        "certificates",
+        kind::duration(),
+        "of certificates that were issued, at least until they have ended and svid.max_ttl has passed since. Without it, for ever",
+    );
+    let refusals = s.optional(
+        "refusals",
+        kind::duration(),
+        "of requests for certificates that were refused or could not be served. Without it, for ever",
+    );
+    let operations = s.optional(
+        "operations",
+        kind::duration(),
+        "of everything else: steps of authorities, what operators did, configurations. Without it, for ever",
+    );
+    Some(Retention { certificates: certificates?, refusals: refusals?, operations: operations? })
 }
 
 fn name(text: &str) -> Result<String, &'static str> {
@@ -61,10 +86,13 @@ mod tests {
     fn the_log_is_named_after_the_trust_domain_unless_it_has_another_name() {
         let read = |audit: &str| parse("f", &format!("{SMALLEST}\n{audit}\n"), read).map(|loaded| loaded.config.audit);
         let (origin, checkpoint_file) = ("cluster.local/record".to_owned(), None);
-        assert_eq!(read("").unwrap(), AuditConfig { origin, checkpoint_file });
+        assert_eq!(read("").unwrap(), AuditConfig { origin, checkpoint_file, retention: Retention::default() });
         let given = read("audit: { origin: ca.example.com/log, checkpoint_file: /elsewhere/checkpoint }").unwrap();
         assert_eq!(given.origin, "ca.example.com/log");
         assert_eq!(given.checkpoint_file, Some(PathBuf::from("/elsewhere/checkpoint")));
+        let kept = read("audit: { retention: { certificates: 90d, operations: 3650d } }").unwrap().retention;
+        let days = |days: u64| Some(std::time::Duration::from_hours(24 * days));
+        assert_eq!(kept, Retention { certificates: days(90), refusals: None, operations: days(3650) });
         for bad in ["\"\"", "a b", "a+b", "\"a\\nb\""] {
             let error = read(&format!("audit: {{ origin: {bad} }}")).unwrap_err().to_string();
             assert!(error.contains("audit.origin"), "{bad}: {error}");

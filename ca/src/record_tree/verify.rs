@@ -42,6 +42,8 @@ pub struct Verified {
     pub keys: Vec<String>,
     /// Event by event.
     pub compared: Compared,
+    /// How many events have no words any more: of those, only the hashes could be compared.
+    pub forgotten: u64,
     /// What is wrong with the tree or its checkpoints, in words.
     pub problems: Vec<String>,
 }
@@ -69,7 +71,7 @@ pub async fn verify(
     let keys = if against.keys.is_empty() { stored.as_slice() } else { against.keys };
     let outside = against.checkpoint.map(|note| checkpoint(note, keys)).transpose().map_err(VerifyError::Against)?;
     let mut whole = Whole { tree, edge: Edge::default(), problems: Vec::new(), outside };
-    let (mut comparison, mut next) = (Comparison::default(), 0);
+    let (mut comparison, mut next, mut forgotten) = (Comparison::default(), 0, 0);
     let kept =
         kept.unwrap_or_else(|| KeptCheckpoint { note: String::new(), keys: String::new(), edge: Edge::default() });
     let size = kept.edge.size();
@@ -82,6 +84,7 @@ pub async fn verify(
         }
         comparison.signed(signed);
         for leaf in leaves {
+            forgotten += u64::from(leaf.body.is_none());
             let (hash, agrees) = hash_of(&leaf);
             comparison.stored(leaf.sequence, hash, agrees);
         }
@@ -94,6 +97,7 @@ pub async fn verify(
         checkpoint,
         keys: keys.iter().map(ToString::to_string).collect(),
         compared: comparison.end(),
+        forgotten,
         problems: whole.problems,
     })
 }

@@ -10,5 +10,6 @@ pub mod live_pods;
 pub mod pod_certificates;
 pub mod publisher;
 pub mod record_tree;
+pub mod retention;
 pub mod store;
 pub mod upstream_authority;

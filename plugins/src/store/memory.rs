@@ -3,6 +3,7 @@
 
 mod claims;
 mod record_tree;
+mod retention;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -48,6 +49,7 @@ struct Content {
     publications: BTreeMap<String, Publication>,
     tiles: HashMap<Tile, Vec<Hash>>,
     checkpoint: Option<KeptCheckpoint>,
+    forgotten: retention::Forgotten,
     /// Whose turn it is to publish, and until when.
     turns: HashMap<String, (String, OffsetDateTime)>,
 }
@@ -138,7 +140,8 @@ impl AuditStore for MemoryStore {
         let ended = |event: &AuditEvent| query.until.is_some_and(|until| event.at_micros > AuditEvent::micros(until));
         let end = content.events.iter().position(ended).unwrap_or(usize::MAX);
         let older = content.events.iter().enumerate().take(before.min(end)).rev();
-        let found = older.filter(|(_, event)| matches(query, event));
+        let has_words = |sequence: usize| !content.forgotten.events.contains(&(sequence as u64));
+        let found = older.filter(|(sequence, event)| has_words(*sequence) && matches(query, event));
         let items = found.take(limit.saturating_add(1));
         let found = |(sequence, event): (usize, &AuditEvent)| {
             remembered(u64::try_from(sequence).unwrap_or(u64::MAX), event.clone())

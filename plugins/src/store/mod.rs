@@ -1,5 +1,5 @@
 //! Durable storage: one implementation of the seams `AuditStore`, `AuthorityJournal`, `HolderStore`, `PublicationStore`,
-//! `RecordTree` and `SealedKeys` per database. SQL text exists nowhere else.
+//! `RecordTree`, `RecordRetention` and `SealedKeys` per database. SQL text exists nowhere else.
 
 mod columns;
 mod holder_marks;
@@ -21,6 +21,8 @@ mod publications;
 #[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), expect(dead_code, reason = "no database, no rows"))]
 mod record_tree;
 #[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), expect(dead_code, reason = "no database, no rows"))]
+mod retention;
+#[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), expect(dead_code, reason = "no database, no rows"))]
 mod rows;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod schema;
@@ -38,6 +40,7 @@ mod tables;
 use async_trait::async_trait;
 use signet_core::seams::pod_certificates::PodCertificateStore;
 use signet_core::seams::record_tree::RecordTree;
+use signet_core::seams::retention::RecordRetention;
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, PublicationStore, SealedKeys};
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -48,7 +51,14 @@ pub use self::storage_move::{Ended, Moved, move_storage};
 /// Everything that a CA keeps, in one database.
 #[async_trait]
 pub trait Store:
-    AuditStore + AuthorityJournal + HolderStore + PodCertificateStore + PublicationStore + RecordTree + SealedKeys
+    AuditStore
+    + AuthorityJournal
+    + HolderStore
+    + PodCertificateStore
+    + PublicationStore
+    + RecordTree
+    + RecordRetention
+    + SealedKeys
 {
     /// Ends its connections in order, whatever is left to be done at their end. There is no deadline; dropped, it leaves
     /// nothing behind that the next start would not mend.

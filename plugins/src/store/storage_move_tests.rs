@@ -91,7 +91,8 @@ impl World {
         let mut connection = raw(&path).await;
         let rest = "INSERT INTO removed_key VALUES ('gone', 17); INSERT INTO holder_raise VALUES (1, 2, 3); \
             INSERT INTO publication VALUES ('file/a', 2, 1, 'no room', 5); INSERT INTO publication_reached VALUES ('file/a', 3, 4); \
-            INSERT INTO record_tile VALUES (0, 3, zeroblob(8192)); INSERT INTO record_checkpoint VALUES (1, 1, 'n', 'k', x'00'); \
+            INSERT INTO retention_cursor VALUES (0, 7); INSERT INTO retention_put_off VALUES (5, 0, 9); \
+        INSERT INTO longest_life VALUES (1, 60, 9); INSERT INTO record_tile VALUES (0, 3, zeroblob(8192)); INSERT INTO record_checkpoint VALUES (1, 1, 'n', 'k', x'00'); \
             UPDATE holder SET acknowledges = 1, refused_sequence = 7, refused = 'no' WHERE instance = '0-2'; \
             UPDATE audit_event SET body = NULL WHERE seq = 3; UPDATE audit_event SET body = x'00' WHERE seq = 4";
         connection.execute(rest).await.unwrap();

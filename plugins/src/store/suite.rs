@@ -12,6 +12,7 @@ mod live_holders;
 mod pod_certificates;
 mod publications;
 mod record_tree;
+mod retention;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) mod unused_keys;
 
@@ -22,6 +23,7 @@ use signet_core::authority::KeyId;
 use signet_core::certificate::Serial;
 use signet_core::seams::pod_certificates::PodCertificateStore;
 use signet_core::seams::record_tree::RecordTree;
+use signet_core::seams::retention::RecordRetention;
 use signet_core::seams::store::{
     AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, PublicationStore, SealedKeys,
 };
@@ -105,6 +107,7 @@ where
         + PodCertificateStore
         + PublicationStore
         + RecordTree
+        + RecordRetention
         + SealedKeys
         + 'static,
 {
@@ -130,6 +133,7 @@ where
     pod_certificates::every_case(&make).await;
     publications::every_case(&make).await;
     record_tree::every_case(&make).await;
+    retention::every_case(&make).await;
 }
 
 async fn an_empty_store_answers(store: &(impl AuditStore + AuthorityJournal + SealedKeys)) {

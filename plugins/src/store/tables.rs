@@ -156,5 +156,8 @@ pub(super) const TABLES: &[Table] = &[
     table("publication_reached", 2, 1000, &[text("publisher"), number("sequence"), number("at")]),
     table("holder_raise", 2, 1000, &[number("before"), number("after"), number("at")]),
     table("record_tile", 2, 100, &[number("level"), number("number"), bytes("hashes")]),
+    table("retention_cursor", 1, 10, &[number("class"), number("below")]),
+    table("retention_put_off", 1, 1000, &[number("seq"), number("class"), number("due_micros")]),
+    table("longest_life", 1, 1, &[number("id"), number("seconds"), number("until_micros")]),
     table("record_checkpoint", 1, 1, &[number("id"), number("size"), text("note"), text("keys"), bytes("edge")]),
 ];

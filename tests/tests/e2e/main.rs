@@ -52,6 +52,7 @@ mod readme;
 mod record;
 mod refusals;
 mod rekey;
+mod retention;
 mod rotation;
 mod samples;
 #[cfg(feature = "kubernetes")]

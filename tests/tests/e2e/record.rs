@@ -9,9 +9,9 @@ use signet_core::transparency::{Checkpoint, Edge, Note, VerifierKey};
 use signet_tests::callers::Callers;
 use signet_tests::client::certify::Client;
 use signet_tests::failure::{Failure, Outcome, ensure};
-use signet_tests::harness::database::{self, Store};
 use signet_tests::harness::process::eventually;
 use signet_tests::harness::{Ca, Dev, probe};
+use signet_tests::tamper::tamper;
 use signet_tests::tools;
 
 use super::facts;
@@ -31,21 +31,6 @@ async fn covered(ca: &Ca) -> Outcome<Value> {
 fn key(ca: &Ca) -> Outcome<String> {
     let shown = ca.ask(&["audit", "key"])?;
     shown["keys"][0].as_str().map(str::to_owned).ok_or_else(|| Failure::unexpected(shown.to_string()))
-}
-
-/// Changes the record of a CA that is stopped, see the script.
-fn change(dev: &Dev, act: &str, at: u64, other: u64) -> Outcome {
-    let mut command = Command::new("python3");
-    command.args(["-c", include_str!("record.py")]);
-    let places = [at.to_string(), other.to_string()];
-    match dev.store()? {
-        Store::Sqlite => tools::run(command.args(["sqlite", act]).args(places).arg(dev.path("signet.db"))).map(drop),
-        Store::Postgres => {
-            let statements = tools::run(command.args(["postgres", act]).args(places))?;
-            let done = database::shared()?.sql(&dev.database()?, &statements);
-            done.map(drop).map_err(Failure::while_doing("change the storage"))
-        }
-    }
 }
 
 /// `audit verify` on the storage of a CA that is stopped: whether it ends well, what it prints, and what it says.
@@ -116,7 +101,7 @@ async fn whatever_is_changed_in_the_database_is_found_and_named() -> Outcome {
     let newest = ca.newest(&["--outcome", "issued"])?["sequence"].as_u64().unwrap();
     ensure(ca.process.stop().await?.success(), || ca.process.log())?;
     let (at, other) = (newest - 1, newest - 4);
-    change(&dev, "save", at, other)?;
+    tamper(&dev, "save", at, other)?;
     for (act, expected) in [
         ("byte", vec![("changed", at)]),
         ("whole", vec![("changed", at)]),
@@ -124,7 +109,7 @@ async fn whatever_is_changed_in_the_database_is_found_and_named() -> Outcome {
         ("inserted", vec![("inserted", at), ("shifted", at)]),
         ("swapped", vec![("moved", other), ("moved", at)]),
     ] {
-        change(&dev, act, at, other)?;
+        tamper(&dev, act, at, other)?;
         let (holds, found, said) = verify(&dev, &[])?;
         ensure(!holds && said.contains("not what was signed"), || format!("{act}: {found} {said}"))?;
         let findings = found["findings"].as_array().cloned().unwrap_or_default();
@@ -134,7 +119,7 @@ async fn whatever_is_changed_in_the_database_is_found_and_named() -> Outcome {
         let table = tools::output(&mut dev.ca_command(&["audit", "verify"])?)?;
         let table = String::from_utf8_lossy(&table.stdout).into_owned();
         ensure(table.contains(&format!("event {at} was ")), || table.clone())?;
-        change(&dev, "restore", at, other)?;
+        tamper(&dev, "restore", at, other)?;
     }
     let (holds, found, _) = verify(&dev, &[])?;
     ensure(holds, || format!("it was put right again: {found}"))

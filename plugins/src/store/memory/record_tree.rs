@@ -21,12 +21,14 @@ impl RecordTree for MemoryStore {
     }
 
     async fn leaves(&self, from: u64, most: u32) -> Result<Vec<StoredLeaf>, StoreError> {
+        let content = self.content();
         let leaf = |(sequence, event): (u64, &AuditEvent)| {
             let body = event.encode();
-            StoredLeaf { sequence, hash: leaf_hash(&body).to_vec(), body: Some(body) }
+            let has_words = !content.forgotten.events.contains(&sequence);
+            StoredLeaf { sequence, hash: leaf_hash(&body).to_vec(), body: has_words.then_some(body) }
         };
         let (first, most) = (usize::try_from(from).unwrap_or(usize::MAX), usize::try_from(limit(most)).unwrap_or(0));
-        Ok((from..).zip(self.content().events.iter().skip(first)).take(most).map(leaf).collect())
+        Ok((from..).zip(content.events.iter().skip(first)).take(most).map(leaf).collect())
     }
 
     async fn tile(&self, tile: Tile) -> Result<Option<Vec<Hash>>, StoreError> {

@@ -29,6 +29,7 @@ mod pool;
 mod publications;
 mod published_holders;
 mod record_tree;
+mod retention;
 mod rollback_guard;
 #[cfg(test)]
 mod rollback_guard_tests;

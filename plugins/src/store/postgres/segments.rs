@@ -18,11 +18,11 @@ const NEXT: &str = "SELECT segments, coalesce((SELECT max(seq) + 1 FROM audit_ev
 
 const IDENTITIES: &str = "INSERT INTO closed_identity (identity_key, offsets) \
     SELECT identity_key, array_agg((seq - $1)::smallint ORDER BY seq) FROM audit_event \
-    WHERE seq >= $1 AND seq < $1 + $2 AND identity_key IS NOT NULL GROUP BY identity_key ORDER BY identity_key";
+    WHERE seq >= $1 AND seq < $1 + $2 AND identity_key IS NOT NULL AND body IS NOT NULL GROUP BY identity_key ORDER BY identity_key";
 
 const OUTCOMES: &str = "INSERT INTO closed_outcome (outcome, segment, offsets) \
     SELECT outcome, $1 / $2, array_agg((seq - $1)::smallint ORDER BY seq) FROM audit_event \
-    WHERE seq >= $1 AND seq < $1 + $2 GROUP BY outcome";
+    WHERE seq >= $1 AND seq < $1 + $2 AND body IS NOT NULL GROUP BY outcome";
 
 /// Makes entries for segments that are full and have none, some at a time. Full segments never change, so this needs no lock
 /// but the one of whoever does the same.

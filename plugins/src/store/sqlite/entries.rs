@@ -14,9 +14,9 @@ pub(super) const PIECE: u64 = 1024;
 
 const BELOW: &str = "SELECT below FROM audit_entries WHERE id = 1";
 const BY_IDENTITY: &str = "INSERT INTO audit_by_identity (identity_key, seq) SELECT identity_key, seq FROM audit_event \
-    WHERE seq >= ? AND seq < ? AND identity_key IS NOT NULL ORDER BY identity_key, seq";
+    WHERE seq >= ? AND seq < ? AND identity_key IS NOT NULL AND body IS NOT NULL ORDER BY identity_key, seq";
 const BY_OUTCOME: &str = "INSERT INTO audit_by_outcome (outcome, seq) SELECT outcome, seq FROM audit_event \
-    WHERE seq >= ? AND seq < ? ORDER BY outcome, seq";
+    WHERE seq >= ? AND seq < ? AND body IS NOT NULL ORDER BY outcome, seq";
 const MOVE: &str = "UPDATE audit_entries SET below = ? WHERE id = 1";
 
 /// Events below this position have their entries.

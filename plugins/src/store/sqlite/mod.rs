@@ -34,6 +34,7 @@ mod publications;
 mod published_holders;
 mod recent;
 mod record_tree;
+mod retention;
 #[cfg(test)]
 mod schema_tests;
 mod sealed_keys;
