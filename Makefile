@@ -32,7 +32,7 @@ HELM := target/helm/$(shell cat tests/helm/go.sum 2>/dev/null | sha256sum | cut 
 # A verifier of the record by Go's libraries for transparency logs, one program of tests/tlog.
 TLOG := target/tlog/$(shell cat tests/tlog/go.sum tests/tlog/*.go 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes demo-vault test helm manifests kubernetes cert-manager tlog test-kubernetes lint advisories bench bench-backends bench-pods fuzz soak docs venv
+.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes demo-vault demo-audit test helm manifests kubernetes cert-manager tlog test-kubernetes lint advisories bench bench-backends bench-pods fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
@@ -40,6 +40,7 @@ help:
 	@echo 'make demo-rotation   roots are replaced under requests, in about two minutes (STORE=postgres SHORT=1)'
 	@echo 'make demo-kubernetes the CA by its chart beside a real Kubernetes API server, in about two minutes (needs Go; SHORT=1)'
 	@echo 'make demo-vault      a CA moves to an OpenBao under requests, which is sealed then, in about three minutes (SHORT=1)'
+	@echo 'make demo-audit      a CA is killed while it issues, on SQLite and on PostgreSQL; then its record is audited (SHORT=1)'
 	@echo 'make test            every test, including those with a real Envoy'
 	@echo 'make test-kubernetes tests with a real Kubernetes API server (needs Go)'
 	@echo 'make helm            the Helm that tests of the chart run (needs Go)'
@@ -86,6 +87,10 @@ demo-vault: $(STAMP)
 	$(CARGO) build --workspace --locked
 	./target/debug/signet-demo-vault $(if $(SHORT),--short)
 
+demo-audit:
+	$(CARGO) build --workspace --locked
+	./target/debug/signet-demo-audit $(if $(SHORT),--short)
+
 # In a folder of its own, which is empty before and gone afterwards.
 demo-cold:
 	rm -rf target/cold
@@ -128,7 +133,7 @@ install:
 # Most tests wait for processes, so more of them run than there are cores.
 test: export RUST_TEST_THREADS ?= 6
 # What several processes must agree on is tried on PostgreSQL, too.
-SHARED := audit crash init newer_storage record rekey rotation secrets
+SHARED := audit crash init newer_storage record rekey retention rotation secrets
 test: $(STAMP)
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked

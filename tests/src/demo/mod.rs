@@ -1,5 +1,6 @@
 //! What a demo needs beside a stage: an observer of certificates, a narrator, a summary for programs, and an end.
 
+pub mod audit;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod narrator;
