@@ -133,7 +133,7 @@ install:
 # Most tests wait for processes, so more of them run than there are cores.
 test: export RUST_TEST_THREADS ?= 6
 # What several processes must agree on is tried on PostgreSQL, too.
-SHARED := audit crash init newer_storage record rekey retention rotation secrets
+SHARED := audit crash init newer_storage record rekey retention rotation secrets sink
 test: $(STAMP)
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked

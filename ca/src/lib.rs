@@ -37,6 +37,7 @@ pub mod retention;
 pub mod rotator;
 pub mod serving_certificate;
 pub mod signing_state;
+pub mod sink;
 pub mod storage_age;
 pub mod transport;
 pub mod vault_health;

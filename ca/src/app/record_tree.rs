@@ -1,4 +1,4 @@
-//! Starts what signs the record and what forgets its words, and makes its keys.
+//! Starts what signs the record, what forgets its words and what follows it into a file, and makes its keys.
 
 use std::sync::Arc;
 
@@ -22,8 +22,9 @@ use super::storage;
 use crate::config::Config;
 use crate::record_tree::{OutsideFile, Signer, TreeMetrics, pages};
 use crate::retention::Forgetter;
+use crate::sink::{Follower, SinkMetrics};
 
-/// Starts the tasks that sign and that forget, and gives what is shown of the tree.
+/// Starts the tasks that sign, that forget and that follow, and gives what is shown of the tree.
 pub(super) fn sign(
     plugins: &Plugins,
     config: &Config,
@@ -47,6 +48,11 @@ pub(super) fn sign(
     let forgetter = Forgetter::new(store, config.audit.retention, longest, metrics, Arc::clone(clock))?;
     let condition = readiness.condition("retention");
     supervisor.spawn("retention", Importance::Critical, |stop| forgetter.run(condition, stop));
+    if let Some(path) = &config.audit.sink_file {
+        let follower = Follower::new(Arc::clone(&plugins.store) as _, path.clone(), SinkMetrics::new(metrics)?);
+        let condition = readiness.condition("record file");
+        supervisor.spawn("record file", Importance::Critical, |stop| follower.run(condition, stop));
+    }
     Ok(pages(Arc::clone(&plugins.store) as _))
 }
 

@@ -2,79 +2,14 @@
 
 use std::cmp::Reverse;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use signet_core::audit::{AuditEvent, EventKind, Outcome, Page, StoredEvent, UnreadEvent};
 use signet_core::clock::rfc3339;
 use signet_runtime::output::{Table, more};
 
-use super::time_text;
 use super::view::{ShownIds, View};
 
-/// What an event may lack, and what of whom it is about.
-const LACKING: [&str; 4] = ["reason", "detail", "what", "repeated"];
-const UNKNOWN: [&str; 15] = [
-    "spiffe_id",
-    "namespace",
-    "service_account",
-    "service_account_uid",
-    "pod",
-    "pod_uid",
-    "node",
-    "node_uid",
-    "cluster",
-    "auth_method",
-    "peer",
-    "instance",
-    "token_id",
-    "certificate",
-    "last_token",
-];
-
-/// An event for programs: all of its fields, with each time in RFC 3339 and null for what is not known.
-pub(super) fn event_json(event: &StoredEvent) -> Result<Value, serde_json::Error> {
-    let mut value = with_times(serde_json::to_value(event)?);
-    let Some(fields) = value.as_object_mut() else { return Ok(value) };
-    complete(fields, LACKING.map(|name| (name, Value::Null)));
-    complete(fields, [("unknown_fields", Value::Object(Map::new()))]);
-    if let Some(who) = fields.get_mut("who").and_then(Value::as_object_mut) {
-        complete(who, UNKNOWN.map(|name| (name, Value::Null)));
-    }
-    if let Some(what) = fields.get_mut("what").and_then(Value::as_object_mut) {
-        complete(what, [("other_names", Value::Array(Vec::new())), ("acknowledges", Value::Bool(false))]);
-        // A backend that signs leaves itself has not said it yet.
-        if let Some(serial) = what.get_mut("serial").filter(|serial| serial.as_str() == Some("")) {
-            *serial = Value::Null;
-        }
-    }
-    Ok(value)
-}
-
-/// Adds what is not written down because it is not so.
-fn complete<const N: usize>(fields: &mut Map<String, Value>, absent: [(&str, Value); N]) {
-    for (name, value) in absent {
-        fields.entry(name).or_insert(value);
-    }
-}
-
-/// What is known for programs of an event that cannot be read.
-pub(super) fn unread_json(event: &UnreadEvent) -> Result<Value, serde_json::Error> {
-    Ok(with_times(serde_json::to_value(event)?))
-}
-
-/// Storage counts time in numbers.
-fn with_times(value: Value) -> Value {
-    let Value::Object(fields) = value else { return value };
-    let told = fields.into_iter().map(|(name, value)| match (name.as_str(), value.as_i64()) {
-        ("at_micros", Some(micros)) => ("at".to_owned(), Value::from(time_text(micros.div_euclid(1_000_000)))),
-        ("since_micros", Some(micros)) => ("since".to_owned(), Value::from(time_text(micros.div_euclid(1_000_000)))),
-        ("last_token_micros", Some(micros)) => {
-            ("last_token".to_owned(), Value::from(time_text(micros.div_euclid(1_000_000))))
-        }
-        ("not_before" | "not_after", Some(seconds)) => (name, Value::from(time_text(seconds))),
-        _ => (name, with_times(value)),
-    });
-    Value::Object(told.collect::<Map<_, _>>())
-}
+pub(super) use crate::describe::event_json::{event as event_json, unread as unread_json};
 
 /// All entries of a page, newest first, those that cannot be read in their places.
 pub(super) fn entries(page: &Page<StoredEvent>) -> Result<Vec<Value>, serde_json::Error> {

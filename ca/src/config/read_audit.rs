@@ -15,6 +15,8 @@ pub struct AuditConfig {
     pub checkpoint_file: Option<PathBuf>,
     /// How long the words of events are kept.
     pub retention: Retention,
+    /// The file of JSON lines that the record is followed into.
+    pub sink_file: Option<PathBuf>,
 }
 
 /// What is in the section; the name of the log is made of the trust domain when there is none.
@@ -22,12 +24,14 @@ pub(super) struct Read {
     origin: Option<String>,
     checkpoint_file: Option<PathBuf>,
     retention: Retention,
+    sink_file: Option<PathBuf>,
 }
 
 impl Read {
     pub(super) fn of(self, trust_domain: &TrustDomain) -> AuditConfig {
-        let origin = self.origin.unwrap_or_else(|| format!("{trust_domain}/record"));
-        AuditConfig { origin, checkpoint_file: self.checkpoint_file, retention: self.retention }
+        let origin = self.origin.clone().unwrap_or_else(|| format!("{trust_domain}/record"));
+        let Self { checkpoint_file, retention, sink_file, .. } = self;
+        AuditConfig { origin, checkpoint_file, retention, sink_file }
     }
 }
 
@@ -44,7 +48,12 @@ pub(super) fn read_audit(s: &mut Section<'_>) -> Option<Read> {
     );
     let retention =
         s.section("retention", "how long the words of events are kept; their hashes stay for ever", read_retention);
-    Some(Read { origin: origin?, checkpoint_file: checkpoint_file?, retention: retention? })
+    let sink_file = s.optional(
+        "sink_file",
+        kind::absolute_path(),
+        "a file that each event on record is appended to as a line of JSON, once and in order, by this process; see docs/audit.md",
+    );
+    Some(Read { origin: origin?, checkpoint_file: checkpoint_file?, retention: retention?, sink_file: sink_file? })
 }
 
 fn read_retention(s: &mut Section<'_>) -> Option<Retention> {
@@ -86,7 +95,10 @@ mod tests {
     fn the_log_is_named_after_the_trust_domain_unless_it_has_another_name() {
         let read = |audit: &str| parse("f", &format!("{SMALLEST}\n{audit}\n"), read).map(|loaded| loaded.config.audit);
         let (origin, checkpoint_file) = ("cluster.local/record".to_owned(), None);
-        assert_eq!(read("").unwrap(), AuditConfig { origin, checkpoint_file, retention: Retention::default() });
+        assert_eq!(
+            read("").unwrap(),
+            AuditConfig { origin, checkpoint_file, retention: Retention::default(), sink_file: None }
+        );
         let given = read("audit: { origin: ca.example.com/log, checkpoint_file: /elsewhere/checkpoint }").unwrap();
         assert_eq!(given.origin, "ca.example.com/log");
         assert_eq!(given.checkpoint_file, Some(PathBuf::from("/elsewhere/checkpoint")));

@@ -2,6 +2,7 @@
 //! command line describes.
 
 mod alerts;
+pub(crate) mod event_json;
 mod step;
 
 use signet_core::holder::Holder;

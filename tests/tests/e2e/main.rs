@@ -61,6 +61,7 @@ mod sds;
 mod secrets;
 mod server_storage;
 mod shutdown;
+mod sink;
 mod storage;
 mod strangers;
 mod tokens;
