@@ -270,12 +270,13 @@ impl Issuance {
         asked: &Asked<'_>,
         state: &Arc<SigningState>,
         request: SigningRequest,
-        event: AuditEvent,
+        mut event: AuditEvent,
     ) -> Result<Issued, IssueError> {
         let signing = Instant::now();
         let signed = state.authority.sign(&request).await?;
         self.metrics.sign.observe(signing.elapsed().as_secs_f64());
         let unreleased = verify::check_issued(request, signed, &state.path, Signer::Here)?;
+        event.what = event.what.map(|what| what.signed(&unreleased));
 
         // 7. Only a durable record opens the certificate (invariant 2), and only what the journal lets out is recorded.
         tracing::debug!(spiffe_id = asked.who.spiffe_id, serial = %unreleased.serial(), "certificate signed");

@@ -19,6 +19,7 @@ fn record(serial: &str) -> AuditEvent {
         authority: String::new(),
         bundle_sequence: 7,
         acknowledges: false,
+        fingerprint: None,
     };
     AuditEvent {
         at_micros: 0,

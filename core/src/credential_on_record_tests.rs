@@ -38,6 +38,7 @@ impl Case {
             authority: id("r1-issuing").to_string(),
             bundle_sequence: 1,
             acknowledges: false,
+            fingerprint: None,
         };
         let who = Attributed {
             spiffe_id: text(WEB),

@@ -4,6 +4,7 @@
 use time::OffsetDateTime;
 
 use crate::certificate::{CertificateChain, Serial};
+use crate::digest::sha256;
 
 /// Proof that the record of one certificate is on durable storage. Used up by the release it permits.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,6 +60,12 @@ impl Unreleased {
     #[must_use]
     pub fn serial(&self) -> Serial {
         self.serial
+    }
+
+    /// SHA-256 of the leaf (DER), for its record.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        sha256(self.chain.leaf())
     }
 
     /// The chain, to be kept with a claim in the transaction of its record: whoever comes after this process hands out the same.

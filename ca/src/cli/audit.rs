@@ -8,7 +8,7 @@ use signet_core::audit::{AuditEvent, AuditQuery, EventKind, MAX_PAGE, Outcome, P
 use signet_core::certificate::Serial;
 use signet_core::clock::{Clock, SystemClock};
 use signet_core::identity::SpiffeId;
-use signet_core::seams::store::{AuditStore, StoreError};
+use signet_core::seams::store::AuditStore;
 use signet_core::time_math;
 use signet_runtime::command;
 use signet_runtime::config::units::parse_duration;
@@ -79,10 +79,10 @@ pub(super) async fn run(asked: &AuditCommand) -> Result<(), Failure> {
     if let Some(token) = args.page {
         check_page(&*store, token).await?;
     }
-    narrow(&*store, &mut query).await.map_err(Failure::failed)?;
+    narrow(&*store, &mut query).await?;
     let mut page = store.query(&query).await.map_err(Failure::failed)?;
     if let Some(serial) = query.serial {
-        let later = revocations(&*store, serial, &page).await.map_err(Failure::failed)?;
+        let later = revocations(&*store, serial, &page).await?;
         page.items.splice(0..0, later.items);
         page.unread.splice(0..0, later.unread);
     }
@@ -149,15 +149,14 @@ impl ListArgs {
 }
 
 /// Looks for what was asked for with a certificate when that can only have been: in its life, if it is on record.
-async fn narrow(store: &dyn AuditStore, query: &mut AuditQuery) -> Result<(), StoreError> {
+async fn narrow(store: &dyn AuditStore, query: &mut AuditQuery) -> Result<(), Failure> {
     /// By how much clocks of replicas may differ.
     const SKEW: Duration = Duration::from_secs(3600);
     let Some(shown) = &query.shown else { return Ok(()) };
     let issued = match Serial::parse(shown) {
         Some(serial) => {
-            let by_serial = AuditQuery { serial: Some(serial), shown: None, limit: 1, ..query.clone() };
-            let (spiffe_id, since, outcome, before) = (None, None, None, None);
-            store.query(&AuditQuery { spiffe_id, since, outcome, before, ..by_serial }).await?.items.pop()
+            let by_serial = AuditQuery { serial: Some(serial), ..AuditQuery::newest(1).map_err(Failure::failed)? };
+            store.query(&by_serial).await.map_err(Failure::failed)?.items.pop()
         }
         None => None,
     };
@@ -191,7 +190,7 @@ async fn revocations(
     store: &dyn AuditStore,
     serial: Serial,
     page: &Page<StoredEvent>,
-) -> Result<Page<StoredEvent>, StoreError> {
+) -> Result<Page<StoredEvent>, Failure> {
     let mut found = Page { items: Vec::new(), unread: Vec::new(), next: None };
     let Some(issued) = page.items.first() else { return Ok(found) };
     let name = serial.to_string();
@@ -199,16 +198,13 @@ async fn revocations(
         spiffe_id: issued.event.who.spiffe_id.clone(),
         since: Some(issued.event.at()),
         outcome: Some(Outcome::Done),
-        until: None,
-        serial: None,
-        shown: None,
-        before: None,
-        limit: MAX_PAGE,
+        kind: Some(EventKind::Admin),
+        ..AuditQuery::newest(MAX_PAGE).map_err(Failure::failed)?
     };
     loop {
-        let Page { items, unread, next } = store.query(&query).await?;
+        let Page { items, unread, next } = store.query(&query).await.map_err(Failure::failed)?;
         let about = |event: &AuditEvent| event.detail.as_ref().is_some_and(|text| text.contains(&name));
-        found.items.extend(items.into_iter().filter(|one| one.event.kind == EventKind::Admin && about(&one.event)));
+        found.items.extend(items.into_iter().filter(|one| about(&one.event)));
         found.unread.extend(unread.into_iter().filter(|one| one.kind == EventKind::Admin));
         query.before = next;
         if next.is_none() {

@@ -145,6 +145,7 @@ mod tests {
             authority: "1a".into(),
             bundle_sequence: 1,
             acknowledges: false,
+            fingerprint: None,
         };
         AuditEvent { outcome: Outcome::Issued, reason: None, detail: None, what: Some(what), ..event() }
     }

@@ -35,6 +35,7 @@ pub(crate) fn event(stored: &StoredEvent) -> Result<Value, serde_json::Error> {
     }
     if let Some(what) = fields.get_mut("what").and_then(Value::as_object_mut) {
         complete(what, [("other_names", Value::Array(Vec::new())), ("acknowledges", Value::Bool(false))]);
+        complete(what, [("fingerprint", Value::Null)]);
         // A backend that signs leaves itself has not said it yet.
         if let Some(serial) = what.get_mut("serial").filter(|serial| serial.as_str() == Some("")) {
             *serial = Value::Null;

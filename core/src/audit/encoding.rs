@@ -162,6 +162,9 @@ fn certified(what: &Certified) -> Fields {
     if what.acknowledges {
         fields.yes(8);
     }
+    if let Some(fingerprint) = &what.fingerprint {
+        put_hex(&mut fields, 9, fingerprint);
+    }
     fields
 }
 
@@ -297,6 +300,7 @@ fn certificate(mut part: Part<'_>, unknown: &mut UnknownFields) -> Result<Certif
         authority: part.required(6, hex_or_text)?,
         bundle_sequence: part.required(7, unsigned)?,
         acknowledges: part.optional(8, |value| (value == Value::Bool(true)).then_some(()))?.is_some(),
+        fingerprint: part.optional(9, hex_or_text)?,
     };
     part.rest(unknown);
     Ok(what)

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::audit::leaf_hash;
 
-/// An issued certificate, a refusal with everything that is odd, a certificate that was issued to another one, and an event of a newer version of this format; each with
-/// its leaf hash. They were encoded by another program, and are in `docs/audit-format.md`.
+/// An issued certificate, a refusal with everything that is odd, a certificate that was issued to another one, one of the CA
+/// itself, of which the fingerprint is known, and an event of a newer version of this format; each with its leaf hash. They were encoded by another program, and are in `docs/audit-format.md`.
 const ISSUED: [&str; 2] = [
     "8201a6011b00066164e51398890250873727c985905bf739d30e07f103fe650300040007aa01782b7370696666653a2f2f636c75737465722e6c\
      6f63616c2f6e732f64656661756c742f73612f636c69656e74026764656661756c740366636c69656e7404506844d09091284cbf8b6a5252524f\
@@ -31,6 +31,12 @@ const RENEWED: [&str; 2] = [
      563a8b73a7331085e0162faa41df4c62c64fcbdc29c74c29cd372297163e8f041a6b0bdbec051a6b0bdca0065498004306e7c56201f049\
      d40959548fad8b18b5f00701",
     "4a6daa8c770003c491938bb77fda43cf2f2410d8bd383dfe8ecc81f3747f1532",
+];
+const SERVING: [&str; 2] = [
+    "8201a6011b00066165bbb4234002600302040007a008a8015046b0cae5404127f1a88fe9096d6daaa102582093563a8b73a7331085e0162faa41\
+     df4c62c64fcbdc29c74c29cd372297163e9003816a63612e6578616d706c65041a6b0bdbed051a6b0bdca1065498004306e7c56201f049d40959\
+     548fad8b18b5f00701095820c2a4e3c1d7f0b58e96a3104f7be2d95860c1f3a27d4be8905361fa9c0e7d42b8",
+    "c9452daca677e85ad672fa474c0ac0496a960378f0b3c62fa81b9e17c80e79d0",
 ];
 const FUTURE: [&str; 2] = [
     "8201a8010502600311040907a2016c7370696666653a2f2f782f790d824200ffa16161f609a30102020003f50a636e65772024",
@@ -75,6 +81,7 @@ fn issued() -> AuditEvent {
             authority: "98004306e7c56201f049d40959548fad8b18b5f0".into(),
             bundle_sequence: 1,
             acknowledges: true,
+            fingerprint: None,
         }),
         repeated: None,
     }
@@ -111,6 +118,27 @@ fn renewed() -> AuditEvent {
     }
 }
 
+fn serving() -> AuditEvent {
+    let what = Certified {
+        serial: "46b0cae5404127f1a88fe9096d6daaa1".into(),
+        key_hash: "93563a8b73a7331085e0162faa41df4c62c64fcbdc29c74c29cd372297163e90".into(),
+        other_names: vec!["ca.example".into()],
+        not_before: 1_795_939_309,
+        not_after: 1_795_939_489,
+        acknowledges: false,
+        fingerprint: some("c2a4e3c1d7f0b58e96a3104f7be2d95860c1f3a27d4be8905361fa9c0e7d42b8"),
+        ..issued().what.unwrap()
+    };
+    AuditEvent {
+        at_micros: 1_795_939_429_000_000,
+        request_id: String::new(),
+        kind: EventKind::ServingCertificate,
+        who: Attributed::default(),
+        what: Some(what),
+        ..issued()
+    }
+}
+
 fn refused() -> AuditEvent {
     AuditEvent {
         at_micros: -1,
@@ -134,6 +162,7 @@ fn refused() -> AuditEvent {
             authority: String::new(),
             bundle_sequence: 0,
             acknowledges: false,
+            fingerprint: None,
         }),
         repeated: Some(Repeated { count: 1234, since_micros: 1_699_999_940_000_000 }),
     }
@@ -141,7 +170,8 @@ fn refused() -> AuditEvent {
 
 #[test]
 fn the_encoding_is_fixed_for_ever() {
-    for ([text, leaf], event) in [(ISSUED, issued()), (REFUSED, refused()), (RENEWED, renewed())] {
+    for ([text, leaf], event) in [(ISSUED, issued()), (REFUSED, refused()), (RENEWED, renewed()), (SERVING, serving())]
+    {
         assert_eq!(hex(&event.encode()), text);
         assert_eq!(AuditEvent::decode(&bytes(text)).unwrap(), (event, UnknownFields::new()));
         assert_eq!(hex(&leaf_hash(&bytes(text))), leaf);
@@ -190,7 +220,7 @@ fn what_a_newer_version_adds_is_kept_under_its_number_beside_what_is_understood(
 fn the_page_about_the_format_shows_these_encodings() {
     let page = include_str!("../../../docs/audit-format.md");
     let page: String = page.split_whitespace().collect();
-    for text in [ISSUED, REFUSED, RENEWED, FUTURE].concat() {
+    for text in [ISSUED, REFUSED, RENEWED, SERVING, FUTURE].concat() {
         assert!(page.contains(text), "{text} is not in docs/audit-format.md");
     }
 }
@@ -287,10 +317,20 @@ fn events() -> impl Strategy<Value = AuditEvent> {
             }
         });
     let names = proptest::collection::vec(words(), 0..4);
-    let what = (words(), words(), words(), names, any::<(i64, i64, u64, bool)>());
-    let what = what.prop_map(|(serial, key_hash, authority, other_names, numbers)| {
+    let what = (words(), words(), words(), names, any::<(i64, i64, u64, bool)>(), optional());
+    let what = what.prop_map(|(serial, key_hash, authority, other_names, numbers, fingerprint)| {
         let (not_before, not_after, bundle_sequence, acknowledges) = numbers;
-        Certified { serial, key_hash, other_names, not_before, not_after, authority, bundle_sequence, acknowledges }
+        Certified {
+            serial,
+            key_hash,
+            other_names,
+            not_before,
+            not_after,
+            authority,
+            bundle_sequence,
+            acknowledges,
+            fingerprint,
+        }
     });
     let repeated = any::<(u64, i64)>().prop_map(|(count, since_micros)| Repeated { count, since_micros });
     let rest = (proptest::option::of(what), proptest::option::of(repeated));

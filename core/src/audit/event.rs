@@ -212,6 +212,9 @@ pub struct Certified {
     /// Whether the holder acknowledges bundles itself, so that the one in the reply does not count as received.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub acknowledges: bool,
+    /// SHA-256 of the certificate (DER), hexadecimal; there once it is signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 impl Certified {
@@ -233,6 +236,7 @@ impl Certified {
             authority: request.issuer().to_string(),
             bundle_sequence,
             acknowledges: false,
+            fingerprint: None,
         }
     }
 
@@ -248,6 +252,7 @@ impl Certified {
         let (not_before, not_after) = signed.life();
         Self {
             serial: signed.serial().to_string(),
+            fingerprint: Some(hex(&signed.fingerprint())),
             not_before: not_before.unix_timestamp(),
             not_after: not_after.unix_timestamp(),
             ..self

@@ -11,7 +11,7 @@ mod who;
 
 pub use encoding::{DecodeError, UnknownFields, shown_certificate};
 pub use event::{AuditEvent, Certified, EventKind, Outcome, Repeated};
-pub use query::{AuditQuery, MAX_PAGE, Page, QueryError};
+pub use query::{AuditQuery, MAX_AUTHORITIES, MAX_PAGE, Page, QueryError, ROOM};
 pub use retention::{Class, Fate, Retention, fate};
 pub use stored::{StoredEvent, UnreadEvent, Unreadable};
 pub use tree::{LeafHash, leaf_hash};

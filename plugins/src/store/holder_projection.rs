@@ -74,6 +74,7 @@ impl CertificateRow {
             authority: UNREAD_AUTHORITY.to_owned(),
             bundle_sequence: 0,
             acknowledges: false,
+            fingerprint: None,
         };
         let spiffe_id = Some(format!("unread record {sequence}"));
         AuditEvent {

@@ -27,7 +27,7 @@ use time::OffsetDateTime;
 use super::holder_marks::{Marked, Seen, hand_over};
 use super::holders::{HolderRow, Raises, Renewals, column, coverage, ended_below, lag, lag_of, last_ends, live_above};
 use super::pod_certificates::ClaimEntry;
-use super::rows::{matches, page, remembered};
+use super::rows::{page, remembered};
 
 /// An audit log, holders, a journal and sealed keys in memory.
 #[derive(Default)]
@@ -141,7 +141,7 @@ impl AuditStore for MemoryStore {
         let end = content.events.iter().position(ended).unwrap_or(usize::MAX);
         let older = content.events.iter().enumerate().take(before.min(end)).rev();
         let has_words = |sequence: usize| !content.forgotten.events.contains(&(sequence as u64));
-        let found = older.filter(|(sequence, event)| has_words(*sequence) && matches(query, event));
+        let found = older.filter(|(sequence, event)| has_words(*sequence) && query.matches(event));
         let items = found.take(limit.saturating_add(1));
         let found = |(sequence, event): (usize, &AuditEvent)| {
             remembered(u64::try_from(sequence).unwrap_or(u64::MAX), event.clone())

@@ -85,16 +85,6 @@ pub(super) fn identity_keys(segment: u64, hash: u32, outcome: Option<Outcome>) -
     slots.map(move |slot| identity_key(segment, hash, Outcome::numbered(slot)))
 }
 
-/// Whether all filters of a query hold but its cursor, and `until`, which is a place in the log.
-pub(super) fn matches(query: &AuditQuery, event: &AuditEvent) -> bool {
-    let serial = || event.what.as_ref().and_then(|what| what.serial());
-    query.spiffe_id.as_ref().is_none_or(|wanted| event.who.spiffe_id.as_ref() == Some(wanted))
-        && query.since.is_none_or(|since| event.at_micros >= AuditEvent::micros(since))
-        && query.outcome.is_none_or(|wanted| event.outcome == wanted)
-        && query.serial.is_none_or(|wanted| serial() == Some(wanted))
-        && query.shown.as_ref().is_none_or(|wanted| event.who.certificate.as_ref() == Some(wanted))
-}
-
 /// One row of the log as its columns hold it.
 pub(super) struct LogRow {
     pub(super) seq: i64,
@@ -137,7 +127,7 @@ impl LogRow {
         } else {
             match AuditEvent::decode(body) {
                 Ok((event, unknown_fields)) => {
-                    let found = matches(query, &event);
+                    let found = query.matches(&event);
                     return found.then_some(Found::Event(StoredEvent { sequence, event, unknown_fields }));
                 }
                 Err(error) => {
@@ -154,7 +144,8 @@ impl LogRow {
             problem,
         };
         let may = query.since.is_none_or(|since| unread.at_micros >= AuditEvent::micros(since))
-            && query.outcome.is_none_or(|wanted| unread.outcome == wanted);
+            && query.outcome.is_none_or(|wanted| unread.outcome == wanted)
+            && query.kind.is_none_or(|wanted| unread.kind == wanted);
         may.then_some(Found::Unread(unread))
     }
 }

@@ -31,7 +31,6 @@ use time::{Duration, OffsetDateTime};
 
 pub(super) use self::fence::admitting;
 pub(super) use self::holders::{acknowledging, by, ended, hand_over, held, issuer, key, listed, mark};
-use super::rows::matches;
 
 /// A start of time for test events.
 pub(super) const START: i64 = 1_700_000_000_000_000;
@@ -47,6 +46,7 @@ pub(super) fn issued(who: &str, serial: u64, at_micros: i64) -> AuditEvent {
         authority: "cd".repeat(20),
         bundle_sequence: 1,
         acknowledges: false,
+        fingerprint: None,
     };
     AuditEvent { what: Some(what), outcome: Outcome::Issued, reason: None, ..refused(who, at_micros) }
 }
@@ -291,7 +291,7 @@ async fn every_filter_finds_what_a_plain_scan_finds(store: &impl AuditStore) {
     for query in queries {
         let until = query.until.map_or(i64::MAX, AuditEvent::micros);
         let end = log.iter().position(|event| event.at_micros > until).unwrap_or(log.len());
-        let scanned = log[..end].iter().enumerate().rev().filter(|(_, event)| matches(&query, event));
+        let scanned = log[..end].iter().enumerate().rev().filter(|(_, event)| query.matches(event));
         let expected: Vec<u64> = scanned.map(|(sequence, _)| sequence as u64).collect();
         // Three pages are enough where there are many; the last ones prove the end where there are few.
         let expected = &expected[..expected.len().min(2500)];

@@ -177,7 +177,7 @@ async fn what_is_found_by_identity_or_outcome_is_the_same_before_and_after_its_s
             let positions: Vec<u64> = page.items.iter().map(|stored| stored.sequence).collect();
             let all = log.iter().enumerate().rev().map(|(at, event)| (at as u64, event));
             let all = all.filter(|(at, _)| query.before.is_none_or(|before| *at < before));
-            let all = all.filter(|(_, event)| crate::store::rows::matches(query, event)).map(|(at, _)| at);
+            let all = all.filter(|(_, event)| query.matches(event)).map(|(at, _)| at);
             assert_eq!(positions, all.take(700).collect::<Vec<u64>>(), "{query:?} with {closed} segments");
             match found.get(index) {
                 None => found.push((positions, page.next)),
