@@ -29,6 +29,7 @@ fn event(day: f64, kind: EventKind, outcome: Outcome, life: Option<f64>, serial:
         authority: "cd".repeat(20),
         bundle_sequence: 1,
         acknowledges: false,
+        fingerprint: None,
     };
     AuditEvent {
         at_micros: seconds(day) * 1_000_000,

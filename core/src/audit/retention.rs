@@ -138,6 +138,7 @@ mod tests {
             authority: "ab".repeat(20),
             bundle_sequence: 1,
             acknowledges: false,
+            fingerprint: None,
         };
         AuditEvent {
             at_micros: START * 1_000_000,

@@ -137,16 +137,14 @@ impl AuditStore for MemoryStore {
         let content = self.content();
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let before = query.before.and_then(|before| usize::try_from(before).ok()).unwrap_or(usize::MAX);
-        let ended = |event: &AuditEvent| query.until.is_some_and(|until| event.at_micros > AuditEvent::micros(until));
-        let end = content.events.iter().position(ended).unwrap_or(usize::MAX);
-        let older = content.events.iter().enumerate().take(before.min(end)).rev();
+        let older = content.events.iter().enumerate().take(before).rev();
         let has_words = |sequence: usize| !content.forgotten.events.contains(&(sequence as u64));
         let found = older.filter(|(sequence, event)| has_words(*sequence) && query.matches(event));
         let items = found.take(limit.saturating_add(1));
         let found = |(sequence, event): (usize, &AuditEvent)| {
             remembered(u64::try_from(sequence).unwrap_or(u64::MAX), event.clone())
         };
-        Ok(page(items.map(found).collect(), query.limit))
+        Ok(page(items.map(found).collect(), query.limit, None))
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -18,6 +18,8 @@ mod pod_certificates;
 pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod publications;
+#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
+mod questions_bench;
 #[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), expect(dead_code, reason = "no database, no rows"))]
 mod record_tree;
 #[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), expect(dead_code, reason = "no database, no rows"))]
@@ -26,6 +28,8 @@ mod retention;
 mod rows;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod schema;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod search;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
@@ -36,6 +40,8 @@ mod storage_move_tests;
 mod suite;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod tables;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod terms;
 
 use async_trait::async_trait;
 use signet_core::seams::pod_certificates::PodCertificateStore;

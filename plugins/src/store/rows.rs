@@ -10,6 +10,8 @@ use signet_core::rotation::{Authorities, FormatError};
 use signet_core::seams::store::StoreError;
 
 use super::columns::columns;
+#[cfg(test)]
+use super::holders::column;
 
 /// How many events make a segment of the log. Part of the schema: `identity_key` is computed with it.
 pub(super) const SEGMENT: u64 = 8192;
@@ -79,10 +81,9 @@ pub(super) fn identity_key(segment: u64, hash: u32, outcome: Outcome) -> i64 {
     i64::try_from(key & (u64::MAX >> 1)).unwrap_or(i64::MAX)
 }
 
-/// The keys of an identity within a segment: of one outcome or, with `None`, of all that there may ever be.
-pub(super) fn identity_keys(segment: u64, hash: u32, outcome: Option<Outcome>) -> impl Iterator<Item = i64> {
-    let slots = outcome.map_or(0..OUTCOME_SLOTS, |one| one.number()..one.number().saturating_add(1));
-    slots.map(move |slot| identity_key(segment, hash, Outcome::numbered(slot)))
+/// The hash in an identity key.
+fn hash_of_key(key: i64) -> u32 {
+    u32::try_from((key >> 3) & i64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// One row of the log as its columns hold it.
@@ -91,11 +92,15 @@ pub(super) struct LogRow {
     at_micros: i64,
     kind: i64,
     outcome: i64,
+    identity_key: Option<i64>,
     leaf_hash: Vec<u8>,
     body: Option<Vec<u8>>,
 }
 
-columns!(LogRow { seq, at_micros, kind, outcome, leaf_hash, body } from
+/// The columns of a [`LogRow`].
+pub(super) const LOG_COLUMNS: &str = "seq, at_micros, kind, outcome, identity_key, leaf_hash, body";
+
+columns!(LogRow { seq, at_micros, kind, outcome, identity_key, leaf_hash, body } from
     #[cfg(feature = "postgres")] sqlx::postgres::PgRow,
     #[cfg(feature = "sqlite")] sqlx::sqlite::SqliteRow);
 
@@ -117,24 +122,27 @@ impl Found {
 }
 
 impl LogRow {
-    /// The event, if the query asks for it. One that cannot be read is asked for when its columns do not speak against it;
-    /// `None` also when retention has removed the body.
-    pub(super) fn found(self, query: &AuditQuery) -> Option<Found> {
+    /// The event, or why it cannot be read; `None` when retention has removed the body.
+    pub(super) fn read(&self) -> Option<Result<(AuditEvent, UnknownFields), Unreadable>> {
         let body = self.body.as_deref()?;
+        if leaf_hash(body).as_slice() != self.leaf_hash {
+            return Some(Err(Unreadable::Damaged));
+        }
+        Some(AuditEvent::decode(body).map_err(|error| {
+            tracing::debug!(sequence = self.seq, %error, "an event cannot be read");
+            Unreadable::Newer
+        }))
+    }
+
+    /// The event, if the query asks for it. One that cannot be read is asked for when its columns do not speak against it.
+    pub(super) fn found(self, query: &AuditQuery) -> Option<Found> {
         let sequence = self.seq.unsigned_abs();
-        let problem = if leaf_hash(body).as_slice() != self.leaf_hash {
-            Unreadable::Damaged
-        } else {
-            match AuditEvent::decode(body) {
-                Ok((event, unknown_fields)) => {
-                    let found = query.matches(&event);
-                    return found.then_some(Found::Event(StoredEvent { sequence, event, unknown_fields }));
-                }
-                Err(error) => {
-                    tracing::debug!(sequence, %error, "an event cannot be read");
-                    Unreadable::Newer
-                }
+        let problem = match self.read()? {
+            Ok((event, unknown_fields)) => {
+                let found = query.matches(&event);
+                return found.then_some(Found::Event(StoredEvent { sequence, event, unknown_fields }));
             }
+            Err(problem) => problem,
         };
         let unread = UnreadEvent {
             sequence,
@@ -144,9 +152,42 @@ impl LogRow {
             problem,
         };
         let may = query.since.is_none_or(|since| unread.at_micros >= AuditEvent::micros(since))
+            && query.until.is_none_or(|until| unread.at_micros <= AuditEvent::micros(until))
             && query.outcome.is_none_or(|wanted| unread.outcome == wanted)
-            && query.kind.is_none_or(|wanted| unread.kind == wanted);
+            && query.kind.is_none_or(|wanted| unread.kind == wanted)
+            && query.spiffe_id.as_deref().is_none_or(|wanted| self.may_be_of(wanted));
         may.then_some(Found::Unread(unread))
+    }
+
+    /// The row that this event has at this position.
+    #[cfg(test)]
+    pub(super) fn of(sequence: u64, row: &NewRow) -> Self {
+        Self {
+            seq: column(sequence),
+            at_micros: row.event.at_micros,
+            kind: column(row.event.kind.number()),
+            outcome: column(row.event.outcome.number()),
+            identity_key: row.identity_key(sequence),
+            leaf_hash: row.leaf_hash.to_vec(),
+            body: Some(row.body.clone()),
+        }
+    }
+
+    /// The same with a hash that is not that of its body.
+    #[cfg(test)]
+    pub(super) fn damaged(self) -> Self {
+        Self { leaf_hash: vec![0; 32], ..self }
+    }
+
+    /// The same after retention has removed the body.
+    #[cfg(test)]
+    pub(super) fn removed(self) -> Self {
+        Self { body: None, ..self }
+    }
+
+    /// Whether it may be about this identity, by its column.
+    fn may_be_of(&self, spiffe_id: &str) -> bool {
+        self.identity_key.is_some_and(|key| hash_of_key(key) == identity_hash(spiffe_id))
     }
 }
 
@@ -155,12 +196,12 @@ pub(super) fn remembered(sequence: u64, event: AuditEvent) -> Found {
     Found::Event(StoredEvent { sequence, event, unknown_fields: UnknownFields::new() })
 }
 
-/// Cuts what was found, newest first and one more than fit, to a page of `limit`.
-pub(super) fn page(mut found: Vec<Found>, limit: u32) -> Page<StoredEvent> {
+/// Cuts what was found, newest first, to a page of `limit`. `stopped` is from where on there may be more when it is not full.
+pub(super) fn page(mut found: Vec<Found>, limit: u32, stopped: Option<u64>) -> Page<StoredEvent> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = found.len() > limit;
     found.truncate(limit);
-    let next = found.last().filter(|_| more).map(Found::sequence);
+    let next = if more { found.last().map(Found::sequence) } else { stopped };
     let (mut items, mut unread) = (Vec::with_capacity(found.len()), Vec::new());
     for one in found {
         match one {
@@ -201,17 +242,8 @@ mod tests {
         assert_eq!(identity_key(0, 1, Outcome::Issued), 8);
         assert_eq!(identity_key(1, 0, Outcome::Done), (1 << 35) | 3);
         assert!(identity_key(1, 0, Outcome::Issued) > identity_key(0, u32::MAX, Outcome::Done));
+        assert_eq!(hash_of_key(identity_key(u64::MAX, 0xfedc_ba98, Outcome::Unknown(9))), 0xfedc_ba98);
         assert!(identity_key(u64::MAX / SEGMENT, u32::MAX, Outcome::Done) > 0);
-    }
-
-    #[test]
-    fn an_identity_is_found_by_outcomes_that_nobody_knows_yet() {
-        let all: Vec<i64> = identity_keys(2, 3, None).collect();
-        assert_eq!(all, (0..8).map(|slot| (2 << 35) | (3 << 3) | slot).collect::<Vec<i64>>());
-        for number in [0, 4, 5, 7, 8, u64::MAX] {
-            assert!(all.contains(&identity_key(2, 3, Outcome::numbered(number))), "{number}");
-        }
-        assert_eq!(identity_keys(2, 3, Some(Outcome::Failed)).collect::<Vec<i64>>(), [(2 << 35) | (3 << 3) | 2]);
     }
 
     #[test]
@@ -221,6 +253,7 @@ mod tests {
             at_micros: 2_000_000,
             kind: 4,
             outcome: 9,
+            identity_key: Some(identity_key(5, identity_hash("a"), Outcome::Issued)),
             leaf_hash: leaf_hash(hashed).to_vec(),
             body: body.map(<[u8]>::to_vec),
         };
@@ -245,8 +278,12 @@ mod tests {
             (AuditQuery { since: since(3), ..all.clone() }, false),
             (AuditQuery { outcome: Some(Outcome::Done), ..all.clone() }, false),
             (AuditQuery { outcome: Some(Outcome::Unknown(9)), ..all.clone() }, true),
-            // Nothing is known of whom it is about.
             (AuditQuery { spiffe_id: Some("a".into()), ..all.clone() }, true),
+            (AuditQuery { spiffe_id: Some("b".into()), ..all.clone() }, false),
+            (AuditQuery { kind: Some(EventKind::Admin), ..all.clone() }, true),
+            (AuditQuery { kind: Some(EventKind::Authority), ..all.clone() }, false),
+            // Nothing is known of that.
+            (AuditQuery { pod: Some("a".into()), ..all.clone() }, true),
         ] {
             assert_eq!(problem(b"{}", b"{}", &query).is_some(), found, "{query:?}");
         }

@@ -25,7 +25,7 @@ use super::suite::{START, admitting, ended, everything, held, issued, refused};
 use super::tables::{TABLES, Value};
 
 /// Tables that are not moved, and why.
-const LEFT: [(&str, &str); 10] = [
+const LEFT: [(&str, &str); 13] = [
     ("_sqlx_migrations", "the schema of each database is its own"),
     ("schema_reader", "the schema of each database is its own"),
     ("storage_file", "which database it is, and about its file"),
@@ -35,6 +35,9 @@ const LEFT: [(&str, &str); 10] = [
     ("audit_by_identity", "made of the log"),
     ("audit_by_outcome", "made of the log"),
     ("audit_entries", "how far those are made"),
+    ("audit_term", "made of the log"),
+    ("audit_identity", "made of the log"),
+    ("audit_closed", "of what those are made"),
     ("holder_fold", "its position is noted, beside what only one of the two keeps"),
 ];
 

@@ -17,9 +17,11 @@ use super::error::{is_lost, is_other_journal, is_shorter_log, is_taken, store_er
 use super::holder_projection::{MOST_WAITING, WAITING};
 use super::locked::Locked;
 use super::pool::Use;
-use super::{PostgresStore, fence, open, search, segments};
+use super::search::Reader;
+use super::{PostgresStore, fence, open};
 use crate::store::holders::column;
 use crate::store::rows::{Head, NewRow};
+use crate::store::search::search;
 
 const APPENDING: &str = "appending to the audit log";
 
@@ -233,14 +235,14 @@ impl AuditStore for PostgresStore {
     }
 
     async fn settle(&self) -> Result<bool, StoreError> {
-        if self.writes { self.enter_due(WAITING).await } else { Ok(false) }
+        Ok(self.writes && (self.enter_due(WAITING).await? || self.close_due().await?))
     }
 
     async fn query(&self, query: &AuditQuery) -> Result<Page<StoredEvent>, StoreError> {
         const DOING: &str = "reading the audit log";
         let read = async {
             let mut lease = self.lease(Use::Reading).await?;
-            let page = search::search(&mut lease, query).await.map_err(|error| store_error(DOING, &error))?;
+            let page = search(&mut Reader(&mut lease), query).await?;
             lease.keep();
             Ok(page)
         };
@@ -263,9 +265,9 @@ impl AuditStore for PostgresStore {
             Ok(())
         };
         self.within(DOING, Box::pin(write)).await?;
-        if let Err(error) = self.within("closing segments", Box::pin(segments::close(self))).await {
-            // What lacks entries is searched as it is, and the next probe goes on.
-            tracing::warn!(%error, "segments of the audit log got no entries for queries");
+        if let Err(error) = self.within("keeping what events are found by", Box::pin(self.close_pieces())).await {
+            // What lacks it is searched as it is, and the next probe goes on.
+            tracing::warn!(%error, "pieces of the audit log got nothing that their events are found by");
         }
         Ok(())
     }

@@ -44,6 +44,8 @@ mod test_cut;
 pub(in crate::store) mod tests;
 mod view;
 
+use std::ops::Range;
+use std::sync::Mutex as SyncMutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -89,6 +91,8 @@ pub struct PostgresStore {
     ear: Ear,
     /// Up to which position holders are entered, at least.
     entered: AtomicU64,
+    /// What of the log has the words that it is found by, as far as this process knows.
+    closed: SyncMutex<Range<u64>>,
     /// Whose turn it is to count holders.
     counting: Mutex<()>,
 }
@@ -176,6 +180,7 @@ impl PostgresStore {
             fence: ArcSwapOption::empty(),
             ear: Ear::default(),
             entered: AtomicU64::new(0),
+            closed: SyncMutex::default(),
             counting: Mutex::new(()),
         })
     }

@@ -1,170 +1,118 @@
-//! Paging through the audit log.
+//! How pages of the audit log are read from PostgreSQL.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
-use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent, shown_certificate};
-use sqlx::postgres::PgConnection;
-use sqlx::{Postgres, QueryBuilder};
+use signet_core::audit::{AuditEvent, AuditQuery};
+use signet_core::certificate::Serial;
+use signet_core::seams::store::StoreError;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 
+use super::error::store_error;
+use super::segments;
 use crate::store::holders::column;
-use crate::store::rows::{LogRow, SEGMENT, identity_hash, identity_keys, page};
+use crate::store::rows::{LOG_COLUMNS, LogRow};
+use crate::store::search::{Ends, Source};
+use crate::store::terms::TermRow;
 
-/// How many closed segments a statement looks into at most.
-const MAX_SEGMENTS: u64 = 64;
-
-const COLUMNS: &str = "SELECT seq, at_micros, kind, outcome, leaf_hash, body FROM audit_event WHERE ";
-
-/// By what events are found.
-#[derive(Clone, Copy)]
-enum By {
-    Serial,
-    /// By an identity or an outcome, or both.
-    Entries,
-    Position,
+fn failed(error: &sqlx::Error) -> StoreError {
+    store_error("reading the audit log", error)
 }
 
-/// Finds one page. Every statement reads a bounded part of an index, newest first; what an index cannot say exactly is
-/// filtered here, and reading goes on until the page is full. The log only grows, so no transaction is needed.
-///
-/// # Errors
-/// [`sqlx::Error`].
-pub(super) async fn search(
-    connection: &mut PgConnection,
-    query: &AuditQuery,
-) -> Result<Page<StoredEvent>, sqlx::Error> {
-    let Bounds { lower, mut upper, closed } = bounds(connection, query).await?;
-    let by = match query {
-        AuditQuery { serial: Some(_), .. } => By::Serial,
-        AuditQuery { spiffe_id: None, outcome: None, .. } | AuditQuery { shown: Some(_), .. } => By::Position,
-        _ => By::Entries,
-    };
-    let wanted = usize::try_from(query.limit).unwrap_or(usize::MAX).saturating_add(1);
-    let mut items = Vec::new();
-    let mut window = 1;
-    while lower < upper && items.len() < wanted {
-        let missing = i64::try_from(wanted.saturating_sub(items.len())).unwrap_or(i64::MAX);
-        // What has entries is seen in windows of whole segments, and the rest of the log at once.
-        let (from, mut statement) = match by {
-            By::Entries if upper <= closed => {
-                let last = upper.saturating_sub(1) / SEGMENT;
-                let first = last.saturating_sub(window - 1);
-                window = (window * 2).min(MAX_SEGMENTS);
-                let from = lower.max(first.saturating_mul(SEGMENT));
-                (from, by_entries(query, first..=last, from..upper, missing))
-            }
-            By::Entries => {
-                let from = lower.max(closed);
-                (from, by_reading(query, by, from..upper, missing))
-            }
-            By::Serial | By::Position => (lower, by_reading(query, by, lower..upper, missing)),
-        };
-        let rows: Vec<LogRow> = statement.build_query_as().fetch_all(&mut *connection).await?;
-        // A full statement may have left rows in its window; one that is not has seen all of it.
-        let exhausted = i64::try_from(rows.len()).unwrap_or(i64::MAX) < missing;
-        upper = match rows.last() {
-            Some(last) if !exhausted => last.seq.unsigned_abs(),
-            _ => from,
-        };
-        items.extend(rows.into_iter().filter_map(|row| row.found(query)));
+/// The position of the first event that is not before this time, by bisection; `head` when there is none. A subquery, which
+/// is an index lookup, and never a join that reads the whole log.
+const BISECT: &str = "WITH RECURSIVE bisect (lo, hi) AS ( \
+    SELECT 0::bigint, $1::bigint UNION ALL \
+    SELECT CASE WHEN high < $2 THEN mid + 1 ELSE lo END, CASE WHEN high < $2 THEN hi ELSE mid END FROM ( \
+        SELECT lo, hi, (lo + hi) / 2 AS mid, \
+            (SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) AS high \
+        FROM bisect WHERE lo < hi) AS halves) \
+    SELECT lo FROM bisect WHERE lo >= hi";
+
+/// By the index of serial numbers, whatever is thought of how many there are.
+const SERIALS: &str = "SELECT seq FROM audit_event \
+    WHERE serial IS NOT NULL AND serial >= $1 AND serial < $2 ORDER BY serial LIMIT $3";
+
+/// The most that a statement returns.
+fn limit(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
+}
+
+/// A connection for queries.
+pub(super) struct Reader<'a>(pub(super) &'a mut PgConnection);
+
+impl Reader<'_> {
+    async fn all<T: for<'r> FromRow<'r, PgRow> + Send + Unpin>(
+        &mut self,
+        mut statement: QueryBuilder<Postgres>,
+    ) -> Result<Vec<T>, StoreError> {
+        statement.build_query_as().fetch_all(&mut *self.0).await.map_err(|error| failed(&error))
     }
-    Ok(page(items, query.limit))
-}
 
-/// Where events can be that match: from `lower` to before `upper`; before `closed`, segments have entries.
-struct Bounds {
-    lower: u64,
-    upper: u64,
-    closed: u64,
-}
-
-/// `before` and `until` bound it above, `since` below.
-async fn bounds(connection: &mut PgConnection, query: &AuditQuery) -> Result<Bounds, sqlx::Error> {
-    // Entries first: they are of events that are there.
-    let ends = "SELECT coalesce((SELECT segments FROM closed_segment WHERE id = 1), 0), \
-        coalesce((SELECT max(seq) + 1 FROM audit_event), 0)";
-    let (segments, head): (i64, i64) = sqlx::query_as(ends).fetch_one(&mut *connection).await?;
-    let lower = match query.since {
-        None => 0,
-        Some(since) => first_at(connection, head, AuditEvent::micros(since)).await?,
-    };
-    let end = match query.until {
-        None => head.unsigned_abs(),
-        Some(until) => first_at(connection, head, AuditEvent::micros(until).saturating_add(1)).await?,
-    };
-    let upper = query.before.map_or(end, |before| before.min(end));
-    Ok(Bounds { lower, upper, closed: segments.unsigned_abs().saturating_mul(SEGMENT) })
-}
-
-/// The position of the first event that is not before this time, by bisection; `head` when there is none.
-async fn first_at(connection: &mut PgConnection, head: i64, micros: i64) -> Result<u64, sqlx::Error> {
-    // A subquery, which is an index lookup, and never a join that reads the whole log.
-    let bisect = "WITH RECURSIVE bisect (lo, hi) AS ( \
-        SELECT 0::bigint, $1::bigint UNION ALL \
-        SELECT CASE WHEN high < $2 THEN mid + 1 ELSE lo END, CASE WHEN high < $2 THEN hi ELSE mid END FROM ( \
-            SELECT lo, hi, (lo + hi) / 2 AS mid, \
-                (SELECT high_micros FROM audit_event WHERE seq = (lo + hi) / 2) AS high \
-            FROM bisect WHERE lo < hi) AS halves) \
-        SELECT lo FROM bisect WHERE lo >= hi";
-    let first: i64 = sqlx::query_scalar(bisect).bind(head).bind(micros).fetch_one(connection).await?;
-    Ok(first.unsigned_abs())
-}
-
-/// The keys of the identity within these segments.
-fn keys(query: &AuditQuery, spiffe_id: &str, segments: RangeInclusive<u64>) -> Vec<i64> {
-    let hash = identity_hash(spiffe_id);
-    segments.flat_map(|segment| identity_keys(segment, hash, query.outcome)).collect()
-}
-
-/// The statement for rows within `range` that entries of closed segments name, newest first.
-fn by_entries(
-    query: &AuditQuery,
-    segments: RangeInclusive<u64>,
-    range: Range<u64>,
-    limit: i64,
-) -> QueryBuilder<Postgres> {
-    let mut text = QueryBuilder::new(COLUMNS);
-    text.push("seq = ANY(ARRAY(SELECT s.start + o.at FROM ");
-    let length = column(SEGMENT);
-    if let Some(spiffe_id) = query.spiffe_id.as_deref() {
-        text.push("(SELECT (identity_key >> 35) * ").push_bind(length);
-        text.push(" AS start, offsets FROM closed_identity WHERE identity_key = ANY(");
-        text.push_bind(keys(query, spiffe_id, segments)).push("))");
-    } else {
-        text.push("(SELECT segment * ").push_bind(length);
-        text.push(" AS start, offsets FROM closed_outcome WHERE outcome = ");
-        text.push_bind(query.outcome.map(|outcome| column(outcome.number()))).push(" AND segment BETWEEN ");
-        text.push_bind(column(*segments.start())).push(" AND ").push_bind(column(*segments.end())).push(")");
+    fn log() -> QueryBuilder<Postgres> {
+        QueryBuilder::new(format!("SELECT {LOG_COLUMNS} FROM audit_event WHERE "))
     }
-    text.push(" AS s CROSS JOIN LATERAL unnest(s.offsets) AS o (at) WHERE s.start + o.at >= ");
-    text.push_bind(column(range.start)).push(" AND s.start + o.at < ").push_bind(column(range.end));
-    text.push(" ORDER BY 1 DESC LIMIT ").push_bind(limit).push(")) ORDER BY seq DESC");
-    text
 }
 
-/// The statement for rows within `range`, newest first, that reads them as they are.
-fn by_reading(query: &AuditQuery, by: By, range: Range<u64>, limit: i64) -> QueryBuilder<Postgres> {
-    let mut text = QueryBuilder::new(COLUMNS);
-    text.push("seq >= ").push_bind(column(range.start)).push(" AND seq < ").push_bind(column(range.end));
-    match (by, &query.serial, &query.spiffe_id) {
-        (By::Serial, Some(serial), _) => {
-            text.push(" AND serial = ").push_bind(serial.as_bytes().to_vec());
+impl Source for Reader<'_> {
+    async fn ends(&mut self) -> Result<Ends, StoreError> {
+        segments::ends(self.0).await.map_err(|error| failed(&error))
+    }
+
+    async fn first_at(&mut self, head: u64, micros: i64) -> Result<u64, StoreError> {
+        let first = sqlx::query_scalar(BISECT).bind(column(head)).bind(micros).fetch_one(&mut *self.0).await;
+        first.map(i64::unsigned_abs).map_err(|error| failed(&error))
+    }
+
+    async fn identities(&mut self, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
+        // No text of theirs can hold this character, and none of ours does.
+        if prefix.contains('\0') {
+            return Ok(Vec::new());
         }
-        (By::Entries, _, Some(spiffe_id)) => {
-            let segments = range.start / SEGMENT..=range.end.saturating_sub(1) / SEGMENT;
-            text.push(" AND identity_key = ANY(").push_bind(keys(query, spiffe_id, segments)).push(")");
+        let text = "SELECT spiffe_id FROM audit_identity WHERE spiffe_id >= $1 AND spiffe_id < $2 LIMIT $3";
+        let end = format!("{prefix}\u{10ffff}");
+        let found = sqlx::query_scalar(text).bind(prefix).bind(end).bind(limit(most)).fetch_all(&mut *self.0).await;
+        found.map_err(|error| failed(&error))
+    }
+
+    async fn serials(&mut self, from: &[u8], to: &[u8], most: usize) -> Result<Vec<u64>, StoreError> {
+        let found = sqlx::query_scalar(SERIALS).bind(from).bind(to).bind(limit(most)).fetch_all(&mut *self.0).await;
+        let found: Vec<i64> = found.map_err(|error| failed(&error))?;
+        Ok(found.into_iter().map(i64::unsigned_abs).collect())
+    }
+
+    async fn words(&mut self, keys: &[i64]) -> Result<Vec<TermRow>, StoreError> {
+        let text = "SELECT key, piece, entries FROM audit_term WHERE key = ANY($1)";
+        sqlx::query_as(text).bind(keys).fetch_all(&mut *self.0).await.map_err(|error| failed(&error))
+    }
+
+    async fn at(&mut self, positions: &[u64]) -> Result<Vec<LogRow>, StoreError> {
+        let mut text = Self::log();
+        let positions: Vec<i64> = positions.iter().copied().map(column).collect();
+        text.push("seq = ANY(").push_bind(positions).push(") ORDER BY seq DESC");
+        self.all(text).await
+    }
+
+    async fn read(&mut self, query: &AuditQuery, range: Range<u64>, most: usize) -> Result<Vec<LogRow>, StoreError> {
+        let mut text = Self::log();
+        if let Some(serial) = query.serial.as_ref().map(Serial::as_bytes) {
+            text.push("serial = ").push_bind(serial.to_vec()).push(" AND ");
         }
-        _ => {
-            if let Some(outcome) = query.outcome {
-                text.push(" AND outcome = ").push_bind(column(outcome.number()));
-            }
-            if let Some(since) = query.since {
-                text.push(" AND at_micros >= ").push_bind(AuditEvent::micros(since));
-            }
-            if let Some(shown) = &query.shown {
-                text.push(" AND position(").push_bind(shown_certificate(shown)).push(" IN body) > 0");
+        text.push("seq >= ").push_bind(column(range.start)).push(" AND seq < ").push_bind(column(range.end));
+        for (name, number) in
+            [("kind", query.kind.map(|kind| kind.number())), ("outcome", query.outcome.map(|outcome| outcome.number()))]
+        {
+            if let Some(number) = number {
+                text.push(format_args!(" AND {name} = ")).push_bind(column(number));
             }
         }
+        if let Some(since) = query.since {
+            text.push(" AND at_micros >= ").push_bind(AuditEvent::micros(since));
+        }
+        if let Some(until) = query.until {
+            text.push(" AND at_micros <= ").push_bind(AuditEvent::micros(until));
+        }
+        text.push(" ORDER BY seq DESC LIMIT ").push_bind(limit(most));
+        self.all(text).await
     }
-    text.push(" ORDER BY seq DESC LIMIT ").push_bind(limit);
-    text
 }

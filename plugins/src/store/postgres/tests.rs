@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{PostgresAccess, PostgresSettings, PostgresStore, Protection, Server};
-use crate::store::rows::SEGMENT;
 use crate::store::suite::{START, admitting, assert_gapless, every_case, everything, issued, refused};
+use crate::store::terms::PIECE;
 
 /// The server of this process.
 pub(super) fn server() -> &'static Postgres {
@@ -148,14 +148,14 @@ async fn a_neighbour_that_stopped_with_the_lock_costs_the_calls_of_others_and_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_found_by_identity_or_outcome_is_the_same_before_and_after_its_segments_are_closed() {
+async fn what_is_found_by_identity_or_outcome_is_the_same_before_and_after_its_pieces_are_closed() {
     let (store, name) = store().await;
     let event = |n: u64| match n % 5 {
         0 => issued(["busy", "rare"][usize::from(n.is_multiple_of(1500))], n, START + n as i64),
         1 => AuditEvent { outcome: Outcome::numbered(9), ..refused("busy", START + n as i64) },
         _ => refused(["", "other"][(n % 2) as usize], START + n as i64),
     };
-    let log: Vec<AuditEvent> = (0..3 * SEGMENT + 100).map(event).collect();
+    let log: Vec<AuditEvent> = (0..15 * PIECE + 100).map(event).collect();
     for batch in log.chunks(1000) {
         store.append(batch.to_vec()).await.unwrap();
     }
@@ -163,22 +163,22 @@ async fn what_is_found_by_identity_or_outcome_is_the_same_before_and_after_its_s
     let mut queries = Vec::new();
     for spiffe_id in [None, identity("busy"), identity("rare"), identity("nobody")] {
         for outcome in [None, Some(Outcome::Issued), Some(Outcome::Refused), Some(Outcome::numbered(9))] {
-            for before in [None, Some(2 * SEGMENT), Some(2 * SEGMENT + 3), Some(5)] {
+            for before in [None, Some(8 * PIECE), Some(8 * PIECE + 3), Some(5)] {
                 let newest = AuditQuery::newest(700).unwrap();
                 queries.push(AuditQuery { spiffe_id: spiffe_id.clone(), outcome, before, ..newest });
             }
         }
     }
     let mut found = Vec::new();
-    for closed in ["0", "3"] {
-        assert_eq!(server().sql(&name, "SELECT segments FROM closed_segment").unwrap(), closed);
+    for closed in ["0", "15"] {
+        assert_eq!(server().sql(&name, "SELECT (below - start) / 1024 FROM audit_closed").unwrap(), closed);
         for (index, query) in queries.iter().enumerate() {
             let page = store.query(query).await.unwrap();
             let positions: Vec<u64> = page.items.iter().map(|stored| stored.sequence).collect();
             let all = log.iter().enumerate().rev().map(|(at, event)| (at as u64, event));
             let all = all.filter(|(at, _)| query.before.is_none_or(|before| *at < before));
             let all = all.filter(|(_, event)| query.matches(event)).map(|(at, _)| at);
-            assert_eq!(positions, all.take(700).collect::<Vec<u64>>(), "{query:?} with {closed} segments");
+            assert_eq!(positions, all.take(700).collect::<Vec<u64>>(), "{query:?} with {closed} pieces");
             match found.get(index) {
                 None => found.push((positions, page.next)),
                 Some(before) => assert_eq!(*before, (positions, page.next), "{query:?}"),

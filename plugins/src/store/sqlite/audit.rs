@@ -13,11 +13,12 @@ use sqlx::sqlite::SqliteConnection;
 use super::error::{is_guarded, is_taken, is_unique_taken, store_error};
 use super::fence::{self, GUARD};
 use super::holders::Statement;
-use super::search::search;
+use super::search::Reader;
 use super::{Session, SqliteStore, holder_projection, open, pod_certificates, progress};
 use crate::store::holders::column;
 use crate::store::journal::Known;
 use crate::store::rows::{Head, NewRow};
+use crate::store::search::search;
 
 /// Rows per INSERT statement at most. More save no CPU (measured), and each count is a prepared statement.
 const CHUNK: usize = 64;
@@ -249,7 +250,7 @@ impl AuditStore for SqliteStore {
         let read = async {
             let acquired = self.readers.acquire().await;
             let mut connection = acquired.map_err(|error| store_error(DOING, &error))?;
-            search(&mut connection, query).await
+            search(&mut Reader(&mut connection), query).await
         };
         self.within(DOING, Box::pin(read)).await
     }

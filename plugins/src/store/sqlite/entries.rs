@@ -1,61 +1,103 @@
-//! The entries by which events of an identity or an outcome are found: made behind the log, many at once and in order, so
-//! that an append does not pay for them.
+//! The words by which events are found: made behind the log, a piece of it at a time, so that an append does not pay for them.
+
+use std::ops::Range;
 
 use signet_core::seams::store::StoreError;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::error::store_error;
 use super::{SqliteStore, Writer};
 use crate::store::holders::column;
+use crate::store::rows::{LOG_COLUMNS, LogRow};
+use crate::store::search::Ends;
+use crate::store::terms::{PIECE, Piece, next};
 
-/// Events that get their entries in one transaction. Fewer than this many have none, but for what was appended while others
-/// got theirs; a page is looked for in all of these.
-pub(super) const PIECE: u64 = 1024;
+const DOING: &str = "keeping what events are found by";
 
-const BELOW: &str = "SELECT below FROM audit_entries WHERE id = 1";
-const BY_IDENTITY: &str = "INSERT INTO audit_by_identity (identity_key, seq) SELECT identity_key, seq FROM audit_event \
-    WHERE seq >= ? AND seq < ? AND identity_key IS NOT NULL AND body IS NOT NULL ORDER BY identity_key, seq";
-const BY_OUTCOME: &str = "INSERT INTO audit_by_outcome (outcome, seq) SELECT outcome, seq FROM audit_event \
-    WHERE seq >= ? AND seq < ? AND body IS NOT NULL ORDER BY outcome, seq";
-const MOVE: &str = "UPDATE audit_entries SET below = ? WHERE id = 1";
+const ENDS: &str =
+    "SELECT start, below, coalesce((SELECT max(seq) + 1 FROM audit_event), 0) FROM audit_closed WHERE id = 1";
 
-/// Events below this position have their entries.
+/// How many SPIFFE IDs are entered with one statement.
+const IDENTITIES: usize = 256;
+
+/// Where the log ends, and which part of it has words.
 ///
 /// # Errors
 /// [`sqlx::Error`].
-pub(super) async fn below(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
-    let below: i64 = sqlx::query_scalar(BELOW).fetch_one(connection).await?;
-    Ok(below.unsigned_abs())
+pub(super) async fn ends(connection: &mut SqliteConnection) -> Result<Ends, sqlx::Error> {
+    let (start, below, head): (i64, i64, i64) = sqlx::query_as(ENDS).fetch_one(connection).await?;
+    Ok(Ends { head: head.unsigned_abs(), closed: start.unsigned_abs()..below.unsigned_abs() })
 }
 
-/// Makes the entries of the next [`PIECE`] events in one transaction, if there are so many. Gives how far that is.
-async fn make(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+/// A piece that is made, and what has words before and with it.
+struct Made {
+    piece: Piece,
+    before: Range<u64>,
+    after: Range<u64>,
+}
+
+/// Makes the next piece, if one is full. Events never change, so that nobody has to wait meanwhile.
+async fn make(connection: &mut SqliteConnection) -> Result<Result<Made, Range<u64>>, sqlx::Error> {
+    let Ends { head, closed } = ends(connection).await?;
+    let Some((number, after)) = next(&closed, head) else { return Ok(Err(closed)) };
+    let text = format!("SELECT {LOG_COLUMNS} FROM audit_event WHERE seq >= ? AND seq < ? ORDER BY seq");
+    let start = number.saturating_mul(PIECE);
+    let read = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(column(start)).bind(column(start.saturating_add(PIECE)));
+    let rows: Vec<LogRow> = read.fetch_all(connection).await?;
+    Ok(Ok(Made { piece: Piece::new(number, &rows), before: closed, after }))
+}
+
+/// Keeps a piece in one transaction, unless another process was faster. Gives what has words.
+async fn keep(connection: &mut SqliteConnection, made: Made) -> Result<Range<u64>, sqlx::Error> {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    let from = below(connection).await?;
-    let head: i64 =
-        sqlx::query_scalar("SELECT coalesce(max(seq) + 1, 0) FROM audit_event").fetch_one(&mut *connection).await?;
-    let to = from.saturating_add(PIECE);
-    let is_full = to <= head.unsigned_abs();
-    if is_full {
-        for text in [BY_IDENTITY, BY_OUTCOME] {
-            sqlx::query(text).bind(column(from)).bind(column(to)).execute(&mut *connection).await?;
+    let closed = ends(connection).await?.closed;
+    let mine = closed == made.before;
+    if mine {
+        let Piece { rows, identities } = made.piece;
+        if !rows.is_empty() {
+            let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new("INSERT INTO audit_term (key, piece, entries) ");
+            insert.push_values(rows, |mut row, (key, piece, entries)| {
+                row.push_bind(key).push_bind(piece).push_bind(entries);
+            });
+            insert.build().persistent(false).execute(&mut *connection).await?;
         }
-        sqlx::query(MOVE).bind(column(to)).execute(&mut *connection).await?;
+        let identities: Vec<String> = identities.into_iter().collect();
+        for some in identities.chunks(IDENTITIES) {
+            let mut insert: QueryBuilder<Sqlite> =
+                QueryBuilder::new("INSERT OR IGNORE INTO audit_identity (spiffe_id) ");
+            insert.push_values(some, |mut row, id| {
+                row.push_bind(id.as_str());
+            });
+            insert.build().persistent(false).execute(&mut *connection).await?;
+        }
+        let moved = sqlx::query("UPDATE audit_closed SET start = ?, below = ? WHERE id = 1");
+        moved.bind(column(made.after.start)).bind(column(made.after.end)).execute(&mut *connection).await?;
     }
     sqlx::query("COMMIT").execute(connection).await?;
-    Ok(if is_full { to } else { from })
+    Ok(if mine { made.after } else { closed })
 }
 
 impl SqliteStore {
-    /// Makes the entries of one piece of the log.
+    /// Makes and keeps the words of one piece of the log.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(super) async fn make_entries(&self, mut writer: Writer<'_>) -> Result<(), StoreError> {
-        let made = make(&mut writer.session.connection).await;
-        let below = made.map_err(|error| store_error("making the entries that events are found by", &error))?;
-        writer.keep().await?;
-        self.progress.found(below);
+    pub(super) async fn close_piece(&self) -> Result<(), StoreError> {
+        let failed = |error: sqlx::Error| store_error(DOING, &error);
+        let mut reader = self.readers.acquire().await.map_err(failed)?;
+        let made = make(&mut reader).await.map_err(failed)?;
+        drop(reader);
+        let closed = match made {
+            Err(closed) => closed,
+            Ok(made) => {
+                let mut writer: Writer<'_> = self.writer().await?;
+                let closed = keep(&mut writer.session.connection, made).await.map_err(failed)?;
+                writer.keep().await?;
+                closed
+            }
+        };
+        self.progress.closed(closed);
         Ok(())
     }
 }

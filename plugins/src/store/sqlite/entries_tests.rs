@@ -7,11 +7,11 @@ use signet_core::audit::{AuditEvent, AuditQuery, Outcome};
 use signet_core::holder::Handover::Whole;
 use signet_core::seams::store::{AuditStore, HolderStore};
 
-use super::entries::PIECE;
 use super::open;
 use super::tests::store;
 use super::upgrade_tests::typical;
 use crate::store::suite::{START, ended, issued, mark, refused};
+use crate::store::terms::PIECE;
 
 fn wal_pages(path: &Path) -> f64 {
     std::fs::metadata(open::beside(path, "-wal")).unwrap().len() as f64 / 4120.0
@@ -72,8 +72,67 @@ async fn entries_are_made_once_whichever_process_makes_them_and_hide_nothing_mea
     while one.settle().await.unwrap() || other.settle().await.unwrap() {}
     let mut connection =
         sqlx::ConnectOptions::connect(&open::reader_options(&path, std::time::Duration::from_secs(5))).await.unwrap();
-    let count = "SELECT below, (SELECT count(*) FROM audit_by_identity), (SELECT count(*) FROM audit_by_outcome) FROM audit_entries";
-    let counts: (i64, i64, i64) = sqlx::query_as(count).fetch_one(&mut connection).await.unwrap();
-    let whole = (PIECE * 9) as i64;
-    assert_eq!(counts, (whole, whole, whole));
+    let counts = "SELECT start, below, (SELECT count(DISTINCT piece) FROM audit_term), (SELECT count(*) FROM audit_identity) \
+        FROM audit_closed";
+    let counts: (i64, i64, i64, i64) = sqlx::query_as(counts).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(counts, (0, (PIECE * 9) as i64, 9, 2));
+}
+
+/// A log that was there before any piece of it, as after an upgrade: the newest piece comes first.
+#[tokio::test]
+async fn a_log_without_words_gets_them_backwards_while_it_grows() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let one = store(&path).await;
+    let event = |n: u64| issued(["a", "b"][usize::from(n % 100 == 7)], n, START + n as i64);
+    for from in (0..5 * PIECE).step_by(512) {
+        one.append((from..from + 512).map(event).collect()).await.unwrap();
+    }
+    let mut connection =
+        sqlx::ConnectOptions::connect(&open::reader_options(&path, std::time::Duration::from_secs(5))).await.unwrap();
+    let query = AuditQuery { spiffe_id: issued("b", 0, 0).who.spiffe_id, ..AuditQuery::newest(1000).unwrap() };
+    let (mut closed, mut head) = (vec![(0, 0)], 5 * PIECE);
+    loop {
+        let page = one.query(&query).await.unwrap();
+        let expected: Vec<u64> = (0..head).rev().filter(|n| n % 100 == 7).collect();
+        assert_eq!(page.items.iter().map(|one| one.sequence).collect::<Vec<_>>(), expected, "{closed:?}");
+        if !one.settle().await.unwrap() {
+            break;
+        }
+        let range = sqlx::query_as("SELECT start / 1024, below / 1024 FROM audit_closed");
+        let range: (i64, i64) = range.fetch_one(&mut connection).await.unwrap();
+        if closed.last() != Some(&range) {
+            closed.push(range);
+        }
+        // Once: what follows the log has other things to do in between.
+        if range == (4, 5) && head == 5 * PIECE {
+            one.append((head..head + PIECE).map(event).collect()).await.unwrap();
+            head += PIECE;
+        }
+    }
+    assert_eq!(closed, [(0, 0), (4, 5), (4, 6), (3, 6), (2, 6), (1, 6), (0, 6)]);
+}
+
+#[tokio::test]
+async fn a_page_in_a_log_without_words_is_bounded_and_says_where_to_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let one = store(&path).await;
+    for from in (0..40_000_u64).step_by(2000) {
+        let events = (from..from + 2000).map(|n| issued(["a", "b"][usize::from(n == 3)], n, START + n as i64));
+        one.append(events.collect()).await.unwrap();
+    }
+    let mut query = AuditQuery { spiffe_id: issued("b", 0, 0).who.spiffe_id, ..AuditQuery::newest(10).unwrap() };
+    let mut pages = Vec::new();
+    loop {
+        let page = one.query(&query).await.unwrap();
+        pages.push((page.items.len(), page.next));
+        query.before = page.next;
+        if page.next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages.len(), 3, "{pages:?}");
+    assert!(pages[0].0 == 0 && pages[0].1.is_some_and(|next| (20_000..25_000).contains(&next)), "{pages:?}");
+    assert_eq!(pages[2], (1, None));
 }

@@ -1,20 +1,24 @@
 //! How far what is done behind the log has come, as far as this process knows: it tells whether there is something to do, and
 //! never what is true. Other processes may have come further.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use signet_core::seams::store::StoreError;
 use sqlx::sqlite::SqliteConnection;
 
 use super::error::store_error;
 use super::{SqliteStore, entries, holder_projection};
+use crate::store::terms;
 
-/// Positions in the log, none of which ever falls.
+/// Positions in the log.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     head: AtomicU64,
     entered: AtomicU64,
-    found: AtomicU64,
+    /// What has the words that it is found by.
+    closed: Mutex<Range<u64>>,
 }
 
 impl Progress {
@@ -24,8 +28,8 @@ impl Progress {
     /// [`sqlx::Error`].
     pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
         let bounds = holder_projection::Bounds::read(connection).await?;
-        let found = entries::below(connection).await?;
-        Ok(Self { head: bounds.head.into(), entered: bounds.below.into(), found: found.into() })
+        let closed = entries::ends(connection).await?.closed;
+        Ok(Self { head: bounds.head.into(), entered: bounds.below.into(), closed: Mutex::new(closed) })
     }
 
     /// The log goes up to this position.
@@ -38,9 +42,9 @@ impl Progress {
         self.entered.fetch_max(below, Ordering::Relaxed);
     }
 
-    /// Events up to this position have the entries that they are found by.
-    pub(super) fn found(&self, below: u64) {
-        self.found.fetch_max(below, Ordering::Relaxed);
+    /// These positions have the words that they are found by.
+    pub(super) fn closed(&self, closed: Range<u64>) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = closed;
     }
 
     /// Events whose holders are not entered.
@@ -48,9 +52,10 @@ impl Progress {
         self.head.load(Ordering::Relaxed).saturating_sub(self.entered.load(Ordering::Relaxed))
     }
 
-    /// Events without the entries that they are found by.
-    pub(super) fn to_find(&self) -> u64 {
-        self.head.load(Ordering::Relaxed).saturating_sub(self.found.load(Ordering::Relaxed))
+    /// Whether a piece of the log is full and has no words.
+    pub(super) fn is_open(&self) -> bool {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        terms::next(&closed, self.head.load(Ordering::Relaxed)).is_some()
     }
 }
 
@@ -75,8 +80,8 @@ pub(super) async fn settle(store: &SqliteStore) -> Result<bool, StoreError> {
         let work = async { store.enter_piece(store.writer().await?).await.map(|_| true) };
         return store.within(DOING, Box::pin(work)).await;
     }
-    if store.progress.to_find() >= entries::PIECE {
-        let work = async { store.make_entries(store.writer().await?).await.map(|()| true) };
+    if store.progress.is_open() {
+        let work = async { store.close_piece().await.map(|()| true) };
         return store.within(DOING, Box::pin(work)).await;
     }
     Ok(false)
