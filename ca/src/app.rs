@@ -39,7 +39,7 @@ mod vault;
 
 use std::sync::Arc;
 
-use signet_plugins::store::Store;
+pub use signet_plugins::store::Store;
 use zeroize::Zeroizing;
 
 pub use backup::{Backup, backup};

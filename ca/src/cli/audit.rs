@@ -1,24 +1,25 @@
-//! `signet-ca audit list`: questions to the record, read from storage, so that they work with the CA up or down.
+//! `signet-ca audit list` and `show`: questions to the record, read from storage, so that they work with the CA up or down.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::app::Store;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use signet_core::audit::{AuditEvent, AuditQuery, EventKind, MAX_PAGE, Outcome, Page, StoredEvent};
 use signet_core::certificate::Serial;
 use signet_core::clock::{Clock, SystemClock};
-use signet_core::identity::SpiffeId;
 use signet_core::seams::store::AuditStore;
 use signet_core::time_math;
 use signet_runtime::command;
-use signet_runtime::config::units::parse_duration;
 use signet_runtime::output::{self, Output};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::event_view::{as_text, entries, event_json, unread_json};
+use super::questions::{Ends, Filters};
 use super::record::{KeyArgs, ProveArgs, VerifyArgs};
 use super::view::View;
+use super::whole_event::whole_event;
 use super::{ConfigFile, Failure, OutputArg, PROGRAM};
 use crate::app;
 
@@ -26,6 +27,8 @@ use crate::app;
 pub(super) enum AuditCommand {
     /// List events, newest first
     List(ListArgs),
+    /// Show all that one event says, or the events of one request
+    Show(ShowArgs),
     /// Prove that an event is on record, for whoever has the key of the record
     Prove(ProveArgs),
     /// Verify that nothing on record was changed; or, with no storage at hand, a proof
@@ -38,47 +41,37 @@ pub(super) enum AuditCommand {
 pub(super) struct ListArgs {
     #[command(flatten)]
     file: ConfigFile,
-    /// Only events about this SPIFFE ID
-    #[arg(long, value_name = "SPIFFE_ID")]
-    identity: Option<String>,
-    /// Only events since this time: RFC 3339, or a duration before now like 10m
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Only events with this outcome: issued, refused, failed, done or intended
-    #[arg(long)]
-    outcome: Option<String>,
-    /// Only the certificate with this serial number (hexadecimal)
-    #[arg(long, value_name = "HEX")]
-    serial: Option<String>,
-    /// Only what was asked for with this client certificate in the place of a token: its serial number (hexadecimal). What was
-    /// got with that may have got more in turn
-    #[arg(long, value_name = "HEX", conflicts_with = "serial")]
-    shown_certificate: Option<String>,
-    /// How many at most, up to 1000
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PAGE)))]
-    limit: u32,
-    /// Continue after the previous page, with the token that it said; pages have no numbers
-    #[arg(long, value_name = "TOKEN")]
-    page: Option<u64>,
+    #[command(flatten)]
+    filters: Filters,
+    #[command(flatten)]
+    ends: Ends,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The position of the event, as `audit list` shows it, or the id of a request, as errors and logs say it
+    #[arg(value_name = "SEQUENCE|REQUEST_ID")]
+    which: String,
     #[command(flatten)]
     output: OutputArg,
 }
 
 pub(super) async fn run(asked: &AuditCommand) -> Result<(), Failure> {
-    let args = match asked {
-        AuditCommand::List(args) => args,
-        AuditCommand::Prove(args) => return super::record::prove(args).await,
-        AuditCommand::Verify(args) => return super::record::verify(args).await,
-        AuditCommand::Key(args) => return super::record::key(args).await,
-    };
-    let wrong =
-        |mistakes: Vec<String>| Failure::Usage(command::each_named(PROGRAM, mistakes.iter().map(String::as_str)));
-    let mut query = args.query(SystemClock.now()).map_err(wrong)?;
-    let config = args.file.load()?.config;
-    let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
-    if let Some(token) = args.page {
-        check_page(&*store, token).await?;
+    match asked {
+        AuditCommand::List(args) => list(args).await,
+        AuditCommand::Show(args) => show(args).await,
+        AuditCommand::Prove(args) => super::record::prove(args).await,
+        AuditCommand::Verify(args) => super::record::verify(args).await,
+        AuditCommand::Key(args) => super::record::key(args).await,
     }
+}
+
+async fn list(args: &ListArgs) -> Result<(), Failure> {
+    let (mut query, store) = opened(&args.file, &args.filters, &args.ends).await?;
     narrow(&*store, &mut query).await?;
     let mut page = store.query(&query).await.map_err(Failure::failed)?;
     if let Some(serial) = query.serial {
@@ -98,53 +91,72 @@ pub(super) async fn run(asked: &AuditCommand) -> Result<(), Failure> {
     shown.map_err(Failure::failed)
 }
 
-impl ListArgs {
-    /// All mistakes at once.
-    fn query(&self, now: OffsetDateTime) -> Result<AuditQuery, Vec<String>> {
-        let mut query = AuditQuery::newest(self.limit).map_err(|error| vec![format!("--limit: {error}")])?;
-        let mut wrong = Vec::new();
-        if let Some(id) = &self.identity {
-            match SpiffeId::parse(id) {
-                Ok(id) => query.spiffe_id = Some(id.to_string()),
-                Err(error) => wrong.push(format!("--identity: {error}")),
-            }
+/// The question and the storage that it is put to, with all mistakes in the question told at once.
+pub(super) async fn opened(
+    file: &ConfigFile,
+    filters: &Filters,
+    ends: &Ends,
+) -> Result<(AuditQuery, Arc<dyn Store>), Failure> {
+    let wrong =
+        |mistakes: Vec<String>| Failure::Usage(command::each_named(PROGRAM, mistakes.iter().map(String::as_str)));
+    let mut query = filters.query(ends, SystemClock.now()).map_err(wrong)?;
+    let config = file.load()?.config;
+    let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
+    if let Some(token) = filters.page {
+        check_page(&*store, token).await?;
+    }
+    filters.name_authorities(&mut query, &*store).await?;
+    Ok((query, store))
+}
+
+/// Shows one event whole, or those of one request.
+async fn show(args: &ShowArgs) -> Result<(), Failure> {
+    let all = AuditQuery::newest(MAX_PAGE).map_err(Failure::failed)?;
+    let sequence = args.which.parse::<u64>().ok().and_then(|sequence| Some((sequence, sequence.checked_add(1)?)));
+    let query = match sequence {
+        Some((_, before)) => AuditQuery { before: Some(before), limit: 1, ..all },
+        None => AuditQuery { request_id: Some(args.which.clone()), ..all },
+    };
+    let query =
+        query.checked().map_err(|_| Failure::Usage(format!("{:?} is neither a position nor an id", args.which)))?;
+    let config = args.file.load()?.config;
+    let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
+    let mut page = pages(&*store, query, if sequence.is_some() { 1 } else { usize::MAX }).await?;
+    if let Some((sequence, _)) = sequence {
+        page.items.retain(|one| one.sequence == sequence);
+        page.unread.retain(|one| one.sequence == sequence);
+    } else {
+        // What cannot be read may be of any request.
+        page.unread.clear();
+    }
+    if page.items.is_empty() && page.unread.is_empty() {
+        return Err(Failure::Failed(format!(
+            "no event {:?} is on record, or its content is not kept any more",
+            args.which
+        )));
+    }
+    let shown = entries(&page).map_err(Failure::failed)?;
+    let text =
+        || shown.iter().map(|event| whole_event(event, &View::of(args.output.output))).collect::<Vec<_>>().join("\n");
+    let shown = Output::stdout(args.output.output).show(|| json!({ "events": shown }), text);
+    shown.map_err(Failure::failed)
+}
+
+/// Pages together, until there are so many events, or no more.
+pub(super) async fn pages(
+    store: &dyn Store,
+    mut query: AuditQuery,
+    enough: usize,
+) -> Result<Page<StoredEvent>, Failure> {
+    let mut found = Page { items: Vec::new(), unread: Vec::new(), next: None };
+    loop {
+        let page = store.query(&query).await.map_err(Failure::failed)?;
+        found.items.extend(page.items);
+        found.unread.extend(page.unread);
+        (query.before, found.next) = (page.next, page.next);
+        if page.next.is_none() || found.items.len().saturating_add(found.unread.len()) >= enough {
+            return Ok(found);
         }
-        if let Some(since) = &self.since {
-            match moment(since, now) {
-                Some(at) => query.since = Some(at),
-                None => wrong.push(format!(
-                    "--since: {since:?} is neither a time like 2026-03-01T12:00:00Z nor a duration like 10m"
-                )),
-            }
-        }
-        if let Some(outcome) = &self.outcome {
-            match Outcome::parse(outcome) {
-                Some(outcome) => query.outcome = Some(outcome),
-                None => wrong.push(format!("--outcome: {outcome:?} is not issued, refused, failed, done or intended")),
-            }
-        }
-        if let Some(serial) = &self.serial {
-            match Serial::parse(serial) {
-                Some(serial) => query.serial = Some(serial),
-                None => wrong.push(format!(
-                    "--serial: {serial:?} is not 32 to 40 hexadecimal digits; `-o wide` shows whole ones"
-                )),
-            }
-        }
-        if let Some(shown) = &self.shown_certificate {
-            let digits: String = shown.chars().filter(|digit| *digit != ':').collect::<String>().to_ascii_lowercase();
-            // Who signs with a stolen key gives any serial number that a certificate may have (RFC 5280 section 4.1.2.2).
-            if (2..=40).contains(&digits.len()) && digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
-                query.shown = Some(digits);
-            } else {
-                wrong.push(format!(
-                    "--shown-certificate: {shown:?} is no serial number, which is 32 to 40 hexadecimal digits of those of this \
-                     CA; `-o wide` shows whole ones"
-                ));
-            }
-        }
-        query.before = self.page;
-        if wrong.is_empty() { Ok(query) } else { Err(wrong) }
     }
 }
 
@@ -209,28 +221,6 @@ async fn revocations(
         query.before = next;
         if next.is_none() {
             return Ok(found);
-        }
-    }
-}
-
-fn moment(text: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc3339)
-        .ok()
-        .or_else(|| parse_duration(text).ok().and_then(|back| now.checked_sub(back.try_into().ok()?)))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn since_takes_a_time_or_a_duration_back() {
-        let now = time::macros::datetime!(2026-03-01 12:00 UTC);
-        assert_eq!(moment("10m", now), Some(time::macros::datetime!(2026-03-01 11:50 UTC)));
-        assert_eq!(moment("2026-01-01T00:00:00Z", now), Some(time::macros::datetime!(2026-01-01 00:00 UTC)));
-        for bad in ["yesterday", "", "10"] {
-            assert_eq!(moment(bad, now), None, "{bad:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `signet-ca certificate revoke`: puts one certificate on the revocation list, or takes it off.
+//! `signet-ca certificate`: `revoke` puts one certificate on the revocation list, or takes it off; the others are questions.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -8,10 +8,14 @@ use signet_proto::admin::v1alpha1::{RevocationReason, RevokeCertificateRequest, 
 use signet_runtime::output::Output;
 
 use super::admin_client::{AdminArgs, CHANGE, failed_change, within};
-use super::{Failure, OutputArg, describe, printable};
+use super::{Failure, OutputArg, certificate_list, describe, printable};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CertificateCommand {
+    /// List certificates that are valid now, newest first
+    List(certificate_list::ListArgs),
+    /// Show all that is on record of one certificate, whether it was renewed, and whether it is revoked
+    Show(certificate_list::ShowArgs),
     /// Put a certificate on the revocation list that goes to all proxies, so that its agent renews; or take it off
     Revoke(RevokeArgs),
 }
@@ -54,7 +58,14 @@ fn reason() -> impl TypedValueParser<Value = RevocationReason> {
 }
 
 pub(super) async fn run(command: &CertificateCommand) -> Result<(), Failure> {
-    let CertificateCommand::Revoke(args) = command;
+    match command {
+        CertificateCommand::List(args) => certificate_list::list(args).await,
+        CertificateCommand::Show(args) => certificate_list::show(args).await,
+        CertificateCommand::Revoke(args) => revoke(args).await,
+    }
+}
+
+async fn revoke(args: &RevokeArgs) -> Result<(), Failure> {
     let mut client = args.admin.connect().await?;
     let request = RevokeCertificateRequest {
         serial: args.serial.to_string(),

@@ -37,7 +37,12 @@ pub(super) fn as_text(page: &Page<StoredEvent>, view: &View) -> String {
         table.row(cells);
     }
     let more = page.next.map(|next| more(&next.to_string())).unwrap_or_default();
-    if table.is_empty() { "no events match\n".to_owned() } else { table.render(view.width) + &more }
+    match page.next {
+        _ if !table.is_empty() => table.render(view.width) + &more,
+        // What is not found in a part of the log may be further down.
+        Some(next) => format!("no events match down to event {next}; {}", more.trim_start()),
+        None => "no events match\n".to_owned(),
+    }
 }
 
 fn row(StoredEvent { sequence, event, unknown_fields }: &StoredEvent, view: &View, serials: ShownIds) -> Vec<String> {

@@ -6,6 +6,7 @@ mod authority;
 mod backup;
 mod bundle;
 mod certificate;
+mod certificate_list;
 mod check;
 mod cluster_view;
 mod copy_progress;
@@ -21,6 +22,7 @@ mod init;
 #[cfg(feature = "postgres")]
 mod migrate;
 mod progress;
+mod questions;
 mod record;
 mod rekey;
 mod rotation_view;
@@ -28,6 +30,7 @@ mod status;
 mod tls_way;
 mod view;
 mod wait;
+mod whole_event;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,7 +72,7 @@ enum Command {
     /// See, rotate and revoke authorities
     #[command(subcommand)]
     Authority(authority::AuthorityCommand),
-    /// Revoke certificates
+    /// See who holds which certificates, and revoke them
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
     /// See who holds certificates and which trust bundle has reached whom

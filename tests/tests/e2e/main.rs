@@ -48,6 +48,7 @@ mod operate;
 mod plain_envoy;
 mod pod_volume;
 mod postgres;
+mod questions;
 mod readme;
 mod record;
 mod refusals;
