@@ -32,7 +32,7 @@ HELM := target/helm/$(shell cat tests/helm/go.sum 2>/dev/null | sha256sum | cut 
 # A verifier of the record by Go's libraries for transparency logs, one program of tests/tlog.
 TLOG := target/tlog/$(shell cat tests/tlog/go.sum tests/tlog/*.go 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes demo-vault demo-audit test helm manifests kubernetes cert-manager tlog test-kubernetes lint advisories bench bench-backends bench-pods fuzz soak docs venv
+.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes demo-vault demo-audit test helm manifests kubernetes cert-manager tlog test-kubernetes lint advisories bench bench-backends bench-pods bench-questions fuzz soak docs venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
@@ -54,6 +54,7 @@ help:
 	@echo 'make bench           signing rate of the CA beside two peers'
 	@echo 'make bench-backends  what a certificate costs with each backend, beside an OpenBao'
 	@echo 'make bench-pods      memory and speed of the index of pods'
+	@echo 'make bench-questions how long questions to a large record take; LONG=1 to one of a million events'
 	@echo 'make dist            the programs as they are to be installed, in target/dist, with their debug information apart'
 	@echo 'make install         what make dist has made, with completions and manual pages, below PREFIX=/usr/local (DESTDIR)'
 	@echo 'make docs            the tables of fields in docs/configuration.md, and the schema of the chart'
@@ -224,6 +225,11 @@ bench-backends: $(STAMP)
 # Pods of a cluster that change over and over: memory of the index, and how long a look into it takes.
 bench-pods:
 	$(CARGO) bench --locked -p signet-plugins --bench pods
+
+# An auditor's questions to a record of 10 and 100 thousand events, on both databases; LONG=1 to one of a million, too.
+bench-questions: $(STAMP)
+	$(CARGO) test --release --locked -p signet-plugins --lib -- --ignored --nocapture --test-threads 1 \
+		questions_to_a_record_of_$(if $(LONG),a_million,ten)
 
 # With the build of the tests: its checks of arithmetic and assertions are what an input is to trip over.
 FUZZ_SECONDS ?= 60
