@@ -1,5 +1,6 @@
 //! How the words of events are forgotten: statements that are the same for every database, and rows as what they say.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use signet_core::audit::{AuditEvent, EventKind, Outcome};
@@ -8,6 +9,7 @@ use signet_core::time_math;
 use time::OffsetDateTime;
 
 use super::columns::columns;
+use super::rows::{LogRow, SEGMENT, identity_hash, identity_keys};
 
 /// Up to where a class was looked through.
 pub(super) const CURSOR: &str = "SELECT below FROM retention_cursor WHERE class = $1";
@@ -30,6 +32,20 @@ pub(super) const DUE: &str = "SELECT seq, at_micros, kind, outcome, body FROM au
 /// Puts an event off: position, class, time.
 pub(super) const PUT_OFF: &str = "INSERT INTO retention_put_off (seq, class, due_micros) VALUES ($1, $2, $3) \
     ON CONFLICT (seq) DO UPDATE SET due_micros = excluded.due_micros";
+
+/// How many events of a part of the log have been forgotten: from where, below where.
+pub(super) const NUMBER: &str = "SELECT count(*) FROM audit_event WHERE seq >= $1 AND seq < $2 AND body IS NULL";
+
+/// Whom these events are about.
+pub(super) fn identities(rows: &[LogRow]) -> BTreeSet<String> {
+    rows.iter().filter_map(|row| row.read()?.ok()?.0.who.spiffe_id).collect()
+}
+
+/// What stands in the log for a SPIFFE ID from `head` on, as far as it can have grown meanwhile.
+pub(super) fn keys_since(spiffe_id: &str, head: u64) -> Vec<i64> {
+    let (segment, hash) = (head / SEGMENT, identity_hash(spiffe_id));
+    (segment..=segment.saturating_add(1)).flat_map(|segment| identity_keys(segment, hash)).collect()
+}
 
 /// The longest life, and until when it counts if nobody says so again.
 pub(super) const LONGEST: &str = "SELECT seconds, until_micros FROM longest_life WHERE id = 1";

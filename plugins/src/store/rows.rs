@@ -81,6 +81,11 @@ pub(super) fn identity_key(segment: u64, hash: u32, outcome: Outcome) -> i64 {
     i64::try_from(key & (u64::MAX >> 1)).unwrap_or(i64::MAX)
 }
 
+/// The keys of an identity within a segment, of all outcomes that there may ever be.
+pub(super) fn identity_keys(segment: u64, hash: u32) -> impl Iterator<Item = i64> {
+    (0..OUTCOME_SLOTS).map(move |slot| identity_key(segment, hash, Outcome::numbered(slot)))
+}
+
 /// The hash in an identity key.
 fn hash_of_key(key: i64) -> u32 {
     u32::try_from((key >> 3) & i64::from(u32::MAX)).unwrap_or_default()

@@ -8,6 +8,7 @@
 mod piece;
 mod plan;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use signet_core::audit::AuditEvent;
@@ -141,6 +142,17 @@ pub(super) fn next(closed: &Range<u64>, head: u64) -> Option<(u64, Range<u64>)> 
     }
     let before = first.checked_sub(1)?;
     Some((before, before.saturating_mul(PIECE)..closed.end))
+}
+
+/// The pieces with rows that these positions are in, when `closed` has rows.
+pub(super) fn pieces_of(positions: &[u64], closed: &Range<u64>) -> BTreeSet<u64> {
+    positions.iter().filter(|position| closed.contains(position)).map(|position| position / PIECE).collect()
+}
+
+/// The keys of all rows of a piece.
+pub(super) fn keys_of(piece: u64) -> Range<i64> {
+    let segment = segment_of(piece);
+    key(segment, 0)..key(segment.saturating_add(1), 0)
 }
 
 /// The segment of the log that a piece is in.

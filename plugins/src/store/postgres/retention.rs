@@ -1,47 +1,40 @@
 //! Words of events are forgotten, with the entries that they are found by.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use signet_core::audit::{AuditEvent, Class};
+use signet_core::audit::{AuditEvent, AuditQuery, Class};
+use signet_core::seams::record_tree::RecordTree as _;
 use signet_core::seams::retention::{Aging, Forgetting, MAX_AT_ONCE, RecordRetention};
-use signet_core::seams::store::StoreError;
+use signet_core::seams::store::{AuditStore as _, StoreError};
 use sqlx::Executor as _;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 
-use super::PostgresStore;
 use super::error::store_error;
 use super::pool::Use;
+use super::{PostgresStore, segments};
 use crate::store::holders::column;
-use crate::store::retention::{AGING, AgingRow, BEGIN, CURSOR, DUE, LONGEST, Life, MOVE, PUT_OFF, SAY_LONGEST};
-use crate::store::rows::SEGMENT;
+use crate::store::retention::{
+    AGING, AgingRow, BEGIN, CURSOR, DUE, LONGEST, Life, MOVE, PUT_OFF, SAY_LONGEST, identities, keys_since,
+};
+use crate::store::rows::{LOG_COLUMNS, LogRow};
+use crate::store::terms::pieces_of;
 
 const READING: &str = "reading events that are old";
 const FORGETTING: &str = "forgetting events that are old";
 
-/// Keeps those who make entries away, who would make them of words that are being forgotten.
-const NO_ENTRIES: &str = "SELECT 1 FROM closed_segment WHERE id = 1 FOR UPDATE";
+/// Keeps those away who make words of events, which they might make of what is being forgotten.
+const NO_WORDS: &str = "SELECT 1 FROM audit_closed WHERE id = 1 FOR UPDATE";
 
-/// Takes events out of the entries of their segments: positions, length of a segment.
-const FORGET_ENTRIES: [&str; 2] = [
-    "UPDATE closed_identity AS c SET offsets = ARRAY(SELECT o FROM unnest(c.offsets) AS o WHERE NOT o = ANY(g.gone) ORDER BY o) \
-        FROM (SELECT identity_key, array_agg((seq % $2)::smallint) AS gone FROM audit_event \
-            WHERE seq = ANY($1) AND identity_key IS NOT NULL GROUP BY identity_key) AS g \
-        WHERE c.identity_key = g.identity_key",
-    "UPDATE closed_outcome AS c SET offsets = ARRAY(SELECT o FROM unnest(c.offsets) AS o WHERE NOT o = ANY(g.gone) ORDER BY o) \
-        FROM (SELECT outcome, seq / $2 AS segment, array_agg((seq % $2)::smallint) AS gone FROM audit_event \
-            WHERE seq = ANY($1) GROUP BY outcome, seq / $2) AS g \
-        WHERE c.outcome = g.outcome AND c.segment = g.segment",
-];
+/// What is kept of events, and that they were put off: positions.
+const FORGET: [&str; 2] =
+    ["DELETE FROM retention_put_off WHERE seq = ANY($1)", "UPDATE audit_event SET body = NULL WHERE seq = ANY($1)"];
 
-/// Removes entries that name nothing any more, of these events' segments, and the words: positions.
-const FORGET: [&str; 3] = [
-    "DELETE FROM closed_identity WHERE cardinality(offsets) = 0 AND identity_key IN \
-        (SELECT identity_key FROM audit_event WHERE seq = ANY($1))",
-    "DELETE FROM retention_put_off WHERE seq = ANY($1)",
-    "UPDATE audit_event SET body = NULL WHERE seq = ANY($1)",
-];
+/// A SPIFFE ID, unless it came back meanwhile: which one, since when, and what stands for it in the log.
+const FORGET_IDENTITY: &str = "DELETE FROM audit_identity WHERE spiffe_id = $1 AND NOT EXISTS \
+    (SELECT 1 FROM audit_event WHERE seq >= $2 AND identity_key = ANY($3))";
 
 #[async_trait]
 impl RecordRetention for PostgresStore {
@@ -84,11 +77,18 @@ impl RecordRetention for PostgresStore {
     /// Without the lock of the log's head: nothing of what appends read or write is changed here.
     async fn forget(&self, step: &Forgetting) -> Result<bool, StoreError> {
         let work = async {
+            let failed = |error: sqlx::Error| store_error(FORGETTING, &error);
             self.catch_up().await?;
             let mut lease = self.lease(Use::Writing).await?;
             self.seen.look(&mut lease).await?;
-            let done = forget(&mut lease, step).await.map_err(|error| store_error(FORGETTING, &error))?;
+            let text = format!("SELECT {LOG_COLUMNS} FROM audit_event WHERE seq = ANY($1)");
+            let rows = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(positions(step)).fetch_all(&mut *lease).await;
+            let rows: Vec<LogRow> = rows.map_err(failed)?;
+            let done = forget(&mut lease, step).await.map_err(failed)?;
             lease.keep();
+            if done {
+                self.forget_identities(&identities(&rows)).await?;
+            }
             Ok(done)
         };
         self.within(FORGETTING, Box::pin(work)).await
@@ -114,10 +114,51 @@ impl RecordRetention for PostgresStore {
     }
 }
 
+impl PostgresStore {
+    /// Forgets those of these SPIFFE IDs that nothing is on record of any more.
+    async fn forget_identities(&self, identities: &BTreeSet<String>) -> Result<(), StoreError> {
+        let failed = |error: sqlx::Error| store_error(FORGETTING, &error);
+        let head = self.events().await?;
+        let mut gone = Vec::new();
+        for spiffe_id in identities {
+            if !self.is_found(spiffe_id).await? {
+                gone.push(spiffe_id);
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let mut lease = self.lease(Use::Writing).await?;
+        let forget = async |connection: &mut PgConnection| {
+            connection.execute("BEGIN").await?;
+            connection.execute(NO_WORDS).await?;
+            for spiffe_id in gone {
+                let one = sqlx::query(FORGET_IDENTITY).bind(spiffe_id.as_str()).bind(column(head));
+                one.bind(keys_since(spiffe_id, head)).execute(&mut *connection).await?;
+            }
+            connection.execute("COMMIT").await
+        };
+        forget(&mut lease).await.map_err(failed)?;
+        lease.keep();
+        Ok(())
+    }
+
+    /// Whether anything of this SPIFFE ID is found.
+    async fn is_found(&self, spiffe_id: &str) -> Result<bool, StoreError> {
+        let Ok(newest) = AuditQuery::newest(1) else { return Ok(true) };
+        let page = self.query(&AuditQuery { spiffe_id: Some(spiffe_id.to_owned()), ..newest }).await?;
+        Ok(!page.items.is_empty() || !page.unread.is_empty() || page.next.is_some())
+    }
+}
+
+fn positions(step: &Forgetting) -> Vec<i64> {
+    step.forgotten.iter().copied().map(column).collect()
+}
+
 async fn forget(connection: &mut PgConnection, step: &Forgetting) -> Result<bool, sqlx::Error> {
     let class = i64::from(step.class.number());
     connection.execute("BEGIN").await?;
-    connection.execute(NO_ENTRIES).await?;
+    connection.execute(NO_WORDS).await?;
     let go_on = sqlx::query(MOVE).bind(class).bind(column(step.from)).bind(column(step.below));
     let mut moved = go_on.execute(&mut *connection).await?.rows_affected() == 1;
     if !moved && step.from == 0 {
@@ -125,12 +166,13 @@ async fn forget(connection: &mut PgConnection, step: &Forgetting) -> Result<bool
         moved = begin.execute(&mut *connection).await?.rows_affected() == 1;
     }
     if moved {
-        let forgotten: Vec<i64> = step.forgotten.iter().copied().map(column).collect();
-        for statement in FORGET_ENTRIES {
-            sqlx::query(statement).bind(&forgotten).bind(column(SEGMENT)).execute(&mut *connection).await?;
-        }
+        let forgotten = positions(step);
         for statement in FORGET {
             sqlx::query(statement).bind(&forgotten).execute(&mut *connection).await?;
+        }
+        let closed = segments::ends(connection).await?.closed;
+        for piece in pieces_of(&step.forgotten, &closed) {
+            segments::make_anew(connection, piece).await?;
         }
         for (sequence, until) in &step.put_off {
             let put_off = sqlx::query(PUT_OFF).bind(column(*sequence)).bind(class).bind(AuditEvent::micros(*until));

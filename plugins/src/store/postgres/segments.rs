@@ -12,9 +12,10 @@ use super::PostgresStore;
 use super::error::store_error;
 use super::pool::Use;
 use crate::store::holders::column;
+use crate::store::retention::NUMBER;
 use crate::store::rows::{LOG_COLUMNS, LogRow};
 use crate::store::search::Ends;
-use crate::store::terms::{PIECE, Piece, next};
+use crate::store::terms::{PIECE, Piece, keys_of, next};
 
 /// How many pieces are made in one go at most.
 const AT_ONCE: usize = 32;
@@ -48,25 +49,19 @@ pub(super) async fn ends(connection: &mut PgConnection) -> Result<Ends, sqlx::Er
 async fn close_one(connection: &mut PgConnection) -> Result<(bool, Range<u64>), sqlx::Error> {
     let Ends { head, closed } = ends(connection).await?;
     let Some((number, after)) = next(&closed, head) else { return Ok((false, closed)) };
-    let text = format!("SELECT {LOG_COLUMNS} FROM audit_event WHERE seq >= $1 AND seq < $2 ORDER BY seq");
+    let Piece { rows, identities, forgotten } = read(connection, number).await?;
     let start = number.saturating_mul(PIECE);
-    let read = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(column(start)).bind(column(start.saturating_add(PIECE)));
-    let rows: Vec<LogRow> = read.fetch_all(&mut *connection).await?;
-    let Piece { rows, identities } = Piece::new(number, &rows);
 
     let mut transaction = connection.begin().await?;
     let locked: Option<(i64, i64)> = sqlx::query_as(LOCK).fetch_optional(&mut *transaction).await?;
-    if locked != Some((column(closed.start), column(closed.end))) {
+    // What was forgotten since it was read must not be found by its words.
+    let now = sqlx::query_scalar(NUMBER).bind(column(start)).bind(column(start.saturating_add(PIECE)));
+    let now: i64 = now.fetch_one(&mut *transaction).await?;
+    if locked != Some((column(closed.start), column(closed.end))) || now != forgotten {
         transaction.rollback().await?;
         return Ok((false, closed));
     }
-    let (mut keys, mut pieces, mut entries) = (Vec::new(), Vec::new(), Vec::new());
-    for (key, piece, bytes) in rows {
-        keys.push(key);
-        pieces.push(piece);
-        entries.push(bytes);
-    }
-    sqlx::query(WORDS).bind(keys).bind(pieces).bind(entries).execute(&mut *transaction).await?;
+    write(&mut transaction, rows).await?;
     // In their order, so that two who enter the same wait for each other, and never both.
     let identities: Vec<String> = identities.into_iter().collect();
     sqlx::query(IDENTITIES).bind(identities).execute(&mut *transaction).await?;
@@ -74,6 +69,37 @@ async fn close_one(connection: &mut PgConnection) -> Result<(bool, Range<u64>), 
     moved.bind(column(after.start)).bind(column(after.end)).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok((true, after))
+}
+
+/// The words of a piece, of the events as they are.
+async fn read(connection: &mut PgConnection, number: u64) -> Result<Piece, sqlx::Error> {
+    let text = format!("SELECT {LOG_COLUMNS} FROM audit_event WHERE seq >= $1 AND seq < $2 ORDER BY seq");
+    let start = number.saturating_mul(PIECE);
+    let read = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(column(start)).bind(column(start.saturating_add(PIECE)));
+    let rows: Vec<LogRow> = read.fetch_all(connection).await?;
+    Ok(Piece::new(number, &rows))
+}
+
+async fn write(connection: &mut PgConnection, rows: Vec<(i64, i64, Vec<u8>)>) -> Result<(), sqlx::Error> {
+    let (mut keys, mut pieces, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, piece, bytes) in rows {
+        keys.push(key);
+        pieces.push(piece);
+        entries.push(bytes);
+    }
+    sqlx::query(WORDS).bind(keys).bind(pieces).bind(entries).execute(connection).await.map(drop)
+}
+
+/// Makes the words of a piece anew, some of whose events have been forgotten, within a transaction that keeps others away.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub(super) async fn make_anew(connection: &mut PgConnection, number: u64) -> Result<(), sqlx::Error> {
+    let piece = read(connection, number).await?;
+    let keys = keys_of(number);
+    let remove = sqlx::query("DELETE FROM audit_term WHERE key >= $1 AND key < $2 AND piece = $3");
+    remove.bind(keys.start).bind(keys.end).bind(column(number)).execute(&mut *connection).await?;
+    write(connection, piece.rows).await
 }
 
 impl PostgresStore {

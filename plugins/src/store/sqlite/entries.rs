@@ -9,9 +9,10 @@ use sqlx::{QueryBuilder, Sqlite};
 use super::error::store_error;
 use super::{SqliteStore, Writer};
 use crate::store::holders::column;
+use crate::store::retention::NUMBER;
 use crate::store::rows::{LOG_COLUMNS, LogRow};
 use crate::store::search::Ends;
-use crate::store::terms::{PIECE, Piece, next};
+use crate::store::terms::{PIECE, Piece, keys_of, next};
 
 const DOING: &str = "keeping what events are found by";
 
@@ -33,6 +34,7 @@ pub(super) async fn ends(connection: &mut SqliteConnection) -> Result<Ends, sqlx
 /// A piece that is made, and what has words before and with it.
 struct Made {
     piece: Piece,
+    piece_start: u64,
     before: Range<u64>,
     after: Range<u64>,
 }
@@ -41,27 +43,54 @@ struct Made {
 async fn make(connection: &mut SqliteConnection) -> Result<Result<Made, Range<u64>>, sqlx::Error> {
     let Ends { head, closed } = ends(connection).await?;
     let Some((number, after)) = next(&closed, head) else { return Ok(Err(closed)) };
+    let piece = read(connection, number).await?;
+    Ok(Ok(Made { piece, piece_start: number.saturating_mul(PIECE), before: closed, after }))
+}
+
+/// The words of a piece, of the events as they are.
+async fn read(connection: &mut SqliteConnection, number: u64) -> Result<Piece, sqlx::Error> {
     let text = format!("SELECT {LOG_COLUMNS} FROM audit_event WHERE seq >= ? AND seq < ? ORDER BY seq");
     let start = number.saturating_mul(PIECE);
     let read = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(column(start)).bind(column(start.saturating_add(PIECE)));
     let rows: Vec<LogRow> = read.fetch_all(connection).await?;
-    Ok(Ok(Made { piece: Piece::new(number, &rows), before: closed, after }))
+    Ok(Piece::new(number, &rows))
+}
+
+async fn write(connection: &mut SqliteConnection, rows: Vec<(i64, i64, Vec<u8>)>) -> Result<(), sqlx::Error> {
+    if !rows.is_empty() {
+        let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new("INSERT INTO audit_term (key, piece, entries) ");
+        insert.push_values(rows, |mut row, (key, piece, entries)| {
+            row.push_bind(key).push_bind(piece).push_bind(entries);
+        });
+        insert.build().persistent(false).execute(connection).await?;
+    }
+    Ok(())
+}
+
+/// Makes the words of a piece anew, some of whose events have been forgotten, within a transaction that may write.
+///
+/// # Errors
+/// [`sqlx::Error`].
+pub(super) async fn make_anew(connection: &mut SqliteConnection, number: u64) -> Result<(), sqlx::Error> {
+    let piece = read(connection, number).await?;
+    let keys = keys_of(number);
+    let remove = sqlx::query("DELETE FROM audit_term WHERE key >= ? AND key < ? AND piece = ?");
+    remove.bind(keys.start).bind(keys.end).bind(column(number)).execute(&mut *connection).await?;
+    write(connection, piece.rows).await
 }
 
 /// Keeps a piece in one transaction, unless another process was faster. Gives what has words.
 async fn keep(connection: &mut SqliteConnection, made: Made) -> Result<Range<u64>, sqlx::Error> {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
     let closed = ends(connection).await?.closed;
-    let mine = closed == made.before;
+    // What was forgotten since it was read must not be found by its words.
+    let start = made.piece_start;
+    let forgotten = sqlx::query_scalar(NUMBER).bind(column(start)).bind(column(start.saturating_add(PIECE)));
+    let forgotten: i64 = forgotten.fetch_one(&mut *connection).await?;
+    let mine = closed == made.before && forgotten == made.piece.forgotten;
     if mine {
-        let Piece { rows, identities } = made.piece;
-        if !rows.is_empty() {
-            let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new("INSERT INTO audit_term (key, piece, entries) ");
-            insert.push_values(rows, |mut row, (key, piece, entries)| {
-                row.push_bind(key).push_bind(piece).push_bind(entries);
-            });
-            insert.build().persistent(false).execute(&mut *connection).await?;
-        }
+        let Piece { rows, identities, .. } = made.piece;
+        write(connection, rows).await?;
         let identities: Vec<String> = identities.into_iter().collect();
         for some in identities.chunks(IDENTITIES) {
             let mut insert: QueryBuilder<Sqlite> =

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
-use signet_core::audit::{AuditEvent, AuditQuery, Outcome};
+use signet_core::audit::{AuditEvent, AuditQuery, Class, Outcome};
 use signet_core::holder::Handover::Whole;
+use signet_core::seams::retention::{Forgetting, RecordRetention};
 use signet_core::seams::store::{AuditStore, HolderStore};
+use sqlx::ConnectOptions;
 
 use super::open;
 use super::tests::store;
@@ -135,4 +137,43 @@ async fn a_page_in_a_log_without_words_is_bounded_and_says_where_to_go_on() {
     assert_eq!(pages.len(), 3, "{pages:?}");
     assert!(pages[0].0 == 0 && pages[0].1.is_some_and(|next| (20_000..25_000).contains(&next)), "{pages:?}");
     assert_eq!(pages[2], (1, None));
+}
+
+#[tokio::test]
+async fn what_is_forgotten_leaves_no_words_and_no_name_that_nothing_else_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("signet.db");
+    let store = store(&path).await;
+    let event = |n: u64| match n {
+        7 => refused("once", START),
+        _ => issued(["a", "b"][(n % 2) as usize], n, START + n as i64),
+    };
+    store.append((0..PIECE * 2 + 10).map(event).collect()).await.unwrap();
+    while store.settle().await.unwrap() {}
+    let mut connection = open::writer_options(&path, std::time::Duration::from_secs(5)).connect().await.unwrap();
+    let mut words = async || {
+        let words: (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT coalesce(sum(length(entries)), 0) FROM audit_term WHERE piece = 0), (SELECT count(*) FROM audit_identity)",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        words
+    };
+    let (all, names) = words().await;
+    assert_eq!(names, 3);
+    let forget = |from: u64, below: u64, forgotten: Vec<u64>| Forgetting {
+        class: Class::Certificates,
+        from,
+        below,
+        forgotten,
+        put_off: Vec::new(),
+    };
+    assert!(store.forget(&forget(0, 8, (0..8).collect())).await.unwrap());
+    let (fewer, names) = words().await;
+    assert!(fewer < all && names == 2, "the name of the one that was only there is gone: {fewer} of {all}, {names}");
+    for from in (8..PIECE).step_by(254) {
+        assert!(store.forget(&forget(from, from + 254, (from..from + 254).collect())).await.unwrap());
+    }
+    assert_eq!(words().await, (0, 2), "what is on record of the two is found by their names");
 }

@@ -1,30 +1,32 @@
 //! Words of events are forgotten, with the entries that they are found by.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use signet_core::audit::{AuditEvent, Class};
+use signet_core::audit::{AuditEvent, AuditQuery, Class};
 use signet_core::seams::retention::{Aging, Forgetting, MAX_AT_ONCE, RecordRetention};
-use signet_core::seams::store::StoreError;
+use signet_core::seams::store::{AuditStore as _, StoreError};
+use sqlx::QueryBuilder;
 use sqlx::sqlite::SqliteConnection;
 use time::OffsetDateTime;
 
-use super::SqliteStore;
 use super::error::store_error;
+use super::{SqliteStore, entries, search};
 use crate::store::holders::column;
-use crate::store::retention::{AGING, AgingRow, BEGIN, CURSOR, DUE, LONGEST, Life, MOVE, PUT_OFF, SAY_LONGEST};
+use crate::store::record_tree::EVENTS;
+use crate::store::retention::{
+    AGING, AgingRow, BEGIN, CURSOR, DUE, LONGEST, Life, MOVE, PUT_OFF, SAY_LONGEST, identities, keys_since,
+};
+use crate::store::rows::LogRow;
+use crate::store::terms::pieces_of;
 
 const READING: &str = "reading events that are old";
 const FORGETTING: &str = "forgetting events that are old";
 
-/// The entries and the words of one event, and that it was put off.
-const FORGET: [&str; 4] = [
-    "DELETE FROM audit_by_identity WHERE (identity_key, seq) IN \
-        (SELECT identity_key, seq FROM audit_event WHERE seq = ? AND identity_key IS NOT NULL)",
-    "DELETE FROM audit_by_outcome WHERE (outcome, seq) IN (SELECT outcome, seq FROM audit_event WHERE seq = ?)",
-    "DELETE FROM retention_put_off WHERE seq = ?",
-    "UPDATE audit_event SET body = NULL WHERE seq = ?",
-];
+/// What is kept of one event, and that it was put off.
+const FORGET: [&str; 2] =
+    ["DELETE FROM retention_put_off WHERE seq = ?", "UPDATE audit_event SET body = NULL WHERE seq = ?"];
 
 #[async_trait]
 impl RecordRetention for SqliteStore {
@@ -52,11 +54,17 @@ impl RecordRetention for SqliteStore {
 
     async fn forget(&self, step: &Forgetting) -> Result<bool, StoreError> {
         let work = async {
+            let failed = |error: sqlx::Error| store_error(FORGETTING, &error);
             self.catch_up().await?;
+            let mut text = search::at(&step.forgotten);
+            let rows = text.build_query_as::<LogRow>().persistent(false).fetch_all(&self.readers).await;
+            let identities = identities(&rows.map_err(failed)?);
             let mut writer = self.writer().await?;
-            let done = forget(&mut writer.session.connection, step).await;
-            let done = done.map_err(|error| store_error(FORGETTING, &error))?;
+            let done = forget(&mut writer.session.connection, step).await.map_err(failed)?;
             writer.keep().await?;
+            if done {
+                self.forget_identities(&identities).await?;
+            }
             Ok(done)
         };
         self.within(FORGETTING, Box::pin(work)).await
@@ -84,6 +92,47 @@ impl RecordRetention for SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Forgets those of these SPIFFE IDs that nothing is on record of any more.
+    async fn forget_identities(&self, identities: &BTreeSet<String>) -> Result<(), StoreError> {
+        let failed = |error: sqlx::Error| store_error(FORGETTING, &error);
+        let head: i64 = sqlx::query_scalar(EVENTS).fetch_one(&self.readers).await.map_err(failed)?;
+        let mut gone = Vec::new();
+        for spiffe_id in identities {
+            if !self.is_found(spiffe_id).await? {
+                gone.push(spiffe_id);
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let mut writer = self.writer().await?;
+        let connection = &mut writer.session.connection;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(failed)?;
+        for spiffe_id in gone {
+            // Unless it came back meanwhile.
+            let mut text = QueryBuilder::new("DELETE FROM audit_identity WHERE spiffe_id = ");
+            text.push_bind(spiffe_id.as_str()).push(" AND NOT EXISTS (SELECT 1 FROM audit_event WHERE seq >= ");
+            text.push_bind(head).push(" AND identity_key IN (");
+            let mut keys = text.separated(", ");
+            for key in keys_since(spiffe_id, head.unsigned_abs()) {
+                keys.push_bind(key);
+            }
+            text.push("))");
+            text.build().execute(&mut *connection).await.map_err(failed)?;
+        }
+        sqlx::query("COMMIT").execute(connection).await.map_err(failed)?;
+        writer.keep().await
+    }
+
+    /// Whether anything of this SPIFFE ID is found.
+    async fn is_found(&self, spiffe_id: &str) -> Result<bool, StoreError> {
+        let Ok(newest) = AuditQuery::newest(1) else { return Ok(true) };
+        let page = self.query(&AuditQuery { spiffe_id: Some(spiffe_id.to_owned()), ..newest }).await?;
+        Ok(!page.items.is_empty() || !page.unread.is_empty() || page.next.is_some())
+    }
+}
+
 async fn forget(connection: &mut SqliteConnection, step: &Forgetting) -> Result<bool, sqlx::Error> {
     let class = i64::from(step.class.number());
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
@@ -98,6 +147,10 @@ async fn forget(connection: &mut SqliteConnection, step: &Forgetting) -> Result<
             for statement in FORGET {
                 sqlx::query(statement).bind(column(*sequence)).execute(&mut *connection).await?;
             }
+        }
+        let closed = entries::ends(connection).await?.closed;
+        for piece in pieces_of(&step.forgotten, &closed) {
+            entries::make_anew(connection, piece).await?;
         }
         for (sequence, until) in &step.put_off {
             let put_off = sqlx::query(PUT_OFF).bind(column(*sequence)).bind(class).bind(AuditEvent::micros(*until));

@@ -65,13 +65,15 @@ pub(in super::super) struct Piece {
     pub(in super::super) rows: Vec<(i64, i64, Vec<u8>)>,
     /// Every SPIFFE ID in it.
     pub(in super::super) identities: BTreeSet<String>,
+    /// How many of its events have been forgotten.
+    pub(in super::super) forgotten: i64,
 }
 
 impl Piece {
     /// Makes the rows of events, which are all those of this piece.
     pub(in super::super) fn new(number: u64, events: &[LogRow]) -> Self {
         let mut found: BTreeMap<Term, Vec<u16>> = BTreeMap::new();
-        let mut identities = BTreeSet::new();
+        let (mut identities, mut forgotten) = (BTreeSet::new(), 0);
         for row in events {
             let place = u16::try_from(row.seq.unsigned_abs() % PIECE).unwrap_or_default();
             let mut note = |term| {
@@ -82,7 +84,7 @@ impl Piece {
             };
             match row.read() {
                 // Retention has removed it.
-                None => {}
+                None => forgotten += 1,
                 Some(Ok((event, _))) => {
                     Term::all_of(&event).into_iter().for_each(&mut note);
                     ends_of(&event).into_iter().for_each(&mut note);
@@ -102,7 +104,7 @@ impl Piece {
                 write(entries, term.hash, &places);
             }
         }
-        Self { rows, identities }
+        Self { rows, identities, forgotten }
     }
 }
 
