@@ -1,6 +1,7 @@
 //! The rule "record before release" as types: a signed certificate is [`Unreleased`] until a [`Recorded`] proof that
 //! its record is durable opens it (invariant 2).
 
+use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use crate::certificate::{CertificateChain, Serial};
@@ -74,6 +75,12 @@ impl Unreleased {
         Kept::new(claim, self.chain.pem())
     }
 
+    /// The leaf, to be kept in the transaction of its record, so that whoever has signed it can be asked to revoke it.
+    #[must_use]
+    pub fn kept_to_revoke(&self) -> Kept {
+        Kept::of_leaf(self.chain.leaf().clone())
+    }
+
     /// Hands out the chain against the proof that its record is durable.
     ///
     /// # Errors
@@ -96,31 +103,53 @@ pub struct ClaimName {
     pub claimant: String,
 }
 
-/// A certificate that is kept with its record, for the case that this process does not come to hand it out.
+/// What is kept of a certificate with its record: its chain, for the case that this process does not come to hand it out, its
+/// leaf, for the case that it is to be revoked by whoever has signed it, or both. Implementations of
+/// [`AuditStore`](crate::seams::store::AuditStore) keep that together with the record, or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    claim: ClaimName,
-    chain: String,
+    claimed: Option<Claimed>,
+    leaf: Option<CertificateDer<'static>>,
+}
+
+/// A chain that goes with a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The claim.
+    pub claim: ClaimName,
+    /// Leaf and intermediates as PEM.
+    pub chain: String,
 }
 
 impl Kept {
     /// A chain as PEM that goes with a claim.
     #[must_use]
     pub fn new(claim: ClaimName, chain: String) -> Self {
-        Self { claim, chain }
+        Self { claimed: Some(Claimed { claim, chain }), leaf: None }
     }
 
-    /// The claim that it goes with.
+    /// A leaf that whoever has signed it can revoke.
     #[must_use]
-    pub fn claim(&self) -> &ClaimName {
-        &self.claim
+    pub fn of_leaf(leaf: CertificateDer<'static>) -> Self {
+        Self { claimed: None, leaf: Some(leaf) }
     }
 
-    /// The chain as PEM, for implementations of [`AuditStore`](crate::seams::store::AuditStore) only: they keep it together with
-    /// its record, or not at all.
+    /// Both of one certificate.
     #[must_use]
-    pub fn chain(&self) -> &str {
-        &self.chain
+    pub fn and(self, other: Self) -> Self {
+        Self { claimed: self.claimed.or(other.claimed), leaf: self.leaf.or(other.leaf) }
+    }
+
+    /// The chain with the claim that it goes with.
+    #[must_use]
+    pub fn claimed(&self) -> Option<&Claimed> {
+        self.claimed.as_ref()
+    }
+
+    /// The leaf that may have to be revoked elsewhere.
+    #[must_use]
+    pub fn leaf(&self) -> Option<&CertificateDer<'static>> {
+        self.leaf.as_ref()
     }
 }
 

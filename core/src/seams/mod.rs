@@ -11,5 +11,6 @@ pub mod pod_certificates;
 pub mod publisher;
 pub mod record_tree;
 pub mod retention;
+pub mod signed_leaves;
 pub mod store;
 pub mod upstream_authority;

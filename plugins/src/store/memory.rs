@@ -4,6 +4,7 @@
 mod claims;
 mod record_tree;
 mod retention;
+mod signed_leaves;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Acknowledger, Coverage, Gone, Holder, HolderKey, HolderQuery, Lag, Mark};
 use signet_core::publication::{KEPT, MAX_NAME, Publication, Publications, Report};
-use signet_core::record_before_release::{ClaimName, Kept, Recorded};
+use signet_core::record_before_release::{ClaimName, Claimed, Kept, Recorded};
 use signet_core::rotation::{Authorities, Fence};
 use signet_core::seams::record_tree::KeptCheckpoint;
 use signet_core::seams::store::{
@@ -46,6 +47,7 @@ struct Content {
     fence: Fence,
     keys: HashMap<KeyId, Vec<u8>>,
     claims: BTreeMap<String, ClaimEntry>,
+    leaves: signed_leaves::Leaves,
     publications: BTreeMap<String, Publication>,
     tiles: HashMap<Tile, Vec<Hash>>,
     checkpoint: Option<KeptCheckpoint>,
@@ -58,11 +60,12 @@ impl Content {
     fn append(&mut self, records: Vec<NewRecord>) -> Vec<Result<Recorded, AppendError>> {
         let before = self.events.len();
         let mut append = |(event, kept): NewRecord| {
-            let has_claim = |kept: &Kept| {
-                let ClaimName { uid, claimant } = kept.claim();
+            let has_claim = |claimed: &Claimed| {
+                let ClaimName { uid, claimant } = &claimed.claim;
                 self.claims.get(uid).is_some_and(|claim| claim.takes(claimant))
             };
-            if !kept.as_ref().is_none_or(has_claim) {
+            let claimed = kept.as_ref().and_then(Kept::claimed);
+            if !claimed.is_none_or(has_claim) {
                 return Err(AppendError::ClaimLost);
             }
             if !self.fence.admits_event(&event) {
@@ -72,10 +75,13 @@ impl Content {
             if serial.is_some_and(|serial| !self.serials.insert(serial)) {
                 return Err(AppendError::SerialTaken);
             }
-            if let Some(kept) = &kept
-                && let Some(claim) = self.claims.get_mut(&kept.claim().uid)
+            if let Some(claimed) = claimed
+                && let Some(claim) = self.claims.get_mut(&claimed.claim.uid)
             {
-                claim.keep(kept.chain());
+                claim.keep(&claimed.chain);
+            }
+            if let (Some(serial), Some(what), Some(leaf)) = (serial, &event.what, kept.as_ref().and_then(Kept::leaf)) {
+                self.leaves.insert(serial, (what.not_after, leaf.clone()));
             }
             let sequence = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
             self.events.push(event);

@@ -1,5 +1,5 @@
 //! Durable storage: one implementation of the seams `AuditStore`, `AuthorityJournal`, `HolderStore`, `PublicationStore`,
-//! `RecordTree`, `RecordRetention` and `SealedKeys` per database. SQL text exists nowhere else.
+//! `RecordTree`, `RecordRetention`, `SealedKeys` and `SignedLeafStore` per database. SQL text exists nowhere else.
 
 mod columns;
 mod holder_marks;
@@ -30,6 +30,8 @@ mod rows;
 mod schema;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod search;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod signed_leaves;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
@@ -47,6 +49,7 @@ use async_trait::async_trait;
 use signet_core::seams::pod_certificates::PodCertificateStore;
 use signet_core::seams::record_tree::RecordTree;
 use signet_core::seams::retention::RecordRetention;
+use signet_core::seams::signed_leaves::SignedLeafStore;
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, PublicationStore, SealedKeys};
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -65,6 +68,7 @@ pub trait Store:
     + RecordTree
     + RecordRetention
     + SealedKeys
+    + SignedLeafStore
 {
     /// Ends its connections in order, whatever is left to be done at their end. There is no deadline; dropped, it leaves
     /// nothing behind that the next start would not mend.

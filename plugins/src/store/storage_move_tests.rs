@@ -9,6 +9,7 @@ use std::time::Duration;
 use signet_core::audit::{AuditEvent, Outcome};
 use signet_core::authority::KeyId;
 use signet_core::holder::HolderQuery;
+use signet_core::seams::signed_leaves::SignedLeafStore;
 use signet_core::seams::store::{AuditStore, AuthorityJournal, HolderStore, JournalVersion, SealedKeys, StoreError};
 use signet_test_servers::Postgres;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -21,7 +22,7 @@ use super::sqlite::moved_mark::Mark;
 use super::sqlite::storage_move::Source;
 use super::sqlite::{SqliteSettings, SqliteStore};
 use super::storage_move::*;
-use super::suite::{START, admitting, ended, everything, held, issued, refused};
+use super::suite::{START, admitting, ended, everything, held, issued, refused, serial};
 use super::tables::{TABLES, Value};
 
 /// Tables that are not moved, and why.
@@ -94,6 +95,7 @@ impl World {
         let mut connection = raw(&path).await;
         let rest = "INSERT INTO removed_key VALUES ('gone', 17); INSERT INTO holder_raise VALUES (1, 2, 3); \
             INSERT INTO publication VALUES ('file/a', 2, 1, 'no room', 5); INSERT INTO publication_reached VALUES ('file/a', 3, 4); \
+            INSERT INTO signed_leaf SELECT serial, 9, x'30' FROM audit_event WHERE seq = 1; \
             INSERT INTO retention_cursor VALUES (0, 7); INSERT INTO retention_put_off VALUES (5, 0, 9); \
         INSERT INTO longest_life VALUES (1, 60, 9); INSERT INTO record_tile VALUES (0, 3, zeroblob(8192)); INSERT INTO record_checkpoint VALUES (1, 1, 'n', 'k', x'00'); \
             UPDATE holder SET acknowledges = 1, refused_sequence = 7, refused = 'no' WHERE instance = '0-2'; \
@@ -121,6 +123,7 @@ impl World {
         assert_eq!(&after[1..], &before[..]);
         assert_eq!(new.load().await.unwrap(), reading.load().await.unwrap());
         assert_eq!(new.all().await.unwrap(), reading.all().await.unwrap());
+        assert_eq!(new.signed_leaf(serial(1)).await.unwrap().unwrap().as_ref(), [0x30]);
         let now = ended(0);
         assert_eq!(new.coverage(now).await.unwrap(), reading.coverage(now).await.unwrap());
         assert_eq!(new.last_ends().await.unwrap(), reading.last_ends().await.unwrap());

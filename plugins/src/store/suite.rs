@@ -14,6 +14,7 @@ mod pod_certificates;
 mod publications;
 mod record_tree;
 mod retention;
+mod signed_leaves;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) mod unused_keys;
 
@@ -25,6 +26,7 @@ use signet_core::certificate::Serial;
 use signet_core::seams::pod_certificates::PodCertificateStore;
 use signet_core::seams::record_tree::RecordTree;
 use signet_core::seams::retention::RecordRetention;
+use signet_core::seams::signed_leaves::SignedLeafStore;
 use signet_core::seams::store::{
     AppendError, AuditStore, AuthorityJournal, HolderStore, JournalVersion, PublicationStore, SealedKeys,
 };
@@ -110,6 +112,7 @@ where
         + RecordTree
         + RecordRetention
         + SealedKeys
+        + SignedLeafStore
         + 'static,
 {
     an_empty_store_answers(&*make().await[0]).await;
@@ -137,6 +140,7 @@ where
     publications::every_case(&make).await;
     record_tree::every_case(&make).await;
     retention::every_case(&make).await;
+    signed_leaves::every_case(&make).await;
 }
 
 async fn an_empty_store_answers(store: &(impl AuditStore + AuthorityJournal + SealedKeys)) {

@@ -146,6 +146,7 @@ pub(super) const TABLES: &[Table] = &[
             number("done_at"),
         ],
     ),
+    table("signed_leaf", 1, 1000, &[bytes("serial"), number("not_after"), bytes("der")]),
     table("authority_usage", 1, 1000, &[text("authority"), number("last_not_after")]),
     table(
         "publication",

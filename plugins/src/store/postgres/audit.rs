@@ -226,6 +226,9 @@ impl AuditStore for PostgresStore {
 
     async fn append_keeping(&self, records: Vec<NewRecord>) -> Result<Vec<Result<Recorded, AppendError>>, StoreError> {
         let rows: Vec<_> = records.into_iter().map(|(event, kept)| (NewRow::new(event), kept)).collect();
+        if let Err(error) = self.enter_due(MOST_WAITING).await {
+            tracing::debug!(%error, "holders of the record were not entered");
+        }
         let positions = Box::pin(self.within(APPENDING, self.append_rows_keeping(&rows))).await?;
         // COMMIT has returned, or was found: the records are durable, and what is kept with them.
         let recorded = |(position, (row, _)): (Result<u64, AppendError>, &(NewRow, _))| {

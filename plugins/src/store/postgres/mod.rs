@@ -36,6 +36,7 @@ mod rollback_guard_tests;
 mod sealed_keys;
 mod search;
 mod segments;
+mod signed_leaves;
 #[cfg(feature = "sqlite")]
 pub(super) mod storage_move;
 #[cfg(test)]

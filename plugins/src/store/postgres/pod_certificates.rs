@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use signet_core::audit::AuditEvent;
-use signet_core::record_before_release::{ClaimName, Kept};
+use signet_core::record_before_release::{ClaimName, Claimed, Kept};
 use signet_core::seams::pod_certificates::{Claim, PodCertificateStore};
 use signet_core::seams::store::{AppendError, StoreError};
 use sqlx::Postgres;
@@ -13,21 +13,22 @@ use time::OffsetDateTime;
 
 use super::error::store_error;
 use super::pool::Use;
-use super::{PostgresStore, audit, fence};
+use super::{PostgresStore, audit, fence, signed_leaves};
 use crate::store::pod_certificates::{CLAIM, ClaimRow, FINISH, FORGET, KEEP, KEEP_NOT, LOOK, claim_of};
 use crate::store::rows::NewRow;
+use crate::store::signed_leaves::LeafRow;
 
 type Statement<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
-/// Keeps a certificate; `false` when the claim is not its claimant's any more.
+/// Keeps a certificate with its claim; `false` when the claim is not its claimant's any more.
 async fn keep(connection: &mut PgConnection, kept: &Kept) -> Result<bool, sqlx::Error> {
-    let ClaimName { uid, claimant } = kept.claim();
-    let keep = sqlx::query(KEEP).bind(uid.as_str()).bind(claimant.as_str()).bind(kept.chain());
+    let Some(Claimed { claim: ClaimName { uid, claimant }, chain }) = kept.claimed() else { return Ok(true) };
+    let keep = sqlx::query(KEEP).bind(uid.as_str()).bind(claimant.as_str()).bind(chain.as_str());
     Ok(keep.execute(connection).await?.rows_affected() == 1)
 }
 
 impl PostgresStore {
-    /// Appends rows in one transaction, each with the certificate that is kept with it. Gives the position of each row that was
+    /// Appends rows in one transaction, each with what is kept with it. Gives the position of each row that was
     /// inserted.
     ///
     /// # Errors
@@ -55,13 +56,16 @@ impl PostgresStore {
         for ((_, kept), held) in rows.iter().zip(held) {
             let lost = Err(AppendError::ClaimLost);
             let result = if held { positions.next().unwrap_or(lost) } else { lost };
-            if let (true, Err(_), Some(kept)) = (held, &result, kept) {
-                let ClaimName { uid, claimant } = kept.claim();
+            if let (true, Err(_), Some(claimed)) = (held, &result, kept.as_ref().and_then(Kept::claimed)) {
+                let ClaimName { uid, claimant } = &claimed.claim;
                 let undo = sqlx::query(KEEP_NOT).bind(uid.as_str()).bind(claimant.as_str());
                 undo.execute(locked.connection()).await.map_err(failed)?;
             }
             results.push(result);
         }
+        let made = rows.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        let leaves: Vec<_> = made.filter_map(|((row, kept), _)| LeafRow::of(row, kept.as_ref())).collect();
+        signed_leaves::insert(locked.connection(), &leaves).await.map_err(failed)?;
         locked.commit(DOING).await?;
         appended.committed(self);
         self.fence.store(Some(known));

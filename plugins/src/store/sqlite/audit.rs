@@ -223,6 +223,9 @@ impl AuditStore for SqliteStore {
         const DOING: &str = "appending to the audit log with certificates";
         let rows: Vec<_> = records.into_iter().map(|(event, kept)| (NewRow::new(event), kept)).collect();
         let write = async {
+            while self.progress.to_enter() > holder_projection::MOST_WAITING {
+                self.enter_piece(self.writer().await?).await?;
+            }
             let mut writer = self.writer().await?;
             let appended = pod_certificates::append_keeping(&mut writer.session, &rows).await;
             let positions = appended.map_err(|error| store_error(DOING, &error))?;

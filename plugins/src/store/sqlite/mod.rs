@@ -41,6 +41,7 @@ mod sealed_keys;
 #[cfg(test)]
 mod sealed_keys_tests;
 mod search;
+mod signed_leaves;
 #[cfg(feature = "postgres")]
 pub(super) mod storage_move;
 #[cfg(test)]

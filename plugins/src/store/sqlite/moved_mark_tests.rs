@@ -91,6 +91,7 @@ async fn no_statement_of_anybody_changes_what_a_ca_has_kept_there() {
     let rest = "INSERT INTO removed_key VALUES ('x', 1); INSERT INTO holder_raise VALUES (1, 2, 3); \
         INSERT INTO publication VALUES ('p', 1, 1, NULL, 1); INSERT INTO publication_reached VALUES ('p', 1, 1); \
         INSERT INTO pod_certificate VALUES ('u', 'c', 'me', 1, 2, NULL, NULL); \
+        INSERT INTO signed_leaf VALUES (zeroblob(16), 1, x'30'); \
         INSERT INTO retention_cursor VALUES (0, 7); INSERT INTO retention_put_off VALUES (5, 0, 9); \
         INSERT INTO longest_life VALUES (1, 60, 9); INSERT INTO record_tile VALUES (0, 3, zeroblob(8192)); INSERT INTO record_checkpoint VALUES (1, 1, 'n', 'k', x'00')";
     meddle(&path, rest).await;

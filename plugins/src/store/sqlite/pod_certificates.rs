@@ -2,25 +2,26 @@
 
 use async_trait::async_trait;
 use signet_core::audit::AuditEvent;
-use signet_core::record_before_release::{ClaimName, Kept};
+use signet_core::record_before_release::{ClaimName, Claimed, Kept};
 use signet_core::seams::pod_certificates::{Claim, PodCertificateStore};
 use signet_core::seams::store::{AppendError, StoreError};
 use sqlx::sqlite::SqliteConnection;
 use time::OffsetDateTime;
 
 use super::error::store_error;
-use super::{Session, SqliteStore, audit, fence};
+use super::{Session, SqliteStore, audit, fence, signed_leaves};
 use crate::store::pod_certificates::{CLAIM, ClaimRow, FINISH, FORGET, KEEP, KEEP_NOT, LOOK, claim_of};
 use crate::store::rows::NewRow;
+use crate::store::signed_leaves::LeafRow;
 
-/// Keeps a certificate; `false` when the claim is not its claimant's any more.
+/// Keeps a certificate with its claim; `false` when the claim is not its claimant's any more.
 async fn keep(connection: &mut SqliteConnection, kept: &Kept) -> Result<bool, sqlx::Error> {
-    let ClaimName { uid, claimant } = kept.claim();
-    let keep = sqlx::query(KEEP).bind(uid.as_str()).bind(claimant.as_str()).bind(kept.chain());
+    let Some(Claimed { claim: ClaimName { uid, claimant }, chain }) = kept.claimed() else { return Ok(true) };
+    let keep = sqlx::query(KEEP).bind(uid.as_str()).bind(claimant.as_str()).bind(chain.as_str());
     Ok(keep.execute(connection).await?.rows_affected() == 1)
 }
 
-/// Appends rows in one transaction, each with the certificate that is kept with it. Gives the position of each row that was
+/// Appends rows in one transaction, each with what is kept with it. Gives the position of each row that was
 /// inserted.
 pub(super) async fn append_keeping(
     session: &mut Session,
@@ -43,11 +44,15 @@ pub(super) async fn append_keeping(
     for ((_, kept), held) in rows.iter().zip(held) {
         let result =
             if held { positions.next().unwrap_or(Err(AppendError::ClaimLost)) } else { Err(AppendError::ClaimLost) };
-        if let (true, Err(_), Some(kept)) = (held, &result, kept) {
-            let ClaimName { uid, claimant } = kept.claim();
+        if let (true, Err(_), Some(claimed)) = (held, &result, kept.as_ref().and_then(Kept::claimed)) {
+            let ClaimName { uid, claimant } = &claimed.claim;
             sqlx::query(KEEP_NOT).bind(uid.as_str()).bind(claimant.as_str()).execute(&mut *connection).await?;
         }
         results.push(result);
+    }
+    let made = rows.iter().zip(&results).filter(|(_, result)| result.is_ok());
+    for leaf in made.filter_map(|((row, kept), _)| LeafRow::of(row, kept.as_ref())) {
+        signed_leaves::insert(connection, &leaf).await?;
     }
     sqlx::query("COMMIT").execute(&mut *connection).await?;
     (session.head, session.fence) = (Some(head), Some(known));
