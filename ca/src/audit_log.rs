@@ -110,7 +110,7 @@ impl AuditLog {
         self.release_with(event, certificate, (None, None)).await.map(|(chain, _)| chain)
     }
 
-    /// The same with the ticket of the reply that the certificate goes out with, or with the certificate to keep.
+    /// The same with the ticket of the reply that the certificate goes out with, or with what is kept of it.
     ///
     /// # Errors
     /// [`RecordError`]; the certificate is dropped.

@@ -68,7 +68,7 @@ pub async fn watch_ca_files(
                 condition.degraded(format!("{unused}, the CA goes on with what it had: {problem}"));
             }
             FileProblems { lists: Some(problem), .. } => condition.degraded(problem),
-            _ => condition.ready("can be used"),
+            _ => condition.ready(files.in_order()),
         }
         if stop.run_until_cancelled(tokio::time::sleep(CA_FILES)).await.is_none() {
             return Ok(());
@@ -90,6 +90,11 @@ pub struct FileProblems {
 pub trait CaFiles: Send + Sync + 'static {
     /// What is wrong with them now.
     async fn problems(&self) -> FileProblems;
+
+    /// What is said when there is nothing wrong.
+    fn in_order(&self) -> &'static str {
+        "can be used"
+    }
 }
 
 /// The services whose health follows readiness: the whole server, and Istio's service by name.

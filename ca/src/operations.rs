@@ -14,6 +14,7 @@ use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::authority::AuthorityId;
 use signet_core::holder::{Coverage, Holder, HolderQuery};
 use signet_core::rotation::{Activation, Authorities, Command, Phase, Refused, Step, Unsettled, judge, next_step};
+use signet_core::seams::signed_leaves::SignedLeafStore;
 use signet_core::seams::store::{AuditStore, StoreError};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -119,6 +120,8 @@ pub struct Operations {
     pub executor: Arc<Executor>,
     /// The record.
     pub store: Arc<dyn AuditStore>,
+    /// Leaves of a backend that can revoke them.
+    pub leaves: Arc<dyn SignedLeafStore>,
     /// Notified after each change, so that it is published at once.
     pub wake_up: Arc<Notify>,
 }

@@ -24,6 +24,7 @@ use signet_core::publication;
 use signet_core::rotation::{FormatError, Phase, Step, Unsettled, next_step};
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, SigningKey};
+use signet_core::seams::signed_leaves::SignedLeafStore;
 use signet_core::seams::store::{JournalVersion, PublicationStore, StoreError};
 use signet_core::time_math;
 use signet_core::verify::Mismatch;
@@ -70,6 +71,9 @@ const KEEP_HOLDERS: Duration = Duration::from_secs(3600);
 const FORGET_BATCH: u32 = 1000;
 const FORGET_BATCHES: usize = 50;
 const FORGET: Duration = Duration::from_secs(60);
+
+/// How long a leaf of a backend is kept after its end: longer than the wish that it be revoked.
+const KEEP_LEAVES: Duration = Duration::from_secs(2 * 3600);
 
 /// How long no authority has named a key that is removed. A step takes seconds from its key to the journal; one that took
 /// longer is not taken.
@@ -134,6 +138,8 @@ pub struct Rotator {
     pub clusters: Arc<Clusters>,
     /// Where the bundle is published.
     pub publications: Arc<dyn PublicationStore>,
+    /// Leaves of a backend that are kept until they have ended.
+    pub leaves: Arc<dyn SignedLeafStore>,
 }
 
 /// What a turn found out about the next one.
@@ -294,7 +300,7 @@ impl Rotator {
         self.metrics.rotation.late.set(i64::from(self.executor.is_superseded()));
     }
 
-    async fn forget(&self) {
+    pub(crate) async fn forget(&self) {
         let observation = self.executor.observe().await;
         // By a clock that is wrong, holders that live may look long gone, and coverage would be complete without them.
         let Some(observation) = observation.ok().filter(|observation| observation.clock_is_steady) else { return };
@@ -317,19 +323,17 @@ impl Rotator {
             ),
             Err(error) => tracing::debug!(%error, "publishers that are gone could not be forgotten"),
         }
+        let (holders, leaves) = (&self.executor.holders, &self.leaves);
+        let ended = time_math::before(observation.now, KEEP_HOLDERS);
         for _ in 0..FORGET_BATCHES {
-            match self
-                .executor
-                .holders
-                .forget_ended(time_math::before(observation.now, KEEP_HOLDERS), FORGET_BATCH)
-                .await
-            {
-                Ok(forgotten) if forgotten >= u64::from(FORGET_BATCH) => {}
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::debug!(%error, "ended holders could not be forgotten");
-                    return;
-                }
+            if !is_more("holders", &holders.forget_ended(ended, FORGET_BATCH).await) {
+                break;
+            }
+        }
+        let ended = time_math::before(observation.now, KEEP_LEAVES);
+        for _ in 0..FORGET_BATCHES {
+            if !is_more("leaves of a backend", &leaves.forget_signed(ended, FORGET_BATCH).await) {
+                break;
             }
         }
     }
@@ -352,6 +356,17 @@ impl Rotator {
             [text] => condition.ready(text.clone()),
             // What is there still signs, but its renewal does not work: the time to act is now.
             _ => condition.degraded(all.join("; ")),
+        }
+    }
+}
+
+/// Whether there may be more to forget after a piece of it.
+fn is_more(what: &str, forgotten: &Result<u64, StoreError>) -> bool {
+    match forgotten {
+        Ok(forgotten) => *forgotten >= u64::from(FORGET_BATCH),
+        Err(error) => {
+            tracing::debug!(%error, what, "what has ended could not be forgotten");
+            false
         }
     }
 }

@@ -244,7 +244,9 @@ impl ServingRenewer {
         };
         let (serial, (not_before, not_after)) = (unreleased.serial(), unreleased.life());
         event.what = event.what.map(|what| what.signed(&unreleased));
-        let chain = self.audit.release(event, unreleased).await.map_err(|error| error.to_string())?;
+        let kept = authority.revokes_leaves().then(|| unreleased.kept_to_revoke());
+        let released = self.audit.release_with(event, unreleased, (None, kept)).await;
+        let (chain, _) = released.map_err(|error| error.to_string())?;
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signer = rustls::crypto::ring::sign::any_supported_type(&private).map_err(|error| error.to_string())?;
         let names = self.names.dns_names.iter().cloned().chain(self.names.ip_addresses.iter().map(IpAddr::to_string));

@@ -140,6 +140,14 @@ fn opener(upstream: &Arc<dyn UpstreamAuthority>) -> Arc<OpenIssuer> {
 }
 
 impl World {
+    /// What is to be revoked elsewhere, as the journal has it, is asked for once.
+    pub(crate) async fn ask_elsewhere(&self) {
+        let (executor, leaves) = (Arc::clone(&self.operations.executor), Arc::clone(&self.store) as _);
+        let elsewhere = crate::rotator::Elsewhere { executor, state: self.state.clone(), leaves };
+        let journal = signet_core::seams::store::AuthorityJournal::load(&*self.store).await.unwrap().unwrap().1;
+        elsewhere.ask(&journal.revocations.awaited().cloned().collect::<Vec<_>>()).await;
+    }
+
     /// A CA that has just started for the first time.
     pub(crate) async fn new() -> Self {
         let world = Self::empty();
@@ -248,8 +256,10 @@ impl World {
             wake_up: Arc::default(),
             clusters: Arc::clone(&clusters),
             publications: Arc::clone(&store) as _,
+            leaves: Arc::clone(&store) as _,
         };
-        let operations = Operations { executor, store: Arc::clone(&store) as _, wake_up: Arc::default() };
+        let (record, leaves) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
+        let operations = Operations { executor, store: record, leaves, wake_up: Arc::default() };
         let wake_up = Arc::clone(&rotator.wake_up);
         let (handed_over, marks) = handovers(Arc::clone(&store) as _, Arc::clone(&shared), wake_up);
         let limits = Limits::default();

@@ -41,7 +41,8 @@ pub(super) fn follow(
         supervisor.spawn("cert-manager", critical, |stop| watch_ca_files(watched, unused, metrics, condition, stop));
     }
     if plugins.upstream.revoked_by() == RevokedBy::Upstream {
-        let elsewhere = Elsewhere { executor: Arc::clone(executor), state: state.clone() };
+        let leaves = Arc::clone(&plugins.store) as _;
+        let elsewhere = Elsewhere { executor: Arc::clone(executor), state: state.clone(), leaves };
         supervisor.spawn("revocation elsewhere", critical, |stop| elsewhere.run(stop));
     }
     let vault_metrics = VaultMetrics::new(metrics)?;

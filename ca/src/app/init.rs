@@ -114,7 +114,12 @@ async fn init_on(
     let metrics = AuditMetrics::new(&Metrics::new()).map_err(AppError::from)?;
     let (audit, writer) = audit_log(Arc::clone(&plugins.store) as _, metrics);
     let executor = plugins.executor(config, audit, clock);
-    let operations = Operations { executor, store: Arc::clone(&plugins.store) as _, wake_up: Arc::default() };
+    let operations = Operations {
+        executor,
+        store: Arc::clone(&plugins.store) as _,
+        leaves: Arc::clone(&plugins.store) as _,
+        wake_up: Arc::default(),
+    };
     let work = async {
         let attempt = async {
             operations.expect_no_authority().await?;

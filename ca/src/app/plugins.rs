@@ -124,8 +124,8 @@ impl Plugins {
         clusters: Arc<Clusters>,
     ) -> Rotator {
         let (trust_domain, publications) = (config.trust_domain.clone(), Arc::clone(&self.store) as _);
-        let open_issuer = opener(&self.upstream);
-        Rotator { trust_domain, executor, open_issuer, metrics, output, wake_up, clusters, publications }
+        let (open_issuer, leaves) = (opener(&self.upstream), Arc::clone(&self.store) as _);
+        Rotator { trust_domain, executor, open_issuer, metrics, output, wake_up, clusters, publications, leaves }
     }
 }
 

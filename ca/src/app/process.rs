@@ -148,8 +148,8 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     let wake_up = Arc::new(Notify::new());
     let executor = plugins.executor(&config, audit.clone(), Arc::clone(&clock));
     executor.starts_after(plugins.newest_record().await?);
-    let store = Arc::clone(&plugins.store) as _;
-    let operations = Operations { executor: Arc::clone(&executor), store, wake_up: Arc::clone(&wake_up) };
+    let (store, leaves) = (Arc::clone(&plugins.store) as _, Arc::clone(&plugins.store) as _);
+    let operations = Operations { executor: Arc::clone(&executor), store, leaves, wake_up: Arc::clone(&wake_up) };
     let operations = Arc::new(operations);
     let (answers, answering) = tokio::sync::watch::channel(None);
     let publishing = plugins.publishing(&config, &host, &state, &clock, &wake_up);

@@ -174,6 +174,9 @@ pub(super) fn next(next: &Next, id: fn(&str) -> &str) -> String {
                 format!("each of {} certificates is", next.holders)
             }
         ),
+        Step::RevokeElsewhere => {
+            "the backend revokes the leaves that are revoked here; `status` says why it has not yet".to_owned()
+        }
         Step::Accept => format!(
             "{} a bundle; `holders list` says which and why, and it is sent again when that is mended",
             if next.holders == 1 {
@@ -258,7 +261,8 @@ pub(super) fn coverage(coverage: &Coverage) -> String {
 
 /// What is not over, a line for each.
 pub(super) fn unsettled(unsettled: &Unsettled) -> Vec<(&'static str, String)> {
-    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded, unpublished } = *unsettled;
+    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, unrevoked, superseded, unpublished } =
+        *unsettled;
     let holders = |count: u64| if count == 1 { "1 holder".to_owned() } else { format!("{count} holders") };
     let mut rows = Vec::new();
     if cut_off > 0 {
@@ -268,6 +272,10 @@ pub(super) fn unsettled(unsettled: &Unsettled) -> Vec<(&'static str, String)> {
         let text =
             format!("{tainted_roots} root(s) and {tainted_issuing} issuing CA(s), still accepted: `authority list`");
         rows.push(("COMPROMISED", text));
+    }
+    if unrevoked > 0 {
+        let text = format!("{unrevoked} leaf(s), revoked here and not yet by the backend: see its checks in `status`");
+        rows.push(("NOT REVOKED", text));
     }
     if refusing > 0 {
         rows.push(("REFUSED", format!("by {}, a bundle: `holders list` says which and why", holders(refusing))));

@@ -87,6 +87,10 @@ fn what_comes_next_says_who_has_to_act_and_on_what() {
             step(next::Step::Accept, 1, None),
             "1 holder has refused a bundle; `holders list` says which and why, and it is sent again when that is mended",
         ),
+        (
+            step(next::Step::RevokeElsewhere, 0, None),
+            "the backend revokes the leaves that are revoked here; `status` says why it has not yet",
+        ),
         (step(next::Step::Follow, 0, None), "this replica gets the CA files, or the backend, that others have adopted"),
         (
             step(next::Step::ActivateByCommand, 2, None),

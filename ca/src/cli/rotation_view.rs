@@ -31,6 +31,7 @@ pub(super) fn rotation_json(rotation: &Rotation) -> Value {
             "refusing": unsettled.refusing,
             "tainted_roots": unsettled.tainted_roots,
             "tainted_issuing": unsettled.tainted_issuing,
+            "unrevoked": unsettled.unrevoked,
             "superseded": unsettled.superseded,
             "unpublished": unsettled.unpublished,
         })),

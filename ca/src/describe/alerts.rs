@@ -88,7 +88,8 @@ pub(crate) fn alerts(
 
 /// What is not over although certificates are issued: who is accepted by nobody, who refuses, what is compromised.
 pub(crate) fn unsettled(authorities: &Authorities, unsettled: &Unsettled) -> Vec<String> {
-    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, unpublished, superseded: _ } = *unsettled;
+    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, unrevoked, unpublished, superseded: _ } =
+        *unsettled;
     // The one that signs has an alert of its own.
     let signing = authorities.active().filter(|root| root.tainted_at.is_some());
     let tainted_roots = tainted_roots.saturating_sub(u64::from(signing.is_some()));
@@ -101,6 +102,7 @@ pub(crate) fn unsettled(authorities: &Authorities, unsettled: &Unsettled) -> Vec
             tainted_issuing,
             "compromised and still accepted, `authority revoke` ends that, or Vault when it has been told: issuing CAs",
         ),
+        (unrevoked, "revoked here and not yet by the backend that has signed them, so on no list: leaves"),
     ];
     lines.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}")).collect()
 }

@@ -2,6 +2,7 @@
 
 use signet_core::authority::AuthorityId;
 use signet_core::clock::rfc3339;
+use signet_core::revocation::named;
 use signet_core::rotation::{Activation, Authorities, Made, Needs, Step};
 use signet_core::source::Offer;
 
@@ -23,8 +24,8 @@ pub(crate) fn needs(needs: &Needs, authorities: &Authorities) -> Option<String> 
 pub(crate) fn asked_elsewhere(before: &Authorities, after: &Authorities) -> Option<String> {
     let is_new = |serial: &str, issuer: &AuthorityId| !before.revocations.is_elsewhere(serial, issuer);
     let awaited = after.revocations.awaited().filter(|one| is_new(&one.serial, &one.issuer));
-    let names: Vec<String> = awaited.map(|one| format!("{} (root {})", one.serial, one.issuer)).collect();
-    (!names.is_empty()).then(|| format!("about to be revoked by whoever has certified them: {}", names.join(", ")))
+    let new: Vec<_> = awaited.collect();
+    (!new.is_empty()).then(|| format!("about to be revoked by whoever has certified them: {}", named(&new)))
 }
 
 /// What a step does.
@@ -65,7 +66,8 @@ pub(crate) fn step(step: &Step, authorities: &Authorities, made: &Made, offer: O
         Step::Revoke(id) => format!("root {id} revoked: it is in no bundle any more"),
         Step::RevokeIssuing(id) => format!("issuing CA {id} revoked"),
         Step::NoteRevoked { serial, issuer } => {
-            format!("certificate {serial} is revoked by whoever has certified it, under root {issuer}")
+            let root = authorities.root_of(issuer).map_or(issuer, |root| &root.id);
+            format!("certificate {serial} is revoked by whoever has certified it, under root {root}")
         }
         Step::RefreshLists(_) => "revocation lists brought up to date".to_owned(),
         Step::Resume(shown) => format!("the storage came from a backup: bundles go on above sequence {shown}"),

@@ -9,7 +9,7 @@ use std::time::Instant;
 use signet_core::audit::{AuditEvent, Certified, Outcome};
 use signet_core::clock::SharedClock;
 use signet_core::policy::SigningRequest;
-use signet_core::record_before_release::ClaimName;
+use signet_core::record_before_release::{ClaimName, Kept};
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::verify::{self, Signer};
 use signet_runtime::supervisor::{Importance, Spawner};
@@ -155,9 +155,13 @@ impl Errand {
             self.withheld(LATE, why).await;
             return Err(IssueError::TimedOut);
         }
+        let leaf = self.state.authority.revokes_leaves().then(|| unreleased.kept_to_revoke());
         let (ticket, kept) = match self.claim.take() {
-            None => (self.handovers.ticket(&self.event), None),
-            Some(claim) => (None, Some(unreleased.kept_for(claim))),
+            None => (self.handovers.ticket(&self.event), leaf),
+            Some(claim) => {
+                let kept = unreleased.kept_for(claim);
+                (None, Some(leaf.into_iter().fold(kept, Kept::and)))
+            }
         };
         match self.audit.release_with(self.event.clone(), unreleased, (ticket, kept)).await {
             Ok((chain, ticket)) => Ok(Issued { chain, state: Arc::clone(&self.state), ticket }),

@@ -10,6 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
+use rustls_pki_types::CertificateDer;
 use signet_core::audit::StoredEvent;
 use signet_core::authority::{IssuingCa, Root};
 use signet_core::certificate::{CertificateChain, Facts};
@@ -37,6 +38,9 @@ struct Backend {
     asked: Notify,
     go_on: Notify,
     serial: Mutex<u8>,
+    /// Whether it can revoke leaves, and those that it has revoked.
+    revokes: AtomicBool,
+    revoked: Mutex<Vec<CertificateDer<'static>>>,
 }
 
 struct TheirCa {
@@ -84,6 +88,8 @@ impl Backend {
             asked: Notify::new(),
             go_on: Notify::new(),
             serial: Mutex::new(0),
+            revokes: AtomicBool::new(false),
+            revoked: Mutex::default(),
         })
     }
 
@@ -95,7 +101,17 @@ impl Backend {
 #[async_trait]
 impl UpstreamAuthority for Backend {
     fn revoked_by(&self) -> RevokedBy {
-        RevokedBy::Nobody
+        if self.revokes.load(Ordering::SeqCst) { RevokedBy::Upstream } else { RevokedBy::Nobody }
+    }
+
+    async fn revoke(&self, certificate: &CertificateDer<'static>) -> Result<(), SignError> {
+        match *self.does.lock().unwrap() {
+            Does::IsAway => Err(SignError::Unavailable("it is away".to_owned())),
+            _ => {
+                self.revoked.lock().unwrap().push(certificate.clone());
+                Ok(())
+            }
+        }
     }
 
     async fn prepare_root(&self, _: u64, _: OffsetDateTime) -> Result<Root, SignError> {
@@ -142,6 +158,10 @@ impl CertificateAuthority for Leaves {
 
     fn signer(&self) -> Signer {
         Signer::Elsewhere
+    }
+
+    fn revokes_leaves(&self) -> bool {
+        self.backend.revokes.load(Ordering::SeqCst)
     }
 
     fn ready(&self) -> Result<(), SignError> {
@@ -375,3 +395,6 @@ async fn a_backend_that_does_not_sign_on_trial_is_asked_again_after_a_pause_that
     drop(other.rotator.turn().await);
     assert!(trials().await > 3);
 }
+
+#[path = "revoked_elsewhere_tests.rs"]
+mod revoked;

@@ -28,6 +28,8 @@ pub enum Next {
     Accept(u64),
     /// These publishers put the bundle where it is missing.
     Publish(Vec<String>),
+    /// The backend revokes leaves that are revoked here.
+    RevokeElsewhere,
     /// This replica gets what others have adopted.
     Follow,
     /// Nobody uses these compromised roots, or issuing CAs, any more, and an operator removes them.

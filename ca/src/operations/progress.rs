@@ -180,6 +180,9 @@ fn unsettled(observation: &Observation) -> Option<Next> {
     if seen.unpublished > 0 {
         return Some(Next::Publish(observation.lacking()));
     }
+    if seen.unrevoked > 0 {
+        return Some(Next::RevokeElsewhere);
+    }
     seen.superseded.then_some(Next::Follow)
 }
 

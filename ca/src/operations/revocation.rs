@@ -2,8 +2,10 @@
 
 use signet_core::audit::{Attributed, AuditQuery, Certified, Outcome, QueryError, UnreadEvent, Unreadable};
 use signet_core::certificate::Serial;
+use signet_core::clock::rfc3339;
 use signet_core::revocation::{RevocationReason, Revoked};
 use signet_core::rotation::{Authorities, Step, lists_possible};
+use signet_core::source::RevokedBy;
 use signet_core::unknown_fields::Unknown;
 use time::OffsetDateTime;
 
@@ -15,6 +17,9 @@ const REVOKE: &str = "certificate revoke";
 
 /// The most certificates on revocation lists: every proxy holds all of them in memory.
 const MAX_REVOKED: usize = 10_000;
+
+/// The most leaves that wait for their backend to revoke them: it is asked for one after the other.
+const MAX_AWAITED: usize = 1000;
 
 /// A certificate that was put on, or taken off, a revocation list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +35,8 @@ pub struct RevokedCertificate {
 }
 
 impl Operations {
-    /// Puts a certificate on the revocation list of its issuing CA, or takes it off. That somebody asked is on record, also
+    /// Puts a certificate on the revocation list of its issuing CA, or takes it off. A leaf that a backend has signed, that is told
+    /// to revoke. That somebody asked is on record, also
     /// when there was nothing to do or it was refused.
     ///
     /// # Errors
@@ -81,7 +87,7 @@ impl Operations {
             let entry = if clear {
                 RevocationChange::Clear(what.serial.clone())
             } else {
-                RevocationChange::Add(self.entry(&observation, &what, ends, reason)?)
+                self.entry(&observation, &what, ends, reason).await?
             };
             let text = if clear { "taken off the revocation list" } else { reason.as_str() };
             let text = format!("{serial}: {text}");
@@ -124,37 +130,42 @@ impl Operations {
         Err(OperationError::Conflict)
     }
 
-    fn entry(
+    async fn entry(
         &self,
         observation: &Observation,
         what: &Certified,
         ends: OffsetDateTime,
         reason: RevocationReason,
-    ) -> Result<Revoked, OperationError> {
+    ) -> Result<RevocationChange, OperationError> {
         if ends <= observation.now {
             return Err(OperationError::Refused(format!("certificate {} has ended already", what.serial)));
         }
         let issuer = observation.authorities.roots.iter().flat_map(|root| &root.issuing);
         let issuer = issuer.map(|one| &one.ca).find(|issuing| issuing.id.as_str() == what.authority);
-        if issuer.is_some_and(|issuing| issuing.key.is_none()) {
-            return Err(OperationError::Refused(format!(
-                "certificate {} was signed by the backend, which has the list of its issuing CA and is not told from here: revoke it \
-                 there, as with Vault by `revoke` with the certificate; its list travels in the trust bundle",
-                what.serial
-            )));
-        }
-        let issuer = issuer.map(|issuing| issuing.id.clone());
         let gone = || OperationError::Refused(format!("its authority {} is in the bundle no more", what.authority));
-        lists_possible(&observation.authorities, &observation.seen(), observation.now)?;
-        room(&observation.authorities)?;
-        Ok(Revoked {
+        let issuer = issuer.ok_or_else(gone)?;
+        let revoked = Revoked {
             serial: what.serial.clone(),
-            issuer: issuer.ok_or_else(gone)?,
+            issuer: issuer.id.clone(),
             reason,
             at: observation.now.unix_timestamp(),
             not_after: what.not_after,
             unknown: Unknown::default(),
-        })
+        };
+        if issuer.key.is_some() {
+            lists_possible(&observation.authorities, &observation.seen(), observation.now)?;
+            room(&observation.authorities)?;
+            return Ok(RevocationChange::Add(revoked));
+        }
+        // Whether the backend answers or not, and whatever its list is like now: it is told for as long as it takes.
+        let kept = match what.serial() {
+            Some(serial) => self.leaves.signed_leaf(serial).await?.is_some(),
+            None => false,
+        };
+        may_ask(observation, what, ends, kept)?;
+        room(&observation.authorities)?;
+        room_for_leaf(&observation.authorities)?;
+        Ok(RevocationChange::AddElsewhere(revoked))
     }
 
     /// The record of an issued certificate.
@@ -185,10 +196,53 @@ fn stays(observation: &Observation, serial: &str) -> Result<(), OperationError> 
     match elsewhere.find(|one| one.serial == serial) {
         None => Ok(()),
         Some(one) => Err(OperationError::Refused(format!(
-            "certificate {serial} is revoked by whoever has certified it, too (root {}), and nothing takes that back",
-            one.issuer
+            "certificate {} is revoked by whoever has certified it, too, and nothing takes that back",
+            one.name()
         ))),
     }
+}
+
+/// Whether the backend that has signed a leaf can be told to revoke it.
+fn may_ask(
+    observation: &Observation,
+    what: &Certified,
+    ends: OffsetDateTime,
+    is_kept: bool,
+) -> Result<(), OperationError> {
+    let (serial, authority, ends) = (&what.serial, &what.authority, rfc3339(ends));
+    let why = match observation.source.revoked_by {
+        RevokedBy::Upstream if is_kept => return Ok(()),
+        RevokedBy::Upstream => format!(
+            "certificate {serial} was signed by a backend, and is not kept here, as those are not that a version before this \
+             one has had signed, or another backend: revoke it there, as with `bao write pki/revoke certificate=@leaf.pem`; \
+             the list of there travels in the trust bundle"
+        ),
+        RevokedBy::Nobody => format!(
+            "certificate {serial} was signed by cert-manager, which revokes nothing and has no revocation list, so that \
+             nobody can revoke it: it is accepted until {ends}. To end that earlier, put another issuer with another root in \
+             the place of {authority}, wait until holders have certificates of that, and take the former root out of the \
+             trust bundle: `authority taint`, then `authority revoke`, of that root"
+        ),
+        RevokedBy::Here | RevokedBy::Owner => format!(
+            "certificate {serial} was signed by a backend that authority.backend does not name any more; it is told \
+             nothing from here, and no list of it is read. Revoke it there, and have what {authority} has signed renewed: \
+             `authority taint`, then `authority revoke`, of its root; by itself it ends at {ends}"
+        ),
+    };
+    Err(OperationError::Refused(why))
+}
+
+/// Whether one more leaf may wait for its backend to revoke it.
+fn room_for_leaf(authorities: &Authorities) -> Result<(), OperationError> {
+    let waiting = authorities.revocations.awaited_leaves();
+    if waiting >= MAX_AWAITED {
+        let text = format!(
+            "{waiting} leaves wait for the backend to revoke them, which is the limit: see in `status` why it does not, or \
+             replace the issuing CA"
+        );
+        return Err(OperationError::Refused(text));
+    }
+    Ok(())
 }
 
 pub(super) fn room(authorities: &Authorities) -> Result<(), OperationError> {

@@ -4,8 +4,12 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+use signet_core::certificate::Serial;
 use signet_core::revocation::RevokedElsewhere;
 use signet_core::rotation::Step;
+use signet_core::seams::certificate_authority::SignError;
+use signet_core::seams::signed_leaves::SignedLeafStore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Executor, Order, StepError};
@@ -23,6 +27,8 @@ pub struct Elsewhere {
     pub executor: Arc<Executor>,
     /// The journal as it was published last.
     pub state: StateReader,
+    /// The leaves that a backend has signed.
+    pub leaves: Arc<dyn SignedLeafStore>,
 }
 
 impl Elsewhere {
@@ -66,21 +72,30 @@ impl Elsewhere {
         }
     }
 
-    /// Asks for each of them once.
-    pub(super) async fn ask(&self, wanted: &[RevokedElsewhere]) {
+    /// Asks for each of them once, CAs first, until whoever is asked is away: what is left is asked for the next time.
+    pub(crate) async fn ask(&self, wanted: &[RevokedElsewhere]) {
+        let (leaves, cas): (Vec<_>, Vec<_>) = wanted.iter().partition(|one| one.leaf);
         let mut trouble = None;
-        for one in wanted {
+        for one in cas.into_iter().chain(leaves) {
             if let Err(error) = self.revoke(one).await {
                 tracing::warn!(serial = one.serial, issuer = %one.issuer, %error, "a certificate could not be revoked by whoever has certified it; it is tried again");
                 trouble.get_or_insert(error.to_string());
+                if matches!(error, StepError::Sign(SignError::Unavailable(_)) | StepError::Store(_)) {
+                    break;
+                }
             }
         }
         *self.executor.not_revoked.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     async fn revoke(&self, one: &RevokedElsewhere) -> Result<(), StepError> {
-        let Some(certificate) = &one.certificate else { return Ok(()) };
-        self.executor.provisioner.upstream.revoke(certificate).await?;
+        let kept = match &one.certificate {
+            None if one.leaf => self.leaf(one).await?,
+            certificate => certificate.clone(),
+        };
+        // One that a newer program has noted in another way is left to it.
+        let Some(certificate) = kept else { return Ok(()) };
+        self.executor.provisioner.upstream.revoke(&certificate).await?;
         let step = Step::NoteRevoked { serial: one.serial.clone(), issuer: one.issuer.clone() };
         for _ in 0..RACES {
             let observation = self.executor.observe().await?;
@@ -93,6 +108,17 @@ impl Elsewhere {
             }
         }
         Err(StepError::Endless)
+    }
+}
+
+impl Elsewhere {
+    async fn leaf(&self, one: &RevokedElsewhere) -> Result<Option<CertificateDer<'static>>, StepError> {
+        let kept = match Serial::parse(&one.serial) {
+            Some(serial) => self.leaves.signed_leaf(serial).await?,
+            None => None,
+        };
+        let gone = || SignError::Unusable(format!("the certificate of leaf {} is not kept any more", one.serial));
+        Ok(Some(kept.ok_or_else(gone)?))
     }
 }
 

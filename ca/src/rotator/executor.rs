@@ -77,6 +77,8 @@ pub enum RevocationChange {
     Unchanged,
     /// This certificate is revoked.
     Add(Revoked),
+    /// This leaf is revoked, and the backend that has signed it is to revoke it.
+    AddElsewhere(Revoked),
     /// The certificate with this serial is not revoked any more.
     Clear(String),
 }
@@ -90,6 +92,10 @@ impl RevocationChange {
                 let said = format!("certificate {} revoked: {}", revoked.serial, revoked.reason.as_str());
                 next.revocations.add(revoked);
                 Some(said)
+            }
+            Self::AddElsewhere(revoked) => {
+                next.revocations.ask_for_leaf(&revoked.serial, &revoked.issuer);
+                Self::Add(revoked).enter(next)
             }
             Self::Clear(serial) => {
                 next.revocations.clear(&serial);

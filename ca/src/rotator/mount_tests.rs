@@ -150,9 +150,7 @@ async fn a_new_issuing_ca_signs_when_its_list_has_travelled_while_lists_are_in_u
 /// What is to be revoked elsewhere, as the journal has it, and asked for once.
 async fn ask(mount: &Mount, world: &World) -> usize {
     world.rotator.turn().await.unwrap();
-    let elsewhere = Elsewhere { executor: Arc::clone(&world.operations.executor), state: world.state.clone() };
-    let wanted: Vec<_> = journal(world).await.revocations.awaited().cloned().collect();
-    elsewhere.ask(&wanted).await;
+    world.ask_elsewhere().await;
     mount.said().revoked.len()
 }
 

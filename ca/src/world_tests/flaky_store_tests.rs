@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustls_pki_types::CertificateDer;
 use signet_core::audit::{AuditEvent, AuditQuery, Page, StoredEvent, UnreadEvent, Unreadable};
 use signet_core::authority::{AuthorityId, KeyId};
+use signet_core::certificate::Serial;
 use signet_core::holder::{Acknowledgement, Coverage, Gone, Holder, HolderQuery, Lag, Mark};
 use signet_core::key_type::KeyType;
 use signet_core::publication::{Publications, Report};
@@ -16,6 +18,7 @@ use signet_core::record_before_release::{ClaimName, Recorded};
 use signet_core::rotation::Authorities;
 use signet_core::seams::custody::{CustodyError, KeyCustody, SigningKey};
 use signet_core::seams::pod_certificates::{Claim, PodCertificateStore};
+use signet_core::seams::signed_leaves::SignedLeafStore;
 use signet_core::seams::store::{
     AppendError, AuditStore, AuthorityJournal, Change, Changed, HolderStore, JournalVersion, NewRecord,
     PublicationStore, StoreError,
@@ -44,6 +47,8 @@ pub(crate) struct FlakyStore {
     pub(crate) keys_away: AtomicBool,
     /// This one key cannot be opened.
     pub(crate) key_away: std::sync::Mutex<Option<KeyId>>,
+    /// This one leaf of a backend is gone.
+    pub(crate) lost_leaf: std::sync::Mutex<Option<Serial>>,
     keys: MemoryCustody,
     /// Writes so far.
     writes: AtomicI64,
@@ -240,6 +245,20 @@ impl HolderStore for FlakyStore {
     }
     async fn forget_ended(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
         self.inner.forget_ended(before, limit).await
+    }
+}
+
+#[async_trait]
+impl SignedLeafStore for FlakyStore {
+    async fn signed_leaf(&self, serial: Serial) -> Result<Option<CertificateDer<'static>>, StoreError> {
+        self.readable()?;
+        if *self.lost_leaf.lock().unwrap() == Some(serial) {
+            return Ok(None);
+        }
+        self.inner.signed_leaf(serial).await
+    }
+    async fn forget_signed(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        self.inner.forget_signed(before, limit).await
     }
 }
 

@@ -1,13 +1,15 @@
 //! Certificates that are to be revoked where they were certified, since the key that signs the list is there: the wish is kept
 //! until somebody has carried it out.
 
+use std::collections::HashSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 
-use super::Revocations;
+use super::{RevocationList, Revocations};
 use crate::authority::AuthorityId;
 use crate::unknown_fields::Unknown;
 
@@ -18,7 +20,11 @@ pub struct RevokedElsewhere {
     pub serial: String,
     /// Who issued it.
     pub issuer: AuthorityId,
-    /// The certificate, DER in base64; nothing once that is done.
+    /// Whether it is a leaf. There may be many of these, so that storage keeps the certificate
+    /// ([`SignedLeafStore`](crate::seams::signed_leaves::SignedLeafStore)), and not the journal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaf: bool,
+    /// The certificate of a CA, DER in base64; nothing once that is done.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "der_out", deserialize_with = "der_in")]
     pub certificate: Option<CertificateDer<'static>>,
     /// When it was done, seconds since 1970; 0 while it is not.
@@ -29,16 +35,48 @@ pub struct RevokedElsewhere {
     pub unknown: Unknown,
 }
 
+impl RevokedElsewhere {
+    /// Which one it is, for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let Self { serial, issuer, .. } = self;
+        if self.leaf { format!("{serial} (leaf of {issuer})") } else { format!("{serial} (root {issuer})") }
+    }
+}
+
+/// So many are named before the rest is counted.
+const NAMED: usize = 5;
+
+/// The names of these, for people.
+#[must_use]
+pub fn named(all: &[&RevokedElsewhere]) -> String {
+    let names: Vec<String> = all.iter().take(NAMED).map(|one| one.name()).collect();
+    match all.len().saturating_sub(NAMED) {
+        0 => names.join(", "),
+        more => format!("{}, and {more} more", names.join(", ")),
+    }
+}
+
 impl Revocations {
-    /// Notes that whoever has certified this certificate is to revoke it, unless that is noted already.
+    /// Notes that whoever has certified this CA is to revoke it, unless that is noted already.
     pub fn ask_elsewhere(&mut self, serial: &str, issuer: &AuthorityId, certificate: CertificateDer<'static>) {
+        self.ask(serial, issuer, Some(certificate));
+    }
+
+    /// Notes that the backend which has signed this leaf is to revoke it, unless that is noted already.
+    pub fn ask_for_leaf(&mut self, serial: &str, issuer: &AuthorityId) {
+        self.ask(serial, issuer, None);
+    }
+
+    fn ask(&mut self, serial: &str, issuer: &AuthorityId, certificate: Option<CertificateDer<'static>>) {
         if self.is_elsewhere(serial, issuer) {
             return;
         }
         self.elsewhere.push(RevokedElsewhere {
             serial: serial.to_owned(),
             issuer: issuer.clone(),
-            certificate: Some(certificate),
+            leaf: certificate.is_none(),
+            certificate,
             done_at: 0,
             unknown: Unknown::default(),
         });
@@ -62,43 +100,51 @@ impl Revocations {
         self.elsewhere.iter().filter(|one| one.done_at == 0)
     }
 
+    /// The leaves among those.
+    #[must_use]
+    pub fn awaited_leaves(&self) -> usize {
+        self.awaited().filter(|one| one.leaf).count()
+    }
+
     /// Those that are revoked, though no list in use says so: that of the root, or of a CA between.
-    pub fn unlisted(&self) -> impl Iterator<Item = &RevokedElsewhere> {
-        let is_listed = |one: &RevokedElsewhere| self.lists.iter().any(|list| list.revokes(&one.serial));
-        self.elsewhere.iter().filter(move |one| one.done_at != 0 && !self.lists.is_empty() && !is_listed(one))
+    #[must_use]
+    pub fn unlisted(&self) -> Vec<&RevokedElsewhere> {
+        let done: Vec<_> = self.elsewhere.iter().filter(|one| one.done_at != 0).collect();
+        if done.is_empty() || self.lists.is_empty() {
+            return Vec::new();
+        }
+        let listed: HashSet<String> = self.lists.iter().flat_map(RevocationList::serials).collect();
+        done.into_iter().filter(|one| !listed.contains(one.serial.trim_start_matches('0'))).collect()
     }
 
     /// What an operator should know of them; `trouble` is why the last try has failed here.
     #[must_use]
     pub fn elsewhere_alert(&self, trouble: Option<&str>) -> Option<String> {
-        let names = |all: Vec<&RevokedElsewhere>| {
-            all.iter().map(|one| format!("{} (root {})", one.serial, one.issuer)).collect::<Vec<_>>().join(", ")
-        };
         let awaited: Vec<_> = self.awaited().collect();
         if !awaited.is_empty() {
             let why = trouble.map_or_else(
                 || "that is done by a replica whose authority.backend is the one that has certified them".to_owned(),
                 |trouble| format!("it is tried again until it is done: {trouble}"),
             );
-            return Some(format!("revoked here, and not yet where they were certified: {}; {why}", names(awaited)));
+            return Some(format!("revoked here, and not yet where they were certified: {}; {why}", named(&awaited)));
         }
-        let unlisted: Vec<_> = self.unlisted().collect();
+        let unlisted = self.unlisted();
         (!unlisted.is_empty()).then(|| {
             format!(
                 "revoked where they were certified, and not on the list of there yet: {}; with Vault, the next one has them: \
                  `crl/rotate` of the mount makes it at once, unless its config/crl says disable=true",
-                names(unlisted)
+                named(&unlisted)
             )
         })
     }
 
     /// Forgets those that have no entry any more.
     pub(crate) fn forget_elsewhere(&mut self) {
-        let entries = &self.entries;
-        let is_left = |one: &RevokedElsewhere| {
-            entries.iter().any(|entry| entry.serial == one.serial && entry.issuer == one.issuer)
-        };
-        self.elsewhere.retain(is_left);
+        if self.elsewhere.is_empty() {
+            return;
+        }
+        let entries: HashSet<_> = self.entries.iter().map(|entry| (&entry.serial, &entry.issuer)).collect();
+        self.elsewhere.retain(|one| entries.contains(&(&one.serial, &one.issuer)));
     }
 }
 
@@ -160,8 +206,27 @@ mod tests {
         // No list says so, though there is one.
         let (der, next_update) = (vec![9].into(), i64::MAX);
         asked.lists = vec![RevocationList { issuer: id("root"), der, next_update, unknown: Unknown::default() }];
-        assert_eq!(asked.unlisted().count(), 2);
+        assert_eq!(asked.unlisted().len(), 2);
         assert!(asked.elsewhere_alert(None).unwrap().contains("not on the list of there yet"));
+    }
+
+    #[test]
+    fn leaves_are_asked_for_without_their_certificates_and_named_as_such_up_to_some() {
+        let mut asked = asked();
+        asked.ask_for_leaf("0a", &id("leaves"));
+        assert_eq!((asked.awaited().count(), asked.awaited_leaves()), (3, 1));
+        let text = serde_json::to_string(&asked).unwrap();
+        assert_eq!(text.matches("\"leaf\":true").count(), 1, "{text}");
+        assert_eq!(serde_json::from_str::<Revocations>(&text).unwrap(), asked);
+        let told = asked.elsewhere_alert(Some("it is sealed")).unwrap();
+        assert!(told.contains("0a (leaf of ") && told.contains("ab (root "), "{told}");
+        for number in 0..10 {
+            asked.ask_for_leaf(&format!("f{number}"), &id("leaves"));
+        }
+        let told = asked.elsewhere_alert(None).unwrap();
+        assert!(told.contains("f1 (leaf") && !told.contains("f2 (leaf") && told.contains(", and 8 more;"), "{told}");
+        asked.done_elsewhere("0a", &id("leaves"), NOW);
+        assert_eq!(asked.awaited_leaves(), 10);
     }
 
     #[test]

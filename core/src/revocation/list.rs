@@ -57,10 +57,16 @@ impl RevocationList {
     /// Whether the certificate with this serial number, hexadecimal as it is recorded, is on it.
     #[must_use]
     pub fn revokes(&self, serial: &str) -> bool {
-        let bytes = |text: &str| text.trim_start_matches('0').to_owned();
-        let of = |entry: &RevokedCertificate<'_>| bytes(&hex(entry.raw_serial()));
+        let serial = serial.trim_start_matches('0');
+        self.serials().iter().any(|one| one == serial)
+    }
+
+    /// The serial numbers on it, hexadecimal without zeros in front; none when it cannot be read.
+    #[must_use]
+    pub fn serials(&self) -> Vec<String> {
+        let of = |entry: &RevokedCertificate<'_>| hex(entry.raw_serial()).trim_start_matches('0').to_owned();
         let parsed = CertificateRevocationList::from_der(&self.der);
-        parsed.is_ok_and(|(_, parsed)| parsed.iter_revoked_certificates().any(|entry| of(entry) == bytes(serial)))
+        parsed.map_or_else(|_| Vec::new(), |(_, parsed)| parsed.iter_revoked_certificates().map(of).collect())
     }
 
     /// Whether its issuer has made it after `other`, as every process says that has read both.

@@ -9,7 +9,7 @@ mod list;
 mod list_due;
 mod list_need;
 
-pub use elsewhere::RevokedElsewhere;
+pub use elsewhere::{RevokedElsewhere, named};
 pub use entry::{RevocationReason, Revoked};
 pub use issuers::ListIssuers;
 pub(crate) use issuers::ListKey;

@@ -205,6 +205,13 @@ fn under_a_root_that_stays_leaves_of_the_backend_and_issuing_cas_of_ours_take_tu
     let signs = there.active_issuer(now).unwrap();
     assert_eq!((&signs.id, &signs.key, there.bundle_sequence), (&theirs.id, &None, ours.bundle_sequence));
     assert!(matches!(next_step(now, &there, &has(&leaves, &there).view(), &rules()), Step::WaitUntil(_)));
+    // Nobody is told to revoke it: it is said what can be done there.
+    let mut seen = has(&leaves, &there);
+    seen.source.revoked_by = RevokedBy::Upstream;
+    let revoke = Command::Revoke { id: theirs.id.clone(), force: true };
+    let refused = judge(now, &there, &seen.view(), &rules(), &revoke).unwrap_err();
+    assert_eq!(refused, Refused::BackendsOwn { id: theirs.id.clone(), root: id("v1") });
+    assert!(refused.to_string().contains("bao write -f pki/issuer/NAME/revoke"), "{refused}");
     // What only a backend in that mode can sign with is of no use to one that certifies.
     let mut only = there.clone();
     only.roots[0].issuing.retain(|one| one.key.is_none());

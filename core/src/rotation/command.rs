@@ -195,6 +195,16 @@ pub enum Refused {
         "revocation lists need one list for every authority in the bundle, and none of {0} can be signed here: its owner has to revoke (ca-crl.pem beside the CA files; with Vault, `status` says why no list of it can be used; cert-manager has none), unless its certificate has no key usage cRLSign, so that nobody can as long as it is in the bundle"
     )]
     ListsImpossible(AuthorityId),
+    /// The issuing CA is one of the backend's, which is not told to revoke its own.
+    #[error(
+        "issuing CA {id} is the backend's own, which has its key, and this CA revokes none of those. With Vault: let another issuer sign first (`bao write pki/root/rotate/internal ...`, `bao write pki/config/issuers default=...`, `authority rotate --wait`); then an intermediate is put on the list above it by `bao write -f pki/issuer/NAME/revoke`, which travels in the trust bundle, and a root is on no list: `authority taint {root}`, then `authority revoke {root}`, take it out of the bundle. With cert-manager: put another issuer in its place, then the same with the root"
+    )]
+    BackendsOwn {
+        /// Which.
+        id: AuthorityId,
+        /// The root above it.
+        root: AuthorityId,
+    },
     /// The wall clock has jumped.
     #[error(
         "the clock of this host has jumped a moment ago, or the storage comes from a backup (`status` says which): try again in a few minutes, or use --force with a --reason"

@@ -93,7 +93,7 @@ fn revoke_issuing(
     let root = authorities.root_of(id).ok_or_else(|| Refused::Unknown(id.clone()))?;
     // A backend that signs leaves itself has the key and the list; it revokes none of its own issuers.
     if root.issuing.iter().any(|issuing| issuing.id == *id && issuing.key.is_none()) {
-        return Err(Refused::ListsImpossible(id.clone()));
+        return Err(Refused::BackendsOwn { id: id.clone(), root: root.id.clone() });
     }
     // Whoever has certified it is told for as long as it takes; its list follows.
     if !authorities.is_revoked_elsewhere(id, seen.source) {

@@ -20,8 +20,10 @@ pub struct Unsettled {
     /// Compromised roots that sign still, or that are still in the bundle.
     pub tainted_roots: u64,
     /// Issuing CAs under other roots that are declared compromised, have not ended and are on no revocation list; and those that
-    /// whoever has certified them is to revoke and has not yet.
+    /// whoever has certified them is to revoke and has not yet. Leaves are not among them.
     pub tainted_issuing: u64,
+    /// Leaves that are revoked here and that the backend which has signed them is to revoke and has not yet.
+    pub unrevoked: u64,
     /// Publishers that lack the bundle that is waited for.
     pub unpublished: u64,
     /// Whether something was adopted after what this replica has.
@@ -35,13 +37,16 @@ impl Unsettled {
         let cut_off = authorities.cut_off(seen.coverage);
         let holders = cut_off.iter().filter_map(|id| seen.coverage.by_authority.get(id)).sum::<u64>();
         let tainted = |root: &&RootAuthority| root.tainted_at.is_some();
+        let (awaited, awaited_leaves) =
+            (authorities.revocations.awaited().count(), authorities.revocations.awaited_leaves());
         Self {
             cut_off: holders.min(seen.coverage.live().saturating_add(seen.coverage.gone)),
             refusing: seen.lag.refusing,
             tainted_roots: number(authorities.roots.iter().filter(tainted).count()),
             tainted_issuing: number(
-                authorities.tainted_issuing(now).count().saturating_add(authorities.revocations.awaited().count()),
+                authorities.tainted_issuing(now).count().saturating_add(awaited.saturating_sub(awaited_leaves)),
             ),
+            unrevoked: number(awaited_leaves),
             unpublished: number(
                 seen.coverage.published.lacking(authorities.awaited_sequence(), seen.publishers, now).len(),
             ),

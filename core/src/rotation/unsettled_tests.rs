@@ -27,6 +27,14 @@ fn each_thing_that_is_not_over_keeps_the_phase_from_settled() {
     let refusing = Seen { lag: Lag { refusing: 1, last_end: None }, ..holders_of("r1-issuing", 2) };
     let mut superseded = holders_of("r1-issuing", 2);
     superseded.source.standing = SourceStanding::Superseded;
+    let mut unrevoked = first();
+    unrevoked.revocations.ask_for_leaf("ab", &id("r1-issuing"));
+    let seen = holders_of("r1-issuing", 2);
+    let expected = (Phase::Degraded, Unsettled { unrevoked: 1, ..nothing });
+    assert_eq!(told(&unrevoked, &seen, START), expected, "a leaf of a backend is no compromised CA");
+    unrevoked.revocations.ask_elsewhere("cd", &id("r1"), vec![1].into());
+    let expected = (Phase::Emergency, Unsettled { unrevoked: 1, tainted_issuing: 1, ..nothing });
+    assert_eq!(told(&unrevoked, &seen, START), expected);
     let unpublished = Seen { publishers: vec!["config-map/a".to_owned()], ..holders_of("r1-issuing", 2) };
     for (name, seen, phase, expected) in [
         ("all is well", holders_of("r1-issuing", 2), Phase::Settled, nothing),

@@ -35,6 +35,12 @@ pub trait CertificateAuthority: Send + Sync {
     /// Where the signature is made, which decides how it is checked and recorded.
     fn signer(&self) -> Signer;
 
+    /// Whether whoever signs revokes leaves when it is shown them
+    /// ([`revoke`](super::upstream_authority::UpstreamAuthority::revoke)), so that they are kept.
+    fn revokes_leaves(&self) -> bool {
+        false
+    }
+
     /// Whether there is a use in asking now: nothing is put on record for a backend that is known to be away.
     ///
     /// # Errors

@@ -66,8 +66,9 @@ pub(super) fn rotation(view: &View, done: Option<&Done>, now: OffsetDateTime) ->
 }
 
 fn unsettled(unsettled: &Unsettled) -> wire::Unsettled {
-    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded, unpublished } = *unsettled;
-    wire::Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, superseded, unpublished }
+    let Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, unrevoked, superseded, unpublished } =
+        *unsettled;
+    wire::Unsettled { cut_off, refusing, tainted_roots, tainted_issuing, unrevoked, superseded, unpublished }
 }
 
 /// Those that storage knows, and those of which nothing was heard yet.

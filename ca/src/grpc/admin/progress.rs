@@ -30,6 +30,7 @@ pub(super) fn next(what: &Next, static_files: bool) -> Option<WireNext> {
         Next::RenewCutOff(holders) => WireNext { holders: *holders, ..plain(Step::RenewCutOff) },
         Next::Accept(holders) => WireNext { holders: *holders, ..plain(Step::Accept) },
         Next::Publish(publishers) => WireNext { publishers: publishers.clone(), ..plain(Step::Publish) },
+        Next::RevokeElsewhere => plain(Step::RevokeElsewhere),
         Next::Follow => plain(Step::Follow),
         Next::RevokeByCommand(roots) => {
             let authorities = roots.iter().map(ToString::to_string).collect();
