@@ -10,6 +10,14 @@ path "pki/issuer/+/sign/signet-serving" {
   capabilities = ["update"]
 }
 
+# Only for revocation (`signet-ca certificate revoke`): revoke what the mount has signed, and make its list anew at once.
+path "pki/revoke" {
+  capabilities = ["update"]
+}
+path "pki/crl/rotate" {
+  capabilities = ["read"]
+}
+
 # What follows is in the policy `default`, which every token has unless its role says no_default_policy. Without the first of
 # these, Signet finds out that it may not sign when it tries to; without the others, it logs in anew in the place of renewing.
 path "sys/capabilities-self" {

@@ -115,6 +115,10 @@ impl CertificateAuthority for VaultLeaves {
         Signer::Elsewhere
     }
 
+    fn revokes_leaves(&self) -> bool {
+        true
+    }
+
     fn ready(&self) -> Result<(), SignError> {
         self.vault.session.transport.paused().map_or(Ok(()), |last| Err(SignError::Unavailable(last)))
     }

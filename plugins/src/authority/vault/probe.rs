@@ -140,9 +140,9 @@ impl VaultAuthority {
             let what = "whether the roles sign what is decided: leaves are signed on trial, on record, before the issuer is adopted";
             found.unseen.push(what.to_owned());
         } else {
-            found.problems.extend(self.lines_for_revocation().await);
             self.lifetime(ttl, &mut found).await;
         }
+        found.problems.extend(self.lines_for_revocation().await);
         found
     }
 

@@ -45,6 +45,16 @@ async fn a_probe_finds_what_is_missing_and_makes_nothing() {
     let problems = denied.problems;
     assert!(problems.len() == 2 && problems[0].contains("its policy needs"), "{problems:?}");
     assert!(!denied.may_sign);
+    let leaves = World::with(Vault { capabilities: &["create"], ..Vault::of(&root, &[]) }, |settings| {
+        settings.leaves = Some(LeafRoles { workloads: "mesh".to_owned(), serving: "own".to_owned(), at_once: 8 });
+    })
+    .await;
+    let problems = leaves.vault.probe(TTL).await.problems;
+    for line in
+        ["path \"pki/revoke\" { capabilities = [\"update\"] }", "path \"pki/crl/rotate\" { capabilities = [\"read\"] }"]
+    {
+        assert!(problems.iter().any(|problem| problem.contains(line)), "{line}: {problems:?}");
+    }
     let gone = World::with(Vault::of(&root, &[]), |settings| settings.address = "http://127.0.0.1:9".to_owned()).await;
     let problems = gone.vault.probe(TTL).await.problems;
     assert!(problems.len() == 1 && problems[0].contains("cannot be reached"), "{problems:?}");

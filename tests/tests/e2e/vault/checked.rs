@@ -8,7 +8,7 @@ use signet_tests::tools;
 
 use super::backed;
 
-fn connect(dev: &Dev, more: &[&str]) -> Outcome<(Option<i32>, String)> {
+pub(super) fn connect(dev: &Dev, more: &[&str]) -> Outcome<(Option<i32>, String)> {
     let args = [&["check"], more].concat();
     let output = tools::output(&mut dev.ca_command(&args)?)?;
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);

@@ -19,7 +19,7 @@ use super::super::rotation::{active, calm, now_at, settled, until};
 use super::{SOON, about, backed, installation, issued};
 
 /// An installation whose leaves a server beside it signs.
-async fn signed_there(svid_ttl: &str) -> Outcome<(Bao, Dev)> {
+pub(super) async fn signed_there(svid_ttl: &str) -> Outcome<(Bao, Dev)> {
     let (bao, dev) = backed(svid_ttl, 3600).await?;
     bao.signs_leaves(&dev).await?;
     Ok((bao, dev))

@@ -4,6 +4,7 @@ mod checked;
 #[cfg(feature = "kubernetes")]
 mod kubernetes_login;
 mod leaf;
+mod leaf_revoked;
 mod namespaces;
 mod revoked;
 mod rotated;
