@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use signet_core::seams::upstream_authority::Certified;
 use signet_core::secret::Secret;
 use signet_core::source::Offer;
@@ -40,6 +41,22 @@ impl VaultAnswers {
         let source = Source::of(&issuer, now)?;
         let signed: Signed = calls::data(SIGN, body)?;
         source.accept(&signed, &Asked { spki_der, uri, lifetime }, now)
+    }
+
+    /// The leaf in the answer to its request; what it says is judged by whoever has asked.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub fn leaf(body: &[u8]) -> Result<CertificateDer<'static>, VaultError> {
+        super::leaf::leaf_in(body)
+    }
+
+    /// The ids of issuers, from the list of those of a mount.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub fn issuers(body: &[u8]) -> Result<Vec<String>, VaultError> {
+        super::leaf::ids_in(body)
     }
 
     /// The token that a login has brought, and for how many seconds.

@@ -73,10 +73,20 @@ impl VaultLeaves {
         let path = self.vault.settings.leaf_path(self.id().await?, role);
         let answer = self.vault.session.call(SIGN_LEAF, || calls::sign_leaf(&path, &csr, &names, &end)).await;
         let body = answer.map_err(|error| probe::with_role(error, &path, role))?;
-        let signed: Signed = calls::data(SIGN_LEAF, body.expose())?;
-        let leaf = issuer::one(&signed.certificate);
-        Ok(leaf.map_err(|cause| VaultError::Answer { what: SIGN_LEAF, cause })?)
+        Ok(leaf_in(body.expose())?)
     }
+}
+
+/// The leaf in an answer.
+pub(super) fn leaf_in(body: &[u8]) -> Result<CertificateDer<'static>, VaultError> {
+    let signed: Signed = calls::data(SIGN_LEAF, body)?;
+    issuer::one(&signed.certificate).map_err(|cause| VaultError::Answer { what: SIGN_LEAF, cause })
+}
+
+/// The ids of the issuers that are looked through; what stands there becomes part of a path.
+pub(super) fn ids_in(body: &[u8]) -> Result<Vec<String>, VaultError> {
+    let Issuers { keys } = calls::data(LIST, body)?;
+    Ok(keys.into_iter().filter(|id| calls::is_word(id)).take(MOST).collect())
 }
 
 impl VaultAuthority {
@@ -84,15 +94,14 @@ impl VaultAuthority {
     async fn issuer_id(&self, issuing: &IssuingCa) -> Result<String, VaultError> {
         if let Some(Ok(source)) = self.known()
             && source.is(issuing)
-            && !source.id.is_empty()
+            && calls::is_word(&source.id)
         {
             return Ok(source.id);
         }
         // One that was meant by default, and is not any more.
         let mount = &self.settings.mount;
         let body = self.session.transport.send(LIST, calls::list_issuers(mount), None).await?;
-        let all: Issuers = calls::data(LIST, body.expose())?;
-        for id in all.keys.into_iter().take(MOST) {
+        for id in ids_in(body.expose())? {
             let read = ReadIssuerCertificateRequest { mount: mount.clone(), issuer: id.clone() };
             let body = self.session.transport.send(READ_ISSUER, read, None).await?;
             let found: Issuer = calls::data(READ_ISSUER, body.expose())?;

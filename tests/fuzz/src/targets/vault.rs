@@ -1,8 +1,8 @@
-//! Answers of a Vault. A line `== issuer`, `== signed`, `== login`, `== capabilities` or `== refusal` begins each; what is not JSON
+//! Answers of a Vault. A line `== issuer`, `== signed`, `== leaf`, `== issuers`, `== login`, `== capabilities` or `== refusal` begins each; what is not JSON
 //! in one of the first two is PEM, which is put into JSON here, so that changes reach the certificates.
 //!
 //! Promises: an issuer that is taken leads to a self-signed root that stands in the answer; an issuing CA that is taken is the one
-//! that was asked for, link by link below that root; a token can be sent in a header and is never told; capabilities are those
+//! that was asked for, link by link below that root; a leaf stands in the answer; the ids of issuers do, and lead to no other path; a token can be sent in a header and is never told; capabilities are those
 //! that stand there; what a refusal says is short and on one line.
 
 use rustls_pki_types::CertificateDer;
@@ -38,6 +38,12 @@ pub(super) fn run(input: &[u8]) -> Verdict {
         let own = json!({ "data": { "certificate": pem(&upstream_root()), "ca_chain": [pem(&upstream_root())] } });
         let issuer = issuer.unwrap_or_else(|| own.to_string().into_bytes());
         words.push(judge_signed(&issuer, &answer(content))?);
+    }
+    if let Some(content) = part("leaf") {
+        words.push(judge_leaf(&answer(content))?);
+    }
+    if let Some(content) = part("issuers") {
+        words.push(judge_issuers(content)?);
     }
     if let Some(content) = part("login") {
         words.push(judge_login(content)?);
@@ -118,6 +124,32 @@ fn judge_signed(issuer: &[u8], body: &[u8]) -> Verdict {
     let root = offer.roots.first().ok_or("no root")?;
     check(&found, &root.certificate)?;
     Ok(format!("certified with {} between", found.intermediates.len()))
+}
+
+fn judge_leaf(body: &[u8]) -> Verdict {
+    let leaf = match VaultAnswers::leaf(body) {
+        Err(error) => return told(&error),
+        Ok(leaf) => leaf,
+    };
+    let stands_there = known(body).iter().any(|der| der.as_slice() == leaf.as_ref());
+    promise(stands_there, || "a leaf that is not in the answer".to_owned())?;
+    Ok(format!("a leaf that {}", if Facts::read(&leaf).is_ok() { "can be read" } else { "cannot be read" }))
+}
+
+fn judge_issuers(content: &[u8]) -> Verdict {
+    let all = match VaultAnswers::issuers(content) {
+        Err(error) => return told(&error),
+        Ok(all) => all,
+    };
+    let written = written(content).unwrap_or_default();
+    let keys = written.pointer("/data/keys").and_then(Value::as_array).cloned().unwrap_or_default();
+    promise(all.len() <= 100, || format!("{} issuers are looked through", all.len()))?;
+    for id in &all {
+        let is_word = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        promise(is_word && id != "." && id != "..", || format!("{id:?} leads to another path"))?;
+        promise(keys.iter().any(|key| key == id), || format!("{id:?} is not in the answer"))?;
+    }
+    Ok(format!("{} issuers", all.len().min(3)))
 }
 
 /// The answer as another reader has it; what nobody looks at may be no text.
