@@ -7,6 +7,8 @@ mod calls;
 mod connection;
 mod issue;
 mod leaf;
+#[cfg(test)]
+mod leaf_suite_tests;
 mod left_overs;
 mod pause;
 mod probe;

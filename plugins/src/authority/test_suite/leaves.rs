@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData as _, SanType};
 use rustls_pki_types::CertificateDer;
 use signet_core::bundle::TrustBundle;
 use signet_core::certificate::{Facts, Serial};
 use signet_core::csr::CertificateRequest;
 use signet_core::identity::{TrustDomain, WorkloadId};
-use signet_core::policy::{CsrNames, IssuerLimits, LeafPolicy, SigningRequest, decide};
+use signet_core::policy::{CsrNames, CsrUse, IssuerLimits, LeafPolicy, SigningRequest, decide};
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::verify::{Signer, VerifiedPath, check_issued};
 use time::OffsetDateTime;
@@ -46,9 +46,14 @@ const ID: &str = "spiffe://cluster.local/ns/default/sa/web";
 fn request(member: &impl Leaves, limits: &IssuerLimits, key: &KeyPair, number: u8, ttl: Duration) -> SigningRequest {
     let (trust_domain, now) = (TrustDomain::parse("cluster.local").unwrap(), member.now());
     let policy = LeafPolicy { trust_domain, default_ttl: ttl, max_ttl: ttl, csr_names: CsrNames::Ignore };
-    // What it asks for beyond its key is nobody's business.
+    // What it asks for beyond its key is nobody's business; of a backend that signs it as it stands, nothing else is taken.
     let mut asked = CertificateParams::new(vec!["admin.example".to_owned()]).unwrap();
     asked.distinguished_name.push(rcgen::DnType::CommonName, "admin");
+    if limits.takes == CsrUse::Names {
+        asked = CertificateParams::default();
+        asked.distinguished_name = DistinguishedName::new();
+        asked.subject_alt_names = vec![SanType::URI(ID.try_into().unwrap())];
+    }
     let csr = CertificateRequest::parse(&asked.serialize_request(key).unwrap().pem().unwrap()).unwrap();
     let (workload, serial) = (WorkloadId::parse(ID).unwrap(), Serial::new(now, [number; 16]));
     decide(&policy, workload, csr, None, limits, serial, now).unwrap()
