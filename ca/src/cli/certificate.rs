@@ -78,16 +78,20 @@ async fn revoke(args: &RevokeArgs) -> Result<(), Failure> {
         json!({
             "serial": revoked.serial, "spiffe_id": whose(&revoked),
             "not_after": revoked.not_after.as_ref().map(describe::time),
-            "revoked": !args.clear, "revoked_certificates": revoked.revoked,
+            "revoked": !args.clear, "awaited": revoked.awaited, "revoked_certificates": revoked.revoked,
         })
     };
     let text = || {
         format!(
-            "{} of {}, which ends at {}, is {} the revocation list; certificates on such lists now: {}\n",
+            "{} of {}, which ends at {}, is {}; certificates on such lists now: {}\n",
             printable(&revoked.serial),
             whose(&revoked).map_or_else(|| "an issuing CA".to_owned(), printable),
             describe::time_or_dash(revoked.not_after.as_ref()),
-            if args.clear { "off" } else { "on" },
+            match (args.clear, revoked.awaited) {
+                (true, _) => "off the revocation list",
+                (false, false) => "on the revocation list",
+                (false, true) => "on the revocation list once the backend has revoked it, see `status`",
+            },
             revoked.revoked,
         )
     };

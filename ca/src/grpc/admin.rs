@@ -317,6 +317,7 @@ impl Admin for AdminService {
             spiffe_id: revoked.spiffe_id,
             not_after: Some(values::time(revoked.not_after)),
             revoked: messages::count(revoked.revoked),
+            awaited: revoked.awaited,
         }))
     }
 

@@ -30,8 +30,10 @@ pub struct RevokedCertificate {
     pub spiffe_id: String,
     /// When it ends by itself.
     pub not_after: OffsetDateTime,
-    /// Certificates on lists now.
+    /// Certificates on lists now, or about to be.
     pub revoked: usize,
+    /// Whether it is on a list only when the backend has revoked it, which has not done so yet.
+    pub awaited: bool,
 }
 
 impl Operations {
@@ -78,8 +80,8 @@ impl Operations {
                 let text = format!("{serial}: nothing to do: {so}");
                 let event = self.admin_event(operator, REVOKE, &text, Outcome::Done, who);
                 self.executor.audit.record(event).await.map_err(StepError::from)?;
-                let revoked = observation.authorities.revocations.entries.len();
-                return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked });
+                let (revoked, awaited) = standing(&observation.authorities, &what.serial);
+                return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked, awaited });
             }
             if clear {
                 stays(&observation, &what.serial)?;
@@ -95,8 +97,8 @@ impl Operations {
             let order = Order { entry, events, ..ordered_by(operator) };
             if let Some(next) = self.executor.take(&observation, &Step::WaitUntil(observation.now), order).await? {
                 self.wake_up.notify_one();
-                let revoked = next.revocations.entries.len();
-                return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked });
+                let (revoked, awaited) = standing(&next, &what.serial);
+                return Ok(RevokedCertificate { serial, spiffe_id, not_after: ends, revoked, awaited });
             }
         }
         Err(OperationError::Conflict)
@@ -124,7 +126,8 @@ impl Operations {
             if let Some(next) = self.executor.take(&observation, &Step::WaitUntil(observation.now), order).await? {
                 self.wake_up.notify_one();
                 let revoked = next.revocations.entries.len();
-                return Ok(Some(RevokedCertificate { serial, spiffe_id: String::new(), not_after, revoked }));
+                let spiffe_id = String::new();
+                return Ok(Some(RevokedCertificate { serial, spiffe_id, not_after, revoked, awaited: false }));
             }
         }
         Err(OperationError::Conflict)
@@ -188,6 +191,12 @@ impl Operations {
         let event = found.filter(|event| event.outcome == Outcome::Issued).ok_or_else(unknown)?;
         Ok((event.who.spiffe_id.unwrap_or_default(), event.what.ok_or_else(unknown)?))
     }
+}
+
+/// How many certificates are revoked, and whether the backend has yet to revoke this one.
+fn standing(authorities: &Authorities, serial: &str) -> (usize, bool) {
+    let revocations = &authorities.revocations;
+    (revocations.entries.len(), revocations.awaited().any(|one| one.serial == serial))
 }
 
 /// What is revoked elsewhere stays so.

@@ -94,7 +94,7 @@ impl Operate for Fake {
         clear: bool,
     ) -> Result<RevokedCertificate, OperationError> {
         self.note(format!("{} revokes {serial} {reason:?} {clear}", operator.name));
-        Ok(RevokedCertificate { serial, spiffe_id: "spiffe://x/y".into(), not_after: NOW, revoked: 1 })
+        Ok(RevokedCertificate { serial, spiffe_id: "spiffe://x/y".into(), not_after: NOW, revoked: 1, awaited: false })
     }
     async fn holders(&self, query: &HolderQuery) -> Result<Vec<Holder>, OperationError> {
         self.note(format!("holders {:?} {:?} {:?}", query.behind, query.authorities, query.limit));

@@ -90,7 +90,8 @@ async fn a_leaf_that_is_revoked_while_openbao_is_sealed_is_revoked_there_by_the_
     let bad = stage.client.secrets().await?.chain;
     let serial = stage.client_agent.identity().await?.serial;
     bao.seal().await?;
-    stage.ca.operator().done(&revoke(&serial))?;
+    let taken = stage.ca.ask(&revoke(&serial))?;
+    ensure(taken["awaited"] == true && taken["revoked"] == true, || taken.to_string())?;
     let told = ["leaf of", "tried again until it is done", "\"unrevoked\":1", "\"tainted_issuing\":0", "degraded"];
     eventually("what is not done, and why", LATER, async || says(&stage.ca, &told)).await?;
     assert_eq!(stage.client_agent.identity().await?.serial, serial, "nobody could sign another one");
