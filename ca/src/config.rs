@@ -48,6 +48,8 @@ pub struct Config {
     pub admin: PathBuf,
     /// Who may use the operators' service over TLS.
     pub admins: Vec<SpiffeId>,
+    /// Who may ask there for what changes nothing.
+    pub auditors: Vec<SpiffeId>,
     /// Where the trust bundle is written as PEM at each change.
     pub bundle_file: Option<PathBuf>,
     /// Metrics and probes (plain HTTP).

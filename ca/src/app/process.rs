@@ -331,6 +331,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         Access {
             own_uid: rustix::process::geteuid().as_raw(),
             admins: config.admins.clone(),
+            auditors: config.auditors.clone(),
             clients,
             clock: Arc::clone(&clock),
             refusals,

@@ -141,8 +141,10 @@ impl Ca {
         };
         let admins = vec![SpiffeId::parse(ADMIN).unwrap()];
         let (refusals, _) = refusals(Arc::clone(&clock));
-        let service =
-            service.guarded(CallLimits::default(), Access { own_uid: 0, admins, clients, clock, refusals, metrics });
+        let service = service.guarded(
+            CallLimits::default(),
+            Access { own_uid: 0, admins, auditors: vec![], clients, clock, refusals, metrics },
+        );
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             acceptor.run(CancellationToken::new()).await.unwrap();

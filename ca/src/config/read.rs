@@ -40,6 +40,12 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
         kind::list_of(kind::parsed("SPIFFE ID", SpiffeId::parse)),
         "SPIFFE IDs that may use the operators' service over TLS, on the address of `listen`",
     );
+    let auditors = s.defaulted(
+        "auditors",
+        json!([]),
+        kind::list_of(kind::parsed("SPIFFE ID", SpiffeId::parse)),
+        "SPIFFE IDs that may read over TLS, on the address of `listen`, whatever the operators' service and the record tell, and change nothing",
+    );
     let bundle_file = s.optional(
         "bundle_file",
         kind::path(),
@@ -75,12 +81,10 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
     {
         s.problem("ops", format!("{ops} is an address of `listen` ({listen}) too: one of them could not be opened"));
     }
-    if let (Some(admins), Some(trust_domain)) = (&admins, &trust_domain) {
-        for admin in admins.iter().filter(|admin| !admin.is_member_of(trust_domain)) {
-            s.problem(
-                "admins",
-                format!("{admin} is not in the trust domain {trust_domain}, so that it is never let in"),
-            );
+    for (field, listed) in [("admins", &admins), ("auditors", &auditors)] {
+        let (Some(listed), Some(trust_domain)) = (listed, &trust_domain) else { continue };
+        for id in listed.iter().filter(|id| !id.is_member_of(trust_domain)) {
+            s.problem(field, format!("{id} is not in the trust domain {trust_domain}, so that it is never let in"));
         }
     }
     if let (Some(authority), Some(svid)) = (&authority, &svid) {
@@ -98,6 +102,7 @@ pub fn read(s: &mut Section<'_>) -> Option<Config> {
         listen: listen?,
         admin: admin?,
         admins: admins?,
+        auditors: auditors?,
         bundle_file: bundle_file?,
         ops: ops?,
         storage: storage?,

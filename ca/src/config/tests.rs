@@ -82,6 +82,8 @@ fn two_surfaces_on_one_address_are_refused_and_so_are_administrators_of_elsewher
         ("listen: 127.0.0.1:0\nops: 127.0.0.1:0", None),
         ("admins: [spiffe://cluster.local/ns/a/sa/b]", None),
         ("admins: [spiffe://elsewhere/ns/a/sa/b]", Some("admins")),
+        ("auditors: [spiffe://cluster.local/ns/a/sa/b]", None),
+        ("auditors: [spiffe://elsewhere/ns/a/sa/b]", Some("auditors")),
     ] {
         let found = problems(&format!("{SMALLEST}\n{lines}\n"));
         let fits = field.is_none_or(|field| found.iter().any(|line| line.contains(&format!(": {field}: "))));

@@ -26,7 +26,7 @@ use signet_runtime::readiness::Readiness;
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
-use access::admitted;
+use access::{Calls, admitted};
 use operate::Operate;
 
 pub use access::{Access, Guarded};
@@ -102,12 +102,15 @@ pub(super) const CALLS: [&str; 14] = [
     "Explain",
 ];
 
+/// Those of them that change nothing.
+const READS: [&str; 4] = ["Status", "GetRotation", "ListHolders", "Explain"];
+
 impl AdminService {
     /// Puts the guard before the service. There is no other way in: the service answers nobody whom no guard has seen.
     #[must_use]
-    pub fn guarded(self, limits: CallLimits, access: Access) -> GuardedAdmin {
+    pub fn guarded(self, limits: CallLimits, access: impl Into<Arc<Access>>) -> GuardedAdmin {
         let server = AdminServer::new(self).max_decoding_message_size(MESSAGE);
-        Guarded::new(Intake::new(server, limits), access, &CALLS)
+        Guarded::new(Intake::new(server, limits), access.into(), Calls { all: &CALLS, reads: &READS })
     }
 
     async fn view(&self) -> Result<View, Status> {

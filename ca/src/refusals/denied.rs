@@ -15,9 +15,11 @@ pub enum DenialCause {
     OtherUser,
     /// Over TLS: without a certificate.
     NoCertificate,
-    /// Over TLS: a SPIFFE ID that is none of `admins`.
+    /// Over TLS: a SPIFFE ID that is none of `admins` and `auditors`.
     NotListed,
-    /// Over TLS: an administrator whose certificate has ended, is revoked, or chains to no sound root.
+    /// Over TLS: an auditor, who may read, asked for a change.
+    ReadsOnly,
+    /// Over TLS: an administrator or auditor whose certificate has ended, is revoked, or chains to no sound root.
     CertificateNotValid,
     /// On no known edge, which cannot be.
     NoEdge,
@@ -25,8 +27,14 @@ pub enum DenialCause {
 
 impl DenialCause {
     /// Every cause.
-    pub const ALL: [Self; 5] =
-        [Self::OtherUser, Self::NoCertificate, Self::NotListed, Self::CertificateNotValid, Self::NoEdge];
+    pub const ALL: [Self; 6] = [
+        Self::OtherUser,
+        Self::NoCertificate,
+        Self::NotListed,
+        Self::ReadsOnly,
+        Self::CertificateNotValid,
+        Self::NoEdge,
+    ];
 
     /// The name in metrics and records.
     #[must_use]
@@ -35,6 +43,7 @@ impl DenialCause {
             Self::OtherUser => "other_user",
             Self::NoCertificate => "no_certificate",
             Self::NotListed => "not_listed",
+            Self::ReadsOnly => "reads_only",
             Self::CertificateNotValid => "certificate_not_valid",
             Self::NoEdge => "no_edge",
         }
@@ -44,8 +53,9 @@ impl DenialCause {
         match self {
             Self::OtherUser => "neither root nor the CA's own user",
             Self::NoCertificate => "no client certificate",
-            Self::NotListed => "none of the configured administrators (admins)",
-            Self::CertificateNotValid => "an administrator, but the certificate does not hold any more",
+            Self::NotListed => "none of the configured administrators (admins) and auditors (auditors)",
+            Self::ReadsOnly => "an auditor, who may read; changes need an administrator (admins)",
+            Self::CertificateNotValid => "an administrator or auditor, but the certificate does not hold any more",
             Self::NoEdge => "on no known edge",
         }
     }
@@ -92,7 +102,7 @@ impl Denied {
         let Self { who, peer, cause } = self;
         let class = match cause {
             DenialCause::OtherUser => Class::LocalUsers,
-            DenialCause::NotListed | DenialCause::CertificateNotValid => Class::Holders,
+            DenialCause::NotListed | DenialCause::ReadsOnly | DenialCause::CertificateNotValid => Class::Holders,
             DenialCause::NoCertificate | DenialCause::NoEdge => Class::AdminStrangers,
         };
         let source = match who {

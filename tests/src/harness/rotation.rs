@@ -41,6 +41,8 @@ pub mod keys {
     pub const FILES_DIRECTORY: &str = "authority.files";
     /// SPIFFE IDs of administrators.
     pub const ADMINS: &str = "admins";
+    /// SPIFFE IDs of auditors.
+    pub const AUDITORS: &str = "auditors";
     /// Where the CA writes the trust bundle.
     pub const BUNDLE_FILE: &str = "bundle_file";
 }

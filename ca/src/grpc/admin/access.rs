@@ -1,4 +1,5 @@
-//! Who may use the operators' service: one decision for both edges and every call, taken before a message is read.
+//! Who may use the services of operators and auditors: one decision for both edges and every call, taken before a message is
+//! read.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -22,7 +23,20 @@ use crate::transport::connection::ConnectionInfo;
 
 /// What everybody who is not let in is told, whatever the reason.
 const DENIED: &str = "only root and the CA's own user on the admin socket, and administrators (admins) with their \
-                      certificate over TLS, may do this";
+                      certificate over TLS, may do this; auditors (auditors) may do over TLS what changes nothing";
+
+/// What an auditor is told who asks for a change.
+const READS_ONLY: &str = "this changes something, which needs the role of an administrator (admins); auditors (auditors) may \
+                          only read";
+
+/// The calls of a service, as the wire names them.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::grpc) struct Calls {
+    /// All of them: what a denied call is called by.
+    pub(in crate::grpc) all: &'static [&'static str],
+    /// Those that change nothing, which auditors may make.
+    pub(in crate::grpc) reads: &'static [&'static str],
+}
 
 /// The rules of access.
 pub struct Access {
@@ -30,6 +44,8 @@ pub struct Access {
     pub own_uid: u32,
     /// The SPIFFE IDs that are let in over TLS.
     pub admins: Vec<SpiffeId>,
+    /// Those that are let in there for what changes nothing.
+    pub auditors: Vec<SpiffeId>,
     /// Judges certificates again at each call: a connection may outlive them.
     pub clients: Arc<ClientVerifier>,
     /// The time.
@@ -41,14 +57,15 @@ pub struct Access {
 }
 
 impl Access {
-    /// Decides by what the kernel or the handshake said about the connection; nothing that the caller says counts.
+    /// Decides by what the kernel or the handshake said about the connection; nothing that the caller says counts. For a call
+    /// that `reads` an auditor is enough.
     ///
     /// # Errors
-    /// [`Denied`] for everybody who is not an operator.
-    pub fn admit(&self, connection: &Extensions) -> Result<Operator, Denied> {
+    /// [`Denied`] for everybody who may not.
+    pub fn admit(&self, connection: &Extensions, reads: bool) -> Result<Operator, Denied> {
         match (connection.get::<PeerUser>(), connection.get::<ConnectionInfo>()) {
             (Some(user), None) => self.on_socket(*user),
-            (None, Some(info)) => self.over_tls(info),
+            (None, Some(info)) => self.over_tls(info, reads),
             // Neither edge, or something that cannot be.
             _ => Err(Denied { who: DeniedCaller::Address(None), peer: None, cause: DenialCause::NoEdge }),
         }
@@ -61,19 +78,22 @@ impl Access {
         }
     }
 
-    fn over_tls(&self, info: &ConnectionInfo) -> Result<Operator, Denied> {
+    fn over_tls(&self, info: &ConnectionInfo, reads: bool) -> Result<Operator, Denied> {
         let peer = info.tcp.remote_addr();
         let Some(identity) = info.identity.as_deref() else {
             let who = DeniedCaller::Address(peer.map(|peer| peer.ip()));
             return Err(Denied { who, peer, cause: DenialCause::NoCertificate });
         };
         let denied = |cause| Denied { who: DeniedCaller::Workload(identity.spiffe_id.to_string()), peer, cause };
-        if !self.admins.contains(&identity.spiffe_id) {
-            return Err(denied(DenialCause::NotListed));
+        let is_auditor = self.auditors.contains(&identity.spiffe_id);
+        match (self.admins.contains(&identity.spiffe_id), is_auditor, reads) {
+            (true, ..) | (false, true, true) => {}
+            (false, true, false) => return Err(denied(DenialCause::ReadsOnly)),
+            (false, false, _) => return Err(denied(DenialCause::NotListed)),
         }
         if let Err(error) = self.clients.check_again(identity, self.clock.now()) {
             let (spiffe_id, serial) = (identity.spiffe_id.as_str(), &identity.serial);
-            tracing::debug!(%error, spiffe_id, serial, "an administrator's certificate does not hold any more");
+            tracing::debug!(%error, spiffe_id, serial, "the certificate of an administrator or auditor does not hold any more");
             return Err(denied(DenialCause::CertificateNotValid));
         }
         Ok(Operator { name: identity.spiffe_id.to_string(), peer: peer.map(|peer| peer.to_string()) })
@@ -85,14 +105,13 @@ impl Access {
 pub struct Guarded<S> {
     service: S,
     access: Arc<Access>,
-    /// The names of the calls, which are all that a denied call is called by.
-    calls: &'static [&'static str],
+    calls: Calls,
 }
 
 impl<S> Guarded<S> {
     /// Puts the guard before a service with these calls.
-    pub(super) fn new(service: S, access: Access, calls: &'static [&'static str]) -> Self {
-        Self { service, access: Arc::new(access), calls }
+    pub(in crate::grpc) fn new(service: S, access: Arc<Access>, calls: Calls) -> Self {
+        Self { service, access, calls }
     }
 }
 
@@ -114,17 +133,18 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        match self.access.admit(request.extensions()) {
+        let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+        match self.access.admit(request.extensions(), self.calls.reads.contains(&name)) {
             Ok(operator) => {
                 request.extensions_mut().insert(operator);
                 Box::pin(self.service.call(request))
             }
             Err(denied) => {
-                let name = request.uri().path().rsplit('/').next().unwrap_or_default();
-                let call = self.calls.iter().find(|call| **call == name);
+                let call = self.calls.all.iter().find(|call| **call == name);
+                let told = if denied.cause == DenialCause::ReadsOnly { READS_ONLY } else { DENIED };
                 self.access.metrics.admin_denied(denied.cause);
                 self.access.refusals.note(denied.refusal(call.copied().unwrap_or("an unknown call")));
-                let refused = Status::permission_denied(DENIED).into_http();
+                let refused = Status::permission_denied(told).into_http();
                 Box::pin(std::future::ready(Ok(refused)))
             }
         }
@@ -135,7 +155,7 @@ where
 ///
 /// # Errors
 /// `PERMISSION_DENIED` when none has.
-pub(super) fn admitted<T>(request: Request<T>) -> Result<(Operator, T), Status> {
+pub(in crate::grpc) fn admitted<T>(request: Request<T>) -> Result<(Operator, T), Status> {
     let (_, extensions, message) = request.into_parts();
     let operator = extensions.get::<Operator>().cloned();
     Ok((operator.ok_or_else(|| Status::permission_denied(DENIED))?, message))

@@ -15,8 +15,35 @@ use tonic::Code;
 
 use super::*;
 use crate::audit_log::audit_log;
-use crate::grpc::admin::test_stage::{Caller, NOW, OWN, Stage};
+use crate::grpc::admin::test_stage::{AUDITOR, Caller, NOW, OWN, Stage};
 use crate::world_tests::FlakyStore;
+
+#[tokio::test]
+async fn an_auditor_who_asks_for_a_change_is_told_which_role_that_needs() {
+    let stage = Stage::new();
+    let auditor = Caller::tls(Some(&stage.roots[0].leaf(AUDITOR, NOW, |_| {})));
+    let connection = &auditor.connection;
+    let access = Access {
+        own_uid: OWN,
+        admins: vec![],
+        auditors: vec![SpiffeId::parse(AUDITOR).unwrap()],
+        clients: stage.clients(),
+        clock: Arc::new(ManualClock::at(NOW)),
+        refusals: crate::refusals::refusals(Arc::new(ManualClock::at(NOW))).0,
+        metrics: Arc::new(CaMetrics::new(&Metrics::new(), Arc::new(ManualClock::at(NOW))).unwrap()),
+    };
+    assert_eq!(access.admit(connection, true).unwrap().name, AUDITOR);
+    let denied = access.admit(connection, false).unwrap_err();
+    assert_eq!(denied.cause, DenialCause::ReadsOnly);
+    for call in ["TaintAuthority", "NoSuchCall"] {
+        let (code, told) = stage.told(call, &auditor).await;
+        assert_eq!(code, Code::PermissionDenied, "{call}");
+        assert!(told.contains("needs the role of an administrator (admins)"), "{call}: {told}");
+    }
+    assert_eq!(stage.asked(), Vec::<String>::new());
+    let text = stage.metrics.render().unwrap();
+    assert!(text.contains("signet_ca_admin_denied_total{reason=\"reads_only\"} 2"), "{text}");
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_denied_call_is_refused_at_once_counted_and_on_record_with_who_it_was() {

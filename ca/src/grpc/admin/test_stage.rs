@@ -40,6 +40,7 @@ use crate::world_tests::FlakyStore;
 
 pub(super) const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 pub(super) const ADMIN: &str = "spiffe://cluster.local/ns/signet/sa/admin";
+pub(super) const AUDITOR: &str = "spiffe://cluster.local/ns/signet/sa/auditor";
 pub(super) const OWN: u32 = 1000;
 
 /// Notes what it is asked for and does as if.
@@ -207,6 +208,7 @@ impl Stage {
         let access = Access {
             own_uid: OWN,
             admins: vec![SpiffeId::parse(ADMIN).unwrap()],
+            auditors: vec![SpiffeId::parse(AUDITOR).unwrap()],
             clients: Arc::new(ClientVerifier::new(trust_domain(), reader)),
             clock,
             refusals,
@@ -227,6 +229,23 @@ impl Stage {
     pub(super) async fn call(&self, method: &str, message: &[u8], caller: &Caller) -> (Code, Vec<u8>) {
         let length = u32::try_from(message.len()).unwrap().to_be_bytes();
         self.raw(method, [&[0][..], &length, message].concat(), caller).await
+    }
+
+    /// The judge of certificates that the guard asks.
+    pub(super) fn clients(&self) -> Arc<ClientVerifier> {
+        Arc::new(ClientVerifier::new(trust_domain(), self.state.subscribe()))
+    }
+
+    /// The status of a call that is refused, with its words.
+    pub(super) async fn told(&self, method: &str, caller: &Caller) -> (Code, String) {
+        let mut request = http::Request::post(format!("/signet.admin.v1alpha1.Admin/{method}"))
+            .header("content-type", "application/grpc")
+            .body(Body::empty())
+            .unwrap();
+        request.extensions_mut().extend(caller.connection.clone());
+        let response = self.service.clone().oneshot(request).await.unwrap();
+        let status = Status::from_header_map(response.headers()).expect("a refusal");
+        (status.code(), status.message().to_owned())
     }
 
     pub(super) async fn raw(&self, method: &str, body: Vec<u8>, caller: &Caller) -> (Code, Vec<u8>) {

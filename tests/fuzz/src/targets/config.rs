@@ -62,6 +62,7 @@ pub(super) const WORDS: &[&str] = &[
     "encryption_key_file",
     "bundle_file",
     "admins",
+    "auditors",
     "spiffe://",
     "cluster.local",
     "127.0.0.1:0",
