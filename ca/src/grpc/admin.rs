@@ -1,6 +1,7 @@
 //! The operators' service, the same on the Unix socket and over TLS: from wire to [`Operate`] and back.
 
-mod access;
+pub(super) mod access;
+mod bundle;
 mod clusters;
 mod messages;
 pub mod operate;
@@ -85,7 +86,7 @@ pub struct AdminService {
 pub type GuardedAdmin = Guarded<Intake<AdminServer<AdminService>>>;
 
 /// The calls of the service, as the wire names them.
-pub(super) const CALLS: [&str; 14] = [
+pub(super) const CALLS: [&str; 15] = [
     "Status",
     "GetRotation",
     "PrepareAuthority",
@@ -100,10 +101,11 @@ pub(super) const CALLS: [&str; 14] = [
     "RevokeCertificate",
     "ListHolders",
     "Explain",
+    "GetBundle",
 ];
 
 /// Those of them that change nothing.
-const READS: [&str; 4] = ["Status", "GetRotation", "ListHolders", "Explain"];
+const READS: [&str; 5] = ["Status", "GetRotation", "ListHolders", "Explain", "GetBundle"];
 
 impl AdminService {
     /// Puts the guard before the service. There is no other way in: the service answers nobody whom no guard has seen.
@@ -379,6 +381,14 @@ impl Admin for AdminService {
     async fn explain(&self, request: Request<wire::ExplainRequest>) -> Result<Response<wire::ExplainResponse>, Status> {
         let (_operator, message) = admitted(request)?;
         clusters::explain(self.clusters.as_ref(), &message).map(Response::new)
+    }
+
+    async fn get_bundle(
+        &self,
+        request: Request<wire::GetBundleRequest>,
+    ) -> Result<Response<wire::GetBundleResponse>, Status> {
+        let _operator = admitted(request)?;
+        bundle::served(&self.state, &self.trust_domain).map(Response::new)
     }
 }
 

@@ -41,6 +41,7 @@ fn calls(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
         ("RevokeCertificate", revoke.encode_to_vec()),
         ("ListHolders", Vec::new()),
         ("Explain", explain.encode_to_vec()),
+        ("GetBundle", Vec::new()),
     ];
     let declared = include_str!("../../../../proto/signet/admin/v1alpha1/admin.proto").matches("  rpc ").count();
     assert_eq!(all.len(), declared, "a call is missing in this table");

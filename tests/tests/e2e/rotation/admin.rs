@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use signet_proto::admin::v1alpha1::{
-    AdoptAuthorityRequest, ChangeAuthorityRequest, ExplainRequest, GetRotationRequest, ListHoldersRequest,
-    PrepareAuthorityRequest, ResumeAuthorityRequest, RetireAuthorityRequest, RevocationReason,
+    AdoptAuthorityRequest, ChangeAuthorityRequest, ExplainRequest, GetBundleRequest, GetRotationRequest,
+    ListHoldersRequest, PrepareAuthorityRequest, ResumeAuthorityRequest, RetireAuthorityRequest, RevocationReason,
     RevokeCertificateRequest, RollbackAuthorityRequest, RotateAuthorityRequest, StatusRequest, explain_request,
 };
 use signet_tests::client::admin::{Admin, root_ids};
@@ -58,6 +58,7 @@ async fn every_call(admin: &Admin, authorization: Option<&str>) -> Vec<(&'static
         ("RevokeCertificate", client.revoke_certificate(with(revoke, authorization)).await.map(drop)),
         ("ListHolders", client.list_holders(with(ListHoldersRequest::default(), authorization)).await.map(drop)),
         ("Explain", client.explain(with(explain, authorization)).await.map(drop)),
+        ("GetBundle", client.get_bundle(with(GetBundleRequest {}, authorization)).await.map(drop)),
     ]
 }
 
