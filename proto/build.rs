@@ -17,7 +17,12 @@ impl ServiceGenerator for BothSides {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["istio/v1/auth/ca.proto", "signet/admin/v1alpha1/admin.proto", "signet/agent/v1alpha1/agent.proto"];
+    let files = [
+        "istio/v1/auth/ca.proto",
+        "signet/admin/v1alpha1/admin.proto",
+        "signet/admin/v1alpha1/record.proto",
+        "signet/agent/v1alpha1/agent.proto",
+    ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }

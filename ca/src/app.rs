@@ -29,6 +29,7 @@ mod reviews;
 #[cfg(feature = "kubernetes")]
 mod rights;
 mod sealing_keys;
+mod services;
 #[cfg_attr(not(feature = "kubernetes"), path = "app/without_signers.rs")]
 mod signers;
 mod storage;

@@ -364,7 +364,8 @@ fn ordered_by(operator: &Operator) -> Order {
     Order { who: attributed(operator), ..Order::default() }
 }
 
-fn attributed(operator: &Operator) -> Attributed {
+/// Whom an event of an operator's or auditor's call is about.
+pub(crate) fn attributed(operator: &Operator) -> Attributed {
     let spiffe_id = operator.name.starts_with("spiffe://").then(|| operator.name.clone());
     let peer = operator.peer.clone().or_else(|| Some(operator.name.clone()));
     Attributed { spiffe_id, peer, ..Attributed::default() }

@@ -33,14 +33,14 @@ use super::plugins::Plugins;
 use super::signers::{Answering, Signers};
 use super::storage::storage_warning;
 use super::tokens::TokensError;
-use super::{backend, record_tree};
+use super::{backend, record_tree, services};
 use crate::acknowledgement_queue::Acknowledgements;
 use crate::audit_log::audit_log;
 use crate::bundle_feed::BundleFeed;
 use crate::certificate_caller::CertificateCallers;
 use crate::client_identity::ClientVerifier;
 use crate::config::Config;
-use crate::grpc::admin::{Access, AdminService};
+use crate::grpc::admin::AdminService;
 use crate::grpc::bundle_listeners::Listeners;
 use crate::grpc::bundle_stream::BundleStream;
 use crate::grpc::certificate_server::CertificateServer;
@@ -299,15 +299,6 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     };
     supervisor.spawn("acceptor", critical, |stop| acceptor.run(stop));
     let service = CertificateServer::new(CertificateService::new(issuance), MESSAGE);
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(signet_proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // What this port serves, not all that the descriptors hold.
-            .with_service_name("istio.v1.auth.IstioCertificateService")
-            .with_service_name("grpc.health.v1.Health")
-            .with_service_name("signet.admin.v1alpha1.Admin")
-    };
     let limits = configured::service_limits(&config.limits, &ca_metrics);
     let turned_away = Arc::clone(&ca_metrics.turned_away);
     supervisor.spawn("limits", critical, |stop| async move { turned_away.warn(stop).await });
@@ -326,30 +317,30 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         storage_age,
         clock: Arc::clone(&clock),
     };
-    let admin = admin.guarded(
-        limits.operators.clone(),
-        Access {
-            own_uid: rustix::process::geteuid().as_raw(),
-            admins: config.admins.clone(),
-            auditors: config.auditors.clone(),
-            clients,
-            clock: Arc::clone(&clock),
-            refusals,
-            metrics: ca_metrics,
-        },
-    );
+    let around = services::Around {
+        config: &config,
+        limits: &limits,
+        clients,
+        refusals,
+        metrics: ca_metrics,
+        clock: Arc::clone(&clock),
+        audit: audit.clone(),
+        store: Arc::clone(&plugins.store),
+    };
+    let (admin, record) = services::guarded(admin, around, &supervisor);
     let router = http2::server()
         .add_service(Intake::new(service, limits.certificates))
         .add_service(Intake::new(SdsServer::new(bundle_stream), limits.bundles))
         .add_service(admin.clone())
+        .add_service(record.clone())
         .add_service(Intake::new(health_service, limits.health))
-        .add_service(Intake::new(reflection().build_v1()?, limits.reflection.clone()))
-        .add_service(Intake::new(reflection().build_v1alpha()?, limits.reflection));
+        .add_service(Intake::new(services::reflection().build_v1()?, limits.reflection.clone()))
+        .add_service(Intake::new(services::reflection().build_v1alpha()?, limits.reflection));
     supervisor.spawn("certificate service", critical, |stop| async move {
         let connections = ReceiverStream::new(connections);
         router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await
     });
-    let admin_router = Server::builder().timeout(Duration::from_secs(30)).add_service(admin);
+    let admin_router = Server::builder().timeout(Duration::from_secs(30)).add_service(admin).add_service(record);
     supervisor.spawn("admin service", critical, |stop| async move {
         admin_router.serve_with_incoming_shutdown(admin_socket::incoming(admin_listener), stop.cancelled_owned()).await
     });

@@ -39,25 +39,25 @@ const OVER_TLS: &str = "Options for a CA elsewhere";
 #[derive(Debug, Clone, Args)]
 pub(super) struct AdminArgs {
     #[command(flatten)]
-    file: ConfigFile,
+    pub(super) file: ConfigFile,
     /// The admin socket of the running CA, when the configuration file cannot be read or names another one by now
     #[arg(long, value_name = "PATH", conflicts_with = "address", value_parser = socket)]
-    socket: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
     /// Ask over TLS at this address, like https://ca.example:15012, instead of the admin socket
     #[arg(long, help_heading = OVER_TLS, value_name = "URL", requires_all = ["cert", "key", "ca"])]
-    address: Option<String>,
-    /// Your certificate chain (PEM), of a SPIFFE ID that the CA lists as an administrator
+    pub(super) address: Option<String>,
+    /// Your certificate chain (PEM), of a SPIFFE ID that the CA lists as an administrator or, to read, as an auditor
     #[arg(long, help_heading = OVER_TLS, value_name = "FILE", requires = "address")]
-    cert: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
     /// Its private key (PEM)
     #[arg(long, help_heading = OVER_TLS, value_name = "FILE", requires = "address")]
-    key: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
     /// The roots that the CA's serving certificate is verified with (PEM)
     #[arg(long, help_heading = OVER_TLS, value_name = "FILE", requires = "address")]
-    ca: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
     /// The name in the CA's serving certificate, when it is not the host of the address
     #[arg(long, help_heading = OVER_TLS, value_name = "NAME", requires = "address")]
-    server_name: Option<String>,
+    pub(super) server_name: Option<String>,
 }
 
 /// A connection to a CA. After a break, the next call makes a new one.
@@ -69,17 +69,24 @@ pub(super) struct Client {
 impl AdminArgs {
     /// Connects.
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
-        let calls = match &self.address {
-            Some(address) => self.over_tls(address).await?,
-            None => match &self.socket {
-                Some(socket) => on_socket(socket.clone(), "").await?.into(),
-                None => {
-                    let named = "; if `admin` was changed since the CA was started, give its socket with --socket";
-                    on_socket(self.file.admin()?, named).await?.into()
-                }
-            },
-        };
-        Ok(Client { service: AdminClient::new(calls) })
+        Ok(Client { service: AdminClient::new(self.calls().await?) })
+    }
+
+    /// Connects, for whichever service.
+    pub(super) async fn calls(&self) -> Result<Calls, Failure> {
+        match (&self.address, &self.socket) {
+            (Some(address), _) => self.over_tls(address).await,
+            (None, Some(socket)) => Ok(on_socket(socket.clone(), "").await?.into()),
+            (None, None) => {
+                let named = "; if `admin` was changed since the CA was started, give its socket with --socket";
+                Ok(on_socket(self.file.admin()?, named).await?.into())
+            }
+        }
+    }
+
+    /// Whether the command line itself says where the CA is.
+    pub(super) fn is_named(&self) -> bool {
+        self.address.is_some() || self.socket.is_some()
     }
 
     /// Where rotation stands, asked on `client`. Over TLS, when the CA refuses or the connection is broken, it is asked
@@ -168,7 +175,7 @@ fn given<'a>(option: &str, path: &'a Option<PathBuf>) -> Result<&'a Path, Failur
 }
 
 /// A socket as configuration files name it, or just its path.
-fn socket(text: &str) -> Result<PathBuf, &'static str> {
+pub(super) fn socket(text: &str) -> Result<PathBuf, &'static str> {
     let path = Path::new(text.strip_prefix("unix:").unwrap_or(text));
     if path.is_absolute() { Ok(path.components().collect()) } else { Err("not an absolute path") }
 }

@@ -1,4 +1,4 @@
-//! `signet-ca audit list` and `show`: questions to the record, read from storage, so that they work with the CA up or down.
+//! `signet-ca audit list` and `show`: questions to the record, asked of a running CA, or of the storage with the CA up or down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,10 @@ use time::OffsetDateTime;
 use super::event_view::{as_text, entries, event_json, unread_json};
 use super::questions::{Ends, Filters};
 use super::record::{KeyArgs, ProveArgs, VerifyArgs};
+use super::record_export::ExportArgs;
+use super::record_source::SourceArgs;
+use super::record_stats::StatsArgs;
+use super::record_tail::TailArgs;
 use super::view::View;
 use super::whole_event::whole_event;
 use super::{ConfigFile, Failure, OutputArg, PROGRAM};
@@ -35,12 +39,18 @@ pub(super) enum AuditCommand {
     Verify(VerifyArgs),
     /// Show what verifies the signatures of the record
     Key(KeyArgs),
+    /// Print events as they are recorded, until Ctrl-C
+    Tail(TailArgs),
+    /// Write events to a file, oldest first, and go on where that ends
+    Export(ExportArgs),
+    /// Count what was issued and refused, by identity, reason and hour
+    Stats(StatsArgs),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
     #[command(flatten)]
-    file: ConfigFile,
+    source: SourceArgs,
     #[command(flatten)]
     filters: Filters,
     #[command(flatten)]
@@ -52,7 +62,7 @@ pub(super) struct ListArgs {
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
     #[command(flatten)]
-    file: ConfigFile,
+    source: SourceArgs,
     /// The position of the event, as `audit list` shows it, or the id of a request, as errors and logs say it
     #[arg(value_name = "SEQUENCE|REQUEST_ID")]
     which: String,
@@ -67,11 +77,14 @@ pub(super) async fn run(asked: &AuditCommand) -> Result<(), Failure> {
         AuditCommand::Prove(args) => super::record::prove(args).await,
         AuditCommand::Verify(args) => super::record::verify(args).await,
         AuditCommand::Key(args) => super::record::key(args).await,
+        AuditCommand::Tail(args) => super::record_tail::tail(args).await,
+        AuditCommand::Export(args) => super::record_export::export(args).await,
+        AuditCommand::Stats(args) => super::record_stats::stats(args).await,
     }
 }
 
 async fn list(args: &ListArgs) -> Result<(), Failure> {
-    let (mut query, store) = opened(&args.file, &args.filters, &args.ends).await?;
+    let (mut query, store) = asked(&args.source, &args.filters, &args.ends).await?;
     narrow(&*store, &mut query).await?;
     let mut page = store.query(&query).await.map_err(Failure::failed)?;
     if let Some(serial) = query.serial {
@@ -109,6 +122,26 @@ pub(super) async fn opened(
     Ok((query, store))
 }
 
+/// The same, of a CA or of the storage.
+async fn asked(
+    source: &SourceArgs,
+    filters: &Filters,
+    ends: &Ends,
+) -> Result<(AuditQuery, Arc<dyn AuditStore>), Failure> {
+    let wrong =
+        |mistakes: Vec<String>| Failure::Usage(command::each_named(PROGRAM, mistakes.iter().map(String::as_str)));
+    let mut query = filters.query(ends, SystemClock.now()).map_err(wrong)?;
+    let opened = source.open().await?;
+    if let Some(token) = filters.page {
+        check_page(&*opened.events, token).await?;
+    }
+    match &opened.store {
+        Some(store) => filters.name_authorities(&mut query, &**store).await?,
+        None => filters.name_authorities_of(&mut query, source).await?,
+    }
+    Ok((query, opened.events))
+}
+
 /// Shows one event whole, or those of one request.
 async fn show(args: &ShowArgs) -> Result<(), Failure> {
     let all = AuditQuery::newest(MAX_PAGE).map_err(Failure::failed)?;
@@ -119,8 +152,7 @@ async fn show(args: &ShowArgs) -> Result<(), Failure> {
     };
     let query =
         query.checked().map_err(|_| Failure::Usage(format!("{:?} is neither a position nor an id", args.which)))?;
-    let config = args.file.load()?.config;
-    let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
+    let store = args.source.open().await?.events;
     let mut page = pages(&*store, query, if sequence.is_some() { 1 } else { usize::MAX }).await?;
     if let Some((sequence, _)) = sequence {
         page.items.retain(|one| one.sequence == sequence);
@@ -144,7 +176,7 @@ async fn show(args: &ShowArgs) -> Result<(), Failure> {
 
 /// Pages together, until there are so many events, or no more.
 pub(super) async fn pages(
-    store: &dyn Store,
+    store: &dyn AuditStore,
     mut query: AuditQuery,
     enough: usize,
 ) -> Result<Page<StoredEvent>, Failure> {

@@ -1,13 +1,18 @@
-//! `signet-ca bundle show`: the trust bundle, read from storage, so that it works with the CA up or down.
+//! `signet-ca bundle show`: the trust bundle, as a running CA serves it, or from storage with the CA up or down.
 
 use clap::{Args, Subcommand, ValueEnum};
+use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
+use signet_core::bundle::TrustBundle;
+use signet_core::identity::TrustDomain;
 use signet_core::pem::pem;
 use signet_core::rotation::{Refused, RootAuthority};
+use signet_proto::admin::v1alpha1::{BundleRoot, GetBundleResponse};
 use signet_runtime::output::{Output, OutputFormat, Page, Table};
 
+use super::record_source::SourceArgs;
 use super::view::View;
-use super::{ConfigFile, Failure, time_text};
+use super::{Failure, describe, printable, time_text};
 use crate::app::{self, fingerprint};
 
 #[derive(Debug, Subcommand)]
@@ -19,7 +24,7 @@ pub(super) enum BundleCommand {
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
     #[command(flatten)]
-    file: ConfigFile,
+    source: SourceArgs,
     /// How the answer is printed
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     output: Form,
@@ -54,38 +59,105 @@ impl Form {
 
 pub(super) async fn run(command: &BundleCommand) -> Result<(), Failure> {
     let BundleCommand::Show(args) = command;
-    let config = args.file.load()?.config;
-    let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
-    let entry = store.load().await.map_err(Failure::failed)?;
-    let (_, authorities) = entry.ok_or(Refused::NoAuthority).map_err(Failure::failed)?;
-    let bundle = authorities.bundle(&config.trust_domain).map_err(Failure::failed)?;
-    let Some(format) = args.output.format() else {
-        return Output::stdout(OutputFormat::Table).raw(bundle.pem()).map_err(Failure::failed);
+    let bundle = match args.source.bundle().await? {
+        Some(told) => served(told)?,
+        None => stored(&args.source).await?,
     };
-    let page = Page { entries: authorities.roots.iter().map(root_json).collect(), next: None };
+    let Some(format) = args.output.format() else {
+        return Output::stdout(OutputFormat::Table).raw(&bundle.pem).map_err(Failure::failed);
+    };
+    let page = Page { entries: bundle.roots.iter().map(Root::json).collect(), next: None };
     let whole = |page: Page| {
         json!({
-            "trust_domain": config.trust_domain.as_str(),
-            "bundle_sequence": bundle.sequence(),
+            "trust_domain": bundle.trust_domain,
+            "bundle_sequence": bundle.sequence,
             "roots": page.entries,
         })
     };
     let text = || {
-        let (domain, sequence) = (&config.trust_domain, bundle.sequence());
-        let table = roots_table(&authorities.roots, &View::of(format));
+        let (domain, sequence) = (&bundle.trust_domain, bundle.sequence);
+        let table = roots_table(&bundle.roots, &View::of(format));
         format!("trust domain {domain}, bundle sequence {sequence}\n\n{table}")
     };
     Output::stdout(format).show_list(page, whole, text).map_err(Failure::failed)
 }
 
-fn roots_table(roots: &[RootAuthority], view: &View) -> String {
+/// A trust bundle, wherever it was read.
+struct Bundle {
+    trust_domain: String,
+    sequence: u64,
+    roots: Vec<Root>,
+    pem: String,
+}
+
+struct Root {
+    id: String,
+    generation: u64,
+    state: String,
+    not_after: i64,
+    certificate: CertificateDer<'static>,
+}
+
+impl Root {
+    fn of(root: &RootAuthority) -> Self {
+        Self {
+            id: root.id.to_string(),
+            generation: root.generation,
+            state: root.state.as_str().to_owned(),
+            not_after: root.not_after.unix_timestamp(),
+            certificate: root.certificate.clone(),
+        }
+    }
+
+    /// For programs.
+    fn json(&self) -> Value {
+        json!({
+            "id": self.id, "generation": self.generation, "state": self.state,
+            "fingerprint": fingerprint(&self.certificate), "not_after": time_text(self.not_after),
+            "certificate": pem(&self.certificate),
+        })
+    }
+}
+
+async fn stored(source: &SourceArgs) -> Result<Bundle, Failure> {
+    let config = source.admin.file.load()?.config;
+    let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
+    let entry = store.load().await.map_err(Failure::failed)?;
+    let (_, authorities) = entry.ok_or(Refused::NoAuthority).map_err(Failure::failed)?;
+    let bundle = authorities.bundle(&config.trust_domain).map_err(Failure::failed)?;
+    Ok(Bundle {
+        trust_domain: config.trust_domain.to_string(),
+        sequence: bundle.sequence(),
+        roots: authorities.roots.iter().map(Root::of).collect(),
+        pem: bundle.pem().to_owned(),
+    })
+}
+
+fn served(told: GetBundleResponse) -> Result<Bundle, Failure> {
+    let root = |root: BundleRoot| Root {
+        state: describe::state(root.state),
+        not_after: root.not_after.map(|at| at.seconds).unwrap_or_default(),
+        id: printable(&root.id),
+        generation: root.generation,
+        certificate: root.certificate.into(),
+    };
+    let (trust_domain, sequence) = (printable(&told.trust_domain), told.sequence);
+    let roots: Vec<Root> = told.roots.into_iter().map(root).collect();
+    // A root file that lacks one, or holds what is none, is worse than none: what makes a bundle says so.
+    let domain = TrustDomain::parse(&trust_domain).map_err(Failure::failed)?;
+    let certificates = roots.iter().map(|root| root.certificate.clone()).collect();
+    let bundle = TrustBundle::new(domain, sequence, certificates).map_err(Failure::failed)?;
+    Ok(Bundle { trust_domain, sequence, pem: bundle.pem().to_owned(), roots })
+}
+
+fn roots_table(roots: &[Root], view: &View) -> String {
     let ids = view.ids(roots.iter().map(|root| root.id.as_str()));
     let mut headings = vec!["authority", "state", "generation", "not after"];
     headings.extend(view.wide.then_some("SHA-256 fingerprint"));
     let mut table = Table::with(headings);
     for root in roots {
-        let until = view.seconds(root.not_after.unix_timestamp());
-        let (id, state) = (ids.show(root.id.as_str()).to_owned(), root.state.as_str().to_owned());
+        let until = view.seconds(root.not_after);
+        let (id, state) = (ids.show(root.id.as_str()).to_owned(), root.state.clone());
         let fingerprint = view.wide.then(|| fingerprint(&root.certificate));
         table.row([id, state, root.generation.to_string(), until].into_iter().chain(fingerprint));
     }
@@ -94,9 +166,5 @@ fn roots_table(roots: &[RootAuthority], view: &View) -> String {
 
 /// A root for programs.
 pub(super) fn root_json(root: &RootAuthority) -> Value {
-    json!({
-        "id": root.id.as_str(), "generation": root.generation, "state": root.state.as_str(),
-        "fingerprint": fingerprint(&root.certificate), "not_after": time_text(root.not_after.unix_timestamp()),
-        "certificate": pem(&root.certificate),
-    })
+    Root::of(root).json()
 }

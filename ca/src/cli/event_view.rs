@@ -45,7 +45,11 @@ pub(super) fn as_text(page: &Page<StoredEvent>, view: &View) -> String {
     }
 }
 
-fn row(StoredEvent { sequence, event, unknown_fields }: &StoredEvent, view: &View, serials: ShownIds) -> Vec<String> {
+pub(super) fn row(
+    StoredEvent { sequence, event, unknown_fields }: &StoredEvent,
+    view: &View,
+    serials: ShownIds,
+) -> Vec<String> {
     let or_none = |text: Option<&String>| text.cloned().unwrap_or_else(|| "-".to_owned());
     let mut gist = gist(event, serials);
     if !unknown_fields.is_empty() {
@@ -65,7 +69,7 @@ fn row(StoredEvent { sequence, event, unknown_fields }: &StoredEvent, view: &Vie
 }
 
 /// What the columns of storage say of an event, and why it does not speak for itself.
-fn unread_row(event: &UnreadEvent, view: &View) -> Vec<String> {
+pub(super) fn unread_row(event: &UnreadEvent, view: &View) -> Vec<String> {
     let at = view.seconds(event.at().unix_timestamp());
     let (sequence, problem) = (event.sequence.to_string(), event.problem.to_string());
     let unknown = || "?".to_owned();

@@ -1,4 +1,5 @@
-//! `signet-ca audit prove`, `verify` and `key`: the record as a signed tree, read from storage, or from files alone.
+//! `signet-ca audit prove`, `verify` and `key`: the record as a signed tree, read from a running CA, from storage, or
+//! from files alone.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,8 @@ use signet_runtime::output::{Output, OutputFormat};
 
 use super::copy_progress::CopyProgress;
 use super::event_view::event_json;
-use super::{ConfigFile, Failure, OutputArg};
+use super::record_source::{SourceArgs, SourceBesideKeyArgs};
+use super::{Failure, OutputArg};
 use crate::app;
 use crate::record_tree::{self, Against, Verified};
 
@@ -28,7 +30,7 @@ const MOST: usize = 50;
 #[command(group = ArgGroup::new("event").required(true))]
 pub(super) struct ProveArgs {
     #[command(flatten)]
-    file: ConfigFile,
+    source: SourceArgs,
     /// The certificate with this serial number (hexadecimal)
     #[arg(long, value_name = "HEX", group = "event")]
     serial: Option<String>,
@@ -43,7 +45,7 @@ pub(super) struct ProveArgs {
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
-    file: ConfigFile,
+    source: SourceBesideKeyArgs,
     /// Verify this proof, with nothing but the key: no storage, no CA
     #[arg(long, value_name = "FILE", requires = "key")]
     proof: Option<PathBuf>,
@@ -61,26 +63,28 @@ pub(super) struct VerifyArgs {
 #[derive(Debug, Args)]
 pub(super) struct KeyArgs {
     #[command(flatten)]
-    file: ConfigFile,
-    /// Make another key, with CAs up or down; they sign with it from their next checkpoint on, beside the one before
-    #[arg(long)]
+    source: SourceArgs,
+    /// Make another key, in the storage, with CAs up or down; they sign with it from their next checkpoint on, beside the one
+    /// before
+    #[arg(long, conflicts_with_all = ["socket", "address"])]
     new: bool,
     #[command(flatten)]
     output: OutputArg,
 }
 
 pub(super) async fn key(args: &KeyArgs) -> Result<(), Failure> {
-    let config = args.file.load()?.config;
-    let keys = if args.new {
-        app::new_record_key(&config).await.map_err(Failure::failed)?
+    let (origin, keys) = if args.new {
+        let config = args.source.admin.file.load()?.config;
+        let keys = app::new_record_key(&config).await.map_err(Failure::failed)?;
+        (config.audit.origin, keys)
     } else {
-        let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
-        let kept = store.checkpoint().await.map_err(Failure::failed)?;
+        let source = args.source.open().await?;
+        let kept = source.tree.checkpoint().await.map_err(Failure::failed)?;
         let kept =
             kept.ok_or_else(|| Failure::Failed("nothing is signed yet: start the CA, which makes the key".to_owned()))?;
-        kept.keys.lines().map(str::to_owned).collect()
+        (source.origin, kept.keys.lines().map(str::to_owned).collect())
     };
-    let value = || json!({ "origin": config.audit.origin, "keys": keys });
+    let value = || json!({ "origin": origin, "keys": keys });
     let text = || keys.iter().map(|key| format!("{key}\n")).collect();
     Output::stdout(args.output.output).show(value, text).map_err(Failure::failed)
 }
@@ -95,13 +99,16 @@ pub(super) async fn prove(args: &ProveArgs) -> Result<(), Failure> {
         })
     });
     let serial = serial.transpose()?;
-    let config = args.file.load()?.config;
-    let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
+    let source = args.source.open().await?;
     let sequence = match (serial, args.sequence) {
-        (Some(serial), _) => position(&*store, serial).await?,
+        (Some(serial), _) => position(&*source.events, serial).await?,
         (None, sequence) => sequence.unwrap_or_default(),
     };
-    let proof = record_tree::prove(&*store, sequence).await.map_err(Failure::failed)?.to_string();
+    let proof = match &source.remote {
+        Some(remote) => remote.proof(sequence).await?,
+        None => record_tree::prove(&*source.tree, sequence).await.map_err(Failure::failed)?,
+    };
+    let proof = proof.to_string();
     let Some(path) = &args.out else {
         return Output::stdout(OutputFormat::Table).raw(&proof).map_err(Failure::failed);
     };
@@ -203,12 +210,11 @@ fn verify_proof(
 }
 
 async fn verify_all(args: &VerifyArgs, keys: &[VerifierKey], against: Option<&[u8]>) -> Result<(), Failure> {
-    let config = args.file.load()?.config;
-    let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
+    let source = args.source.source().open().await?;
     let progress = CopyProgress::new();
     let against = Against { keys, checkpoint: against };
     let verified =
-        record_tree::verify(&*store, against, |done, all| progress.show(&format!("read {done} of {all} events")));
+        record_tree::verify(&*source.tree, against, |done, all| progress.show(&format!("read {done} of {all} events")));
     let verified = verified.await;
     progress.end();
     let verified = verified.map_err(Failure::failed)?;

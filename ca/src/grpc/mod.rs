@@ -6,5 +6,6 @@ pub mod bundle_stream;
 pub mod certificate_server;
 pub mod create_certificate;
 pub mod headers;
+pub mod record;
 mod reply_body;
 pub mod status;

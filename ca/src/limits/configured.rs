@@ -23,8 +23,9 @@ pub const MESSAGE: usize = 128 * 1024;
 /// Largest message to the health and reflection services: both take a name.
 const SMALL_MESSAGE: usize = 4 * 1024;
 
-/// Operators' calls over TLS, and calls to each of the small services, that are worked on at the same time.
+/// Operators' and auditors' calls over TLS, and calls to each of the small services, that are worked on at the same time.
 const OPERATORS: usize = 16;
+const AUDITORS: usize = 16;
 const OTHERS: usize = 64;
 
 /// Calls to the small services that may stay open, whoever makes them.
@@ -33,6 +34,9 @@ const OPEN: usize = 64;
 /// The operators' calls have a deadline of their own per step, and a change must not be reported as undone on the way:
 /// more than their steps take together.
 const OPERATORS_LIMIT: Duration = Duration::from_secs(60);
+
+/// An auditor's call asks storage a few times, each with a deadline of its own.
+const AUDITORS_LIMIT: Duration = Duration::from_secs(40);
 
 /// What one connection may hold of calls whose messages have not arrived: ztunnel, the busiest client, has 8 calls.
 const CALLS_PER_CONNECTION: usize = 16;
@@ -77,6 +81,8 @@ pub struct ServiceLimits {
     pub bundles: CallLimits,
     /// Operators' calls.
     pub operators: CallLimits,
+    /// Auditors' calls. Streams are bounded by the service, which knows whose they are.
+    pub record: CallLimits,
     /// The health service.
     pub health: CallLimits,
     /// Reflection.
@@ -122,6 +128,13 @@ pub fn service_limits(limits: &Limits, metrics: &Arc<CaMetrics>) -> ServiceLimit
             places: places(OPERATORS),
             answer: OPERATORS_LIMIT,
             message: MESSAGE,
+            ..others.clone()
+        },
+        record: CallLimits {
+            places: places(AUDITORS),
+            streams: &["StreamEvents"],
+            message: MESSAGE,
+            answer: AUDITORS_LIMIT,
             ..others.clone()
         },
         health: CallLimits {

@@ -26,6 +26,9 @@ pub enum StoreError {
     /// The storage is not what this process has written to: what was recorded may be gone. It stays so until a restart.
     #[error("storage was changed under the running CA: {0}")]
     Lost(String),
+    /// The storage is asked by way of a CA that does not answer, or not so.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The storage was made by a newer or an unknown version.
     #[error("storage has another schema: {0}")]
     Schema(String),

@@ -15,6 +15,7 @@
 mod agent_cli;
 mod architecture;
 mod audit;
+mod auditors;
 mod backup;
 mod client_certificates;
 mod clock;

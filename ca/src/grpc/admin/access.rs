@@ -14,7 +14,7 @@ use tonic::server::NamedService;
 use tonic::{Extensions, Request, Status};
 use tower::Service;
 
-use crate::client_identity::ClientVerifier;
+use crate::client_identity::{ClientIdentity, ClientVerifier};
 use crate::metrics::CaMetrics;
 use crate::operations::Operator;
 use crate::refusals::{DenialCause, Denied, DeniedCaller, Refusals};
@@ -100,6 +100,26 @@ impl Access {
     }
 }
 
+/// What a call was let in by, for those that last.
+#[derive(Clone)]
+pub(in crate::grpc) struct Admission {
+    access: Arc<Access>,
+    identity: Option<Arc<ClientIdentity>>,
+}
+
+impl Admission {
+    /// Whether the caller came over TLS.
+    pub(in crate::grpc) fn is_over_tls(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// Whether the certificate that was shown still holds, if one was.
+    pub(in crate::grpc) fn holds(&self) -> bool {
+        let again = |identity| self.access.clients.check_again(identity, self.access.clock.now()).is_ok();
+        self.identity.as_deref().is_none_or(again)
+    }
+}
+
 /// Stands before the service: who is let in is noted in the request, and the service does nothing without that note.
 #[derive(Clone)]
 pub struct Guarded<S> {
@@ -136,6 +156,8 @@ where
         let name = request.uri().path().rsplit('/').next().unwrap_or_default();
         match self.access.admit(request.extensions(), self.calls.reads.contains(&name)) {
             Ok(operator) => {
+                let identity = request.extensions().get::<ConnectionInfo>().and_then(|info| info.identity.clone());
+                request.extensions_mut().insert(Admission { access: Arc::clone(&self.access), identity });
                 request.extensions_mut().insert(operator);
                 Box::pin(self.service.call(request))
             }

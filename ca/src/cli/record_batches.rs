@@ -1,0 +1,148 @@
+//! Events of the record from a position on, oldest first, batch by batch: as a CA streams them, or as the storage has them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+use signet_core::audit::{AuditQuery, MAX_PAGE, Outcome};
+use signet_core::identity::SpiffeId;
+use signet_core::seams::record_tree::RecordTree;
+use signet_proto::admin::v1alpha1::EventBatch;
+use signet_runtime::command;
+use time::OffsetDateTime;
+use tonic::Streaming;
+
+use super::audit::moment;
+use super::event_view::{event_json, unread_json};
+use super::record_remote::unanswered;
+use super::record_source::Source;
+use super::{Failure, PROGRAM};
+use crate::grpc::record::event::{Told, bare, read, told};
+use crate::grpc::record::filter::matches;
+
+/// Events of the storage that are read at once.
+const PIECE: u32 = 256;
+
+/// How long a batch of what is on record already may take.
+const BATCH: Duration = Duration::from_secs(60);
+
+/// Which events.
+#[derive(Debug, Args)]
+pub(super) struct WhichArgs {
+    /// Only events about this SPIFFE ID
+    #[arg(long, value_name = "SPIFFE_ID")]
+    identity: Option<String>,
+    /// Only events with this outcome: issued, refused, failed, done or intended
+    #[arg(long)]
+    outcome: Option<String>,
+}
+
+impl WhichArgs {
+    /// The query, between these times if they are given, with all mistakes at once.
+    pub(super) fn query(
+        &self,
+        (since, until): (Option<&str>, Option<&str>),
+        now: OffsetDateTime,
+    ) -> Result<AuditQuery, Failure> {
+        let mut query = AuditQuery::newest(MAX_PAGE).map_err(Failure::failed)?;
+        let mut wrong = Vec::new();
+        if let Some(id) = &self.identity {
+            match SpiffeId::parse(id) {
+                Ok(id) => query.spiffe_id = Some(id.to_string()),
+                Err(error) => wrong.push(format!("--identity: {error}")),
+            }
+        }
+        if let Some(outcome) = &self.outcome {
+            match Outcome::parse(outcome) {
+                Some(outcome) => query.outcome = Some(outcome),
+                None => wrong.push(format!("--outcome: {outcome:?} is not issued, refused, failed, done or intended")),
+            }
+        }
+        for (option, given, at) in [("--since", since, &mut query.since), ("--until", until, &mut query.until)] {
+            let Some(text) = given else { continue };
+            *at = moment(text, now);
+            if at.is_none() {
+                wrong.push(format!(
+                    "{option}: {text:?} is neither a time like 2026-03-01T12:00:00Z nor a duration like 10m"
+                ));
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(query);
+        }
+        Err(Failure::Usage(command::each_named(PROGRAM, wrong.iter().map(String::as_str))))
+    }
+}
+
+/// The batches.
+pub(super) enum Batches {
+    /// Of a CA.
+    Ca { stream: Streaming<EventBatch>, next: u64, follows: bool },
+    /// Of the storage, up to where it ended at first.
+    Storage { tree: Arc<dyn RecordTree>, filter: AuditQuery, next: u64, end: u64 },
+}
+
+impl Batches {
+    /// Those of `query` from a position on; with `follow` what comes later, too, which a CA alone tells.
+    pub(super) async fn open(source: &Source, query: AuditQuery, next: u64, follow: bool) -> Result<Self, Failure> {
+        if let Some(remote) = &source.remote {
+            let stream = remote.stream(&query, next, follow).await?;
+            return Ok(Self::Ca { stream, next, follows: follow });
+        }
+        let tree = Arc::clone(&source.tree);
+        let end = tree.events().await.map_err(Failure::failed)?;
+        Ok(Self::Storage { tree, filter: query, next, end })
+    }
+
+    /// The position behind the last batch.
+    pub(super) fn cursor(&self) -> u64 {
+        let (Self::Ca { next, .. } | Self::Storage { next, .. }) = self;
+        *next
+    }
+
+    /// The next batch; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Told>>, Failure> {
+        match self {
+            Self::Ca { stream, next, follows } => {
+                let message = match *follows {
+                    true => stream.message().await,
+                    false => {
+                        let late = || Failure::Failed("the CA has told nothing for a minute".to_owned());
+                        tokio::time::timeout(BATCH, stream.message()).await.map_err(|_| late())?
+                    }
+                };
+                let Some(batch) = message.map_err(|status| unanswered(&status))? else { return Ok(None) };
+                *next = batch.next.max(*next);
+                Ok(Some(batch.events.into_iter().map(told).collect()))
+            }
+            Self::Storage { tree, filter, next, end } => {
+                let left = u32::try_from(end.saturating_sub(*next)).unwrap_or(PIECE).min(PIECE);
+                if left == 0 {
+                    return Ok(None);
+                }
+                let leaves = tree.leaves(*next, left).await.map_err(Failure::failed)?;
+                let Some(last) = leaves.last().map(|leaf| leaf.sequence) else { return Ok(None) };
+                *next = last.saturating_add(1);
+                let event = |leaf| match read(leaf) {
+                    Ok(stored) if matches(filter, &stored.event) => Some(Told::Event(stored)),
+                    Ok(_) => None,
+                    Err(problem) => Some(told(bare(leaf.sequence, problem))),
+                };
+                let within = leaves.iter().filter(|leaf| leaf.sequence < *end);
+                Ok(Some(within.filter_map(event).collect()))
+            }
+        }
+    }
+}
+
+/// What a stream has told, for programs.
+pub(super) fn told_json(told: &Told) -> Result<Value, serde_json::Error> {
+    match told {
+        Told::Event(event) => event_json(event),
+        Told::Unread(event) => unread_json(event),
+        Told::Bare { sequence, problem } => Ok(json!({
+            "sequence": sequence, "at": null, "kind": null, "outcome": null, "problem": problem,
+        })),
+    }
+}

@@ -1,0 +1,226 @@
+//! `signet-ca audit export`: events as lines of a file, each exactly once, however often the export is cut off and resumed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+use signet_core::clock::{Clock, SystemClock};
+
+use super::Failure;
+use super::record_batches::{Batches, WhichArgs, told_json};
+use super::record_csv;
+use super::record_source::SourceArgs;
+use crate::grpc::record::event::Told;
+
+/// How much of a file's end is looked at for its last line: an event has fewer than 64 KiB, which JSON may write six times as
+/// long.
+const END: u64 = 1 << 20;
+
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    which: WhichArgs,
+    /// Only events since this time: RFC 3339, or a duration before now like 10m
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only events up to this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Begin after the event at this position
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    after: Option<u64>,
+    /// The file; without this, standard output. One that is there already is refused without --resume
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Go on after the last whole line of the file, if there is one
+    #[arg(long, requires = "out")]
+    resume: bool,
+    /// How events are written
+    #[arg(long, short, value_name = "FORMAT", default_value = "jsonl")]
+    output: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A JSON object on a line of its own for each event
+    Jsonl,
+    /// Comma-separated values (RFC 4180) with a line of headings
+    Csv,
+}
+
+pub(super) async fn export(args: &ExportArgs) -> Result<(), Failure> {
+    let query = args.which.query((args.since.as_deref(), args.until.as_deref()), SystemClock.now())?;
+    // A file that cannot be gone on with is told of before anybody is asked.
+    let (mut to, last) = match &args.out {
+        Some(path) => {
+            let (file, last) = open(path, args.resume, args.output)?;
+            (Sink::File(BufWriter::new(file), path.clone()), last)
+        }
+        None => (Sink::Stdout(io::stdout()), None),
+    };
+    let source = args.source.open().await?;
+    let from = last.or(args.after).map_or(0, |last| last.saturating_add(1));
+    let mut batches = Batches::open(&source, query, from, false).await?;
+    if last.is_none() && args.output == Form::Csv && to.is_at_start()? {
+        to.write(&record_csv::headings())?;
+    }
+    let mut written = 0_u64;
+    let ended = loop {
+        match batches.next().await {
+            Ok(None) => break Ok(()),
+            Err(failure) => break Err(failure),
+            Ok(Some(batch)) => {
+                for told in &batch {
+                    to.write(&line(told, args.output)?)?;
+                    written += 1;
+                }
+                to.flush()?;
+            }
+        }
+    };
+    to.end()?;
+    if let Some(path) = &args.out {
+        let text = format!("{written} events written to {}\n", path.display());
+        io::stderr().write_all(text.as_bytes()).map_err(Failure::failed)?;
+    }
+    ended
+}
+
+fn line(told: &Told, form: Form) -> Result<String, Failure> {
+    let value = told_json(told).map_err(Failure::failed)?;
+    Ok(match form {
+        Form::Jsonl => format!("{value}\n"),
+        Form::Csv => record_csv::line(&value),
+    })
+}
+
+/// Where lines go.
+enum Sink {
+    File(BufWriter<File>, PathBuf),
+    Stdout(io::Stdout),
+}
+
+impl Sink {
+    fn is_at_start(&mut self) -> Result<bool, Failure> {
+        match self {
+            Self::File(file, path) => file.stream_position().map(|at| at == 0).map_err(|error| failed(path, &error)),
+            Self::Stdout(_) => Ok(true),
+        }
+    }
+
+    fn write(&mut self, line: &str) -> Result<(), Failure> {
+        match self {
+            Self::File(file, path) => file.write_all(line.as_bytes()).map_err(|error| failed(path, &error)),
+            Self::Stdout(out) => out.write_all(line.as_bytes()).map_err(Failure::failed),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::File(file, path) => file.flush().map_err(|error| failed(path, &error)),
+            Self::Stdout(out) => out.flush().map_err(Failure::failed),
+        }
+    }
+
+    /// Durable, where that is possible.
+    fn end(&mut self) -> Result<(), Failure> {
+        self.flush()?;
+        match self {
+            Self::File(file, path) => file.get_ref().sync_all().map_err(|error| failed(path, &error)),
+            Self::Stdout(_) => Ok(()),
+        }
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::Failed(format!("{}: {error}", path.display()))
+}
+
+/// The file, at its end, without half a line that an export left that was cut off; and the position of its last event.
+fn open(path: &Path, resume: bool, form: Form) -> Result<(File, Option<u64>), Failure> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    let options = if resume { options.create(true) } else { options.create_new(true) };
+    let mut file = options.open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::Usage(format!(
+            "--out: {} is there already; --resume goes on behind its last event",
+            path.display()
+        )),
+        _ => failed(path, &error),
+    })?;
+    let last = cut(&mut file).map_err(|error| failed(path, &error))?;
+    let Some(last) = last else { return Ok((file, None)) };
+    let unknown = || {
+        Failure::Usage(format!(
+            "--resume: the last line of {} is no event in the form of --output; is it an export of another form?",
+            path.display()
+        ))
+    };
+    match form {
+        Form::Csv if last == record_csv::headings().trim_end().as_bytes() => Ok((file, None)),
+        Form::Csv => record_csv::sequence(&last).map(|at| (file, Some(at))).ok_or_else(unknown),
+        Form::Jsonl => {
+            let value: Option<Value> = serde_json::from_slice(&last).ok();
+            let sequence = value.and_then(|value| value.get("sequence")?.as_u64());
+            sequence.map(|at| (file, Some(at))).ok_or_else(unknown)
+        }
+    }
+}
+
+/// Takes off what follows the last end of a line, goes there, and gives the line before it.
+fn cut(file: &mut File) -> io::Result<Option<Vec<u8>>> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let begin = length.saturating_sub(END);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut end = Vec::new();
+    file.take(END).read_to_end(&mut end)?;
+    let Some(newline) = end.iter().rposition(|byte| *byte == b'\n') else {
+        if begin > 0 {
+            return Err(io::Error::other("it does not end with lines of an export"));
+        }
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        return Ok(None);
+    };
+    let keep = begin.saturating_add(newline as u64).saturating_add(1);
+    file.set_len(keep)?;
+    file.seek(SeekFrom::Start(keep))?;
+    let whole = end.get(..newline).unwrap_or_default();
+    let line = whole.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(Some(line.strip_suffix(b"\r").unwrap_or(line).to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn an_export_goes_on_after_its_last_whole_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.jsonl");
+        let headings = record_csv::headings();
+        for (content, form, kept, last) in [
+            ("", Form::Jsonl, "", Ok(None)),
+            ("{\"seq", Form::Jsonl, "", Ok(None)),
+            ("{\"sequence\":7}\n", Form::Jsonl, "{\"sequence\":7}\n", Ok(Some(7))),
+            ("{\"sequence\":7}\n{\"sequence\":8", Form::Jsonl, "{\"sequence\":7}\n", Ok(Some(7))),
+            ("7,a\n", Form::Jsonl, "7,a\n", Err(())),
+            ("sequence,x\r\n12,\"a,b\"\r\n13,", Form::Csv, "sequence,x\r\n12,\"a,b\"\r\n", Ok(Some(12))),
+            (&headings, Form::Csv, &headings, Ok(None)),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let opened = open(&path, true, form);
+            assert_eq!(opened.map(|(_, last)| last).map_err(drop), last, "{content:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), kept, "{content:?}");
+        }
+        assert!(open(&path, false, Form::Csv).is_err(), "it is there");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(open(&path, true, Form::Jsonl).unwrap().1, None);
+    }
+}
