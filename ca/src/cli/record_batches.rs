@@ -18,8 +18,8 @@ use super::event_view::{event_json, unread_json};
 use super::record_remote::unanswered;
 use super::record_source::Source;
 use super::{Failure, PROGRAM};
-use crate::grpc::record::event::{Told, bare, read, told};
-use crate::grpc::record::filter::matches;
+use crate::grpc::record::event::{Told, told};
+use crate::grpc::record::filter::asked;
 
 /// Events of the storage that are read at once.
 const PIECE: u32 = 256;
@@ -124,13 +124,8 @@ impl Batches {
                 let leaves = tree.leaves(*next, left).await.map_err(Failure::failed)?;
                 let Some(last) = leaves.last().map(|leaf| leaf.sequence) else { return Ok(None) };
                 *next = last.saturating_add(1);
-                let event = |leaf| match read(leaf) {
-                    Ok(stored) if matches(filter, &stored.event) => Some(Told::Event(stored)),
-                    Ok(_) => None,
-                    Err(problem) => Some(told(bare(leaf.sequence, problem))),
-                };
                 let within = leaves.iter().filter(|leaf| leaf.sequence < *end);
-                Ok(Some(within.filter_map(event).collect()))
+                Ok(Some(within.filter_map(|leaf| asked(filter, leaf)).map(told).collect()))
             }
         }
     }

@@ -3,10 +3,13 @@
 use prost_types::Timestamp;
 use signet_core::audit::{AuditEvent, AuditQuery, Outcome};
 use signet_core::certificate::Serial;
+use signet_core::seams::record_tree::StoredLeaf;
 use signet_proto::admin::v1alpha1 as wire;
 use time::OffsetDateTime;
 use time::ext::NumericalDuration as _;
 use tonic::Status;
+
+use super::event::{bare, of_event, read};
 
 /// The query of a filter.
 ///
@@ -79,7 +82,7 @@ fn unknown(filter: &wire::EventFilter) -> Result<(), Status> {
 }
 
 /// Whether an event of a stream is asked for.
-pub(crate) fn matches(query: &AuditQuery, event: &AuditEvent) -> bool {
+fn matches(query: &AuditQuery, event: &AuditEvent) -> bool {
     let AuditQuery { spiffe_id, since, until, outcome, serial, shown, before: _, limit: _ } = query;
     let of_event = || event.what.as_ref().and_then(|what| what.serial());
     spiffe_id.as_ref().is_none_or(|wanted| event.who.spiffe_id.as_ref() == Some(wanted))
@@ -88,6 +91,21 @@ pub(crate) fn matches(query: &AuditQuery, event: &AuditEvent) -> bool {
         && outcome.is_none_or(|wanted| event.outcome == wanted)
         && serial.is_none_or(|wanted| of_event() == Some(wanted))
         && shown.as_ref().is_none_or(|wanted| event.who.certificate.as_ref() == Some(wanted))
+}
+
+/// What a stream tells of a stored event; nothing of one that is not asked for. One that cannot be read may be asked for. One that
+/// retention has left no bytes of is told of to whoever asks for everything, so that no position is missing there.
+pub(crate) fn asked(query: &AuditQuery, leaf: &StoredLeaf) -> Option<wire::Event> {
+    match read(leaf) {
+        Ok(stored) => matches(query, &stored.event).then(|| of_event(stored)),
+        Err(wire::EventProblem::Gone) if !is_for_all(query) => None,
+        Err(problem) => Some(bare(leaf.sequence, problem)),
+    }
+}
+
+/// Whether no filter is set.
+fn is_for_all(query: &AuditQuery) -> bool {
+    AuditQuery::newest(query.limit).is_ok_and(|all| all == AuditQuery { before: None, ..query.clone() })
 }
 
 fn moment(name: &str, at: &Timestamp) -> Result<OffsetDateTime, Status> {
@@ -127,6 +145,18 @@ mod tests {
         let none = AuditQuery::newest(1000).unwrap();
         for asked in [all(), none] {
             assert_eq!(query(Some(&filter(&asked)), asked.before.unwrap_or_default(), asked.limit).unwrap(), asked);
+        }
+    }
+
+    #[test]
+    fn what_retention_has_left_no_bytes_of_is_told_of_where_everything_is_asked_for() {
+        let gone = StoredLeaf { sequence: 4, hash: vec![0; 32], body: None };
+        let damaged = StoredLeaf { body: Some(vec![1]), ..gone.clone() };
+        let (all, some) = (AuditQuery { before: Some(9), ..AuditQuery::newest(3).unwrap() }, all());
+        assert_eq!(asked(&all, &gone).unwrap().problem(), wire::EventProblem::Gone);
+        assert_eq!(asked(&some, &gone), None);
+        for query in [&all, &some] {
+            assert_eq!(asked(query, &damaged).unwrap().problem(), wire::EventProblem::Damaged);
         }
     }
 

@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic_prost::prost::Message as _;
 
-use super::event::{bare, of_event, read};
-use super::filter::matches;
+use super::filter::asked;
 use super::within;
 use crate::grpc::admin::access::Admission;
 
@@ -133,12 +132,7 @@ impl Reader {
                     break;
                 }
                 self.next = leaf.sequence.saturating_add(1);
-                let event = match read(&leaf) {
-                    Ok(stored) if matches(&self.filter, &stored.event) => of_event(stored),
-                    Ok(_) => continue,
-                    // It may be one of those that are asked for.
-                    Err(problem) => bare(leaf.sequence, problem),
-                };
+                let Some(event) = asked(&self.filter, &leaf) else { continue };
                 bytes = bytes.saturating_add(event.encoded_len());
                 events.push(event);
                 if bytes >= BATCH {
