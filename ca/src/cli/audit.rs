@@ -28,6 +28,7 @@ use super::{ConfigFile, Failure, OutputArg, PROGRAM};
 use crate::app;
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one is made in the life of the process")]
 pub(super) enum AuditCommand {
     /// List events, newest first
     List(ListArgs),

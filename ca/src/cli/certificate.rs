@@ -11,6 +11,7 @@ use super::admin_client::{AdminArgs, CHANGE, failed_change, within};
 use super::{Failure, OutputArg, certificate_list, describe, printable};
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one is made in the life of the process")]
 pub(super) enum CertificateCommand {
     /// List certificates that are valid now, newest first
     List(certificate_list::ListArgs),

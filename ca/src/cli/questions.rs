@@ -14,6 +14,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Failure;
+use super::admin_client::failure;
+use super::record_source::SourceArgs;
 
 /// Whom and which certificate it is about.
 #[derive(Debug, Default, Args)]
@@ -184,6 +186,37 @@ impl Filters {
             _ => Ok(()),
         }
     }
+}
+
+impl Filters {
+    /// The same of the authorities that a CA knows: those there are.
+    ///
+    /// # Errors
+    /// [`Failure`] when `--authority` names none, or the CA does not answer.
+    pub(super) async fn name_authorities_of(&self, query: &mut AuditQuery, source: &SourceArgs) -> Result<(), Failure> {
+        let Some(given) = self.authority.as_ref().map(|given| given.to_ascii_lowercase()) else { return Ok(()) };
+        let mut client = source.admin.connect().await?;
+        let rotation = client.rotation().await.map_err(|status| failure(&status))?;
+        let issuing = rotation.authorities.into_iter().filter(|one| !one.root.is_empty());
+        let named = issuing.filter(|one| one.id.starts_with(&given) || one.root.starts_with(&given));
+        query.authorities = named.map(|one| one.id).take(MAX_AUTHORITIES).collect();
+        if query.authorities.is_empty() {
+            // One that is gone is known by its whole id.
+            if given.len() != 40 || !given.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return Err(Failure::Usage(format!(
+                    "--authority: no root and no issuing CA has an id that begins with {given:?}; `authority list` shows them. \
+                     One that is gone is known by its whole id"
+                )));
+            }
+            query.authorities.push(given);
+        }
+        Ok(())
+    }
+}
+
+/// A time, or how long ago.
+pub(super) fn moment_before(text: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    moment(text, now, Way::Back)
 }
 
 /// The issuing CAs whose ids begin so, and those of roots whose ids do: those there are, those that have signed what has not

@@ -13,8 +13,8 @@ use signet_runtime::command;
 use time::OffsetDateTime;
 use tonic::Streaming;
 
-use super::audit::moment;
 use super::event_view::{event_json, unread_json};
+use super::questions::moment_before;
 use super::record_remote::unanswered;
 use super::record_source::Source;
 use super::{Failure, PROGRAM};
@@ -61,7 +61,7 @@ impl WhichArgs {
         }
         for (option, given, at) in [("--since", since, &mut query.since), ("--until", until, &mut query.until)] {
             let Some(text) = given else { continue };
-            *at = moment(text, now);
+            *at = moment_before(text, now);
             if at.is_none() {
                 wrong.push(format!(
                     "{option}: {text:?} is neither a time like 2026-03-01T12:00:00Z nor a duration like 10m"
@@ -76,6 +76,7 @@ impl WhichArgs {
 }
 
 /// The batches.
+#[expect(clippy::large_enum_variant, reason = "one is made in the life of the process")]
 pub(super) enum Batches {
     /// Of a CA.
     Ca { stream: Streaming<EventBatch>, next: u64, follows: bool },

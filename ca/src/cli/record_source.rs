@@ -12,7 +12,7 @@ use signet_proto::admin::v1alpha1::{GetBundleRequest, GetBundleResponse};
 use super::admin_client::{ANSWER, AdminArgs, failure, within};
 use super::record_remote::Remote;
 use super::{ConfigFile, Failure};
-use crate::app;
+use crate::app::{self, Store};
 
 const OVER_TLS: &str = "Options for a CA elsewhere";
 
@@ -77,6 +77,8 @@ impl SourceBesideKeyArgs {
 pub(super) struct Source {
     pub(super) events: Arc<dyn AuditStore>,
     pub(super) tree: Arc<dyn RecordTree>,
+    /// The storage, if it is not a CA.
+    pub(super) store: Option<Arc<dyn Store>>,
     /// The CA, if it is not the storage.
     pub(super) remote: Option<Arc<Remote>>,
     /// The name of the log.
@@ -97,8 +99,8 @@ impl SourceArgs {
         }
         let config = self.admin.file.load()?.config;
         let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
-        let (events, tree) = (Arc::clone(&store) as _, store as _);
-        Ok(Source { events, tree, remote: None, origin: config.audit.origin })
+        let (events, tree) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
+        Ok(Source { events, tree, store: Some(store), remote: None, origin: config.audit.origin })
     }
 
     /// The trust bundle of the CA that is named; else of one that answers, if any does and the storage is not named.
@@ -132,6 +134,12 @@ impl Source {
     async fn of_ca(remote: Remote) -> Result<Self, Failure> {
         let origin = remote.origin().await?;
         let remote = Arc::new(remote);
-        Ok(Self { events: Arc::clone(&remote) as _, tree: Arc::clone(&remote) as _, remote: Some(remote), origin })
+        Ok(Self {
+            events: Arc::clone(&remote) as _,
+            tree: Arc::clone(&remote) as _,
+            store: None,
+            remote: Some(remote),
+            origin,
+        })
     }
 }

@@ -152,6 +152,7 @@ fn lines(path: &Path) -> Vec<u64> {
 }
 
 #[tokio::test]
+#[expect(clippy::zombie_processes, reason = "where the test fails, its process ends with the CA")]
 async fn an_export_that_is_killed_goes_on_and_holds_each_event_exactly_once() -> Outcome {
     let dev = audited()?;
     let ca = dev.start_ca().await?;
@@ -194,6 +195,7 @@ async fn an_export_that_is_killed_goes_on_and_holds_each_event_exactly_once() ->
 }
 
 #[tokio::test]
+#[expect(clippy::zombie_processes, reason = "where the test fails, its process ends with the CA")]
 async fn a_tail_follows_the_record_without_its_own_record_again_and_again_and_ends_with_the_ca() -> Outcome {
     let dev = audited()?;
     let mut ca = dev.start_ca().await?;

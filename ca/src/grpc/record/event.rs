@@ -125,8 +125,17 @@ fn subject(who: Attributed) -> wire::EventSubject {
 }
 
 fn certificate(what: Certified) -> wire::EventCertificate {
-    let Certified { serial, key_hash, other_names, not_before, not_after, authority, bundle_sequence, acknowledges } =
-        what;
+    let Certified {
+        serial,
+        key_hash,
+        other_names,
+        not_before,
+        not_after,
+        authority,
+        bundle_sequence,
+        acknowledges,
+        fingerprint,
+    } = what;
     wire::EventCertificate {
         serial,
         key_hash,
@@ -136,7 +145,7 @@ fn certificate(what: Certified) -> wire::EventCertificate {
         authority,
         bundle_sequence,
         acknowledges,
-        fingerprint: None,
+        fingerprint,
     }
 }
 
@@ -176,6 +185,7 @@ fn stored(event: wire::Event, kind: EventKind, outcome: Outcome) -> StoredEvent 
         authority: what.authority,
         bundle_sequence: what.bundle_sequence,
         acknowledges: what.acknowledges,
+        fingerprint: what.fingerprint,
     });
     StoredEvent {
         sequence: event.sequence,

@@ -31,6 +31,7 @@ fn full(sequence: u64) -> StoredEvent {
         authority: "cc".into(),
         bundle_sequence: 17,
         acknowledges: true,
+        fingerprint: text("dd"),
     };
     let event = AuditEvent {
         at_micros: -5,
