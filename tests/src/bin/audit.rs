@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+use serde_json::Value;
 use signet_tests::demo::audit::acts::Acts;
 use signet_tests::demo::audit::summary::Summary;
 use signet_tests::demo::narrator::Narrator;
@@ -65,10 +66,10 @@ async fn play(store: Store, kills: usize, narrator: &Narrator, summary: &mut Sum
     acts.ask("Is the record what was signed?", &["audit", "verify", "--key", &key])?;
     let newest = ca.newest(&["--outcome", "issued"])?;
     ensure(ca.process.stop().await?.success(), || ca.process.log())?;
-    let sequence = newest["sequence"].as_u64();
+    let sequence = newest.get("sequence").and_then(Value::as_u64);
     let sequence = sequence.ok_or_else(|| Failure::unexpected(newest.to_string()))?;
     acts.change_a_byte(&key, sequence)?;
 
     narrator.chapter("Retention removes the words of what operators did");
-    acts.forget(&key, newest["what"]["serial"].as_str().unwrap_or_default()).await
+    acts.forget(&key, newest.pointer("/what/serial").and_then(Value::as_str).unwrap_or_default()).await
 }

@@ -73,7 +73,7 @@ async fn entries_are_made_once_whichever_process_makes_them_and_hide_nothing_mea
     }
     while one.settle().await.unwrap() || other.settle().await.unwrap() {}
     let mut connection =
-        sqlx::ConnectOptions::connect(&open::reader_options(&path, std::time::Duration::from_secs(5))).await.unwrap();
+        ConnectOptions::connect(&open::reader_options(&path, std::time::Duration::from_secs(5))).await.unwrap();
     let counts = "SELECT start, below, (SELECT count(DISTINCT piece) FROM audit_term), (SELECT count(*) FROM audit_identity) \
         FROM audit_closed";
     let counts: (i64, i64, i64, i64) = sqlx::query_as(counts).fetch_one(&mut connection).await.unwrap();
@@ -91,7 +91,7 @@ async fn a_log_without_words_gets_them_backwards_while_it_grows() {
         one.append((from..from + 512).map(event).collect()).await.unwrap();
     }
     let mut connection =
-        sqlx::ConnectOptions::connect(&open::reader_options(&path, std::time::Duration::from_secs(5))).await.unwrap();
+        ConnectOptions::connect(&open::reader_options(&path, std::time::Duration::from_secs(5))).await.unwrap();
     let query = AuditQuery { spiffe_id: issued("b", 0, 0).who.spiffe_id, ..AuditQuery::newest(1000).unwrap() };
     let (mut closed, mut head) = (vec![(0, 0)], 5 * PIECE);
     loop {

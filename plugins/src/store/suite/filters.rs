@@ -40,10 +40,10 @@ fn event(n: u64) -> AuditEvent {
             _ => signet_core::certificate::Serial::new(time, u128::from(n).to_be_bytes()).to_string(),
         };
         what.key_hash = format!("{:064x}", n / 3);
-        what.fingerprint = (n % 5 != 0).then(|| format!("{:064x}", n + 1_000_000));
+        what.fingerprint = (!n.is_multiple_of(5)).then(|| format!("{:064x}", n + 1_000_000));
         what.authority = ["aa", "bb", "cc"][(n / 2500) as usize].repeat(20);
         what.not_before = at / 1_000_000;
-        what.not_after = at / 1_000_000 + if n % 4 == 0 { 600 } else { 3600 };
+        what.not_after = at / 1_000_000 + if n.is_multiple_of(4) { 600 } else { 3600 };
         if n % 50 == 9 {
             event.who.certificate = Some(serial(n / 500).to_string());
         }

@@ -73,7 +73,7 @@ impl Piece {
     /// Makes the rows of events, which are all those of this piece.
     pub(in super::super) fn new(number: u64, events: &[LogRow]) -> Self {
         let mut found: BTreeMap<Term, Vec<u16>> = BTreeMap::new();
-        let (mut identities, mut forgotten) = (BTreeSet::new(), 0);
+        let (mut identities, mut forgotten) = (BTreeSet::new(), 0_i64);
         for row in events {
             let place = u16::try_from(row.seq.unsigned_abs() % PIECE).unwrap_or_default();
             let mut note = |term| {
@@ -84,7 +84,7 @@ impl Piece {
             };
             match row.read() {
                 // Retention has removed it.
-                None => forgotten += 1,
+                None => forgotten = forgotten.saturating_add(1),
                 Some(Ok((event, _))) => {
                     Term::all_of(&event).into_iter().for_each(&mut note);
                     ends_of(&event).into_iter().for_each(&mut note);
