@@ -13,7 +13,7 @@ use crate::audit_log::AuditLog;
 use crate::client_identity::ClientVerifier;
 use crate::config::Config;
 use crate::grpc::admin::{Access, AdminService, GuardedAdmin};
-use crate::grpc::record::{GuardedRecord, RecordService};
+use crate::grpc::record::{GuardedRecord, Kept, RecordService};
 use crate::limits::configured::ServiceLimits;
 use crate::metrics::CaMetrics;
 use crate::refusals::Refusals;
@@ -48,7 +48,7 @@ pub(super) fn guarded(
         ended.cancel();
         Ok::<_, Infallible>(())
     });
-    let from = (Arc::clone(&store) as _, store as _);
+    let from = Kept { events: Arc::clone(&store) as _, tree: Arc::clone(&store) as _, journal: store as _ };
     let record = RecordService::new(from, config.audit.origin.clone(), audit, clock, streams);
     (admin.guarded(limits.operators.clone(), Arc::clone(&access)), record.guarded(limits.record.clone(), access))
 }

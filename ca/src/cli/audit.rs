@@ -1,9 +1,7 @@
 //! `signet-ca audit list` and `show`: questions to the record, asked of a running CA, or of the storage with the CA up or down.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::Store;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use signet_core::audit::{AuditEvent, AuditQuery, EventKind, MAX_PAGE, Outcome, Page, StoredEvent};
@@ -16,19 +14,17 @@ use signet_runtime::output::{self, Output};
 use time::OffsetDateTime;
 
 use super::event_view::{as_text, entries, event_json, unread_json};
-use super::questions::{Ends, Filters};
+use super::questions::{Ends, Filters, Paged};
 use super::record::{KeyArgs, ProveArgs, VerifyArgs};
 use super::record_export::ExportArgs;
-use super::record_source::SourceArgs;
+use super::record_source::{Source, SourceArgs};
 use super::record_stats::StatsArgs;
 use super::record_tail::TailArgs;
 use super::view::View;
 use super::whole_event::whole_event;
-use super::{ConfigFile, Failure, OutputArg, PROGRAM};
-use crate::app;
+use super::{Failure, OutputArg, PROGRAM};
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one is made in the life of the process")]
 pub(super) enum AuditCommand {
     /// List events, newest first
     List(ListArgs),
@@ -56,6 +52,8 @@ pub(super) struct ListArgs {
     filters: Filters,
     #[command(flatten)]
     ends: Ends,
+    #[command(flatten)]
+    paged: Paged,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -85,7 +83,8 @@ pub(super) async fn run(asked: &AuditCommand) -> Result<(), Failure> {
 }
 
 async fn list(args: &ListArgs) -> Result<(), Failure> {
-    let (mut query, store) = asked(&args.source, &args.filters, &args.ends).await?;
+    let (mut query, opened) = opened(&args.source, (&args.filters, &args.ends, &args.paged)).await?;
+    let store = opened.events;
     narrow(&*store, &mut query).await?;
     let mut page = store.query(&query).await.map_err(Failure::failed)?;
     if let Some(serial) = query.serial {
@@ -105,42 +104,20 @@ async fn list(args: &ListArgs) -> Result<(), Failure> {
     shown.map_err(Failure::failed)
 }
 
-/// The question and the storage that it is put to, with all mistakes in the question told at once.
+/// The question and whom it is put to, with all mistakes in the question told at once.
 pub(super) async fn opened(
-    file: &ConfigFile,
-    filters: &Filters,
-    ends: &Ends,
-) -> Result<(AuditQuery, Arc<dyn Store>), Failure> {
-    let wrong =
-        |mistakes: Vec<String>| Failure::Usage(command::each_named(PROGRAM, mistakes.iter().map(String::as_str)));
-    let mut query = filters.query(ends, SystemClock.now()).map_err(wrong)?;
-    let config = file.load()?.config;
-    let store = app::open_for_reading(&config).await.map_err(Failure::failed)?;
-    if let Some(token) = filters.page {
-        check_page(&*store, token).await?;
-    }
-    filters.name_authorities(&mut query, &*store).await?;
-    Ok((query, store))
-}
-
-/// The same, of a CA or of the storage.
-async fn asked(
     source: &SourceArgs,
-    filters: &Filters,
-    ends: &Ends,
-) -> Result<(AuditQuery, Arc<dyn AuditStore>), Failure> {
+    (filters, ends, paged): (&Filters, &Ends, &Paged),
+) -> Result<(AuditQuery, Source), Failure> {
     let wrong =
         |mistakes: Vec<String>| Failure::Usage(command::each_named(PROGRAM, mistakes.iter().map(String::as_str)));
-    let mut query = filters.query(ends, SystemClock.now()).map_err(wrong)?;
+    let mut query = filters.query(ends, paged, SystemClock.now()).map_err(wrong)?;
     let opened = source.open().await?;
-    if let Some(token) = filters.page {
+    if let Some(token) = paged.page {
         check_page(&*opened.events, token).await?;
     }
-    match &opened.store {
-        Some(store) => filters.name_authorities(&mut query, &**store).await?,
-        None => filters.name_authorities_of(&mut query, source).await?,
-    }
-    Ok((query, opened.events))
+    filters.name_authorities(&mut query, (source, &opened)).await?;
+    Ok((query, opened))
 }
 
 /// Shows one event whole, or those of one request.

@@ -1,27 +1,31 @@
-//! `signet-ca certificate list` and `show`: certificates by what is on record of them, read from storage.
+//! `signet-ca certificate list` and `show`: certificates by what is on record of them, asked of a running CA, or of the storage.
 
-use crate::app::Store;
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::{Value, json};
 use signet_core::audit::{AuditEvent, AuditQuery, Certified, MAX_PAGE, Outcome, StoredEvent};
 use signet_core::clock::{Clock, SystemClock};
-use signet_core::revocation::{Revocations, Revoked};
+use signet_core::seams::store::AuditStore;
 use signet_runtime::output::{self, Output, Table, more};
 use time::OffsetDateTime;
 
 use super::audit::{opened, pages};
 use super::event_view::{event_json, unread_json};
-use super::questions::{Ends, Filters};
+use super::questions::{Ends, Filters, Paged};
+use super::record_source::{Revoked, Source, SourceArgs};
 use super::view::View;
 use super::whole_event::whole_event;
-use super::{ConfigFile, Failure, OutputArg, time_text};
+use super::{Failure, OutputArg, time_text};
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
     #[command(flatten)]
-    file: ConfigFile,
+    source: SourceArgs,
     #[command(flatten)]
     filters: Filters,
+    #[command(flatten)]
+    paged: Paged,
     /// Those that have ended, too
     #[arg(long)]
     ended: bool,
@@ -32,7 +36,7 @@ pub(super) struct ListArgs {
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
     #[command(flatten)]
-    file: ConfigFile,
+    source: SourceArgs,
     /// The serial number, or its beginning: 6 hexadecimal digits or more
     serial: String,
     #[command(flatten)]
@@ -40,14 +44,14 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) async fn list(args: &ListArgs) -> Result<(), Failure> {
-    let (mut query, store) = opened(&args.file, &args.filters, &Ends::default()).await?;
+    let (mut query, source) = opened(&args.source, (&args.filters, &Ends::default(), &args.paged)).await?;
     query.outcome = Some(Outcome::Issued);
     let now = SystemClock.now();
     if !args.ended {
         query.expires_after = query.expires_after.or(Some(now));
     }
-    let page = store.query(&query).await.map_err(Failure::failed)?;
-    let revocations = revocations(&*store).await?;
+    let page = source.events.query(&query).await.map_err(Failure::failed)?;
+    let revocations = revocations(&source).await?;
     let certificates: Vec<_> = page.items.iter().filter_map(|one| Certificate::new(one, &revocations)).collect();
     let entries: Result<Vec<Value>, _> = certificates.iter().map(Certificate::json).collect();
     let unread: Result<Vec<Value>, _> = page.unread.iter().map(unread_json).collect();
@@ -63,8 +67,9 @@ pub(super) async fn list(args: &ListArgs) -> Result<(), Failure> {
 
 pub(super) async fn show(args: &ShowArgs) -> Result<(), Failure> {
     let filters = Filters::of_serial(&args.serial);
-    let (query, store) = opened(&args.file, &filters, &Ends::default()).await?;
-    let found = pages(&*store, query, 2).await?;
+    let paged = Paged::between(None, None);
+    let (query, source) = opened(&args.source, (&filters, &Ends::default(), &paged)).await?;
+    let found = pages(&*source.events, query, 2).await?;
     // A backend's intention has none yet, and what it made without anybody getting it counts as well.
     let mut found: Vec<StoredEvent> = found.items.into_iter().filter(|one| one.event.what.is_some()).collect();
     let certificate = match (found.pop(), found.len()) {
@@ -80,8 +85,8 @@ pub(super) async fn show(args: &ShowArgs) -> Result<(), Failure> {
             )));
         }
     };
-    let renewal = renewal(&*store, &certificate).await?;
-    let revocations = revocations(&*store).await?;
+    let renewal = renewal(&*source.events, &certificate).await?;
+    let revocations = revocations(&source).await?;
     let event = event_json(&certificate).map_err(Failure::failed)?;
     let shown = Certificate::new(&certificate, &revocations);
     let revoked = shown.as_ref().map(Certificate::revoked_json).unwrap_or_default();
@@ -99,7 +104,7 @@ pub(super) async fn show(args: &ShowArgs) -> Result<(), Failure> {
             None => "not renewed\n".to_owned(),
         };
         text += &match (revoked, what.is_some_and(|what| what.not_after <= SystemClock.now().unix_timestamp())) {
-            (Some(entry), _) => format!("revoked {} ({})\n", view.seconds(entry.at), entry.reason.as_str()),
+            (Some(entry), _) => format!("revoked {} ({})\n", view.seconds(entry.at), entry.reason),
             (None, true) => "ended; a certificate that has ended is on no revocation list\n".to_owned(),
             (None, false) => "not revoked\n".to_owned(),
         };
@@ -109,7 +114,7 @@ pub(super) async fn show(args: &ShowArgs) -> Result<(), Failure> {
 }
 
 /// The certificate that its holder got next, if that was before it ended.
-async fn renewal(store: &dyn Store, certificate: &StoredEvent) -> Result<Option<StoredEvent>, Failure> {
+async fn renewal(store: &dyn AuditStore, certificate: &StoredEvent) -> Result<Option<StoredEvent>, Failure> {
     let event = &certificate.event;
     let (Some(key), Some(what)) = (event.holder(), &event.what) else { return Ok(None) };
     let query = AuditQuery {
@@ -129,10 +134,12 @@ async fn renewal(store: &dyn Store, certificate: &StoredEvent) -> Result<Option<
     Ok(later.by_ref().filter(|one| is_next(&one.event)).last())
 }
 
-/// What is revoked now.
-async fn revocations(store: &dyn Store) -> Result<Revocations, Failure> {
-    let journal = store.load().await.map_err(Failure::failed)?;
-    Ok(journal.map(|(_, journal)| journal.revocations).unwrap_or_default())
+/// What is revoked now, by serial number and issuing CA.
+type Revocations = BTreeMap<(String, String), Revoked>;
+
+async fn revocations(source: &Source) -> Result<Revocations, Failure> {
+    let all = source.revoked().await?.into_iter();
+    Ok(all.map(|one| ((one.serial.clone(), one.issuer.clone()), one)).collect())
 }
 
 /// A certificate that was issued.
@@ -145,12 +152,11 @@ struct Certificate<'a> {
 impl<'a> Certificate<'a> {
     fn new(stored: &'a StoredEvent, revocations: &'a Revocations) -> Option<Self> {
         let what = stored.event.what.as_ref()?;
-        let is_it = |entry: &&Revoked| entry.serial == what.serial && entry.issuer.to_string() == what.authority;
-        Some(Self { stored, what, revoked: revocations.entries.iter().find(is_it) })
+        Some(Self { stored, what, revoked: revocations.get(&(what.serial.clone(), what.authority.clone())) })
     }
 
     fn revoked_json(&self) -> Value {
-        self.revoked.map_or(Value::Null, |entry| json!({ "at": time_text(entry.at), "reason": entry.reason.as_str() }))
+        self.revoked.map_or(Value::Null, |entry| json!({ "at": time_text(entry.at), "reason": entry.reason }))
     }
 
     fn json(&self) -> Result<Value, serde_json::Error> {

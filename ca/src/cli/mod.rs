@@ -62,7 +62,6 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one is made in the life of the process")]
 enum Command {
     /// Make the first authority of a new installation; refused where there is one, or where bundle_file names others
     Init(init::InitArgs),

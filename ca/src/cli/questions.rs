@@ -15,7 +15,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Failure;
 use super::admin_client::failure;
-use super::record_source::SourceArgs;
+use super::record_source::{Source, SourceArgs};
 
 /// Whom and which certificate it is about.
 #[derive(Debug, Default, Args)]
@@ -59,18 +59,30 @@ pub(super) struct Filters {
     /// Only certificates that end then or later; `now` leaves those out that have ended
     #[arg(long, value_name = "TIME")]
     expires_after: Option<String>,
+}
+
+/// From when to when, and how much of it at once.
+#[derive(Debug, Args)]
+pub(super) struct Paged {
     /// Only events since this time: RFC 3339, or a duration before now like 10m
     #[arg(long, value_name = "TIME")]
-    since: Option<String>,
+    pub(super) since: Option<String>,
     /// Only events until this time, said in the same ways
     #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    pub(super) until: Option<String>,
     /// How many at most, up to 1000
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PAGE)))]
     limit: u32,
     /// Continue after the previous page, with the token that it said; pages have no numbers
     #[arg(long, value_name = "TOKEN")]
     pub(super) page: Option<u64>,
+}
+
+impl Paged {
+    /// Everything between these times.
+    pub(super) fn between(since: Option<&str>, until: Option<&str>) -> Self {
+        Self { since: since.map(str::to_owned), until: until.map(str::to_owned), limit: MAX_PAGE, page: None }
+    }
 }
 
 /// How it ended, and why.
@@ -100,15 +112,15 @@ fn kind() -> impl TypedValueParser<Value = EventKind> {
 impl Filters {
     /// Those that a serial number, or the beginning of one, makes.
     pub(super) fn of_serial(serial: &str) -> Self {
-        Self { serial: Some(serial.to_owned()), limit: MAX_PAGE, ..Self::default() }
+        Self { serial: Some(serial.to_owned()), ..Self::default() }
     }
 
     /// The question, but for what only storage knows.
     ///
     /// # Errors
     /// All mistakes at once.
-    pub(super) fn query(&self, ends: &Ends, now: OffsetDateTime) -> Result<AuditQuery, Vec<String>> {
-        let mut query = AuditQuery::newest(self.limit).map_err(|error| vec![format!("--limit: {error}")])?;
+    pub(super) fn query(&self, ends: &Ends, paged: &Paged, now: OffsetDateTime) -> Result<AuditQuery, Vec<String>> {
+        let mut query = AuditQuery::newest(paged.limit).map_err(|error| vec![format!("--limit: {error}")])?;
         let mut wrong = Vec::new();
         if let Some(id) = &self.identity {
             match SpiffeId::parse(id) {
@@ -117,8 +129,8 @@ impl Filters {
             }
         }
         for (flag, given, way, at) in [
-            ("since", &self.since, Way::Back, &mut query.since),
-            ("until", &self.until, Way::Back, &mut query.until),
+            ("since", &paged.since, Way::Back, &mut query.since),
+            ("until", &paged.until, Way::Back, &mut query.until),
             ("expires-before", &self.expires_before, Way::Ahead, &mut query.expires_before),
             ("expires-after", &self.expires_after, Way::Ahead, &mut query.expires_after),
         ] {
@@ -156,7 +168,7 @@ impl Filters {
             kind: ends.kind,
             reason: ends.reason.clone(),
             shown: ends.shown_certificate.clone(),
-            before: self.page,
+            before: paged.page,
             ..query
         };
         let checked = query.checked();
@@ -167,11 +179,22 @@ impl Filters {
         }
     }
 
-    /// Adds the issuing CAs that `--authority` names.
+    /// Adds the issuing CAs that `--authority` names, as whoever is asked knows them.
     ///
     /// # Errors
-    /// [`Failure`] when it names none, or storage does not answer.
-    pub(super) async fn name_authorities(&self, query: &mut AuditQuery, store: &dyn Store) -> Result<(), Failure> {
+    /// [`Failure`] when it names none, or nobody answers.
+    pub(super) async fn name_authorities(
+        &self,
+        query: &mut AuditQuery,
+        (args, opened): (&SourceArgs, &Source),
+    ) -> Result<(), Failure> {
+        match &opened.store {
+            Some(store) => self.name_authorities_in(query, &**store).await,
+            None => self.name_authorities_of(query, args).await,
+        }
+    }
+
+    async fn name_authorities_in(&self, query: &mut AuditQuery, store: &dyn Store) -> Result<(), Failure> {
         let Some(given) = &self.authority else { return Ok(()) };
         query.authorities = issuing_cas(store, &given.to_ascii_lowercase()).await.map_err(Failure::failed)?;
         match query.authorities.len() {
@@ -190,10 +213,7 @@ impl Filters {
 
 impl Filters {
     /// The same of the authorities that a CA knows: those there are.
-    ///
-    /// # Errors
-    /// [`Failure`] when `--authority` names none, or the CA does not answer.
-    pub(super) async fn name_authorities_of(&self, query: &mut AuditQuery, source: &SourceArgs) -> Result<(), Failure> {
+    async fn name_authorities_of(&self, query: &mut AuditQuery, source: &SourceArgs) -> Result<(), Failure> {
         let Some(given) = self.authority.as_ref().map(|given| given.to_ascii_lowercase()) else { return Ok(()) };
         let mut client = source.admin.connect().await?;
         let rotation = client.rotation().await.map_err(|status| failure(&status))?;
@@ -212,11 +232,6 @@ impl Filters {
         }
         Ok(())
     }
-}
-
-/// A time, or how long ago.
-pub(super) fn moment_before(text: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
-    moment(text, now, Way::Back)
 }
 
 /// The issuing CAs whose ids begin so, and those of roots whose ids do: those there are, those that have signed what has not
@@ -298,14 +313,13 @@ mod tests {
             identity: text("web"),
             serial: text("46b0"),
             key_hash: text("ab"),
-            until: text("soon"),
             expires_before: text("tomorrow"),
             pod: text(""),
-            limit: 1,
             ..Filters::default()
         };
         let ends = Ends { outcome: text("odd"), shown_certificate: text("x"), ..Ends::default() };
-        let told = filters.query(&ends, NOW).unwrap_err();
+        let paged = Paged::between(None, Some("soon"));
+        let told = filters.query(&ends, &paged, NOW).unwrap_err();
         for flag in ["identity", "until", "expires-before", "outcome", "serial", "key-hash", "shown-certificate", "pod"]
         {
             assert!(told.iter().any(|one| one.starts_with(&format!("--{flag}: "))), "{flag}: {told:#?}");
@@ -316,11 +330,12 @@ mod tests {
     #[test]
     fn what_ends_soon_has_not_ended_and_a_short_serial_is_a_beginning() {
         let text = |text: &str| Some(text.to_owned());
-        let filters = Filters { expires_before: text("1h"), serial: text("46:B0:BC"), limit: 5, ..Filters::default() };
-        let query = filters.query(&Ends::default(), NOW).unwrap();
+        let filters = Filters { expires_before: text("1h"), serial: text("46:B0:BC"), ..Filters::default() };
+        let all = Paged::between(None, None);
+        let query = filters.query(&Ends::default(), &all, NOW).unwrap();
         assert_eq!((query.expires_after, query.expires_before), (Some(NOW), Some(datetime!(2026-03-01 13:00 UTC))));
         assert_eq!((query.serial, query.serial_prefix), (None, text("46b0bc")));
-        let past = Filters { expires_before: text("2026-01-01T00:00:00Z"), limit: 5, ..Filters::default() };
-        assert_eq!(past.query(&Ends::default(), NOW).unwrap().expires_after, None);
+        let past = Filters { expires_before: text("2026-01-01T00:00:00Z"), ..Filters::default() };
+        assert_eq!(past.query(&Ends::default(), &all, NOW).unwrap().expires_after, None);
     }
 }

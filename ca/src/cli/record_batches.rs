@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use signet_core::audit::{AuditQuery, MAX_PAGE, Outcome};
-use signet_core::identity::SpiffeId;
+use signet_core::audit::AuditQuery;
 use signet_core::seams::record_tree::RecordTree;
 use signet_proto::admin::v1alpha1::EventBatch;
 use signet_runtime::command;
@@ -14,9 +13,9 @@ use time::OffsetDateTime;
 use tonic::Streaming;
 
 use super::event_view::{event_json, unread_json};
-use super::questions::moment_before;
+use super::questions::{Ends, Filters, Paged};
 use super::record_remote::unanswered;
-use super::record_source::Source;
+use super::record_source::{Source, SourceArgs};
 use super::{Failure, PROGRAM};
 use crate::grpc::record::event::{Told, told};
 use crate::grpc::record::filter::asked;
@@ -30,12 +29,10 @@ const BATCH: Duration = Duration::from_secs(60);
 /// Which events.
 #[derive(Debug, Args)]
 pub(super) struct WhichArgs {
-    /// Only events about this SPIFFE ID
-    #[arg(long, value_name = "SPIFFE_ID")]
-    identity: Option<String>,
-    /// Only events with this outcome: issued, refused, failed, done or intended
-    #[arg(long)]
-    outcome: Option<String>,
+    #[command(flatten)]
+    filters: Filters,
+    #[command(flatten)]
+    ends: Ends,
 }
 
 impl WhichArgs {
@@ -45,33 +42,13 @@ impl WhichArgs {
         (since, until): (Option<&str>, Option<&str>),
         now: OffsetDateTime,
     ) -> Result<AuditQuery, Failure> {
-        let mut query = AuditQuery::newest(MAX_PAGE).map_err(Failure::failed)?;
-        let mut wrong = Vec::new();
-        if let Some(id) = &self.identity {
-            match SpiffeId::parse(id) {
-                Ok(id) => query.spiffe_id = Some(id.to_string()),
-                Err(error) => wrong.push(format!("--identity: {error}")),
-            }
-        }
-        if let Some(outcome) = &self.outcome {
-            match Outcome::parse(outcome) {
-                Some(outcome) => query.outcome = Some(outcome),
-                None => wrong.push(format!("--outcome: {outcome:?} is not issued, refused, failed, done or intended")),
-            }
-        }
-        for (option, given, at) in [("--since", since, &mut query.since), ("--until", until, &mut query.until)] {
-            let Some(text) = given else { continue };
-            *at = moment_before(text, now);
-            if at.is_none() {
-                wrong.push(format!(
-                    "{option}: {text:?} is neither a time like 2026-03-01T12:00:00Z nor a duration like 10m"
-                ));
-            }
-        }
-        if wrong.is_empty() {
-            return Ok(query);
-        }
-        Err(Failure::Usage(command::each_named(PROGRAM, wrong.iter().map(String::as_str))))
+        let query = self.filters.query(&self.ends, &Paged::between(since, until), now);
+        query.map_err(|wrong| Failure::Usage(command::each_named(PROGRAM, wrong.iter().map(String::as_str))))
+    }
+
+    /// Adds what only whoever is asked knows.
+    pub(super) async fn complete(&self, query: &mut AuditQuery, asked: (&SourceArgs, &Source)) -> Result<(), Failure> {
+        self.filters.name_authorities(query, asked).await
     }
 }
 

@@ -54,7 +54,7 @@ enum Form {
 }
 
 pub(super) async fn export(args: &ExportArgs) -> Result<(), Failure> {
-    let query = args.which.query((args.since.as_deref(), args.until.as_deref()), SystemClock.now())?;
+    let mut query = args.which.query((args.since.as_deref(), args.until.as_deref()), SystemClock.now())?;
     // A file that cannot be gone on with is told of before anybody is asked.
     let (mut to, last) = match &args.out {
         Some(path) => {
@@ -64,6 +64,7 @@ pub(super) async fn export(args: &ExportArgs) -> Result<(), Failure> {
         None => (Sink::Stdout(io::stdout()), None),
     };
     let source = args.source.open().await?;
+    args.which.complete(&mut query, (&args.source, &source)).await?;
     let from = last.or(args.after).map_or(0, |last| last.saturating_add(1));
     let mut batches = Batches::open(&source, query, from, false).await?;
     if last.is_none() && args.output == Form::Csv && to.is_at_start()? {

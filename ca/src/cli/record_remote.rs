@@ -15,6 +15,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::Failure;
 use super::admin_client::{ANSWER, AdminArgs, explanation, failure, within};
+use super::record_source::Revoked;
 use super::tls_way::Calls;
 use crate::grpc::record::counts::{By, Piece, told as told_counts};
 use crate::grpc::record::event::{Told, told};
@@ -66,6 +67,17 @@ impl Remote {
         };
         let answer = within(PAGE, self.service.clone().count_events(request)).await;
         answer.map(told_counts).map_err(|status| unanswered(&status))
+    }
+
+    /// The certificates that are revoked now.
+    pub(super) async fn revoked(&self) -> Result<Vec<Revoked>, Failure> {
+        let answer = within(PAGE, self.service.clone().list_revoked(wire::ListRevokedRequest {})).await;
+        let all = answer.map_err(|status| unanswered(&status))?.certificates.into_iter();
+        let revoked = |one: wire::RevokedCertificate| {
+            let wire::RevokedCertificate { serial, issuer, at, reason } = one;
+            Revoked { serial, issuer, at, reason }
+        };
+        Ok(all.map(revoked).collect())
     }
 
     /// What proves that an event is on record.

@@ -129,7 +129,35 @@ impl SourceArgs {
     }
 }
 
+/// A certificate that is revoked.
+#[derive(Debug, Clone)]
+pub(super) struct Revoked {
+    pub(super) serial: String,
+    /// The id of the issuing CA.
+    pub(super) issuer: String,
+    /// Seconds since 1970.
+    pub(super) at: i64,
+    pub(super) reason: String,
+}
+
 impl Source {
+    /// The certificates that are revoked now.
+    pub(super) async fn revoked(&self) -> Result<Vec<Revoked>, Failure> {
+        if let Some(remote) = &self.remote {
+            return remote.revoked().await;
+        }
+        let Some(store) = &self.store else { return Ok(Vec::new()) };
+        let journal = store.load().await.map_err(Failure::failed)?;
+        let entries = journal.map(|(_, journal)| journal.revocations.entries).unwrap_or_default();
+        let revoked = entries.into_iter().map(|entry| Revoked {
+            serial: entry.serial,
+            issuer: entry.issuer.to_string(),
+            at: entry.at,
+            reason: entry.reason.as_str().to_owned(),
+        });
+        Ok(revoked.collect())
+    }
+
     /// One that answers: a CA that cannot is found out here, before anything is printed.
     async fn of_ca(remote: Remote) -> Result<Self, Failure> {
         let origin = remote.origin().await?;

@@ -63,6 +63,7 @@ pub(super) async fn stats(args: &StatsArgs) -> Result<(), Failure> {
     let has = |what| args.by.contains(&what);
     let by = By { identity: has(ByWhat::Identity), reason: has(ByWhat::Reason), hour: has(ByWhat::Hour) };
     let source = args.source.open().await?;
+    args.which.complete(&mut query, (&args.source, &source)).await?;
     let (mut counts, mut unread) = (BTreeMap::<Group, u64>::new(), 0_u64);
     loop {
         let found = match &source.remote {

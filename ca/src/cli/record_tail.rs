@@ -28,8 +28,9 @@ pub(super) async fn tail(args: &TailArgs) -> Result<(), Failure> {
     if args.source.storage {
         return Err(Failure::Usage("--storage: only a running CA is followed".to_owned()));
     }
-    let query = args.which.query((None, None), SystemClock.now())?;
+    let mut query = args.which.query((None, None), SystemClock.now())?;
     let source = args.source.ca().await?;
+    args.which.complete(&mut query, (&args.source, &source)).await?;
     let from = match args.after {
         Some(after) => after.saturating_add(1),
         None => source.tree.events().await.map_err(Failure::failed)?,

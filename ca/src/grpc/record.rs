@@ -14,7 +14,7 @@ use futures::Stream;
 use signet_core::audit::AuditQuery;
 use signet_core::clock::SharedClock;
 use signet_core::seams::record_tree::{KeptCheckpoint, RecordTree};
-use signet_core::seams::store::{AuditStore, StoreError};
+use signet_core::seams::store::{AuditStore, AuthorityJournal, StoreError};
 use signet_core::transparency::Tile;
 use signet_proto::admin::v1alpha1 as wire;
 use signet_proto::admin::v1alpha1::record_server::{Record, RecordServer};
@@ -45,13 +45,33 @@ const LEAVES: u32 = 1024;
 const PAGE_BYTES: usize = 2 << 20;
 
 /// The calls of the service, as the wire names them. All of them read.
-pub(super) const CALLS: [&str; 8] =
-    ["ListEvents", "GetEvent", "GetProof", "GetCheckpoint", "GetTile", "ListLeaves", "CountEvents", "StreamEvents"];
+pub(super) const CALLS: [&str; 9] = [
+    "ListEvents",
+    "GetEvent",
+    "GetProof",
+    "GetCheckpoint",
+    "GetTile",
+    "ListLeaves",
+    "ListRevoked",
+    "CountEvents",
+    "StreamEvents",
+];
+
+/// What of storage answers are made of.
+pub struct Kept {
+    /// The events.
+    pub events: Arc<dyn AuditStore>,
+    /// The tree over them.
+    pub tree: Arc<dyn RecordTree>,
+    /// What is revoked.
+    pub journal: Arc<dyn AuthorityJournal>,
+}
 
 /// Answers auditors, from storage.
 pub struct RecordService {
     events: Arc<dyn AuditStore>,
     tree: Arc<dyn RecordTree>,
+    journal: Arc<dyn AuthorityJournal>,
     origin: String,
     sessions: Sessions,
     streams: OpenStreams,
@@ -65,14 +85,14 @@ impl RecordService {
     /// Answers from this storage, about the log of this name. Streams end with `stop`.
     #[must_use]
     pub fn new(
-        (events, tree): (Arc<dyn AuditStore>, Arc<dyn RecordTree>),
+        Kept { events, tree, journal }: Kept,
         origin: String,
         audit: AuditLog,
         clock: SharedClock,
         stop: CancellationToken,
     ) -> Self {
         let (sessions, streams) = (Sessions::new(audit, clock), OpenStreams::default());
-        Self { events, tree, origin, sessions, streams, stop }
+        Self { events, tree, journal, origin, sessions, streams, stop }
     }
 
     /// Puts the guard before the service. There is no other way in: the service answers nobody whom no guard has seen.
@@ -211,6 +231,22 @@ impl Record for RecordService {
             }
         }
         Ok(Response::new(wire::ListLeavesResponse { leaves }))
+    }
+
+    async fn list_revoked(
+        &self,
+        request: Request<wire::ListRevokedRequest>,
+    ) -> Result<Response<wire::ListRevokedResponse>, Status> {
+        let (_, _, wire::ListRevokedRequest {}) = self.read(request, Reading::List).await?;
+        let journal = within(self.journal.load()).await?;
+        let entries = journal.map(|(_, journal)| journal.revocations.entries).unwrap_or_default();
+        let certificates = entries.into_iter().map(|entry| wire::RevokedCertificate {
+            serial: entry.serial,
+            issuer: entry.issuer.to_string(),
+            at: entry.at,
+            reason: entry.reason.as_str().to_owned(),
+        });
+        Ok(Response::new(wire::ListRevokedResponse { certificates: certificates.collect() }))
     }
 
     async fn count_events(

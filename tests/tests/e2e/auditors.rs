@@ -92,6 +92,23 @@ async fn an_auditor_reads_everything_over_tls_and_changes_nothing_and_a_stranger
     // What a CA tells and what the storage holds is the same.
     let at_storage = ca.ask(&["audit", "list", "--storage", "--outcome", "issued"])?;
     assert_eq!(auditor.json(&["audit", "list", "--outcome", "issued"])?, at_storage);
+    // Who holds what, and what was revoked of it; by any filter, also as an export.
+    let revoke = ["certificate", "revoke", "--serial", serial, "--reason", "key_compromise"];
+    ca.ask(&revoke)?;
+    let question = ["certificate", "list", "--namespace", "default", "--identity", CLIENT_ID];
+    let held = auditor.json(&question)?;
+    assert_eq!(held, ca.ask(&[&question[..], &["--storage"]].concat())?);
+    let of_serial = |one: &&Value| one["what"]["serial"] == **serial;
+    let one = held["certificates"].as_array().unwrap().iter().find(of_serial).unwrap();
+    ensure(one["revoked"]["reason"].is_string(), || one.to_string())?;
+    let shown = auditor.json(&["certificate", "show", serial])?;
+    assert_eq!(shown["revoked"], one["revoked"]);
+    let authority = one["what"]["authority"].as_str().unwrap_or_default();
+    let filters = ["--authority", &authority[..12], "--serial", &serial[..8], "--kind", "certificate"];
+    let exported = tools::run(&mut auditor.command(&[&["audit", "export"][..], &filters].concat())?)?;
+    let exported: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    ensure(exported.iter().any(|event| of_serial(&event)), || format!("{exported:?}"))?;
+    ensure(exported.iter().all(|event| event["kind"] == "certificate"), || format!("{exported:?}"))?;
     for status in [&["status"][..], &["authority", "list"], &["holders", "list"], &["audit", "key"]] {
         auditor.json(status)?;
     }

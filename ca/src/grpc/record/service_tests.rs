@@ -88,7 +88,8 @@ impl Stage {
             metrics: ca_metrics,
         };
         let stop = CancellationToken::new();
-        let from = (Arc::clone(&store) as _, Arc::clone(&store) as _);
+        let store_of = Arc::clone(&store);
+        let from = Kept { events: Arc::clone(&store) as _, tree: Arc::clone(&store) as _, journal: store_of as _ };
         let service = RecordService::new(from, "cluster.local/record".into(), audit, shared, stop.clone());
         let limits = CallLimits { streams: &["StreamEvents"], ..CallLimits::default() };
         let service = service.guarded(limits, Arc::new(access));
@@ -188,6 +189,8 @@ async fn an_auditor_reads_and_strangers_do_not_and_every_call_is_in_the_tables()
     let counts = auditor.count_events(counted).await.unwrap().into_inner();
     let counts: Vec<_> = counts.counts.iter().map(|row| (row.reason.as_deref().unwrap(), row.count)).collect();
     assert_eq!(counts, [("r0", 1), ("r1", 1)]);
+    let revoked = auditor.list_revoked(wire::ListRevokedRequest {}).await.unwrap().into_inner().certificates;
+    assert_eq!(revoked, [], "there is no journal yet");
     let unbounded = auditor.count_events(wire::CountEventsRequest::default()).await.unwrap_err();
     assert_eq!(unbounded.code(), Code::InvalidArgument);
 
