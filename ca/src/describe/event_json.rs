@@ -75,3 +75,60 @@ fn with_times(value: Value) -> Value {
 fn text(seconds: i64) -> String {
     time::OffsetDateTime::from_unix_timestamp(seconds).map_or_else(|_| "-".to_owned(), rfc3339)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use std::collections::BTreeSet;
+
+    use signet_core::audit::{Attributed, AuditEvent, Certified, EventKind, Outcome, Repeated, UnknownFields};
+
+    use super::*;
+
+    fn keys(value: &Value) -> BTreeSet<&str> {
+        value.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn the_schema_has_every_field_and_word_and_no_other() {
+        let schema: Value = serde_json::from_str(include_str!("../../../docs/audit-event.schema.json")).unwrap();
+        let schema = &schema["$defs"];
+        let what = Certified {
+            serial: "01".repeat(16),
+            key_hash: "ab".into(),
+            other_names: vec!["ca.example".into()],
+            not_before: 1,
+            not_after: 2,
+            authority: "cd".into(),
+            bundle_sequence: 1,
+            acknowledges: true,
+            fingerprint: Some("ef".into()),
+        };
+        let whole = AuditEvent {
+            at_micros: 1,
+            request_id: "r".into(),
+            kind: EventKind::Certificate,
+            outcome: Outcome::Issued,
+            reason: Some("a".into()),
+            detail: Some("b".into()),
+            who: Attributed { last_token_micros: Some(1), node: Some("n".into()), ..Attributed::default() },
+            what: Some(what),
+            repeated: Some(Repeated { count: 2, since_micros: 1 }),
+        };
+        let least = AuditEvent { reason: None, detail: None, who: Attributed::default(), ..whole.clone() };
+        for one in [whole, least] {
+            let stored = StoredEvent { sequence: 1, event: one, unknown_fields: UnknownFields::new() };
+            let shown = event(&stored).unwrap();
+            let parts = [("event", &shown), ("who", &shown["who"]), ("what", &shown["what"])];
+            for (name, part) in parts.into_iter().chain([("repeated", &shown["repeated"])]) {
+                let required: BTreeSet<&str> =
+                    schema[name]["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+                assert_eq!(keys(part), keys(&schema[name]["properties"]), "{name}");
+                assert_eq!(keys(part), required, "{name}");
+            }
+        }
+        let words = |name: &str| schema[name]["anyOf"][0]["enum"].clone();
+        assert_eq!(words("kind"), serde_json::to_value(EventKind::ALL).unwrap());
+        assert_eq!(words("outcome"), serde_json::to_value(Outcome::ALL).unwrap());
+    }
+}

@@ -5,7 +5,7 @@ mod file;
 mod follower;
 
 pub use file::{Position, SinkError, append, find};
-pub use follower::{Follower, SinkMetrics};
+pub use follower::{FollowError, Follower, SinkMetrics};
 
 #[cfg(test)]
 #[path = "sink_tests.rs"]

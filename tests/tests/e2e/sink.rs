@@ -1,5 +1,6 @@
 //! The file that the record is followed into: each event once, whatever happens to the CA that writes it.
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -7,11 +8,22 @@ use signet_tests::callers::Callers;
 use signet_tests::failure::{Outcome, ensure};
 use signet_tests::harness::process::eventually;
 use signet_tests::harness::{Dev, probe};
+use signet_tests::tools;
 
 use super::facts;
 
 const WITHIN: Duration = Duration::from_secs(60);
 const KILLS: usize = 6;
+
+/// Holds each line of a file against a schema.
+const VALIDATE: &str = "
+import json, sys, jsonschema
+schema = json.load(open(sys.argv[1]))
+jsonschema.Draft202012Validator.check_schema(schema)
+validator = jsonschema.Draft202012Validator(schema)
+for line in open(sys.argv[2]):
+    validator.validate(json.loads(line))
+";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_again_and_again_the_ca_writes_each_event_once_and_in_order() -> Outcome {
@@ -44,6 +56,8 @@ async fn killed_again_and_again_the_ca_writes_each_event_once_and_in_order() -> 
         let count = serials.iter().filter(|one| *one == serial).count();
         ensure(count == 1, || format!("{serial} is there {count} times"))?;
     }
+    let schema = tools::source_root().join("docs/audit-event.schema.json");
+    tools::run(Command::new(tools::python("jsonschema")?).args(["-c", VALIDATE]).arg(schema).arg(&file))?;
     // As everybody else is shown them.
     let mut shown = ca.audit(&["--outcome", "issued"])?;
     shown.reverse();

@@ -59,12 +59,16 @@ async fn a_set_that_clients_or_envoy_would_refuse_is_told_once_and_the_one_befor
         let ready = ca.ready_is(true, SOON).await?.to_string();
         ensure(ready.contains("the files are not used") && ready.contains(word), || format!("{what}: {ready}"))?;
         assert_eq!(issuer(&dev).await?, key_id(&good)?, "{what}");
+        let told = || {
+            let log = ca.process.log();
+            let is_told = |line: &&str| line.contains("is not used; the one in use goes on") && line.contains(word);
+            (log.lines().filter(is_told).count(), log)
+        };
+        // Whoever reads the files says so in readiness first, and the rotator in the log when it has looked.
+        eventually(&format!("the warning of {what}"), SOON, async || (told().0 > 0).then_some(())).await?;
         mount.swap(&set)?;
         gauge(&ca, "signet_ca_files_refused", 0.0).await?;
-        let log = ca.process.log();
-        let warnings =
-            log.lines().filter(|line| line.contains("is not used; the one in use goes on") && line.contains(word));
-        let count = warnings.count();
+        let (count, log) = told();
         // The two constraints for URIs are told in the same words.
         ensure((1..=2).contains(&count), || format!("{what}: told {count} times:\n{log}"))?;
     }
