@@ -160,7 +160,11 @@ fn look_through(
     (step, false)
 }
 
-/// Looks again at events that were put off until now.
+/// Over how much of the log one step looks at events that were put off: what they are found by is made anew in pieces of it,
+/// in the transaction of the step.
+const SPAN: u64 = 4096;
+
+/// Looks again at events that were put off until now, the first of them and those near it.
 fn look_again(
     mut step: Forgetting,
     due: &[Aging],
@@ -168,7 +172,8 @@ fn look_again(
     longest: Duration,
     now: OffsetDateTime,
 ) -> Forgetting {
-    for one in due {
+    let end = due.first().map_or(0, |first| first.sequence.saturating_add(SPAN));
+    for one in due.iter().take_while(|one| one.sequence < end) {
         let fate = one.body.as_deref().map_or(Fate::Forgotten, |body| judge(one, body, age, longest, now));
         match fate {
             Fate::Forgotten => step.forgotten.push(one.sequence),

@@ -186,7 +186,8 @@ async fn narrow(store: &dyn AuditStore, query: &mut AuditQuery) -> Result<(), Fa
         let begin = time_math::before(at, SKEW);
         query.since = Some(query.since.map_or(begin, |since| since.max(begin)));
         let end = OffsetDateTime::from_unix_timestamp(what.not_after).ok();
-        query.until = end.map(|end| time_math::after(end, SKEW));
+        let end = end.map(|end| time_math::after(end, SKEW));
+        query.until = [query.until, end].into_iter().flatten().min();
     }
     Ok(())
 }

@@ -104,6 +104,13 @@ pub(super) async fn show(args: &ShowArgs) -> Result<(), Failure> {
             None => "not renewed\n".to_owned(),
         };
         text += &match (revoked, what.is_some_and(|what| what.not_after <= SystemClock.now().unix_timestamp())) {
+            (Some(entry), _) if entry.awaited => {
+                format!(
+                    "to be revoked by its backend since {} ({}); accepted until then\n",
+                    view.seconds(entry.at),
+                    entry.reason
+                )
+            }
             (Some(entry), _) => format!("revoked {} ({})\n", view.seconds(entry.at), entry.reason),
             (None, true) => "ended; a certificate that has ended is on no revocation list\n".to_owned(),
             (None, false) => "not revoked\n".to_owned(),
@@ -156,7 +163,10 @@ impl<'a> Certificate<'a> {
     }
 
     fn revoked_json(&self) -> Value {
-        self.revoked.map_or(Value::Null, |entry| json!({ "at": time_text(entry.at), "reason": entry.reason }))
+        self.revoked.map_or(
+            Value::Null,
+            |entry| json!({ "at": time_text(entry.at), "reason": entry.reason, "awaited": entry.awaited }),
+        )
     }
 
     fn json(&self) -> Result<Value, serde_json::Error> {
@@ -169,6 +179,7 @@ impl<'a> Certificate<'a> {
 
     fn state(&self, now: OffsetDateTime) -> &'static str {
         match self.revoked {
+            Some(entry) if entry.awaited => "revoking",
             Some(_) => "revoked",
             None if self.what.not_after <= now.unix_timestamp() => "ended",
             None => "valid",

@@ -122,6 +122,9 @@ impl Filters {
     pub(super) fn query(&self, ends: &Ends, paged: &Paged, now: OffsetDateTime) -> Result<AuditQuery, Vec<String>> {
         let mut query = AuditQuery::newest(paged.limit).map_err(|error| vec![format!("--limit: {error}")])?;
         let mut wrong = Vec::new();
+        if self.authority.as_deref() == Some("") {
+            wrong.push("--authority: the id of one is wanted, or the beginning of it".to_owned());
+        }
         if let Some(id) = &self.identity {
             match SpiffeId::parse(id) {
                 Ok(id) => query.spiffe_id = Some(id.to_string()),
@@ -202,10 +205,7 @@ impl Filters {
                 "--authority: no root and no issuing CA has an id that begins with {given:?}; `authority list` shows them. A \
                  root that is gone is known by its issuing CAs only"
             ))),
-            many if many > MAX_AUTHORITIES => Err(Failure::Usage(format!(
-                "--authority: {many} issuing CAs have ids that begin with {given:?}, and at most {MAX_AUTHORITIES} can be \
-                 asked for; give more of it"
-            ))),
+            many if many > MAX_AUTHORITIES => Err(too_many(many, given)),
             _ => Ok(()),
         }
     }
@@ -219,7 +219,10 @@ impl Filters {
         let rotation = client.rotation().await.map_err(|status| failure(&status))?;
         let issuing = rotation.authorities.into_iter().filter(|one| !one.root.is_empty());
         let named = issuing.filter(|one| one.id.starts_with(&given) || one.root.starts_with(&given));
-        query.authorities = named.map(|one| one.id).take(MAX_AUTHORITIES).collect();
+        query.authorities = named.map(|one| one.id).collect();
+        if query.authorities.len() > MAX_AUTHORITIES {
+            return Err(too_many(query.authorities.len(), &given));
+        }
         if query.authorities.is_empty() {
             // One that is gone is known by its whole id.
             if given.len() != 40 || !given.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -232,6 +235,13 @@ impl Filters {
         }
         Ok(())
     }
+}
+
+fn too_many(many: usize, given: &str) -> Failure {
+    Failure::Usage(format!(
+        "--authority: {many} issuing CAs have ids that begin with {given:?}, or roots that do, and at most {MAX_AUTHORITIES} can be \
+         asked for; give more of it, or a time"
+    ))
 }
 
 /// The issuing CAs whose ids begin so, and those of roots whose ids do: those there are, those that have signed what has not
@@ -311,6 +321,7 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         let filters = Filters {
             identity: text("web"),
+            authority: text(""),
             serial: text("46b0"),
             key_hash: text("ab"),
             expires_before: text("tomorrow"),
@@ -320,11 +331,20 @@ mod tests {
         let ends = Ends { outcome: text("odd"), shown_certificate: text("x"), ..Ends::default() };
         let paged = Paged::between(None, Some("soon"));
         let told = filters.query(&ends, &paged, NOW).unwrap_err();
-        for flag in ["identity", "until", "expires-before", "outcome", "serial", "key-hash", "shown-certificate", "pod"]
-        {
+        for flag in [
+            "identity",
+            "until",
+            "expires-before",
+            "outcome",
+            "serial",
+            "key-hash",
+            "shown-certificate",
+            "pod",
+            "authority",
+        ] {
             assert!(told.iter().any(|one| one.starts_with(&format!("--{flag}: "))), "{flag}: {told:#?}");
         }
-        assert_eq!(told.len(), 8, "{told:#?}");
+        assert_eq!(told.len(), 9, "{told:#?}");
     }
 
     #[test]

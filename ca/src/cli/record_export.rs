@@ -66,6 +66,13 @@ pub(super) async fn export(args: &ExportArgs) -> Result<(), Failure> {
     let source = args.source.open().await?;
     args.which.complete(&mut query, (&args.source, &source)).await?;
     let from = last.or(args.after).map_or(0, |last| last.saturating_add(1));
+    let on_record = source.tree.events().await.map_err(Failure::failed)?;
+    if from > on_record {
+        return Err(Failure::Failed(format!(
+            "nothing comes after event {}: {on_record} events are on record; was the storage set back, or is it another one?",
+            from.saturating_sub(1)
+        )));
+    }
     let mut batches = Batches::open(&source, query, from, false).await?;
     if last.is_none() && args.output == Form::Csv && to.is_at_start()? {
         to.write(&record_csv::headings())?;
@@ -154,46 +161,67 @@ fn open(path: &Path, resume: bool, form: Form) -> Result<(File, Option<u64>), Fa
         )),
         _ => failed(path, &error),
     })?;
-    let last = cut(&mut file).map_err(|error| failed(path, &error))?;
-    let Some(last) = last else { return Ok((file, None)) };
-    let unknown = || {
+    let end = End::of(&mut file).map_err(|error| failed(path, &error))?;
+    // Nothing is taken off a file that is not of this form.
+    let last = end.last(form).ok_or_else(|| {
         Failure::Usage(format!(
-            "--resume: the last line of {} is no event in the form of --output; is it an export of another form?",
+            "--resume: {} does not end with an event in the form of --output; is it another file, or an export of another form?",
             path.display()
         ))
-    };
-    match form {
-        Form::Csv if last == record_csv::headings().trim_end().as_bytes() => Ok((file, None)),
-        Form::Csv => record_csv::sequence(&last).map(|at| (file, Some(at))).ok_or_else(unknown),
-        Form::Jsonl => {
-            let value: Option<Value> = serde_json::from_slice(&last).ok();
-            let sequence = value.and_then(|value| value.get("sequence")?.as_u64());
-            sequence.map(|at| (file, Some(at))).ok_or_else(unknown)
-        }
-    }
+    })?;
+    file.set_len(end.keep).and_then(|()| file.seek(SeekFrom::Start(end.keep))).map_err(|error| failed(path, &error))?;
+    Ok((file, last))
 }
 
-/// Takes off what follows the last end of a line, goes there, and gives the line before it.
-fn cut(file: &mut File) -> io::Result<Option<Vec<u8>>> {
-    let length = file.seek(SeekFrom::End(0))?;
-    let begin = length.saturating_sub(END);
-    file.seek(SeekFrom::Start(begin))?;
-    let mut end = Vec::new();
-    file.take(END).read_to_end(&mut end)?;
-    let Some(newline) = end.iter().rposition(|byte| *byte == b'\n') else {
-        if begin > 0 {
-            return Err(io::Error::other("it does not end with lines of an export"));
+/// The end of a file.
+struct End {
+    /// How long it is up to the last end of a line.
+    keep: u64,
+    /// The line before that, if there is one.
+    line: Option<Vec<u8>>,
+    /// What comes after it.
+    rest: Vec<u8>,
+}
+
+impl End {
+    fn of(file: &mut File) -> io::Result<Self> {
+        let length = file.seek(SeekFrom::End(0))?;
+        let begin = length.saturating_sub(END);
+        file.seek(SeekFrom::Start(begin))?;
+        let mut end = Vec::new();
+        file.take(END).read_to_end(&mut end)?;
+        let Some(newline) = end.iter().rposition(|byte| *byte == b'\n') else {
+            if begin > 0 {
+                return Err(io::Error::other("it does not end with lines of an export"));
+            }
+            return Ok(Self { keep: 0, line: None, rest: end });
+        };
+        let keep = begin.saturating_add(newline as u64).saturating_add(1);
+        let whole = end.get(..newline).unwrap_or_default();
+        let line = whole.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let line = Some(line.strip_suffix(b"\r").unwrap_or(line).to_vec());
+        Ok(Self { keep, line, rest: end.get(newline.saturating_add(1)..).unwrap_or_default().to_vec() })
+    }
+
+    /// The position of the last event; `None` inside when there is none yet, and outside when this is no export of that form.
+    fn last(&self, form: Form) -> Option<Option<u64>> {
+        let Some(line) = &self.line else {
+            let begins = |begin: &[u8]| begin.starts_with(&self.rest) || self.rest.starts_with(begin);
+            let is_ours = match form {
+                Form::Jsonl => begins(b"{\""),
+                Form::Csv => begins(record_csv::headings().trim_end().as_bytes()),
+            };
+            return is_ours.then_some(None);
+        };
+        match form {
+            Form::Csv if line == record_csv::headings().trim_end().as_bytes() => Some(None),
+            Form::Csv => record_csv::sequence(line).map(Some),
+            Form::Jsonl => {
+                let value: Option<Value> = serde_json::from_slice(line).ok();
+                value.and_then(|value| value.get("sequence")?.as_u64()).map(Some)
+            }
         }
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        return Ok(None);
-    };
-    let keep = begin.saturating_add(newline as u64).saturating_add(1);
-    file.set_len(keep)?;
-    file.seek(SeekFrom::Start(keep))?;
-    let whole = end.get(..newline).unwrap_or_default();
-    let line = whole.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    Ok(Some(line.strip_suffix(b"\r").unwrap_or(line).to_vec()))
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +240,11 @@ mod tests {
             ("{\"sequence\":7}\n", Form::Jsonl, "{\"sequence\":7}\n", Ok(Some(7))),
             ("{\"sequence\":7}\n{\"sequence\":8", Form::Jsonl, "{\"sequence\":7}\n", Ok(Some(7))),
             ("7,a\n", Form::Jsonl, "7,a\n", Err(())),
+            // Whatever it is, it is not ours.
+            ("notes", Form::Jsonl, "notes", Err(())),
+            ("notes", Form::Csv, "notes", Err(())),
+            ("a\nnotes", Form::Jsonl, "a\nnotes", Err(())),
+            ("sequ", Form::Csv, "", Ok(None)),
             ("sequence,x\r\n12,\"a,b\"\r\n13,", Form::Csv, "sequence,x\r\n12,\"a,b\"\r\n", Ok(Some(12))),
             (&headings, Form::Csv, &headings, Ok(None)),
         ] {

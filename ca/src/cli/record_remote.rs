@@ -74,8 +74,8 @@ impl Remote {
         let answer = within(PAGE, self.service.clone().list_revoked(wire::ListRevokedRequest {})).await;
         let all = answer.map_err(|status| unanswered(&status))?.certificates.into_iter();
         let revoked = |one: wire::RevokedCertificate| {
-            let wire::RevokedCertificate { serial, issuer, at, reason } = one;
-            Revoked { serial, issuer, at, reason }
+            let wire::RevokedCertificate { serial, issuer, at, reason, awaited } = one;
+            Revoked { serial, issuer, at, reason, awaited }
         };
         Ok(all.map(revoked).collect())
     }

@@ -138,6 +138,8 @@ pub(super) struct Revoked {
     /// Seconds since 1970.
     pub(super) at: i64,
     pub(super) reason: String,
+    /// Whether a backend has yet to do it.
+    pub(super) awaited: bool,
 }
 
 impl Source {
@@ -148,12 +150,13 @@ impl Source {
         }
         let Some(store) = &self.store else { return Ok(Vec::new()) };
         let journal = store.load().await.map_err(Failure::failed)?;
-        let entries = journal.map(|(_, journal)| journal.revocations.entries).unwrap_or_default();
-        let revoked = entries.into_iter().map(|entry| Revoked {
-            serial: entry.serial,
+        let revocations = journal.map(|(_, journal)| journal.revocations).unwrap_or_default();
+        let revoked = revocations.entries.iter().map(|entry| Revoked {
+            serial: entry.serial.clone(),
             issuer: entry.issuer.to_string(),
             at: entry.at,
             reason: entry.reason.as_str().to_owned(),
+            awaited: revocations.awaits(entry),
         });
         Ok(revoked.collect())
     }

@@ -239,12 +239,13 @@ impl Record for RecordService {
     ) -> Result<Response<wire::ListRevokedResponse>, Status> {
         let (_, _, wire::ListRevokedRequest {}) = self.read(request, Reading::List).await?;
         let journal = within(self.journal.load()).await?;
-        let entries = journal.map(|(_, journal)| journal.revocations.entries).unwrap_or_default();
-        let certificates = entries.into_iter().map(|entry| wire::RevokedCertificate {
-            serial: entry.serial,
+        let revocations = journal.map(|(_, journal)| journal.revocations).unwrap_or_default();
+        let certificates = revocations.entries.iter().map(|entry| wire::RevokedCertificate {
+            serial: entry.serial.clone(),
             issuer: entry.issuer.to_string(),
             at: entry.at,
             reason: entry.reason.as_str().to_owned(),
+            awaited: revocations.awaits(entry),
         });
         Ok(Response::new(wire::ListRevokedResponse { certificates: certificates.collect() }))
     }

@@ -58,7 +58,8 @@ pub enum FollowError {
     Sink(#[from] SinkError),
     /// The storage is another one, or was set back.
     #[error(
-        "audit.sink_file has {written} events, and {on_record} are on record: the storage was set back, or is another one; move the file and its .position away"
+        "audit.sink_file: the {written} events in it are not the first of the {on_record} on record: the storage was set back, \
+         or is another one; move the file and its .position away"
     )]
     SetBack {
         /// Events in the file.
@@ -128,6 +129,12 @@ impl Follower {
         if on_record < at.next {
             return Err(FollowError::SetBack { written: at.next, on_record });
         }
+        if let (Some(last), Some(before)) = (at.last, at.next.checked_sub(1)) {
+            let leaf = self.record.leaves(before, 1).await?;
+            if leaf.first().is_none_or(|leaf| leaf.sequence != before || leaf.hash != last) {
+                return Err(FollowError::SetBack { written: at.next, on_record });
+            }
+        }
         let leaves = if on_record > at.next { self.record.leaves(at.next, PIECE).await? } else { Vec::new() };
         let (mut lines, mut events) = (Vec::new(), 0);
         for (expected, leaf) in (at.next..).zip(&leaves) {
@@ -139,10 +146,11 @@ impl Follower {
             lines.push(b'\n');
             events += 1;
         }
+        let last = leaves.last().and_then(|leaf| leaf.hash.as_slice().try_into().ok());
         let at = if events == 0 {
             at
         } else {
-            files::in_time(&self.path, move |path| append(path, at, &lines, events)).await?
+            files::in_time(&self.path, move |path| append(path, at, &lines, events, last)).await?
         };
         self.at = Some(at);
         self.metrics.written.set(i64::try_from(at.next).unwrap_or(i64::MAX));

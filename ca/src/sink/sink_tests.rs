@@ -148,18 +148,35 @@ async fn what_is_not_its_own_is_left_as_it_is_and_told() {
     world.events(1).await;
     let told = signet_runtime::output::error_chain(&follower.step().await.unwrap_err());
     assert!(told.contains("somebody else writes to it"), "{told}");
+    // There before, or no file at all.
+    for position in ["record.jsonl.position", "record.jsonl"] {
+        fs::remove_file(world.directory.path().join(position)).unwrap();
+        fs::write(world.path(), "notes").unwrap();
+        let told = world.follow().await.unwrap_err();
+        assert!(told.contains("it is not empty") || told.contains("is not the beginning"), "{told}");
+        assert_eq!(fs::read_to_string(world.path()).unwrap(), "notes");
+        fs::write(world.directory.path().join("record.jsonl.position"), "{\"next\":0,\"length\":0}").unwrap();
+    }
+    fs::remove_file(world.path()).unwrap();
+    fs::create_dir(world.path()).unwrap();
+    assert!(world.follow().await.unwrap_err().contains("no regular file"));
+    fs::remove_dir(world.path()).unwrap();
     // Another position than any.
     fs::write(world.directory.path().join("record.jsonl.position"), "7").unwrap();
     assert!(world.follow().await.unwrap_err().contains("no position"));
 }
 
 #[tokio::test]
-async fn a_record_that_has_less_than_is_written_is_told() {
+async fn a_record_that_is_not_the_one_that_is_written_is_told_for_good() {
     let world = World::new();
     world.events(5).await;
     world.follow().await.unwrap();
     let other = World { store: Arc::new(MemoryStore::new()), ..world };
-    let told = other.follow().await.unwrap_err();
-    assert!(told.contains("has 5 events, and 0 are on record"), "{told}");
-    assert_eq!(sequences(&other.path()), up_to(5));
+    // It grows past what is written, with other events in its places.
+    for number in [0, 3, 7] {
+        other.events(number).await;
+        let told = other.follow().await.unwrap_err();
+        assert!(told.contains("the 5 events in it are not the first of the"), "{told}");
+        assert_eq!(sequences(&other.path()), up_to(5));
+    }
 }

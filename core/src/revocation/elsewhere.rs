@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 
-use super::{RevocationList, Revocations};
+use super::{RevocationList, Revocations, Revoked};
 use crate::authority::AuthorityId;
 use crate::unknown_fields::Unknown;
 
@@ -98,6 +98,12 @@ impl Revocations {
     /// Those that nobody has revoked elsewhere yet.
     pub fn awaited(&self) -> impl Iterator<Item = &RevokedElsewhere> {
         self.elsewhere.iter().filter(|one| one.done_at == 0)
+    }
+
+    /// Whether the certificate of this entry is among those.
+    #[must_use]
+    pub fn awaits(&self, entry: &Revoked) -> bool {
+        self.awaited().any(|one| one.serial == entry.serial && one.issuer == entry.issuer)
     }
 
     /// The leaves among those.

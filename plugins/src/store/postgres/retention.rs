@@ -29,8 +29,10 @@ const FORGETTING: &str = "forgetting events that are old";
 const NO_WORDS: &str = "SELECT 1 FROM audit_closed WHERE id = 1 FOR UPDATE";
 
 /// What is kept of events, and that they were put off: positions.
-const FORGET: [&str; 2] =
-    ["DELETE FROM retention_put_off WHERE seq = ANY($1)", "UPDATE audit_event SET body = NULL WHERE seq = ANY($1)"];
+const FORGET: [&str; 2] = [
+    "DELETE FROM retention_put_off WHERE seq = ANY($1)",
+    "UPDATE audit_event SET body = NULL, identity_key = NULL WHERE seq = ANY($1)",
+];
 
 /// A SPIFFE ID, unless it came back meanwhile: which one, since when, and what stands for it in the log.
 const FORGET_IDENTITY: &str = "DELETE FROM audit_identity WHERE spiffe_id = $1 AND NOT EXISTS \

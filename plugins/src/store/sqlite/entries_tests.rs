@@ -176,4 +176,7 @@ async fn what_is_forgotten_leaves_no_words_and_no_name_that_nothing_else_has() {
         assert!(store.forget(&forget(from, from + 254, (from..from + 254).collect())).await.unwrap());
     }
     assert_eq!(words().await, (0, 2), "what is on record of the two is found by their names");
+    let left = "SELECT count(*) FROM audit_event WHERE body IS NULL AND identity_key IS NOT NULL";
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(left, 0, "a hash of whom it was about can be guessed");
 }

@@ -25,8 +25,10 @@ const READING: &str = "reading events that are old";
 const FORGETTING: &str = "forgetting events that are old";
 
 /// What is kept of one event, and that it was put off.
-const FORGET: [&str; 2] =
-    ["DELETE FROM retention_put_off WHERE seq = ?", "UPDATE audit_event SET body = NULL WHERE seq = ?"];
+const FORGET: [&str; 2] = [
+    "DELETE FROM retention_put_off WHERE seq = ?",
+    "UPDATE audit_event SET body = NULL, identity_key = NULL WHERE seq = ?",
+];
 
 #[async_trait]
 impl RecordRetention for SqliteStore {
