@@ -91,6 +91,8 @@ impl Lane {
             .header("x-vault-token", Bao::TOKEN)
             .body(Full::new(body))
             .map_err(Failure::while_doing("build a request"))?;
+        // The answer before may not have been taken off the connection whole.
+        self.sender.ready().await.map_err(Failure::while_doing("wait for a connection"))?;
         let answer = self.sender.send_request(request).await.map_err(Failure::while_doing("send a request"))?;
         let status = answer.status();
         let body = answer.into_body().collect().await.map_err(Failure::while_doing("read an answer"))?.to_bytes();
