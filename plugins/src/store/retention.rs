@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use signet_core::audit::{AuditEvent, EventKind, Outcome};
+use signet_core::audit::{AuditEvent, AuditQuery, EventKind, Outcome};
 use signet_core::seams::retention::Aging;
+use signet_core::seams::store::{AuditStore, StoreError};
 use signet_core::time_math;
 use time::OffsetDateTime;
 
@@ -39,6 +40,26 @@ pub(super) const NUMBER: &str = "SELECT count(*) FROM audit_event WHERE seq >= $
 /// Whom these events are about.
 pub(super) fn identities(rows: &[LogRow]) -> BTreeSet<String> {
     rows.iter().filter_map(|row| row.read()?.ok()?.0.who.spiffe_id).collect()
+}
+
+/// Those of these SPIFFE IDs that no question finds anything of.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn without_events<'i>(
+    store: &impl AuditStore,
+    identities: &'i BTreeSet<String>,
+) -> Result<Vec<&'i String>, StoreError> {
+    let mut gone = Vec::new();
+    for spiffe_id in identities {
+        let Ok(newest) = AuditQuery::newest(1) else { continue };
+        let page = store.query(&AuditQuery { spiffe_id: Some(spiffe_id.clone()), ..newest }).await?;
+        // One that says where to go on may find something there.
+        if page.items.is_empty() && page.unread.is_empty() && page.next.is_none() {
+            gone.push(spiffe_id);
+        }
+    }
+    Ok(gone)
 }
 
 /// What stands in the log for a SPIFFE ID from `head` on, as far as it can have grown meanwhile.

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use signet_core::audit::{AuditEvent, AuditQuery, Class};
+use signet_core::audit::{AuditEvent, Class};
 use signet_core::seams::record_tree::RecordTree as _;
 use signet_core::seams::retention::{Aging, Forgetting, MAX_AT_ONCE, RecordRetention};
-use signet_core::seams::store::{AuditStore as _, StoreError};
+use signet_core::seams::store::StoreError;
 use sqlx::Executor as _;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
@@ -18,6 +18,7 @@ use super::{PostgresStore, segments};
 use crate::store::holders::column;
 use crate::store::retention::{
     AGING, AgingRow, BEGIN, CURSOR, DUE, LONGEST, Life, MOVE, PUT_OFF, SAY_LONGEST, identities, keys_since,
+    without_events,
 };
 use crate::store::rows::{LOG_COLUMNS, LogRow};
 use crate::store::terms::pieces_of;
@@ -121,12 +122,7 @@ impl PostgresStore {
     async fn forget_identities(&self, identities: &BTreeSet<String>) -> Result<(), StoreError> {
         let failed = |error: sqlx::Error| store_error(FORGETTING, &error);
         let head = self.events().await?;
-        let mut gone = Vec::new();
-        for spiffe_id in identities {
-            if !self.is_found(spiffe_id).await? {
-                gone.push(spiffe_id);
-            }
-        }
+        let gone = without_events(self, identities).await?;
         if gone.is_empty() {
             return Ok(());
         }
@@ -143,13 +139,6 @@ impl PostgresStore {
         forget(&mut lease).await.map_err(failed)?;
         lease.keep();
         Ok(())
-    }
-
-    /// Whether anything of this SPIFFE ID is found.
-    async fn is_found(&self, spiffe_id: &str) -> Result<bool, StoreError> {
-        let Ok(newest) = AuditQuery::newest(1) else { return Ok(true) };
-        let page = self.query(&AuditQuery { spiffe_id: Some(spiffe_id.to_owned()), ..newest }).await?;
-        Ok(!page.items.is_empty() || !page.unread.is_empty() || page.next.is_some())
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use signet_core::audit::{AuditEvent, AuditQuery, EventKind, Outcome};
+use signet_core::audit::{AuditEvent, AuditQuery, Class, EventKind, Outcome};
 use signet_core::digest::key_hash;
 use signet_core::rotation::Authorities;
+use signet_core::seams::retention::{Forgetting, RecordRetention};
 use signet_core::seams::store::{AppendError, AuditStore, AuthorityJournal, JournalVersion, StoreError};
 use signet_test_servers::{Postgres, Stop};
 use sqlx::postgres::PgConnection;
@@ -307,4 +308,34 @@ async fn a_store_that_was_closed_refuses_and_one_for_reading_changes_nothing() {
     let written = lease.execute("UPDATE storage_probe SET writes = 0").await;
     assert!(written.unwrap_err().to_string().contains("read-only"));
     lease.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_forgotten_leaves_no_words_and_no_name_that_nothing_else_has() {
+    let (store, name) = store().await;
+    let event = |n: u64| match n {
+        7 => refused("once", START),
+        _ => issued(["a", "b"][(n % 2) as usize], n, START + n as i64),
+    };
+    store.append((0..PIECE * 2 + 10).map(event).collect()).await.unwrap();
+    store.close_pieces().await.unwrap();
+    let number = |what: &str| server().sql(&name, what).unwrap().trim().parse::<i64>().unwrap();
+    let words = || number("SELECT coalesce(sum(length(entries)), 0) FROM audit_term WHERE piece = 0");
+    let names = || number("SELECT count(*) FROM audit_identity");
+    let all = words();
+    assert_eq!(names(), 3);
+    let forget = |from: u64, below: u64| Forgetting {
+        class: Class::Certificates,
+        from,
+        below,
+        forgotten: (from..below).collect(),
+        put_off: Vec::new(),
+    };
+    assert!(store.forget(&forget(0, 8)).await.unwrap());
+    assert!(words() < all && names() == 2, "the name of the one that was only there is gone");
+    for from in (8..PIECE).step_by(254) {
+        assert!(store.forget(&forget(from, from + 254)).await.unwrap());
+    }
+    assert_eq!((words(), names()), (0, 2), "what is on record of the two is found by their names");
+    assert_eq!(number("SELECT count(*) FROM audit_event WHERE body IS NULL AND identity_key IS NOT NULL"), 0);
 }

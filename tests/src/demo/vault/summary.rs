@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::demo::keep;
 use crate::demo::narrator::Narrator;
-use crate::failure::{Failure, Outcome, ensure};
-use crate::tools;
+use crate::failure::{Outcome, ensure};
 
 /// What came of it.
 #[derive(Debug, Clone, Default)]
@@ -44,12 +44,7 @@ impl Summary {
     /// # Errors
     /// [`Failure::Io`].
     pub fn write(&self) -> Outcome<PathBuf> {
-        let directory = tools::target_dir().join("demo");
-        std::fs::create_dir_all(&directory).map_err(Failure::io(format!("make {}", directory.display())))?;
-        let path = directory.join("vault.json");
-        std::fs::write(&path, format!("{}\n", self.json()))
-            .map_err(Failure::io(format!("write {}", path.display())))?;
-        Ok(path)
+        keep("vault", &self.json())
     }
 
     /// A table for people.
