@@ -48,7 +48,7 @@ impl Summary {
     /// Writes `target/demo/audit.json`; gives its path.
     ///
     /// # Errors
-    /// [`Failure::Io`].
+    /// [`Failure::Io`](crate::failure::Failure::Io).
     pub fn write(&self) -> Outcome<PathBuf> {
         keep("audit", &self.json())
     }
@@ -69,7 +69,7 @@ impl Summary {
     /// Whether the demo showed what it is for.
     ///
     /// # Errors
-    /// [`Failure::Unexpected`].
+    /// [`Failure::Unexpected`](crate::failure::Failure::Unexpected).
     pub fn judge(&self) -> Outcome {
         ensure(self.received > 0 && self.kills > 0, || format!("nothing was tried: {self:?}"))?;
         ensure(self.missing == 0 && self.duplicate_serials == 0, || {

@@ -44,7 +44,7 @@ impl Summary {
     /// Writes `target/demo/kubernetes.json`; gives its path.
     ///
     /// # Errors
-    /// [`Failure::Io`].
+    /// [`Failure::Io`](crate::failure::Failure::Io).
     pub fn write(&self) -> Outcome<PathBuf> {
         keep("kubernetes", &self.json())
     }
@@ -66,7 +66,7 @@ impl Summary {
     /// Whether the demo showed what it is for.
     ///
     /// # Errors
-    /// [`Failure::Unexpected`].
+    /// [`Failure::Unexpected`](crate::failure::Failure::Unexpected).
     pub fn judge(&self) -> Outcome {
         ensure(self.failed == 0, || format!("{} of {} requests failed", self.failed, self.requests))?;
         ensure(self.requests > LEAST, || {
