@@ -291,7 +291,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     let (ready, connections) = mpsc::channel(64);
     let acceptor = Acceptor {
         listener,
-        config: tls::server_config(serving.clone(), Arc::clone(&clients), Arc::clone(&clock))?,
+        handshakes: tls::Handshakes::new(serving.clone(), Arc::clone(&clients), Arc::clone(&clock))?,
         connections: configured::connections(&config.limits, &ca_metrics),
         proxies: config.proxy_protocol_from.clone(),
         ready,

@@ -22,7 +22,7 @@ use tonic::transport::Server;
 
 use super::*;
 use crate::client_identity::ClientVerifier;
-use crate::client_identity::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
+use crate::client_identity::test_mesh::{Shown, TestRoot, nothing, publish, serves, trust_domain};
 use crate::grpc::admin::operate::Operate;
 use crate::grpc::admin::{Access, AdminService};
 use crate::journal_catch_up::CatchUp;
@@ -33,7 +33,7 @@ use crate::refusals::refusals;
 use crate::signing_state::StateWriter;
 use crate::transport::acceptor::Acceptor;
 use crate::transport::connections::{Connections, Room};
-use crate::transport::tls::config_for;
+use crate::transport::tls::Handshakes;
 
 const ADMIN: &str = "spiffe://cluster.local/ns/signet/sa/admin";
 
@@ -117,9 +117,15 @@ impl Ca {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("https://{}", listener.local_addr().unwrap());
         let (ready, connections) = mpsc::channel(8);
+        let certified = serves(&serving);
         let acceptor = Acceptor {
             listener,
-            config: config_for(Serves::new(&serving), Arc::clone(&clients), Arc::clone(&clock)).unwrap(),
+            handshakes: Handshakes::with(
+                Box::new(move || Some(Arc::clone(&certified))),
+                Arc::clone(&clients),
+                Arc::clone(&clock),
+            )
+            .unwrap(),
             connections: Connections::for_tests(Room::default()),
             proxies: vec![],
             ready,

@@ -9,7 +9,6 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
 };
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use signet_core::authority::{AuthorityId, IssuingCa, KeyId, Root};
@@ -190,20 +189,9 @@ impl Shown {
 }
 
 /// A serving certificate for handshakes.
-#[derive(Debug)]
-pub(crate) struct Serves(Arc<CertifiedKey>);
-
-impl Serves {
-    pub(crate) fn new(shown: &Shown) -> Arc<Self> {
-        let key = rustls::crypto::ring::sign::any_supported_type(&shown.key()).unwrap();
-        Arc::new(Self(Arc::new(CertifiedKey::new(shown.chain.clone(), key))))
-    }
-}
-
-impl ResolvesServerCert for Serves {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
-    }
+pub(crate) fn serves(shown: &Shown) -> Arc<CertifiedKey> {
+    let key = rustls::crypto::ring::sign::any_supported_type(&shown.key()).unwrap();
+    Arc::new(CertifiedKey::new(shown.chain.clone(), key))
 }
 
 /// Signs nothing: the edges only read what it published.

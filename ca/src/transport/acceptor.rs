@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -19,6 +18,7 @@ use tonic::transport::server::Connected as _;
 use super::connection::Connection;
 use super::connections::{Connections, NotLetIn, Place};
 use super::proxy_protocol;
+use super::tls::Handshakes;
 use crate::client_address::Source;
 use crate::client_identity::{ClientFault, ClientIdentity, ClientRefused};
 use crate::metrics::CaMetrics;
@@ -41,8 +41,8 @@ const AWAITED_HEADERS: usize = 256;
 pub struct Acceptor {
     /// Where clients connect.
     pub listener: TcpListener,
-    /// From [`server_config`](super::tls::server_config).
-    pub config: Arc<ServerConfig>,
+    /// What handshakes are made with.
+    pub handshakes: Handshakes,
     /// The places.
     pub connections: Connections,
     /// Load balancers that say by the PROXY protocol where their connections come from.
@@ -87,7 +87,7 @@ impl Acceptor {
             let Some(place) = stop.run_until_cancelled(self.enter(from)).await else { return Ok(()) };
             if let Some(place) = place {
                 let handshake = Handshake { stream, from, place, metrics: Arc::clone(&self.metrics) };
-                handshakes.spawn(handshake.run(TlsAcceptor::from(Arc::clone(&self.config)), self.ready.clone()));
+                handshakes.spawn(handshake.run(self.handshakes.acceptor(), self.ready.clone()));
             }
         }
     }

@@ -13,5 +13,6 @@ pub mod http2;
 pub mod outgoing;
 pub mod proxy_protocol;
 pub mod replies;
+mod sessions;
 mod table;
 pub mod tls;

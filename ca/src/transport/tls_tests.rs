@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
@@ -13,14 +13,14 @@ use time::OffsetDateTime;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 use tonic::Request;
 use tonic::transport::server::Connected;
 
 use super::*;
 use crate::client_address::Source;
 use crate::client_identity::ClientFault;
-use crate::client_identity::test_mesh::{Serves, Shown, TestRoot, nothing, publish, trust_domain};
+use crate::client_identity::test_mesh::{Shown, TestRoot, nothing, publish, serves, trust_domain};
 use crate::metrics::CaMetrics;
 use crate::signing_state::StateWriter;
 use crate::transport::acceptor::Handshake;
@@ -30,11 +30,18 @@ use crate::transport::connections::{Connections, Room};
 const NOW: OffsetDateTime = time::macros::datetime!(2026-03-01 12:00 UTC);
 const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
 
+fn serving_of(root: &TestRoot) -> Shown {
+    root.leaf("spiffe://cluster.local/signet/ca", NOW, |leaf| {
+        leaf.subject_alt_names.push(rcgen::SanType::DnsName("ca".try_into().unwrap()));
+    })
+}
+
 struct Edge {
     root: TestRoot,
     state: StateWriter,
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    serving: Arc<Mutex<Arc<CertifiedKey>>>,
+    handshakes: Handshakes,
     metrics: Arc<CaMetrics>,
     connections: Connections,
 }
@@ -45,21 +52,28 @@ impl Edge {
         let (state, reader) = nothing();
         publish(&state, 1, &[&root], &[]);
         let clock: SharedClock = Arc::new(ManualClock::at(NOW));
-        let serving = root.leaf("spiffe://cluster.local/signet/ca", NOW, |leaf| {
-            leaf.subject_alt_names.push(rcgen::SanType::DnsName("ca".try_into().unwrap()));
-        });
+        let serving = serving_of(&root);
         let clients = Arc::new(ClientVerifier::new(trust_domain(), reader));
-        let config = config_for(Serves::new(&serving), clients, Arc::clone(&clock)).unwrap();
+        let serving = Arc::new(Mutex::new(serves(&serving)));
+        let newest = Arc::clone(&serving);
+        let newest = Box::new(move || Some(Arc::clone(&newest.lock().unwrap())));
+        let handshakes = Handshakes::with(newest, clients, Arc::clone(&clock)).unwrap();
         let metrics = Arc::new(CaMetrics::new(&Metrics::new(), clock).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self {
             root,
             state,
             listener,
-            acceptor: TlsAcceptor::from(config),
+            serving,
+            handshakes,
             metrics,
             connections: Connections::for_tests(Room::default()),
         }
+    }
+
+    /// The serving certificate is renewed.
+    fn renew(&self) {
+        *self.serving.lock().unwrap() = serves(&serving_of(&self.root));
     }
 
     fn client(&self, shown: Option<&Shown>, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
@@ -93,7 +107,7 @@ impl Edge {
             let (stream, from) = self.listener.accept().await.unwrap();
             let place = self.connections.enter(Source::from(from.ip())).ok().unwrap();
             let handshake = Handshake { stream, from, place, metrics: Arc::clone(&self.metrics) };
-            handshake.run(self.acceptor.clone(), ready).await;
+            handshake.run(self.handshakes.acceptor(), ready).await;
             let connection = connections.recv().await?.unwrap();
             Some(connection.connect_info())
         };
@@ -156,7 +170,7 @@ async fn a_certificate_that_is_refused_ends_the_handshake() {
 }
 
 #[tokio::test]
-async fn no_session_is_resumed_so_that_none_outlives_its_certificate() {
+async fn a_client_that_shows_a_certificate_resumes_nothing_so_that_it_does_not_outlive_that() {
     let edge = Edge::new().await;
     let shown = edge.root.leaf(WEB, NOW, |_| {});
     for version in VERSIONS {
@@ -170,4 +184,30 @@ async fn no_session_is_resumed_so_that_none_outlives_its_certificate() {
         publish(&edge.state, 2, &[&edge.root], &[shown.revoked(0, edge.root.issuing_id())]);
         assert!(edge.run(&client).await.1.is_none());
     }
+}
+
+#[tokio::test]
+async fn a_client_that_shows_none_resumes_its_session_until_the_serving_certificate_is_another() {
+    let edge = Edge::new().await;
+    for version in VERSIONS {
+        // One configuration keeps what it needs to resume.
+        let client = edge.client(None, version);
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
+            let (done, accepted) = edge.run(&client).await;
+            assert_eq!((done, accepted.unwrap().1.identity), (Some(kind), None), "{version:?}");
+        }
+        edge.renew();
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            assert_eq!(edge.run(&client).await.0, Some(kind), "{version:?}");
+        }
+    }
+}
+
+#[test]
+fn suites_of_sha_256_come_first_whatever_the_client_prefers_and_all_are_there() {
+    let (ours, theirs) = (provider().cipher_suites, rustls::crypto::ring::default_provider().cipher_suites);
+    let names: Vec<_> = ours.iter().map(|suite| suite.suite()).collect();
+    assert_eq!(names[0], CipherSuite::TLS13_AES_128_GCM_SHA256);
+    assert!(names[1..3].iter().all(|suite| format!("{suite:?}").ends_with("WITH_AES_128_GCM_SHA256")), "{names:?}");
+    assert!(theirs.iter().all(|suite| names.contains(&suite.suite())) && ours.len() == theirs.len());
 }
