@@ -16,6 +16,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::connections::Place;
 use super::frames::Frames;
+use super::gathered::Gathered;
 use super::outgoing::Outgoing;
 use super::replies::Replies;
 use crate::client_identity::ClientIdentity;
@@ -67,7 +68,7 @@ pub fn remote_addr<T>(request: &Request<T>) -> Option<SocketAddr> {
 
 /// A connection after its handshake, over any stream of bytes.
 pub struct Connection<S> {
-    stream: S,
+    stream: Gathered<S>,
     tcp: TcpConnectInfo,
     identity: Option<Arc<ClientIdentity>>,
     place: Arc<Place>,
@@ -84,7 +85,7 @@ impl<S> Connection<S> {
         // The handshake was the first thing that it did.
         place.asked();
         let (frames, outgoing, replies) = (Frames::new(), Outgoing::default(), Arc::default());
-        Self { stream, tcp, identity, place, frames, outgoing, replies, timer: None }
+        Self { stream: Gathered::new(stream), tcp, identity, place, frames, outgoing, replies, timer: None }
     }
 
     /// When the connection ends unless something happens before, and by which limit.
@@ -155,7 +156,7 @@ impl<S> Connected for Connection<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);

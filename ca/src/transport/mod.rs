@@ -9,6 +9,7 @@ pub mod admin_socket;
 pub mod connection;
 pub mod connections;
 pub mod frames;
+mod gathered;
 pub mod http2;
 pub mod outgoing;
 pub mod proxy_protocol;
