@@ -107,7 +107,7 @@ impl Renewer {
                     }
                 }
                 Err(error) => {
-                    let wait = backoff.next(jitter());
+                    let wait = self.wait(backoff.next(jitter()), error.retry_in());
                     self.failed(&error, wait);
                     tokio::select! {
                         () = sleep(wait) => {}
@@ -183,6 +183,13 @@ impl Renewer {
         self.next_hinted = Instant::now() + renewal_hints::pause(0);
     }
 
+    /// How long to wait after a failure.
+    fn wait(&self, backoff: Duration, asked: Option<Duration>) -> Duration {
+        let end = self.store.statuses().borrow().held.as_ref().map(|held| held.not_after);
+        let left = end.map(|end| time_math::until(self.clock.now(), end)).filter(|left| !left.is_zero());
+        wait(backoff, asked, left, self.retry)
+    }
+
     fn failed(&self, error: &ObtainError, wait: Duration) {
         let text = error_chain(error);
         let next = time_math::after(self.clock.now(), wait);
@@ -195,6 +202,14 @@ impl Renewer {
             tracing::debug!(error = text, failures, retry_in_s = wait.as_secs_f64(), "no certificate obtained");
         }
     }
+}
+
+/// A quarter of what is `left` of the certificate at most, so that in a crowd those come more often whose time runs out; but
+/// not before the time that the CA has `asked` for, as far as that is within the longest wait.
+fn wait(backoff: Duration, asked: Option<Duration>, left: Option<Duration>, retry: (Duration, Duration)) -> Duration {
+    let (least, most) = retry;
+    let hurry = left.map_or(backoff, |left| backoff.min((left / 4).max(least)));
+    hurry.max(asked.unwrap_or_default().min(most))
 }
 
 /// Returns when the clock is so far before `not_before` that nobody accepts the certificate that starts then: it was
@@ -240,5 +255,35 @@ impl Inputs {
     async fn look(watch: &mut ContentWatch, path: &std::path::Path) -> bool {
         // The content may be a token: wiped at once.
         watch.changed(path).await.ok().flatten().map(signet_core::secret::Secret::new).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_gets_shorter_as_the_certificate_ends_and_never_falls_short_of_what_the_ca_asks_for() {
+        let seconds = Duration::from_secs;
+        let retry = (seconds(1), seconds(60));
+        for (backoff, asked, left, expected) in [
+            // Nothing is held, or it has ended: as the backoff says.
+            (40, None, None, 40),
+            // Hours are left.
+            (40, None, Some(9000), 40),
+            // The end is near.
+            (40, None, Some(80), 20),
+            (40, None, Some(8), 2),
+            (40, None, Some(1), 1),
+            // The CA has no room for a while.
+            (1, Some(3), None, 3),
+            (40, Some(3), None, 40),
+            (40, Some(3), Some(8), 3),
+            // A CA that says anything does not put it off for ever.
+            (1, Some(86_400), Some(9000), 60),
+        ] {
+            let wait = wait(seconds(backoff), asked.map(seconds), left.map(seconds), retry);
+            assert_eq!(wait, seconds(expected), "{backoff} {asked:?} {left:?}");
+        }
     }
 }

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status as GrpcStatus};
+use tonic_types::StatusExt as _;
 
 use crate::config::Ca;
 use crate::identity::status::{RemovedRoots, Status};
@@ -102,6 +103,8 @@ pub(crate) enum CaError {
         code: Code,
         /// The text, bounded.
         message: String,
+        /// How long to wait before asking again, where it says so (`RetryInfo` of google.rpc).
+        retry_in: Option<Duration>,
     },
 }
 
@@ -218,7 +221,8 @@ impl CaChannel {
     /// What a status of the CA means.
     #[must_use]
     pub(crate) fn refused(&self, status: &GrpcStatus) -> CaError {
-        CaError::Refused { address: self.address(), code: status.code(), message: printable(status.message()) }
+        let (message, retry_in) = (printable(status.message()), retry_in(status));
+        CaError::Refused { address: self.address(), code: status.code(), message, retry_in }
     }
 
     fn address(&self) -> String {
@@ -309,6 +313,11 @@ fn bearer(token: &Secret) -> Option<AsciiMetadataValue> {
     Some(value)
 }
 
+/// How long the CA wants nobody to ask again, where it says so.
+fn retry_in(status: &GrpcStatus) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -356,5 +365,15 @@ mod tests {
         assert_eq!(header.to_str().unwrap(), "Bearer hunter2");
         assert!(header.is_sensitive() && !format!("{header:?}").contains("hunter2"));
         assert!(bearer(&Secret::new(b"two\nlines".to_vec())).is_none());
+    }
+
+    #[test]
+    fn a_ca_without_room_says_when_to_come_again() {
+        let details = tonic_types::ErrorDetails::with_retry_info(Some(Duration::from_millis(1700)));
+        let full = GrpcStatus::with_error_details(Code::ResourceExhausted, "full", details);
+        assert_eq!(retry_in(&full), Some(Duration::from_millis(1700)));
+        assert_eq!(retry_in(&GrpcStatus::resource_exhausted("full")), None);
+        let garbage = GrpcStatus::with_details(Code::ResourceExhausted, "full", vec![0xff; 40].into());
+        assert_eq!(retry_in(&garbage), None);
     }
 }

@@ -61,6 +61,15 @@ impl ObtainError {
         }
     }
 
+    /// How long the CA wants nobody to ask again, where it says so.
+    #[must_use]
+    pub(crate) fn retry_in(&self) -> Option<Duration> {
+        match self {
+            Self::Ca(CaError::Refused { retry_in, .. }) => *retry_in,
+            _ => None,
+        }
+    }
+
     /// Whether the CA is to blame, rather than something on this machine.
     #[must_use]
     pub(crate) fn is_of_the_ca(&self) -> bool {
