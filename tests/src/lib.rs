@@ -15,6 +15,7 @@ pub mod linter;
 pub mod mutual;
 #[cfg(feature = "kubernetes")]
 pub mod node;
+pub mod noise;
 pub mod stage;
 pub mod tamper;
 pub mod tools;

@@ -44,7 +44,8 @@ impl CertificateService {
         let started = Instant::now();
         self.issuance.metrics.arrived();
         let request_id = request_id(&self.issuance)?;
-        let span = tracing::info_span!("request", request_id);
+        // Nothing is said inside of it above this level, and a span that somebody may listen to is kept and formatted.
+        let span = tracing::debug_span!("request", request_id);
         let (peer, place) = (connection::remote_addr(&request), connection::place(&request));
         // Whoever shows anything else decides by that, also where it is no token (`bearer`, `Basic`).
         let shows_nothing = request.metadata().get("authorization").is_none();

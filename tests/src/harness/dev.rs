@@ -24,6 +24,8 @@ pub struct DevOptions {
     pub workloads: Vec<String>,
     /// Where it keeps its storage; what the environment asks for when absent.
     pub store: Option<Store>,
+    /// Another program than the `signet-ca` that was built with this one.
+    pub ca: Option<PathBuf>,
 }
 
 /// The installation. The directory vanishes when it is dropped, so processes in it must be dropped before.
@@ -32,6 +34,7 @@ pub struct Dev {
     _parent: TempDir,
     /// Whether the authority is still to be made, as the configuration says when the CA is started.
     lacks_authority: AtomicBool,
+    ca: PathBuf,
     /// Where the CA serves gRPC.
     pub listen: SocketAddr,
     /// Where the CA serves operators.
@@ -53,7 +56,8 @@ impl Dev {
             .map_err(Failure::io("make a temporary directory"))?;
         let state = parent.path().join("s");
         let (listen, ops) = (ports::free()?, ports::free()?);
-        let mut command = Command::new(tools::own("signet-ca")?);
+        let ca = options.ca.clone().map_or_else(|| tools::own("signet-ca"), Ok)?;
+        let mut command = Command::new(&ca);
         command.args(["dev", "init", "--dir"]).arg(&state);
         command.args(["--listen", &listen.to_string(), "--ops", &ops.to_string(), "--log-format", "json"]);
         if let Some(ttl) = &options.svid_ttl {
@@ -66,7 +70,7 @@ impl Dev {
             command.args(["--workload", workload]);
         }
         tools::run(&mut command)?;
-        let dev = Self { state, _parent: parent, lacks_authority: AtomicBool::new(false), listen, ops };
+        let dev = Self { state, _parent: parent, lacks_authority: AtomicBool::new(false), ca, listen, ops };
         for name in dev.workloads()? {
             let ops = ports::free()?.to_string();
             dev.edit(&format!("agent-{name}.yaml"), |config| yaml::set(config, "ops", ops))?;
@@ -215,7 +219,7 @@ impl Dev {
     /// # Errors
     /// [`Failure::ToolMissing`].
     pub fn ca_command(&self, args: &[&str]) -> Outcome<Command> {
-        let mut command = Command::new(tools::own("signet-ca")?);
+        let mut command = Command::new(&self.ca);
         command.args(args).arg("--config").arg(self.path("signet-ca.yaml"));
         Ok(command)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use rustls::version::TLS13;
 use signet_tests::client::{raw, tls};
 use signet_tests::failure::{Failure, Outcome, ensure};
@@ -69,8 +69,7 @@ impl<'r> Load<'r> {
         connections: usize,
     ) -> Outcome<Self> {
         let config = tls::config(&dev.text("root-cert.pem")?, &[&TLS13], &["h2"])?;
-        let uri = Uri::try_from(format!("https://{}{}", tls::SERVER_NAME, raw::PATH));
-        let uri = uri.map_err(Failure::while_doing("write a URI"))?;
+        let uri = uri()?;
         let (mut lanes, mut tasks) = (Vec::new(), JoinSet::new());
         for (lane, address) in addresses.iter().cycle().take(connections).enumerate() {
             let stream = tls::connect(*address, Arc::clone(&config)).await?;
@@ -124,7 +123,7 @@ impl<'r> Load<'r> {
         let mut lane = lane.lock().await;
         lane.next = 0;
         let body = lane.call().await?.ok_or_else(|| Failure::unexpected("turned away without any load"))?;
-        let (headers, status) = (http::HeaderMap::new(), http::StatusCode::OK);
+        let (headers, status) = (HeaderMap::new(), http::StatusCode::OK);
         let answer = raw::Answer { status, headers: headers.clone(), body, trailers: headers };
         judge::workload(&answer.certificates()?, &self.first.csr, &self.first.identity)
     }
@@ -133,41 +132,62 @@ impl<'r> Load<'r> {
 impl Lane {
     /// One whole call; the body of the answer, or nothing when there was no place for it.
     async fn call(&mut self) -> Outcome<Option<Bytes>> {
-        let (authorization, message) = self
-            .requests
-            .get(self.next % self.requests.len().max(1))
-            .cloned()
-            .ok_or_else(|| Failure::unexpected("fewer identities than connections"))?;
+        let request = self.requests.get(self.next % self.requests.len().max(1)).cloned();
+        let request = request.ok_or_else(|| Failure::unexpected("fewer identities than connections"))?;
         self.next += 1;
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = self.uri.clone();
-        let headers = request.headers_mut();
-        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-        headers.insert("te", HeaderValue::from_static("trailers"));
-        headers.insert("clusterid", HeaderValue::from_static("Kubernetes"));
-        headers.insert("authorization", authorization);
-        let (answer, mut body) =
-            self.connection.send_request(request, false).map_err(Failure::while_doing("send a request"))?;
-        body.send_data(message, true).map_err(Failure::while_doing("send a message"))?;
-        let (head, mut stream) = answer.await.map_err(Failure::while_doing("read an answer"))?.into_parts();
-        let mut whole = Bytes::new();
-        while let Some(part) = stream.data().await {
-            let part = part.map_err(Failure::while_doing("read a message"))?;
-            stream.flow_control().release_capacity(part.len()).map_err(Failure::while_doing("read on"))?;
-            whole = if whole.is_empty() { part } else { [whole, part].concat().into() };
-        }
-        let trailers = stream.trailers().await.map_err(Failure::while_doing("read trailers"))?;
-        let status = trailers.as_ref().unwrap_or(&head.headers).get("grpc-status").cloned();
-        // RESOURCE_EXHAUSTED
-        if status.as_ref().is_some_and(|status| status == "8") {
-            return Ok(None);
-        }
-        ensure(status.as_ref().is_some_and(|status| status == "0"), || {
-            let trailers = trailers.unwrap_or(head.headers);
-            format!("the CA refused: {status:?} {:?}", trailers.get("grpc-message"))
-        })?;
-        Ok(Some(whole))
+        Ok(match exchange(&mut self.connection, self.uri.clone(), request).await? {
+            Answered::Issued(body) => Some(body),
+            Answered::TurnedAway(_) => None,
+        })
     }
+}
+
+/// Where certificates are asked for.
+pub(crate) fn uri() -> Outcome<Uri> {
+    Uri::try_from(format!("https://{}{}", tls::SERVER_NAME, raw::PATH)).map_err(Failure::while_doing("write a URI"))
+}
+
+/// What came of a call.
+pub(crate) enum Answered {
+    /// The body with the certificate.
+    Issued(Bytes),
+    /// There was no place for it; what the CA says of that.
+    TurnedAway(HeaderMap),
+}
+
+/// One whole call over a connection. Any other answer is an error.
+pub(crate) async fn exchange(
+    connection: &mut h2::client::SendRequest<Bytes>,
+    uri: Uri,
+    (authorization, message): (HeaderValue, Bytes),
+) -> Outcome<Answered> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+    headers.insert("te", HeaderValue::from_static("trailers"));
+    headers.insert("clusterid", HeaderValue::from_static("Kubernetes"));
+    headers.insert("authorization", authorization);
+    let (answer, mut body) = connection.send_request(request, false).map_err(Failure::while_doing("send a request"))?;
+    body.send_data(message, true).map_err(Failure::while_doing("send a message"))?;
+    let (head, mut stream) = answer.await.map_err(Failure::while_doing("read an answer"))?.into_parts();
+    let mut whole = Bytes::new();
+    while let Some(part) = stream.data().await {
+        let part = part.map_err(Failure::while_doing("read a message"))?;
+        stream.flow_control().release_capacity(part.len()).map_err(Failure::while_doing("read on"))?;
+        whole = if whole.is_empty() { part } else { [whole, part].concat().into() };
+    }
+    let trailers = stream.trailers().await.map_err(Failure::while_doing("read trailers"))?;
+    let status = trailers.as_ref().unwrap_or(&head.headers).get("grpc-status").cloned();
+    // RESOURCE_EXHAUSTED
+    if status.as_ref().is_some_and(|status| status == "8") {
+        return Ok(Answered::TurnedAway(trailers.unwrap_or(head.headers)));
+    }
+    ensure(status.as_ref().is_some_and(|status| status == "0"), || {
+        let trailers = trailers.unwrap_or(head.headers);
+        format!("the CA refused: {status:?} {:?}", trailers.get("grpc-message"))
+    })?;
+    Ok(Answered::Issued(whole))
 }

@@ -1,6 +1,7 @@
 //! `make bench`: how fast the running release CA issues over TLS, what a certificate costs it, and how that compares
 //! with the bare cryptography and with two other signers on the same machine. With `--backends`, what a certificate
-//! costs with each backend; with `--streams`, how a new trust bundle reaches many agents; with `--proxies`, how it
+//! costs with each backend; with `--connect-each`, what a new connection
+//! for each costs; with `--streams`, how a new trust bundle reaches many agents; with `--proxies`, how it
 //! reaches many proxies of one agent; with `--tokens`, how long the tokens of a real API server take. The last line is
 //! JSON.
 #![allow(clippy::arithmetic_side_effects, reason = "times here are near, and a panic is a failed test")]
@@ -8,15 +9,22 @@
 mod backends;
 #[cfg(feature = "kubernetes")]
 mod clusters;
+mod compare;
+mod connections;
 mod floor;
+mod growth;
+mod herd;
 mod load;
 mod options;
+mod page;
 mod peers;
 mod proc;
 mod proxies;
 mod raw;
 mod report;
 mod requests;
+mod rounds;
+mod start;
 mod streams;
 mod usage;
 
@@ -58,6 +66,24 @@ async fn bench(options: &Options) -> Outcome {
     if let Some(rounds) = options.backends {
         return backends::measure(options, rounds).await;
     }
+    if let Some(page) = &options.write {
+        return page::write(page);
+    }
+    if let Some((pairs, other)) = options.compare.zip(options.against.as_deref()) {
+        return compare::measure(options, pairs, other).await;
+    }
+    if let Some(rounds) = options.connect_each {
+        return connections::measure(options, rounds).await;
+    }
+    if let Some(agents) = options.herd {
+        return herd::measure(agents).await;
+    }
+    if let Some(dimension) = options.growth {
+        return growth::measure(options, dimension).await;
+    }
+    if let Some(events) = options.start {
+        return start::measure(options, events).await;
+    }
     let dev = Dev::init(&DevOptions::default())?;
     unlimited(&dev, options)?;
     proc::allow_files()?;
@@ -68,7 +94,7 @@ async fn bench(options: &Options) -> Outcome {
     say(&format!("making {} identities, each with an RS256 token and a P-256 CSR", options.identities));
     let prepared = requests::prepare(&dev, options.identities)?;
     if options.streams.is_some() {
-        return streams::measure(&dev, &cas.first, &prepared).await;
+        return streams::measure(&dev, &cas.first, &prepared).await.map(drop);
     }
     let load = load::Load::open(&dev, &cas.addresses, &prepared, options.connections).await?;
     say(&format!("{} connections over TLS 1.3, {} s warm-up", options.connections, WARM_UP.as_secs()));
@@ -86,8 +112,7 @@ async fn bench(options: &Options) -> Outcome {
     report::turned_away(&measured);
     let report = Report { measured, usage, replicas, rss, floor, peers };
     report::explain(&before, &after);
-    report.print();
-    Ok(())
+    report.print()
 }
 
 /// Lets a CA take whatever comes.

@@ -49,9 +49,17 @@ pub(crate) fn written(path: &Path) -> Outcome<Option<u64>> {
 
 /// Resident memory in MiB.
 pub(crate) fn resident_mib(process: u32) -> Outcome<f64> {
+    status_mib(process, "VmRSS:")
+}
+
+/// The most that was resident since the process began, in MiB.
+pub(crate) fn peak_mib(process: u32) -> Outcome<f64> {
+    status_mib(process, "VmHWM:")
+}
+
+fn status_mib(process: u32, name: &str) -> Outcome<f64> {
     let text = read(process, "status")?;
-    let kib =
-        text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    let kib = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
     kib.map(|kib| kib / 1024.0).ok_or_else(|| Failure::unexpected("the kernel tells no resident memory"))
 }
 

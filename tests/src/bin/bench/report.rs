@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+use signet_tests::failure::Outcome;
 use signet_tests::harness::metrics::Metrics;
 use signet_tests::tools::say;
 
 use crate::floor::{Floor, processor};
 use crate::load::{Measured, quantile_ms};
 use crate::peers::Peers;
+use crate::rounds::{hundredths, keep, tenths};
 use crate::usage::Usage;
 
 /// Everything that was measured.
@@ -43,8 +46,11 @@ impl Report {
         self.usage.written.map(|bytes| bytes as f64 / self.measured.times.len().max(1) as f64)
     }
 
-    /// Prints everything; the last line is JSON.
-    pub(crate) fn print(&self) {
+    /// Prints everything; the last line is JSON, and so is `target/bench/rate.json` when the peers were measured too.
+    ///
+    /// # Errors
+    /// [`Failure::Io`](signet_tests::failure::Failure::Io).
+    pub(crate) fn print(&self) -> Outcome {
         let (rate, floor) = (self.measured.per_second(), self.floor);
         say(&format!("machine               {}", processor()));
         say(&format!(
@@ -91,22 +97,20 @@ impl Report {
                 say(&format!("beside {name:<15}{:.2} x", rate / peer));
             }
         }
-        let optional = |number: Option<f64>| number.map_or("null".to_owned(), |number| format!("{number:.1}"));
-        say(&format!(
-            "{{\"per_second\":{rate:.1},\"p50_ms\":{:.3},\"p99_ms\":{:.3},\"cpu_us_per_issuance\":{:.1},\"server_cpu_us_per_issuance\":{:.1},\"replicas\":{},\"crypto_floor_us\":{:.1},\"floor_without_token_us\":{:.1},\"busy_cores\":{:.2},\"written_bytes_per_certificate\":{},\"rss_mib\":{:.1},\"openbao_per_second\":{},\"cfssl_per_second\":{}}}",
-            self.measured.quantile_ms(0.5),
-            self.measured.quantile_ms(0.99),
-            self.cpu_us(),
-            self.per_certificate_us(self.usage.server),
-            self.replicas,
-            floor.total_us(),
-            floor.without_token_us(),
-            self.busy_cores(),
-            optional(self.written_per_certificate()),
-            self.rss,
-            optional(self.peers.openbao),
-            optional(self.peers.cfssl),
-        ));
+        let optional = |number: Option<f64>| number.map(tenths);
+        keep(
+            if self.replicas == 1 && self.peers.openbao.is_some() { "rate" } else { "rate-other" },
+            json!({
+                "per_second": tenths(rate), "p50_ms": hundredths(self.measured.quantile_ms(0.5)),
+                "p99_ms": hundredths(self.measured.quantile_ms(0.99)), "cpu_us_per_issuance": tenths(self.cpu_us()),
+                "server_cpu_us_per_issuance": tenths(self.per_certificate_us(self.usage.server)),
+                "load_cpu_us_per_issuance": tenths(self.per_certificate_us(self.usage.load)),
+                "replicas": self.replicas, "crypto_floor_us": tenths(floor.total_us()),
+                "floor_without_token_us": tenths(floor.without_token_us()), "busy_cores": hundredths(self.busy_cores()),
+                "written_bytes_per_certificate": optional(self.written_per_certificate()), "rss_mib": tenths(self.rss),
+                "openbao_per_second": optional(self.peers.openbao), "cfssl_per_second": optional(self.peers.cfssl),
+            }),
+        )
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use signet_tests::client::ask::{Acknowledges, Ask};
 use signet_tests::client::bundle_stream::BundleStream;
 use signet_tests::client::certify::Client;
@@ -21,7 +21,7 @@ use crate::requests::{Prepared, Requests};
 const AT_ONCE: usize = 64;
 
 /// Opens the streams, has a root prepared, and tells what was seen. The last line is JSON.
-pub(crate) async fn measure(dev: &Dev, ca: &Ca, requests: &Requests) -> Outcome {
+pub(crate) async fn measure(dev: &Dev, ca: &Ca, requests: &Requests) -> Outcome<Value> {
     let count = requests.each.len();
     let before = proc::resident_mib(ca.process.id())?;
     let endpoint = Client::endpoint(dev)?;
@@ -77,7 +77,7 @@ pub(crate) async fn measure(dev: &Dev, ca: &Ca, requests: &Requests) -> Outcome 
         "streams": count, "kib_each": kib, "reached_all_ms": last, "on_record_ms": on_record, "cpu_ms": cpu,
     });
     say(&line.to_string());
-    Ok(())
+    Ok(line)
 }
 
 async fn open(endpoint: &Endpoint, csr: &str, token: &str) -> Outcome<BundleStream> {
