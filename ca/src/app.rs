@@ -11,6 +11,7 @@ mod cluster_view;
 mod configuration;
 mod connect;
 mod error;
+mod former;
 mod import;
 mod init;
 #[cfg_attr(not(feature = "kubernetes"), path = "app/without_kubernetes.rs")]

@@ -94,6 +94,8 @@ pub struct Serving {
 pub struct Authority {
     /// Who makes them.
     pub backend: Backend,
+    /// Who has signed leaves before, and goes on until that one's are known everywhere.
+    pub former: Option<Backend>,
     /// Type of the root's and the issuing CA's keys.
     pub key_type: KeyType,
     /// Lifetimes.

@@ -12,6 +12,7 @@ mod observation;
 mod provisioner;
 mod publish;
 mod published;
+mod without_key;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -345,6 +346,9 @@ impl Rotator {
         };
         let limits = state.authority.limits();
         if let Some(text) = describe::outage(&state.authorities, limits, now) {
+            return condition.failing(text);
+        }
+        if let Some(text) = self.executor.lacking() {
             return condition.failing(text);
         }
         let mut all = vec![describe::in_use(limits)];

@@ -82,21 +82,50 @@ impl VaultMetrics {
     /// # Errors
     /// [`MetricError`].
     pub fn new(metrics: &Metrics) -> Result<Self, MetricError> {
+        let names = [
+            "signet_ca_vault_refused",
+            "signet_ca_vault_circuit",
+            "signet_ca_vault_token_end_timestamp_seconds",
+            "signet_ca_vault_calls_total",
+        ];
+        Self::named(metrics, names, "Vault")
+    }
+
+    /// The same of the one in `authority.former`.
+    ///
+    /// # Errors
+    /// [`MetricError`].
+    pub fn of_former(metrics: &Metrics) -> Result<Self, MetricError> {
+        let names = [
+            "signet_ca_former_vault_refused",
+            "signet_ca_former_vault_circuit",
+            "signet_ca_former_vault_token_end_timestamp_seconds",
+            "signet_ca_former_vault_calls_total",
+        ];
+        Self::named(metrics, names, "the Vault of authority.former")
+    }
+
+    fn named(metrics: &Metrics, names: [&str; 4], vault: &str) -> Result<Self, MetricError> {
+        let [refused, circuit, token_ends, calls] = names;
         let new = Self {
             refused: metrics.gauge(
-                "signet_ca_vault_refused",
-                "1 while what Vault offers is not used, and the issuing CA before goes on.",
+                refused,
+                &format!("1 while what {vault} offers is not used, and the issuing CA before goes on."),
             )?,
             circuit: metrics.gauges(
-                "signet_ca_vault_circuit",
-                "1 for whether Vault is asked: closed for yes, open for not before a pause is over, half_open for one try.",
+                circuit,
+                &format!(
+                    "1 for whether {vault} is asked: closed for yes, open for not before a pause is over, half_open for one try."
+                ),
                 &["state"],
             )?,
             token_ends: metrics.gauge(
-                "signet_ca_vault_token_end_timestamp_seconds",
-                "When the token ends that Vault has given this CA, in seconds since 1970; 0 for never, or without one.",
+                token_ends,
+                &format!(
+                    "When the token ends that {vault} has given this CA, in seconds since 1970; 0 for never, or without one."
+                ),
             )?,
-            calls: metrics.counters("signet_ca_vault_calls_total", "Calls to Vault.", &["outcome"])?,
+            calls: metrics.counters(calls, &format!("Calls to {vault}."), &["outcome"])?,
         };
         for state in Circuit::ALL {
             new.circuit.with_label_values(&[state.as_str()]).set(0);
@@ -107,7 +136,8 @@ impl VaultMetrics {
         Ok(new)
     }
 
-    fn set(&self, look: &VaultLook) {
+    /// Sets them to how it is.
+    pub fn set(&self, look: &VaultLook) {
         self.refused.set(i64::from(look.problem.is_some()));
         for state in Circuit::ALL {
             self.circuit.with_label_values(&[state.as_str()]).set(i64::from(state == look.circuit));

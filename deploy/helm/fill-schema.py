@@ -29,7 +29,9 @@ def without(schema, *keys):
 chart, ca, agent = map(read, (chart_file, ca_file, agent_file))
 without(ca, "listen", "ops", "admin", "storage", "postgres", "keys", "bundle_file")
 authority = without(ca["properties"]["authority"], "backend", "files")
-without(authority["properties"]["vault"], "address", "ca_file", "auth")
+former = without(authority["properties"]["former"], "backend")
+for section in (authority, former):
+    without(section["properties"]["vault"], "address", "ca_file", "auth")
 without(agent, "trust_domain", "ca", "token_file", "ops")
 without(agent["properties"]["sds"], "socket")
 chart["$defs"]["ca"], chart["$defs"]["agent"] = ca, agent

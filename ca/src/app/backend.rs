@@ -9,6 +9,7 @@ use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::readiness::Readiness;
 use signet_runtime::supervisor::{Importance, Supervisor};
 
+use super::former::FormerMetrics;
 use super::plugins::Plugins;
 use crate::health::{CaFiles, FileProblems, watch_ca_files};
 use crate::metrics::CaMetrics;
@@ -40,15 +41,23 @@ pub(super) fn follow(
         let unused = "what it brings is not used";
         supervisor.spawn("cert-manager", critical, |stop| watch_ca_files(watched, unused, metrics, condition, stop));
     }
-    if plugins.upstream.revoked_by() == RevokedBy::Upstream {
+    let former = plugins.former.as_ref();
+    let formers = former.map(|(former, _)| former.upstream().revoked_by());
+    if plugins.upstream.revoked_by() == RevokedBy::Upstream || formers == Some(RevokedBy::Upstream) {
         let leaves = Arc::clone(&plugins.store) as _;
         let elsewhere = Elsewhere { executor: Arc::clone(executor), state: state.clone(), leaves };
         supervisor.spawn("revocation elsewhere", critical, |stop| elsewhere.run(stop));
     }
+    let both = former.map(|(_, both)| Arc::clone(both));
+    let former_metrics = FormerMetrics::new(metrics)?;
+    if let Some((former, both)) = former.cloned() {
+        let (condition, state) = (readiness.condition("former backend"), state.clone());
+        supervisor.spawn("former backend", critical, |stop| former.run(both, state, former_metrics, condition, stop));
+    }
     let vault_metrics = VaultMetrics::new(metrics)?;
     if let Some(vault) = plugins.vault.clone() {
         let condition = readiness.condition("Vault");
-        let (followed, watched) = (vault.clone(), vault.watched(Arc::clone(executor), state.clone()));
+        let (followed, watched) = (vault.clone(), vault.watched(Arc::clone(executor), state.clone(), both));
         supervisor.spawn("Vault", critical, |stop| followed.run(stop));
         supervisor.spawn("health of Vault", critical, |stop| watch_vault(watched, vault_metrics, condition, stop));
     }

@@ -1,6 +1,7 @@
 //! cert-manager as the backend, put together out of the configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use signet_core::authority::Root;
 use signet_core::clock::SystemClock;
@@ -14,9 +15,17 @@ use crate::config::{self, CertManager, CertManagerRoots};
 use crate::health::{CaFiles, FileProblems};
 use crate::rotator::Executor;
 
+/// How often it is looked at when nobody else does.
+const LOOK: Duration = Duration::from_secs(2);
+
+const SECTION: &str = "authority.cert_manager";
+
 /// The issuer of the configuration.
 #[derive(Clone)]
-pub(super) struct Opened(Arc<CertManagerAuthority>);
+pub(super) struct Opened {
+    authority: Arc<CertManagerAuthority>,
+    is_former: bool,
+}
 
 impl Opened {
     /// Touches nothing yet.
@@ -36,44 +45,66 @@ impl Opened {
             leaves: section.leaves.is_some(),
         };
         let credentials = credentials(&section.api_server);
-        Self(Arc::new(CertManagerAuthority::new(settings, credentials, files(), Arc::new(SystemClock))))
+        let authority = CertManagerAuthority::new(settings, credentials, files(), Arc::new(SystemClock));
+        Self { authority: Arc::new(authority), is_former: false }
+    }
+
+    /// The same as the one before.
+    pub(super) fn being_left(self) -> Self {
+        Self { is_former: true, ..self }
+    }
+
+    /// Looks at its roots, and removes what nobody waits for, again and again.
+    pub(super) async fn keep_looking(&self) {
+        loop {
+            // What is wrong is told by `problem`.
+            drop(self.authority.offer().await);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Why it cannot be used.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.authority.problem()
     }
 
     pub(super) fn upstream(&self) -> Arc<dyn UpstreamAuthority> {
-        Arc::clone(&self.0) as _
+        Arc::clone(&self.authority) as _
     }
 
     /// The roots that it offers.
     pub(super) async fn roots(&self) -> Result<Vec<Root>, SignError> {
-        Ok(self.0.offer().await?.map(|offer| offer.roots).unwrap_or_default())
+        Ok(self.authority.offer().await?.map(|offer| offer.roots).unwrap_or_default())
     }
 
     /// What is wrong with its files.
     pub(super) async fn files(&self) -> Vec<String> {
-        self.0.check_files().await.into_iter().map(named).collect()
+        self.authority.check_files().await.into_iter().map(|text| self.named(text)).collect()
     }
 
     /// What is wrong with it, what cannot be seen, and whether a signature may be tried; it is asked.
     pub(super) async fn probe(&self) -> (Vec<String>, Vec<String>, bool) {
-        let found = self.0.probe().await;
-        let may_sign = found.problems.is_empty() && self.0.certifies();
-        (found.problems.into_iter().map(named).collect(), found.unseen.into_iter().map(named).collect(), may_sign)
+        let found = self.authority.probe().await;
+        let may_sign = found.problems.is_empty() && self.authority.certifies();
+        let named = |all: Vec<String>| all.into_iter().map(|text| self.named(text)).collect();
+        (named(found.problems), named(found.unseen), may_sign)
     }
 
     /// Has a CA certified on trial.
     pub(super) async fn try_out(&self) -> Result<Tried, String> {
-        self.0.try_out().await.map_err(|error| error.to_string())
+        self.authority.try_out().await.map_err(|error| error.to_string())
     }
 
     /// The same with what the rotator makes of it.
     pub(super) fn watched(self, executor: Arc<Executor>) -> Arc<Watched> {
-        Arc::new(Watched { authority: self.0, executor })
+        Arc::new(Watched { authority: self.authority, executor })
     }
-}
 
-/// What is about the section says so.
-pub(super) fn named(text: String) -> String {
-    if text.starts_with("authority.") { text } else { format!("authority.cert_manager: {text}") }
+    /// What is about the section says so.
+    pub(super) fn named(&self, text: String) -> String {
+        let text = if text.starts_with("authority.") { text } else { format!("{SECTION}: {text}") };
+        if self.is_former { text.replace(SECTION, "authority.former.cert_manager") } else { text }
+    }
 }
 
 fn key(at: &config::ObjectKey) -> ObjectKey {

@@ -4,8 +4,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use signet_core::authority::KeyId;
+use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::clock::{Clock, SystemClock};
+use signet_core::rotation::Authorities;
 use signet_core::seams::custody::KeyCustody;
 use signet_core::seams::store::{SealedKeys, StoreError};
 use signet_core::seams::upstream_authority::UpstreamAuthority;
@@ -17,9 +18,11 @@ use signet_runtime::output::error_chain;
 
 use super::cluster_set::Opened;
 use super::connect::{Connected, connect};
+use super::former::Former;
 use super::sealing_keys::{keyring, missing_keys};
 use super::{cert_manager, storage, vault};
-use crate::config::{Backend, Config};
+use crate::config::{Authority, Backend, Config};
+use crate::describe;
 
 /// The longest path of a Unix socket on Linux, in bytes; one more ends it (unix(7)).
 const SOCKET_PATH: usize = 107;
@@ -59,10 +62,14 @@ pub async fn check(config: &Config, asks: Asks) -> Checked {
     let asks = asks != Asks::Nobody;
     let mut problems = missing_keys(config).await;
     let keys_are_there = problems.is_empty();
+    let mut root_of_files = None;
     if let Backend::Files(directory) = &config.authority.backend {
         let custody = Arc::new(MemoryCustody::new());
         let files = FilesAuthority::new(directory.clone(), custody, Arc::new(SystemClock));
-        problems.extend(files.offer().await.err().map(|error| format!("authority.files: {error}")));
+        match files.offer().await {
+            Ok(offer) => root_of_files = offer.map(|offer| offer.signer),
+            Err(error) => problems.push(format!("authority.files: {error}")),
+        }
         problems.extend(files.crl_problem().map(|problem| format!("authority.files: {problem}")));
     }
     if let Backend::Vault(vault) = &config.authority.backend {
@@ -70,6 +77,10 @@ pub async fn check(config: &Config, asks: Asks) -> Checked {
     }
     if let Backend::CertManager(section) = &config.authority.backend {
         problems.extend(cert_manager::Opened::new(section, &config.trust_domain).files().await);
+    }
+    let former = config.authority.former.as_ref();
+    if let Some(former) = former.and_then(|one| Former::open(one, &config.trust_domain, Arc::new(SystemClock))) {
+        problems.extend(former.files().await);
     }
     for (index, cluster) in config.clusters.iter().enumerate() {
         if let Err(error) = Opened::open(cluster, None).await {
@@ -89,10 +100,13 @@ pub async fn check(config: &Config, asks: Asks) -> Checked {
             "whether the API servers and issuers of clusters[] answer, and what they let this CA do: --connect asks";
         unseen.push(what.to_owned());
     }
-    if matches!(config.authority.backend, Backend::Vault(_)) && !asks {
+    let asks_backend = |is_it: fn(&Backend) -> bool| {
+        !asks && [Some(&config.authority.backend), former].into_iter().flatten().any(is_it)
+    };
+    if asks_backend(|one| matches!(one, Backend::Vault(_))) {
         unseen.push("whether Vault answers, and what it lets this CA do: --connect asks".to_owned());
     }
-    if matches!(config.authority.backend, Backend::CertManager(_)) && !asks {
+    if asks_backend(|one| matches!(one, Backend::CertManager(_))) {
         let what = "whether cert-manager's API server answers, and what it lets this CA do: --connect asks";
         unseen.push(what.to_owned());
     }
@@ -114,7 +128,11 @@ pub async fn check(config: &Config, asks: Asks) -> Checked {
         unseen.push("whether keys.encryption_key_file opens the keys in the storage: there is none yet".to_owned());
     } else if keys_are_there {
         match location.open_read_only(storage::DEADLINE).await {
-            Ok(store) => problems.extend(closed_keys(config, store).await),
+            Ok(store) => {
+                let (wrong, not_seen) = journal(config, store, root_of_files.as_ref()).await;
+                problems.extend(wrong);
+                unseen.extend(not_seen);
+            }
             Err(error) => problems.push(of_storage(&error)),
         }
     }
@@ -141,13 +159,43 @@ fn places(config: &Config) -> Vec<String> {
     problems
 }
 
-/// The keys of authorities that are in use and cannot be opened.
-async fn closed_keys(config: &Config, store: Arc<dyn Store>) -> Vec<String> {
+/// What the journal says against this configuration, and what it leaves open: keys of authorities that are in use and cannot be
+/// opened, and nobody who signs.
+async fn journal(
+    config: &Config,
+    store: Arc<dyn Store>,
+    root_of_files: Option<&AuthorityId>,
+) -> (Vec<String>, Option<String>) {
     let authorities = match store.load().await {
         Ok(Some((_, authorities))) => authorities,
-        Ok(None) => return Vec::new(),
-        Err(error) => return vec![of_storage(&error)],
+        Ok(None) => return (Vec::new(), None),
+        Err(error) => return (vec![of_storage(&error)], None),
     };
+    let mut problems = closed_keys(config, store, &authorities).await;
+    let Authority { backend, former, .. } = &config.authority;
+    let asks_nobody = former.is_none() && backend.signs_leaves().is_none();
+    let now = SystemClock.now();
+    let signs = authorities.active_issuer(now).filter(|one| asks_nobody && one.key.is_none() && now < one.not_after);
+    let (Some(signs), Some(root)) = (signs, authorities.active()) else { return (problems, None) };
+    match backend {
+        Backend::Files(_) if root_of_files == Some(&root.id) => (problems, None),
+        Backend::Native | Backend::Files(_) => {
+            problems.push(format!("authority.backend: {}", describe::lacks_signer(&signs.id, false)));
+            (problems, None)
+        }
+        Backend::Vault(_) | Backend::CertManager(_) => {
+            let what = format!(
+                "whether what authority.backend names is under root {}, which signs with issuing CA {} of a backend that signs \
+                 leaves itself: if it is not, authority.former is to say how that one is asked",
+                root.id, signs.id
+            );
+            (problems, Some(what))
+        }
+    }
+}
+
+/// The keys of authorities that are in use and cannot be opened.
+async fn closed_keys(config: &Config, store: Arc<dyn Store>, authorities: &Authorities) -> Vec<String> {
     let keyring = match keyring(&config.encryption_key_file).await {
         Ok(keyring) => keyring,
         Err(error) => return vec![error_chain(&error)],

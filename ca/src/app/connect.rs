@@ -9,6 +9,7 @@ use signet_core::clock::SystemClock;
 use signet_core::seams::authenticator::AuthenticationError;
 use signet_plugins::authority::Tried;
 
+use super::former::Former;
 use super::kubernetes::{self, Server};
 use super::trial::trial;
 use super::{cert_manager, tokens, vault};
@@ -38,11 +39,22 @@ pub(super) async fn connect(config: &Config, off_record: bool) -> Connected {
         let named = |all: Vec<String>| all.into_iter().map(|one| format!("{field}.{one}")).collect::<Vec<_>>();
         (named(problems), named(unseen))
     });
-    let (of_clusters, mut found) = tokio::join!(join_all(asked), ask_backend(config, off_record));
+    let (of_clusters, mut found, (wrong, not_seen)) =
+        tokio::join!(join_all(asked), ask_backend(config, off_record), ask_former(config));
     let (problems, unseen): (Vec<_>, Vec<_>) = of_clusters.into_iter().unzip();
-    found.problems = [problems.concat(), found.problems].concat();
-    found.unseen = [unseen.concat(), found.unseen].concat();
+    found.problems = [problems.concat(), found.problems, wrong].concat();
+    found.unseen = [unseen.concat(), found.unseen, not_seen].concat();
     found
+}
+
+/// The backend before, which signs leaves; it is asked for none.
+async fn ask_former(config: &Config) -> (Vec<String>, Vec<String>) {
+    let section = config.authority.former.as_ref();
+    let former = section.and_then(|section| Former::open(section, &config.trust_domain, Arc::new(SystemClock)));
+    match former {
+        Some(former) => former.probe(config.authority.schedule.issuing_ttl).await,
+        None => Default::default(),
+    }
 }
 
 /// Whoever certifies issuing CAs, if somebody else does. Each call has its own deadline.
@@ -51,12 +63,14 @@ async fn ask_backend(config: &Config, off_record: bool) -> Connected {
         Backend::Vault(section) => {
             let opened = vault::Opened::new(section, &config.trust_domain, Arc::new(SystemClock));
             let probed = opened.probe(config.authority.schedule.issuing_ttl).await;
-            Box::pin(tried(config, probed, ("Vault", vault::named), off_record, opened.try_out())).await
+            let named = |text| opened.named(text);
+            Box::pin(tried(config, probed, ("Vault", &named), off_record, opened.try_out())).await
         }
         Backend::CertManager(section) => {
             let opened = cert_manager::Opened::new(section, &config.trust_domain);
             let probed = opened.probe().await;
-            Box::pin(tried(config, probed, ("cert-manager", cert_manager::named), off_record, opened.try_out())).await
+            let named = |text| opened.named(text);
+            Box::pin(tried(config, probed, ("cert-manager", &named), off_record, opened.try_out())).await
         }
         Backend::Native | Backend::Files(_) => Connected::default(),
     }
@@ -66,7 +80,7 @@ async fn ask_backend(config: &Config, off_record: bool) -> Connected {
 async fn tried(
     config: &Config,
     (problems, unseen, may_sign): (Vec<String>, Vec<String>, bool),
-    (whose, named): (&str, fn(String) -> String),
+    (whose, named): (&str, &(dyn Fn(String) -> String + Sync)),
     off_record: bool,
     ask: impl Future<Output = Result<Tried, String>>,
 ) -> Connected {

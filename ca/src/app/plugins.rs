@@ -10,13 +10,14 @@ use signet_core::seams::certificate_authority::{CertificateAuthority, SignError}
 use signet_core::seams::custody::{KeyCustody, SigningKey};
 use signet_core::seams::record_tree::RecordKeys;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
-use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, sign_list};
+use signet_plugins::authority::{FilesAuthority, NativeAuthority, SelfSignedRoot, WithFormer, sign_list};
 use signet_plugins::custody::{BundleProofs, SealedCustody, SealedRecordKeys};
 use signet_plugins::store::Store;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::error::AppError;
+use super::former::Former;
 use super::sealing_keys::keyring;
 use super::{cert_manager, storage, vault};
 use crate::audit_log::AuditLog;
@@ -41,6 +42,8 @@ pub(super) struct Plugins {
     pub(super) vault: Option<vault::Opened>,
     /// cert-manager, when it is.
     pub(super) cert_manager: Option<cert_manager::Opened>,
+    /// The backend before, when there is one, and both.
+    pub(super) former: Option<(Former, Arc<WithFormer>)>,
 }
 
 impl Plugins {
@@ -71,7 +74,14 @@ impl Plugins {
                 asked.insert(cert_manager::Opened::new(section, &config.trust_domain)).upstream()
             }
         };
-        Ok(Self { store, custody, upstream, proofs, record_keys, files, vault: opened, cert_manager: asked })
+        let section = authority.former.as_ref();
+        let former = section.and_then(|section| Former::open(section, &config.trust_domain, Arc::new(SystemClock)));
+        let former = former.map(|former| {
+            let both = Arc::new(WithFormer::new(Arc::clone(&upstream), former.upstream()));
+            (former, both)
+        });
+        let upstream = former.as_ref().map_or(upstream, |(_, both)| Arc::clone(both) as _);
+        Ok(Self { store, custody, upstream, proofs, record_keys, files, vault: opened, cert_manager: asked, former })
     }
 
     pub(super) fn executor(&self, config: &Config, audit: AuditLog, clock: SharedClock) -> Arc<Executor> {

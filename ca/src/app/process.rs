@@ -237,10 +237,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         random: SystemRandom::new(),
         wake_up: Arc::clone(&wake_up),
         timeout: config.limits.request_timeout,
-        elsewhere: Elsewhere::new(
-            supervisor.spawner(),
-            usize::from(config.authority.backend.signs_leaves().unwrap_or(1)),
-        ),
+        elsewhere: Elsewhere::new(supervisor.spawner(), usize::from(config.authority.leaves_at_once())),
     });
     answers.send_replace(Some(Answering::new(&issuance, &plugins.store).map_err(AppError::from)?));
     // It would keep what it has sent, and with that a sender of the record, beyond the end of all tasks.

@@ -7,7 +7,7 @@ use signet_core::clock::SharedClock;
 use signet_core::identity::TrustDomain;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
-use signet_plugins::authority::{CircuitState, LeafRoles, Login, Tried, VaultAuthority, VaultSettings};
+use signet_plugins::authority::{CircuitState, LeafRoles, Login, Tried, VaultAuthority, VaultSettings, WithFormer};
 use signet_plugins::files::Files;
 use signet_runtime::files as runtime_files;
 use signet_runtime::output::error_chain;
@@ -23,7 +23,10 @@ const MAX_FILE: u64 = 1024 * 1024;
 
 /// The Vault of the configuration.
 #[derive(Clone)]
-pub(super) struct Opened(Arc<VaultAuthority>);
+pub(super) struct Opened {
+    vault: Arc<VaultAuthority>,
+    is_former: bool,
+}
 
 impl Opened {
     /// Touches nothing yet.
@@ -53,50 +56,80 @@ impl Opened {
                 async move { runtime_files::read_in_time(&file, MAX_FILE).await.map_err(|error| error_chain(&error)) },
             )
         });
-        Self(Arc::new(VaultAuthority::new(settings, files, clock)))
+        Self { vault: Arc::new(VaultAuthority::new(settings, files, clock)), is_former: false }
+    }
+
+    /// The same as the one before.
+    pub(super) fn being_left(self) -> Self {
+        Self { is_former: true, ..self }
     }
 
     pub(super) fn upstream(&self) -> Arc<dyn UpstreamAuthority> {
-        Arc::clone(&self.0) as _
+        Arc::clone(&self.vault) as _
     }
 
     /// Follows it until `stop`.
     pub(super) async fn run(self, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
-        self.0.run(stop).await
+        self.vault.run(stop).await
     }
 
     /// The roots that it offers.
     pub(super) async fn roots(&self) -> Result<Vec<signet_core::authority::Root>, SignError> {
-        Ok(self.0.offer().await?.map(|offer| offer.roots).unwrap_or_default())
+        Ok(self.vault.offer().await?.map(|offer| offer.roots).unwrap_or_default())
     }
 
     /// What is wrong with its files.
     pub(super) async fn files(&self) -> Vec<String> {
-        self.0.files().await.err().map(|error| format!("authority.vault: {error}")).into_iter().collect()
+        self.vault.files().await.err().map(|error| self.named(error.to_string())).into_iter().collect()
     }
 
     /// What is wrong with it, what cannot be seen, and whether a signature may be tried; it is asked. Issuing CAs are to last for
     /// `ttl`.
     pub(super) async fn probe(&self, ttl: Duration) -> (Vec<String>, Vec<String>, bool) {
-        let found = self.0.probe(ttl).await;
-        let named = |all: Vec<String>| all.into_iter().map(named).collect();
+        let found = self.vault.probe(ttl).await;
+        let named = |all: Vec<String>| all.into_iter().map(|text| self.named(text)).collect();
         (named(found.problems), named(found.unseen), found.may_sign)
     }
 
     /// Has a CA certified on trial.
     pub(super) async fn try_out(&self) -> Result<Tried, String> {
-        self.0.try_out().await.map_err(|error| error.to_string())
+        self.vault.try_out().await.map_err(|error| error.to_string())
     }
 
-    /// The same with what the rotator makes of it.
-    pub(super) fn watched(self, executor: Arc<Executor>, state: StateReader) -> Arc<Watched> {
-        Arc::new(Watched { vault: self.0, executor, state })
+    /// The same with what the rotator makes of it, beside the one before.
+    pub(super) fn watched(
+        self,
+        executor: Arc<Executor>,
+        state: StateReader,
+        former: Option<Arc<WithFormer>>,
+    ) -> Arc<Watched> {
+        Arc::new(Watched { vault: self, executor, state, former })
     }
-}
 
-/// What is about the section says so.
-pub(super) fn named(text: String) -> String {
-    format!("authority.vault: {text}")
+    /// What is about the section says so.
+    pub(super) fn named(&self, text: String) -> String {
+        format!("{}: {text}", if self.is_former { "authority.former.vault" } else { "authority.vault" })
+    }
+
+    /// How it is.
+    pub(super) async fn look(&self) -> VaultLook {
+        let status = self.vault.status().await;
+        VaultLook {
+            does: if self.vault.signs_leaves() { "signs leaves" } else { "certifies issuing CAs" },
+            stops: None,
+            problem: status.problem,
+            lists: status.lists,
+            circuit: match status.circuit {
+                CircuitState::Closed => Circuit::Closed,
+                CircuitState::Open => Circuit::Open,
+                CircuitState::HalfOpen => Circuit::HalfOpen,
+            },
+            token_ends: status.token_ends,
+            answered: status.answered,
+            refused: status.refused,
+            failed: status.failed,
+        }
+    }
 }
 
 fn login(auth: &VaultAuth) -> Login {
@@ -112,31 +145,32 @@ fn login(auth: &VaultAuth) -> Login {
 
 /// A Vault, as the rotator finds it.
 pub(super) struct Watched {
-    vault: Arc<VaultAuthority>,
+    vault: Opened,
     executor: Arc<Executor>,
     state: StateReader,
+    former: Option<Arc<WithFormer>>,
+}
+
+impl Watched {
+    /// Why nothing can be issued without it, when it is the one that signs.
+    fn stops(&self) -> Option<String> {
+        let state = self.state.borrow().as_ref().map(Arc::clone).filter(|_| self.vault.vault.signs_leaves())?;
+        let signs = &state.authority.limits().authority;
+        let mut all = state.authorities.roots.iter().flat_map(|root| &root.issuing);
+        let is_formers = |both: &Arc<WithFormer>| all.any(|one| one.id == *signs && both.is_formers(&one.ca));
+        if self.former.as_ref().is_some_and(is_formers) {
+            return None;
+        }
+        state.authority.ready().err().map(|error| error.to_string())
+    }
 }
 
 #[async_trait::async_trait]
 impl VaultHealth for Watched {
     async fn look(&self) -> VaultLook {
-        let status = self.vault.status().await;
-        let signer = self.state.borrow().as_ref().map(|state| Arc::clone(&state.authority));
-        VaultLook {
-            does: if self.vault.signs_leaves() { "signs leaves" } else { "certifies issuing CAs" },
-            stops: signer.and_then(|signer| signer.ready().err()).map(|error| error.to_string()),
-            // It answers, but what it brings does not go with what is in use.
-            problem: status.problem.or_else(|| self.executor.source_problem()),
-            lists: status.lists,
-            circuit: match status.circuit {
-                CircuitState::Closed => Circuit::Closed,
-                CircuitState::Open => Circuit::Open,
-                CircuitState::HalfOpen => Circuit::HalfOpen,
-            },
-            token_ends: status.token_ends,
-            answered: status.answered,
-            refused: status.refused,
-            failed: status.failed,
-        }
+        let look = self.vault.look().await;
+        // It answers, but what it brings does not go with what is in use.
+        let problem = look.problem.or_else(|| self.executor.source_problem());
+        VaultLook { stops: self.stops(), problem, ..look }
     }
 }

@@ -48,14 +48,26 @@ impl Opened {
     pub(super) fn watched(self, _: Arc<Executor>) -> Arc<Nobody> {
         Arc::new(Nobody)
     }
+
+    pub(super) fn being_left(self) -> Self {
+        self
+    }
+
+    pub(super) fn named(&self, text: String) -> String {
+        text
+    }
+
+    pub(super) fn problem(&self) -> Option<String> {
+        Some(without().to_string())
+    }
+
+    pub(super) async fn keep_looking(&self) {
+        std::future::pending().await
+    }
 }
 
 fn without() -> SignError {
     SignError::Failed("this program is built without the feature `kubernetes`".to_owned())
-}
-
-pub(super) fn named(text: String) -> String {
-    text
 }
 
 /// Certifies nothing.

@@ -9,7 +9,7 @@ use signet_core::identity::TrustDomain;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
 use signet_core::source::RevokedBy;
-use signet_plugins::authority::Tried;
+use signet_plugins::authority::{Tried, WithFormer};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Vault;
@@ -52,13 +52,21 @@ impl Opened {
         Err(WITHOUT.to_owned())
     }
 
-    pub(super) fn watched(self, _: Arc<Executor>, _: StateReader) -> Arc<Nobody> {
+    pub(super) fn watched(self, _: Arc<Executor>, _: StateReader, _: Option<Arc<WithFormer>>) -> Arc<Nobody> {
         Arc::new(Nobody)
     }
-}
 
-pub(super) fn named(text: String) -> String {
-    text
+    pub(super) fn being_left(self) -> Self {
+        self
+    }
+
+    pub(super) fn named(&self, text: String) -> String {
+        text
+    }
+
+    pub(super) async fn look(&self) -> VaultLook {
+        Nobody.look().await
+    }
 }
 
 /// Certifies nothing.

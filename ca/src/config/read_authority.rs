@@ -27,6 +27,15 @@ impl Backend {
     }
 }
 
+impl Authority {
+    /// How many leaves backends may sign at the same time; one, where none does.
+    #[must_use]
+    pub fn leaves_at_once(&self) -> u16 {
+        let both = [Some(&self.backend), self.former.as_ref()];
+        both.into_iter().flatten().filter_map(Backend::signs_leaves).max().unwrap_or(1)
+    }
+}
+
 pub(super) fn read_authority(s: &mut Section<'_>) -> Option<Authority> {
     let backend = s.one_of(
         "backend",
@@ -39,21 +48,15 @@ pub(super) fn read_authority(s: &mut Section<'_>) -> Option<Authority> {
                 let meaning = "directory with ca-cert.pem, ca-key.pem, root-cert.pem and cert-chain.pem, or with tls.crt, tls.key and ca.crt; reloaded when it changes";
                 s.required("files", kind::path(), meaning).map(Backend::Files)
             }),
-            Variant::new("vault", "a Vault or OpenBao, see docs/vault.md", |s: &mut Section<'_>| {
-                let vault = s.section("vault", "the Vault or OpenBao that certifies issuing CAs, or leaves", read_vault);
-                #[cfg(not(feature = "vault"))]
-                s.problem("backend", "this program is built without the feature `vault`, which is there by default");
-                vault.map(|vault| Backend::Vault(Box::new(vault)))
-            }),
-            Variant::new("cert-manager", "an issuer of cert-manager, see docs/cert-manager.md", |s: &mut Section<'_>| {
-                let meaning = "the issuer of cert-manager that certifies issuing CAs, or signs leaves";
-                let section = s.section("cert_manager", meaning, read_cert_manager);
-                #[cfg(not(feature = "kubernetes"))]
-                s.problem("backend", "this program is built without the feature `kubernetes`, which is there by default");
-                section.map(|section| Backend::CertManager(Box::new(section)))
-            }),
+            in_vault("the Vault or OpenBao that certifies issuing CAs, or leaves"),
+            in_cert_manager("the issuer of cert-manager that certifies issuing CAs, or signs leaves"),
         ],
         "who certifies the issuing CA",
+    );
+    let former = s.optional_section(
+        "former",
+        "the backend before, while one is left that signs leaves itself: it goes on signing until what `backend` says is known everywhere, and revokes what it has signed; `status` says when the section may go (docs/rotation.md)",
+        read_former,
     );
     let key_type = s.defaulted(
         "key_type",
@@ -74,11 +77,47 @@ pub(super) fn read_authority(s: &mut Section<'_>) -> Option<Authority> {
     let (rules, renewal_window) = rotation?;
     Some(Authority {
         backend: backend?,
+        former: former?,
         key_type: key_type?,
         schedule: Schedule { root_ttl: root_ttl?, issuing_ttl: issuing_ttl? },
         rules,
         renewal_window,
     })
+}
+
+fn in_vault(meaning: &'static str) -> Variant<'static, Backend> {
+    Variant::new("vault", "a Vault or OpenBao, see docs/vault.md", move |s: &mut Section<'_>| {
+        let vault = s.section("vault", meaning, read_vault);
+        #[cfg(not(feature = "vault"))]
+        s.problem("backend", "this program is built without the feature `vault`, which is there by default");
+        vault.map(|vault| Backend::Vault(Box::new(vault)))
+    })
+}
+
+fn in_cert_manager(meaning: &'static str) -> Variant<'static, Backend> {
+    Variant::new("cert-manager", "an issuer of cert-manager, see docs/cert-manager.md", move |s: &mut Section<'_>| {
+        let section = s.section("cert_manager", meaning, read_cert_manager);
+        #[cfg(not(feature = "kubernetes"))]
+        s.problem("backend", "this program is built without the feature `kubernetes`, which is there by default");
+        section.map(|section| Backend::CertManager(Box::new(section)))
+    })
+}
+
+fn read_former(s: &mut Section<'_>) -> Option<Backend> {
+    let variants = [
+        in_vault("as it was in `authority.vault`, with `mode: leaf`"),
+        in_cert_manager("as it was in `authority.cert_manager`, with `mode: leaf`"),
+    ];
+    let former = s.one_of("backend", None, &variants, "who has signed leaves until now")?;
+    if former.signs_leaves().is_none() {
+        let section = if matches!(former, Backend::Vault(_)) { "vault.mode" } else { "cert_manager.mode" };
+        s.problem(
+            section,
+            "is not leaf: only a backend that signs leaves itself is asked any more once it is left; of any other the keys are here, and no `former` is needed",
+        );
+        return None;
+    }
+    Some(former)
 }
 
 fn read_rotation(s: &mut Section<'_>) -> Option<(Rules, Duration)> {

@@ -281,3 +281,38 @@ fn the_documentation_holds_the_reference_of_every_field() {
     }
     assert!(page.contains(&markdown), "docs/configuration.md is out of date: make docs");
 }
+
+#[test]
+fn the_former_backend_is_one_that_signs_leaves_and_all_its_mistakes_are_told_at_once() {
+    let authority = |section: &str| format!("{SMALLEST}authority:\n  backend: native\n  former: {section}\n");
+    let vault = "address: 'http://127.0.0.1:8200', auth: { method: token-file, token_file: /t }";
+    let leaf = format!("{{ backend: vault, vault: {{ {vault}, mode: leaf, role: mesh, at_once: 40 }} }}");
+    let config = parse("f", &authority(&leaf), read).unwrap().config;
+    assert!(matches!(config.authority.backend, Backend::Native));
+    assert!(matches!(config.authority.former, Some(Backend::Vault(_))));
+    assert_eq!(config.authority.leaves_at_once(), 40);
+    assert!(parse("f", SMALLEST, read).unwrap().config.authority.former.is_none());
+    let asked = "namespace: mesh, issuer: { name: ca }, roots: { from: file, file: /r }";
+    let leaf = format!("{{ backend: cert-manager, cert_manager: {{ {asked}, mode: leaf }} }}");
+    let config = parse("f", &authority(&leaf), read).unwrap().config;
+    assert_eq!(config.authority.former.and_then(|former| former.signs_leaves()), Some(16));
+    for (section, expected) in [
+        (format!("{{ backend: vault, vault: {{ {vault} }} }}"), "authority.former.vault.mode: is not leaf"),
+        (
+            format!("{{ backend: cert-manager, cert_manager: {{ {asked} }} }}"),
+            "authority.former.cert_manager.mode: is not leaf",
+        ),
+        ("{ backend: native }".to_owned(), "authority.former.backend"),
+        ("{}".to_owned(), "authority.former.backend"),
+    ] {
+        let found = problems(&authority(&section));
+        assert!(found.iter().any(|line| line.contains(expected)), "{expected} in {found:#?}");
+    }
+    let several =
+        "{ backend: vault, color: red, vault: { address: nowhere, mode: leaf, auth: { method: token-file } } }";
+    let found = problems(&authority(several));
+    for path in ["color", "vault.address", "vault.role", "vault.auth.token_file"] {
+        let path = format!("authority.former.{path}: ");
+        assert!(found.iter().any(|line| line.contains(&path)), "{path} in {found:#?}");
+    }
+}

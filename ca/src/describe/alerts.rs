@@ -1,5 +1,6 @@
 //! What an operator should look at: why nothing can be issued, and what is not in order although certificates are issued.
 
+use signet_core::authority::AuthorityId;
 use signet_core::clock::rfc3339;
 use signet_core::policy::IssuerLimits;
 use signet_core::renewal::half_life;
@@ -14,6 +15,23 @@ pub(crate) const UNUSABLE: &str = "no issuing CA in this storage can sign now; s
 pub(crate) const SUPERSEDED: &str = "newer CA files, or another authority.backend, than this replica has were adopted: \
 it issues with those and leaves all steps to others; wait for its files, or correct its configuration and restart it; \
 if what this one has is to count, send it `authority adopt`";
+
+/// Why nobody who is configured can sign, and the ways out.
+pub(crate) fn lacks_signer(issuing: &AuthorityId, is_superseded: bool) -> String {
+    let what = format!(
+        "nothing can be issued here: issuing CA {issuing} signs, whose key is kept by a backend that signs leaves itself"
+    );
+    if is_superseded {
+        return format!(
+            "{what}, and this replica has another authority.backend than was adopted last: correct its configuration and restart it"
+        );
+    }
+    format!(
+        "{what}, and `authority` does not say how to ask it: name it in `authority.former`, and it goes on signing until what \
+         is configured now is known everywhere; or put `authority` back as it was. If that backend is gone for good, send \
+         this replica `authority adopt`"
+    )
+}
 
 /// What signs now.
 pub(crate) fn in_use(limits: &IssuerLimits) -> String {

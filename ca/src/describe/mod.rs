@@ -7,7 +7,7 @@ mod step;
 
 use signet_core::holder::Holder;
 
-pub(crate) use alerts::{SUPERSEDED, UNUSABLE, alerts, in_use, outage, unsettled};
+pub(crate) use alerts::{SUPERSEDED, UNUSABLE, alerts, in_use, lacks_signer, outage, unsettled};
 pub(crate) use step::{asked_elsewhere, needs, step};
 
 /// A holder as refusals name it.

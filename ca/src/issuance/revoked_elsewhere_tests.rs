@@ -134,7 +134,7 @@ async fn what_nobody_can_revoke_is_refused_with_what_to_do_and_keeps_nothing() {
     // It is the backend no more.
     let (_, kept) = issued(&world).await;
     let refused = revoke(&world.another(), kept, false).await.unwrap_err();
-    assert!(refused.contains("does not name any more"), "{refused}");
+    assert!(refused.contains("neither authority.backend nor authority.former names"), "{refused}");
     let now = journal(&world).await;
     assert_eq!((now.revocations.entries.len(), now.revocations.elsewhere.len()), (0, 0));
     let issuing = Command::Revoke { id: backend.ca.issuing().id, force: true };

@@ -165,7 +165,7 @@ impl Operations {
             Some(serial) => self.leaves.signed_leaf(serial).await?.is_some(),
             None => false,
         };
-        may_ask(observation, what, ends, kept)?;
+        may_ask(self.executor.provisioner.upstream.leaves_revoked_by(issuer), what, ends, kept)?;
         room(&observation.authorities)?;
         room_for_leaf(&observation.authorities)?;
         Ok(RevocationChange::AddElsewhere(revoked))
@@ -212,14 +212,9 @@ fn stays(observation: &Observation, serial: &str) -> Result<(), OperationError> 
 }
 
 /// Whether the backend that has signed a leaf can be told to revoke it.
-fn may_ask(
-    observation: &Observation,
-    what: &Certified,
-    ends: OffsetDateTime,
-    is_kept: bool,
-) -> Result<(), OperationError> {
+fn may_ask(revoked_by: RevokedBy, what: &Certified, ends: OffsetDateTime, is_kept: bool) -> Result<(), OperationError> {
     let (serial, authority, ends) = (&what.serial, &what.authority, rfc3339(ends));
-    let why = match observation.source.revoked_by {
+    let why = match revoked_by {
         RevokedBy::Upstream if is_kept => return Ok(()),
         RevokedBy::Upstream => format!(
             "certificate {serial} was signed by a backend, and is not kept here, as those are not that a version before this \
@@ -233,8 +228,8 @@ fn may_ask(
              trust bundle: `authority taint`, then `authority revoke`, of that root"
         ),
         RevokedBy::Here | RevokedBy::Owner => format!(
-            "certificate {serial} was signed by a backend that authority.backend does not name any more; it is told \
-             nothing from here, and no list of it is read. Revoke it there, and have what {authority} has signed renewed: \
+            "certificate {serial} was signed by a backend that neither authority.backend nor authority.former names; it is \
+             told nothing from here, and no list of it is read. Name it in authority.former, or revoke it there, and have what {authority} has signed renewed: \
              `authority taint`, then `authority revoke`, of its root; by itself it ends at {ends}"
         ),
     };

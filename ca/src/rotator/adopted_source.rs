@@ -50,7 +50,10 @@ pub(super) fn observe(
             // While a root signs that no files have brought, that leaves all steps to others.
             let held = held(authorities);
             let standing = if held.is_some() { SourceStanding::Newest } else { SourceStanding::Superseded };
-            return Ok((timely(held.clone()), ReplicaSource { offer: held, fingerprint: None, standing, revoked_by }));
+            return Ok((
+                timely(held.clone()),
+                ReplicaSource { offer: held, fingerprint: None, standing, revoked_by, ..ReplicaSource::default() },
+            ));
         }
     };
     let fingerprint = brought.as_ref().map_or_else(SourceFingerprint::own, |offer| offer.fingerprint.clone());
@@ -63,7 +66,10 @@ pub(super) fn observe(
         // Those of the very same CA.
         offer.revocation_lists = held(authorities).map(|held| held.revocation_lists).unwrap_or_default();
     }
-    Ok((timely(counts), ReplicaSource { offer: own, fingerprint: Some(fingerprint), standing, revoked_by }))
+    Ok((
+        timely(counts),
+        ReplicaSource { offer: own, fingerprint: Some(fingerprint), standing, revoked_by, ..ReplicaSource::default() },
+    ))
 }
 
 /// The same with the ids that the journal has for its authorities since before ids covered names.
@@ -103,21 +109,43 @@ fn held(authorities: &Authorities) -> Option<Offer> {
 /// Lists that their issuer publishes are read by each replica at another time: the newest that any of them has read counts.
 fn with_newest_lists(mut offer: Offer, authorities: &Authorities) -> Offer {
     if offer.lists_on_demand {
-        for list in &mut offer.revocation_lists {
-            let known = authorities.revocations.list_of(&list.issuer);
-            if let Some(newer) = known.filter(|known| known.is_newer_than(list)) {
-                list.clone_from(newer);
-            }
-        }
+        offer.revocation_lists = newest(offer.revocation_lists, authorities);
     }
     offer
+}
+
+fn newest(mut lists: Vec<RevocationList>, authorities: &Authorities) -> Vec<RevocationList> {
+    for list in &mut lists {
+        let known = authorities.revocations.list_of(&list.issuer);
+        if let Some(newer) = known.filter(|known| known.is_newer_than(list)) {
+            list.clone_from(newer);
+        }
+    }
+    lists
+}
+
+/// Lists of a backend that was left, as far as they count: of each the newest that any replica has read, until just before its end.
+pub(super) fn timely(
+    lists: Vec<RevocationList>,
+    authorities: &Authorities,
+    now: OffsetDateTime,
+) -> Vec<RevocationList> {
+    let mut lists = newest(lists, authorities);
+    let soon = ending_at(authorities, now);
+    lists.retain(|list| list.next_update > soon);
+    lists
+}
+
+/// When a list ends that is not used any more, or not put in use.
+fn ending_at(authorities: &Authorities, now: OffsetDateTime) -> i64 {
+    let margin = if authorities.revocations.lists.is_empty() { 2 * LIST_MARGIN } else { LIST_MARGIN };
+    time_math::after(now, margin).unix_timestamp()
 }
 
 /// Nobody renews these here, and a list that has ended makes proxies refuse everything: they are taken out of use some
 /// time before. Put in use they are only if that is not just before then, since clocks of replicas differ.
 fn without_ending_lists(mut offer: Offer, authorities: &Authorities, now: OffsetDateTime) -> Offer {
-    let margin = if authorities.revocations.lists.is_empty() { 2 * LIST_MARGIN } else { LIST_MARGIN };
-    let soon = time_math::after(now, margin).unix_timestamp();
+    let soon = ending_at(authorities, now);
     let ends = |list: &RevocationList| list.next_update <= soon;
     if offer.lists_on_demand {
         offer.revocation_lists.retain(|list| !ends(list));

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
+use signet_core::authority::IssuingCa;
 use signet_core::certificate::Serial;
 use signet_core::revocation::RevokedElsewhere;
 use signet_core::rotation::Step;
@@ -95,7 +96,11 @@ impl Elsewhere {
         };
         // One that a newer program has noted in another way is left to it.
         let Some(certificate) = kept else { return Ok(()) };
-        self.executor.provisioner.upstream.revoke(&certificate).await?;
+        let upstream = &self.executor.provisioner.upstream;
+        match self.signer_of(one) {
+            Some(issuing) => upstream.revoke_leaf(&certificate, &issuing).await?,
+            None => upstream.revoke(&certificate).await?,
+        }
         let step = Step::NoteRevoked { serial: one.serial.clone(), issuer: one.issuer.clone() };
         for _ in 0..RACES {
             let observation = self.executor.observe().await?;
@@ -112,6 +117,13 @@ impl Elsewhere {
 }
 
 impl Elsewhere {
+    /// The issuing CA that has signed it, when it is a leaf.
+    fn signer_of(&self, one: &RevokedElsewhere) -> Option<IssuingCa> {
+        let state = current(&self.state).filter(|_| one.leaf)?;
+        let mut all = state.authorities.roots.iter().flat_map(|root| &root.issuing);
+        all.find(|issuing| issuing.id == one.issuer).map(|issuing| issuing.ca.clone())
+    }
+
     async fn leaf(&self, one: &RevokedElsewhere) -> Result<Option<CertificateDer<'static>>, StepError> {
         let kept = match Serial::parse(&one.serial) {
             Some(serial) => self.leaves.signed_leaf(serial).await?,

@@ -51,6 +51,8 @@ pub struct Executor {
     trouble: Mutex<Option<String>>,
     /// Why what is to be revoked elsewhere was not when it was asked for last.
     pub(super) not_revoked: Mutex<Option<String>>,
+    /// Why nobody who is configured can sign.
+    pub(super) lacking: Mutex<Option<String>>,
 }
 
 /// After how long without a record a start is doubtful.
@@ -118,7 +120,8 @@ impl Executor {
     ) -> Self {
         let (clock_jumps, superseded, started) = (Mutex::default(), AtomicBool::default(), Instant::now());
         let monotonic = Box::new(move || started.elapsed());
-        let (trouble, not_revoked, publishers) = (Mutex::default(), Mutex::default(), Publishers::default());
+        let (trouble, not_revoked, lacking) = Default::default();
+        let publishers = Publishers::default();
         Self {
             publishers,
             rules,
@@ -132,6 +135,7 @@ impl Executor {
             superseded,
             trouble,
             not_revoked,
+            lacking,
         }
     }
 
@@ -205,12 +209,15 @@ impl Executor {
             other => other,
         };
         self.note(brought.as_ref().err());
-        let (offer, source) =
+        let (offer, mut source) =
             adopted_source::observe(brought, self.provisioner.upstream.revoked_by(), &authorities, now)?;
         if source.is_superseded() && !self.superseded.load(Ordering::Relaxed) {
             tracing::warn!("{}", describe::SUPERSEDED);
         }
         self.superseded.store(source.is_superseded(), Ordering::Relaxed);
+        self.note_signer(&mut source, &authorities, now);
+        let former_lists = self.provisioner.upstream.former_lists();
+        source.former_lists = adopted_source::timely(former_lists, &authorities, now);
         let (_, clock_is_steady) = self.is_steady(now);
         // After the journal. A holder that comes later is counted when the step is taken.
         let coverage = self.holders.coverage(now).await?;
@@ -335,9 +342,10 @@ impl Executor {
         let said = describe::step(step, &observation.authorities, &made, offer);
         let mut next = apply(step, &observation.authorities, made, &observation.seen(), observation.now);
         let said = order.entry.enter(&mut next).unwrap_or(said);
+        let given = observation.source.given_lists(offer);
         let refresh = matches!(step, Step::RefreshLists(_));
         self.provisioner
-            .bring_lists_up_to_date(&mut next, &observation.authorities, offer, &self.rules, refresh, observation.now)
+            .bring_lists_up_to_date(&mut next, &observation.authorities, given, &self.rules, refresh, observation.now)
             .await?;
         let mut events = order.events;
         if next == observation.authorities {

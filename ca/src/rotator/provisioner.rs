@@ -15,7 +15,6 @@ use signet_core::rotation::{Authorities, Made, Needs, Rules, Schedule};
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::custody::{CustodyError, KeyCustody, SigningKey};
 use signet_core::seams::upstream_authority::{ListContent, UpstreamAuthority};
-use signet_core::source::Offer;
 use signet_core::time_math;
 use signet_core::unknown_fields::Unknown;
 use time::OffsetDateTime;
@@ -93,12 +92,12 @@ impl Provisioner {
         &self,
         next: &mut Authorities,
         before: &Authorities,
-        offer: Option<&Offer>,
+        given: GivenLists<'_>,
         rules: &Rules,
         refresh: bool,
         now: OffsetDateTime,
     ) -> Result<(), StepError> {
-        let (issuers, given) = (next.lists_of(now), offer.map_or(GivenLists::Unknown, Offer::given_lists));
+        let issuers = next.lists_of(now);
         match next.revocations.need(&issuers, given, now) {
             ListNeed::Wanted => {}
             ListNeed::Needless => {

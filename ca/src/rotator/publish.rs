@@ -6,11 +6,12 @@ use signet_core::authority::{AuthorityId, IssuingCa, Root};
 use signet_core::bundle::TrustBundle;
 use signet_core::clock::rfc3339;
 use signet_core::rotation::Authorities;
-use signet_core::seams::certificate_authority::CertificateAuthority;
+use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::{CustodyError, KeyCustody};
 use signet_core::verify::VerifiedPath;
 use time::OffsetDateTime;
 
+use super::without_key::WithoutKey;
 use super::{OpenIssuer, Rotator, StepError};
 use crate::signing_state::{ServingIssuer, SigningState};
 
@@ -45,7 +46,15 @@ impl Rotator {
         let validation = authorities.validation(&self.trust_domain)?;
         let (Some(root), Some(issuing)) = (authorities.active(), authorities.active_issuer(now)) else { return Ok(()) };
         let (root, issuing) = (&root.ca, &issuing.ca);
-        let (authority, path) = self.open(root, issuing, &validation.bundle).await?;
+        let (authority, path) = match self.open(root, issuing, &validation.bundle).await {
+            // What else follows from the journal is published all the same.
+            Err(StepError::Sign(SignError::Unusable(text))) if issuing.key.is_none() => {
+                let why = self.executor.lacking().unwrap_or(text);
+                let without: Arc<dyn CertificateAuthority> = Arc::new(WithoutKey::new(issuing, why));
+                (without, verified_path(&root.id, issuing, &validation.bundle)?)
+            }
+            opened => opened?,
+        };
         let serving = self.serving(&authorities, &validation.bundle, (root, issuing, &authority, &path), now).await?;
         self.metrics.expiry.authorities(root.not_after.unix_timestamp(), issuing.not_after.unix_timestamp());
         tracing::info!(authority.id = %issuing.id, not_after = rfc3339(issuing.not_after), bundle.sequence = validation.bundle.sequence(), "issuing CA in use");

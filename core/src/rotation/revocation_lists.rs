@@ -11,7 +11,7 @@ use super::state::Authorities;
 use super::step::{Plan, Step};
 use crate::authority::{AuthorityId, IssuingCa};
 use crate::certificate::Facts;
-use crate::revocation::{GivenLists, ListIssuers, ListKey, RevocationReason, Revoked};
+use crate::revocation::{ListIssuers, ListKey, RevocationReason, Revoked};
 use crate::source::{Offer, ReplicaSource, RevokedBy};
 use crate::time_math;
 use crate::unknown_fields::Unknown;
@@ -121,7 +121,7 @@ pub fn lists_possible(authorities: &Authorities, seen: &Observed<'_>, now: Offse
         let signer = authorities.active().ok_or(Refused::NoAuthority)?;
         return impossible(&signer.id);
     }
-    let given = seen.offer.map_or(GivenLists::Unknown, Offer::given_lists);
+    let given = seen.source.given_lists(seen.offer);
     let issuers = authorities.lists_of(now);
     let kept = |id: &AuthorityId| authorities.revocations.kept(id, &issuers, given, now).is_some();
     for root in authorities.roots.iter().filter(|root| root.key.is_none()) {
@@ -142,7 +142,7 @@ impl Plan {
         seen: &Observed<'_>,
         rules: &Rules,
     ) -> Option<Step> {
-        let given = seen.offer.map_or(GivenLists::Unknown, Offer::given_lists);
+        let given = seen.source.given_lists(seen.offer);
         let (issuers, steady) = (authorities.lists_of(self.now), seen.clock_is_steady);
         let at = authorities.revocations.refresh_at(&issuers, given, rules.list_ttl, self.now, steady)?;
         self.is_due(at).then_some(Step::RefreshLists(steady))

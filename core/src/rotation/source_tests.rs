@@ -20,6 +20,25 @@ fn what_cannot_be_used_is_neither_adopted_nor_a_reason_to_step_back() {
     assert_eq!(refused, Err(Refused::NoFiles));
 }
 
+#[test]
+fn nothing_is_adopted_by_itself_while_nobody_could_sign_until_it_is_known_unless_somebody_says_so() {
+    let (theirs, own) = (Some(offer("o1", "s1")), None);
+    let start = Authorities::default();
+    let authorities = take(&Step::CreateRoot, &start, &has(&theirs, &start), START, "x");
+    let mut seen = has(&own, &authorities);
+    assert_eq!(next_step(START, &authorities, &seen.view(), &rules()), Step::AdoptRoots);
+    seen.source.lacks_signer = true;
+    assert!(matches!(next_step(START, &authorities, &seen.view(), &rules()), Step::WaitUntil(_)));
+    let told = judge(START, &authorities, &seen.view(), &rules(), &Command::Adopt);
+    assert_eq!(told, Ok(Some(Step::AdoptRoots)));
+    // What was adopted goes on.
+    let authorities = take(&Step::AdoptRoots, &authorities, &seen, START, "x");
+    let mut seen = has(&own, &authorities);
+    seen.source.lacks_signer = true;
+    let next = next_step(START, &authorities, &seen.view(), &rules());
+    assert_eq!(next, Step::PrepareRoot(Activation::WhenCovered));
+}
+
 fn has(offer: &Option<Offer>, authorities: &Authorities) -> Seen {
     Seen::holders(&[(authorities.bundle_sequence, 1)]).has(offer.clone(), authorities)
 }

@@ -79,7 +79,8 @@ pub fn next_step(now: OffsetDateTime, authorities: &Authorities, seen: &Observed
     let mut plan = Plan { now, wake: time_math::after(now, IDLE) };
     match seen.source.standing {
         SourceStanding::Newest => {}
-        // Noted first, so that from then on whoever has something earlier steps back.
+        SourceStanding::New if seen.source.lacks_signer => return plan.step_back(authorities),
+        // Noted first: from then on whoever has something earlier steps back.
         SourceStanding::New => return Step::AdoptRoots,
         SourceStanding::Superseded => return plan.step_back(authorities),
     }

@@ -128,7 +128,7 @@ impl Seen {
             fingerprint: Some(offer.fingerprint.clone()),
             offer: Some(offer.clone()),
             standing: SourceStanding::Newest,
-            revoked_by: self.source.revoked_by,
+            ..self.source
         };
         Self { offer: Some(offer), source, ..self }
     }
@@ -138,8 +138,8 @@ impl Seen {
         let print = offer.as_ref().map_or_else(SourceFingerprint::own, |offer| offer.fingerprint.clone());
         let standing = authorities.adopted.standing(&print);
         let counts = if standing == SourceStanding::Superseded { None } else { offer.clone() };
-        let revoked_by = self.source.revoked_by;
-        Self { offer: counts, source: ReplicaSource { offer, fingerprint: Some(print), standing, revoked_by }, ..self }
+        let source = ReplicaSource { offer, fingerprint: Some(print), standing, ..self.source };
+        Self { offer: counts, source, ..self }
     }
 
     pub(super) fn view(&self) -> Observed<'_> {

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::certificate_authority::{CertificateAuthority, SignError};
 use super::custody::SigningKey;
 use crate::authority::{IssuingCa, Root};
-use crate::revocation::Revoked;
+use crate::revocation::{RevocationList, Revoked};
 use crate::source::{Offer, RevokedBy};
 
 /// What a revocation list says.
@@ -76,16 +76,42 @@ pub trait UpstreamAuthority: Send + Sync {
     /// What signs leaves with an issuing CA whose key is the backend's: one that it has offered, now or before.
     ///
     /// # Errors
-    /// [`SignError`]: it is not a backend that signs leaves.
+    /// [`SignError::Unusable`]: it is not a backend that signs leaves.
     fn signer(self: Arc<Self>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
         Err(SignError::Unusable(format!(
-            "the key of issuing CA {} is kept by a backend that signs leaves itself, and the one of this configuration does not",
+            "no backend of this configuration signs leaves with issuing CA {}",
             issuing.id
         )))
     }
 
+    /// Whether it signs leaves itself, so that [`signer`](Self::signer) gives something.
+    fn signs_leaves(&self) -> bool {
+        false
+    }
+
+    /// Whether the key of this issuing CA is one of its own that it signs leaves with; `None` while it has not been seen what
+    /// keys it has.
+    fn has(&self, _issuing: &IssuingCa) -> Option<bool> {
+        Some(false)
+    }
+
     /// Who revokes what it has certified.
     fn revoked_by(&self) -> RevokedBy;
+
+    /// Who revokes leaves that a backend has signed with this issuing CA.
+    fn leaves_revoked_by(&self, _issuing: &IssuingCa) -> RevokedBy {
+        self.revoked_by()
+    }
+
+    /// The revocation lists that it publishes when it is asked, as they were read last.
+    fn lists(&self) -> Vec<RevocationList> {
+        Vec::new()
+    }
+
+    /// Those of a backend that was left and has signed leaves.
+    fn former_lists(&self) -> Vec<RevocationList> {
+        Vec::new()
+    }
 
     /// Revokes a certificate that it has made, when that is [`RevokedBy::Upstream`]. One that is revoked already stays so and is
     /// no failure: this is asked for until it has succeeded, and perhaps once more.
@@ -94,5 +120,12 @@ pub trait UpstreamAuthority: Send + Sync {
     /// [`SignError`].
     async fn revoke(&self, _certificate: &CertificateDer<'static>) -> Result<(), SignError> {
         Err(SignError::Unusable("the configured backend revokes nothing: authority.backend has changed".to_owned()))
+    }
+    /// The same with a leaf that was signed with this issuing CA.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    async fn revoke_leaf(&self, leaf: &CertificateDer<'static>, _issuing: &IssuingCa) -> Result<(), SignError> {
+        self.revoke(leaf).await
     }
 }

@@ -5,6 +5,7 @@
 mod cert_manager;
 mod certificates;
 mod files;
+mod former;
 mod leaf;
 mod native;
 mod remote_signature;
@@ -21,6 +22,7 @@ pub use cert_manager::{
 };
 pub use certificates::AuthorityError;
 pub use files::{CaFile, CaFiles, Examined, FilesAuthority, Unfit};
+pub use former::WithFormer;
 pub use native::NativeAuthority;
 pub use revocation::{ListError, read_lists, sign_list};
 pub use self_signed::SelfSignedRoot;

@@ -25,6 +25,7 @@ use rustls_pki_types::CertificateDer;
 use signet_core::authority::{IssuingCa, Root};
 use signet_core::clock::SharedClock;
 use signet_core::profile::backdate;
+use signet_core::revocation::RevocationList;
 use signet_core::seams::certificate_authority::{CertificateAuthority, SignError};
 use signet_core::seams::custody::SigningKey;
 use signet_core::seams::upstream_authority::{Certified, UpstreamAuthority};
@@ -142,12 +143,6 @@ impl VaultAuthority {
     pub async fn files(&self) -> Result<(), VaultError> {
         self.session.transport.client().await?;
         self.session.files().await
-    }
-
-    /// Whether it signs leaves itself.
-    #[must_use]
-    pub fn signs_leaves(&self) -> bool {
-        self.settings.leaves.is_some()
     }
 
     /// How it is.
@@ -324,6 +319,10 @@ impl UpstreamAuthority for VaultAuthority {
         Ok(Some(known?.offer(self.settings.leaves.is_some(), lists)?))
     }
 
+    fn lists(&self) -> Vec<RevocationList> {
+        self.state().lists.offered()
+    }
+
     async fn revoke(&self, certificate: &CertificateDer<'static>) -> Result<(), SignError> {
         self.revoked(certificate).await
     }
@@ -350,6 +349,21 @@ impl UpstreamAuthority for VaultAuthority {
 
     fn signer(self: Arc<Self>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
         Ok(Arc::new(VaultLeaves::new(self, issuing)?))
+    }
+
+    fn signs_leaves(&self) -> bool {
+        self.settings.leaves.is_some()
+    }
+
+    fn has(&self, issuing: &IssuingCa) -> Option<bool> {
+        if self.settings.leaves.is_none() {
+            return Some(false);
+        }
+        let state = self.state();
+        match &state.found {
+            Some(Ok(source)) if source.is(issuing) => Some(true),
+            _ => state.lists.has(&issuing.certificate),
+        }
     }
 }
 

@@ -166,6 +166,40 @@ impl Bao {
         dev.set_ca("authority.vault.serving_role", "signet-serving")
     }
 
+    /// The section of the configuration that says that it signs leaves, with a new secret.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn leaves(&self, dev: &Dev) -> Outcome<Value> {
+        let mut section = self.intermediate(dev).await?;
+        let more = [("mode", "leaf"), ("role", "signet-mesh"), ("serving_role", "signet-serving")];
+        if let Some(section) = section.as_object_mut() {
+            section.extend(more.map(|(field, value)| (field.to_owned(), json!(value))));
+        }
+        Ok(section)
+    }
+
+    /// Makes another mount of this name with a root, and the roles that the one of `pki` has, which the AppRole may use from its next
+    /// login on.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn has_another_mount(&self, name: &str) -> Outcome {
+        let settings = json!({ "type": "pki", "config": { "max_lease_ttl": "87600h" } });
+        self.put(&format!("sys/mounts/{name}"), settings).await?;
+        self.put(&format!("{name}/config/crl"), json!({ "auto_rebuild": true })).await?;
+        let root =
+            json!({ "common_name": format!("root of {name}"), "issuer_name": name, "key_type": "ec", "ttl": "87600h" });
+        self.put(&format!("{name}/root/generate/internal"), root).await?;
+        for role in ["signet-mesh", "signet-serving"] {
+            let found = self.get(&format!("pki/roles/{role}")).await?;
+            let settings = found.get("data").cloned().unwrap_or_default();
+            self.put(&format!("{name}/roles/{role}"), settings).await?;
+        }
+        let policy = format!("{LEAF_POLICY}\n{}", LEAF_POLICY.replace("\"pki/", &format!("\"{name}/")));
+        self.put("sys/policies/acl/signet-leaf", json!({ "policy": policy })).await.map(drop)
+    }
+
     /// Revokes the tokens that the AppRole has given.
     ///
     /// # Errors

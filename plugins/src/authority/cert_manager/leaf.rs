@@ -131,6 +131,12 @@ pub(super) struct CertManagerLeaves {
 
 impl CertManagerLeaves {
     pub(super) fn new(of: Arc<CertManagerAuthority>, issuing: &IssuingCa) -> Result<Self, SignError> {
+        if !of.settings.leaves {
+            return Err(SignError::Unusable(format!(
+                "cert-manager signs leaves with issuing CA {} only in `authority.cert_manager.mode: leaf`",
+                issuing.id
+            )));
+        }
         let facts = Facts::read(&issuing.certificate).map_err(|error| SignError::Failed(error.to_string()))?;
         let intermediates = sent_with_leaves(issuing, &facts);
         let (not_before, not_after) = (issuing.not_before, issuing.not_after);
@@ -140,13 +146,6 @@ impl CertManagerLeaves {
     }
 
     async fn signed(&self, request: &SigningRequest) -> Result<CertificateDer<'static>, SignError> {
-        if !self.of.settings.leaves {
-            let text = format!(
-                "issuing CA {} is cert-manager's, which signs leaves with it only in `authority.cert_manager.mode: leaf`",
-                self.limits.authority
-            );
-            return Err(SignError::Unusable(text));
-        }
         let csr = request.key().request().ok_or_else(|| {
             SignError::Unusable(
                 "cert-manager takes PKCS#10 requests only, and this key was proved in another way".to_owned(),

@@ -360,6 +360,17 @@ impl UpstreamAuthority for CertManagerAuthority {
     fn signer(self: Arc<Self>, issuing: &IssuingCa) -> Result<Arc<dyn CertificateAuthority>, SignError> {
         Ok(Arc::new(CertManagerLeaves::new(self, issuing)?))
     }
+
+    fn signs_leaves(&self) -> bool {
+        self.settings.leaves
+    }
+
+    fn has(&self, issuing: &IssuingCa) -> Option<bool> {
+        if !self.settings.leaves {
+            return Some(false);
+        }
+        self.with_state(|state| state.issuing.as_ref().map(|known| known.certificate == issuing.certificate))
+    }
 }
 
 impl fmt::Debug for CertManagerAuthority {

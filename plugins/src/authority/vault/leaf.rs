@@ -20,7 +20,7 @@ use super::super::certificates::sent_with_leaves;
 use super::calls::{self, Issuer, Issuers, LeafNames, Signed};
 use super::error::VaultError;
 use super::issuer::{self, READ_ISSUER};
-use super::{VaultAuthority, probe};
+use super::{LeafRoles, VaultAuthority, probe};
 
 pub(super) const SIGN_LEAF: &str = "sign a leaf";
 const LIST: &str = "list its issuers";
@@ -31,6 +31,7 @@ const MOST: usize = 100;
 /// An issuer in Vault as the issuing CA of leaves.
 pub(super) struct VaultLeaves {
     vault: Arc<VaultAuthority>,
+    roles: LeafRoles,
     issuing: IssuingCa,
     limits: IssuerLimits,
     intermediates: Vec<CertificateDer<'static>>,
@@ -40,11 +41,17 @@ pub(super) struct VaultLeaves {
 
 impl VaultLeaves {
     pub(super) fn new(vault: Arc<VaultAuthority>, issuing: &IssuingCa) -> Result<Self, SignError> {
+        let roles = vault.settings.leaves.clone().ok_or_else(|| {
+            SignError::Unusable(format!(
+                "Vault signs leaves with issuing CA {} only in `authority.vault.mode: leaf`",
+                issuing.id
+            ))
+        })?;
         let facts = Facts::read(&issuing.certificate).map_err(|error| SignError::Failed(error.to_string()))?;
         let intermediates = sent_with_leaves(issuing, &facts);
         let (not_before, not_after) = (issuing.not_before, issuing.not_after);
         let limits = IssuerLimits { authority: issuing.id.clone(), not_before, not_after, takes: CsrUse::Key };
-        Ok(Self { vault, issuing: issuing.clone(), limits, intermediates, id: tokio::sync::OnceCell::new() })
+        Ok(Self { vault, roles, issuing: issuing.clone(), limits, intermediates, id: tokio::sync::OnceCell::new() })
     }
 
     async fn id(&self) -> Result<&String, VaultError> {
@@ -52,13 +59,6 @@ impl VaultLeaves {
     }
 
     async fn signed(&self, request: &SigningRequest) -> Result<CertificateDer<'static>, SignError> {
-        let Some(roles) = &self.vault.settings.leaves else {
-            let text = format!(
-                "issuing CA {} is Vault's, which signs leaves with it only in `authority.vault.mode: leaf`",
-                self.issuing.id
-            );
-            return Err(SignError::Unusable(text));
-        };
         let csr = request.key().request().ok_or_else(|| {
             SignError::Unusable("Vault signs PKCS#10 requests only, and this key was proved in another way".to_owned())
         })?;
@@ -66,7 +66,7 @@ impl VaultLeaves {
             Subject::Workload(_) => (&[][..], &[][..]),
             Subject::Serving { dns, ips, .. } => (dns.as_slice(), ips.as_slice()),
         };
-        let role = if dns.is_empty() && ips.is_empty() { &roles.workloads } else { &roles.serving };
+        let role = if dns.is_empty() && ips.is_empty() { &self.roles.workloads } else { &self.roles.serving };
         let ips: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
         let names = LeafNames { uri: request.spiffe_id().to_string(), dns: dns.join(","), ips: ips.join(",") };
         let (csr, end) = (pem_block("CERTIFICATE REQUEST", csr), rfc3339(request.not_after()));

@@ -39,6 +39,8 @@ const ADVICE: &str = "the mount's config/crl should say disable=false, auto_rebu
 pub(super) struct Lists {
     /// The certificates of the mount's issuers, which never change, by their ids.
     issuers: BTreeMap<String, CertificateDer<'static>>,
+    /// Whether these are all that there are.
+    are_all: bool,
     found: Vec<RevocationList>,
     /// Why there is no list of a CA of the chain.
     pub(super) problem: Option<String>,
@@ -54,6 +56,12 @@ impl Lists {
     ) -> impl Iterator<Item = (&'a str, &'a CertificateDer<'static>)> {
         let issuers = self.issuers.iter().map(|(id, der)| (id.as_str(), der));
         issuers.filter(move |(_, der)| Facts::read(der).is_ok_and(|facts| facts.subject_der == subject))
+    }
+
+    /// Whether the mount has an issuer with this certificate, as far as was seen.
+    pub(super) fn has(&self, certificate: &CertificateDer<'static>) -> Option<bool> {
+        let is_there = self.issuers.values().any(|der| der == certificate);
+        (is_there || self.are_all).then_some(is_there)
     }
 
     /// What the rotator gets to see.
@@ -76,7 +84,10 @@ impl Reader<'_> {
         let mut troubles = BTreeMap::new();
         let mut missing = None;
         match self.issuers(&mut lists.issuers).await {
-            Ok(()) => self.all(source, before, &mut lists, &mut troubles).await,
+            Ok(()) => {
+                lists.are_all = lists.issuers.len() < MAX_ISSUERS;
+                self.all(source, before, &mut lists, &mut troubles).await;
+            }
             Err(error) => {
                 missing = Some(error.to_string());
                 lists.found.clone_from(&before.found);

@@ -32,7 +32,7 @@ async fn root_of(bao: &Bao, issuer: &str) -> Outcome<String> {
 }
 
 /// Starts the CA again with its configuration as it is now.
-async fn restart(stage: &mut Stage) -> Outcome {
+pub(super) async fn restart(stage: &mut Stage) -> Outcome {
     stage.ca.process.stop().await?;
     stage.ca = stage.dev.start_ca().await?;
     Ok(())

@@ -1,6 +1,7 @@
 //! Issuing CAs that a real OpenBao certifies: they sign as ours do, follow its roots, and go on without it.
 
 mod checked;
+mod former;
 #[cfg(feature = "kubernetes")]
 mod kubernetes_login;
 mod leaf;

@@ -63,6 +63,12 @@ impl Stage {
 
     /// Makes cert-manager the backend, with more settings than these.
     fn configure(&self, dev: &Dev, more: &Value) -> Outcome {
+        dev.set_ca("authority.backend", "cert-manager")?;
+        dev.set_ca("authority.cert_manager", self.section(more))
+    }
+
+    /// The section of the configuration that says how it is asked, with more settings than these.
+    fn section(&self, more: &Value) -> Value {
         let mut section = json!({
             "api_server": self.kubeconfig,
             "namespace": self.own.namespace,
@@ -72,8 +78,7 @@ impl Stage {
         if let (Some(section), Value::Object(more)) = (section.as_object_mut(), more) {
             section.extend(more.clone());
         }
-        dev.set_ca("authority.backend", "cert-manager")?;
-        dev.set_ca("authority.cert_manager", section)
+        section
     }
 
     /// What the CA may do from now on.

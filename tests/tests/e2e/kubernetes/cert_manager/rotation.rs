@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use signet_tests::client::admin::root_ids;
+use signet_tests::client::admin::{active_root, root_ids};
 use signet_tests::failure::{Outcome, ensure};
 use signet_tests::harness::plugged::OwnCa;
+use signet_tests::harness::process::eventually;
 use signet_tests::stage::Stage as Proxies;
 use signet_tests::traffic::Traffic;
 
@@ -41,5 +42,36 @@ async fn from_native_to_cert_manager_and_to_another_root_no_request_fails() -> O
     active(&admin, &id(&new)?).await?;
     issuer.set_roots(&[&new]).await?;
     assert_eq!(settled(&admin, 2).await?, id(&new)?);
+    calm(&traffic.stop().await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real API server; run it with: make test-kubernetes"]
+async fn from_leaves_of_cert_manager_to_a_root_of_its_own_in_one_step_no_request_fails() -> Outcome {
+    let (kubernetes, root) = (shared()?, OwnCa::root("root of leaves")?);
+    let signer = root.certify("ca of leaves")?;
+    let dev = installation("24s", &TWO)?;
+    let issuer = Stage::new(kubernetes, &dev, &signer, &[&root]).await?;
+    let section = issuer.section(&json!({"mode": "leaf"}));
+    issuer.configure(&dev, &json!({"mode": "leaf"}))?;
+    let mut proxies = Proxies::set(dev, 2, |_| {}).await?;
+    assert_eq!(settled(&proxies.ca.admin()?, 2).await?, id(&root)?);
+    let traffic = Traffic::start(proxies.entrance(), 2, Duration::from_millis(20));
+    proxies.dev.set_ca("authority.former", json!({"backend": "cert-manager", "cert_manager": section}))?;
+    proxies.dev.unset_ca("authority.cert_manager")?;
+    proxies.dev.set_ca("authority.backend", "native")?;
+    proxies.ca.process.stop().await?;
+    proxies.ca = proxies.dev.start_ca().await?;
+    let admin = proxies.ca.admin()?;
+    let theirs = id(&root)?;
+    until(&admin, "both roots", SOON, |now| (root_ids(now).len() == 2).then_some(())).await?;
+    until(&admin, "a root of its own", SOON, |now| (active_root(now) != theirs).then_some(())).await?;
+    ensure(settled(&admin, 2).await? != theirs, || "the former root signs".to_owned())?;
+    let may_go = async || {
+        let status = proxies.ca.ask(&["status"]).ok()?.to_string();
+        status.contains("`authority.former` may be removed").then_some(())
+    };
+    eventually("the word that the section may go", SOON, may_go).await?;
+    issuer.no_requests().await?;
     calm(&traffic.stop().await)
 }
