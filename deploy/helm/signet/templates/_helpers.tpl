@@ -49,7 +49,33 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Whether cert-manager is asked in the cluster that the CA runs in, so with the rights of its account. */}}
 {{- define "signet.asksCertManager" -}}
-{{- if and (eq .Values.backend "cert-manager") (eq (dig "authority" "cert_manager" "api_server" "in-cluster" .Values.config) "in-cluster") -}}true{{- end -}}
+{{- $now := and (eq .Values.backend "cert-manager") (eq (dig "authority" "cert_manager" "api_server" "in-cluster" .Values.config) "in-cluster") -}}
+{{- $before := and (eq .Values.formerBackend "cert-manager") (eq (dig "authority" "former" "cert_manager" "api_server" "in-cluster" .Values.config) "in-cluster") -}}
+{{- if or $now $before -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether Vault is asked, now or as what signed leaves before. */}}
+{{- define "signet.asksVault" -}}
+{{- if or (eq .Values.backend "vault") (eq .Values.formerBackend "vault") -}}true{{- end -}}
+{{- end -}}
+
+{{/* Puts how Vault is reached into a section of the configuration. */}}
+{{- define "signet.reachesVault" -}}
+{{- $vault := .section -}}
+{{- with .values -}}
+{{- $_ := set $vault "address" .address -}}
+{{- if or .caConfigMap .caSecret -}}{{- $_ := set $vault "ca_file" "/etc/signet/vault-ca/ca.crt" -}}{{- end -}}
+{{- $auth := dict "method" .auth.method -}}
+{{- with .auth.mount -}}{{- $_ := set $auth "mount" . -}}{{- end -}}
+{{- if eq .auth.method "kubernetes" -}}
+{{- $_ := set $auth "role" .auth.role -}}
+{{- $_ := set $auth "token_file" "/var/run/secrets/vault/token" -}}
+{{- else -}}
+{{- $_ := set $auth "role_id" .auth.roleId -}}
+{{- $_ := set $auth "secret_id_file" "/etc/signet/vault/secret-id" -}}
+{{- end -}}
+{{- $_ := set $vault "auth" $auth -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "signet.security" -}}
@@ -90,20 +116,21 @@ seccompProfile: { type: RuntimeDefault }
 {{- $_ := set $authority "backend" .Values.backend -}}
 {{- if eq .Values.backend "vault" -}}
 {{- $vault := default dict $authority.vault -}}
-{{- $_ := set $vault "address" .Values.vault.address -}}
-{{- if or .Values.vault.caConfigMap .Values.vault.caSecret -}}{{- $_ := set $vault "ca_file" "/etc/signet/vault-ca/ca.crt" -}}{{- end -}}
-{{- $auth := dict "method" .Values.vault.auth.method -}}
-{{- with .Values.vault.auth.mount -}}{{- $_ := set $auth "mount" . -}}{{- end -}}
-{{- if eq .Values.vault.auth.method "kubernetes" -}}
-{{- $_ := set $auth "role" .Values.vault.auth.role -}}
-{{- $_ := set $auth "token_file" "/var/run/secrets/vault/token" -}}
-{{- else -}}
-{{- $_ := set $auth "role_id" .Values.vault.auth.roleId -}}
-{{- $_ := set $auth "secret_id_file" "/etc/signet/vault/secret-id" -}}
-{{- end -}}
-{{- $_ := set $vault "auth" $auth -}}
+{{- include "signet.reachesVault" (dict "section" $vault "values" .Values.vault) -}}
 {{- $_ := set $authority "vault" $vault -}}
 {{- end -}}
+{{- $_ := set $config "authority" $authority -}}
+{{- end -}}
+{{- if .Values.formerBackend -}}
+{{- $authority := default dict $config.authority -}}
+{{- $former := default dict $authority.former -}}
+{{- $_ := set $former "backend" .Values.formerBackend -}}
+{{- if eq .Values.formerBackend "vault" -}}
+{{- $vault := default dict $former.vault -}}
+{{- include "signet.reachesVault" (dict "section" $vault "values" .Values.vault) -}}
+{{- $_ := set $former "vault" $vault -}}
+{{- end -}}
+{{- $_ := set $authority "former" $former -}}
 {{- $_ := set $config "authority" $authority -}}
 {{- end -}}
 {{- if eq .Values.storage.kind "postgres" -}}

@@ -13,7 +13,7 @@
 - name: ca-files
   secret: { secretName: {{ .Values.caFiles.secret | quote }}, defaultMode: 288 }
 {{- end }}
-{{- if eq .Values.backend "vault" }}
+{{- if include "signet.asksVault" . }}
 {{- with .Values.vault }}
 {{- if .caConfigMap }}
 - name: vault-ca
@@ -69,7 +69,7 @@
 {{- if .Values.caFiles.secret }}
 - { name: ca-files, mountPath: /etc/signet/ca-files, readOnly: true }
 {{- end }}
-{{- if eq .Values.backend "vault" }}
+{{- if include "signet.asksVault" . }}
 {{- if or .Values.vault.caConfigMap .Values.vault.caSecret }}
 - { name: vault-ca, mountPath: /etc/signet/vault-ca, readOnly: true }
 {{- end }}

@@ -12,6 +12,7 @@ use signet_tests::harness::Dev;
 use signet_tests::harness::helm::{chart, helm};
 use signet_tests::tools;
 
+use super::chart_backends::backends;
 use super::{Workload, connect};
 
 pub(crate) fn made<T>(result: Result<T, signet_test_servers::ServerError>) -> Outcome<T> {
@@ -80,53 +81,6 @@ fn of_one_backend() -> Vec<(&'static str, Value)> {
         ),
         ("no authority", json!({"init": {"enabled": false}, "storage": {"sqlite": {"storageClassName": "fast"}}})),
     ]
-}
-
-/// Values of each backend that certifies elsewhere, by a name.
-pub(crate) fn backends() -> Vec<(&'static str, Value)> {
-    let vault = json!({"mount": "pki_mesh", "issuer": "mesh"});
-    vec![
-        (
-            "Vault by the account",
-            json!({
-                "backend": "vault", "vault": {"address": "https://vault.example:8200", "caConfigMap": "vault-ca"},
-                "config": {"authority": {"vault": vault}},
-            }),
-        ),
-        (
-            "Vault by an AppRole",
-            json!({
-                "backend": "vault",
-                "vault": {
-                    "address": "https://vault.example:8200", "caSecret": "vault-ca", "caKey": "ca.pem",
-                    "auth": {"method": "app-role", "mount": "mesh", "roleId": "an-id", "secretIdSecret": "app-role"},
-                },
-            }),
-        ),
-        ("cert-manager", cert_manager(false)),
-        ("cert-manager that is approved here", cert_manager(true)),
-        (
-            "a ClusterIssuer and roots elsewhere",
-            json!({
-                "backend": "cert-manager",
-                "config": {"authority": {"cert_manager": {
-                    "namespace": "pki", "issuer": {"name": "mesh-ca", "kind": "ClusterIssuer"}, "approve": true,
-                    "roots": {"from": "secret", "namespace": "trust", "name": "roots"},
-                }}},
-            }),
-        ),
-    ]
-}
-
-/// Those of an issuer of cert-manager.
-pub(crate) fn cert_manager(approve: bool) -> Value {
-    json!({
-        "backend": "cert-manager",
-        "config": {"authority": {"cert_manager": {
-            "namespace": "signet-system", "issuer": {"name": "mesh-ca"}, "approve": approve,
-            "roots": {"from": "config-map", "name": "mesh-roots"},
-        }}},
-    })
 }
 
 /// A cluster that needs every right there is.

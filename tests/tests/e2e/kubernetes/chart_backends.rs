@@ -11,7 +11,73 @@ use signet_tests::harness::plugged::OwnCa;
 use signet_tests::tools;
 
 use super::cert_manager::documented;
-use super::chart::{backends, cert_manager, rendered_as, the};
+use super::chart::{rendered_as, the};
+
+/// Values of each backend that certifies elsewhere, by a name.
+pub(super) fn backends() -> Vec<(&'static str, Value)> {
+    let vault = json!({"mount": "pki_mesh", "issuer": "mesh"});
+    vec![
+        (
+            "Vault by the account",
+            json!({
+                "backend": "vault", "vault": {"address": "https://vault.example:8200", "caConfigMap": "vault-ca"},
+                "config": {"authority": {"vault": vault}},
+            }),
+        ),
+        (
+            "Vault by an AppRole",
+            json!({
+                "backend": "vault",
+                "vault": {
+                    "address": "https://vault.example:8200", "caSecret": "vault-ca", "caKey": "ca.pem",
+                    "auth": {"method": "app-role", "mount": "mesh", "roleId": "an-id", "secretIdSecret": "app-role"},
+                },
+            }),
+        ),
+        (
+            "a root of its own after leaves of Vault",
+            json!({
+                "backend": "native", "formerBackend": "vault",
+                "vault": {"address": "https://vault.example:8200", "caConfigMap": "vault-ca"},
+                "config": {"authority": {"former": {"vault": {"mode": "leaf", "role": "signet-mesh"}}}},
+            }),
+        ),
+        ("cert-manager after leaves of another issuer there", after_cert_manager(cert_manager(false))),
+        ("cert-manager", cert_manager(false)),
+        ("cert-manager that is approved here", cert_manager(true)),
+        (
+            "a ClusterIssuer and roots elsewhere",
+            json!({
+                "backend": "cert-manager",
+                "config": {"authority": {"cert_manager": {
+                    "namespace": "pki", "issuer": {"name": "mesh-ca", "kind": "ClusterIssuer"}, "approve": true,
+                    "roots": {"from": "secret", "namespace": "trust", "name": "roots"},
+                }}},
+            }),
+        ),
+    ]
+}
+
+/// The same after an issuer of cert-manager that has signed leaves.
+fn after_cert_manager(mut values: Value) -> Value {
+    values["formerBackend"] = json!("cert-manager");
+    values["config"]["authority"]["former"] = json!({"cert_manager": {
+        "namespace": "before", "issuer": {"name": "leaves"}, "roots": {"from": "config-map", "name": "their-roots"},
+        "mode": "leaf",
+    }});
+    values
+}
+
+/// Those of an issuer of cert-manager.
+fn cert_manager(approve: bool) -> Value {
+    json!({
+        "backend": "cert-manager",
+        "config": {"authority": {"cert_manager": {
+            "namespace": "signet-system", "issuer": {"name": "mesh-ca"}, "approve": approve,
+            "roots": {"from": "config-map", "name": "mesh-roots"},
+        }}},
+    })
+}
 
 fn objects(values: &Value) -> Outcome<Vec<Value>> {
     rendered_as("mesh", "signet-system", values)
@@ -43,13 +109,16 @@ fn the_ca_takes_the_configuration_of_each_backend_and_its_pods_have_the_files_in
         let text = the(&objects, "ConfigMap", "mesh-signet-ca")?["data"]["signet-ca.yaml"].as_str().unwrap_or_default();
         let config: Value = serde_saphyr::from_str(text).map_err(Failure::while_doing("read a configuration"))?;
         let mut authority = config["authority"].clone();
-        assert_eq!(authority["backend"], values["backend"], "{name}");
+        // The chart says nothing of what the CA does without a word.
+        assert_eq!(authority["backend"].as_str().unwrap_or("native"), values["backend"], "{name}");
         let dev = Dev::plain()?;
         let own = OwnCa::root("of vault")?;
         let named: Vec<(&str, &str)> = vec![
             ("/vault/ca_file", &own.certificate),
             ("/vault/auth/token_file", "a"),
             ("/vault/auth/secret_id_file", "a"),
+            ("/former/vault/ca_file", &own.certificate),
+            ("/former/vault/auth/token_file", "a"),
         ];
         let mut pods = vec![the(&objects, "StatefulSet", "mesh-signet-ca")?["spec"]["template"].clone()];
         pods.push(the(&objects, "Job", "mesh-signet-ca-init")?["spec"]["template"].clone());
@@ -68,12 +137,14 @@ fn the_ca_takes_the_configuration_of_each_backend_and_its_pods_have_the_files_in
         let output = tools::output(&mut dev.ca_command(&["check"])?)?;
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         // An account is in pods only.
-        let outside =
-            said.contains("authority.cert_manager.api_server: in-cluster credentials: KUBERNETES_SERVICE_HOST");
+        let outside = ["authority.cert_manager", "authority.former.cert_manager"]
+            .iter()
+            .any(|it| said.contains(&format!("{it}.api_server: in-cluster credentials: KUBERNETES_SERVICE_HOST")));
         ensure(output.status.success() || outside, || format!("{name}: {said}"))?;
         // What asks cert-manager needs a token of the account, and nothing else does but the CA itself.
         let job = &pods[1]["spec"]["automountServiceAccountToken"];
-        assert_eq!(*job, json!(values["backend"] == "cert-manager"), "{name}");
+        let asks = ["backend", "formerBackend"].iter().any(|key| values[*key] == "cert-manager");
+        assert_eq!(*job, json!(asks), "{name}");
     }
     Ok(())
 }
@@ -130,6 +201,13 @@ fn the_account_has_the_rights_that_the_page_about_cert_manager_documents_and_no_
         assert_eq!(bound["subjects"][0]["name"], "mesh-signet-ca");
         assert_eq!(bound["roleRef"]["name"], name);
     }
+    // What has signed leaves before is asked with rights of its own, beside those of now.
+    let both = objects(&after_cert_manager(cert_manager(false)))?;
+    let now = rights(&objects(&cert_manager(false))?, system);
+    assert_eq!(rights(&both, system), now);
+    let before = rights(&both, Some("before"));
+    let renamed = now.iter().map(|right| right.replace("mesh-ca", "leaves").replace("mesh-roots", "their-roots"));
+    assert_eq!(before, renamed.collect());
     let others = backends();
     let (_, elsewhere) = others.last().ok_or_else(|| Failure::unexpected("no values"))?;
     let elsewhere = objects(elsewhere)?;
@@ -164,6 +242,12 @@ fn what_a_backend_lacks_is_named_by_its_path() -> Outcome {
         (json!({"backend": "vault"}), "at '/vault/address'"),
         (app_role, "at '/vault/auth/secretIdSecret'"),
         (json!({"backend": "cert-manager"}), "at '/config': missing property 'authority'"),
+        (json!({"formerBackend": "native"}), "at '/formerBackend'"),
+        (json!({"formerBackend": "cert-manager", "config": {"authority": {}}}), "missing property 'former'"),
+        (
+            json!({"formerBackend": "vault", "config": {"authority": {"former": {"vault": {"mode": "leaf", "role": "a"}}}}}),
+            "at '/vault/address'",
+        ),
         (
             json!({"backend": "vault", "vault": {"address": "https://v:8200"}, "caFiles": {"secret": "cacerts"}}),
             "at '/caFiles/secret'",
