@@ -4,8 +4,10 @@
 use std::sync::Mutex;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
-use signet_core::authority::KeyId;
+use signet_core::authority::{AuthorityId, KeyId};
 use signet_core::policy::CsrUse;
+use signet_core::source::{OfferedCa, SourceFingerprint};
+use signet_core::unknown_fields::Unknown;
 
 use super::*;
 
@@ -16,12 +18,15 @@ struct Backend {
     has: Mutex<Option<bool>>,
     revoked_by: RevokedBy,
     revoked: Mutex<usize>,
+    offers: Mutex<Option<Offer>>,
+    lists: Mutex<Vec<RevocationList>>,
 }
 
 impl Backend {
     fn new(name: &'static str, signs: bool, has: Option<bool>) -> Arc<Self> {
         let (revoked_by, revoked) = (if signs { RevokedBy::Upstream } else { RevokedBy::Here }, Mutex::default());
-        Arc::new(Self { name, signs, has: Mutex::new(has), revoked_by, revoked })
+        let (offers, lists) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { name, signs, has: Mutex::new(has), revoked_by, revoked, offers, lists })
     }
 
     fn sees(&self, has: Option<bool>) {
@@ -40,7 +45,11 @@ impl UpstreamAuthority for Backend {
     }
 
     async fn offer(&self) -> Result<Option<Offer>, SignError> {
-        Err(SignError::Failed(self.name.to_owned()))
+        Ok(self.offers.lock().unwrap().clone())
+    }
+
+    fn lists(&self) -> Vec<RevocationList> {
+        self.lists.lock().unwrap().clone()
     }
 
     async fn certify(
@@ -185,4 +194,30 @@ async fn a_leaf_is_revoked_by_whoever_has_signed_it_and_a_ca_by_whoever_certifie
     now.sees(Some(true));
     two.revoke_leaf(&leaf, &issuing).await.unwrap();
     assert_eq!((now.told(), former.told()), (2, 1));
+}
+
+#[tokio::test]
+async fn lists_of_the_former_are_offered_beside_those_that_are_to_be_had_at_any_time() {
+    let (now, former) = (Backend::new("now", true, Some(false)), Backend::new("former", true, Some(true)));
+    let (both, root) = (both(&now, &former), Root::new(issuing(None).certificate, None).unwrap());
+    let list = |issuer: &str, content: u8| RevocationList {
+        issuer: AuthorityId::new(b"", issuer.as_bytes()),
+        der: vec![content].into(),
+        next_update: 0,
+        unknown: Unknown::default(),
+    };
+    *former.lists.lock().unwrap() = vec![list("a", 1), list("b", 2)];
+    assert_eq!(both.offer().await.unwrap(), None);
+    assert_eq!(both.former_lists(), [list("a", 1), list("b", 2)]);
+    for (lists_on_demand, expected) in [(true, vec![list("b", 3), list("a", 1)]), (false, vec![list("b", 3)])] {
+        *now.offers.lock().unwrap() = Some(Offer {
+            roots: vec![root.clone()],
+            signer: root.id.clone(),
+            issuing: OfferedCa::Certified { until: root.not_after },
+            revocation_lists: vec![list("b", 3)],
+            lists_on_demand,
+            fingerprint: SourceFingerprint::own(),
+        });
+        assert_eq!(both.offer().await.unwrap().unwrap().revocation_lists, expected, "{lists_on_demand}");
+    }
 }
