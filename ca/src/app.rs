@@ -33,6 +33,7 @@ mod sealing_keys;
 mod services;
 #[cfg_attr(not(feature = "kubernetes"), path = "app/without_signers.rs")]
 mod signers;
+mod start_on_record;
 mod storage;
 mod tokens;
 mod trial;

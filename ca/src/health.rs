@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_core::audit::{EventKind, Outcome};
 use signet_core::seams::store::{AuditStore, StoreError};
 use signet_runtime::readiness::{Condition, Readiness};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::metrics::CaMetrics;
+use crate::notices::{Notice, Notices};
 
 /// How often storage is tried.
 const PROBE: Duration = Duration::from_secs(2);
@@ -48,7 +50,7 @@ pub async fn probe_storage(
 const CA_FILES: Duration = Duration::from_secs(2);
 
 /// Says whether the operator's CA files, or what another backend brings, can be used: what is wrong with them keeps the old ones in use, and never
-/// stops what works. `unused` says that they are not used.
+/// stops what works. `unused` says that they are not used; `notices` has each change of that.
 ///
 /// # Errors
 /// None.
@@ -57,12 +59,18 @@ pub async fn watch_ca_files(
     unused: &'static str,
     metrics: Arc<CaMetrics>,
     condition: Condition,
+    notices: Option<Notices>,
     stop: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
+    let mut before = FileProblems::default();
     loop {
         let Some(problems) = stop.run_until_cancelled(files.problems()).await else { return Ok(()) };
         metrics.files_refused.set(i64::from(problems.ca.is_some()));
         metrics.crl_refused.set(i64::from(problems.lists.is_some()));
+        if let Some(notices) = notices.as_ref().filter(|_| problems != before) {
+            notices.tell(of_files(&problems));
+        }
+        before = problems.clone();
         match problems {
             FileProblems { ca: Some(problem), .. } => {
                 condition.degraded(format!("{unused}, the CA goes on with what it had: {problem}"));
@@ -74,6 +82,16 @@ pub async fn watch_ca_files(
             return Ok(());
         }
     }
+}
+
+/// That what is wrong with CA files has changed.
+fn of_files(FileProblems { ca, lists }: &FileProblems) -> Notice {
+    let (outcome, reason, detail) = match ca.as_ref().or(lists.as_ref()) {
+        Some(problem) => (Outcome::Refused, "ca_files_refused", format!("what was in use before goes on: {problem}")),
+        None => (Outcome::Done, "ca_files_used", "the CA files can be used again".to_owned()),
+    };
+    let (kind, subject) = (EventKind::Configuration, "CA files".to_owned());
+    Notice { kind, subject, cluster: None, outcome, reason, detail }
 }
 
 /// What is wrong with CA files.

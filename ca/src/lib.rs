@@ -24,6 +24,7 @@ pub mod issue_error;
 pub mod journal_catch_up;
 pub mod limits;
 pub mod metrics;
+pub mod notices;
 pub mod operations;
 pub mod over_limit;
 mod own_key;

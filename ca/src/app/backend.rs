@@ -13,6 +13,7 @@ use super::former::FormerMetrics;
 use super::plugins::Plugins;
 use crate::health::{CaFiles, FileProblems, watch_ca_files};
 use crate::metrics::CaMetrics;
+use crate::notices::Notices;
 use crate::rotator::{Elsewhere, Executor};
 use crate::signing_state::StateReader;
 use crate::vault_health::{VaultMetrics, watch_vault};
@@ -25,6 +26,7 @@ pub(super) fn follow(
     (ca_metrics, metrics): (&Arc<CaMetrics>, &Metrics),
     readiness: &Readiness,
     supervisor: &Supervisor,
+    notices: Notices,
 ) -> Result<(), MetricError> {
     let critical = Importance::Critical;
     if let Some(files) = plugins.files.clone() {
@@ -32,14 +34,15 @@ pub(super) fn follow(
         let files = Arc::new(OwnFiles { files, executor: Arc::clone(executor) });
         let watched = Arc::clone(ca_metrics);
         supervisor.spawn("CA files", critical, |stop| {
-            watch_ca_files(files, "the files are not used", watched, condition, stop)
+            watch_ca_files(files, "the files are not used", watched, condition, Some(notices), stop)
         });
     }
     if let Some(asked) = plugins.cert_manager.clone() {
         let condition = readiness.condition("cert-manager");
         let (watched, metrics) = (asked.watched(Arc::clone(executor)), Arc::clone(ca_metrics));
         let unused = "what it brings is not used";
-        supervisor.spawn("cert-manager", critical, |stop| watch_ca_files(watched, unused, metrics, condition, stop));
+        supervisor
+            .spawn("cert-manager", critical, |stop| watch_ca_files(watched, unused, metrics, condition, None, stop));
     }
     let former = plugins.former.as_ref();
     let formers = former.map(|(former, _)| former.upstream().revoked_by());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use signet_core::audit::{EventKind, Outcome};
 use signet_core::seams::authenticator::{AuthenticationError, Outage};
 use signet_plugins::authenticator::{Published, PublishedKeys, Refreshed};
 use signet_runtime::files::{self, FileError};
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use super::tokens::TokensError;
 use crate::config::{Cluster, KeySource, Tokens};
+use crate::notices::{Notice, Notices};
 
 /// How often a file of keys is looked at.
 const LOOK_AT_FILE: Duration = Duration::from_secs(2);
@@ -67,6 +69,7 @@ pub(super) struct ClusterKeys {
     told: BTreeSet<String>,
     /// What was complained of last.
     complained: Option<String>,
+    notices: Notices,
 }
 
 impl ClusterKeys {
@@ -75,6 +78,7 @@ impl ClusterKeys {
         keys: Arc<PublishedKeys>,
         condition: Condition,
         read: Arc<Mutex<KeysRead>>,
+        notices: Notices,
     ) -> Self {
         let file = match &cluster.tokens {
             Tokens::Jwks { keys: KeySource::File(file), .. } => Some(file.clone()),
@@ -82,7 +86,7 @@ impl ClusterKeys {
         };
         let dispensable = matches!(cluster.tokens, Tokens::Review { .. });
         let (cluster, told, complained) = (cluster.id.clone(), BTreeSet::new(), None);
-        let mut followed = Self { cluster, file, dispensable, keys, condition, read, told, complained };
+        let mut followed = Self { cluster, file, dispensable, keys, condition, read, told, complained, notices };
         match followed.keys.published() {
             Some(published) => {
                 followed.was_read(None);
@@ -157,9 +161,11 @@ impl ClusterKeys {
                 if let Refreshed::Replaced(published) = &refreshed {
                     let left_out = published.left_out.len();
                     tracing::info!(cluster, keys = published.keys, left_out, "token verification keys reloaded");
+                    self.notice(Outcome::Done, "token_keys_changed", in_words(published));
                 } else if self.complained.is_some() {
                     let file = self.file.as_ref().map(|file| tracing::field::display(file.display()));
                     tracing::info!(cluster, file, "the token verification keys can be used again");
+                    self.notice(Outcome::Done, "token_keys_used", "the keys can be used again".to_owned());
                 }
                 self.complained = None;
                 if let Some(published) = self.keys.published() {
@@ -168,6 +174,14 @@ impl ClusterKeys {
             }
             Err(unread) => self.complain(&unread),
         }
+    }
+
+    /// What becomes of the keys is on record, with where they come from.
+    fn notice(&self, outcome: Outcome, reason: &'static str, text: String) {
+        let (subject, cluster) = (self.cluster.clone(), Some(self.cluster.clone()));
+        let place = self.file.as_ref().map_or_else(|| "its API server".to_owned(), |file| file.display().to_string());
+        let detail = format!("keys that verify tokens of {subject}, from {place}: {text}");
+        self.notices.tell(Notice { kind: EventKind::Configuration, subject, cluster, outcome, reason, detail });
     }
 
     fn complain(&mut self, unread: &Unread) {
@@ -189,6 +203,11 @@ impl ClusterKeys {
             tracing::info!(cluster, error = text, consequence, "the cluster's keys cannot be read");
         } else if !again {
             tracing::warn!(cluster, error = text, "token verification keys could not be reloaded; the old ones stay");
+            let (outcome, reason) = match unread {
+                Unread::File(_) => (Outcome::Refused, "token_keys_refused"),
+                Unread::Server(_) => (Outcome::Failed, "token_keys_unread"),
+            };
+            self.notice(outcome, reason, format!("the keys before stay in use: {text}"));
         }
         match self.keys.published() {
             Some(_) => self.condition.degraded(format!("the old keys stay in use: {text}")),

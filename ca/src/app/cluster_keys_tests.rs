@@ -49,7 +49,8 @@ async fn keys_that_could_not_be_read_are_asked_for_again_soon_also_while_there_a
     };
     let (lookup, read, readiness) = (Arc::new(Failing::default()), Arc::default(), Readiness::new());
     let keys = Arc::new(PublishedKeys::looked_up(Arc::clone(&lookup) as _));
-    let followed = ClusterKeys::new(&cluster, keys, readiness.passing("keys"), Arc::clone(&read));
+    let (notices, told) = crate::notices::tests::unheard();
+    let followed = ClusterKeys::new(&cluster, keys, readiness.passing("keys"), Arc::clone(&read), notices);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(followed.keep());
     let problem = || read.lock().unwrap().problem.clone();
@@ -61,4 +62,12 @@ async fn keys_that_could_not_be_read_are_asked_for_again_soon_also_while_there_a
     assert_eq!((problem(), lookup.0.load(Ordering::SeqCst)), (None, 3));
     tokio::time::sleep(ASK).await;
     assert_eq!(lookup.0.load(Ordering::SeqCst), 4, "in order, it is asked each minute");
+    let reasons: Vec<_> = told.all().into_iter().map(|told| (told.outcome, told.reason, told.cluster)).collect();
+    let of_a = |outcome, reason| (outcome, reason, Some("a".to_owned()));
+    let expected = [
+        (Outcome::Done, "token_keys_changed"),
+        (Outcome::Failed, "token_keys_unread"),
+        (Outcome::Done, "token_keys_used"),
+    ];
+    assert_eq!(reasons, expected.map(|(outcome, reason)| of_a(outcome, reason)), "each change, and not each look");
 }

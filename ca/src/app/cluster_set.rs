@@ -15,6 +15,7 @@ use super::signers::{Signer, Signers};
 use super::tokens::{self, Believer, TokensError};
 use crate::clusters::{Clusters, KubeletRefresh, Served};
 use crate::config::{Cluster, Publish};
+use crate::notices::Notices;
 use crate::publishers::Publishers;
 use crate::publishing;
 
@@ -30,6 +31,7 @@ pub(super) struct Surroundings {
     /// The names of all publishers of this replica, of which `others` are of no cluster.
     pub(super) publishers: Publishers,
     pub(super) others: Vec<String>,
+    pub(super) notices: Notices,
 }
 
 /// A cluster that is served.

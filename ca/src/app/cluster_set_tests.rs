@@ -61,6 +61,7 @@ impl World {
             publishing: surroundings(),
             publishers: publishers.clone(),
             others: vec!["file/host/roots.pem".to_owned()],
+            notices: crate::notices::tests::unheard().0,
         };
         let set = ClusterSet::start(around, Vec::new());
         set.measure(&metrics).unwrap();

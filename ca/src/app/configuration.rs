@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::clock::SharedClock;
 use signet_core::identity::TrustDomain;
@@ -22,6 +22,7 @@ use super::cluster_set::{ClusterSet, Running};
 use crate::audit_log::AuditLog;
 use crate::cluster_status::ConfigurationStatus;
 use crate::config::{Config, read};
+use crate::notices::{Notice, Notices};
 
 /// Why a configuration is on record that is not the one of a start.
 const CLUSTERS_CHANGED: &str = "clusters_changed";
@@ -30,7 +31,7 @@ const CLUSTERS_CHANGED: &str = "clusters_changed";
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The part that changes while the process runs.
-const CLUSTERS: &str = "clusters";
+pub(super) const CLUSTERS: &str = "clusters";
 
 /// What tells of the file.
 pub(super) struct Told {
@@ -78,6 +79,7 @@ pub(super) struct Follower {
     pub(super) effective: Value,
     pub(super) told: Told,
     pub(super) audit: AuditLog,
+    pub(super) notices: Notices,
     pub(super) clock: SharedClock,
 }
 
@@ -152,10 +154,11 @@ impl Follower {
                         *now = new.clone();
                     }
                     let now = self.clusters.running();
-                    let Changes { added, changed, removed } = Changes::between(&before, &now);
+                    let changes = Changes::between(&before, &now);
+                    let Changes { added, changed, removed } = &changes;
                     let clusters: Vec<&str> = now.iter().map(|one| one.cluster.id.as_str()).collect();
                     tracing::info!(?clusters, ?added, ?changed, ?removed, "other clusters are served now");
-                    self.record().await;
+                    self.record(&changes).await;
                 }
                 Ok(_) => {}
                 Err(wrong) => {
@@ -176,9 +179,17 @@ impl Follower {
         let before = self.told.status.borrow().clone();
         if before.problem.is_some() {
             tracing::info!(file = %self.file.display(), "the configuration file can be used again");
+            let text = format!("{} can be used again", self.file.display());
+            self.notice(Outcome::Done, "configuration_used", text);
         }
         if awaits_restart != before.awaits_restart && !awaits_restart.is_empty() {
-            tracing::warn!(fields = awaits_restart.join(", "), "changed fields take effect after a restart");
+            let fields = awaits_restart.join(", ");
+            tracing::warn!(fields, "changed fields take effect after a restart");
+            self.notice(
+                Outcome::Done,
+                "awaits_restart",
+                format!("changed in the file, after a restart in use: {fields}"),
+            );
         }
         self.told.refused.set(0);
         self.told.awaits_restart.set(i64::from(!awaits_restart.is_empty()));
@@ -201,20 +212,31 @@ impl Follower {
                 "the configuration file is not used; the CA goes on with what it had"
             );
             self.told.status.send_modify(|status| status.problem = Some(problem.clone()));
+            let text = format!("the file is not used, the CA goes on with what it had: {problem}");
+            self.notice(Outcome::Refused, "configuration_refused", text);
         }
         self.told.refused.set(1);
         self.told.condition.degraded(format!("the file is not used, the CA goes on with what it had: {problem}"));
     }
 
+    /// What happens to the file is on record.
+    fn notice(&self, outcome: Outcome, reason: &'static str, detail: String) {
+        let (kind, subject) = (EventKind::Configuration, "file".to_owned());
+        self.notices.tell(Notice { kind, subject, cluster: None, outcome, reason, detail });
+    }
+
     /// Who may get certificates has changed: that is on record.
-    async fn record(&self) {
+    async fn record(&self, Changes { added, changed, removed }: &Changes<'_>) {
+        let detail = json!({
+            "added": added, "changed": changed, "removed": removed, "configuration": self.effective,
+        });
         let changed = AuditEvent {
             at_micros: AuditEvent::micros(self.clock.now()),
             request_id: String::new(),
             kind: EventKind::Configuration,
             outcome: Outcome::Done,
             reason: Some(CLUSTERS_CHANGED.to_owned()),
-            detail: Some(self.effective.to_string()),
+            detail: Some(detail.to_string()),
             who: Attributed::default(),
             what: None,
             repeated: None,
@@ -252,7 +274,7 @@ impl<'a> Changes<'a> {
 }
 
 /// The fields that differ, but for the clusters: by their path, lists as a whole.
-fn changed(one: &Value, other: &Value) -> Vec<String> {
+pub(super) fn changed(one: &Value, other: &Value) -> Vec<String> {
     fn walk(path: &str, one: &Value, other: &Value, found: &mut Vec<String>) {
         let (Value::Object(fields), Value::Object(others)) = (one, other) else {
             if one != other {

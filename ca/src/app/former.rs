@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{cert_manager, vault};
 use crate::config::Backend;
+use crate::notices::Notices;
 use crate::signing_state::{SigningState, StateReader, current};
 use crate::vault_health::VaultMetrics;
 
@@ -124,6 +125,13 @@ impl Former {
         match &self.opened {
             Opened::Vault(vault) => vault.upstream(),
             Opened::CertManager(opened) => opened.upstream(),
+        }
+    }
+
+    /// Puts each login on record from now on.
+    pub(super) fn record_logins(&self, notices: Notices) {
+        if let Opened::Vault(vault) = &self.opened {
+            vault.record_logins(notices);
         }
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::SystemRandom;
-use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome};
 use signet_core::clock::{SharedClock, SystemClock};
 use signet_core::identity::IdentityError;
 use signet_runtime::config::Loaded;
@@ -33,7 +32,7 @@ use super::plugins::Plugins;
 use super::signers::{Answering, Signers};
 use super::storage::storage_warning;
 use super::tokens::TokensError;
-use super::{backend, record_tree, services};
+use super::{backend, record_tree, services, start_on_record};
 use crate::acknowledgement_queue::Acknowledgements;
 use crate::audit_log::audit_log;
 use crate::bundle_feed::BundleFeed;
@@ -51,6 +50,7 @@ use crate::limits::configured::{self, MESSAGE};
 use crate::limits::intake::Intake;
 use crate::limits::request_rates::RequestRates;
 use crate::metrics::CaMetrics;
+use crate::notices::notices;
 use crate::operations::Operations;
 use crate::publishing;
 use crate::refusals::refusals;
@@ -144,6 +144,15 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     // The record, and who writes into it. The writer ends when all of its senders have.
     let (audit, writer) = audit_log(Arc::clone(&plugins.store) as _, ca_metrics.audit.clone());
     supervisor.spawn("audit writer", critical, |stop| writer.run(stop));
+    let (notices, notice_writer) = notices(Arc::clone(&clock));
+    let record = audit.clone();
+    supervisor.spawn("notices", critical, |stop| notice_writer.run(record, stop));
+    if let Some(vault) = &plugins.vault {
+        vault.record_logins(notices.clone());
+    }
+    if let Some((former, _)) = &plugins.former {
+        former.record_logins(notices.clone());
+    }
     let (output, state) = tokio::sync::watch::channel(None);
     let wake_up = Arc::new(Notify::new());
     let executor = plugins.executor(&config, audit.clone(), Arc::clone(&clock));
@@ -163,6 +172,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         publishing: publishing.clone(),
         publishers: operations.executor.publishers.clone(),
         others: of_file.iter().map(|(_, name)| name.clone()).collect(),
+        notices: notices.clone(),
     };
     let set = Arc::new(ClusterSet::start(around, opened));
     set.measure(&metrics)?;
@@ -174,6 +184,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         effective: effective.clone(),
         told: Told::new(&metrics, readiness.condition("configuration"))?,
         audit: audit.clone(),
+        notices: notices.clone(),
         clock: Arc::clone(&clock),
     };
     let view = View { clusters: set, configuration: follower.told.status(), clock: Arc::clone(&clock) };
@@ -202,7 +213,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         supervisor.spawn("bundle file", critical, |stop| bundle_file::keep(path, state, condition, reporter, stop));
     }
     let measured = (&ca_metrics, &metrics);
-    backend::follow(&plugins, &operations.executor, &state, measured, &readiness, &supervisor)
+    backend::follow(&plugins, &operations.executor, &state, measured, &readiness, &supervisor, notices)
         .map_err(AppError::from)?;
 
     // The way of a request.
@@ -357,17 +368,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
     );
     // It is on record with the start, where it can be found when the log is gone.
     tracing::debug!(config = %effective, "the configuration in effect");
-    let started = AuditEvent {
-        at_micros: AuditEvent::micros(clock.now()),
-        request_id: String::new(),
-        kind: EventKind::Configuration,
-        outcome: Outcome::Done,
-        reason: None,
-        detail: Some(effective.to_string()),
-        who: Attributed::default(),
-        what: None,
-        repeated: None,
-    };
+    let started = start_on_record::started(plugins.store.as_ref(), &effective, clock.now()).await;
     if let Err(error) = audit.record(started).await {
         tracing::warn!(%error, "the start could not be recorded");
     }

@@ -136,7 +136,8 @@ impl Believer {
             Tokens::Review { .. } => format!("keys of {id}"),
         });
         let read = Arc::new(Mutex::new(KeysRead::default()));
-        let followed = ClusterKeys::new(cluster, Arc::clone(&keys), condition, Arc::clone(&read));
+        let followed =
+            ClusterKeys::new(cluster, Arc::clone(&keys), condition, Arc::clone(&read), around.notices.clone());
         tasks.spawn(&around.spawner, &format!("keys of {id}"), followed.keep());
         let (authenticator, review): (Arc<dyn TokenAuthenticator>, _) = match (&cluster.tokens, server) {
             (Tokens::Review { limits, .. }, Some(server)) => {

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_core::audit::{EventKind, Outcome};
 use signet_core::clock::SharedClock;
 use signet_core::identity::TrustDomain;
 use signet_core::seams::certificate_authority::SignError;
 use signet_core::seams::upstream_authority::UpstreamAuthority;
-use signet_plugins::authority::{CircuitState, LeafRoles, Login, Tried, VaultAuthority, VaultSettings, WithFormer};
+use signet_plugins::authority::{
+    CircuitState, LeafRoles, LoggedIn, Login, Tried, VaultAuthority, VaultLogin, VaultSettings, WithFormer,
+};
 use signet_plugins::files::Files;
 use signet_runtime::files as runtime_files;
 use signet_runtime::output::error_chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Mode, Vault, VaultAuth};
+use crate::notices::{Notice, Notices};
 use crate::rotator::Executor;
 use crate::signing_state::StateReader;
 use crate::vault_health::{Circuit, VaultHealth, VaultLook};
@@ -66,6 +70,11 @@ impl Opened {
 
     pub(super) fn upstream(&self) -> Arc<dyn UpstreamAuthority> {
         Arc::clone(&self.vault) as _
+    }
+
+    /// Puts each login on record from now on.
+    pub(super) fn record_logins(&self, notices: Notices) {
+        self.vault.tell_logins(Arc::new(move |login| notices.tell(login_notice(&login))));
     }
 
     /// Follows it until `stop`.
@@ -129,6 +138,22 @@ impl Opened {
             refused: status.refused,
             failed: status.failed,
         }
+    }
+}
+
+fn login_notice(login: &VaultLogin) -> Notice {
+    let (outcome, reason) = match &login.result {
+        LoggedIn::Accepted { .. } => (Outcome::Done, "login"),
+        LoggedIn::Refused(_) => (Outcome::Refused, "login_refused"),
+        LoggedIn::Failed(_) => (Outcome::Failed, "login_failed"),
+    };
+    Notice {
+        kind: EventKind::Backend,
+        subject: login.way.clone(),
+        cluster: None,
+        outcome,
+        reason,
+        detail: login.to_string(),
     }
 }
 

@@ -13,6 +13,7 @@ use signet_plugins::authority::{Tried, WithFormer};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Vault;
+use crate::notices::Notices;
 use crate::rotator::Executor;
 use crate::signing_state::StateReader;
 use crate::vault_health::{Circuit, VaultHealth, VaultLook};
@@ -31,6 +32,8 @@ impl Opened {
     pub(super) fn upstream(&self) -> Arc<dyn UpstreamAuthority> {
         Arc::new(Nobody)
     }
+
+    pub(super) fn record_logins(&self, _: Notices) {}
 
     pub(super) async fn run(self, _: CancellationToken) -> Result<(), std::convert::Infallible> {
         Ok(())

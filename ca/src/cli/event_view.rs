@@ -95,8 +95,12 @@ const STARTED: &str = "the CA started; `-o json` shows its configuration";
 /// The same of one that was changed since.
 const CHANGED: &str = "other clusters are served; `-o json` shows the configuration";
 
+/// The reason of that.
+const CLUSTERS_CHANGED: &str = "clusters_changed";
+
 fn gist(event: &AuditEvent, serials: ShownIds) -> String {
-    if event.kind == EventKind::Configuration {
+    if event.kind == EventKind::Configuration && event.reason.as_deref().is_none_or(|reason| reason == CLUSTERS_CHANGED)
+    {
         return if event.reason.is_none() { STARTED } else { CHANGED }.to_owned();
     }
     let serial = event.what.as_ref().filter(|what| !what.serial.is_empty());
@@ -106,8 +110,9 @@ fn gist(event: &AuditEvent, serials: ShownIds) -> String {
         (Some(serial), Some(reason)) => Some(format!("{reason} {serial}")),
         (serial, _) => serial,
     };
-    // What an operator did says more than the name of the command.
-    let said = event.detail.clone().filter(|_| event.kind == EventKind::Admin);
+    // What an operator did says more than the name of the command, and so does what befell a file.
+    let in_words = matches!(event.kind, EventKind::Admin | EventKind::Configuration | EventKind::Backend);
+    let said = event.detail.clone().filter(|_| in_words);
     let text = serial.or(said).or_else(|| event.reason.clone()).or_else(|| event.detail.clone());
     let mut gist = text.unwrap_or_else(|| "-".to_owned());
     if let Some((end, _)) = gist.char_indices().nth(GIST) {
@@ -275,6 +280,9 @@ mod tests {
         assert_eq!(gist(&started, ShownIds::enough(std::iter::empty())), STARTED);
         let changed = AuditEvent { reason: Some("clusters_changed".into()), ..started.clone() };
         assert_eq!(gist(&changed, ShownIds::enough(std::iter::empty())), CHANGED);
+        let detail = Some("the file is not used".to_owned());
+        let refused = AuditEvent { reason: Some("configuration_refused".into()), detail, ..started.clone() };
+        assert_eq!(gist(&refused, ShownIds::enough(std::iter::empty())), "the file is not used");
         assert_eq!(event_json(&stored(1, started)).unwrap().get("detail"), Some(&json!("{\"a\":1}")));
     }
 

@@ -28,8 +28,10 @@ pub enum EventKind {
     Authority,
     /// An operator asked for a change.
     Admin,
-    /// The CA process started with a configuration.
+    /// The CA process started with a configuration, or files that it reads again have changed.
     Configuration,
+    /// The CA logged in to its backend, or could not.
+    Backend,
     /// One that a newer version has written, by its number.
     #[serde(skip)]
     Unknown(u64),
@@ -37,13 +39,14 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind that this version knows. The position of each is its number in storage, for ever.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Certificate,
         Self::BundleStream,
         Self::ServingCertificate,
         Self::Authority,
         Self::Admin,
         Self::Configuration,
+        Self::Backend,
     ];
 
     /// The number that stands for it in storage.
@@ -56,6 +59,7 @@ impl EventKind {
             Self::Authority => 3,
             Self::Admin => 4,
             Self::Configuration => 5,
+            Self::Backend => 6,
             Self::Unknown(number) => number,
         }
     }
@@ -76,6 +80,7 @@ impl EventKind {
             Self::Authority => "authority",
             Self::Admin => "admin",
             Self::Configuration => "configuration",
+            Self::Backend => "backend",
             Self::Unknown(_) => UNKNOWN,
         }
     }
@@ -372,10 +377,11 @@ mod tests {
 
     #[test]
     fn numbers_of_kinds_and_outcomes_are_fixed_for_ever_and_unknown_ones_keep_theirs() {
-        let kinds = ["certificate", "bundle_stream", "serving_certificate", "authority", "admin", "configuration"];
+        let kinds =
+            ["certificate", "bundle_stream", "serving_certificate", "authority", "admin", "configuration", "backend"];
         let outcomes = ["issued", "refused", "failed", "done", "intended"];
-        let found: Vec<String> = (0..7).map(|number| EventKind::numbered(number).to_string()).collect();
-        assert_eq!(found, kinds.into_iter().chain(["unknown (6)"]).collect::<Vec<_>>());
+        let found: Vec<String> = (0..8).map(|number| EventKind::numbered(number).to_string()).collect();
+        assert_eq!(found, kinds.into_iter().chain(["unknown (7)"]).collect::<Vec<_>>());
         let found: Vec<String> = (0..6).map(|number| Outcome::numbered(number).to_string()).collect();
         assert_eq!(found, outcomes.into_iter().chain(["unknown (5)"]).collect::<Vec<_>>());
         for number in (0..20).chain([u64::MAX]) {

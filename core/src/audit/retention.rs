@@ -195,6 +195,8 @@ mod tests {
             (EventKind::Authority, Outcome::Intended, Operations),
             (EventKind::Authority, Outcome::Done, Operations),
             (EventKind::Configuration, Outcome::Done, Operations),
+            (EventKind::Configuration, Outcome::Refused, Operations),
+            (EventKind::Backend, Outcome::Failed, Operations),
             (EventKind::Unknown(77), Outcome::Issued, Operations),
             (EventKind::Certificate, Outcome::Unknown(77), Operations),
         ] {

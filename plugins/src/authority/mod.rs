@@ -29,8 +29,8 @@ pub use self_signed::SelfSignedRoot;
 pub use trial::{Tried, trial_name};
 #[cfg(feature = "vault")]
 pub use vault::{
-    CircuitState, DEFAULT_ISSUER, LeafRoles, Login, Probed, VaultAnswers, VaultAuthority, VaultError, VaultSettings,
-    VaultStatus,
+    CircuitState, DEFAULT_ISSUER, LeafRoles, LoggedIn, Login, LoginTeller, Probed, VaultAnswers, VaultAuthority,
+    VaultError, VaultLogin, VaultSettings, VaultStatus,
 };
 
 #[cfg(test)]

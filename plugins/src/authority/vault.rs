@@ -8,6 +8,7 @@ mod error;
 mod issuer;
 mod leaf;
 mod lists;
+mod logins;
 mod probe;
 mod request;
 mod revoke;
@@ -46,6 +47,7 @@ pub use error::VaultError;
 use issuer::{Asked, READ_ISSUER, SIGN, Source};
 use leaf::VaultLeaves;
 use lists::{Lists, Reader};
+pub use logins::{LoggedIn, LoginTeller, VaultLogin};
 pub use probe::Probed;
 use session::Session;
 pub use settings::{DEFAULT_ISSUER, LeafRoles, Login, VaultSettings};
@@ -116,6 +118,11 @@ impl VaultAuthority {
         let settings = Arc::new(settings);
         let session = Session::new(Arc::clone(&settings), files, Arc::clone(&clock));
         Self { settings, session, clock, state: Mutex::default(), looking: tokio::sync::Mutex::default() }
+    }
+
+    /// Has this one told of each login from now on.
+    pub fn tell_logins(&self, teller: LoginTeller) {
+        self.session.logins.tell(teller);
     }
 
     /// Follows Vault until `stop`: looks at the issuer again and again, and keeps the token.

@@ -106,7 +106,9 @@ async fn clusters_come_change_and_go_without_a_restart() -> Outcome {
     })?;
     let names = |event: &Value| {
         let detail = event["detail"].as_str();
-        event["reason"] == "clusters_changed" && detail.is_some_and(|detail| detail.contains("second.example"))
+        let changed =
+            detail.is_some_and(|detail| detail.contains(r#""added":["second"]"#) && detail.contains("second.example"));
+        event["reason"] == "clusters_changed" && changed
     };
     let recorded = async || ca.audit(&[]).ok()?.iter().any(names).then_some(());
     eventually("the change to be on record", WITHIN, recorded).await?;
@@ -124,6 +126,17 @@ async fn clusters_come_change_and_go_without_a_restart() -> Outcome {
     ensure(status["configuration"]["awaits_restart"] == json!(["drain", "log.level"]), || format!("{status}"))?;
     until(&client, "Kubernetes", &first, None).await?;
     ensure(ca.metrics().await?.sum("signet_ca_configuration_awaits_restart", &[]) == 1.0, || "no metric".to_owned())?;
+    let waits = ca.audit(&["--kind", "configuration", "--reason", "awaits_restart"])?;
+    let [one] = waits.as_slice() else { return Err(Failure::unexpected(format!("{waits:?}"))) };
+    ensure(one["detail"].as_str().is_some_and(|text| text.contains("drain, log.level")), || format!("{one}"))?;
+    // Keys that are replaced: by whom tokens are believed is on record, and a file that is none of keys as well.
+    std::fs::write(dev.path("second.json"), "no keys").map_err(Failure::io("write keys"))?;
+    let keys = |reason: &str| ca.audit(&["--cluster", "second", "--reason", reason]);
+    eventually("the keys to be refused", WITHIN, async || (keys("token_keys_refused").ok()?.len() == 1).then_some(()))
+        .await?;
+    std::fs::copy(dev.path("jwks.json"), dev.path("second.json")).map_err(Failure::io("copy the keys"))?;
+    eventually("the keys to be used", WITHIN, async || (keys("token_keys_used").ok()?.len() == 1).then_some(()))
+        .await?;
 
     change(&dev, |config| {
         config["clusters"].as_array_mut().into_iter().for_each(|all| all.truncate(1));
@@ -235,6 +248,20 @@ async fn a_wrong_file_changes_nothing_and_is_told_of_once_with_all_its_mistakes(
     ensure(answer(&client, "second", &other).await?.is_none(), || "second is not served".to_owned())?;
     let refused = lines(&ca, &["the configuration file is not used"]);
     ensure(refused == 4, || format!("told {refused} times:\n{}", ca.process.log()))?;
+
+    // And so on record: each change once, however often it was looked.
+    let on_record =
+        |reason: &str| -> Outcome<Vec<Value>> { ca.audit(&["--kind", "configuration", "--reason", reason]) };
+    let told = async || (on_record("configuration_refused").ok()?.len() == 4).then_some(());
+    eventually("the refusals on record", WITHIN, told).await?;
+    let refused = on_record("configuration_refused")?;
+    let named =
+        |word: &str| refused.iter().any(|event| event["detail"].as_str().is_some_and(|text| text.contains(word)));
+    ensure(["svid.csr_names", "tokens.file", "until it is restarted"].into_iter().all(named), || {
+        format!("{refused:?}")
+    })?;
+    ensure(refused.iter().all(|event| event["outcome"] == "refused"), || format!("{refused:?}"))?;
+    ensure(on_record("configuration_used")?.len() == 4, || format!("{:?}", on_record("configuration_used")))?;
 
     // Whatever the file is now, the CA is asked by its socket, and who gives none is told of that.
     let mut elsewhere: Value = serde_json::from_str(&good).map_err(Failure::while_doing("read the configuration"))?;

@@ -143,6 +143,9 @@ pub(super) fn mount(mount: &str) -> Call {
 #[derive(Deserialize)]
 pub(super) struct Auth {
     pub(super) client_token: String,
+    /// What Vault calls the token where that must not be shown.
+    #[serde(default)]
+    pub(super) accessor: String,
     #[serde(default)]
     pub(super) lease_duration: u64,
     #[serde(default)]
@@ -169,6 +172,8 @@ pub(super) fn auth(what: &'static str, body: &Secret) -> Result<Auth, VaultError
 /// What a token that was given is like.
 #[derive(Deserialize)]
 pub(super) struct Lookup {
+    #[serde(default)]
+    pub(super) accessor: String,
     #[serde(default)]
     pub(super) ttl: u64,
     #[serde(default)]

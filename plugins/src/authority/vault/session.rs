@@ -17,7 +17,8 @@ use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
 use vaultrs::api::token::requests::LookupTokenSelfRequest;
 
 use super::calls::{self, Auth, Lookup};
-use super::error::VaultError;
+use super::error::{VaultError, shown};
+use super::logins::Logins;
 use super::settings::{Login, VaultSettings};
 use super::transport::Transport;
 use crate::files::Files;
@@ -30,7 +31,11 @@ pub(super) struct Token {
     secret: Secret,
     /// Told apart from those before it.
     pub(super) number: u64,
-    renewable: bool,
+    /// What Vault calls it where it must not be shown.
+    pub(super) accessor: Option<String>,
+    pub(super) renewable: bool,
+    /// For how long it was given; nothing for one without an end.
+    pub(super) lease: Option<Duration>,
     /// What the login granted; nothing for a token without an end.
     granted: Duration,
     renew_at: Option<Instant>,
@@ -65,6 +70,7 @@ pub(super) struct Session {
     files: Files,
     clock: SharedClock,
     pub(super) transport: Transport,
+    pub(super) logins: Logins,
     /// One at a time logs in, and the others use what that brings.
     current: Mutex<Current>,
 }
@@ -78,7 +84,7 @@ struct Current {
 impl Session {
     pub(super) fn new(settings: Arc<VaultSettings>, files: Files, clock: SharedClock) -> Self {
         let transport = Transport::new(Arc::clone(&settings), files.clone(), Arc::clone(&clock));
-        Self { settings, files, clock, transport, current: Mutex::default() }
+        Self { settings, files, clock, transport, logins: Logins::default(), current: Mutex::default() }
     }
 
     /// Makes sure that there is a token, and that it goes on.
@@ -123,7 +129,14 @@ impl Session {
         self.current.lock().await.token.as_ref().and_then(|token| token.shown_end)
     }
 
+    /// Logs in, and tells what came of it.
     async fn log_in(&self, current: &mut Current) -> Result<Arc<Token>, VaultError> {
+        let result = self.try_log_in(current).await;
+        self.logins.told(&self.settings, result.as_deref());
+        result
+    }
+
+    async fn try_log_in(&self, current: &mut Current) -> Result<Arc<Token>, VaultError> {
         current.token = None;
         let body = match &self.settings.login {
             Login::Kubernetes { mount, role, token_file } => {
@@ -156,8 +169,8 @@ impl Session {
         let looked =
             self.transport.send("look at the token of its file", LookupTokenSelfRequest {}, Some(&secret)).await;
         let looked = looked.map_err(|error| self.hinted(error))?;
-        let Lookup { ttl, renewable } = calls::data(LOG_IN, looked.expose())?;
-        Ok(self.enter(current, Auth { client_token, lease_duration: ttl, renewable }))
+        let Lookup { ttl, renewable, accessor } = calls::data(LOG_IN, looked.expose())?;
+        Ok(self.enter(current, Auth { client_token, accessor, lease_duration: ttl, renewable }))
     }
 
     /// Makes the token last longer; nothing when it comes to an end all the same.
@@ -171,7 +184,7 @@ impl Session {
     }
 
     fn enter(&self, current: &mut Current, auth: Auth) -> Arc<Token> {
-        let Auth { client_token, lease_duration, renewable } = auth;
+        let Auth { client_token, accessor, lease_duration, renewable } = auth;
         let granted = Duration::from_secs(lease_duration);
         let lasts = (!granted.is_zero()).then_some(granted);
         let now = Instant::now();
@@ -179,7 +192,9 @@ impl Session {
         let token = Arc::new(Token {
             secret: Secret::new(client_token.into_bytes()),
             number: current.logins,
+            accessor: Some(shown(&accessor)).filter(|accessor| !accessor.is_empty()),
             renewable,
+            lease: lasts,
             granted: current.token.as_ref().map_or(granted, |before| before.granted.max(granted)),
             renew_at: lasts.and_then(|lease| now.checked_add(lease / 3 * 2)),
             ends_at: lasts.and_then(|lease| now.checked_add(lease)),
@@ -252,7 +267,9 @@ mod tests {
         Token {
             secret: Secret::new(Vec::new()),
             number: 1,
+            accessor: None,
             renewable,
+            lease,
             granted: lease.unwrap_or_default(),
             renew_at: lease.map(|lease| start + lease / 3 * 2),
             ends_at: lease.map(|lease| start + lease),

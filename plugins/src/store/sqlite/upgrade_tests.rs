@@ -165,7 +165,8 @@ async fn a_log_of_json_is_brought_along_row_by_row_whatever_is_wrong_with_some()
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("signet.db");
     let mut events: Vec<AuditEvent> = (0..9000).map(|n| held(["a", "b"][n as usize % 2], "p", n, 1, 10)).collect();
-    for (event, kind) in events.iter_mut().skip(8990).zip(EventKind::ALL) {
+    // Those that there were then.
+    for (event, kind) in events.iter_mut().skip(8990).zip(EventKind::ALL.into_iter().take(6)) {
         event.kind = kind;
     }
     events.extend(Outcome::ALL.map(|outcome| AuditEvent { outcome, ..refused("c", START) }));

@@ -125,6 +125,12 @@ async fn a_token_is_renewed_before_it_ends_and_one_that_was_revoked_is_replaced_
     ensure(bao.revoke_tokens().await? > 0, || "there was no token".to_owned())?;
     ca.operator().done(&["authority", "rotate", "--issuing"])?;
     ensure(log_ins(&ca) == 2, || ca.process.log())?;
+    let on_record = |ca: &Ca, reason: &str| ca.audit(&["--kind", "backend", "--reason", reason]);
+    let logins = async || (on_record(&ca, "login").ok()?.len() == 2).then_some(());
+    eventually("both logins on record", SOON, logins).await?;
+    let text = on_record(&ca, "login")?[0]["detail"].as_str().unwrap_or_default().to_owned();
+    let words = ["auth/approle as an AppRole: logged in, token accessor ", "lease 6s, renewable"];
+    ensure(words.iter().all(|word| text.contains(word)) && text.contains(&bao.address.to_string()), || text.clone())?;
 
     // The secret is replaced: it is told while none is accepted, and goes on by itself once the file holds a good one.
     let old = dev.text("secret-id")?.trim().to_owned();
@@ -132,9 +138,21 @@ async fn a_token_is_renewed_before_it_ends_and_one_that_was_revoked_is_replaced_
     bao.revoke_tokens().await?;
     told(&mut ca, &dev, "secret_id in").await?;
     issued(&dev).await?;
+    // It is tried each second, and one event.
+    let refused = async || (on_record(&ca, "login_refused").ok()?.len() == 1).then_some(());
+    eventually("the refusal on record", SOON, refused).await?;
     bao.secret(&dev.path("secret-id")).await?;
     told(&mut ca, &dev, "its token holds until").await?;
     ca.operator().done(&["authority", "rotate", "--issuing"])?;
     issued(&dev).await?;
+    let logins = async || (on_record(&ca, "login").ok()?.len() == 3).then_some(());
+    eventually("the next login on record", SOON, logins).await?;
+    // The first, and before the next login those that were counted since.
+    let refused = on_record(&ca, "login_refused")?;
+    ensure(refused.len() <= 2, || format!("{refused:?}"))?;
+    let events = format!("{:?}", ca.audit(&["--kind", "backend"])?);
+    ensure(!events.contains(&old) && !events.contains(dev.text("secret-id")?.trim()), || {
+        "a secret is on record".to_owned()
+    })?;
     ensure(!ca.process.log().contains(&old), || "a secret is in the log".to_owned())
 }
