@@ -47,7 +47,7 @@ async fn holder(world: &World) -> Arc<ClientIdentity> {
 }
 
 async fn refused(world: &World, application: &Application) -> IssueError {
-    world.issuance.issue(application).await.unwrap_err()
+    world.issuance.issue(application).await.unwrap_err().0
 }
 
 fn active(world: &World) -> AuthorityId {
@@ -193,7 +193,7 @@ async fn a_revocation_counts_at_once_also_where_nobody_has_heard_of_it() {
     assert!((&mut asking).now_or_never().is_none());
     assert!(other.rotator.wake_up.notified().now_or_never().is_some());
     other.rotator.turn().await.unwrap();
-    assert_eq!(asking.await.unwrap_err().label(), "certificate_revoked");
+    assert_eq!(asking.await.unwrap_err().0.label(), "certificate_revoked");
     assert!(other.issuance.issue(&by(&good)).await.is_ok());
     // That one hears of nothing, and does not guess.
     let error = refused(&world, &by(&good)).await;

@@ -82,6 +82,10 @@ pub struct Issued {
     pub ticket: Option<Ticket>,
 }
 
+/// The request id under which it is on record that there is no certificate: the request's own, or that of the event which
+/// counts it with others. `None` for what a limit has turned away, which is in metrics only.
+pub type OnRecord = Option<String>;
+
 /// Who asks for what, once that is known: it is the same however often it is signed, and whatever way it came.
 struct Asked<'a> {
     subject: WorkloadId,
@@ -139,24 +143,27 @@ impl Issuance {
     /// Turns an application into a released certificate, or notes why not.
     ///
     /// # Errors
-    /// [`IssueError`]; it has been counted, and its record is on the way.
-    pub async fn issue(&self, application: &Application) -> Result<Issued, IssueError> {
+    /// [`IssueError`]; it has been counted, and its record is on the way, under the id beside it.
+    pub async fn issue(&self, application: &Application) -> Result<Issued, (IssueError, OnRecord)> {
         // 1. Limits that cost nothing come first. What they turn away is counted, not recorded: a flood must not fill
         //    the disk.
-        self.enter(application)?;
+        self.enter(application).map_err(|error| (error, None))?;
         let mut who = Attributed { peer: Some(application.peer.to_string()), ..Attributed::default() };
         let handed = AtomicBool::new(false);
         let work = self.decide_and_sign(application, &mut who, &handed);
         let work = tokio::time::timeout(self.timeout, work).await;
         let result = work.unwrap_or(Err(IssueError::TimedOut));
-        match &result {
-            Ok(_) => self.metrics.issued(),
+        match result {
+            Ok(issued) => {
+                self.metrics.issued();
+                Ok(issued)
+            }
             Err(error) => {
                 let call = ("CreateCertificate", application.request_id.as_str(), application.peer);
-                self.refuse(call, who, error, handed.into_inner());
+                let on_record = self.refuse(call, who, &error, handed.into_inner());
+                Err((error, on_record))
             }
         }
-        result
     }
 
     async fn decide_and_sign(
@@ -296,8 +303,8 @@ impl Issuance {
     }
 
     /// Counts what was not issued and notes it for the record, without waiting for that; not when a record of it as issued
-    /// was `handed` to the log and may be there, since one request has one outcome.
-    fn refuse(&self, call: (&'static str, &str, Peer), who: Attributed, error: &IssueError, handed: bool) {
+    /// was `handed` to the log and may be there, since one request has one outcome. Says under which request id it is on record.
+    fn refuse(&self, call: (&'static str, &str, Peer), who: Attributed, error: &IssueError, handed: bool) -> OnRecord {
         let (call, request_id, peer) = call;
         let (outcome, reason) = (error.outcome(), error.label());
         self.metrics.not_issued(outcome, error);
@@ -310,15 +317,15 @@ impl Issuance {
             "no certificate"
         );
         let denied = match error {
-            IssueError::OverLimit(_) => return,
-            _ if handed => return,
+            IssueError::OverLimit(_) => return None,
+            _ if handed => return Some(request_id.to_owned()),
             IssueError::Authentication(denied) => Some(denied),
             _ => None,
         };
         let call = (EventKind::Certificate, call);
         let refusal = RefusedCall::of_request(call, (outcome, reason), denied, peer, who);
         let (detail, request_id) = (error.to_string(), request_id.to_owned());
-        self.refusals.note(RefusedCall { detail, request_id, ..refusal });
+        Some(self.refusals.note(RefusedCall { detail, request_id, ..refusal }))
     }
 
     /// Counts the request against its source, unless its connection belongs to somebody already.

@@ -26,7 +26,7 @@ async fn a_certificate_leaves_with_its_record_on_file() {
 async fn without_a_durable_record_nothing_is_released_and_later_requests_work_again() {
     let world = World::new().await;
     world.store.down.store(true, Ordering::SeqCst);
-    let refused = world.issuance.issue(&application()).await.unwrap_err();
+    let refused = world.issuance.issue(&application()).await.unwrap_err().0;
     assert!(matches!(refused, IssueError::Record(RecordError::Store(_))), "{refused}");
     world.store.down.store(false, Ordering::SeqCst);
     assert!(world.issuance.issue(&application()).await.is_ok());
@@ -53,8 +53,8 @@ async fn every_refusal_is_recorded_with_its_reason() {
     for (reason, change) in table {
         let mut application = application();
         change(&mut application);
-        let error = world.issuance.issue(&application).await.unwrap_err();
-        assert_eq!(error.label(), reason);
+        let (error, on_record) = world.issuance.issue(&application).await.unwrap_err();
+        assert_eq!((error.label(), on_record.as_deref()), (reason, Some("r1")));
         let event = world.recorded(Outcome::Refused, reason).await;
         assert_eq!((event.request_id.as_str(), event.what, event.repeated), ("r1", None, None));
         assert_eq!(event.detail, Some(error.to_string()));
@@ -67,7 +67,7 @@ async fn what_cannot_be_read_is_refused_without_asking_whose_it_is() {
     for token in [application().token, Some(Secret::new(b"nobody".to_vec())), None] {
         let world = World::new().await;
         let unreadable = Application { token, unreadable: Some("no message".into()), ..application() };
-        let refused = world.issuance.issue(&unreadable).await.unwrap_err();
+        let refused = world.issuance.issue(&unreadable).await.unwrap_err().0;
         assert!(matches!(&refused, IssueError::Malformed(text) if text == "no message"), "{refused}");
         let recorded = world.recorded(Outcome::Refused, "request_malformed").await;
         assert_eq!(recorded.who.spiffe_id, None);
@@ -85,7 +85,7 @@ async fn an_alias_and_the_own_identity_as_impersonated_one_are_served() {
 async fn a_clock_set_back_an_hour_fails_closed_and_recovers() {
     let world = World::new().await;
     world.clock.set(NOW - DAY / 24);
-    let error = world.issuance.issue(&application()).await.unwrap_err();
+    let error = world.issuance.issue(&application()).await.unwrap_err().0;
     assert_eq!((error.label(), error.outcome()), ("clock_before_issuer", Outcome::Failed));
     world.clock.set(NOW);
     assert!(world.issuance.issue(&application()).await.is_ok());
@@ -96,7 +96,7 @@ async fn before_there_is_an_authority_the_answer_is_not_ready() {
     let mut world = World::new().await;
     let (_writer, empty) = tokio::sync::watch::channel(None);
     Arc::get_mut(&mut world.issuance).unwrap().state = empty;
-    assert_eq!(world.issuance.issue(&application()).await.unwrap_err().label(), "not_ready");
+    assert_eq!(world.issuance.issue(&application()).await.unwrap_err().0.label(), "not_ready");
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn concurrent_requests_all_get_different_serials_and_their_own_record() {
 async fn a_stuck_record_ends_the_request_in_time() {
     let world = World::new().await;
     world.store.stuck.store(true, Ordering::SeqCst);
-    let error = world.issuance.issue(&application()).await.unwrap_err();
+    let error = world.issuance.issue(&application()).await.unwrap_err().0;
     assert_eq!((error.label(), error.outcome()), ("timed_out", Outcome::Failed));
 }
 
@@ -137,7 +137,7 @@ async fn one_request_has_one_outcome_on_record_however_slow_the_commit_is_and_wh
         // The deadline passes, or the caller is gone, while the record is being made.
         let limit = if waits { DAY } else { DAY / 86_400 };
         let answer = tokio::time::timeout(limit, world.issuance.issue(&application)).await;
-        assert_eq!(answer.map(|answer| answer.unwrap_err().label()).ok(), waits.then_some("timed_out"));
+        assert_eq!(answer.map(|answer| answer.unwrap_err().0.label()).ok(), waits.then_some("timed_out"));
         world.store.down.store(!kept, Ordering::SeqCst);
         world.store.slow.store(false, Ordering::SeqCst);
         world.store.commit.notify_one();

@@ -70,12 +70,15 @@ pub fn refusals(clock: SharedClock) -> (Refusals, RefusalWriter) {
 }
 
 impl Refusals {
-    /// Notes a refusal, to be recorded and logged. Takes no time.
-    pub fn note(&self, refusal: RefusedCall) {
+    /// Notes a refusal, to be recorded and logged. Takes no time. Says which request id its event will have: its own, or that
+    /// of the first that is counted with it.
+    pub fn note(&self, refusal: RefusedCall) -> String {
         let now = self.shared.clock.now();
-        if self.shared.table().add(refusal, now) {
+        let noted = self.shared.table().add(refusal, now);
+        if noted.is_first {
             self.shared.arrived.notify_one();
         }
+        noted.request_id
     }
 }
 
@@ -125,9 +128,12 @@ impl RefusalWriter {
     async fn report(&self, audit: &AuditLog, report: Report) {
         let event = report.summary.event(report.first, report.of_others(), self.shared.clock.now());
         log(&report, event.detail.as_deref());
-        if let Err(error) = audit.record(event).await {
-            tracing::debug!(%error, "a refusal could not be recorded; it is reported later");
-            self.shared.table().put_back(report);
+        match audit.record(event).await {
+            Ok(_) => self.shared.table().recorded(&report),
+            Err(error) => {
+                tracing::debug!(%error, "a refusal could not be recorded; it is reported later");
+                self.shared.table().put_back(report);
+            }
         }
     }
 }

@@ -313,10 +313,16 @@ impl World {
 
     /// Issues, and the reply reaches the client.
     pub(crate) async fn receive(&self, application: &Application) -> Result<Issued, IssueError> {
-        let mut issued = self.issuance.issue(application).await?;
+        let mut issued = self.issuance.issue(application).await.map_err(|(error, _)| error)?;
         issued.ticket.take().unwrap().whole();
         self.marks.lock().await.write_waiting().await;
         Ok(issued)
+    }
+
+    /// Why an ordinary application is refused, and under which id that is on record.
+    pub(crate) async fn refused(&self) -> (&'static str, Option<String>) {
+        let (error, on_record) = self.issuance.issue(&application()).await.map(drop).unwrap_err();
+        (error.label(), on_record)
     }
 
     /// The newest event that is of this outcome and for this reason, once it is on record.

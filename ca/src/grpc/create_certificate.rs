@@ -71,9 +71,13 @@ impl CertificateService {
                 response.metadata_mut().insert(headers::SEQUENCE_HEADER, issued.state.bundle().sequence().into());
                 Ok(response)
             }
-            Err(error) => {
+            Err((error, on_record)) => {
                 let mut status = status::of(&error);
-                status.metadata_mut().insert("x-request-id", id);
+                // What it says is found on record by this, so there is none where nothing is.
+                if let Some(mut id) = on_record.and_then(|id| MetadataValue::try_from(id).ok()) {
+                    id.set_sensitive(true);
+                    status.metadata_mut().insert("x-request-id", id);
+                }
                 Err(status)
             }
         }

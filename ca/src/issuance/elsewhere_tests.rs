@@ -79,7 +79,7 @@ async fn an_answer_that_comes_after_the_request_was_given_up_is_on_record_and_go
     let backend = Backend::new();
     let world = world(&backend).await;
     backend.does(Does::SignsWhenTold);
-    let error = world.issuance.issue(&application()).await.unwrap_err();
+    let error = world.issuance.issue(&application()).await.unwrap_err().0;
     assert_eq!(error.label(), "timed_out");
     let given_up = events(&world, 2).await;
     assert_eq!(told(&given_up[0]), (Outcome::Intended, None, 0));
@@ -99,14 +99,14 @@ async fn a_slow_backend_takes_no_more_than_its_places_also_when_all_have_given_u
     let application = application();
     let all = std::iter::repeat_with(|| world.issuance.issue(&application)).take(AT_ONCE + 3);
     let errors = futures::future::join_all(all).await;
-    assert!(errors.iter().all(|result| result.as_ref().is_err_and(|error| error.label() == "timed_out")));
+    assert!(errors.iter().all(|result| result.as_ref().is_err_and(|(error, _)| error.label() == "timed_out")));
     let intended = async || {
         let events = of_request(&world).await;
         events.iter().filter(|stored| stored.event.outcome == Outcome::Intended).count()
     };
     assert_eq!(intended().await, AT_ONCE);
     // The places are still taken.
-    assert_eq!(world.issuance.issue(&application).await.unwrap_err().label(), "timed_out");
+    assert_eq!(world.issuance.issue(&application).await.unwrap_err().0.label(), "timed_out");
     assert_eq!(intended().await, AT_ONCE);
     backend.does(Does::Signs);
     for _ in 0..AT_ONCE {
@@ -123,14 +123,14 @@ async fn what_comes_to_nothing_has_its_outcome_and_a_backend_that_is_away_leaves
     for (does, label) in [(Does::Fails, "signer_unavailable"), (Does::OtherKey, "issued_differs_from_decided")] {
         let before = of_request(&world).await.len();
         backend.does(does);
-        assert_eq!(world.issuance.issue(&application()).await.unwrap_err().label(), label);
+        assert_eq!(world.refused().await, (label, Some("r1".to_owned())));
         let events = events(&world, before + 2).await;
         assert_eq!(told(&events[before]), (Outcome::Intended, None, 0));
         assert_eq!(told(&events[before + 1]), (Outcome::Failed, Some(label), 0));
     }
     let before = of_request(&world).await.len();
     backend.does(Does::IsAway);
-    assert_eq!(world.issuance.issue(&application()).await.unwrap_err().label(), "signer_unavailable");
+    assert_eq!(world.issuance.issue(&application()).await.unwrap_err().0.label(), "signer_unavailable");
     let events = events(&world, before + 1).await;
     assert_eq!(told(&events[before]), (Outcome::Failed, Some("signer_unavailable"), 0));
 }

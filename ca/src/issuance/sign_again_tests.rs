@@ -62,9 +62,10 @@ async fn what_has_arrived_already_is_not_waited_for() {
 async fn a_replica_that_does_not_hear_of_the_change_lets_nothing_out_and_says_why() {
     let world = World::new().await;
     replace_root(&world.another()).await;
-    let error = world.issuance.issue(&application()).await.unwrap_err();
+    let (error, on_record) = world.issuance.issue(&application()).await.unwrap_err();
     assert_eq!((error.label(), error.outcome()), ("authority_changed", Outcome::Failed));
-    world.recorded(Outcome::Failed, "authority_changed").await;
+    let recorded_as = world.recorded(Outcome::Failed, "authority_changed").await.request_id;
+    assert_eq!(on_record, Some(recorded_as));
     assert_eq!(recorded(&world).await, [""; 0]);
     // With the change it goes on.
     world.rotator.turn().await.unwrap();

@@ -104,6 +104,12 @@ impl Summary {
         Self { newest: refusal, times: 1, since: at, certificates }
     }
 
+    /// The same with this request id, by which whoever was refused finds it.
+    pub(super) fn under(mut self, request_id: &str) -> Self {
+        request_id.clone_into(&mut self.newest.request_id);
+        self
+    }
+
     /// Adds later refusals.
     pub(super) fn add(&mut self, later: Self) {
         let earlier = std::mem::replace(&mut self.newest, later.newest);

@@ -34,6 +34,11 @@ struct Row {
     first: Option<Summary>,
     /// Those after it that are on no record yet.
     more: Option<Summary>,
+    /// The request id that they have on record.
+    id: String,
+    /// Whether some of that id are on their way to the record: until they are there, it is that of all that follow, since
+    /// storage may not take them.
+    is_on_its_way: bool,
     reported_at: Option<Instant>,
 }
 
@@ -60,6 +65,14 @@ impl Report {
     }
 }
 
+/// What became of a refusal that was counted.
+pub(super) struct Noted {
+    /// Whether it is the first of its kind, to be reported at once.
+    pub(super) is_first: bool,
+    /// Under which request id it will be on record.
+    pub(super) request_id: String,
+}
+
 /// All that is remembered.
 #[derive(Default)]
 pub(super) struct Table {
@@ -67,8 +80,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Counts a refusal; `true` when it is the first of its kind, to be reported at once.
-    pub(super) fn add(&mut self, refusal: RefusedCall, at: OffsetDateTime) -> bool {
+    /// Counts a refusal.
+    pub(super) fn add(&mut self, refusal: RefusedCall, at: OffsetDateTime) -> Noted {
         let Rows { rows, own } = self.classes.entry(refusal.class).or_default();
         let mut key = Key {
             kind: refusal.kind,
@@ -80,17 +93,21 @@ impl Table {
         if *own >= OWN_ROWS && !rows.contains_key(&key) {
             key = Key { call: SEVERAL, subject: None, ..key };
         }
+        let request_id = refusal.request_id.clone();
         let summary = Summary::one(refusal, at);
         if let Some(row) = rows.get_mut(&key) {
+            if row.more.is_none() && !row.is_on_its_way {
+                row.id.clone_from(&request_id);
+            }
             match &mut row.more {
                 Some(more) => more.add(summary),
                 None => row.more = Some(summary),
             }
-            return false;
+            return Noted { is_first: false, request_id: row.id.clone() };
         }
         *own += usize::from(key.subject.is_some());
         rows.insert(key, Row { first: Some(summary), ..Row::default() });
-        true
+        Noted { is_first: true, request_id }
     }
 
     /// Takes what is to be reported at `now`, each key not more often than every `quiet`; with no `quiet`, all there is.
@@ -116,7 +133,9 @@ impl Table {
                 report(row.first.take(), true);
                 // What followed the first waits its time, unless there is none.
                 if reported_before || quiet.is_zero() {
-                    report(row.more.take(), false);
+                    let more = row.more.take().map(|more| more.under(&row.id));
+                    row.is_on_its_way |= more.is_some();
+                    report(more, false);
                 }
                 row.reported_at = Some(now);
                 next = next.into_iter().chain([now + quiet]).min();
@@ -124,6 +143,14 @@ impl Table {
             });
         }
         (reports, next)
+    }
+
+    /// That storage has taken it.
+    pub(super) fn recorded(&mut self, report: &Report) {
+        let rows = self.classes.get_mut(&report.class).map(|rows| &mut rows.rows);
+        if let Some(row) = rows.and_then(|rows| rows.get_mut(&report.key)).filter(|_| !report.first) {
+            row.is_on_its_way = false;
+        }
     }
 
     /// Takes back what storage did not take, to be reported with the next record.
@@ -137,6 +164,8 @@ impl Table {
         if report.first {
             row.first = Some(report.summary);
         } else {
+            row.is_on_its_way = false;
+            report.summary.newest.request_id.clone_into(&mut row.id);
             let mut all = report.summary;
             if let Some(more) = row.more.take() {
                 all.add(more);

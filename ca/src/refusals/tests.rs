@@ -127,9 +127,10 @@ fn total<'a>(events: impl IntoIterator<Item = &'a AuditEvent>) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn the_first_of_a_kind_is_on_record_as_it_was_and_the_rest_once_a_minute_with_its_number() {
     let record = Record::new();
-    record.refusals.note(stranger(1, 100, Denial::KeyUnknown));
+    assert_eq!(record.refusals.note(stranger(1, 100, Denial::KeyUnknown)), "r100");
     for port in 101..1100 {
-        record.refusals.note(stranger(1, port, Denial::KeyUnknown));
+        // By this each of them is found.
+        assert_eq!(record.refusals.note(stranger(1, port, Denial::KeyUnknown)), "r101");
     }
     record.refusals.note(stranger(1, 5, Denial::TokenMissing));
     record.refusals.note(stranger(2, 100, Denial::KeyUnknown));
@@ -156,8 +157,8 @@ async fn the_first_of_a_kind_is_on_record_as_it_was_and_the_rest_once_a_minute_w
     assert_eq!((reported.count(), reported.since()), (999, NOW));
     // The clock of this test goes in steps of a second.
     assert!(reported.at() >= NOW + QUIET - Duration::from_secs(1), "{}", reported.at());
-    // The ports differ, the address does not; the newest request can be found in a log of more detail.
-    assert_eq!((reported.who.peer.as_deref(), reported.request_id.as_str()), (Some("10.0.0.1"), "r1099"));
+    // The ports differ, the address does not.
+    assert_eq!((reported.who.peer.as_deref(), reported.request_id.as_str()), (Some("10.0.0.1"), "r101"));
     assert_eq!(record.after(QUIET * 3).await.len(), 4, "what is reported is not reported again");
     assert_eq!(record.shared.table().len(), 0, "nor remembered");
     // Somebody who comes again later is a first one again.
@@ -321,4 +322,26 @@ fn a_source_of_ipv6_is_its_network() {
     };
     assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
     assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_refused_is_told_the_id_of_the_event_that_counts_it_whatever_storage_does_meanwhile() {
+    let record = Record::new();
+    let mut told: Vec<String> = Vec::new();
+    // Refusals come all the time; storage fails for some minutes, and once takes its time before it does.
+    for second in 0..400_u16 {
+        record.store.slow.store((50..80).contains(&second), Ordering::SeqCst);
+        record.store.down.store((80..90).contains(&second) || (150..300).contains(&second), Ordering::SeqCst);
+        if second == 80 {
+            record.store.commit.notify_one();
+        }
+        told.push(record.refusals.note(stranger(1, second, Denial::KeyUnknown)));
+        record.after(Duration::from_secs(1)).await;
+    }
+    let events = record.after(QUIET * 2).await;
+    assert_eq!(total(&events), 400);
+    assert!(told.iter().collect::<BTreeSet<_>>().len() > 3, "{told:?}");
+    for id in told {
+        assert!(events.iter().any(|event| event.request_id == id), "{id}: {events:?}");
+    }
 }

@@ -54,6 +54,7 @@ mod readme;
 mod record;
 mod refusals;
 mod rekey;
+mod request_ids;
 mod retention;
 mod rotation;
 mod samples;
