@@ -57,7 +57,7 @@ impl World {
         let clock = Arc::new(ManualClock::at(at(0.0)));
         let metrics = Metrics::new();
         let forgetter =
-            Forgetter::new(Arc::clone(&store) as _, retention, DAY, &metrics, Arc::clone(&clock) as _).unwrap();
+            Forgetter::new(Arc::clone(&store) as _, retention, DAY, &metrics, Arc::clone(&clock) as _, None).unwrap();
         Self { store, clock, forgetter }
     }
 
@@ -148,4 +148,29 @@ async fn what_other_processes_may_issue_counts_for_this_one() {
     world.store.longest_life(DAY * 30, world.clock.now()).await.unwrap();
     assert_eq!(world.left(2.5).await, [0], "one of 30 days may have been got with it");
     assert_eq!(world.left(31.5).await, [] as [u64; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_written_where_auditors_look_is_kept_and_that_is_said() {
+    let refused = |n: u64| event(n as f64 / 100.0, EventKind::Certificate, Outcome::Refused, None, n);
+    let put_off = event(0.001, EventKind::Certificate, Outcome::Intended, Some(5.0), 7);
+    let events = std::iter::once(put_off).chain((1..600).map(refused)).collect();
+    let mut world = World::new(kept(1, 1), events).await;
+    let (written, receiver) = watch::channel(0);
+    world.forgetter.written = Some(receiver);
+    let held = async |world: &World, day: f64| {
+        world.clock.set(at(day));
+        world.forgetter.round(&CancellationToken::new()).await.unwrap()
+    };
+    assert_eq!(held(&world, 4.0).await, Some(1));
+    assert_eq!(world.left(4.0).await.len(), 600);
+    // What is due again is kept as well.
+    assert_eq!(held(&world, 20.0).await, Some(1));
+    assert_eq!(world.left(20.0).await.len(), 600);
+    written.send_replace(290);
+    assert_eq!(held(&world, 20.1).await, Some(290));
+    assert_eq!(world.left(20.1).await, (290..600).collect::<Vec<_>>());
+    written.send_replace(600);
+    assert_eq!(held(&world, 20.2).await, None);
+    assert_eq!(world.left(20.2).await, [] as [u64; 0]);
 }

@@ -45,11 +45,15 @@ pub(super) fn sign(
     let condition = readiness.condition("record");
     supervisor.spawn("record signer", Importance::Critical, |stop| signer.run(condition, stop));
     let (store, longest) = (Arc::clone(&plugins.store) as _, config.svid.max_ttl);
-    let forgetter = Forgetter::new(store, config.audit.retention, longest, metrics, Arc::clone(clock))?;
+    let follower = match &config.audit.sink_file {
+        Some(path) => Some(Follower::new(Arc::clone(&plugins.store) as _, path.clone(), SinkMetrics::new(metrics)?)),
+        None => None,
+    };
+    let written = follower.as_ref().map(Follower::written);
+    let forgetter = Forgetter::new(store, config.audit.retention, longest, metrics, Arc::clone(clock), written)?;
     let condition = readiness.condition("retention");
     supervisor.spawn("retention", Importance::Critical, |stop| forgetter.run(condition, stop));
-    if let Some(path) = &config.audit.sink_file {
-        let follower = Follower::new(Arc::clone(&plugins.store) as _, path.clone(), SinkMetrics::new(metrics)?);
+    if let Some(follower) = follower {
         let condition = readiness.condition("record file");
         supervisor.spawn("record file", Importance::Critical, |stop| follower.run(condition, stop));
     }

@@ -13,6 +13,7 @@ use signet_runtime::files;
 use signet_runtime::metrics::{MetricError, Metrics};
 use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Condition;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::file::{Position, SinkError, append, find};
@@ -76,13 +77,21 @@ pub struct Follower {
     metrics: SinkMetrics,
     /// How far it is, unless that is to be found out.
     at: Option<Position>,
+    /// How many events are written.
+    written: watch::Sender<u64>,
 }
 
 impl Follower {
     /// Follows `record` into the file at `path`.
     #[must_use]
     pub fn new(record: Arc<dyn RecordTree>, path: PathBuf, metrics: SinkMetrics) -> Self {
-        Self { record, path, metrics, at: None }
+        Self { record, path, metrics, at: None, written: watch::Sender::default() }
+    }
+
+    /// How many events are written; none as long as that is not known.
+    #[must_use]
+    pub fn written(&self) -> watch::Receiver<u64> {
+        self.written.subscribe()
     }
 
     /// Follows until `stop`. Degraded at most: certificates are issued and on record all the same.
@@ -153,6 +162,7 @@ impl Follower {
             files::in_time(&self.path, move |path| append(path, at, &lines, events, last)).await?
         };
         self.at = Some(at);
+        self.written.send_replace(at.next);
         self.metrics.written.set(i64::try_from(at.next).unwrap_or(i64::MAX));
         self.metrics.behind.set(i64::try_from(on_record.saturating_sub(at.next)).unwrap_or(i64::MAX));
         Ok(at.next < on_record)

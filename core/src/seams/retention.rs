@@ -11,6 +11,9 @@ use crate::audit::{Class, EventKind, Outcome};
 /// Events that are looked at, or forgotten, at once, at most: what is appended meanwhile may wait for them.
 pub const MAX_AT_ONCE: u32 = 256;
 
+/// Names that are looked at at once, at most.
+pub const NAMES_AT_ONCE: u32 = 64;
+
 /// An event as retention sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aging {
@@ -69,6 +72,14 @@ pub trait RecordRetention: Send + Sync {
     /// # Errors
     /// [`StoreError`]; when a deadline has passed, it may have been done all the same.
     async fn forget(&self, step: &Forgetting) -> Result<bool, StoreError>;
+
+    /// Forgets those of the SPIFFE IDs after `after`, in their order and [`NAMES_AT_ONCE`] at most, that nothing is on record of
+    /// any more: a process that ended while it did a step has left their names. Gives the last that was looked at, and `None`
+    /// at the end.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn sweep_names(&self, after: &str) -> Result<Option<String>, StoreError>;
 
     /// How long the longest certificate may live that is not over at `now`, when this process issues none that lives longer than
     /// `configured`. Processes that are configured otherwise, and what was configured before, count as long as what they have

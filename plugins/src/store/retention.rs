@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use signet_core::audit::{AuditEvent, AuditQuery, EventKind, Outcome};
-use signet_core::seams::retention::Aging;
+use signet_core::seams::retention::{Aging, NAMES_AT_ONCE};
 use signet_core::seams::store::{AuditStore, StoreError};
 use signet_core::time_math;
 use time::OffsetDateTime;
@@ -36,6 +36,15 @@ pub(super) const PUT_OFF: &str = "INSERT INTO retention_put_off (seq, class, due
 
 /// How many events of a part of the log have been forgotten: from where, below where.
 pub(super) const NUMBER: &str = "SELECT count(*) FROM audit_event WHERE seq >= $1 AND seq < $2 AND body IS NULL";
+
+/// Names after one, in their order, as many as are wanted.
+pub(super) const NAMES: &str = "SELECT spiffe_id FROM audit_identity WHERE spiffe_id > $1 ORDER BY spiffe_id LIMIT $2";
+
+/// The last of names that were looked at, where there may be more.
+pub(super) fn last_name(names: Vec<String>) -> Option<String> {
+    let is_full = names.len() >= usize::try_from(NAMES_AT_ONCE).unwrap_or(usize::MAX);
+    names.into_iter().next_back().filter(|_| is_full)
+}
 
 /// Whom these events are about.
 pub(super) fn identities(rows: &[LogRow]) -> BTreeSet<String> {

@@ -68,6 +68,11 @@ impl RecordRetention for MemoryStore {
         Ok(true)
     }
 
+    /// There are no names beside the events.
+    async fn sweep_names(&self, _: &str) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
     async fn longest_life(&self, configured: Duration, now: OffsetDateTime) -> Result<Duration, StoreError> {
         let longest = &mut self.content().forgotten.longest;
         let life = Life::of(configured, now);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, Class};
 use signet_core::seams::record_tree::RecordTree as _;
-use signet_core::seams::retention::{Aging, Forgetting, MAX_AT_ONCE, RecordRetention};
+use signet_core::seams::retention::{Aging, Forgetting, MAX_AT_ONCE, NAMES_AT_ONCE, RecordRetention};
 use signet_core::seams::store::StoreError;
 use sqlx::Executor as _;
 use sqlx::postgres::PgConnection;
@@ -17,8 +17,8 @@ use super::pool::Use;
 use super::{PostgresStore, segments};
 use crate::store::holders::column;
 use crate::store::retention::{
-    AGING, AgingRow, BEGIN, CURSOR, DUE, LONGEST, Life, MOVE, PUT_OFF, SAY_LONGEST, identities, keys_since,
-    without_events,
+    AGING, AgingRow, BEGIN, CURSOR, DUE, LONGEST, Life, MOVE, NAMES, PUT_OFF, SAY_LONGEST, identities, keys_since,
+    last_name, without_events,
 };
 use crate::store::rows::{LOG_COLUMNS, LogRow};
 use crate::store::terms::pieces_of;
@@ -93,6 +93,19 @@ impl RecordRetention for PostgresStore {
                 self.forget_identities(&identities(&rows)).await?;
             }
             Ok(done)
+        };
+        self.within(FORGETTING, Box::pin(work)).await
+    }
+
+    async fn sweep_names(&self, after: &str) -> Result<Option<String>, StoreError> {
+        let work = async {
+            let mut lease = self.lease(Use::Reading).await?;
+            let find = sqlx::query_scalar(NAMES).bind(after).bind(i64::from(NAMES_AT_ONCE));
+            let names: Vec<String> =
+                find.fetch_all(&mut *lease).await.map_err(|error| store_error(FORGETTING, &error))?;
+            lease.keep();
+            self.forget_identities(&names.iter().cloned().collect()).await?;
+            Ok(last_name(names))
         };
         self.within(FORGETTING, Box::pin(work)).await
     }
@@ -173,3 +186,7 @@ async fn forget(connection: &mut PgConnection, step: &Forgetting) -> Result<bool
     connection.execute(if moved { "COMMIT" } else { "ROLLBACK" }).await?;
     Ok(moved)
 }
+
+#[cfg(test)]
+#[path = "retention_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, Class};
-use signet_core::seams::retention::{Aging, Forgetting, MAX_AT_ONCE, RecordRetention};
+use signet_core::seams::retention::{Aging, Forgetting, MAX_AT_ONCE, NAMES_AT_ONCE, RecordRetention};
 use signet_core::seams::store::StoreError;
 use sqlx::QueryBuilder;
 use sqlx::sqlite::SqliteConnection;
@@ -16,8 +16,8 @@ use super::{SqliteStore, entries, search};
 use crate::store::holders::column;
 use crate::store::record_tree::EVENTS;
 use crate::store::retention::{
-    AGING, AgingRow, BEGIN, CURSOR, DUE, LONGEST, Life, MOVE, PUT_OFF, SAY_LONGEST, identities, keys_since,
-    without_events,
+    AGING, AgingRow, BEGIN, CURSOR, DUE, LONGEST, Life, MOVE, NAMES, PUT_OFF, SAY_LONGEST, identities, keys_since,
+    last_name, without_events,
 };
 use crate::store::rows::LogRow;
 use crate::store::terms::pieces_of;
@@ -69,6 +69,18 @@ impl RecordRetention for SqliteStore {
                 self.forget_identities(&identities).await?;
             }
             Ok(done)
+        };
+        self.within(FORGETTING, Box::pin(work)).await
+    }
+
+    async fn sweep_names(&self, after: &str) -> Result<Option<String>, StoreError> {
+        let work = async {
+            self.readable().await?;
+            let find = sqlx::query_scalar(NAMES).bind(after).bind(i64::from(NAMES_AT_ONCE));
+            let names = find.fetch_all(&self.readers).await;
+            let names: Vec<String> = names.map_err(|error| store_error(FORGETTING, &error))?;
+            self.forget_identities(&names.iter().cloned().collect()).await?;
+            Ok(last_name(names))
         };
         self.within(FORGETTING, Box::pin(work)).await
     }
@@ -151,3 +163,7 @@ async fn forget(connection: &mut SqliteConnection, step: &Forgetting) -> Result<
     sqlx::query(if moved { "COMMIT" } else { "ROLLBACK" }).execute(connection).await?;
     Ok(moved)
 }
+
+#[cfg(test)]
+#[path = "retention_tests.rs"]
+mod tests;
