@@ -10,6 +10,21 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that lower-case hexadecimal digits name; `None` for any other text, and for none.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if text.is_empty() || !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|[high, low]| Some((digit(*high)? << 4) | digit(*low)?)).collect()
+}
+
 /// SHA-256 over a SubjectPublicKeyInfo, as records name keys.
 #[must_use]
 pub fn key_hash(spki_der: &[u8]) -> [u8; 32] {
@@ -52,5 +67,13 @@ mod tests {
     #[test]
     fn every_byte_is_two_lower_case_digits() {
         assert_eq!((hex(&[]), hex(&[0, 0x0a, 0xf0, 0xff])), (String::new(), "000af0ff".to_owned()));
+    }
+
+    #[test]
+    fn only_pairs_of_lower_case_digits_are_read_as_bytes() {
+        assert_eq!(from_hex("000af0ff"), Some(vec![0, 0x0a, 0xf0, 0xff]));
+        for text in ["", "0", "0A", "+1", "g0", "00 ", "0é"] {
+            assert_eq!(from_hex(text), None, "{text:?}");
+        }
     }
 }

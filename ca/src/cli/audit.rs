@@ -7,6 +7,7 @@ use serde_json::json;
 use signet_core::audit::{AuditEvent, AuditQuery, EventKind, MAX_PAGE, Outcome, Page, StoredEvent};
 use signet_core::certificate::Serial;
 use signet_core::clock::{Clock, SystemClock};
+use signet_core::seams::record_tree::RecordTree;
 use signet_core::seams::store::AuditStore;
 use signet_core::time_math;
 use signet_runtime::command;
@@ -87,8 +88,9 @@ async fn list(args: &ListArgs) -> Result<(), Failure> {
     let store = opened.events;
     narrow(&*store, &mut query).await?;
     let mut page = store.query(&query).await.map_err(Failure::failed)?;
-    if let Some(serial) = query.serial {
-        let later = revocations(&*store, serial, &page).await?;
+    // On the first page: they are newer than the certificate.
+    if let Some(serial) = query.serial.filter(|_| query.before.is_none()) {
+        let later = revocations(&*store, serial, &query).await?;
         page.items.splice(0..0, later.items);
         page.unread.splice(0..0, later.unread);
     }
@@ -114,7 +116,7 @@ pub(super) async fn opened(
     let mut query = filters.query(ends, paged, SystemClock.now()).map_err(wrong)?;
     let opened = source.open().await?;
     if let Some(token) = paged.page {
-        check_page(&*opened.events, token).await?;
+        check_page(&*opened.tree, token).await?;
     }
     filters.name_authorities(&mut query, (source, &opened)).await?;
     Ok((query, opened))
@@ -188,17 +190,39 @@ async fn narrow(store: &dyn AuditStore, query: &mut AuditQuery) -> Result<(), Fa
         let end = OffsetDateTime::from_unix_timestamp(what.not_after).ok();
         let end = end.map(|end| time_math::after(end, SKEW));
         query.until = [query.until, end].into_iter().flatten().min();
+        // What was asked for at another time than that is nothing, and no mistake.
+        query.since = query.since.min(query.until);
     }
     Ok(())
 }
 
-/// Refuses what no page has ended with: it would be taken for the first page, or for the end of the list.
-async fn check_page(store: &dyn AuditStore, token: u64) -> Result<(), Failure> {
-    let query = AuditQuery::newest(1).map_err(Failure::failed)?;
-    let newest = store.query(&query).await.map_err(Failure::failed)?;
-    let read = newest.items.first().map(|event| event.sequence);
-    let last = read.into_iter().chain(newest.unread.first().map(|event| event.sequence)).max();
-    if last.is_some_and(|last| (1..=last).contains(&token)) {
+/// The part of a question that is about a certificate: when it was issued, and to whom, is none of it.
+fn of_certificate(asked: &AuditQuery) -> Result<AuditQuery, Failure> {
+    let AuditQuery { serial, serial_prefix, key_hash, fingerprint, authorities, expires_before, expires_after, .. } =
+        asked.clone();
+    let all = AuditQuery::newest(1).map_err(Failure::failed)?;
+    Ok(AuditQuery { serial, serial_prefix, key_hash, fingerprint, authorities, expires_before, expires_after, ..all })
+}
+
+/// The other part of it.
+fn without_certificate(asked: AuditQuery) -> AuditQuery {
+    AuditQuery {
+        serial: None,
+        serial_prefix: None,
+        key_hash: None,
+        fingerprint: None,
+        authorities: Vec::new(),
+        expires_before: None,
+        expires_after: None,
+        ..asked
+    }
+}
+
+/// Refuses what no page has ended with: it would be taken for the first page, or for the end of the list. Whatever is kept of
+/// the newest events, they have positions.
+async fn check_page(record: &dyn RecordTree, token: u64) -> Result<(), Failure> {
+    let events = record.events().await.map_err(Failure::failed)?;
+    if (1..events).contains(&token) {
         return Ok(());
     }
     Err(Failure::Usage(format!(
@@ -207,15 +231,13 @@ async fn check_page(store: &dyn AuditStore, token: u64) -> Result<(), Failure> {
     )))
 }
 
-/// What operators have done to the one certificate of `page` later on, newest first. Those events are about its holder
-/// and name it in their text; one that cannot be read may do so.
-async fn revocations(
-    store: &dyn AuditStore,
-    serial: Serial,
-    page: &Page<StoredEvent>,
-) -> Result<Page<StoredEvent>, Failure> {
+/// What operators have done to the one certificate later on, newest first, as far as all else of `asked` holds for it. Those
+/// events are about its holder and name it in their text; one that cannot be read may do so.
+async fn revocations(store: &dyn AuditStore, serial: Serial, asked: &AuditQuery) -> Result<Page<StoredEvent>, Failure> {
     let mut found = Page { items: Vec::new(), unread: Vec::new(), next: None };
-    let Some(issued) = page.items.first() else { return Ok(found) };
+    let issued = store.query(&of_certificate(asked)?).await.map_err(Failure::failed)?.items.pop();
+    let Some(issued) = issued else { return Ok(found) };
+    let others = without_certificate(asked.clone());
     let name = serial.to_string();
     let mut query = AuditQuery {
         spiffe_id: issued.event.who.spiffe_id.clone(),
@@ -227,7 +249,7 @@ async fn revocations(
     loop {
         let Page { items, unread, next } = store.query(&query).await.map_err(Failure::failed)?;
         let about = |event: &AuditEvent| event.detail.as_ref().is_some_and(|text| text.contains(&name));
-        found.items.extend(items.into_iter().filter(|one| about(&one.event)));
+        found.items.extend(items.into_iter().filter(|one| about(&one.event) && others.matches(&one.event)));
         found.unread.extend(unread.into_iter().filter(|one| one.kind == EventKind::Admin));
         query.before = next;
         if next.is_none() {
@@ -235,3 +257,7 @@ async fn revocations(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "audit_tests.rs"]
+mod tests;

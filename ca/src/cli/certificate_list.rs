@@ -1,12 +1,14 @@
 //! `signet-ca certificate list` and `show`: certificates by what is on record of them, asked of a running CA, or of the storage.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 use signet_core::audit::{AuditEvent, AuditQuery, Certified, MAX_PAGE, Outcome, StoredEvent};
 use signet_core::clock::{Clock, SystemClock};
 use signet_core::seams::store::AuditStore;
+use signet_core::time_math;
 use signet_runtime::output::{self, Output, Table, more};
 use time::OffsetDateTime;
 
@@ -17,6 +19,9 @@ use super::record_source::{Revoked, Source, SourceArgs};
 use super::view::View;
 use super::whole_event::whole_event;
 use super::{Failure, OutputArg, time_text};
+
+/// For how long the renewal of a certificate is looked for at first.
+const FIRST_STRETCH: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
@@ -124,21 +129,31 @@ pub(super) async fn show(args: &ShowArgs) -> Result<(), Failure> {
 async fn renewal(store: &dyn AuditStore, certificate: &StoredEvent) -> Result<Option<StoredEvent>, Failure> {
     let event = &certificate.event;
     let (Some(key), Some(what)) = (event.holder(), &event.what) else { return Ok(None) };
-    let query = AuditQuery {
-        spiffe_id: event.who.spiffe_id.clone(),
-        pod: event.who.pod.clone(),
-        outcome: Some(Outcome::Issued),
-        since: Some(event.at()),
-        until: OffsetDateTime::from_unix_timestamp(what.not_after).ok(),
-        ..AuditQuery::newest(MAX_PAGE).map_err(Failure::failed)?
-    };
-    let later = pages(store, query, usize::MAX).await?.items.into_iter();
-    let mut later = later.filter(|one| one.sequence > certificate.sequence);
+    let Ok(end) = OffsetDateTime::from_unix_timestamp(what.not_after) else { return Ok(None) };
     let is_next = |one: &AuditEvent| {
         // Without a pod or another name a holder is called after its certificate: the renewal names that one.
         one.holder().as_ref() == Some(&key) || one.who.certificate.as_ref() == Some(&what.serial)
     };
-    Ok(later.by_ref().filter(|one| is_next(&one.event)).last())
+    // The next one is the first of many: it is looked for from the beginning, in stretches each of which is twice as long.
+    let mut since = event.at();
+    let mut stretch = FIRST_STRETCH.max(time_math::until(since, end) / 32);
+    loop {
+        let until = time_math::after(since, stretch).min(end);
+        let query = AuditQuery {
+            spiffe_id: event.who.spiffe_id.clone(),
+            pod: event.who.pod.clone(),
+            outcome: Some(Outcome::Issued),
+            since: Some(since),
+            until: Some(until.max(since)),
+            ..AuditQuery::newest(MAX_PAGE).map_err(Failure::failed)?
+        };
+        let later = pages(store, query, usize::MAX).await?.items.into_iter();
+        let next = later.filter(|one| one.sequence > certificate.sequence && is_next(&one.event)).next_back();
+        if next.is_some() || until >= end {
+            return Ok(next);
+        }
+        (since, stretch) = (until, stretch.saturating_mul(2));
+    }
 }
 
 /// What is revoked now, by serial number and issuing CA.

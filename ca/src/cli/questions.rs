@@ -348,6 +348,21 @@ mod tests {
     }
 
     #[test]
+    fn an_end_before_the_beginning_is_a_mistake_and_not_an_empty_answer() {
+        let text = |text: &str| Some(text.to_owned());
+        let filters = Filters { expires_before: text("1h"), expires_after: text("2h"), ..Filters::default() };
+        let paged = Paged::between(Some("1h"), Some("2h"));
+        let told = filters.query(&Ends::default(), &paged, NOW).unwrap_err();
+        let expected = [
+            "--until: 2026-03-01T10:00:00Z is before 2026-03-01T11:00:00Z, where `since` begins",
+            "--expires-before: 2026-03-01T13:00:00Z is before 2026-03-01T14:00:00Z, where `expires_after` begins",
+        ];
+        assert_eq!(told, expected);
+        let paged = Paged::between(Some("2h"), Some("2h"));
+        assert!(Filters::default().query(&Ends::default(), &paged, NOW).is_ok());
+    }
+
+    #[test]
     fn what_ends_soon_has_not_ended_and_a_short_serial_is_a_beginning() {
         let text = |text: &str| Some(text.to_owned());
         let filters = Filters { expires_before: text("1h"), serial: text("46:B0:BC"), ..Filters::default() };

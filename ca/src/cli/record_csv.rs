@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// The columns: a heading, and where it is in the JSON of an event.
-const COLUMNS: [(&str, &str); 22] = [
+const COLUMNS: [(&str, &str); 23] = [
     ("sequence", "/sequence"),
     ("at", "/at"),
     ("kind", "/kind"),
@@ -26,6 +26,7 @@ const COLUMNS: [(&str, &str); 22] = [
     ("request_id", "/request_id"),
     ("shown_certificate", "/who/certificate"),
     ("problem", "/problem"),
+    ("fingerprint", "/what/fingerprint"),
 ];
 
 /// The first line.
@@ -77,7 +78,7 @@ mod tests {
             "who": {"spiffe_id": null, "pod": "p"}, "what": null, "repeated": {"count": 3},
         });
         let line = line(&event);
-        assert_eq!(line, "7,,admin,,,,'=1+1,\"a\\r\\n\"\"b\"\", c\",,,,,p,,,,,,3,,,\r\n");
+        assert_eq!(line, "7,,admin,,,,'=1+1,\"a\\r\\n\"\"b\"\", c\",,,,,p,,,,,,3,,,,\r\n");
         assert_eq!(line.matches('\n').count(), 1);
         assert_eq!(sequence(line.as_bytes()), Some(7));
         assert_eq!(sequence(headings().as_bytes()), None);

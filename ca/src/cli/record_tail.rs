@@ -1,8 +1,14 @@
-//! `signet-ca audit tail`: events as they are recorded.
+//! `signet-ca audit tail`: events as they are recorded, also across restarts of the CA.
+
+use std::io::{self, Write};
+use std::time::Duration;
 
 use clap::Args;
+use signet_core::audit::AuditQuery;
 use signet_core::clock::{Clock, SystemClock};
+use signet_runtime::config::units::parse_duration;
 use signet_runtime::output::Output;
+use tokio::time::Instant;
 
 use super::event_view::{row, unread_row};
 use super::record_batches::{Batches, WhichArgs, told_json};
@@ -20,6 +26,9 @@ pub(super) struct TailArgs {
     /// Begin after the event at this position instead of now
     #[arg(long, value_name = "N")]
     after: Option<u64>,
+    /// For how long a CA that is away is tried again
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
+    away: Duration,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -35,13 +44,17 @@ pub(super) async fn tail(args: &TailArgs) -> Result<(), Failure> {
         Some(after) => after.saturating_add(1),
         None => source.tree.events().await.map_err(Failure::failed)?,
     };
-    let mut batches = Batches::open(&source, query, from, true).await?;
+    let mut batches = Batches::open(&source, query.clone(), from, true).await?;
     let format = args.output.output;
     loop {
         let batch = match batches.next().await {
             Ok(Some(batch)) => batch,
-            Ok(None) => return Err(Failure::Failed(go_on("the CA has ended the stream", batches.cursor()))),
-            Err(failure) => return Err(Failure::Failed(go_on(failure.text(), batches.cursor()))),
+            ended => {
+                let why =
+                    ended.err().map_or_else(|| "the CA has ended the stream".to_owned(), |why| why.text().to_owned());
+                batches = again(args, &query, &why, batches.cursor()).await?;
+                continue;
+            }
         };
         let view = View::of(format);
         for told in &batch {
@@ -53,6 +66,48 @@ pub(super) async fn tail(args: &TailArgs) -> Result<(), Failure> {
             }
         }
     }
+}
+
+/// How long it is waited before a CA that is away is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Goes on at the cursor, once the CA is back, or another one answers at its address. Certificate and key are read again, since
+/// those of the stream may have ended.
+async fn again(args: &TailArgs, query: &AuditQuery, why: &str, cursor: u64) -> Result<Batches, Failure> {
+    let end = Instant::now().checked_add(args.away);
+    let is_over = || end.is_none_or(|end| end <= Instant::now());
+    if is_over() {
+        return Err(Failure::Failed(go_on(why, cursor)));
+    }
+    say(&format!("{}\nit is tried again, from event {cursor} on\n", printable(why)))?;
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let open = async {
+            let source = args.source.ca().await?;
+            let on_record = source.tree.events().await.map_err(Failure::failed)?;
+            Ok((Batches::open(&source, query.clone(), cursor, true).await?, on_record))
+        };
+        match open.await {
+            // Other events would come in the place of those that were printed.
+            Ok((_, on_record)) if on_record < cursor => {
+                return Err(Failure::Failed(format!(
+                    "{cursor} events were on record, and {on_record} are: the record was set back, or is another one"
+                )));
+            }
+            Ok((batches, _)) => {
+                say("the CA tells its record again\n")?;
+                return Ok(batches);
+            }
+            Err(failure @ Failure::Usage(_)) => return Err(failure),
+            Err(failure) if is_over() => return Err(Failure::Failed(go_on(failure.text(), cursor))),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Beside the events.
+fn say(text: &str) -> Result<(), Failure> {
+    io::stderr().write_all(text.as_bytes()).map_err(Failure::failed)
 }
 
 fn go_on(why: &str, cursor: u64) -> String {

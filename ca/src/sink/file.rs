@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use signet_core::digest::hex;
+use signet_core::digest::{from_hex, hex};
 use signet_core::transparency::Hash;
 use signet_runtime::files::{self, FileError};
 
@@ -70,7 +70,7 @@ pub struct Position {
 impl Position {
     fn read(text: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(text).ok()?;
-        let last = value.get("last").and_then(Value::as_str).and_then(from_hex);
+        let last = value.get("last").and_then(Value::as_str).and_then(|digits| from_hex(digits)?.try_into().ok());
         Some(Self { next: value.get("next")?.as_u64()?, length: value.get("length")?.as_u64()?, last })
     }
 
@@ -84,13 +84,6 @@ fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".position");
     name.into()
-}
-
-fn from_hex(text: &str) -> Option<Hash> {
-    let digits = text.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let bytes: Option<Vec<u8>> = digits.0.iter().map(byte).collect();
-    bytes?.try_into().ok()
 }
 
 /// Whether something is there; a thing that is no file is not written to.

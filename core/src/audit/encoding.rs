@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::cbor::{self, CborError, Fields, Value};
 use super::event::{AuditEvent, Certified, EventKind, Outcome, Repeated};
 use super::who::Attributed;
-use crate::digest::hex;
+use crate::digest::{from_hex, hex};
 
 /// The format of events that are written. Another number means that what is known of the fields does not hold.
 const FORMAT: u64 = 1;
@@ -174,19 +174,6 @@ fn put_hex(fields: &mut Fields, key: u8, text: &str) {
         Some(bytes) => fields.bytes(key, &bytes),
         None => fields.text(key, text),
     }
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if text.is_empty() || !rest.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|[high, low]| Some((digit(*high)? << 4) | digit(*low)?)).collect()
 }
 
 /// The bytes of a UUID as Kubernetes writes it (RFC 9562 section 4).

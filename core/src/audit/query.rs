@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use super::event::{AuditEvent, EventKind, Outcome};
 use super::stored::UnreadEvent;
 use crate::certificate::Serial;
+use crate::clock::rfc3339;
 
 /// The largest page.
 pub const MAX_PAGE: u32 = 1000;
@@ -47,6 +48,18 @@ pub enum QueryError {
         field: &'static str,
         /// How many bytes were given.
         length: usize,
+    },
+    /// An end before the beginning, between which nothing can be.
+    #[error("{field}: {} is before {}, where `{begin}` begins", rfc3339(*.end), rfc3339(*.start))]
+    Order {
+        /// The name of the filter that says the end.
+        field: &'static str,
+        /// The end.
+        end: OffsetDateTime,
+        /// The name of the filter that says the beginning.
+        begin: &'static str,
+        /// The beginning.
+        start: OffsetDateTime,
     },
     /// More than [`MAX_AUTHORITIES`].
     #[error("authorities: at most {MAX_AUTHORITIES} can be asked for at once, not {0}")]
@@ -184,6 +197,16 @@ impl AuditQuery {
         let authorities = self.authorities.iter().map(|id| ("authorities", id.len()));
         let bad = texts.chain(authorities).filter(|(_, length)| !(1..=MAX_TEXT).contains(length));
         wrong.extend(bad.map(|(field, length)| QueryError::Length { field, length }));
+        for (field, end, begin, start) in [
+            ("until", self.until, "since", self.since),
+            ("expires_before", self.expires_before, "expires_after", self.expires_after),
+        ] {
+            if let (Some(end), Some(start)) = (end, start)
+                && end < start
+            {
+                wrong.push(QueryError::Order { field, end, begin, start });
+            }
+        }
         if self.authorities.len() > MAX_AUTHORITIES {
             wrong.push(QueryError::Authorities(self.authorities.len()));
         }

@@ -213,11 +213,11 @@ async fn an_export_that_is_killed_goes_on_and_holds_each_event_exactly_once() ->
 
 #[tokio::test]
 #[expect(clippy::zombie_processes, reason = "where the test fails, its process ends with the CA")]
-async fn a_tail_follows_the_record_without_its_own_record_again_and_again_and_ends_with_the_ca() -> Outcome {
+async fn a_tail_follows_the_record_without_its_own_record_again_and_again_and_across_a_restart_of_the_ca() -> Outcome {
     let dev = audited()?;
     let mut ca = dev.start_ca().await?;
     let auditor = Remote::of(&dev, "client").await?;
-    let mut command = auditor.command(&["audit", "tail", "-o", "jsonl", "--after", "0"])?;
+    let mut command = auditor.command(&["audit", "tail", "-o", "jsonl", "--after", "0", "--away", "60s"])?;
     let mut tail = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut reader = BufReader::new(tail.stdout.take().unwrap());
     let next = move || {
@@ -239,7 +239,33 @@ async fn a_tail_follows_the_record_without_its_own_record_again_and_again_and_en
         found.extend(event["what"]["serial"].as_str().filter(|serial| serials.contains(*serial)).map(str::to_owned));
     }
     assert_eq!(readings, 1);
+    // The CA is away and comes back: each event is there once, whatever was recorded meanwhile.
     ensure(ca.process.stop().await?.success(), || ca.process.log())?;
+    drop(ca);
+    let mut ca = dev.start_ca().await?;
+    let serials = facts::issue(&dev, 2).await?;
+    let mut found = BTreeSet::new();
+    while found.len() < serials.len() {
+        let mut line = String::new();
+        ensure(reader.read_line(&mut line).unwrap() > 0, || "the tail has ended".to_owned())?;
+        let event: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(event["sequence"].as_u64(), Some(before + 1), "{event}");
+        before += 1;
+        found.extend(event["what"]["serial"].as_str().filter(|serial| serials.contains(*serial)).map(str::to_owned));
+    }
+    tail.kill().unwrap();
+    let ended = tail.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    ensure(said.contains("it is tried again, from event") && said.contains("tells its record again"), || said.clone())?;
+
+    // With no time for that it ends with the CA, and says how to go on.
+    let mut command = auditor.command(&["audit", "tail", "-o", "jsonl", "--after", "0", "--away", "0s"])?;
+    let mut tail = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(tail.stdout.take().unwrap());
+    ensure(reader.read_line(&mut String::new()).unwrap() > 0, || "the tail has ended".to_owned())?;
+    ensure(ca.process.stop().await?.success(), || ca.process.log())?;
+    // Its lines are read to their end, so that it never waits for that.
+    std::io::copy(&mut reader, &mut std::io::sink()).unwrap();
     let ended = tail.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     ensure(ended.status.code() == Some(1) && said.contains("go on with --after "), || {

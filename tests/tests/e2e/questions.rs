@@ -99,6 +99,8 @@ async fn each_documented_question_has_the_right_answer() -> Outcome {
         ("who was refused for", Box::new(|event| event["reason"] == "csr_not_pem")),
         ("what expires", Box::new(|_| false)),
         ("what changed", Box::new(|event| event["kind"] == "authority")),
+        ("what was configured", Box::new(|event| event["kind"] == "configuration")),
+        ("when the CA logged in", Box::new(|event| event["kind"] == "backend")),
         ("what operators", Box::new(|event| event["kind"] == "admin")),
         ("what was certified", Box::new(|event| event == one)),
         ("who still uses that", Box::new(|event| event == one)),

@@ -1,4 +1,4 @@
-//! No token and no private key is ever in a log or, in clear, in the database.
+//! No token and no private key is ever in a log, in metrics, in the record or what is made of it or, in clear, in the database.
 
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
@@ -7,8 +7,12 @@ use signet_tests::client::certify::Client;
 use signet_tests::client::{csr, sds};
 use signet_tests::failure::{Failure, Outcome, ensure};
 use signet_tests::harness::database::Store;
-use signet_tests::harness::{Agent, Dev, yaml};
+use signet_tests::harness::process::eventually;
+use signet_tests::harness::{Agent, Dev, probe, yaml};
 use signet_tests::stage::CLIENT_ID;
+use signet_tests::tools;
+
+const SOON: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The private key that the agent serves to its proxy.
 async fn served_key(agent: &Agent) -> Outcome<String> {
@@ -53,9 +57,10 @@ fn storage(dev: &Dev) -> Outcome<Vec<(String, Vec<u8>)>> {
 }
 
 #[tokio::test]
-async fn logs_at_trace_level_and_the_database_hold_no_token_and_no_key() -> Outcome {
+async fn logs_at_trace_level_metrics_the_record_and_the_database_hold_no_token_and_no_key() -> Outcome {
     let dev = Dev::plain()?;
     dev.set_ca("log.level", "trace")?;
+    dev.set_ca("audit.sink_file", dev.path("sink.jsonl").display().to_string())?;
     dev.edit("agent-client.yaml", |config| yaml::set(config, "log.level", "trace"))?;
     let ca = dev.start_ca().await?;
     let agent = dev.start_agent("client").await?;
@@ -64,6 +69,24 @@ async fn logs_at_trace_level_and_the_database_hold_no_token_and_no_key() -> Outc
     client.issued(&Ask::new(&made.csr, &dev.token("server")?)).await?;
     let bent = format!("{}x", dev.token("server")?);
     client.call(&Ask::new(&made.csr, &bent)).await.expect_err("refused");
+    // Keys of the cluster that are none: what is said of a file that is read again does not quote it.
+    let private = dev.text("cluster-signing-key.pem")?;
+    for keys in [private.clone(), format!("{{\"keys\": [{{\"kty\": \"EC\", \"d\": \"{bent}\"}}]}}")] {
+        std::fs::write(dev.path("new.jwks"), keys)
+            .and_then(|()| std::fs::rename(dev.path("new.jwks"), dev.path("jwks.json")))
+            .map_err(Failure::io("replace the keys"))?;
+        let seen = ca.audit(&["--reason", "token_keys_refused"])?.len();
+        let told = async || (ca.audit(&["--reason", "token_keys_refused"]).ok()?.len() > seen).then_some(());
+        eventually("the keys to be refused", SOON, told).await?;
+    }
+    // And a configuration that holds what it must not.
+    let good = dev.text("signet-ca.yaml")?;
+    let mut wrong = yaml::read(&dev.path("signet-ca.yaml"))?;
+    wrong["svid"]["csr_names"] = serde_json::json!("maybe");
+    std::fs::write(dev.path("signet-ca.yaml"), wrong.to_string()).map_err(Failure::io("write the configuration"))?;
+    let told = async || (ca.audit(&["--reason", "configuration_refused"]).ok()?.len() == 1).then_some(());
+    eventually("the configuration to be refused", SOON, told).await?;
+    std::fs::write(dev.path("signet-ca.yaml"), good).map_err(Failure::io("write the configuration"))?;
     let mut secrets = vec![
         ("a token", dev.token("client")?),
         ("a token", dev.token("server")?),
@@ -74,6 +97,25 @@ async fn logs_at_trace_level_and_the_database_hold_no_token_and_no_key() -> Outc
     secrets.push(("the encryption key", dev.text("key-encryption.key")?));
     let mut places = vec![("log of the CA".to_owned(), ca.process.log().into_bytes())];
     places.push(("log of the agent".to_owned(), agent.process.log().into_bytes()));
+    // The record in all the ways that it leaves the CA.
+    let last = ca.newest(&[])?["sequence"].as_u64().unwrap_or_default();
+    let written = async || {
+        let lines = std::fs::read_to_string(dev.path("sink.jsonl")).ok()?;
+        let sequence = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["sequence"].as_u64();
+        lines.lines().any(|line| sequence(line) == Some(last)).then_some(lines)
+    };
+    places.push((
+        "file of the record".to_owned(),
+        eventually("the file of the record", SOON, written).await?.into_bytes(),
+    ));
+    for form in ["jsonl", "csv"] {
+        let export = tools::run(&mut ca.command(&["audit", "export", "-o", form], &[])?)?;
+        ensure(export.contains("token_keys_refused") && export.contains(CLIENT_ID), || "nothing to search".to_owned())?;
+        places.push((format!("export as {form}"), export.into_bytes()));
+    }
+    let (_, metrics) = probe::fetch(dev.ops, "/metrics").await?;
+    ensure(metrics.contains("signet_ca_certificates_total"), || "nothing to search".to_owned())?;
+    places.push(("metrics".to_owned(), metrics.into_bytes()));
     let kept = storage(&dev)?;
     // Whatever is in it is found: the identity of a record is.
     ensure(kept.iter().any(|(_, bytes)| contains(bytes, CLIENT_ID.as_bytes())), || "nothing to search".to_owned())?;
