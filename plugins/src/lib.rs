@@ -5,10 +5,12 @@
 pub mod authenticator;
 pub mod authority;
 pub mod custody;
-#[cfg(any(feature = "kubernetes", feature = "vault"))]
+#[cfg(any(feature = "kubernetes", feature = "vault", feature = "witness"))]
 pub mod files;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 #[cfg(feature = "kubernetes")]
 pub mod publisher;
 pub mod store;
+#[cfg(feature = "witness")]
+pub mod witness;

@@ -14,3 +14,4 @@ pub mod retention;
 pub mod signed_leaves;
 pub mod store;
 pub mod upstream_authority;
+pub mod witness;

@@ -8,6 +8,7 @@ mod merkle;
 mod note;
 mod proof;
 mod tile;
+mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use comparison::{Compared, Comparison, Finding};
@@ -18,6 +19,7 @@ pub use merkle::{
 pub use note::{Note, NoteError, NoteKey, Signature, VerifierKey};
 pub use proof::{Proof, ProofError};
 pub use tile::{TILE_WIDTH, Tile, reduce};
+pub use witness::{Answer, submission};
 
 /// A hash of the tree.
 pub type Hash = [u8; 32];

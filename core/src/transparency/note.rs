@@ -68,6 +68,27 @@ impl Signature {
     }
 }
 
+impl Signature {
+    /// When a witness says that it has made this, in seconds since 1970. Of other signatures it means nothing.
+    #[must_use]
+    pub fn cosigned_at(&self) -> Option<i64> {
+        let time = self.bytes.first_chunk::<TIME_BYTES>()?;
+        i64::try_from(u64::from_be_bytes(*time)).ok()
+    }
+
+    /// The lines of signatures that a witness answers with.
+    ///
+    /// # Errors
+    /// [`NoteError::Malformed`].
+    pub fn lines(bytes: &[u8]) -> Result<Vec<Self>, NoteError> {
+        let malformed = NoteError::Malformed("a line of the answer is no signature");
+        let text = std::str::from_utf8(bytes).map_err(|_| malformed.clone())?.strip_suffix('\n');
+        let lines = text.ok_or(NoteError::Malformed("the answer's last line does not end"))?.split('\n');
+        let parsed: Option<Vec<Self>> = lines.take(MOST_SIGNATURES).map(Self::parse).collect();
+        parsed.ok_or(malformed)
+    }
+}
+
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = [&self.id.to_be_bytes()[..], &self.bytes].concat();
@@ -116,6 +137,19 @@ impl Note {
     /// # Errors
     /// [`NoteError::False`] when a signature by one of them is wrong, [`NoteError::Unsigned`] when there is none by any.
     pub fn verify<'k>(&self, keys: &'k [VerifierKey]) -> Result<Vec<&'k VerifierKey>, NoteError> {
+        let by = self.signers(keys)?;
+        if by.is_empty() {
+            let names: Vec<&str> = self.signatures.iter().map(|one| one.name.as_str()).collect();
+            return Err(NoteError::Unsigned(names.join(", ")));
+        }
+        Ok(by)
+    }
+
+    /// The same; it may be none of them.
+    ///
+    /// # Errors
+    /// [`NoteError::False`].
+    pub fn signers<'k>(&self, keys: &'k [VerifierKey]) -> Result<Vec<&'k VerifierKey>, NoteError> {
         let mut by = Vec::new();
         for signature in &self.signatures {
             let is_of = |key: &&VerifierKey| key.name == signature.name && key.id() == signature.id;
@@ -127,11 +161,17 @@ impl Note {
                 by.push(key);
             }
         }
-        if by.is_empty() {
-            let names: Vec<&str> = self.signatures.iter().map(|one| one.name.as_str()).collect();
-            return Err(NoteError::Unsigned(names.join(", ")));
-        }
         Ok(by)
+    }
+
+    /// Adds signatures of the same text that are not below it yet.
+    pub fn join(&mut self, signatures: impl IntoIterator<Item = Signature>) {
+        for signature in signatures {
+            let is_there = self.signatures.iter().any(|one| (&one.name, one.id) == (&signature.name, signature.id));
+            if !is_there && self.signatures.len() < MOST_SIGNATURES {
+                self.signatures.push(signature);
+            }
+        }
     }
 }
 
@@ -187,6 +227,18 @@ impl VerifierKey {
     pub fn id(&self) -> u32 {
         let named = [self.name.as_bytes(), b"\n", &[self.kind], &self.public].concat();
         sha256(&named).first_chunk().map_or(0, |id| u32::from_be_bytes(*id))
+    }
+
+    /// Whether it is of a witness: its signatures say when they were made.
+    #[must_use]
+    pub fn is_of_witness(&self) -> bool {
+        self.kind == ED25519_COSIGNATURE
+    }
+
+    /// The line of this key below a note, if it has one; it need not be right.
+    #[must_use]
+    pub fn line<'n>(&self, note: &'n Note) -> Option<&'n Signature> {
+        note.signatures.iter().find(|one| one.name == self.name && one.id == self.id())
     }
 
     fn verifies(&self, text: &str, signature: &[u8]) -> bool {
