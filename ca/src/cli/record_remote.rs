@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, AuditQuery, EventKind, Outcome, Page, StoredEvent, UnreadEvent, Unreadable};
 use signet_core::record_before_release::Recorded;
-use signet_core::seams::record_tree::{KeptCheckpoint, MAX_LEAVES, RecordTree, StoredLeaf};
+use signet_core::seams::record_tree::{KeptCheckpoint, KeptNote, MAX_LEAVES, NoteChange, RecordTree, StoredLeaf};
 use signet_core::seams::store::{AppendError, AuditStore, NewRecord, StoreError};
 use signet_core::transparency::{Edge, FullTile, Hash, Proof, Tile};
 use signet_proto::admin::v1alpha1 as wire;
@@ -217,6 +217,15 @@ impl RecordTree for Remote {
     }
 
     async fn advance(&self, _: Option<&str>, _: &KeptCheckpoint, _: &[FullTile]) -> Result<bool, StoreError> {
+        Err(only_read())
+    }
+
+    async fn notes(&self) -> Result<Vec<KeptNote>, StoreError> {
+        let kept = self.kept().await?;
+        Ok(kept.notes.into_iter().map(|kept| KeptNote { name: kept.name, note: kept.note }).collect())
+    }
+
+    async fn keep_notes(&self, _: &[NoteChange]) -> Result<bool, StoreError> {
         Err(only_read())
     }
 }

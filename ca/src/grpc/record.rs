@@ -199,7 +199,9 @@ impl Record for RecordService {
         let (note, keys, edge) = kept.map(|kept| (kept.note, kept.keys, kept.edge)).unwrap_or_default();
         let (size, edge) = (edge.size(), edge.bytes());
         let origin = self.origin.clone();
-        Ok(Response::new(wire::GetCheckpointResponse { note, keys, size, edge, events, origin }))
+        let notes = within(self.tree.notes()).await?.into_iter();
+        let notes = notes.map(|kept| wire::KeptNote { name: kept.name, note: kept.note }).collect();
+        Ok(Response::new(wire::GetCheckpointResponse { note, keys, size, edge, events, origin, notes }))
     }
 
     async fn get_tile(

@@ -1,7 +1,7 @@
 //! A record in memory that tests may change behind everybody's back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,9 @@ use ring::rand::SystemRandom;
 use signet_core::audit::leaf_hash;
 use signet_core::clock::SystemClock;
 use signet_core::seams::custody::CustodyError;
-use signet_core::seams::record_tree::{KeptCheckpoint, MAX_LEAVES, RecordKeys, RecordTree, StoredLeaf};
+use signet_core::seams::record_tree::{
+    KeptCheckpoint, KeptNote, MAX_LEAVES, NoteChange, RecordKeys, RecordTree, StoredLeaf,
+};
 use signet_core::seams::store::StoreError;
 use signet_core::secret::Secret;
 use signet_core::transparency::{FullTile, Hash, NoteKey, Tile, VerifierKey};
@@ -26,6 +28,7 @@ pub(super) struct Content {
     pub(super) leaves: Vec<StoredLeaf>,
     pub(super) tiles: HashMap<Tile, Vec<Hash>>,
     pub(super) checkpoint: Option<KeptCheckpoint>,
+    pub(super) notes: BTreeMap<String, String>,
 }
 
 /// A record.
@@ -106,6 +109,21 @@ impl RecordTree for TestTree {
             }
             content.checkpoint = Some(next.clone());
             content.tiles.extend(full.iter().cloned());
+            true
+        }))
+    }
+
+    async fn notes(&self) -> Result<Vec<KeptNote>, StoreError> {
+        let note = |(name, note): (&String, &String)| KeptNote { name: name.clone(), note: note.clone() };
+        Ok(self.change(|content| content.notes.iter().map(note).collect()))
+    }
+
+    async fn keep_notes(&self, changes: &[NoteChange]) -> Result<bool, StoreError> {
+        Ok(self.change(|content| {
+            if changes.iter().any(|change| content.notes.get(&change.next.name) != change.before.as_ref()) {
+                return false;
+            }
+            content.notes.extend(changes.iter().map(|change| (change.next.name.clone(), change.next.note.clone())));
             true
         }))
     }

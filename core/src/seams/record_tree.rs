@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::custody::CustodyError;
 use super::store::StoreError;
-use crate::transparency::{Edge, FullTile, Hash, NoteKey, Tile};
+use crate::transparency::{Edge, FullTile, Hash, NoteKey, Tile, VerifierKey};
 
 /// Leaves that are read at once, at most.
 pub const MAX_LEAVES: u32 = 4096;
@@ -21,6 +21,50 @@ pub struct KeptCheckpoint {
     /// What is right of the full tiles.
     pub edge: Edge,
 }
+
+/// A signed note that is kept beside the newest checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptNote {
+    /// What it is kept for.
+    pub name: String,
+    /// The note, with all its signatures.
+    pub note: String,
+}
+
+impl KeptNote {
+    /// The newest checkpoint that enough witnesses have cosigned.
+    pub const QUORUM: &str = "quorum";
+
+    /// The newest checkpoint that a witness has cosigned.
+    #[must_use]
+    pub fn of_witness(key: &VerifierKey) -> String {
+        format!("witness {key}")
+    }
+
+    /// The witness whose newest it is.
+    #[must_use]
+    pub fn witness(&self) -> Option<VerifierKey> {
+        VerifierKey::parse(self.name.strip_prefix("witness ")?).ok()
+    }
+
+    /// The first checkpoint of a log that was written to a file outside of the storage.
+    #[must_use]
+    pub fn of_outside(origin: &str) -> String {
+        format!("outside {origin}")
+    }
+}
+
+/// One note that is put in the place of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoteChange {
+    /// The note that was read under this name; `None`: there was none.
+    pub before: Option<String>,
+    /// The one that takes its place.
+    pub next: KeptNote,
+}
+
+/// Notes that are read at most.
+pub const MAX_NOTES: u32 = 100;
 
 /// An event as the tree sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +117,19 @@ pub trait RecordTree: Send + Sync {
     /// [`StoreError`]; when a deadline has passed, it may have been done all the same.
     async fn advance(&self, before: Option<&str>, next: &KeptCheckpoint, full: &[FullTile])
     -> Result<bool, StoreError>;
+
+    /// The notes that are kept beside the checkpoint, by name, up to [`MAX_NOTES`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn notes(&self) -> Result<Vec<KeptNote>, StoreError>;
+
+    /// Puts notes in the place of those that were read, all in one durable transaction; `false` when one of them is another one
+    /// by now, and nothing was changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; when a deadline has passed, it may have been done all the same.
+    async fn keep_notes(&self, changes: &[NoteChange]) -> Result<bool, StoreError>;
 }
 
 /// The keys that sign checkpoints.

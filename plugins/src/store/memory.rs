@@ -51,6 +51,7 @@ struct Content {
     publications: BTreeMap<String, Publication>,
     tiles: HashMap<Tile, Vec<Hash>>,
     checkpoint: Option<KeptCheckpoint>,
+    notes: BTreeMap<String, String>,
     forgotten: retention::Forgotten,
     /// Whose turn it is to publish, and until when.
     turns: HashMap<String, (String, OffsetDateTime)>,

@@ -34,7 +34,7 @@ macro_rules! pairs {
 }
 
 /// All of them, in their order. The description is kept in the database; it is the file's name in words.
-const ALL: [Pair; 22] = pairs![
+const ALL: [Pair; 23] = pairs![
     (1, "audit event", "0001_audit_event.sql"),
     (2, "authority journal", "0002_authority_journal.sql"),
     (3, "sealed key", "0003_sealed_key.sql"),
@@ -57,6 +57,7 @@ const ALL: [Pair; 22] = pairs![
     (30, "signed leaves", "0030_signed_leaves.sql"),
     (31, "words of events", "0031_words_of_events.sql"),
     (32, "retention", "0032_retention.sql"),
+    (34, "record notes", "0034_record_notes.sql"),
 ];
 
 /// The migrations of one database.

@@ -1,7 +1,7 @@
 //! The tree over the record: statements that are the same for every database, and rows as what they say.
 
 use signet_core::audit::LeafHash;
-use signet_core::seams::record_tree::{KeptCheckpoint, MAX_LEAVES, StoredLeaf};
+use signet_core::seams::record_tree::{KeptCheckpoint, KeptNote, MAX_LEAVES, StoredLeaf};
 use signet_core::seams::store::StoreError;
 use signet_core::transparency::{Edge, Hash, TILE_WIDTH};
 
@@ -33,6 +33,16 @@ pub(super) const FIRST: &str = "INSERT INTO record_checkpoint (id, size, note, k
 /// Replaces the checkpoint: size, note, keys, edge, and the note before.
 pub(super) const NEXT: &str = "UPDATE record_checkpoint SET size = $1, note = $2, keys = $3, edge = $4 \
     WHERE id = 1 AND note = $5";
+
+/// Notes beside the checkpoint, so many of them.
+pub(super) const NOTES: &str = "SELECT name, note FROM record_note ORDER BY name LIMIT $1";
+
+/// Keeps the first note of a name: name, note.
+pub(super) const FIRST_NOTE: &str =
+    "INSERT INTO record_note (name, note) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+
+/// Replaces a note: name, note, and the note before.
+pub(super) const NEXT_NOTE: &str = "UPDATE record_note SET note = $2 WHERE name = $1 AND note = $3";
 
 /// How many leaves are read when `limit` were asked for.
 pub(super) fn limit(limit: u32) -> i64 {
@@ -84,6 +94,21 @@ pub(super) fn tile(bytes: &[u8]) -> Result<Vec<Hash>, StoreError> {
         return Ok(hashes.to_vec());
     }
     Err(StoreError::Damaged("a tile of the record's tree has not 256 hashes".to_owned()))
+}
+
+pub(super) struct NoteRow {
+    name: String,
+    note: String,
+}
+
+columns!(NoteRow { name, note } from
+    #[cfg(feature = "postgres")] sqlx::postgres::PgRow,
+    #[cfg(feature = "sqlite")] sqlx::sqlite::SqliteRow);
+
+impl NoteRow {
+    pub(super) fn note(self) -> KeptNote {
+        KeptNote { name: self.name, note: self.note }
+    }
 }
 
 pub(super) struct CheckpointRow {

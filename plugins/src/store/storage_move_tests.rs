@@ -98,6 +98,7 @@ impl World {
             INSERT INTO signed_leaf SELECT serial, 9, x'30' FROM audit_event WHERE seq = 1; \
             INSERT INTO retention_cursor VALUES (0, 7); INSERT INTO retention_put_off VALUES (5, 0, 9); \
         INSERT INTO longest_life VALUES (1, 60, 9); INSERT INTO record_tile VALUES (0, 3, zeroblob(8192)); INSERT INTO record_checkpoint VALUES (1, 1, 'n', 'k', x'00'); \
+        INSERT INTO record_note VALUES ('quorum', 'n'); \
             UPDATE holder SET acknowledges = 1, refused_sequence = 7, refused = 'no' WHERE instance = '0-2'; \
             UPDATE audit_event SET body = NULL WHERE seq = 3; UPDATE audit_event SET body = x'00' WHERE seq = 4";
         connection.execute(rest).await.unwrap();

@@ -161,4 +161,5 @@ pub(super) const TABLES: &[Table] = &[
     table("retention_put_off", 1, 1000, &[number("seq"), number("class"), number("due_micros")]),
     table("longest_life", 1, 1, &[number("id"), number("seconds"), number("until_micros")]),
     table("record_checkpoint", 1, 1, &[number("id"), number("size"), text("note"), text("keys"), bytes("edge")]),
+    table("record_note", 1, 100, &[text("name"), text("note")]),
 ];

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use signet_core::audit::{AuditEvent, leaf_hash};
-use signet_core::seams::record_tree::{KeptCheckpoint, RecordTree, StoredLeaf};
+use signet_core::seams::record_tree::{KeptCheckpoint, KeptNote, MAX_NOTES, NoteChange, RecordTree, StoredLeaf};
 use signet_core::seams::store::StoreError;
 use signet_core::transparency::{FullTile, Hash, Tile};
 
@@ -51,6 +51,21 @@ impl RecordTree for MemoryStore {
         }
         content.checkpoint = Some(next.clone());
         content.tiles.extend(full.iter().cloned());
+        Ok(true)
+    }
+
+    async fn notes(&self) -> Result<Vec<KeptNote>, StoreError> {
+        let content = self.content();
+        let note = |(name, note): (&String, &String)| KeptNote { name: name.clone(), note: note.clone() };
+        Ok(content.notes.iter().map(note).take(usize::try_from(MAX_NOTES).unwrap_or(0)).collect())
+    }
+
+    async fn keep_notes(&self, changes: &[NoteChange]) -> Result<bool, StoreError> {
+        let content = &mut *self.content();
+        if changes.iter().any(|change| content.notes.get(&change.next.name) != change.before.as_ref()) {
+            return Ok(false);
+        }
+        content.notes.extend(changes.iter().map(|change| (change.next.name.clone(), change.next.note.clone())));
         Ok(true)
     }
 }

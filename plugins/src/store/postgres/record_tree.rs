@@ -1,7 +1,7 @@
 //! The tree over the record: read beside the log, and advanced in a transaction that appends do not wait for.
 
 use async_trait::async_trait;
-use signet_core::seams::record_tree::{KeptCheckpoint, RecordTree, StoredLeaf};
+use signet_core::seams::record_tree::{KeptCheckpoint, KeptNote, MAX_NOTES, NoteChange, RecordTree, StoredLeaf};
 use signet_core::seams::store::StoreError;
 use signet_core::transparency::{FullTile, Hash, Tile};
 use sqlx::Executor as _;
@@ -12,8 +12,8 @@ use super::error::store_error;
 use super::pool::Use;
 use crate::store::holders::column;
 use crate::store::record_tree::{
-    CHECKPOINT, CheckpointRow, EVENTS, FIRST, HashRow, KEEP_TILE, LEAF_HASHES, LEAVES, LeafRow, NEXT, TILE, hashes,
-    limit, tile,
+    CHECKPOINT, CheckpointRow, EVENTS, FIRST, FIRST_NOTE, HashRow, KEEP_TILE, LEAF_HASHES, LEAVES, LeafRow, NEXT,
+    NEXT_NOTE, NOTES, NoteRow, TILE, hashes, limit, tile,
 };
 
 const READING: &str = "reading the tree of the record";
@@ -96,6 +96,30 @@ impl RecordTree for PostgresStore {
         };
         self.within(DOING, Box::pin(write)).await
     }
+
+    async fn notes(&self) -> Result<Vec<KeptNote>, StoreError> {
+        let read = async {
+            let mut lease = self.lease(Use::Reading).await?;
+            let find = sqlx::query_as(NOTES).bind(i64::from(MAX_NOTES));
+            let rows: Vec<NoteRow> = find.fetch_all(&mut *lease).await.map_err(|error| store_error(READING, &error))?;
+            lease.keep();
+            Ok(rows.into_iter().map(NoteRow::note).collect())
+        };
+        self.within(READING, Box::pin(read)).await
+    }
+
+    async fn keep_notes(&self, changes: &[NoteChange]) -> Result<bool, StoreError> {
+        const DOING: &str = "keeping notes of the record";
+        let write = async {
+            let mut lease = self.lease(Use::Writing).await?;
+            self.seen.look(&mut lease).await?;
+            let done = keep_notes(&mut lease, changes).await;
+            let kept = done.map_err(|error| store_error(DOING, &error))?;
+            lease.keep();
+            Ok(kept)
+        };
+        self.within(DOING, Box::pin(write)).await
+    }
 }
 
 async fn advance(
@@ -117,4 +141,17 @@ async fn advance(
     }
     connection.execute(if advanced { "COMMIT" } else { "ROLLBACK" }).await?;
     Ok(advanced)
+}
+
+async fn keep_notes(connection: &mut PgConnection, changes: &[NoteChange]) -> Result<bool, sqlx::Error> {
+    connection.execute("BEGIN").await?;
+    let mut kept = true;
+    for NoteChange { before, next } in changes {
+        let replace =
+            sqlx::query(if before.is_some() { NEXT_NOTE } else { FIRST_NOTE }).bind(&next.name).bind(&next.note);
+        let replace = if before.is_some() { replace.bind(before) } else { replace };
+        kept = kept && replace.execute(&mut *connection).await?.rows_affected() == 1;
+    }
+    connection.execute(if kept { "COMMIT" } else { "ROLLBACK" }).await?;
+    Ok(kept)
 }

@@ -93,7 +93,8 @@ async fn no_statement_of_anybody_changes_what_a_ca_has_kept_there() {
         INSERT INTO pod_certificate VALUES ('u', 'c', 'me', 1, 2, NULL, NULL); \
         INSERT INTO signed_leaf VALUES (zeroblob(16), 1, x'30'); \
         INSERT INTO retention_cursor VALUES (0, 7); INSERT INTO retention_put_off VALUES (5, 0, 9); \
-        INSERT INTO longest_life VALUES (1, 60, 9); INSERT INTO record_tile VALUES (0, 3, zeroblob(8192)); INSERT INTO record_checkpoint VALUES (1, 1, 'n', 'k', x'00')";
+        INSERT INTO longest_life VALUES (1, 60, 9); INSERT INTO record_tile VALUES (0, 3, zeroblob(8192)); INSERT INTO record_checkpoint VALUES (1, 1, 'n', 'k', x'00'); \
+        INSERT INTO record_note VALUES ('quorum', 'n')";
     meddle(&path, rest).await;
     leave(&path).await;
     let mut connection = open::writer_options(&path, Duration::from_secs(5)).connect().await.unwrap();

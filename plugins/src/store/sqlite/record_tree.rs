@@ -1,7 +1,7 @@
 //! The tree over the record: read beside the log, and advanced in a transaction of its own.
 
 use async_trait::async_trait;
-use signet_core::seams::record_tree::{KeptCheckpoint, RecordTree, StoredLeaf};
+use signet_core::seams::record_tree::{KeptCheckpoint, KeptNote, MAX_NOTES, NoteChange, RecordTree, StoredLeaf};
 use signet_core::seams::store::StoreError;
 use signet_core::transparency::{FullTile, Hash, Tile};
 use sqlx::sqlite::SqliteConnection;
@@ -10,8 +10,8 @@ use super::SqliteStore;
 use super::error::store_error;
 use crate::store::holders::column;
 use crate::store::record_tree::{
-    CHECKPOINT, CheckpointRow, EVENTS, FIRST, HashRow, KEEP_TILE, LEAF_HASHES, LEAVES, LeafRow, NEXT, TILE, hashes,
-    limit, tile,
+    CHECKPOINT, CheckpointRow, EVENTS, FIRST, FIRST_NOTE, HashRow, KEEP_TILE, LEAF_HASHES, LEAVES, LeafRow, NEXT,
+    NEXT_NOTE, NOTES, NoteRow, TILE, hashes, limit, tile,
 };
 
 const READING: &str = "reading the tree of the record";
@@ -73,6 +73,25 @@ impl RecordTree for SqliteStore {
         };
         self.within(DOING, write).await
     }
+
+    async fn notes(&self) -> Result<Vec<KeptNote>, StoreError> {
+        let find = sqlx::query_as(NOTES).bind(i64::from(MAX_NOTES));
+        let read = async { find.fetch_all(&self.readers).await.map_err(|error| store_error(READING, &error)) };
+        let rows: Vec<NoteRow> = self.within(READING, read).await?;
+        Ok(rows.into_iter().map(NoteRow::note).collect())
+    }
+
+    async fn keep_notes(&self, changes: &[NoteChange]) -> Result<bool, StoreError> {
+        const DOING: &str = "keeping notes of the record";
+        let write = async {
+            let mut writer = self.writer().await?;
+            let done = keep_notes(&mut writer.session.connection, changes).await;
+            let kept = done.map_err(|error| store_error(DOING, &error))?;
+            writer.keep().await?;
+            Ok(kept)
+        };
+        self.within(DOING, write).await
+    }
 }
 
 async fn advance(
@@ -94,4 +113,17 @@ async fn advance(
     }
     sqlx::query(if advanced { "COMMIT" } else { "ROLLBACK" }).execute(connection).await?;
     Ok(advanced)
+}
+
+async fn keep_notes(connection: &mut SqliteConnection, changes: &[NoteChange]) -> Result<bool, sqlx::Error> {
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    let mut kept = true;
+    for NoteChange { before, next } in changes {
+        let replace =
+            sqlx::query(if before.is_some() { NEXT_NOTE } else { FIRST_NOTE }).bind(&next.name).bind(&next.note);
+        let replace = if before.is_some() { replace.bind(before) } else { replace };
+        kept = kept && replace.execute(&mut *connection).await?.rows_affected() == 1;
+    }
+    sqlx::query(if kept { "COMMIT" } else { "ROLLBACK" }).execute(connection).await?;
+    Ok(kept)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use signet_core::audit::leaf_hash;
-use signet_core::seams::record_tree::{KeptCheckpoint, MAX_LEAVES, RecordTree};
+use signet_core::seams::record_tree::{KeptCheckpoint, KeptNote, MAX_LEAVES, NoteChange, RecordTree};
 use signet_core::seams::store::AuditStore;
 use signet_core::transparency::{Edge, Hash, Tile};
 
@@ -16,6 +16,32 @@ where
     leaves_are_the_events_as_they_were_stored(make().await).await;
     a_checkpoint_is_replaced_with_its_tiles_by_who_knows_it(make().await).await;
     of_many_who_advance_at_once_one_does(make().await).await;
+    notes_are_replaced_together_by_who_has_read_them(make().await).await;
+}
+
+async fn notes_are_replaced_together_by_who_has_read_them<S: RecordTree>([here, there]: [Arc<S>; 2]) {
+    let kept = |name: &str, note: &str| KeptNote { name: name.to_owned(), note: note.to_owned() };
+    let change = |name: &str, before: Option<&str>, note: &str| NoteChange {
+        before: before.map(str::to_owned),
+        next: kept(name, note),
+    };
+    assert_eq!(there.notes().await.unwrap(), []);
+    assert!(!here.keep_notes(&[change("w", Some("none"), "1")]).await.unwrap(), "there is none to be replaced");
+    assert!(here.keep_notes(&[change("w", None, "1"), change("quorum", None, "a")]).await.unwrap());
+    assert_eq!(there.notes().await.unwrap(), [kept("quorum", "a"), kept("w", "1")]);
+    assert!(!there.keep_notes(&[change("w", None, "2")]).await.unwrap(), "there is one");
+    // All of them or none, whichever of them is another one by now.
+    for changes in [
+        [change("w", Some("1"), "2"), change("quorum", Some("b"), "c")],
+        [change("quorum", Some("b"), "c"), change("w", Some("1"), "2")],
+        [change("new", None, "n"), change("w", Some("2"), "3")],
+    ] {
+        assert!(!there.keep_notes(&changes).await.unwrap());
+        assert_eq!(here.notes().await.unwrap(), [kept("quorum", "a"), kept("w", "1")]);
+    }
+    assert!(there.keep_notes(&[change("w", Some("1"), "2"), change("quorum", Some("a"), "b")]).await.unwrap());
+    assert_eq!(here.notes().await.unwrap(), [kept("quorum", "b"), kept("w", "2")]);
+    assert_eq!(there.checkpoint().await.unwrap(), None, "they are beside it");
 }
 
 async fn leaves_are_the_events_as_they_were_stored<S: AuditStore + RecordTree>([here, there]: [Arc<S>; 2]) {
