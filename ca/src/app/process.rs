@@ -44,6 +44,7 @@ use crate::grpc::bundle_listeners::Listeners;
 use crate::grpc::bundle_stream::BundleStream;
 use crate::grpc::certificate_server::CertificateServer;
 use crate::grpc::create_certificate::CertificateService;
+use crate::grpc::record::OpenStreams;
 use crate::issuance::{Elsewhere, Issuance};
 use crate::journal_catch_up::CatchUp;
 use crate::limits::configured::{self, MESSAGE};
@@ -334,6 +335,7 @@ pub async fn serve(loaded: Loaded<Config>, file: PathBuf) -> Result<(), ServeErr
         clock: Arc::clone(&clock),
         audit: audit.clone(),
         store: Arc::clone(&plugins.store),
+        streams: OpenStreams::counted(&metrics)?,
     };
     let (admin, record) = services::guarded(admin, around, &supervisor);
     let router = http2::server()

@@ -13,7 +13,7 @@ use crate::audit_log::AuditLog;
 use crate::client_identity::ClientVerifier;
 use crate::config::Config;
 use crate::grpc::admin::{Access, AdminService, GuardedAdmin};
-use crate::grpc::record::{GuardedRecord, Kept, RecordService};
+use crate::grpc::record::{GuardedRecord, Kept, OpenStreams, RecordService};
 use crate::limits::configured::ServiceLimits;
 use crate::metrics::CaMetrics;
 use crate::refusals::Refusals;
@@ -28,6 +28,7 @@ pub(super) struct Around<'a> {
     pub(super) clock: SharedClock,
     pub(super) audit: AuditLog,
     pub(super) store: Arc<dyn Store>,
+    pub(super) streams: OpenStreams,
 }
 
 /// The two, each behind the guard. Streams of the record end when the process is told to.
@@ -36,7 +37,7 @@ pub(super) fn guarded(
     around: Around<'_>,
     supervisor: &Supervisor,
 ) -> (GuardedAdmin, GuardedRecord) {
-    let Around { config, limits, clients, refusals, metrics, clock, audit, store } = around;
+    let Around { config, limits, clients, refusals, metrics, clock, audit, store, streams: open } = around;
     let own_uid = rustix::process::geteuid().as_raw();
     let (admins, auditors) = (config.admins.clone(), config.auditors.clone());
     let access = Access { own_uid, admins, auditors, clients, clock: Arc::clone(&clock), refusals, metrics };
@@ -49,7 +50,7 @@ pub(super) fn guarded(
         Ok::<_, Infallible>(())
     });
     let from = Kept { events: Arc::clone(&store) as _, tree: Arc::clone(&store) as _, journal: store as _ };
-    let record = RecordService::new(from, config.audit.origin.clone(), audit, clock, streams);
+    let record = RecordService::new(from, config.audit.origin.clone(), audit, clock, streams).counted_in(open);
     (admin.guarded(limits.operators.clone(), Arc::clone(&access)), record.guarded(limits.record.clone(), access))
 }
 

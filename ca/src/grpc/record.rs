@@ -25,7 +25,8 @@ use tonic_prost::prost::Message as _;
 
 use self::counts::By;
 use self::sessions::{Reading, Sessions};
-use self::stream::{OpenStreams, Reader};
+pub use self::stream::OpenStreams;
+use self::stream::Reader;
 use super::admin::access::{Access, Admission, Calls, Guarded, admitted};
 use crate::audit_log::AuditLog;
 use crate::limits::intake::{CallLimits, Intake};
@@ -95,6 +96,12 @@ impl RecordService {
         Self { events, tree, journal, origin, sessions, streams, stop }
     }
 
+    /// The same, with its streams counted there.
+    #[must_use]
+    pub fn counted_in(self, streams: OpenStreams) -> Self {
+        Self { streams, ..self }
+    }
+
     /// Puts the guard before the service. There is no other way in: the service answers nobody whom no guard has seen.
     #[must_use]
     pub fn guarded(self, limits: CallLimits, access: Arc<Access>) -> GuardedRecord {
@@ -150,7 +157,9 @@ async fn within<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Resul
 fn unproven(error: &ProveError) -> Status {
     let text = error_chain(error);
     match error {
-        ProveError::NotCovered { .. } => Status::failed_precondition(text),
+        ProveError::NotCovered { .. } => {
+            Status::failed_precondition(text)
+        }
         ProveError::Gone(_) => Status::not_found(text),
         ProveError::Store(_) | ProveError::Note(_) => Status::unavailable(text),
     }

@@ -91,6 +91,7 @@ impl Stage {
         let store_of = Arc::clone(&store);
         let from = Kept { events: Arc::clone(&store) as _, tree: Arc::clone(&store) as _, journal: store_of as _ };
         let service = RecordService::new(from, "cluster.local/record".into(), audit, shared, stop.clone());
+        let service = service.counted_in(OpenStreams::counted(&metrics).unwrap());
         let limits = CallLimits { streams: &["StreamEvents"], ..CallLimits::default() };
         let service = service.guarded(limits, Arc::new(access));
         let stage = Self { store, service, clock, stop, root, state, metrics, _tasks: tasks };
@@ -270,10 +271,16 @@ async fn a_stream_ends_with_its_certificate_and_a_caller_has_a_few() {
     }
     let full = auditor.stream_events(stream(0, true)).await.unwrap_err();
     assert_eq!(full.code(), Code::ResourceExhausted);
+    let counted = |open: u32| {
+        let text = stage.metrics.render().unwrap();
+        assert!(text.contains(&format!("signet_ca_record_streams_open {open}\n")), "{open}: {text}");
+    };
+    counted(4);
     // Of others there is room, and of this one again when a stream is left.
     drop(stage.on_socket().stream_events(stream(0, true)).await.unwrap());
     let mut tail = open.pop().unwrap();
     drop(open);
+    counted(1);
     let mut again = auditor.stream_events(stream(0, true)).await.unwrap().into_inner();
     for stream in [&mut tail, &mut again] {
         assert!(stream.message().await.unwrap().unwrap().events.len() >= 3);

@@ -8,6 +8,7 @@ use futures::Stream;
 use signet_core::audit::AuditQuery;
 use signet_core::seams::record_tree::RecordTree;
 use signet_proto::admin::v1alpha1 as wire;
+use signet_runtime::metrics::{MetricError, Metrics};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic_prost::prost::Message as _;
@@ -36,10 +37,25 @@ const ENDED: &str = "the certificate that opened this stream has ended or is rev
                      another, from the last cursor";
 
 /// The open streams, by caller.
-#[derive(Default, Clone)]
-pub(super) struct OpenStreams(Arc<Mutex<BTreeMap<String, usize>>>);
+#[derive(Default, Clone, Debug)]
+pub struct OpenStreams(Arc<Mutex<BTreeMap<String, usize>>>);
 
 impl OpenStreams {
+    /// None yet, counted in `metrics`.
+    ///
+    /// # Errors
+    /// [`MetricError`].
+    pub fn counted(metrics: &Metrics) -> Result<Self, MetricError> {
+        let open = Self::default();
+        let (read, help) = (open.clone(), "Streams of the record, tails and exports, that are open at this replica.");
+        metrics.gauge_fn("signet_ca_record_streams_open", help, move || read.open().min(u32::MAX as usize) as f64)?;
+        Ok(open)
+    }
+
+    fn open(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
     /// Room for one more.
     ///
     /// # Errors
