@@ -24,6 +24,7 @@ mod process;
 #[cfg(feature = "kubernetes")]
 mod publishing;
 mod record;
+mod record_outside;
 mod record_tree;
 #[cfg(feature = "kubernetes")]
 mod reviews;
@@ -53,6 +54,7 @@ pub use init::{InitError, fingerprint, has_authority, init};
 #[cfg(feature = "postgres")]
 pub use migrate::migrate;
 pub use process::{ServeError, serve};
+pub use record_outside::{WrittenOutside, write_outside};
 pub use record_tree::new_record_key;
 pub use sealing_keys::{SealedBy, rekey, sealed_by};
 #[cfg(feature = "postgres")]

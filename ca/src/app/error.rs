@@ -61,6 +61,9 @@ pub enum AppError {
     /// The record gets no other key.
     #[error("audit key: {0}")]
     RecordKey(String),
+    /// The checkpoint outside of storage is not written anew.
+    #[error("audit checkpoint: {0}")]
+    Outside(String),
     /// A file that a cluster's section names cannot be used.
     #[error("{0}")]
     Cluster(String),

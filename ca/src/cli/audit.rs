@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 use super::event_view::{as_text, entries, event_json, unread_json};
 use super::questions::{Ends, Filters, Paged};
 use super::record::{KeyArgs, ProveArgs, VerifyArgs};
+use super::record_checkpoint::CheckpointArgs;
 use super::record_export::ExportArgs;
 use super::record_source::{Source, SourceArgs};
 use super::record_stats::StatsArgs;
@@ -37,6 +38,8 @@ pub(super) enum AuditCommand {
     Verify(VerifyArgs),
     /// Show what verifies the signatures of the record
     Key(KeyArgs),
+    /// Print the newest signed checkpoint, to be kept
+    Checkpoint(CheckpointArgs),
     /// Print events as they are recorded, until Ctrl-C
     Tail(TailArgs),
     /// Write events to a file, oldest first, and go on where that ends
@@ -77,6 +80,7 @@ pub(super) async fn run(asked: &AuditCommand) -> Result<(), Failure> {
         AuditCommand::Prove(args) => super::record::prove(args).await,
         AuditCommand::Verify(args) => super::record::verify(args).await,
         AuditCommand::Key(args) => super::record::key(args).await,
+        AuditCommand::Checkpoint(args) => super::record_checkpoint::checkpoint(args).await,
         AuditCommand::Tail(args) => super::record_tail::tail(args).await,
         AuditCommand::Export(args) => super::record_export::export(args).await,
         AuditCommand::Stats(args) => super::record_stats::stats(args).await,

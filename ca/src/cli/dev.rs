@@ -122,7 +122,9 @@ async fn init(args: &InitArgs) -> Result<(), Failure> {
     write(&dir.join("jwks.json"), &format!("{:#}\n", cluster.jwks()), 0o644)?;
     let encryption_key = app::new_encryption_key().map_err(Failure::failed)?;
     write(&dir.join("key-encryption.key"), &encryption_key, 0o600)?;
-    std::fs::create_dir(dir.join("tokens")).map_err(Failure::failed)?;
+    for folder in ["tokens", "outside"] {
+        std::fs::create_dir(dir.join(folder)).map_err(Failure::failed)?;
+    }
 
     let mut ports = Ports { free: args.free_ports, held: Vec::new(), usual: 15_020 };
     let listen = if args.free_ports { ports.next()? } else { args.listen };
@@ -244,6 +246,8 @@ listen: {listen}
 ops: {ops}
 admin: "unix://{admin}"
 storage: {storage}
+# Not restored together with the database.
+audit: {{ checkpoint_file: {outside} }}
 keys: {{ encryption_key_file: {key} }}
 bundle_file: {roots}
 authority: {{ rotation: {{ propagation: 5s, renewal_window: 30s }} }}
@@ -259,6 +263,7 @@ clusters:
 "#,
         admin = admin.display(),
         key = file("key-encryption.key"),
+        outside = file("outside/record.checkpoint"),
         roots = file("root-cert.pem"),
         jwks = file("jwks.json"),
     )

@@ -25,6 +25,7 @@ mod progress;
 mod questions;
 mod record;
 mod record_batches;
+mod record_checkpoint;
 mod record_csv;
 mod record_export;
 mod record_remote;

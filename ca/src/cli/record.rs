@@ -228,7 +228,7 @@ async fn verify_all(args: &VerifyArgs, keys: &[VerifierKey], against: Option<&[u
     Err(Failure::Failed("the record is not what was signed".to_owned()))
 }
 
-fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
+pub(super) fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
     use base64::Engine as _;
     let root = base64::engine::general_purpose::STANDARD.encode(checkpoint.root);
     json!({ "origin": checkpoint.origin, "size": checkpoint.size, "root_hash": root })

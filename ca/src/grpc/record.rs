@@ -157,11 +157,11 @@ async fn within<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Resul
 fn unproven(error: &ProveError) -> Status {
     let text = error_chain(error);
     match error {
-        ProveError::NotCovered { .. } => {
+        ProveError::NotCovered { .. } | ProveError::Unsigned | ProveError::OfAnother(_) => {
             Status::failed_precondition(text)
         }
         ProveError::Gone(_) => Status::not_found(text),
-        ProveError::Store(_) | ProveError::Note(_) => Status::unavailable(text),
+        ProveError::Store(_) | ProveError::Note(_) | ProveError::Checkpoint(_) => Status::unavailable(text),
     }
 }
 

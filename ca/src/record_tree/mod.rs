@@ -16,6 +16,6 @@ mod verify_tests;
 pub use metrics::TreeMetrics;
 pub use outside::{OutsideError, OutsideFile};
 pub use pages::pages;
-pub use proofs::{ProveError, prove, subtree_hash};
+pub use proofs::{ProveError, newest, prove, subtree_hash};
 pub use signer::{Refused, Signer, Step};
 pub use verify::{Against, Verified, VerifyError, verify};

@@ -50,6 +50,26 @@ impl OutsideFile {
         }
     }
 
+    /// Whether there is anything.
+    ///
+    /// # Errors
+    /// [`OutsideError`].
+    pub async fn is_there(&self) -> Result<bool, OutsideError> {
+        match files::read_in_time(&self.path, LONGEST).await {
+            Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(OutsideError(error_chain(&error))),
+            Ok(_) => Ok(true),
+        }
+    }
+
+    /// That one of these keys has signed this.
+    ///
+    /// # Errors
+    /// Why it does not count.
+    pub fn check(note: &str, keys: &[VerifierKey]) -> Result<Checkpoint, String> {
+        checkpoint(note.as_bytes(), keys)
+    }
+
     /// Puts a signed checkpoint in its place, as a whole.
     ///
     /// # Errors

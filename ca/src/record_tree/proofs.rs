@@ -3,7 +3,8 @@
 use signet_core::seams::record_tree::{KeptCheckpoint, RecordTree};
 use signet_core::seams::store::StoreError;
 use signet_core::transparency::{
-    Edge, Hash, Note, NoteError, Proof, Subtree, Tile, consistency, cover, empty_root, inclusion, join, reduce,
+    Checkpoint, CheckpointError, Edge, Hash, Note, NoteError, Proof, Subtree, Tile, consistency, cover, empty_root,
+    inclusion, join, reduce,
 };
 
 /// Why nothing can be proven.
@@ -26,6 +27,15 @@ pub enum ProveError {
     /// The checkpoint in storage is no signed note.
     #[error("the checkpoint in storage cannot be read")]
     Note(#[from] NoteError),
+    /// The note in storage is no checkpoint.
+    #[error("the checkpoint in storage cannot be read")]
+    Checkpoint(#[from] CheckpointError),
+    /// There is none yet.
+    #[error("nothing is signed yet: a running CA does that")]
+    Unsigned,
+    /// It is of another log.
+    #[error("the newest checkpoint in storage is of the log {0}, which is not audit.origin")]
+    OfAnother(String),
     /// Its body is gone.
     #[error("event {0} is not in storage, or retention has removed its bytes, so that there is nothing to be proven")]
     Gone(u64),
@@ -85,6 +95,19 @@ pub(super) async fn consistency_path(
         Some(plan) => fill(tree, edge, plan).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// The newest checkpoint, if it is one of the log `origin`.
+///
+/// # Errors
+/// [`ProveError`].
+pub async fn newest(tree: &dyn RecordTree, origin: &str) -> Result<(KeptCheckpoint, Checkpoint), ProveError> {
+    let kept = tree.checkpoint().await?.ok_or(ProveError::Unsigned)?;
+    let checkpoint = Checkpoint::parse(&Note::parse(kept.note.as_bytes())?.text)?;
+    if checkpoint.origin != origin {
+        return Err(ProveError::OfAnother(checkpoint.origin));
+    }
+    Ok((kept, checkpoint))
 }
 
 /// The proof that event `index` is on record, with its bytes.

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use signet_core::clock::SharedClock;
 use signet_core::seams::custody::CustodyError;
-use signet_core::seams::record_tree::{KeptCheckpoint, MAX_LEAVES, RecordKeys, RecordTree};
+use signet_core::seams::record_tree::{KeptCheckpoint, KeptNote, MAX_LEAVES, NoteChange, RecordKeys, RecordTree};
 use signet_core::seams::store::StoreError;
 use signet_core::transparency::{Checkpoint, Edge, FullTile, Hash, Note, NoteKey, VerifierKey, verify_consistency};
 use signet_runtime::output::error_chain;
@@ -54,6 +54,20 @@ pub enum Refused {
     /// The checkpoint outside of storage.
     #[error(transparent)]
     Outside(#[from] OutsideError),
+    /// The checkpoint outside of storage was there, and is not.
+    #[error(
+        "audit.checkpoint_file: {path} is not there, and this storage says that checkpoints of {origin} are kept outside of it \
+         since there were {since} events: put the file back, or a copy of the one of another replica. If you know why it is \
+         gone, `signet-ca audit checkpoint --write-file` writes it anew from this storage; see docs/audit.md"
+    )]
+    Missing {
+        /// Where it should be.
+        path: String,
+        /// Of which log.
+        origin: String,
+        /// How many events there were when one was first written.
+        since: u64,
+    },
     /// The record is no continuation of what was signed before.
     #[error("{0}")]
     Forked(String),
@@ -77,6 +91,8 @@ pub struct Signer {
     known: Option<Known>,
     /// What is in the file outside, as far as that is known.
     written: Option<(u64, Hash)>,
+    /// Whether storage is known to say that there is such a file.
+    noted: bool,
 }
 
 impl Signer {
@@ -90,7 +106,17 @@ impl Signer {
         metrics: TreeMetrics,
         clock: SharedClock,
     ) -> Self {
-        Self { tree, keys, origin, outside, metrics, clock, known: None, written: None }
+        Self {
+            tree,
+            keys,
+            origin,
+            outside,
+            metrics,
+            clock,
+            known: None,
+            written: None,
+            noted: false,
+        }
     }
 
     /// Signs until `stop`. Degraded at most: certificates are still issued, and are on record.
@@ -260,15 +286,17 @@ impl Signer {
     }
 
     fn is_outside(&self, edge: &Edge) -> bool {
-        self.outside.is_none() || self.written == Some((edge.size(), edge.root()))
+        self.outside.is_none() || (self.noted && self.written == Some((edge.size(), edge.root())))
     }
 
     /// That the tree in storage continues the checkpoint in the file outside.
     async fn check_outside(&self, edge: &Edge, events: u64, keys: &[Arc<NoteKey>]) -> Result<(), Refused> {
         let Some(file) = &self.outside else { return Ok(()) };
-        let Some(outside) = file.read(&verifiers(keys)).await? else { return Ok(()) };
+        let Some(outside) = file.read(&verifiers(keys)).await? else { return self.is_first(file).await };
         let (path, size) = (file.path().display(), outside.size);
         let is = format!("{path} holds a checkpoint of {size} events with the root {}", shown(&outside.root));
+        // Another replica with the same file may have signed since events were counted.
+        let events = if size > events { self.tree.events().await? } else { events };
         if size > events {
             let why = "the storage was set back, or is another one";
             return Err(Refused::Forked(format!("{is}, and there are {events} in storage: {why}")));
@@ -295,12 +323,27 @@ impl Signer {
         )))
     }
 
+    /// That no file outside was ever kept of this log, as far as storage knows.
+    async fn is_first(&self, file: &OutsideFile) -> Result<(), Refused> {
+        let name = KeptNote::of_outside(&self.origin);
+        let Some(first) = self.tree.notes().await?.into_iter().find(|kept| kept.name == name) else { return Ok(()) };
+        let since = Note::parse(first.note.as_bytes()).ok().and_then(|note| Checkpoint::parse(&note.text).ok());
+        let since = since.map_or(0, |checkpoint| checkpoint.size);
+        Err(Refused::Missing { path: file.path().display().to_string(), origin: self.origin.clone(), since })
+    }
+
     async fn write_outside(&mut self) -> Result<(), Refused> {
         let (Some(file), Some(Known { note: Some(note), edge })) = (&self.outside, &self.known) else { return Ok(()) };
         let now = Some((edge.size(), edge.root()));
         if self.written != now {
             file.write(note).await?;
             self.written = now;
+        }
+        if !self.noted {
+            // After the file: one that is only there in words would be missed for ever. Another replica may have noted its own.
+            let next = KeptNote { name: KeptNote::of_outside(&self.origin), note: note.clone() };
+            self.tree.keep_notes(&[NoteChange { before: None, next }]).await?;
+            self.noted = true;
         }
         Ok(())
     }

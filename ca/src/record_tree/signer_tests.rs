@@ -188,9 +188,11 @@ async fn a_file_outside_that_cannot_be_read_or_says_nothing_that_counts_is_in_th
     }
     drop(others);
     std::fs::remove_file(&path).unwrap();
+    // None of these was ever the file of this log.
     assert_eq!(cover(&mut signer(&tree, &keys, Some(path.clone()))).await, 3);
     // What cannot be written is told, and tried again; what is signed stays so.
     tree.append(1, 0);
+    tree.change(|content| content.notes.clear());
     let nowhere = directory.path().join("gone/checkpoint");
     let mut signer = signer(&tree, &keys, Some(nowhere.clone()));
     for _ in 0..2 {
@@ -249,4 +251,74 @@ async fn every_event_that_is_covered_is_proven_and_no_other() {
     tree.change(|content| content.leaves[7].body = None);
     assert!(matches!(prove(&*tree, 7).await, Err(ProveError::Gone(7))));
     assert!(prove(&*tree, 8).await.is_ok());
+}
+
+/// Why nothing is signed: a file that was there is gone.
+async fn missing(signer: &mut Signer) -> String {
+    match signer.step().await {
+        Err(refused @ Refused::Missing { .. }) => refused.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_file_outside_that_is_gone_is_told_and_not_taken_for_a_first_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, elsewhere) = (directory.path().join("checkpoint"), directory.path().join("moved"));
+    let (tree, keys) = (TestTree::of(300), TestKeys::new());
+    let before = tree.change(|content| content.clone());
+    let mut running = signer(&tree, &keys, Some(path.clone()));
+    cover(&mut running).await;
+    let backup = tree.change(|content| content.clone());
+    tree.append(500, 0);
+    cover(&mut running).await;
+    let kept = std::fs::read_to_string(&path).unwrap();
+
+    // It is removed under a running CA, or before a restart; on the storage as it is, or on an older one.
+    std::fs::remove_file(&path).unwrap();
+    tree.append(1, 0);
+    let now = tree.change(|content| content.checkpoint.clone());
+    for _ in 0..2 {
+        let why = missing(&mut running).await;
+        let words =
+            ["checkpoint is not there", "of cluster.local/record", "since there were 300 events", "--write-file"];
+        assert!(words.iter().all(|words| why.contains(words)), "{why}");
+    }
+    let mut restarted = signer(&tree, &keys, Some(path.clone()));
+    missing(&mut restarted).await;
+    assert_eq!(tree.change(|content| content.checkpoint.clone()), now, "nothing was signed");
+    assert!(!path.exists(), "and nothing was written");
+    tree.change(|content| *content = backup);
+    missing(&mut signer(&tree, &keys, Some(path.clone()))).await;
+    // A file elsewhere is the same file: it has to be taken along.
+    missing(&mut signer(&tree, &keys, Some(elsewhere.clone()))).await;
+
+    // It is put back, there or elsewhere.
+    tree.append(501, 0);
+    for path in [&path, &elsewhere] {
+        std::fs::write(path, &kept).unwrap();
+        assert_eq!(cover(&mut signer(&tree, &keys, Some(path.clone()))).await, 801);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), tree.note());
+    }
+    assert_eq!(running.step().await.unwrap(), Step::Covered(801));
+
+    // Another log, and a storage from before there was a file, know of none: nobody can tell that one was there.
+    std::fs::remove_file(&path).unwrap();
+    let renamed = named(&tree, &keys, Some(path.clone()), "cluster.local/record-2").step().await;
+    assert_eq!(renamed.unwrap(), Step::Covered(801));
+    std::fs::remove_file(&path).unwrap();
+    tree.change(|content| *content = before);
+    assert_eq!(cover(&mut signer(&tree, &keys, Some(path.clone()))).await, 300);
+}
+
+#[tokio::test]
+async fn a_storage_of_a_version_that_noted_no_file_notes_the_one_that_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("checkpoint");
+    let (tree, keys) = signed(300).await;
+    std::fs::write(&path, tree.note()).unwrap();
+    assert!(tree.change(|content| content.notes.is_empty()));
+    assert_eq!(signer(&tree, &keys, Some(path.clone())).step().await.unwrap(), Step::Covered(300));
+    std::fs::remove_file(&path).unwrap();
+    missing(&mut signer(&tree, &keys, Some(path))).await;
 }

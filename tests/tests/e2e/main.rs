@@ -46,6 +46,7 @@ mod moved;
 mod newcomer;
 mod newer_storage;
 mod operate;
+mod outside;
 mod plain_envoy;
 mod pod_volume;
 mod postgres;

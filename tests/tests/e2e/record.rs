@@ -19,7 +19,7 @@ use super::facts;
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// Waits until a checkpoint covers everything that is on record now, and gives what `audit verify` says.
-async fn covered(ca: &Ca) -> Outcome<Value> {
+pub(super) async fn covered(ca: &Ca) -> Outcome<Value> {
     let events = ca.audit(&[])?.first().and_then(|event| event["sequence"].as_u64()).unwrap_or_default() + 1;
     let verified = async || {
         let verified = ca.ask(&["audit", "verify"]).ok()?;
@@ -34,7 +34,7 @@ fn key(ca: &Ca) -> Outcome<String> {
 }
 
 /// `audit verify` on the storage of a CA that is stopped: whether it ends well, what it prints, and what it says.
-fn verify(dev: &Dev, more: &[&str]) -> Outcome<(bool, Value, String)> {
+pub(super) fn verify(dev: &Dev, more: &[&str]) -> Outcome<(bool, Value, String)> {
     let output = tools::output(dev.ca_command(&["audit", "verify", "-o", "json"])?.args(more))?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Ok((output.status.success(), serde_json::from_slice(&output.stdout).unwrap_or_default(), said))
@@ -126,7 +126,7 @@ async fn whatever_is_changed_in_the_database_is_found_and_named() -> Outcome {
 }
 
 /// What readiness says of the record, once that holds.
-async fn record_is(ca: &mut Ca, state: &str) -> Outcome<String> {
+pub(super) async fn record_is(ca: &mut Ca, state: &str) -> Outcome<String> {
     let mut last = Value::Null;
     for _ in 0..200 {
         last = ca.ready_is(true, WITHIN).await?;
@@ -143,8 +143,7 @@ async fn record_is(ca: &mut Ca, state: &str) -> Outcome<String> {
 #[tokio::test]
 async fn a_database_that_was_set_back_is_found_out_by_the_checkpoint_outside_and_not_signed() -> Outcome {
     let dev = Dev::on_file()?;
-    let (outside, copy) = (dev.path("record.checkpoint"), dev.path("copy.db"));
-    dev.set_ca("audit.checkpoint_file", outside.display().to_string())?;
+    let (outside, copy) = (dev.path("outside/record.checkpoint"), dev.path("copy.db"));
     let mut ca = dev.start_ca().await?;
     facts::issue(&dev, 2).await?;
     covered(&ca).await?;
