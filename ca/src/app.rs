@@ -40,6 +40,7 @@ mod tokens;
 mod trial;
 #[cfg_attr(not(feature = "vault"), path = "app/without_vault.rs")]
 mod vault;
+mod witnesses;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ mod read_cert_manager;
 mod read_cluster;
 mod read_pod_certificates;
 mod read_publish;
+mod read_witnesses;
 mod storage;
 #[cfg(test)]
 mod storage_tests;
@@ -32,6 +33,7 @@ pub use cert_manager::{CertManager, CertManagerRoots, ObjectKey};
 pub use publish::{ClusterTrustBundle, ConfigMaps, Istiod, Publish};
 pub use read::{read, read_admin, reference};
 pub use read_audit::AuditConfig;
+pub use read_witnesses::WitnessConfig;
 #[cfg(not(feature = "postgres"))]
 pub(crate) use storage::WITHOUT_POSTGRES;
 pub use storage::{Database, Host, Postgres, Reach, Storage, Tls, read_storage};

@@ -1,5 +1,6 @@
 // A verifier of the record that is not ours: the libraries of Go's checksum database, on the CA's port of metrics. It takes the
-// signed checkpoint, holds it against one that was kept, verifies a proof file, and finds every event's hash in the tree.
+// signed checkpoint, holds it against one that was kept, verifies a proof file, and finds every event's hash in the tree. With
+// -witness it is a witness that is not ours either.
 package main
 
 import (
@@ -27,10 +28,17 @@ func main() {
 	key := flag.String("key", "", "the key of the record")
 	kept := flag.String("against", "", "a checkpoint that was kept")
 	proof := flag.String("proof", "", "a proof file")
+	witnesses := flag.String("witnesses", "", "the keys of those who have to have cosigned the cosigned checkpoint and the proof")
+	state := flag.String("witness", "", "be a witness of this log, with its state in this file")
+	name := flag.String("name", "witness.example/one", "the name of that witness")
+	address := flag.String("listen", "127.0.0.1:0", "where that witness listens")
 	flag.Parse()
 	verifier, err := note.NewVerifier(*key)
 	if err != nil {
 		log.Fatalf("the key: %v", err)
+	}
+	if *state != "" {
+		serve(verifier, *state, *name, *address)
 	}
 	newest, err := get(*url + "/checkpoint")
 	if err != nil {
@@ -64,7 +72,19 @@ func main() {
 		}
 	}
 	fmt.Printf("included %d\n", tree.N)
+	if *witnesses != "" {
+		older, err := get(*url + "/checkpoint/cosigned")
+		if err != nil {
+			log.Fatal(err)
+		}
+		tree := checkpoint(older, verifier)
+		fmt.Printf("cosigned %d by %d\n", tree.N, cosigned(older, verifier, *witnesses))
+	}
 	if *proof != "" {
+		if *witnesses != "" {
+			_, signed, _ := bytes.Cut(file(*proof), []byte("\n\n"))
+			fmt.Printf("proof cosigned by %d\n", cosigned(signed, verifier, *witnesses))
+		}
 		index, event := proven(file(*proof), verifier)
 		// What was proven from a file is what the log serves.
 		hashes, err := reader.ReadHashes([]int64{tlog.StoredHashIndex(0, index)})

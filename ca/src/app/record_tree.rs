@@ -18,7 +18,7 @@ use super::error::AppError;
 use super::plugins::Plugins;
 use super::record::command_event;
 use super::sealing_keys::keyring;
-use super::storage;
+use super::{storage, witnesses};
 use crate::config::Config;
 use crate::record_tree::{OutsideFile, Signer, TreeMetrics, pages};
 use crate::retention::Forgetter;
@@ -42,6 +42,7 @@ pub(super) fn sign(
         TreeMetrics::new(metrics)?,
         Arc::clone(clock),
     );
+    witnesses::ask(Arc::clone(&plugins.store), &config.audit, signer.ours(), metrics, readiness, supervisor)?;
     let condition = readiness.condition("record");
     supervisor.spawn("record signer", Importance::Critical, |stop| signer.run(condition, stop));
     let (store, longest) = (Arc::clone(&plugins.store) as _, config.svid.max_ttl);
@@ -57,7 +58,7 @@ pub(super) fn sign(
         let condition = readiness.condition("record file");
         supervisor.spawn("record file", Importance::Critical, |stop| follower.run(condition, stop));
     }
-    Ok(pages(Arc::clone(&plugins.store) as _))
+    Ok(pages(Arc::clone(&plugins.store) as _, config.audit.origin.clone()))
 }
 
 /// Makes another key for the record, which the CAs that run on the storage sign with from their next checkpoint on, beside the

@@ -56,6 +56,12 @@ pub(super) struct VerifyArgs {
     /// A signed checkpoint that was kept: what is verified has to continue it, or, of a proof, to be of it
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
+    /// The key of a witness, or a file with such keys: a checkpoint counts when enough of them have cosigned it
+    #[arg(long, value_name = "KEY|FILE")]
+    witness: Vec<String>,
+    /// How many of the witnesses are enough; without this, all of them
+    #[arg(long, value_name = "N", requires = "witness")]
+    quorum: Option<usize>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -127,14 +133,24 @@ async fn position(store: &dyn AuditStore, serial: Serial) -> Result<u64, Failure
 }
 
 pub(super) async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
-    let keys = keys(&args.key).await?;
+    let (keys, witnesses) = (keys("--key", &args.key).await?, keys("--witness", &args.witness).await?);
+    let quorum = args.quorum.unwrap_or(witnesses.len());
+    if !witnesses.is_empty() && !(1..=witnesses.len()).contains(&quorum) {
+        let text = format!("--quorum: {quorum} is not from 1 to {}, the witnesses that are given", witnesses.len());
+        return Err(Failure::Usage(signet_runtime::command::each_named(super::PROGRAM, [text.as_str()])));
+    }
+    if let Some(key) = witnesses.iter().find(|key| !key.is_of_witness()) {
+        let text = format!("--witness: {key} is the key of a log and not of a witness");
+        return Err(Failure::Usage(signet_runtime::command::each_named(super::PROGRAM, [text.as_str()])));
+    }
+    let count = (witnesses.as_slice(), quorum);
     let against = match &args.against {
         Some(path) => Some(read(path).await?),
         None => None,
     };
     match &args.proof {
-        Some(path) => verify_proof(&read(path).await?, &keys, against.as_deref(), args.output.output),
-        None => verify_all(args, &keys, against.as_deref()).await,
+        Some(path) => verify_proof(&read(path).await?, &keys, against.as_deref(), count, args.output.output),
+        None => verify_all(args, &keys, against.as_deref(), count).await,
     }
 }
 
@@ -143,7 +159,7 @@ async fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Keys as they are given: each one itself, or in a file.
-async fn keys(given: &[String]) -> Result<Vec<VerifierKey>, Failure> {
+async fn keys(option: &str, given: &[String]) -> Result<Vec<VerifierKey>, Failure> {
     let mut keys = Vec::new();
     for text in given {
         // Read first: a key may look like the name of a file, and hardly the other way round.
@@ -155,7 +171,7 @@ async fn keys(given: &[String]) -> Result<Vec<VerifierKey>, Failure> {
             Err(error) => match files::read_in_time(Path::new(text), LARGEST).await {
                 Ok(content) => String::from_utf8_lossy(&content).into_owned(),
                 Err(_) => {
-                    let text = format!("--key: {text:?} is neither a key ({error}) nor a file that can be read");
+                    let text = format!("{option}: {text:?} is neither a key ({error}) nor a file that can be read");
                     return Err(Failure::Usage(signet_runtime::command::each_named(super::PROGRAM, [text.as_str()])));
                 }
             },
@@ -172,6 +188,7 @@ fn verify_proof(
     bytes: &[u8],
     keys: &[VerifierKey],
     against: Option<&[u8]>,
+    (witnesses, quorum): (&[VerifierKey], usize),
     format: OutputFormat,
 ) -> Result<(), Failure> {
     let proof = Proof::parse(bytes).map_err(Failure::failed)?;
@@ -181,6 +198,14 @@ fn verify_proof(
     let named = Checkpoint::parse(&proof.checkpoint.text).map_err(Failure::failed)?.origin;
     let origin = origins.iter().find(|origin| **origin == named).copied().unwrap_or_default();
     let checkpoint = proof.verify(&leaf_hash(body), origin, keys).map_err(Failure::failed)?;
+    let by: Vec<String> =
+        proof.checkpoint.signers(witnesses).map_err(Failure::failed)?.iter().map(|key| key.name.clone()).collect();
+    if by.len() < quorum {
+        return Err(Failure::Failed(format!(
+            "the checkpoint of this proof is cosigned by {} of the witnesses that were given, and {quorum} have to",
+            by.len()
+        )));
+    }
     if let Some(note) = against {
         let kept = Note::parse(note).map_err(Failure::failed)?;
         kept.verify(keys).map_err(Failure::failed)?;
@@ -195,7 +220,8 @@ fn verify_proof(
     let event = AuditEvent::decode(body).ok();
     let event = event.map(|(event, unknown_fields)| StoredEvent { sequence: proof.index, event, unknown_fields });
     let event = event.map(|event| event_json(&event)).transpose().map_err(Failure::failed)?;
-    let value = || json!({ "verified": true, "checkpoint": checkpoint_json(&checkpoint), "event": event });
+    let value =
+        || json!({ "verified": true, "checkpoint": checkpoint_json(&checkpoint), "witnesses": by, "event": event });
     let text = || {
         let shown = event.as_ref().and_then(|event| serde_json::to_string_pretty(event).ok());
         format!(
@@ -209,10 +235,15 @@ fn verify_proof(
     Output::stdout(format).show(value, text).map_err(Failure::failed)
 }
 
-async fn verify_all(args: &VerifyArgs, keys: &[VerifierKey], against: Option<&[u8]>) -> Result<(), Failure> {
+async fn verify_all(
+    args: &VerifyArgs,
+    keys: &[VerifierKey],
+    against: Option<&[u8]>,
+    witnesses: (&[VerifierKey], usize),
+) -> Result<(), Failure> {
     let source = args.source.source().open().await?;
     let progress = CopyProgress::new();
-    let against = Against { keys, checkpoint: against };
+    let against = Against { keys, checkpoint: against, witnesses };
     let verified =
         record_tree::verify(&*source.tree, against, |done, all| progress.show(&format!("read {done} of {all} events")));
     let verified = verified.await;
@@ -251,6 +282,9 @@ fn verified_json(verified: &Verified) -> Value {
     json!({
         "verified": verified.holds(),
         "checkpoint": verified.checkpoint.as_ref().map(checkpoint_json),
+        "cosigned": verified.cosigned.as_ref().map(|(checkpoint, by)| {
+            json!({ "size": checkpoint.size, "witnesses": by })
+        }),
         "keys": verified.keys,
         "events": compared.agree,
         "not_covered": compared.after,
@@ -276,6 +310,9 @@ fn verified_text(verified: &Verified, trusted: bool) -> String {
         None => "nothing: no checkpoint that counts is in storage".to_owned(),
     };
     text.push_str(&format!("{} events on record are those of {signed}\n", compared.agree));
+    if let Some((checkpoint, by)) = &verified.cosigned {
+        text.push_str(&format!("the first {} of them are cosigned by {}\n", checkpoint.size, by.join(", ")));
+    }
     if verified.forgotten > 0 {
         text.push_str(&format!(
             "{} of them have no words any more, by retention: their hashes count\n",

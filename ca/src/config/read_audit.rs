@@ -6,6 +6,8 @@ use signet_core::audit::Retention;
 use signet_core::identity::TrustDomain;
 use signet_runtime::config::{Section, kind};
 
+use super::read_witnesses::{WitnessConfig, read_witnesses};
+
 /// How the record is signed and kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditConfig {
@@ -17,6 +19,10 @@ pub struct AuditConfig {
     pub retention: Retention,
     /// The file of JSON lines that the record is followed into.
     pub sink_file: Option<PathBuf>,
+    /// Who cosigns checkpoints.
+    pub witnesses: Vec<WitnessConfig>,
+    /// How many of them are enough.
+    pub quorum: usize,
 }
 
 /// What is in the section; the name of the log is made of the trust domain when there is none.
@@ -25,13 +31,14 @@ pub(super) struct Read {
     checkpoint_file: Option<PathBuf>,
     retention: Retention,
     sink_file: Option<PathBuf>,
+    witnesses: (Vec<WitnessConfig>, usize),
 }
 
 impl Read {
     pub(super) fn of(self, trust_domain: &TrustDomain) -> AuditConfig {
         let origin = self.origin.clone().unwrap_or_else(|| format!("{trust_domain}/record"));
-        let Self { checkpoint_file, retention, sink_file, .. } = self;
-        AuditConfig { origin, checkpoint_file, retention, sink_file }
+        let Self { checkpoint_file, retention, sink_file, witnesses: (witnesses, quorum), .. } = self;
+        AuditConfig { origin, checkpoint_file, retention, sink_file, witnesses, quorum }
     }
 }
 
@@ -53,7 +60,14 @@ pub(super) fn read_audit(s: &mut Section<'_>) -> Option<Read> {
         kind::absolute_path(),
         "a file that each event on record is appended to as a line of JSON, once and in order, by this process; see docs/audit.md",
     );
-    Some(Read { origin: origin?, checkpoint_file: checkpoint_file?, retention: retention?, sink_file: sink_file? })
+    let witnesses = read_witnesses(s);
+    Some(Read {
+        origin: origin?,
+        checkpoint_file: checkpoint_file?,
+        retention: retention?,
+        sink_file: sink_file?,
+        witnesses: witnesses?,
+    })
 }
 
 fn read_retention(s: &mut Section<'_>) -> Option<Retention> {
@@ -97,7 +111,14 @@ mod tests {
         let (origin, checkpoint_file) = ("cluster.local/record".to_owned(), None);
         assert_eq!(
             read("").unwrap(),
-            AuditConfig { origin, checkpoint_file, retention: Retention::default(), sink_file: None }
+            AuditConfig {
+                origin,
+                checkpoint_file,
+                retention: Retention::default(),
+                sink_file: None,
+                witnesses: Vec::new(),
+                quorum: 1,
+            }
         );
         let given = read("audit: { origin: ca.example.com/log, checkpoint_file: /elsewhere/checkpoint }").unwrap();
         assert_eq!(given.origin, "ca.example.com/log");

@@ -7,6 +7,8 @@ use signet_core::transparency::{
     inclusion, join, reduce,
 };
 
+use super::cosigned::Kept as Cosigned;
+
 /// Why nothing can be proven.
 #[derive(Debug, thiserror::Error)]
 pub enum ProveError {
@@ -117,11 +119,23 @@ pub async fn newest(tree: &dyn RecordTree, origin: &str) -> Result<(KeptCheckpoi
 pub async fn prove(tree: &dyn RecordTree, index: u64) -> Result<Proof, ProveError> {
     let kept = tree.checkpoint().await?;
     let size = kept.as_ref().map_or(0, |kept| kept.edge.size());
-    let (Some(KeptCheckpoint { note, edge, .. }), Some(plan)) = (kept, inclusion(index, size)) else {
+    let (Some(KeptCheckpoint { note, edge, .. }), Some(mut plan)) = (kept, inclusion(index, size)) else {
         return Err(ProveError::NotCovered { index, size });
     };
+    let mut checkpoint = Note::parse(note.as_bytes())?;
+    let origin = Checkpoint::parse(&checkpoint.text).map(|read| read.origin).unwrap_or_default();
+    let cosigned = Cosigned::read(tree, &origin).await?;
+    checkpoint.join(cosigned.signatures_of(&checkpoint.text));
+    // One that witnesses have cosigned is worth more than the newest one, if the event is in it.
+    if let Some((note, older)) = cosigned.quorum_note()
+        && older.size <= size
+        && let Some(path) = inclusion(index, older.size)
+        && root_at(tree, &edge, older.size).await? == older.root
+    {
+        (checkpoint, plan) = (note, path);
+    }
     let leaf = tree.leaves(index, 1).await?.into_iter().find(|leaf| leaf.sequence == index);
     let body = leaf.and_then(|leaf| leaf.body).ok_or(ProveError::Gone(index))?;
     let path = fill(tree, &edge, plan).await?;
-    Ok(Proof { extra: Some(body), index, path, checkpoint: Note::parse(note.as_bytes())? })
+    Ok(Proof { extra: Some(body), index, path, checkpoint })
 }

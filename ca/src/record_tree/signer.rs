@@ -13,6 +13,7 @@ use signet_core::seams::store::StoreError;
 use signet_core::transparency::{Checkpoint, Edge, FullTile, Hash, Note, NoteKey, VerifierKey, verify_consistency};
 use signet_runtime::output::error_chain;
 use signet_runtime::readiness::Condition;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::TreeMetrics;
@@ -93,6 +94,8 @@ pub struct Signer {
     written: Option<(u64, Hash)>,
     /// Whether storage is known to say that there is such a file.
     noted: bool,
+    /// The checkpoint that was signed here last.
+    ours: watch::Sender<String>,
 }
 
 impl Signer {
@@ -116,7 +119,14 @@ impl Signer {
             known: None,
             written: None,
             noted: false,
+            ours: watch::Sender::default(),
         }
+    }
+
+    /// The checkpoints that are signed here, as they are.
+    #[must_use]
+    pub fn ours(&self) -> watch::Receiver<String> {
+        self.ours.subscribe()
     }
 
     /// Signs until `stop`. Degraded at most: certificates are still issued, and are on record.
@@ -190,6 +200,7 @@ impl Signer {
             if !self.tree.advance(known.note.as_deref(), &next, &full).await? {
                 return Ok(Step::Overtaken);
             }
+            self.ours.send_replace(next.note.clone());
             self.known = Some(Known { note: Some(next.note), edge: next.edge });
         }
         self.write_outside().await?;

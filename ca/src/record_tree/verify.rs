@@ -3,8 +3,9 @@
 use signet_core::audit::leaf_hash;
 use signet_core::seams::record_tree::{KeptCheckpoint, RecordTree, StoredLeaf};
 use signet_core::seams::store::StoreError;
-use signet_core::transparency::{Checkpoint, Compared, Comparison, Edge, Hash, TILE_WIDTH, Tile, VerifierKey};
+use signet_core::transparency::{Checkpoint, Compared, Comparison, Edge, Hash, Note, TILE_WIDTH, Tile, VerifierKey};
 
+use super::cosigned::Kept as Cosigned;
 use super::outside::checkpoint;
 
 /// Events that are read at once.
@@ -20,6 +21,8 @@ pub struct Against<'a> {
     pub keys: &'a [VerifierKey],
     /// A signed checkpoint that somebody has kept.
     pub checkpoint: Option<&'a [u8]>,
+    /// The witnesses that count, and how many of them have to have cosigned a checkpoint.
+    pub witnesses: (&'a [VerifierKey], usize),
 }
 
 /// Why nothing could be verified.
@@ -38,6 +41,8 @@ pub enum VerifyError {
 pub struct Verified {
     /// The newest checkpoint in storage, if it could be read.
     pub checkpoint: Option<Checkpoint>,
+    /// The newest checkpoint that enough witnesses have cosigned, and which of them, if that was asked for.
+    pub cosigned: Option<(Checkpoint, Vec<String>)>,
     /// The keys by which it counts.
     pub keys: Vec<String>,
     /// Event by event.
@@ -70,7 +75,9 @@ pub async fn verify(
     let stored: Vec<VerifierKey> = kept.iter().flat_map(|kept| kept.keys.lines()).filter_map(parsed).collect();
     let keys = if against.keys.is_empty() { stored.as_slice() } else { against.keys };
     let outside = against.checkpoint.map(|note| checkpoint(note, keys)).transpose().map_err(VerifyError::Against)?;
-    let mut whole = Whole { tree, edge: Edge::default(), problems: Vec::new(), outside };
+    let outside = outside.map(|outside| (outside, "that you have kept"));
+    let mut whole = Whole { tree, edge: Edge::default(), problems: Vec::new(), outside: outside.into_iter().collect() };
+    let cosigned = whole.cosigned(kept.as_ref(), keys, against.witnesses).await?;
     let (mut comparison, mut next, mut forgotten) = (Comparison::default(), 0, 0);
     let kept =
         kept.unwrap_or_else(|| KeptCheckpoint { note: String::new(), keys: String::new(), edge: Edge::default() });
@@ -95,6 +102,7 @@ pub async fn verify(
     whole.above(&kept.edge, size);
     Ok(Verified {
         checkpoint,
+        cosigned,
         keys: keys.iter().map(ToString::to_string).collect(),
         compared: comparison.end(),
         forgotten,
@@ -123,7 +131,8 @@ struct Whole<'a> {
     tree: &'a dyn RecordTree,
     edge: Edge,
     problems: Vec<String>,
-    outside: Option<Checkpoint>,
+    /// Checkpoints that it has to continue, and which those are, in words.
+    outside: Vec<(Checkpoint, &'static str)>,
 }
 
 impl Whole<'_> {
@@ -191,24 +200,55 @@ impl Whole<'_> {
         }
     }
 
-    /// Compares with the checkpoint that somebody has kept, when the tree has come to its size.
+    /// Compares with the checkpoints that it has to continue, when the tree has come to the size of one.
     fn reached(&mut self) {
-        let Some(outside) = self.outside.as_ref().filter(|outside| outside.size == self.edge.size()) else { return };
-        if outside.root != self.edge.root() {
-            let size = outside.size;
-            self.problem(format!("the first {size} events are not those of the checkpoint that you have kept"));
+        let size = self.edge.size();
+        let here = self.outside.iter().filter(|(outside, _)| outside.size == size);
+        let others: Vec<&str> = here.filter(|(one, _)| one.root != self.edge.root()).map(|(_, which)| *which).collect();
+        for which in others {
+            self.problem(format!("the first {size} events are not those of the checkpoint {which}"));
         }
+    }
+
+    /// The newest checkpoint that enough of these witnesses have cosigned; that the record continues it is found out later.
+    async fn cosigned(
+        &mut self,
+        kept: Option<&KeptCheckpoint>,
+        keys: &[VerifierKey],
+        (witnesses, quorum): (&[VerifierKey], usize),
+    ) -> Result<Option<(Checkpoint, Vec<String>)>, StoreError> {
+        if witnesses.is_empty() {
+            return Ok(None);
+        }
+        let newest = kept.map(|kept| kept.note.as_str());
+        let origin = newest.and_then(|note| Note::parse(note.as_bytes()).ok());
+        let origin = origin.and_then(|note| Checkpoint::parse(&note.text).ok()).map(|read| read.origin);
+        let all = Cosigned::read(self.tree, &origin.unwrap_or_default()).await?.together(newest);
+        let mut most = 0;
+        for (note, checkpoint) in all {
+            let by = note.verify(keys).and_then(|_| note.signers(witnesses)).unwrap_or_default();
+            most = by.len().max(most);
+            if by.len() >= quorum {
+                self.outside.push((checkpoint.clone(), "that witnesses have cosigned"));
+                return Ok(Some((checkpoint, by.iter().map(|key| key.name.clone()).collect())));
+            }
+        }
+        self.problem(format!(
+            "no checkpoint in storage is cosigned by {quorum} of the witnesses that were given: by {most} at most"
+        ));
+        Ok(None)
     }
 
     /// The checkpoint in storage, as far as it can be read, with what is wrong with it.
     fn signature(&mut self, kept: &KeptCheckpoint, keys: &[VerifierKey]) -> Option<Checkpoint> {
         let size = kept.edge.size();
-        if let Some(outside) = self.outside.as_ref().filter(|outside| outside.size > size) {
-            let covered = outside.size;
-            self.problem(format!(
-                "the checkpoint that you have kept covers {covered} events, the newest one in storage {size}: the storage was set \
-                 back, or is another one"
-            ));
+        for (covered, which) in self.outside.iter().map(|(one, which)| (one.size, *which)).collect::<Vec<_>>() {
+            if covered > size {
+                self.problem(format!(
+                    "the checkpoint {which} covers {covered} events, the newest one in storage {size}: the storage was set back, \
+                     or is another one"
+                ));
+            }
         }
         if kept.note.is_empty() {
             return None;

@@ -118,7 +118,7 @@ async fn a_checkpoint_that_was_kept_finds_out_a_record_that_was_made_anew() {
     cover(&mut signer(&tree, &keys, None)).await;
     let verifiers = keys.verifiers();
     let hold = async |tree: &TestTree, note: &str| {
-        let against = Against { keys: &verifiers, checkpoint: Some(note.as_bytes()) };
+        let against = Against { keys: &verifiers, checkpoint: Some(note.as_bytes()), ..Against::default() };
         verify(tree, against, |_, _| ()).await
     };
     assert!(hold(&tree, &kept).await.unwrap().holds());
@@ -138,7 +138,7 @@ async fn a_checkpoint_that_was_kept_finds_out_a_record_that_was_made_anew() {
     let forged = TestTree::of(900);
     cover(&mut signer(&forged, &TestKeys::new(), None)).await;
     assert!(verified(&*forged).await.holds(), "by the key that the storage names");
-    let found = verify(&*forged, Against { keys: &verifiers, checkpoint: None }, |_, _| ()).await.unwrap();
+    let found = verify(&*forged, Against { keys: &verifiers, ..Against::default() }, |_, _| ()).await.unwrap();
     assert!(found.problems[0].contains("counts for nothing: nobody has signed it whose key was given"), "{found:?}");
     let wrong = hold(&tree, &forged.note()).await;
     assert!(matches!(wrong, Err(VerifyError::Against(_))), "{wrong:?}");

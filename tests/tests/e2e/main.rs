@@ -74,3 +74,4 @@ mod ttl;
 mod unread_log;
 mod unserved_names;
 mod vault;
+mod witnesses;

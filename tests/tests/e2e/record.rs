@@ -28,7 +28,7 @@ pub(super) async fn covered(ca: &Ca) -> Outcome<Value> {
     eventually("a checkpoint of all events", WITHIN, verified).await
 }
 
-fn key(ca: &Ca) -> Outcome<String> {
+pub(super) fn key(ca: &Ca) -> Outcome<String> {
     let shown = ca.ask(&["audit", "key"])?;
     shown["keys"][0].as_str().map(str::to_owned).ok_or_else(|| Failure::unexpected(shown.to_string()))
 }
