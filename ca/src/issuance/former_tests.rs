@@ -106,7 +106,7 @@ async fn while_the_former_is_away_nothing_is_signed_and_the_switch_goes_on() {
     let world = own_after(&first, &backend);
     backend.does(Does::IsAway);
     world.rotator.turn().await.unwrap();
-    assert_eq!(world.issuance.issue(&asks()).await.unwrap_err().label(), "signer_unavailable");
+    assert_eq!(world.issuance.issue(&asks()).await.unwrap_err().0.label(), "signer_unavailable");
     assert!(journal(&world).await.prepared().is_some());
     backend.does(Does::Signs);
     assert_eq!(signed_by(&world).await, Signer::Elsewhere);
@@ -142,7 +142,7 @@ async fn without_the_former_nothing_changes_and_it_is_said_what_to_do() {
     let world = first.another();
     world.rotator.turn().await.unwrap();
     assert_eq!(journal(&world).await, before, "nothing that others would follow");
-    assert_eq!(world.issuance.issue(&asks()).await.unwrap_err().label(), "signer_unavailable");
+    assert_eq!(world.issuance.issue(&asks()).await.unwrap_err().0.label(), "signer_unavailable");
     let text = said(&world);
     for part in ["Failing", "nothing can be issued here", "`authority.former`", "as it was", "`authority adopt`"] {
         assert!(text.contains(part), "{part} in {text}");
