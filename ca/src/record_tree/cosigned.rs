@@ -94,6 +94,12 @@ impl Kept {
         NoteChange { before, next: KeptNote { name, note: note.to_string() } }
     }
 
+    /// The change after which no checkpoint is one that enough have cosigned.
+    pub(super) fn no_quorum(&self) -> NoteChange {
+        let (name, note) = (KeptNote::QUORUM.to_owned(), String::new());
+        NoteChange { before: self.named(&name).map(str::to_owned), next: KeptNote { name, note } }
+    }
+
     /// Every witness that has cosigned this log: its key, how many events, and when.
     #[must_use]
     pub fn witnesses(&self) -> Vec<(VerifierKey, u64, i64)> {

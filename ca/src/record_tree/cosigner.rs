@@ -189,7 +189,7 @@ impl Cosigner {
     /// [`StoreError`].
     pub(super) async fn round(&mut self) -> Result<Kept, StoreError> {
         let kept = self.tree.checkpoint().await?;
-        let mut cosigned = Kept::read(&*self.tree, &self.origin).await?;
+        let mut cosigned = self.enough_of(Kept::read(&*self.tree, &self.origin).await?).await?;
         let note = kept.as_ref().and_then(|kept| noted(&kept.note, &self.origin));
         if let (Some(kept), Some((note, checkpoint))) = (&kept, &note)
             && self.is_our_turn(&kept.note, checkpoint, &cosigned)
@@ -202,6 +202,20 @@ impl Cosigner {
         }
         self.measure(&cosigned);
         Ok(cosigned)
+    }
+
+    /// What is kept, without a checkpoint as one that enough have cosigned when these were other witnesses, or fewer of them: the
+    /// configuration says now who is enough.
+    async fn enough_of(&self, kept: Kept) -> Result<Kept, StoreError> {
+        if kept.quorum().is_none() || kept.quorum_count(&self.keys()) >= self.quorum {
+            return Ok(kept);
+        }
+        self.tree.keep_notes(&[kept.no_quorum()]).await?;
+        Kept::read(&*self.tree, &self.origin).await
+    }
+
+    fn keys(&self) -> Vec<VerifierKey> {
+        self.watched.iter().map(|watched| watched.witness.key.clone()).collect()
     }
 
     /// Whether this checkpoint is for this replica to send: it has signed it, or the others do not get ahead with theirs.
@@ -260,7 +274,7 @@ impl Cosigner {
         lines: &[(VerifierKey, Note)],
     ) -> Result<Kept, StoreError> {
         let mut kept = Kept::read(&*self.tree, &self.origin).await?;
-        let keys: Vec<VerifierKey> = self.watched.iter().map(|watched| watched.witness.key.clone()).collect();
+        let keys = self.keys();
         for _ in 0..WRITES {
             let mut changes: Vec<NoteChange> = Vec::new();
             for (key, note) in lines {

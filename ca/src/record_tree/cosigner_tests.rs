@@ -218,6 +218,20 @@ async fn two_replicas_send_what_each_has_signed_and_the_other_ones_only_when_tha
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_was_cosigned_by_enough_is_not_when_more_or_others_are_wanted() {
+    let mut stage = Stage::new().await;
+    let (mut fewer, _) = cosigner(&stage.tree, &stage.signer, &stage.witnesses[..1], 1, ORIGIN);
+    assert_eq!(fewer.round().await.unwrap().quorum().unwrap().size, 300);
+    stage.witnesses[1].lies([Lie::Down]);
+    stage.witnesses[2].lies([Lie::Down]);
+    let kept = stage.cosigner.round().await.unwrap();
+    assert_eq!(kept.quorum(), None, "one of two is not enough");
+    assert!(stage.measured("signet_ca_record_cosigned_size 0"));
+    tokio::time::advance(BACKOFF.0).await;
+    assert_eq!(stage.cosigner.round().await.unwrap().quorum().unwrap().size, 300);
+}
+
+#[tokio::test(start_paused = true)]
 async fn half_a_quorum_by_each_of_two_replicas_is_put_together() {
     let mut stage = Stage::new().await;
     stage.witnesses[1].lies([Lie::Down]);
