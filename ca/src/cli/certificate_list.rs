@@ -147,8 +147,8 @@ async fn renewal(store: &dyn AuditStore, certificate: &StoredEvent) -> Result<Op
             until: Some(until.max(since)),
             ..AuditQuery::newest(MAX_PAGE).map_err(Failure::failed)?
         };
-        let later = pages(store, query, usize::MAX).await?.items.into_iter();
-        let next = later.filter(|one| one.sequence > certificate.sequence && is_next(&one.event)).next_back();
+        let mut later = pages(store, query, usize::MAX).await?.items.into_iter();
+        let next = later.rfind(|one| one.sequence > certificate.sequence && is_next(&one.event));
         if next.is_some() || until >= end {
             return Ok(next);
         }

@@ -256,6 +256,10 @@ async fn verify_all(
     if verified.holds() {
         return Ok(());
     }
+    let lacks_witnesses = !witnesses.0.is_empty() && verified.cosigned.is_none();
+    if lacks_witnesses && verified.compared.findings.is_empty() && verified.problems.len() == 1 {
+        return Err(Failure::Failed("too few of these witnesses have cosigned it".to_owned()));
+    }
     Err(Failure::Failed("the record is not what was signed".to_owned()))
 }
 

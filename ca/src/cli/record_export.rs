@@ -169,8 +169,23 @@ fn open(path: &Path, resume: bool, form: Form) -> Result<(File, Option<u64>), Fa
             path.display()
         ))
     })?;
+    if form == Form::Csv && end.line.is_some() && !has_our_headings(&mut file).map_err(|error| failed(path, &error))? {
+        return Err(Failure::Usage(format!(
+            "--resume: {} has other columns than this version writes; begin a new file",
+            path.display()
+        )));
+    }
     file.set_len(end.keep).and_then(|()| file.seek(SeekFrom::Start(end.keep))).map_err(|error| failed(path, &error))?;
     Ok((file, last))
+}
+
+/// Whether a file begins with the headings that are written now: those of another version are of other columns.
+fn has_our_headings(file: &mut File) -> io::Result<bool> {
+    let headings = record_csv::headings();
+    file.seek(SeekFrom::Start(0))?;
+    let mut first = Vec::new();
+    file.take(headings.len() as u64).read_to_end(&mut first)?;
+    Ok(first == headings.as_bytes())
 }
 
 /// The end of a file.
@@ -234,6 +249,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.jsonl");
         let headings = record_csv::headings();
+        let events = format!("{headings}12,\"a,b\"\r\n13,");
         for (content, form, kept, last) in [
             ("", Form::Jsonl, "", Ok(None)),
             ("{\"seq", Form::Jsonl, "", Ok(None)),
@@ -245,7 +261,9 @@ mod tests {
             ("notes", Form::Csv, "notes", Err(())),
             ("a\nnotes", Form::Jsonl, "a\nnotes", Err(())),
             ("sequ", Form::Csv, "", Ok(None)),
-            ("sequence,x\r\n12,\"a,b\"\r\n13,", Form::Csv, "sequence,x\r\n12,\"a,b\"\r\n", Ok(Some(12))),
+            (&events, Form::Csv, events.trim_end_matches("13,"), Ok(Some(12))),
+            // Of another version.
+            ("sequence,x\r\n12,a\r\n", Form::Csv, "sequence,x\r\n12,a\r\n", Err(())),
             (&headings, Form::Csv, &headings, Ok(None)),
         ] {
             std::fs::write(&path, content).unwrap();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use signet_core::audit::{Attributed, AuditEvent, EventKind, Outcome, Repeated};
+use signet_core::time_math;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -14,6 +15,9 @@ pub(super) const WINDOW: Duration = Duration::from_hours(1);
 
 /// Events about one thing that are told at once in this time; more of them are counted.
 pub(super) const AT_ONCE: u32 = 12;
+
+/// What is told later than this after it befell is told as of the time when it is told, with the time since when it waits.
+const LATE: Duration = Duration::from_secs(10);
 
 /// Things that are told apart; there is one for each cluster, and a few more.
 const SUBJECTS: usize = 1024;
@@ -38,10 +42,12 @@ impl Waiting {
     /// As one event, told at `now`.
     pub(super) fn event(&self, now: OffsetDateTime) -> AuditEvent {
         let Notice { kind, cluster, outcome, reason, detail, .. } = self.notice.clone();
-        let repeats = self.count > 1;
+        // What has waited is told as of now, like all that is counted: the log is searched by its positions, and events of one time
+        // stand together in it.
+        let has_waited = self.count > 1 || self.at < time_math::before(now, LATE);
         let repeated = Repeated { count: self.count, since_micros: AuditEvent::micros(self.since) };
         AuditEvent {
-            at_micros: AuditEvent::micros(if repeats { now } else { self.at }),
+            at_micros: AuditEvent::micros(if has_waited { now } else { self.at }),
             request_id: String::new(),
             kind,
             outcome,
@@ -49,7 +55,7 @@ impl Waiting {
             detail: Some(detail.chars().take(TEXT).collect()),
             who: Attributed { cluster, ..Attributed::default() },
             what: None,
-            repeated: repeats.then_some(repeated),
+            repeated: has_waited.then_some(repeated),
         }
     }
 }
