@@ -139,7 +139,7 @@ install:
 # Most tests wait for processes, so more of them run than there are cores.
 test: export RUST_TEST_THREADS ?= 6
 # What several processes must agree on is tried on PostgreSQL, too.
-SHARED := audit auditors crash init newer_storage questions record rekey retention rotation secrets sink
+SHARED := audit auditors crash init newer_storage outside questions record rekey retention rotation secrets sink witnesses
 test: $(STAMP)
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked

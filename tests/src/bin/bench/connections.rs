@@ -114,7 +114,8 @@ impl Caller {
         let kind = stream.get_ref().1.handshake_kind();
         let (mut connection, driver) =
             h2::client::handshake(stream).await.map_err(Failure::while_doing("speak HTTP/2"))?;
-        let driven = tokio::spawn(driver);
+        let mut driven = JoinSet::new();
+        driven.spawn(driver);
         let answered = exchange(&mut connection, uri, request).await?;
         ensure(matches!(answered, Answered::Issued(_)), || "turned away".to_owned())?;
         let as_wanted = self.next == 0 || self.kind.is_none() || kind == self.kind;
@@ -122,7 +123,7 @@ impl Caller {
         self.next += 1;
         // The connection ends with the last handle to it.
         drop(connection);
-        drop(driven.await.map_err(Failure::while_doing("close a connection"))?);
+        driven.join_all().await;
         Ok(())
     }
 }

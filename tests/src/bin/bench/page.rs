@@ -7,8 +7,11 @@ use serde_json::Value;
 use signet_tests::failure::{Failure, Outcome};
 use signet_tests::tools::{self, say};
 
+/// What was measured, as Markdown.
+type Written = fn(&Value) -> String;
+
 /// The blocks of the page: which file each is from, and how it is written.
-const BLOCKS: [(&str, fn(&Value) -> String); 10] = [
+const BLOCKS: [(&str, Written); 10] = [
     ("rate", rate),
     ("connections", |all| rows(all, "connections", &CONNECTIONS)),
     ("backends", |all| rows(all, "backends", &BACKENDS)),
