@@ -1,5 +1,6 @@
 //! The same load sent to OpenBao itself: `pki/sign`, over plain HTTP with kept connections.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,23 @@ use crate::requests::Requests;
 /// One connection and the requests that are sent on it.
 struct Lane {
     sender: SendRequest<Full<Bytes>>,
+    address: SocketAddr,
     bodies: Vec<Bytes>,
     next: usize,
+    connection: JoinSet<()>,
+}
+
+/// A connection, and what drives it.
+async fn connect(address: SocketAddr) -> Outcome<(SendRequest<Full<Bytes>>, JoinSet<()>)> {
+    let stream = TcpStream::connect(address).await.map_err(Failure::io("connect to OpenBao"))?;
+    stream.set_nodelay(true).map_err(Failure::io("configure a connection"))?;
+    let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(Failure::while_doing("speak HTTP"))?;
+    let mut connection = JoinSet::new();
+    connection.spawn(async move {
+        // Its end shows in the calls that it carried.
+        let _ended = driver.await;
+    });
+    Ok((sender, connection))
 }
 
 /// All connections, open.
@@ -29,29 +45,22 @@ pub(crate) struct Raw {
     lanes: Vec<Arc<Mutex<Lane>>>,
     path: String,
     host: String,
-    _connections: JoinSet<()>,
 }
 
 impl Raw {
     /// Opens so many connections, and deals the requests of the identities out to them.
     pub(crate) async fn open(bao: &Bao, role: &str, requests: &Requests, connections: usize) -> Outcome<Self> {
-        let (mut lanes, mut tasks) = (Vec::new(), JoinSet::new());
+        let mut lanes = Vec::new();
         for lane in 0..connections {
-            let stream = TcpStream::connect(bao.address).await.map_err(Failure::io("connect to OpenBao"))?;
-            stream.set_nodelay(true).map_err(Failure::io("configure a connection"))?;
-            let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(Failure::while_doing("speak HTTP"))?;
-            tasks.spawn(async move {
-                // Its end shows in the calls that it carried.
-                let _ended = driver.await;
-            });
+            let (sender, connection) = connect(bao.address).await?;
             let own = requests.each.iter().skip(lane).step_by(connections);
             let bodies = own
                 .map(|one| Bytes::from(json!({ "csr": one.csr, "uri_sans": one.identity, "ttl": "24h" }).to_string()))
                 .collect();
-            lanes.push(Arc::new(Mutex::new(Lane { sender, bodies, next: 0 })));
+            lanes.push(Arc::new(Mutex::new(Lane { sender, address: bao.address, bodies, next: 0, connection })));
         }
         let (path, host) = (format!("/v1/pki/sign/{role}"), bao.address.to_string());
-        Ok(Self { lanes, path, host, _connections: tasks })
+        Ok(Self { lanes, path, host })
     }
 
     /// Sends requests on every connection for so long; any answer but a certificate is an error.
@@ -91,6 +100,10 @@ impl Lane {
             .header("x-vault-token", Bao::TOKEN)
             .body(Full::new(body))
             .map_err(Failure::while_doing("build a request"))?;
+        // OpenBao closes one that says nothing for ten seconds, while others have their turns.
+        if self.sender.is_closed() {
+            (self.sender, self.connection) = connect(self.address).await?;
+        }
         // The answer before may not have been taken off the connection whole.
         self.sender.ready().await.map_err(Failure::while_doing("wait for a connection"))?;
         let answer = self.sender.send_request(request).await.map_err(Failure::while_doing("send a request"))?;
