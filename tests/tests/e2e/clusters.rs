@@ -222,7 +222,9 @@ async fn a_wrong_file_changes_nothing_and_is_told_of_once_with_all_its_mistakes(
         eventually("the signal to arrive", WITHIN, asked).await?;
     }
     // A file that comes later is used without another change of the configuration.
-    std::fs::copy(dev.path("jwks.json"), dev.path("none")).map_err(Failure::io("copy the keys"))?;
+    // Whole at once: a look at half of it would be one more refusal.
+    std::fs::copy(dev.path("jwks.json"), dev.path("whole")).map_err(Failure::io("copy the keys"))?;
+    std::fs::rename(dev.path("whole"), dev.path("none")).map_err(Failure::io("put the keys there"))?;
     told(&dev, "ready", &["in use as it is"]).await?;
 
     change(&dev, |config| {
