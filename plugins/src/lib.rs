@@ -5,6 +5,8 @@
 pub mod authenticator;
 pub mod authority;
 pub mod custody;
+#[cfg(any(feature = "vault", feature = "witness"))]
+mod error_text;
 #[cfg(any(feature = "kubernetes", feature = "vault", feature = "witness"))]
 pub mod files;
 #[cfg(feature = "kubernetes")]

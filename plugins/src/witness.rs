@@ -1,7 +1,6 @@
 //! Reaches a witness over HTTP: to roots that are given or, without them, those that are publicly trusted; within a time, and
 //! with answers of a bounded size.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use signet_core::pem::read_certificates;
 use signet_core::seams::witness::{Witness, WitnessReply, WitnessUnreachable};
 use tokio::sync::Mutex;
 
+use crate::error_text::chain;
 use crate::files::Files;
 
 /// How long a call may take, from the connection to the last byte of the answer.
@@ -108,20 +108,6 @@ impl Witness for HttpWitness {
         let late = |_| WitnessUnreachable(format!("it has not answered within {} s", self.within.as_secs_f32()));
         tokio::time::timeout(self.within, self.exchange(submission)).await.map_err(late)?
     }
-}
-
-/// What an error says, and what those below it say.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        below = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! How a Vault is reached: over TLS to roots that are given and to no others, within a time, a few calls at once, and answers of
 //! a bounded size. A connection is made anew when the files that it depends on have changed.
 
-use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +22,7 @@ use vaultrs::api::EndpointMiddleware;
 use super::circuit::{Circuit, CircuitState};
 use super::error::{VaultError, shown};
 use super::settings::{Login, VaultSettings};
+use crate::error_text::chain;
 use crate::files::Files;
 
 /// Calls at the same time, beside those for leaves.
@@ -281,18 +281,4 @@ impl Drop for Attempt<'_> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What an error says, and what those below it say.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        below = error.source();
-    }
-    text
 }
